@@ -1,0 +1,1 @@
+"""Docker's Engine API over HTTP, and Lamina's own routes."""

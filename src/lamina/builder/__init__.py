@@ -1,0 +1,1 @@
+"""The builder: a DAG of vertices with content digests, its cache and its execution."""

@@ -1,0 +1,1 @@
+"""Containers: model, life cycle, exec, attach, logs, archive."""

@@ -1,0 +1,1 @@
+"""laminad and Engine: the one place that builds the object graph."""

@@ -1,0 +1,1 @@
+"""The Dockerfile language: lexer, parser, tree, expansion, ignore patterns. No I/O."""

@@ -1,0 +1,1 @@
+"""Images: names, configurations, layers, archives, pull and push."""

@@ -1,0 +1,1 @@
+"""What one layer is: tar streams, EROFS metadata, index, apply and diff."""

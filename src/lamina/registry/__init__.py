@@ -1,0 +1,1 @@
+"""A registry server over the content store's formats."""

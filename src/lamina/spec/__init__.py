@@ -1,0 +1,1 @@
+"""Pure formats: digests, references, descriptors, manifests, configurations. No I/O, no clock."""

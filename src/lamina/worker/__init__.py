@@ -1,0 +1,1 @@
+"""Processes for whatever loops in Python over entries or bytes."""
