@@ -1,0 +1,81 @@
+"""The facade over registries elsewhere: pull, push, login, search (`engine.registry`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lamina.distribution.auth import Auth
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.platform import Platform
+from lamina.spec.progress import Sink, silent
+from lamina.spec.reference import Reference
+
+if TYPE_CHECKING:
+    from lamina.distribution.client import Registries
+    from lamina.distribution.search import SearchHit
+    from lamina.image.pull import Puller
+    from lamina.image.push import Pusher
+    from lamina.image.store import Image
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult:
+    """As Docker's API answers POST /auth: `status` is "Login Succeeded"."""
+
+    status: str
+    identity_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryService:
+    """Everything the engine does with registries that are not its own process."""
+
+    registries: Registries
+    puller: Puller
+    pusher: Pusher
+
+    def pull(
+        self,
+        reference: str | Reference,
+        *,
+        platform: Platform | None = None,
+        all_tags: bool = False,
+        auth: Auth | None = None,
+        sink: Sink = silent,
+    ) -> list[Image]:
+        """See Puller.pull."""
+        return self.puller.pull(_parsed(reference), platform=platform, all_tags=all_tags, auth=auth, sink=sink)
+
+    def push(
+        self, reference: str | Reference, *, all_tags: bool = False, auth: Auth | None = None, sink: Sink = silent
+    ) -> list[Descriptor]:
+        """See Pusher.push."""
+        return self.pusher.push(_parsed(reference), all_tags=all_tags, auth=auth, sink=sink)
+
+    def login(self, auth: Auth) -> LoginResult:
+        """Check `auth` with the registry `auth.server` (Docker's own where it is empty).
+
+        Raises:
+            Unauthorized: the registry refuses these credentials.
+            Unavailable: it does not answer.
+        """
+        raise NotImplementedError
+
+    def search(
+        self, term: str, *, limit: int = 25, filters: Mapping[str, Sequence[str]] | None = None, auth: Auth | None = None
+    ) -> list[SearchHit]:
+        """Repositories whose name or description holds `term`, which may begin with `host:port/`.
+
+        `filters` are Docker's: `is-official`, `is-automated` (true|false) and `stars` (at least).
+        """
+        raise NotImplementedError
+
+    def distribution(self, reference: str | Reference, *, auth: Auth | None = None) -> tuple[Descriptor, list[Platform]]:
+        """What a name stands for at its registry, without pulling: GET /distribution/{name}/json."""
+        raise NotImplementedError
+
+
+def _parsed(reference: str | Reference) -> Reference:
+    return Reference.parse(reference) if isinstance(reference, str) else reference
