@@ -73,7 +73,9 @@ class Engine:
         return self._run([*self.own, *args], None, check)
 
     def _run(self, command: Sequence[str], stdin: object, check: bool) -> str:
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, stdin=stdin or subprocess.DEVNULL, check=False)  # type: ignore[call-overload]
+        done = subprocess.run(
+            command, env=self.environment(), capture_output=True, text=True, stdin=stdin or subprocess.DEVNULL, check=False
+        )  # type: ignore[call-overload]
         if check and done.returncode:
             raise SystemExit(f"bench: {self.name}: {' '.join(command)}: {done.stderr or done.stdout}")
         return str(done.stdout)
@@ -104,7 +106,15 @@ def lamina(root: Path, driver: str) -> Engine:
     scripts = Path(sys.executable).parent
     name = f"lamina-{driver}"
     where = root / name
-    command = [str(scripts / "laminad"), "--root", str(where / "data"), "--host", f"unix://{where / 'api.sock'}", "--storage-driver", driver]
+    command = [
+        str(scripts / "laminad"),
+        "--root",
+        str(where / "data"),
+        "--host",
+        f"unix://{where / 'api.sock'}",
+        "--storage-driver",
+        driver,
+    ]
     version = subprocess.run([str(scripts / "laminad"), "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Engine(name, where, command, [str(scripts / "lamina")], version)
 

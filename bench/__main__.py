@@ -1,0 +1,54 @@
+"""`python -m bench [ROW ...]`: measure, print the table, write it to bench/RESULTS.md when every row ran."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench import engines, inputs, report
+from bench.rows import ROWS, Bench, Row
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def main() -> None:
+    """Run the rows named, or all."""
+    parser = argparse.ArgumentParser(prog="bench", description="Lamina beside Debian's dockerd on the same work.")
+    parser.add_argument("rows", nargs="*", help=f"which rows (all): {' '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each slow command is measured (3)")
+    parser.add_argument("--drivers", default="erofs,overlay", help="Lamina's storage drivers (erofs,overlay)")
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/lamina-bench", help="folder of the inputs")
+    parser.add_argument("--work", type=Path, help="folder of the engines' roots (a temporary one)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.rows) - set(ROWS):
+        parser.error(f"no such row: {' '.join(sorted(unknown))}; there are {' '.join(ROWS)}")
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="lamina-bench."))
+    try:
+        lines = measure(work, arguments)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if not arguments.rows:
+        RESULTS.write_text("# Results\n\nWritten by `./dev bench`.\n\n" + "\n".join(lines) + "\n")
+
+
+def measure(work: Path, arguments: argparse.Namespace) -> list[str]:
+    """Start the engines, run the rows, print as they come."""
+    peer = engines.dockerd(work)
+    own = [engines.lamina(work, driver) for driver in arguments.drivers.split(",")]
+    present = ([peer] if peer else []) + own
+    lines = list(report.heading(present))
+    print("\n".join(lines), flush=True)
+    rows: list[Row] = []
+    with engines.running(present):
+        bench = Bench(present, inputs.prepare(arguments.cache, present[0]), work, arguments.rounds)
+        for name in arguments.rows or ROWS:
+            measured = ROWS[name](bench)
+            rows += measured if isinstance(measured, list) else [measured]
+            print("\n".join(list(report.table(rows[-1:] if isinstance(measured, Row) else measured))[2:]), flush=True)
+    return lines + list(report.table(rows))
+
+
+if __name__ == "__main__":
+    main()
