@@ -337,7 +337,7 @@ def memory(bench: Bench) -> list[Row]:
         Row(
             "memory (PSS), one more idle container",
             monitor,
-            {name: 2 * 1024 * 1024 for name in wanted(0)},
+            dict.fromkeys(wanted(0), 2 * 1024 * 1024),
             against="",
             at_most=True,
             unit="B",
