@@ -1,0 +1,185 @@
+"""A daemon of this checkout on a root of its own, and clients of it, for tests of the whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SCRIPTS = Path(sys.executable).parent
+
+
+def script(name: str) -> list[str]:
+    """The command line of an installed program of Lamina's, or of the module behind it in a source tree."""
+    installed = SCRIPTS / name
+    if installed.exists():
+        return [str(installed)]
+    modules = {"laminad": "lamina.daemon.main", "lamina": "lamina.cli", "lamina-runtime": "lamina.runtime.cli"}
+    return [sys.executable, "-m", modules[name]]
+
+
+@dataclass
+class Daemon:
+    """`laminad` on `root`. `docker()` and `lamina()` run the two CLIs against it."""
+
+    root: Path
+    driver: str = ""
+    options: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+    starts: list[int] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "api.sock"
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def log(self) -> str:
+        path = self.root / "daemon.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def command(self) -> list[str]:
+        """The command line that starts it."""
+        driver = ["--storage-driver", self.driver] if self.driver else []
+        return [*script("laminad"), "--root", str(self.data), "--host", self.host, *driver, *self.options]
+
+    def start(self) -> Daemon:
+        """Start and wait until it answers."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.root / "daemon.log", "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.starts.append(self.process.pid)
+        eventually(self.answers, f"laminad did not start:\n{self.log}", alive=self.process)
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers a ping."""
+        done = self.curl("/_ping")
+        return done == "OK"
+
+    def curl(self, path: str) -> str:
+        """GET a path; the body as text, empty if nobody answers."""
+        import http.client
+        import socket
+
+        connection = http.client.HTTPConnection("lamina", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.connect(str(self.socket))
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        except OSError:
+            return ""
+        finally:
+            connection.close()
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it by a signal and wait."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+
+    def kill(self) -> None:
+        """End it without a chance to tidy up."""
+        self.stop(signal.SIGKILL)
+
+    def environment(self) -> dict[str, str]:
+        """What clients of this daemon run with: no settings of whoever runs the tests."""
+        keep = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "LAMINA_"))}
+        return {**keep, "DOCKER_HOST": self.host, "LAMINA_HOST": self.host, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(self.root / "client"), "HOME": str(self.root)}
+
+    def docker(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run the real docker CLI. Options as `run`'s."""
+        return run([docker_cli(), *arguments], self.environment(), **options)  # type: ignore[arg-type]
+
+    def lamina(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run Lamina's own CLI. Options as `run`'s."""
+        return run([*script("lamina"), *arguments], self.environment(), **options)  # type: ignore[arg-type]
+
+    def remove(self) -> None:
+        """End the daemon, its containers and helpers; remove the root."""
+        if self.process and self.process.poll() is None:
+            ids = self.docker("ps", "-aq", code=None).stdout.split()
+            if ids:
+                self.docker("rm", "-f", *ids, code=None)
+        self.stop()
+        for pid in helpers(self.root):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def helpers(root: Path) -> list[int]:
+    """Processes whose command line names `root`: keeper, zygote, monitors, workers."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                line = Path("/proc", entry, "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(root).encode() in line:
+                found.append(int(entry))
+    return found
+
+
+def docker_cli() -> str:
+    """The real docker CLI: from the environment's scripts or PATH."""
+    beside = SCRIPTS / "docker"
+    return str(beside) if beside.exists() else shutil.which("docker") or "docker"
+
+
+def run(
+    command: Sequence[str], env: dict[str, str], *, code: int | None = 0, stdin: str | bytes | None = None, cwd: Path | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; fail unless it ends with `code` (None: any). Outputs are text."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    done = subprocess.run(command, env=env, input=data if data is not None else b"", capture_output=True, cwd=cwd, timeout=timeout, check=False)
+    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    if code is not None and done.returncode != code:
+        raise AssertionError(f"{' '.join(command)}\nended with {done.returncode}, not {code}\n{out}\n{err}")
+    return subprocess.CompletedProcess(command, done.returncode, out, err)
+
+
+def eventually(condition: object, message: str, *, seconds: float = 30, alive: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until `condition()` holds; fail with `message` after `seconds`, or when `alive` ended."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline or (alive is not None and alive.poll() is not None):
+            raise AssertionError(message)
+        time.sleep(0.02)
+
+
+def busybox_root(target: Path) -> Path:
+    """Make a root file system of a static busybox and its applets."""
+    binaries = target / "bin"
+    binaries.mkdir(parents=True)
+    busybox = shutil.which("busybox") or "/bin/busybox"
+    shutil.copy(busybox, binaries / "busybox")
+    for applet in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
+        if applet != "busybox":
+            (binaries / applet).symlink_to("busybox")
+    for folder in ("etc", "tmp", "root", "proc", "sys", "dev"):
+        (target / folder).mkdir()
+    (target / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+    (target / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    return target
+
+
+def busybox_tar(target: Path) -> Path:
+    """That root as a tar."""
+    root = busybox_root(target.parent / f"{target.stem}.root")
+    subprocess.run(["tar", "-C", str(root), "--owner=0", "--group=0", "--numeric-owner", "-cf", str(target), "."], check=True)
+    return target
