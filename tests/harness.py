@@ -99,7 +99,14 @@ class Daemon:
     def environment(self) -> dict[str, str]:
         """What clients of this daemon run with: no settings of whoever runs the tests."""
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "LAMINA_"))}
-        return {**keep, "DOCKER_HOST": self.host, "LAMINA_HOST": self.host, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(self.root / "client"), "HOME": str(self.root)}
+        return {
+            **keep,
+            "DOCKER_HOST": self.host,
+            "LAMINA_HOST": self.host,
+            "DOCKER_BUILDKIT": "0",
+            "DOCKER_CONFIG": str(self.root / "client"),
+            "HOME": str(self.root),
+        }
 
     def docker(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         """Run the real docker CLI. Options as `run`'s."""
@@ -142,11 +149,19 @@ def docker_cli() -> str:
 
 
 def run(
-    command: Sequence[str], env: dict[str, str], *, code: int | None = 0, stdin: str | bytes | None = None, cwd: Path | None = None, timeout: float = 120
+    command: Sequence[str],
+    env: dict[str, str],
+    *,
+    code: int | None = 0,
+    stdin: str | bytes | None = None,
+    cwd: Path | None = None,
+    timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; fail unless it ends with `code` (None: any). Outputs are text."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    done = subprocess.run(command, env=env, input=data if data is not None else b"", capture_output=True, cwd=cwd, timeout=timeout, check=False)
+    done = subprocess.run(
+        command, env=env, input=data if data is not None else b"", capture_output=True, cwd=cwd, timeout=timeout, check=False
+    )
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     if code is not None and done.returncode != code:
         raise AssertionError(f"{' '.join(command)}\nended with {done.returncode}, not {code}\n{out}\n{err}")

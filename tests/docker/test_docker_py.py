@@ -1,0 +1,82 @@
+"""The same daemon by docker-py."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+import docker
+import docker.errors
+import pytest
+
+from tests.docker.conftest import BASE
+from tests.harness import Daemon
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[docker.DockerClient]:
+    client = docker.DockerClient(base_url=daemon.host)
+    yield client
+    client.close()
+
+
+def test_run_gives_output_or_an_error_with_the_code(client: docker.DockerClient) -> None:
+    assert client.containers.run(BASE, ["echo", "hello"], remove=True, network_mode="none") == b"hello\n"
+    with pytest.raises(docker.errors.ContainerError) as failed:
+        client.containers.run(BASE, ["sh", "-c", "exit 3"], remove=True, network_mode="none")
+    assert failed.value.exit_status == 3
+
+
+def test_a_container_through_its_life(client: docker.DockerClient) -> None:
+    container = client.containers.run(BASE, ["sh", "-c", "echo begun; sleep 1000"], detach=True, network_mode="none")
+    try:
+        assert container.exec_run(["sh", "-c", "echo inside; exit 2"]) == (2, b"inside\n")
+        container.put_archive("/tmp", archive("put", b"content"))
+        stream, stat = container.get_archive("/tmp/put")
+        assert (stat["name"], stat["size"]) == ("put", 7)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+            assert tar.extractfile("put").read() == b"content"  # type: ignore[union-attr]
+        assert {"Path": "/tmp/put", "Kind": 1} in container.diff()
+        assert container.logs() == b"begun\n"
+        image = container.commit("made/by-docker-py", "1")
+        assert client.containers.run(image.id, ["cat", "/tmp/put"], remove=True, network_mode="none") == b"content"
+        container.stop(timeout=0)
+        container.reload()
+        assert container.status == "exited"
+    finally:
+        container.remove(force=True)
+        client.images.remove("made/by-docker-py:1", force=True)
+
+
+def test_images_build_list_save_and_load(client: docker.DockerClient) -> None:
+    dockerfile = io.BytesIO(f"FROM {BASE}\nLABEL made=py\n".encode())
+    image, log = client.images.build(fileobj=dockerfile, tag="made/py-build:1", network_mode="none")
+    assert any("Successfully built" in line.get("stream", "") for line in log)
+    assert image.labels == {"made": "py"}
+    assert "made/py-build:1" in [tag for found in client.images.list(filters={"label": "made=py"}) for tag in found.tags]
+    saved = b"".join(image.save(named=True))
+    client.images.remove("made/py-build:1")
+    assert [loaded.id for loaded in client.images.load(saved)] == [image.id]
+    assert client.images.get("made/py-build:1").id == image.id
+    client.images.remove("made/py-build:1")
+
+
+def test_errors_are_typed_and_the_system_answers(client: docker.DockerClient) -> None:
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.images.get("not/here:1")
+    with pytest.raises(docker.errors.NotFound):
+        client.containers.get("not-here")
+    assert client.ping()
+    assert client.version()["ApiVersion"] == "1.51"
+    assert client.info()["OSType"] == "linux"
+
+
+def archive(name: str, data: bytes) -> bytes:
+    """A tar of one file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+    return out.getvalue()

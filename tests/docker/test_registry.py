@@ -1,0 +1,95 @@
+"""Pull, push and login by the real docker CLI, against Lamina's own registry on this machine."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import BASE
+from tests.harness import Daemon, eventually
+
+_repositories = count(1)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "lamina.registry", "--root", str(tmp_path_factory.mktemp("registry")), "--listen", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    eventually(answers, "the registry did not start", alive=process)
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def repository(daemon: Daemon, registry: str, context: Path) -> Iterator[str]:
+    """A repository's name in the registry; here it has an image of two layers, tagged 1."""
+    repository = f"{registry}/{daemon.driver}/app{next(_repositories)}"
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo {repository} > /pushed\n")
+    daemon.docker("build", "-q", "--network", "none", "-t", f"{repository}:1", str(context))
+    yield repository
+    daemon.docker("rmi", "-f", *daemon.docker("images", "-q", repository).stdout.split(), code=None)
+
+
+@pytest.mark.covers("cli:push", "cli:pull", "api:POST /images/{name}/push", "cli:images --digests")
+def test_push_then_pull_by_tag_and_by_digest(daemon: Daemon, repository: str) -> None:
+    name = f"{repository}:1"
+    identity = daemon.docker("images", "-q", "--no-trunc", name).stdout.strip()
+    digest = daemon.docker("push", name).stdout.split("digest: ")[1].split()[0]
+    assert daemon.docker("images", "--digests", "--format", "{{.Digest}}", repository).stdout.strip() == digest
+    daemon.docker("rmi", name)
+    told = daemon.docker("pull", name).stdout
+    for words in (f"Digest: {digest}", f"Status: Downloaded newer image for {name}", "Already exists"):
+        assert words in told
+    assert daemon.docker("images", "-q", "--no-trunc", name).stdout.strip() == identity
+    assert f"Status: Image is up to date for {name}" in daemon.docker("pull", name).stdout
+    daemon.docker("rmi", name)
+    daemon.docker("pull", "-q", f"{repository}@{digest}")
+    assert daemon.docker("run", "--rm", "--network", "none", f"{repository}@{digest}", "cat", "/pushed").stdout.strip() == repository
+
+
+@pytest.mark.covers("cli:pull --all-tags", "cli:push --all-tags", "cli:pull --quiet")
+def test_all_tags_travel(daemon: Daemon, repository: str) -> None:
+    daemon.docker("tag", f"{repository}:1", f"{repository}:2")
+    daemon.docker("push", "-a", repository)
+    daemon.docker("rmi", f"{repository}:1", f"{repository}:2")
+    daemon.docker("pull", "-aq", repository)
+    assert sorted(daemon.docker("images", "--format", "{{.Tag}}", repository).stdout.split()) == ["1", "2"]
+
+
+def test_a_second_push_sends_nothing(daemon: Daemon, repository: str) -> None:
+    daemon.docker("push", f"{repository}:1")
+    assert "Layer already exists" in daemon.docker("push", f"{repository}:1").stdout
+
+
+@pytest.mark.parametrize("suffix", [":absent", "@sha256:" + "00" * 32])
+def test_what_is_not_there_is_one_sentence(daemon: Daemon, registry: str, suffix: str) -> None:
+    done = daemon.docker("pull", f"{registry}/nothing{suffix}", code=1)
+    assert "nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_registry_that_does_not_answer_is_one_sentence(daemon: Daemon) -> None:
+    assert "127.0.0.1:1" in daemon.docker("pull", "127.0.0.1:1/app:1", code=1).stderr
+
+
+@pytest.mark.covers("cli:login", "cli:login --username", "cli:login --password-stdin", "cli:logout", "api:POST /auth")
+def test_login_checks_and_keeps_credentials(daemon: Daemon, registry: str) -> None:
+    done = daemon.docker("login", "-u", "somebody", "--password-stdin", registry, stdin="secret")
+    assert "Login Succeeded" in done.stdout
+    daemon.docker("logout", registry)
