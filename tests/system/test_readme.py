@@ -1,0 +1,59 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import SCRIPTS, Daemon
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(language: str) -> list[str]:
+    """The README's fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_first_two_blocks_hold_just_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    first, second = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[:2]
+    assert (first, second) == ("sudo ./dev tour\n", "sudo ./dev test\n")
+
+
+def test_the_tour_plays_to_its_end() -> None:
+    import os
+
+    environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/tour.py")], capture_output=True, text=True, check=False, env=environment, timeout=170
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "happiness.txt",
+        "A /happiness.txt",
+        "found happiness",
+        "Loaded image: tour/happy:1",
+        "Digest: sha256:",
+        "touch happiness.txt",
+    ):
+        assert words in done.stdout
+
+
+def test_the_library_example_runs(tmp_path: Path, base: Path) -> None:
+    example = blocks("python")[0].replace("/var/lib/lamina-example", str(tmp_path / "root")).replace('"base.tar"', repr(str(base)))
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "sha256:" in done.stdout
+
+
+def test_the_library_refuses_a_root_that_a_daemon_holds(daemon: Daemon) -> None:
+    import lamina
+    from lamina.errors import Conflict
+
+    with pytest.raises(Conflict, match="daemon"):
+        lamina.Engine.open(str(daemon.data))
