@@ -1,0 +1,60 @@
+"""What a worker process runs: one job after the other until its channel closes."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from typing import Any
+
+from lamina.linux import channel
+from lamina.linux.channel import Channel, ChannelClosed
+from lamina.worker.failure import described
+from lamina.worker.workers import find
+
+
+def main(fd: int) -> None:
+    """Serve the channel at descriptor `fd`; returns when the other end closes it."""
+    os.set_inheritable(fd, False)
+    threading.Thread(target=_leave_with_the_pool, args=(fd,), daemon=True).start()
+    serve(channel.from_fd(fd))
+
+
+def serve(end: Channel) -> None:
+    """Run what arrives at `end`, one request at a time."""
+    while True:
+        try:
+            request, fds = end.recv()
+        except ChannelClosed:
+            return
+        try:
+            answer = _answer(end, request, fds)
+        finally:
+            channel.close_all(fds)
+        try:
+            end.send(answer)
+        except ChannelClosed:
+            return
+
+
+def _answer(end: Channel, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def report(update: dict[str, Any]) -> None:
+        end.send({"update": update})
+
+    try:
+        return {"result": find(str(request.get("job")))(request["params"], fds, report)}
+    except ChannelClosed:
+        raise
+    except Exception as error:
+        return {"error": described(error)}
+
+
+def _leave_with_the_pool(fd: int) -> None:
+    """End this process when the other end closes, also in the middle of a job.
+
+    PR_SET_PDEATHSIG would fire when the *thread* that started us ends, so the channel is what is watched.
+    """
+    poll = select.poll()
+    poll.register(fd, 0)
+    poll.poll()
+    os._exit(0)

@@ -1,0 +1,192 @@
+"""A pool of worker processes, started by exec when work comes and gone again when it stops coming."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lamina.errors import Unavailable
+from lamina.linux import channel
+from lamina.linux.channel import Channel, ChannelClosed
+from lamina.worker.failure import raised
+from lamina.worker.workers import WorkerCrashed
+
+_MAIN = "import sys; sys.path[:] = sys.argv[2:]; from lamina.worker.main import main; main(int(sys.argv[1]))"
+_PATIENCE = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """One process and our end of its channel. `idle_since` is of the monotonic clock."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    idle_since: float = field(default=0.0)
+
+    def end(self, *, kill: bool = False) -> int:
+        """Close the channel, upon which the process leaves by itself; returns its status."""
+        self.channel.close()
+        if kill:
+            self.process.kill()
+        try:
+            return self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class WorkerPool:
+    """At most `size` processes at once. Thread-safe.
+
+    `path` is the workers' whole `sys.path`; they see nothing else (`python -I -S`). One without work for `idle`
+    seconds ends. Workers die with this process: their channel closes.
+    """
+
+    def __init__(self, size: int = 2, *, path: Sequence[str] = tuple(sys.path), python: str = sys.executable, idle: float = 5.0) -> None:
+        self._size, self._python, self._idle = size, python, idle
+        self._path = tuple(entry for entry in path if entry)
+        self._changed = threading.Condition()
+        self._resting: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._starting = 0
+        self._warden: threading.Thread | None = None
+        self._closed = False
+
+    def run(
+        self, job: str, params: Mapping[str, Any], fds: Sequence[int] = (), on_update: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """See `Workers.run`."""
+        worker = self._take()
+        try:
+            answer = self._converse(worker, {"job": job, "params": dict(params)}, fds, on_update)
+        except BaseException:
+            self._drop(worker)
+            raise
+        self._rest(worker)
+        if "error" in answer:
+            raise raised(answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def close(self) -> None:
+        """End all workers, running jobs too; `run` raises from here on."""
+        with self._changed:
+            self._closed = True
+            resting, self._resting = self._resting, []
+            busy = list(self._busy)
+            self._changed.notify_all()
+        for worker in busy:
+            worker.process.kill()
+        for worker in resting:
+            worker.end()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that are there now, for figures of memory."""
+        with self._changed:
+            return tuple(worker.process.pid for worker in (*self._resting, *self._busy))
+
+    def _converse(
+        self, worker: _Worker, request: dict[str, Any], fds: Sequence[int], on_update: Callable[[dict[str, Any]], None] | None
+    ) -> dict[str, Any]:
+        try:
+            worker.channel.send(request, fds)
+            while True:
+                answer, strays = worker.channel.recv()
+                channel.close_all(strays)
+                if "update" not in answer:
+                    return answer
+                if on_update is not None:
+                    on_update(answer["update"])
+        except ChannelClosed:
+            status = worker.end(kill=True)
+            raise WorkerCrashed(f"a worker process ended with status {status} while it ran {request['job']}") from None
+
+    def _take(self) -> _Worker:
+        """A worker that rests, or a new one; waits while `size` are busy."""
+        with self._changed:
+            while not self._closed and len(self._busy) + self._starting >= self._size:
+                self._changed.wait()
+            if self._closed:
+                raise Unavailable("the engine is shutting down")
+            if self._resting:
+                worker = self._resting.pop()
+                self._busy.add(worker)
+                return worker
+            self._starting += 1
+        worker_or_none: _Worker | None = None
+        try:
+            worker_or_none = self._start()
+            return worker_or_none
+        finally:
+            with self._changed:
+                self._starting -= 1
+                if worker_or_none is not None:
+                    self._busy.add(worker_or_none)
+                self._changed.notify()
+
+    def _start(self) -> _Worker:
+        ours, theirs = channel.pair()
+        try:
+            # exec straight after vfork: a threaded process is never forked to run Python on.
+            process = subprocess.Popen(
+                [self._python, "-I", "-S", "-c", _MAIN, str(theirs.fileno()), *self._path],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Worker(process, ours)
+
+    def _rest(self, worker: _Worker) -> None:
+        with self._changed:
+            self._busy.discard(worker)
+            worker.idle_since = time.monotonic()
+            if closed := self._closed:
+                pass
+            else:
+                self._resting.append(worker)
+                if self._warden is None:
+                    self._warden = threading.Thread(target=self._retire_idle, name="worker-warden", daemon=True)
+                    self._warden.start()
+            self._changed.notify_all()
+        if closed:
+            worker.end()
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.end(kill=True)
+        with self._changed:
+            self._busy.discard(worker)
+            self._changed.notify_all()
+
+    def _retire_idle(self) -> None:
+        """The warden's life: it ends workers that rested long enough, and itself when none rests."""
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                leaving = [worker for worker in self._resting if now - worker.idle_since >= self._idle]
+                self._resting = [worker for worker in self._resting if worker not in leaving]
+                if not leaving:
+                    if not self._resting:
+                        self._warden = None
+                        return
+                    oldest = min(worker.idle_since for worker in self._resting)
+                    self._changed.wait(max(0.01, oldest + self._idle - now))
+            for worker in leaving:
+                worker.end()
+
+
+def pool_size() -> int:
+    """How many workers suit this machine: one a processor, at least two so that short jobs pass long ones."""
+    return max(2, len(os.sched_getaffinity(0)))
