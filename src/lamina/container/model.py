@@ -1,0 +1,176 @@
+"""A container as a value, and what may follow what: the states and transitions as a table.
+
+created ──start──> running ──exit──> exited ──start──> running
+   │                 │  ↑               │
+   │            pause│  │unpause        └──remove──> removing ──> (gone)
+   │                 ↓  │                               │
+   └──remove──>     paused                              └──failed──> dead ──remove──> removing
+running ──exit, policy says again──> restarting ──start──> running
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lamina.errors import Conflict, InvalidArgument, NotFound, NotModified
+
+
+class State(StrEnum):
+    """The words of the API's `State.Status`."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.CREATED: frozenset({State.RUNNING, State.REMOVING}),
+    State.RUNNING: frozenset({State.PAUSED, State.EXITED, State.RESTARTING}),
+    State.PAUSED: frozenset({State.RUNNING, State.EXITED, State.RESTARTING}),
+    State.RESTARTING: frozenset({State.RUNNING, State.EXITED, State.REMOVING}),
+    State.EXITED: frozenset({State.RUNNING, State.RESTARTING, State.REMOVING}),
+    State.REMOVING: frozenset({State.DEAD}),
+    State.DEAD: frozenset({State.REMOVING}),
+}
+"""What may follow each state. A container that is gone has no state."""
+
+ALIVE = frozenset({State.RUNNING, State.PAUSED})
+"""States in which processes of the container exist."""
+
+
+class ContainerNotFound(NotFound):
+    """No container has that name or ID."""
+
+
+class AmbiguousContainer(InvalidArgument):
+    """More than one container's ID starts so."""
+
+
+class NameTaken(Conflict):
+    """Another container has that name."""
+
+
+class WrongState(Conflict):
+    """The container's state does not allow it."""
+
+
+class AlreadyThere(NotModified):
+    """The container is already in the state that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What changes while a container lives. Times are nanoseconds since 1970, 0 for never; `exit_code` is of the last run."""
+
+    status: State = State.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_ns: int = 0
+    finished_ns: int = 0
+    restart_count: int = 0
+    stopped_by_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as it was when it was asked for.
+
+    `config` and `host_config` are the API's documents, completed with the image's configuration and the defaults;
+    `image` is the image's ID, `image_name` what the user wrote, `layer` the chain ID of its topmost layer
+    ("" for an image without layers). `directory` is the host path of everything it keeps.
+    """
+
+    id: str
+    name: str
+    created_ns: int
+    image: str
+    image_name: str
+    layer: str
+    path: str
+    args: tuple[str, ...]
+    directory: str
+    config: Mapping[str, object]
+    host_config: Mapping[str, object]
+    networking: Mapping[str, object] = field(default_factory=dict)
+    mounts: tuple[MountPoint, ...] = ()
+    driver: str = ""
+    state: ContainerState = field(default_factory=ContainerState)
+
+    @property
+    def tty(self) -> bool:
+        """Whether its streams are one raw terminal stream, without frames."""
+        return bool(self.config.get("Tty"))
+
+    @property
+    def open_stdin(self) -> bool:
+        """Whether standard input stays open for whoever attaches."""
+        return bool(self.config.get("OpenStdin"))
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels: the image's, overlaid with its own."""
+        labels = self.config.get("Labels")
+        return labels if isinstance(labels, dict) else {}
+
+    @property
+    def auto_remove(self) -> bool:
+        """Whether it is removed as soon as it has exited (`--rm`)."""
+        return bool(self.host_config.get("AutoRemove"))
+
+    @property
+    def running(self) -> bool:
+        """Whether processes of it exist: running or paused."""
+        return self.state.status in ALIVE
+
+    @property
+    def upper(self) -> str:
+        """The host directory in which everything it wrote is found."""
+        return f"{self.directory}/diff"
+
+    @property
+    def init_layer(self) -> str:
+        """The host directory with what the engine itself puts in: /etc/hosts and the like."""
+        return f"{self.directory}/init"
+
+    @property
+    def log_path(self) -> str:
+        """The log, one JSON object a line."""
+        return f"{self.directory}/{self.id}-json.log"
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One mount of a container: `kind` is volume, bind or tmpfs; `name` is the volume's; `source` a host path.
+
+    `options` are mount options in Docker's words (rprivate, z, nocopy …); `copy` says an empty volume takes the image's content;
+    `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options.
+    """
+
+    kind: str
+    target: str
+    source: str = ""
+    name: str = ""
+    read_only: bool = False
+    mode: str = ""
+    propagation: str = ""
+    copy: bool = False
+    owned: bool = False
+    data: str = ""
+
+
+def check_transition(container_id: str, before: State, after: State) -> None:
+    """Refuse what TRANSITIONS does not allow.
+
+    Raises:
+        WrongState: it names the container and both states.
+    """
+    if after not in TRANSITIONS[before]:
+        raise WrongState(f"container {container_id} is {before} and cannot become {after}")
