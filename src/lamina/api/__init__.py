@@ -1,1 +1,1 @@
-"""Docker's Engine API over HTTP, and Lamina's own routes."""
+"""Docker's Engine API over HTTP/1.1: our own server, a table of routes, one file a resource."""

@@ -1,0 +1,207 @@
+"""Bytes of a connection that are read but not taken, and request bodies over them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from lamina.api.framing import Framing
+from lamina.errors import Cancelled, InvalidArgument
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_SMALL = 1 << 16
+_LARGE = 1 << 20
+_PIPE_SIZE = 1 << 20
+
+
+class BodyCut(Cancelled):
+    """The client went away in the middle of a body."""
+
+
+class BodyTooLong(InvalidArgument):
+    """A document is longer than the route reads."""
+
+    http_status = 413
+
+
+class Wire:
+    """A connected socket and the bytes read from it that nobody has taken yet. One thread's."""
+
+    __slots__ = ("pending", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.pending = b""
+
+    def head(self, limit: int) -> bytes:
+        """One message's head with its empty line; `b""` where the peer closed before its first byte.
+
+        Raises:
+            BodyTooLong: it has more than `limit` bytes.
+            BodyCut: the peer closed within it.
+        """
+        data = self.pending.lstrip(b"\r\n")
+        end = data.find(b"\r\n\r\n")
+        while end < 0:
+            if len(data) > limit:
+                raise BodyTooLong("the request's head is too long")
+            more = self.sock.recv(_SMALL)
+            if not more:
+                if data:
+                    raise BodyCut("the client closed the connection within a request")
+                return b""
+            seen = max(0, len(data) - 3)
+            data = (data + more) if data else more.lstrip(b"\r\n")
+            end = data.find(b"\r\n\r\n", seen)
+        self.pending = data[end + 4 :]
+        return data[: end + 4]
+
+    def release(self) -> bytes:
+        """Give up what is pending: the caller hands it on with the socket."""
+        pending, self.pending = self.pending, b""
+        return pending
+
+
+class Body(io.RawIOBase):
+    """A request's body as a file. Reading it first sends `100 Continue` where the client waits for that."""
+
+    def __init__(self, wire: Wire, framing: Framing, before: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._wire = wire
+        self._framing = framing
+        self._before = before
+        self._kept: list[memoryview] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether every byte of it was read from the socket."""
+        return self._framing.done
+
+    def readable(self) -> bool:
+        """See io.IOBase.readable."""
+        return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        """See io.RawIOBase.readinto.
+
+        Raises:
+            BodyCut: the client closed before the body's end.
+        """
+        room = memoryview(target).cast("B")
+        while not self._kept and not self._framing.done:
+            self._kept = self._receive(bytearray(max(_SMALL, min(len(room), _LARGE))))
+        if not self._kept:
+            return 0
+        piece = self._kept[0]
+        size = min(len(room), len(piece))
+        room[:size] = piece[:size]
+        self._kept[0] = piece[size:]
+        if size == len(piece):
+            del self._kept[0]
+        return size
+
+    def document(self, limit: int = 4 << 20) -> bytes:
+        """All of it, for a JSON document.
+
+        Raises:
+            BodyTooLong: it has more than `limit` bytes.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while piece := self.read(_SMALL):
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLong(f"the request's body is larger than {limit} bytes")
+            parts.append(piece)
+        return b"".join(parts)
+
+    def pump(self, fd: int) -> None:
+        """Write all of it to `fd`: large reads, one gathered write each, the interpreter free meanwhile."""
+        buffer = bytearray(_LARGE)
+        if self._kept:
+            _write_all(fd, self._kept)
+            self._kept = []
+        while not self._framing.done:
+            _write_all(fd, self._receive(buffer))
+
+    def drain(self, limit: int) -> bool:
+        """Read over what is left, at most `limit` bytes of it; whether the end was reached."""
+        self._kept = []
+        buffer = bytearray(_SMALL)
+        while not self._framing.done and limit > 0:
+            limit -= sum(map(len, self._receive(buffer))) + 1
+        return self._framing.done
+
+    @contextlib.contextmanager
+    def piped(self) -> Iterator[int]:
+        """A pipe that gives the body, for processes that read descriptors; filled by a thread of its own.
+
+        A reader that stops early is no failure. On leaving without one, a body that was cut raises BodyCut.
+        """
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        failure: list[BaseException] = []
+        thread = threading.Thread(target=self._fill, args=(writer, failure), name="body", daemon=True)
+        thread.start()
+        try:
+            yield reader
+        finally:
+            os.close(reader)
+            if not self._framing.done:
+                self._stop_filling(thread)
+            thread.join()
+        if failure:
+            raise failure[0]
+
+    def _stop_filling(self, thread: threading.Thread) -> None:
+        """The reader has gone: the filler sees EPIPE at its next write. Wait for a slow client only so long."""
+        thread.join(0.2)
+        if thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._wire.sock.shutdown(socket.SHUT_RD)
+
+    def _fill(self, writer: int, failure: list[BaseException]) -> None:
+        try:
+            self.pump(writer)
+        except BrokenPipeError:
+            pass
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            os.close(writer)
+
+    def _receive(self, buffer: bytearray) -> list[memoryview]:
+        """The body's pieces in the next bytes of the connection; they lie in `buffer`, so take them before the next call."""
+        if self._before is not None:
+            before, self._before = self._before, None
+            before()
+        if self._wire.pending:
+            buffer = bytearray(self._wire.release())
+            size = len(buffer)
+        else:
+            size = self._wire.sock.recv_into(buffer)
+            if not size:
+                raise BodyCut("the client closed the connection within a body")
+        pieces, stop = self._framing.feed(buffer, 0, size)
+        if stop < size:
+            self._wire.pending = bytes(buffer[stop:size])
+        view = memoryview(buffer)
+        return [view[start:end] for start, end in pieces]
+
+
+def _write_all(fd: int, pieces: list[memoryview]) -> None:
+    while pieces:
+        written = os.writev(fd, pieces[:64])
+        while pieces and written >= len(pieces[0]):
+            written -= len(pieces.pop(0))
+        if written:
+            pieces[0] = pieces[0][written:]

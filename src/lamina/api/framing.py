@@ -1,0 +1,113 @@
+"""Where a request's body ends (RFC 9112 6): pure machines over buffers, no I/O."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lamina.errors import InvalidArgument
+
+_LINE_LIMIT = 4096
+_SIZE_DIGITS = 15
+
+
+class BadFraming(InvalidArgument):
+    """The body breaks HTTP's framing; nothing after it can be trusted."""
+
+
+class Framing(Protocol):
+    """Finds the body's bytes in what arrives."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the body has ended."""
+
+    def feed(self, buffer: bytearray, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
+        """Look at `buffer[start:end]`.
+
+        Returns the (start, end) pairs that are body, in order, and where the machine stopped looking:
+        `end`, or less where the body ended before it.
+
+        Raises:
+            BadFraming: the bytes are no such body.
+        """
+
+
+class Sized:
+    """A body of `length` bytes (Content-Length; 0 where there is none)."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    @property
+    def done(self) -> bool:
+        """See Framing.done."""
+        return self._left == 0
+
+    def feed(self, buffer: bytearray, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
+        """See Framing.feed."""
+        stop = min(end, start + self._left)
+        self._left -= stop - start
+        return ([(start, stop)] if stop > start else []), stop
+
+
+class Chunked:
+    """A body in chunks (RFC 9112 7.1). Extensions and trailers are read over."""
+
+    __slots__ = ("_left", "_line", "_state")
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._line = b""
+        self._state = "size"
+
+    @property
+    def done(self) -> bool:
+        """See Framing.done."""
+        return self._state == "done"
+
+    def feed(self, buffer: bytearray, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
+        """See Framing.feed."""
+        found: list[tuple[int, int]] = []
+        at = start
+        while at < end and self._state != "done":
+            if self._state == "data":
+                stop = min(end, at + self._left)
+                found.append((at, stop))
+                self._left -= stop - at
+                at = stop
+                if not self._left:
+                    self._state = "data end"
+            else:
+                at = self._take_line(buffer, at, end)
+        return found, at
+
+    def _take_line(self, buffer: bytearray, at: int, end: int) -> int:
+        newline = buffer.find(b"\n", at, end)
+        stop = end if newline < 0 else newline + 1
+        if len(self._line) + stop - at > _LINE_LIMIT:
+            raise BadFraming("a chunk's head is too long")
+        self._line += buffer[at:stop]
+        if newline >= 0:
+            line, self._line = self._line.rstrip(b"\r\n"), b""
+            self._state = self._after(line)
+        return stop
+
+    def _after(self, line: bytes) -> str:
+        if self._state == "data end":
+            if line:
+                raise BadFraming("a chunk is longer than its head says")
+            return "size"
+        if self._state == "trailer":
+            return "trailer" if line else "done"
+        self._left = _chunk_size(line)
+        return "data" if self._left else "trailer"
+
+
+def _chunk_size(line: bytes) -> int:
+    """The size a chunk's head names: hexadecimal digits alone, then perhaps an extension."""
+    digits = line.partition(b";")[0].strip(b" \t")
+    if not digits or len(digits) > _SIZE_DIGITS or digits.strip(b"0123456789abcdefABCDEF"):
+        raise BadFraming("a chunk's head names no size")
+    return int(digits, 16)

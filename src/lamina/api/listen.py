@@ -1,0 +1,76 @@
+"""Listening sockets from addresses as dockerd spells them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+from lamina.errors import Conflict, InvalidArgument, Unsupported
+
+_SUN_PATH = 107
+
+
+class AddressInUse(Conflict):
+    """Another process listens there."""
+
+
+def listen(address: str) -> socket.socket:
+    """A listening socket for `unix:///path` or `fd://N` (a socket another process made).
+
+    A socket file that nobody listens on is replaced; the new one is for root and its group alone.
+
+    Raises:
+        InvalidArgument: the address is of no known kind.
+        AddressInUse: somebody listens there.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme == "unix" and rest:
+        return _listen_unix(rest)
+    if scheme == "fd" and rest.isdigit():
+        return socket.socket(fileno=int(rest))
+    if scheme == "tcp":
+        raise Unsupported("listening on TCP is not available yet", hint="use unix:///path, or ssh to reach it from afar")
+    raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock")
+
+
+def _listen_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise AddressInUse(f"{path} is there and is no socket")
+        if _answers(path):
+            raise AddressInUse(f"another process listens on {path}")
+        os.unlink(path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    mask = os.umask(0o117)
+    try:
+        with _short(path) as name:
+            sock.bind(name)
+    finally:
+        os.umask(mask)
+    sock.listen(512)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _short(path) as name:
+        try:
+            probe.connect(name)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _short(path: str):  # type: ignore[no-untyped-def]
+    """A name for `path` that fits into sun_path (unix(7): 108 bytes)."""
+    if len(os.fsencode(path)) <= _SUN_PATH:
+        yield path
+        return
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,208 @@
+"""Requests and responses as values, and the tolerant reading of what clients put into a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from lamina.api.body import Body
+from lamina.errors import InvalidArgument
+
+T = TypeVar("T")
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+
+
+class InvalidParameter(InvalidArgument):
+    """A parameter or document of a request is malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query string's values. Clients differ widely: what can be understood is, absent or empty means default."""
+
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Query:
+        """Read `a=b&a=c`, in the order given."""
+        found: dict[str, list[str]] = {}
+        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=10_000):
+            found.setdefault(name, []).append(value)
+        return cls({name: tuple(values) for name, values in found.items()})
+
+    def text(self, name: str, default: str = "") -> str:
+        """The first value, or `default`."""
+        values = self.values.get(name)
+        return values[0] if values and values[0] else default
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every value that is not empty."""
+        return tuple(value for value in self.values.get(name, ()) if value)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A boolean as dockerd reads it: anything but "", 0, no, false and none is true."""
+        values = self.values.get(name)
+        return default if not values else values[0].strip().lower() not in _FALSE
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        """A whole number.
+
+        Raises:
+            InvalidParameter: it is none.
+        """
+        text = self.text(name)
+        if not text:
+            return default
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid value for {name}: {text[:100]!r} is not a number")
+
+    def document(self, name: str) -> Any:
+        """A JSON value; None where it is absent, empty or null.
+
+        Raises:
+            InvalidParameter: it is no JSON.
+        """
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid value for {name}: not JSON: {text[:100]!r}")
+
+    def filters(self, name: str = "filters") -> dict[str, list[str]]:
+        """Filters in either spelling: `{"k": {"v": true}}` (Go) or `{"k": ["v"]}` (docker-py).
+
+        Raises:
+            InvalidParameter: they are something else.
+        """
+        document = self.document(name)
+        if document is None:
+            return {}
+        if not isinstance(document, dict):
+            raise InvalidParameter("invalid filters: not an object")
+        return {str(key): _filter_values(value) for key, value in document.items()}
+
+
+def _filter_values(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [str(key) for key, wanted in value.items() if wanted]
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    if isinstance(value, str | int | bool):
+        return [str(value).lower() if isinstance(value, bool) else str(value)]
+    raise InvalidParameter("invalid filters: a value is neither list nor object")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `path` is decoded and without version prefix; `parameters` are the path template's."""
+
+    method: str
+    path: str
+    query: Query
+    headers: Mapping[str, str]
+    body: Body
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    api_version: tuple[int, int] = (1, 51)
+
+    def document(self, kind: type[T]) -> T:
+        """The body read as the JSON document `kind`; an empty body is an empty document.
+
+        Raises:
+            InvalidParameter: it is no such document.
+        """
+        return decode(self.body.document(), kind)
+
+
+class Writer(Protocol):
+    """What a streamed response writes to. Raises OSError or Cancelled once the client has gone."""
+
+    def write(self, data: bytes) -> None:
+        """Send `data` at once; the first call sends the head before it."""
+
+    def start(self) -> None:
+        """Send the head now; idempotent."""
+
+    def copy(self, fd: int) -> None:
+        """Send all that the pipe or file `fd` gives until its end."""
+
+    def gone(self) -> bool:
+        """Whether the client has closed its side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response whose body is at hand."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A response written while the work goes on. Until its first byte, a failure is still a plain error reply.
+
+    `failed` renders a failure that comes after the first byte into the stream; without it the stream is cut.
+    """
+
+    produce: Callable[[Writer], None]
+    content_type: str = "application/json"
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    failed: Callable[[Exception], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileReply:
+    """A response whose body is `size` bytes of `fd` from `offset`; the server closes `fd`."""
+
+    fd: int
+    size: int
+    offset: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hijacked:
+    """The connection stops being HTTP: `take` owns the descriptor, and gets the bytes already read from it."""
+
+    take: Callable[[int, bytes], None]
+    content_type: str = "application/vnd.docker.raw-stream"
+
+
+Response = Reply | Streamed | FileReply | Hijacked
+Handler = Callable[[Request], Response]
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """`data` as the JSON document `kind`; no bytes are an empty document.
+
+    Raises:
+        InvalidParameter: it is no such document.
+    """
+    try:
+        return msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidParameter(f"invalid request body: {error}")
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(document: object) -> bytes:
+    """A document as JSON, as clients of Go and Python read it."""
+    return _encoder.encode(document) + b"\n"
+
+
+def json_reply(document: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    """A reply that is one JSON document."""
+    return Reply(status, encode(document), (("Content-Type", "application/json"), *headers))
