@@ -93,7 +93,7 @@ def _configure(context: int, command: int, key: str, value: bytes | None, aux: i
 
 def _messages(context: int) -> str:
     """What the kernel wrote into the context's log, in one line."""
-    lines = []
+    lines: list[str] = []
     try:
         while len(lines) < 8:
             lines.append(os.read(context, 512).decode(errors="replace").strip()[2:])

@@ -1,0 +1,218 @@
+"""What a snapshot driver does: turn layer tars into something the kernel mounts, and name it.
+
+Life of a layer here:
+
+    stage        one pass over the tar, in a worker: verified, indexed, written below `scratch`. Nothing is visible yet.
+    publish      renamed into place under the layer's name. From now on it exists.
+    lowers       mounted or held ready; overlayfs takes what is returned as its lower layers
+    remove       gone; containers that run on it keep what they have mounted
+
+A layer's *name* is its diff ID in hex, or, where its tar implies directories it does not list
+(`Staged.contextual`), its chain ID in hex: those directories look like the ones below them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from lamina.errors import Corrupt, NotFound
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+
+Progress = Callable[[int], None]
+"""Takes the number of bytes of the source consumed so far. What it raises stops the work."""
+
+
+class LayerNotFound(NotFound):
+    """No layer has that name."""
+
+
+class LayerDamaged(Corrupt):
+    """What is stored of a layer is not what was written; it is never mounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarSource:
+    """Where a layer's tar comes from: a file, or a pipe that stands at its first byte.
+
+    Of a file, `offset` and `length` (bytes; None: to the end) say which part; its position is left
+    alone. Of a pipe, exactly `length` bytes are read, or all. `compression` is "gzip", "zstd" or ""
+    (plain); None: found out. `kept` says that the caller keeps the compressed bytes as a blob, so a
+    driver that does not keep the tar itself need not make a copy. The caller owns `fd`.
+    """
+
+    fd: int
+    offset: int = 0
+    length: int | None = None
+    compression: str | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBlob:
+    """A file in the scratch directory whose digest is known: for `ContentStore.adopt`."""
+
+    path: str
+    digest: Digest
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A layer that is written and verified but not visible yet.
+
+    `tar_size` and `content_size` (of all regular files) are bytes. `metadata` is the path of the
+    metadata image, `tree` that of the extracted directory, if the driver makes one. `implied` are
+    the offsets of the inodes of directories that the tar implies, with their paths; such a layer
+    is `contextual`. `compressed` describes the bytes as they came, None if they came plain.
+    """
+
+    diff_id: Digest
+    tar_size: int
+    compressed: Descriptor | None
+    blobs: tuple[StagedBlob, ...]
+    metadata: str
+    tree: str | None
+    implied: tuple[tuple[int, bytes], ...]
+    entries: int
+    content_size: int
+
+    @property
+    def contextual(self) -> bool:
+        """Whether what it looks like depends on the layers below it."""
+        return bool(self.implied)
+
+    def encode(self) -> dict[str, object]:
+        """As JSON values, for the way out of a worker. `decode` undoes it."""
+        fields = asdict(self)
+        fields["diff_id"] = str(self.diff_id)
+        fields["blobs"] = [[blob.path, str(blob.digest), blob.size, blob.media_type] for blob in self.blobs]
+        fields["compressed"] = None if (c := self.compressed) is None else [c.media_type, str(c.digest), c.size]
+        fields["implied"] = [[offset, path.decode(errors="surrogateescape")] for offset, path in self.implied]
+        return fields
+
+    @classmethod
+    def decode(cls, fields: dict[str, Any]) -> Staged:
+        """See `encode`."""
+        values = dict(fields)
+        values["diff_id"] = Digest.parse(values["diff_id"])
+        values["blobs"] = tuple(StagedBlob(path, Digest.parse(digest), size, media) for path, digest, size, media in values["blobs"])
+        if values["compressed"] is not None:
+            media, digest, size = values["compressed"]
+            values["compressed"] = Descriptor(media, Digest.parse(digest), size)
+        values["implied"] = tuple((offset, path.encode(errors="surrogateescape")) for offset, path in values["implied"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """One lower layer for overlayfs: a descriptor of a detached mount, or a host path to bind.
+
+    The descriptor is borrowed: never close it, never move the mount it is of.
+    """
+
+    fd: int | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RootMount:
+    """A root file system: `lowers` top first; `upper` and `work` in one directory, or None (read-only).
+
+    `volatile` leaves out syncing: for containers that are removed when they end.
+    """
+
+    lowers: tuple[Lower, ...]
+    upper: str | None = None
+    work: str | None = None
+    volatile: bool = False
+
+
+class FdStore(Protocol):
+    """Keeps descriptors open under names, longer than this process lives. Thread-safe."""
+
+    def get(self, name: str) -> int | None:
+        """The descriptor held under `name`, borrowed: valid until `drop`, never to be closed."""
+
+    def hold(self, name: str, fd: int) -> None:
+        """Hold a duplicate of `fd`; the caller still owns its own. A name that is taken is replaced."""
+
+    def drop(self, name: str) -> None:
+        """Close what `name` holds, if it holds something."""
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+
+
+class Snapshotter(Protocol):
+    """A driver. Thread-safe; whatever loops over entries or bytes happens in a worker."""
+
+    name: str
+    """`erofs` or `overlay`."""
+
+    def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
+        """Read a tar once and write all that is made of it below `scratch` (same file system as the root).
+
+        Raises:
+            InvalidArchive: the tar breaks its format or does what no layer may; nothing is left.
+            Exhausted: the disk is full, or a limit was passed; nothing is left.
+        """
+
+    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
+        """Make a layer of what an upper directory changed on the layers `below` (names, base first).
+
+        The upper directory is read as it is; nobody may be writing to it. See `stage`.
+        """
+
+    def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
+        """Rename a staged layer into place. Implied directories take after the layers `below` (names, base first).
+
+        Idempotent: if the name exists, what was staged is discarded. Blobs are the caller's to adopt.
+        """
+
+    def discard(self, staged: Staged) -> None:
+        """Delete what was staged, blobs that nobody adopted included. Idempotent."""
+
+    def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
+        """The layers `names` (base first) as overlayfs wants them: top first.
+
+        What an opaque root hides is left out.
+
+        Raises:
+            LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
+        """
+
+    def index(self, name: str) -> str:
+        """The path of the layer's metadata image, for `LayerIndex.open`.
+
+        Raises:
+            LayerNotFound: no layer has that name.
+        """
+
+    def tree(self, name: str) -> str | None:
+        """The host directory where the layer's files can be read as files, if there is one."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the layer was published here."""
+
+    def names(self) -> list[str]:
+        """The names of all published layers, sorted."""
+
+    def usage(self, name: str) -> int:
+        """Bytes on disk besides blobs in the content store."""
+
+    def check(self, name: str, *, deep: bool = False) -> None:
+        """Whether the layer is what was written: sizes and superblock checksum; `deep`: all its metadata.
+
+        Raises:
+            LayerNotFound, LayerDamaged: names it and says what is wrong.
+        """
+
+    def remove(self, name: str) -> None:
+        """Forget a layer. Idempotent."""
+
+    def sweep(self) -> None:
+        """Delete what interrupted removals left. Call it while nobody else uses the root."""
