@@ -5,9 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
 
-from lamina.errors import InvalidArgument
+from lamina.distribution.protocol import Challenge
+from lamina.errors import InvalidArgument, Unauthorized, Unavailable
+
+CLIENT = "lamina"
+"""The OAuth2 client_id that token servers see."""
 
 
 class InvalidAuth(InvalidArgument):
@@ -77,3 +83,77 @@ def _combined(auth: str) -> tuple[str, str]:
     except ValueError:
         raise InvalidAuth("invalid registry credentials: auth is no base64") from None
     return username, password.rstrip("\0")
+
+
+class ChallengeUnusable(Unavailable):
+    """A registry's demand for credentials, or its token server's answer, makes no sense."""
+
+
+class TokenRefused(Unauthorized):
+    """A token server does not accept the credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """One request to a token server: a GET, or a POST of the form `body`."""
+
+    url: str
+    authorization: str = field(default="", repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A bearer token, and the second on the caller's clock from which it is not used again."""
+
+    token: str = field(repr=False)
+    expires: float
+    identity_token: str = field(default="", repr=False)
+
+
+def basic(auth: Auth) -> str:
+    """The `Authorization` value of a name and password."""
+    return "Basic " + base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
+
+
+def token_request(challenge: Challenge, scopes: Sequence[str], auth: Auth, *, offline: bool = False) -> TokenRequest:
+    """What to ask the challenge's realm: OAuth2's POST with an identity token, Docker's GET otherwise.
+
+    With `offline`, an identity token is asked for too.
+
+    Raises:
+        ChallengeUnusable: the challenge names no http(s) realm.
+    """
+    realm, service = challenge.parameters.get("realm", ""), challenge.parameters.get("service", "")
+    if urlsplit(realm).scheme not in ("http", "https") or not urlsplit(realm).hostname:
+        raise ChallengeUnusable(f"registry asks for a token from an unusable address: {realm[:200]!r}")
+    if auth.identity_token:
+        form = {"grant_type": "refresh_token", "service": service, "client_id": CLIENT, "refresh_token": auth.identity_token}
+        return TokenRequest(realm, body=urlencode({**form, **({"scope": " ".join(scopes)} if scopes else {})}).encode())
+    query = [("service", service)] if service else []
+    query += [("scope", scope) for scope in scopes]
+    if auth.username:
+        query += [("account", auth.username), ("client_id", CLIENT)]
+    if offline:
+        query += [("offline_token", "true")]
+    joined = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}" if query else realm
+    return TokenRequest(joined, authorization=basic(auth) if auth.username else "")
+
+
+def read_grant(body: bytes, now: float) -> Grant:
+    """The token in a token server's answer; without a lifetime it is good for 60 seconds.
+
+    Raises:
+        ChallengeUnusable: there is none.
+    """
+    try:
+        fields = json.loads(body)
+        token = fields.get("token") or fields.get("access_token")
+        lifetime = float(fields.get("expires_in") or 60)
+        identity = fields.get("refresh_token") or ""
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        token, lifetime, identity = None, 60.0, ""
+    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
+        raise ChallengeUnusable("token server answered without a token")
+    # A tenth off, so that a token does not run out between its look-up and its arrival.
+    return Grant(token, now + max(lifetime, 60.0) * 0.9, str(identity))

@@ -1,86 +1,483 @@
-"""A registry as its client sees it: resolve, fetch, upload, for one repository with one set of credentials."""
+"""A registry as its client sees it: resolve, fetch, upload, for one repository with one set of credentials.
+
+Reads try the mirrors first, in order, then the registry itself; writes go to the registry alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
+from urllib.parse import urljoin
+
+from urllib3.exceptions import HTTPError
 
 from lamina.distribution.auth import Auth
+from lamina.distribution.protocol import (
+    ACCEPT_MANIFESTS,
+    DOCKER_DOMAIN,
+    MANIFEST_LIMIT,
+    MANIFEST_TYPES,
+    blob_path,
+    manifest_path,
+    next_link,
+    received,
+    registry_host,
+    scope,
+    span,
+    upload_path,
+    with_digest,
+)
+from lamina.distribution.session import Endpoints, Session
+from lamina.distribution.transport import (
+    RegistryFailed,
+    RegistryOptions,
+    RegistryUnknown,
+    RegistryUnreachable,
+    Response,
+    Transport,
+    discard,
+    drained,
+    failure,
+    translated,
+)
+from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable, Unsupported
+from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
-from lamina.spec.digest import Digest
+from lamina.spec.digest import Digest, DigestMismatch, InvalidDigest
 from lamina.spec.reference import Reference
 
+PIECE = 1 << 20
+"""Bytes read from or written to a socket at once."""
 
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """dockerd's settings of the same names. `insecure` holds host[:port] or CIDR texts; loopback is always insecure."""
 
-    insecure: tuple[str, ...] = ()
-    mirrors: tuple[str, ...] = ()
-    connect_timeout: float = 15.0
-    read_timeout: float = 60.0
-    retries: int = 5
-    certificates: str = ""
-    """Directory with HOST[:PORT]/ca.crt, client.cert, client.key (dockerd's /etc/docker/certs.d); empty: none."""
+class ManifestUnknown(NotFound):
+    """The registry has no manifest of that name."""
+
+
+class BlobUnknown(NotFound):
+    """The registry does not have the blob."""
 
 
 class Registries:
-    """All registries elsewhere: connection pools and tokens, shared by every operation. Thread-safe."""
+    """All registries elsewhere: connection pools and what is known of hosts, shared by every operation. Thread-safe."""
 
-    def __init__(self, options: RegistryOptions | None = None, *, user_agent: str = "lamina") -> None:
-        raise NotImplementedError
+    def __init__(self, options: RegistryOptions | None = None, *, user_agent: str = "lamina", transport: Transport | None = None) -> None:
+        self.transport = transport or Transport(options or RegistryOptions(), user_agent)
+        self.endpoints = Endpoints(self.transport)
 
     def repository(self, reference: Reference, auth: Auth | None = None, *, push: bool = False) -> RegistryClient:
         """A client for the repository that `reference` names; contacts nobody yet."""
-        raise NotImplementedError
+        scopes = (scope(reference.path, push=push),)
+        origin = self.session(registry_host(reference.domain), auth, scopes)
+        mirrors: tuple[Session, ...] = ()
+        if reference.domain == DOCKER_DOMAIN and not push:
+            # Docker's credentials are for Docker's registry: a mirror does not see them.
+            mirrors = tuple(self.session(mirror, None, scopes) for mirror in self.transport.options.mirrors)
+        return RegistryClient(reference, origin, mirrors)
+
+    def session(self, host: str, auth: Auth | None = None, scopes: tuple[str, ...] = ()) -> Session:
+        """Requests to `host` that belong to no repository."""
+        return Session(self.transport, self.endpoints, host, auth or Auth(), scopes)
 
     def close(self) -> None:
         """Close idle connections."""
+        self.transport.close()
 
 
+@dataclass(slots=True)
 class RegistryClient:
-    """One repository at one registry."""
+    """One repository at one registry. Thread-safe."""
+
+    repository: Reference
+    origin: Session
+    mirrors: tuple[Session, ...] = ()
+    _refused: set[str] = field(default_factory=set)
+
+    # --- manifests
 
     def resolve(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """The manifest or index that a tag or digest names, and its verified bytes."""
-        raise NotImplementedError
+        """The manifest or index that a tag or digest names (`latest` without either), and its verified bytes.
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
-        """The blob's bytes from `offset` on, not verified."""
-        raise NotImplementedError
+        Raises:
+            ManifestUnknown: there is none.
+            DigestMismatch: the bytes are not those of the digest asked for, or promised.
+            Unsupported: it is a manifest of Docker's first schema.
+        """
+        target = _target(reference)
+        response = self._read("GET", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference))
+        data = drained(response, MANIFEST_LIMIT + 1)
+        if len(data) > MANIFEST_LIMIT:
+            raise RegistryFailed(f"manifest of {reference.familiar} is larger than {MANIFEST_LIMIT} bytes")
+        promised = reference.digest or _digest_header(response)
+        digest = Digest.of(data, promised.algorithm if promised else "sha256")
+        if promised and digest != promised:
+            raise DigestMismatch(f"manifest of {reference.familiar} has digest {digest} instead of {promised}")
+        return Descriptor(_manifest_type(response, data, reference), digest, len(data)), data
+
+    def head(self, reference: Reference) -> Descriptor | None:
+        """What a tag or digest names, without its bytes; None where the registry does not tell.
+
+        Raises:
+            ManifestUnknown: there is no such manifest.
+        """
+        target = _target(reference)
+        response = self._read("HEAD", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference))
+        discard(response)
+        digest, length = _digest_header(response), response.headers.get("Content-Length", "")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if digest is None or media_type not in MANIFEST_TYPES:
+            return None
+        return Descriptor(media_type, digest, int(length) if length.isdecimal() else 0)
+
+    def put_manifest(self, media_type: str, data: bytes, target: str) -> Digest:
+        """Store a manifest under a tag or digest.
+
+        Raises:
+            DigestMismatch: the registry says that it stored something else.
+        """
+        path = manifest_path(self.repository.path, target)
+        response = self.origin.request("PUT", path, {"Content-Type": media_type}, data)
+        if response.status not in (200, 201, 202):
+            raise failure(response, self.origin.name, f"manifest {target} of {self.repository.familiar_name}")
+        discard(response)
+        promised = _digest_header(response)
+        digest = Digest.of(data, promised.algorithm if promised else "sha256")
+        if promised and promised != digest:
+            raise DigestMismatch(f"registry {self.origin.name} stored the manifest as {promised} instead of {digest}")
+        return digest
+
+    def tags(self) -> Iterator[str]:
+        """Every tag, in the registry's order, page by page.
+
+        Raises:
+            RegistryUnknown: the registry has no such repository.
+        """
+        path = f"/v2/{self.repository.path}/tags/list?n=1000"
+        while path:
+            response = self._read("GET", path, {}, f"tags of {self.repository.familiar_name}")
+            yield from _texts(drained(response, 16 << 20), "tags")
+            path = _following(response, path)
+
+    def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """What refers to the manifest `digest` by its subject field; none where the registry does not keep that."""
+        try:
+            response = self._read("GET", f"/v2/{self.repository.path}/referrers/{digest}", {}, f"referrers of {digest}")
+        except RegistryUnknown:
+            return ()
+        return _descriptors(drained(response, MANIFEST_LIMIT))
+
+    # --- blobs
 
     def exists(self, digest: Digest) -> int | None:
-        """The blob's size in bytes where the repository has it."""
-        raise NotImplementedError
+        """The blob's size in bytes where the registry's repository has it; None where it has not."""
+        response = self.origin.request("HEAD", blob_path(self.repository.path, digest))
+        if response.status == 404:
+            discard(response)
+            return None
+        if response.status != 200:
+            raise failure(response, self.origin.name, f"blob {digest}")
+        discard(response)
+        length = response.headers.get("Content-Length", "")
+        return int(length) if length.isdecimal() else 0
+
+    def fetch(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
+        """The blob's bytes from `offset` on, not verified. The caller closes it.
+
+        Raises:
+            BlobUnknown: the registry does not have it.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        path = blob_path(self.repository.path, descriptor.digest)
+        response = self._read("GET", path, headers, f"blob {descriptor.digest}")
+        stream = BlobStream(response, self.origin.name)
+        if response.status == 206:
+            bounds = span(response.headers.get("Content-Range", ""))
+            if bounds is not None and bounds[0] != offset:
+                stream.close()
+                raise RegistryFailed(f"registry {self.origin.name} sent another range of {descriptor.digest} than asked for")
+        elif offset:
+            stream.skip(offset)
+        return stream
+
+    def download(self, descriptor: Descriptor, offset: int, write: Callable[[bytes], object]) -> None:
+        """Hand the blob's bytes from `offset` to its size to `write`, in order; a cut connection is taken up where it broke.
+
+        The bytes are not verified, but never more than the descriptor's size. What `write` raises passes through.
+
+        Raises:
+            BlobUnknown: the registry does not have it.
+            RegistryUnreachable: the connection was lost as often as the options allow without a byte of progress.
+        """
+        failures = 0
+        while offset < descriptor.size:
+            try:
+                with self.fetch(descriptor, offset) as stream:
+                    while offset < descriptor.size:
+                        piece = stream.read(min(PIECE, descriptor.size - offset))
+                        if not piece:
+                            raise RegistryUnreachable(f"registry {self.origin.name} ended blob {descriptor.digest} after {offset} bytes")
+                        write(piece)
+                        offset, failures = offset + len(piece), 0
+            except RegistryUnreachable:
+                failures += 1
+                if failures >= self.origin.transport.options.retries:
+                    raise
+                self.origin.transport.pause(failures - 1)
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Take the blob from the repository path `source` of the same registry; False where the registry will not."""
-        raise NotImplementedError
+        path = upload_path(self.repository.path, mount=digest, source=source)
+        response = self.origin.request("POST", path, {"Content-Length": "0"}, also=(scope(source),))
+        discard(response)
+        if response.status == 202:
+            self._abandon(response.headers.get("Location", ""))
+        return response.status == 201
 
-    def upload(self, descriptor: Descriptor, blob: BinaryIO, chunk: int = 0) -> None:
-        """Send the blob; in pieces of `chunk` bytes where that is not 0."""
-        raise NotImplementedError
+    def upload(
+        self,
+        descriptor: Descriptor,
+        blob: BinaryIO,
+        *,
+        chunk: int = 0,
+        sent: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Send the seekable `blob`, whose digest and size the descriptor says; in pieces of `chunk` bytes where that is not 0.
 
-    def put_manifest(self, media_type: str, data: bytes, target: str) -> Digest:
-        """Store a manifest under a tag or digest."""
-        raise NotImplementedError
+        A lost connection is taken up again: whole, or in pieces from what the registry has. `sent` is told how
+        many bytes went so far; what it raises ends the upload.
 
-    def tags(self) -> Iterator[str]:
-        """Every tag, in the registry's order, page by page."""
-        raise NotImplementedError
+        Raises:
+            RegistryFailed: the registry does not take it.
+        """
+        retries = self.origin.transport.options.retries
+        for attempt in range(retries):
+            try:
+                location = self._begin()
+                if chunk:
+                    location = self._send_pieces(location, descriptor, blob, chunk, sent)
+                    self._finish(location, descriptor, None, 0)
+                else:
+                    self._finish(location, descriptor, lambda: _pieces(blob, 0, descriptor.size, sent), descriptor.size)
+                return
+            except RegistryUnreachable:
+                if attempt + 1 == retries:
+                    raise
+                self.origin.transport.pause(attempt)
 
-    def referrers(self, digest: Digest) -> Sequence[Descriptor]:
-        """What refers to the manifest `digest` by its subject field."""
-        raise NotImplementedError
+    # --- parts
+
+    def _read(self, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
+        for mirror in self.mirrors:
+            if mirror.host in self._refused:
+                continue
+            try:
+                return self._read_from(mirror, method, path, headers, what)
+            except (NotFound, Unavailable, Unauthorized, Forbidden) as error:
+                if not isinstance(error, NotFound):
+                    self._refused.add(mirror.host)
+        return self._read_from(self.origin, method, path, headers, what)
+
+    def _read_from(self, session: Session, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
+        response = session.request(method, path, headers)
+        if response.status in (200, 206):
+            return response
+        raise self._refusal(failure(response, session.name, what), response.status, path, what)
+
+    def _refusal(self, error: LaminaError, status: int, path: str, what: str) -> LaminaError:
+        """The same failure in the words for what was asked."""
+        if status == 404 and "/manifests/" in path:
+            return ManifestUnknown(f"{what} not found: manifest unknown")
+        if status == 404 and "/blobs/" in path:
+            return BlobUnknown(f"registry {self.origin.name} does not have {what}")
+        if status in (401, 403) and "/manifests/" in path:
+            return type(error)(
+                f"pull access denied for {self.repository.familiar_name}: the repository does not exist, or needs a login",
+                hint=f"lamina login {self.repository.domain}",
+            )
+        return error
+
+    def _begin(self) -> str:
+        response = self.origin.request("POST", upload_path(self.repository.path), {"Content-Length": "0"})
+        if response.status != 202:
+            raise self._push_refused(response)
+        discard(response)
+        return self._location(response)
+
+    def _finish(self, location: str, descriptor: Descriptor, body: Callable[[], Iterator[bytes]] | None, length: int) -> None:
+        headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
+        response = self.origin.request("PUT", with_digest(location, descriptor.digest), headers, body)
+        if response.status not in (201, 204):
+            raise self._push_refused(response)
+        discard(response)
+
+    def _send_pieces(self, location: str, descriptor: Descriptor, blob: BinaryIO, chunk: int, sent: Callable[[int], object]) -> str:
+        offset, failures = 0, 0
+        while offset < descriptor.size:
+            end = min(offset + chunk, descriptor.size)
+            headers = {
+                "Content-Length": str(end - offset),
+                "Content-Range": f"{offset}-{end - 1}",
+                "Content-Type": "application/octet-stream",
+            }
+            try:
+                response = self.origin.request("PATCH", location, headers, partial(_pieces, blob, offset, end, sent))
+            except RegistryUnreachable:
+                failures += 1
+                if failures >= self.origin.transport.options.retries:
+                    raise
+                self.origin.transport.pause(failures - 1)
+                location, offset = self._progress(location)
+                continue
+            if response.status == 416:
+                discard(response)
+                location, offset = self._progress(location)
+                failures += 1
+                if failures >= self.origin.transport.options.retries:
+                    raise RegistryFailed(f"registry {self.origin.name} does not accept the pieces of {descriptor.digest}")
+                continue
+            if response.status not in (202, 204):
+                raise self._push_refused(response)
+            discard(response)
+            location, offset, failures = self._location(response), end, 0
+        return location
+
+    def _progress(self, location: str) -> tuple[str, int]:
+        """Where an interrupted upload goes on ("Pushing a blob in chunks"): location and bytes that are there."""
+        response = self.origin.request("GET", location)
+        if response.status != 204:
+            raise self._push_refused(response)
+        discard(response)
+        new = self._location(response) if response.headers.get("Location") else location
+        return new, received(response.headers.get("Range", ""))
+
+    def _location(self, response: Response) -> str:
+        location = response.headers.get("Location", "")
+        if not location:
+            raise RegistryFailed(f"registry {self.origin.name} began an upload without saying where")
+        return urljoin(self.origin.endpoints.find(self.origin.host).base + "/", location)
+
+    def _abandon(self, location: str) -> None:
+        if not location:
+            return
+        try:
+            discard(self.origin.request("DELETE", location))
+        except LaminaError:
+            pass  # The registry clears it away itself in time.
+
+    def _push_refused(self, response: Response) -> LaminaError:
+        error = failure(response, self.origin.name, f"repository {self.repository.familiar_name}")
+        if response.status in (401, 403):
+            return type(error)(
+                f"push access denied for {self.repository.familiar_name}: {error.message}", hint=f"lamina login {self.repository.domain}"
+            )
+        return error
 
 
+@dataclass(slots=True)
 class BlobStream:
     """Bytes of one blob as they arrive. The caller closes it."""
 
+    response: Response
+    host: str
+
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, as soon as some are here; empty at the end."""
-        raise NotImplementedError
+        """At most `size` bytes, as soon as some are here; empty at the end.
+
+        Raises:
+            RegistryUnreachable: the connection was cut, or is silent for longer than the read timeout.
+        """
+        try:
+            return self.response.read1(size, decode_content=False)
+        except (HTTPError, OSError) as error:
+            raise translated(error, self.host) from error
+
+    def skip(self, count: int) -> None:
+        """Drop `count` bytes: the registry sent all where a part was asked for."""
+        while count:
+            piece = self.read(min(PIECE, count))
+            if not piece:
+                raise RegistryUnreachable(f"registry {self.host} ended a blob early")
+            count -= len(piece)
 
     def close(self) -> None:
-        """Give the connection back, or drop it where bytes are left."""
+        """Give the connection back where all was read, or drop it."""
+        if getattr(self.response, "length_remaining", None) == 0:
+            discard(self.response)
+        else:
+            self.response.close()
+
+    def __enter__(self) -> BlobStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _target(reference: Reference) -> str:
+    return str(reference.digest) if reference.digest else reference.tag or "latest"
+
+
+def _manifest_what(reference: Reference) -> str:
+    return f"manifest for {reference.with_default_tag().familiar}"
+
+
+def _digest_header(response: Response) -> Digest | None:
+    try:
+        return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
+    except InvalidDigest:
+        return None
+
+
+def _manifest_type(response: Response, data: bytes, reference: Reference) -> str:
+    """The media type of a manifest: what the answer's head says, else what the document says, else by its members."""
+    try:
+        document = json.loads(data)
+        stated = document.get("mediaType")
+    except (ValueError, AttributeError, RecursionError):
+        raise RegistryFailed(f"manifest of {reference.familiar} is no JSON document") from None
+    if document.get("schemaVersion") == 1:
+        raise Unsupported(
+            f"manifest of {reference.familiar} is of Docker's first schema", hint="push the image again with a current engine"
+        )
+    announced = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    for media_type in (stated, announced):
+        if media_type in MANIFEST_TYPES:
+            return str(media_type)
+    if isinstance(stated, str) and stated:
+        raise Unsupported(f"manifest of {reference.familiar} has the unknown media type {stated[:100]}")
+    return mediatype.OCI_INDEX if "manifests" in document else mediatype.OCI_MANIFEST
+
+
+def _pieces(blob: BinaryIO, start: int, stop: int, sent: Callable[[int], object]) -> Iterator[bytes]:
+    blob.seek(start)
+    while start < stop:
+        piece = blob.read(min(PIECE, stop - start))
+        if not piece:
+            raise DigestMismatch("blob ended before its size")
+        yield piece
+        start += len(piece)
+        sent(start)
+
+
+def _following(response: Response, path: str) -> str:
+    following = next_link(response.headers.getlist("Link"), path)
+    return "" if following == path else following
+
+
+def _texts(body: bytes, key: str) -> list[str]:
+    try:
+        values = json.loads(body)[key] or []
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise RegistryFailed(f"registry answered without {key}") from None
+    return [value for value in values if isinstance(value, str)]
+
+
+def _descriptors(body: bytes) -> tuple[Descriptor, ...]:
+    try:
+        rows = json.loads(body)["manifests"]
+        return tuple(Descriptor(str(row["mediaType"]), Digest.parse(row["digest"]), int(row["size"])) for row in rows)
+    except (ValueError, LookupError, TypeError, InvalidDigest):
+        raise RegistryFailed("registry answered without a list of referrers") from None

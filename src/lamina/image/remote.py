@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamina.distribution.auth import Auth
+from lamina.distribution.protocol import registry_host, server_host
+from lamina.distribution.search import SearchHit, search, split_term
+from lamina.distribution.session import log_in
 from lamina.spec.descriptor import Descriptor
+from lamina.spec.manifest import Index, parse
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, silent
 from lamina.spec.reference import Reference
 
 if TYPE_CHECKING:
     from lamina.distribution.client import Registries
-    from lamina.distribution.search import SearchHit
     from lamina.image.pull import Puller
     from lamina.image.push import Pusher
     from lamina.image.store import Image
@@ -61,7 +64,9 @@ class RegistryService:
             Unauthorized: the registry refuses these credentials.
             Unavailable: it does not answer.
         """
-        raise NotImplementedError
+        host = registry_host(server_host(auth.server))
+        session = self.registries.session(host, auth)
+        return LoginResult("Login Succeeded", log_in(session))
 
     def search(
         self, term: str, *, limit: int = 25, filters: Mapping[str, Sequence[str]] | None = None, auth: Auth | None = None
@@ -69,12 +74,26 @@ class RegistryService:
         """Repositories whose name or description holds `term`, which may begin with `host:port/`.
 
         `filters` are Docker's: `is-official`, `is-automated` (true|false) and `stars` (at least).
+
+        Raises:
+            InvalidArgument: the limit or a filter makes no sense.
         """
-        raise NotImplementedError
+        host, words = split_term(term)
+        return search(self.registries.session(host, auth), words, limit, filters or {})
 
     def distribution(self, reference: str | Reference, *, auth: Auth | None = None) -> tuple[Descriptor, list[Platform]]:
-        """What a name stands for at its registry, without pulling: GET /distribution/{name}/json."""
-        raise NotImplementedError
+        """What a name stands for at its registry, without pulling: GET /distribution/{name}/json.
+
+        Raises:
+            NotFound, Unauthorized, Unavailable: what the registry said.
+        """
+        parsed = _parsed(reference).with_default_tag()
+        client = self.registries.repository(parsed, auth)
+        descriptor, data = client.resolve(parsed)
+        manifest = parse(data, descriptor.media_type)
+        if isinstance(manifest, Index):
+            return descriptor, [row.platform for row in manifest.manifests if row.platform]
+        return descriptor, []
 
 
 def _parsed(reference: str | Reference) -> Reference:

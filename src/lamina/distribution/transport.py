@@ -1,0 +1,277 @@
+"""HTTP to registries: connection pools, TLS, timeouts, redirects, retries, and failures as one sentence each."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from lamina.distribution.protocol import error_details
+from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable
+
+Body = bytes | Callable[[], Iterable[bytes]] | None
+"""What a request carries; a callable gives the stream anew at each attempt, its length is in the headers."""
+
+Response = urllib3.BaseHTTPResponse
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_MAX_REDIRECTS = 10
+_LONGEST_WAIT = 30.0
+
+
+class RegistryUnreachable(Unavailable):
+    """No connection to the registry, or it was lost."""
+
+
+class TlsFailed(Unavailable):
+    """The registry's certificate or its TLS is not acceptable."""
+
+
+class RateLimited(Unavailable):
+    """The registry asks to be left alone for a while."""
+
+    http_status = 429
+
+
+class RegistryFailed(Unavailable):
+    """The registry answered something other than what the protocol allows."""
+
+
+class RegistryUnauthorized(Unauthorized):
+    """The registry wants other credentials."""
+
+
+class RegistryDenied(Forbidden):
+    """The registry does not allow it with these credentials."""
+
+
+class RegistryUnknown(NotFound):
+    """The registry has no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """dockerd's settings of the same names; times in seconds.
+
+    `insecure` holds host[:port] or CIDR texts; loopback is always insecure. `certificates` is a directory
+    with HOST[:PORT]/ca.crt, client.cert and client.key, as dockerd's /etc/docker/certs.d; empty: none.
+    """
+
+    insecure: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    connect_timeout: float = 15.0
+    read_timeout: float = 60.0
+    retries: int = 5
+    certificates: str = ""
+
+
+@dataclass(slots=True)
+class Transport:
+    """Sends requests. Thread-safe; a connection is used again by whoever asks next."""
+
+    options: RegistryOptions = field(default_factory=RegistryOptions)
+    user_agent: str = "lamina"
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    _pools: dict[tuple[str, bool], urllib3.PoolManager] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+        *,
+        verify: bool = True,
+        attempts: int = 0,
+    ) -> Response:
+        """The answer's head, redirects followed; its body is still on the connection, and the caller closes it.
+
+        Tried again with growing pauses (`attempts` times, by default the options' retries) while the answer is
+        one that may pass; a stream as body is tried once. Credentials do not follow a redirect to another host.
+
+        Raises:
+            RegistryUnreachable, TlsFailed: there is no answer.
+        """
+        attempts = 1 if callable(body) else attempts or self.options.retries
+        for attempt in range(attempts):
+            last = attempt + 1 == attempts
+            try:
+                response = self._follow(method, url, {"User-Agent": self.user_agent, **(headers or {})}, body, verify)
+            except RegistryUnreachable:
+                if last:
+                    raise
+                self.pause(attempt)
+                continue
+            if response.status not in _PASSING or last:
+                return response
+            wait = retry_after(response.headers.get("Retry-After", ""))
+            if wait > _LONGEST_WAIT:
+                return response
+            discard(response)
+            self.pause(attempt, wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def pause(self, attempt: int, at_least: float = 0.0) -> None:
+        """Wait before attempt number `attempt` + 1: 0.2 s, doubled each time, at most ten."""
+        self.sleep(max(at_least, min(0.2 * 2**attempt, 10.0)))
+
+    def close(self) -> None:
+        """Close idle connections; later requests open new ones."""
+        with self._lock:
+            pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            pool.clear()
+
+    def _follow(self, method: str, url: str, headers: dict[str, str], body: Body, verify: bool) -> Response:
+        for _ in range(_MAX_REDIRECTS):
+            response = self._once(method, url, headers, body, verify)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            discard(response)
+            target = urljoin(url, location)
+            if urlsplit(target).scheme not in ("http", "https"):
+                break
+            if _origin(target) != _origin(url):
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+                verify = True if urlsplit(target).netloc != urlsplit(url).netloc else verify
+            if response.status == 303 and method != "HEAD":
+                method, body = "GET", None
+            url = target
+        raise RegistryFailed(f"registry {urlsplit(url).netloc} redirects without end")
+
+    def _once(self, method: str, url: str, headers: dict[str, str], body: Body, verify: bool) -> Response:
+        host = urlsplit(url).netloc
+        timeout = urllib3.Timeout(connect=self.options.connect_timeout, read=self.options.read_timeout)
+        data = body() if callable(body) else body
+        try:
+            return self._pool(host, verify).urlopen(
+                method,
+                url,
+                redirect=False,
+                body=data,
+                headers=headers,
+                retries=False,
+                timeout=timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+        except (HTTPError, OSError) as error:
+            raise translated(error, host) from error
+
+    def _pool(self, host: str, verify: bool) -> urllib3.PoolManager:
+        key = (host if self.options.certificates else "", verify)
+        with self._lock:
+            pool = self._pools.get(key)
+            if pool is None:
+                # One context for all connections: loading the system's certificates takes tens of milliseconds.
+                context = _tls_context(self.options.certificates and str(Path(self.options.certificates, host)), verify)
+                pool = self._pools[key] = urllib3.PoolManager(num_pools=32, maxsize=8, ssl_context=context, blocksize=1 << 18)
+        return pool
+
+
+def translated(error: Exception, host: str) -> LaminaError:
+    """What went wrong with a connection to `host`, said once, in Lamina's words."""
+    if isinstance(error, LaminaError):
+        return error
+    if isinstance(error, ProxyError):
+        return RegistryUnreachable(f"registry {host} is unreachable through the proxy: {_reason(error)}")
+    if isinstance(error, NameResolutionError):
+        return RegistryUnreachable(f"registry {host} is unreachable: no such host")
+    if isinstance(error, SSLError | ssl.SSLError):
+        hint = "name it with --insecure-registry, or install its certificate, if it is to be trusted"
+        return TlsFailed(f"TLS with registry {host} failed: {_reason(error)}", hint=hint)
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
+        return RegistryUnreachable(f"registry {host} did not answer in time")
+    if isinstance(error, NewConnectionError):
+        return RegistryUnreachable(f"registry {host} is unreachable: {_reason(error)}")
+    return RegistryUnreachable(f"connection to registry {host} was lost: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words at the bottom of a chain of exceptions."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"certificate verify failed: {inner.verify_message}"
+        if isinstance(inner, ssl.SSLError) and inner.reason:
+            return inner.reason.lower().replace("_", " ")
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror.lower()
+        wrapped = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
+        inner = wrapped or inner.__cause__ or inner.__context__
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def failure(response: Response, host: str, what: str) -> LaminaError:
+    """The error that an answer to a request for `what` means; the answer is read and closed."""
+    code, message = error_details(drained(response))
+    detail = f": {message or code.lower()}" if message or code else ""
+    status = response.status
+    if status == 401:
+        return RegistryUnauthorized(f"registry {host} refuses access to {what}{detail}", hint=f"lamina login {host}")
+    if status == 403:
+        return RegistryDenied(f"registry {host} denies access to {what}{detail}")
+    if status == 404:
+        return RegistryUnknown(f"registry {host} has no {what}{detail}")
+    if status == 429:
+        return RateLimited(f"registry {host} limits the rate of requests{detail}", hint="try again later, or log in")
+    return RegistryFailed(f"registry {host} answered {status} {response.reason or ''}".rstrip() + f" for {what}{detail}")
+
+
+def drained(response: Response, limit: int = 1 << 20) -> bytes:
+    """The rest of an answer, as far as `limit` bytes; its connection can be used again if that was all."""
+    try:
+        data = response.read(limit)
+        rest = response.read(1)
+    except (HTTPError, OSError):
+        response.close()
+        return b""
+    if rest:
+        response.close()
+    response.release_conn()
+    return data
+
+
+def discard(response: Response) -> None:
+    """Have done with an answer whose body nobody reads."""
+    drained(response, 65536)
+
+
+def retry_after(value: str) -> float:
+    """Seconds that a Retry-After header asks for; 0 for a date or anything else."""
+    return float(value) if value.strip().isdecimal() and value.isascii() and len(value) < 10 else 0.0
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _tls_context(directory: str, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if directory and Path(directory).is_dir():
+        for authority in sorted(Path(directory).glob("*.crt")):
+            context.load_verify_locations(authority)
+        for certificate in sorted(Path(directory).glob("*.cert")):
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    return context
