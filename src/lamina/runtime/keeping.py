@@ -1,0 +1,106 @@
+"""The daemon's side of the keeper: a `snapshot.FdStore` whose descriptors outlive this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from lamina.errors import Internal
+from lamina.linux import channel
+from lamina.runtime.keeper import SOCKET
+
+
+class KeptFds:
+    """See `lamina.snapshot.FdStore`. Finds the keeper that listens in a directory, or starts one there.
+
+    What was asked for once is remembered, so that a layer's mount costs one round trip a process.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._known: dict[str, int] = {}
+        self._channel = _find_or_start(directory)
+
+    def get(self, name: str) -> int | None:
+        """See `FdStore.get`."""
+        with self._lock:
+            if name not in self._known:
+                answer, fds = self._ask({"op": "get", "name": name})
+                if not answer["found"]:
+                    return None
+                self._known[name] = fds[0]
+            return self._known[name]
+
+    def hold(self, name: str, fd: int) -> None:
+        """See `FdStore.hold`."""
+        with self._lock:
+            self._ask({"op": "hold", "name": name}, [fd])
+            self._forget(name)
+            self._known[name] = os.dup(fd)
+
+    def drop(self, name: str) -> None:
+        """See `FdStore.drop`."""
+        with self._lock:
+            self._ask({"op": "drop", "name": name})
+            self._forget(name)
+
+    def names(self) -> list[str]:
+        """See `FdStore.names`."""
+        with self._lock:
+            return [str(name) for name in self._ask({"op": "names"})[0]["names"]]
+
+    def end(self) -> None:
+        """End the keeper; what it held is closed. For roots that are removed."""
+        with self._lock:
+            self._ask({"op": "end"})
+
+    def close(self) -> None:
+        """Let go; the keeper keeps everything."""
+        with self._lock:
+            self._channel.close()
+            for name in list(self._known):
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        fd = self._known.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def _ask(self, message: dict[str, Any], fds: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
+        """One round trip; a keeper that was killed is replaced once, by an empty one."""
+        try:
+            self._channel.send(message, fds or [])
+            return self._channel.recv(10)
+        except channel.ChannelClosed:
+            self._channel = _find_or_start(self._directory)
+            self._channel.send(message, fds or [])
+            return self._channel.recv(10)
+
+
+def _find_or_start(directory: str) -> channel.Channel:
+    try:
+        return channel.connect(directory, SOCKET)
+    except channel.ChannelClosed:
+        _start(directory)
+        return channel.connect(directory, SOCKET)
+
+
+def _start(directory: str) -> None:
+    """Start a keeper in a session of its own; return when it listens."""
+    ready, told = os.pipe()
+    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.insert(0, {source!r}); from lamina.runtime.keeper import main; main()"
+    try:
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code, directory, str(told)],
+            pass_fds=[told], start_new_session=True, cwd="/", env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(told)
+        if os.read(ready, 1) != b"":
+            raise Internal("the keeper said something unexpected at its start")
+    finally:
+        os.close(ready)

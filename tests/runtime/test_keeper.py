@@ -1,0 +1,65 @@
+"""The keeper: descriptors by name that outlive who gave them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.runtime.keeping import KeptFds
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[str]:
+    deep = tmp_path / ("x" * 100)  # longer than a socket's name may be
+    deep.mkdir()
+    yield str(deep)
+    KeptFds(str(deep)).end()
+
+
+def content(fd: int | None) -> bytes:
+    """What the file of a descriptor holds."""
+    assert fd is not None
+    return os.pread(fd, 100, 0)
+
+
+def memory_file(data: bytes) -> int:
+    fd = os.memfd_create("test")
+    os.write(fd, data)
+    return fd
+
+
+def test_a_descriptor_is_held_replaced_and_dropped(directory: str) -> None:
+    kept = KeptFds(directory)
+    assert kept.get("a") is None
+    kept.hold("a", memory_file(b"one"))
+    kept.hold("b", memory_file(b"two"))
+    assert (content(kept.get("a")), kept.names()) == (b"one", ["a", "b"])
+    kept.hold("a", memory_file(b"three"))
+    assert content(kept.get("a")) == b"three"
+    kept.drop("a")
+    kept.drop("a")
+    assert (kept.get("a"), kept.names()) == (None, ["b"])
+    kept.close()
+
+
+def test_what_is_held_outlives_the_process_that_gave_it(directory: str) -> None:
+    code = "import os,sys; from lamina.runtime.keeping import KeptFds; k=KeptFds(sys.argv[1]); fd=os.memfd_create('x'); os.write(fd,b'left'); k.hold('x',fd); os.kill(os.getpid(),9)"
+    subprocess.run([sys.executable, "-c", code, directory], check=False)
+    kept = KeptFds(directory)
+    assert content(kept.get("x")) == b"left"
+    kept.close()
+
+
+def test_a_killed_keeper_is_replaced_by_an_empty_one(directory: str) -> None:
+    kept = KeptFds(directory)
+    kept.hold("a", memory_file(b"one"))
+    kept.end()
+    assert kept.names() == []
+    kept.hold("b", memory_file(b"two"))
+    assert content(KeptFds(directory).get("b")) == b"two"
+    kept.close()
