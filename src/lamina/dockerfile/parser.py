@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from lamina.dockerfile.ast import Dockerfile, Instruction
+import re
+from dataclasses import replace
+from difflib import get_close_matches
+
+from lamina.dockerfile.ast import Arg, Dockerfile, From, Instruction, Stage
+from lamina.dockerfile.errors import DockerfileError
+from lamina.dockerfile.instructions import READERS, Source
+from lamina.dockerfile.lexer import BLANKS, LogicalLine, lex
+
+_CHANGES = frozenset({"CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"})
+_NOT_TRIGGERS = {"ONBUILD": "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"}
+_ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
 
 
 def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
@@ -11,7 +22,12 @@ def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     Raises:
         DockerfileError: it is malformed; the message points at the line.
     """
-    raise NotImplementedError
+    lexed = lex(text, name=name)
+    instructions = [read_line(line, lexed.escape, name) for line in lexed.lines]
+    if not instructions:
+        raise DockerfileError("the Dockerfile cannot be empty", name=name)
+    arguments, rest = _before_from(instructions, name)
+    return Dockerfile(arguments, _stages(rest, name), lexed.escape, lexed.syntax, lexed.warnings)
 
 
 def parse_change(text: str) -> Instruction:
@@ -22,4 +38,79 @@ def parse_change(text: str) -> Instruction:
     Raises:
         DockerfileError: it is malformed, or an instruction that only a build can carry out (RUN, COPY).
     """
-    raise NotImplementedError
+    instruction = parse_one(text, name="change")
+    if instruction.keyword not in _CHANGES:
+        raise DockerfileError(f"{instruction.keyword} is not a valid change command", hint=f"allowed are {', '.join(sorted(_CHANGES))}")
+    return instruction
+
+
+def parse_one(text: str, *, name: str, escape: str = "\\") -> Instruction:
+    """Read exactly one instruction (a change, the trigger of an ONBUILD).  See parse_change."""
+    directive = "# escape=`\n" if escape == "`" else ""
+    lines = lex(directive + text, name=name).lines
+    if len(lines) != 1:
+        raise DockerfileError(f"expected one instruction, found {len(lines)}: {text[:100]!r}")
+    return read_line(replace(lines[0], line=0, end_line=0), escape, name)
+
+
+def read_line(line: LogicalLine, escape: str, name: str) -> Instruction:
+    """The instruction on one logical line.
+
+    Raises:
+        DockerfileError: it is unknown or malformed.
+    """
+    keyword, *rest = BLANKS.split(line.text, maxsplit=1)
+    try:
+        reader = READERS.get(keyword.upper())
+        if reader is None:
+            raise DockerfileError(f"unknown instruction: {keyword[:50].upper()}", hint=_did_you_mean(keyword))
+        source = Source(keyword.upper(), rest[0] if rest else "", line, escape)
+        instruction = reader(source)
+        if keyword.upper() == "ONBUILD":
+            _check_trigger(line, escape, name)
+    except DockerfileError as error:
+        if error.line or not line.line:
+            raise
+        raise DockerfileError(error.reason, line=line.line, name=name, hint=error.hint) from None
+    return replace(instruction, line=line.line, end_line=line.end_line, text=line.text)
+
+
+def _did_you_mean(keyword: str) -> str:
+    close = get_close_matches(keyword.upper()[:50], READERS, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _check_trigger(line: LogicalLine, escape: str, name: str) -> None:
+    text = _ONBUILD.sub("", line.text, count=1)
+    keyword = BLANKS.split(text, maxsplit=1)[0].upper()
+    if keyword in _NOT_TRIGGERS:
+        raise DockerfileError(_NOT_TRIGGERS[keyword])
+    if keyword in ("FROM", "MAINTAINER"):
+        raise DockerfileError(f"{keyword} isn't allowed as an ONBUILD trigger")
+    read_line(replace(line, text=text), escape, name)
+
+
+def _before_from(instructions: list[Instruction], name: str) -> tuple[tuple[Arg, ...], list[Instruction]]:
+    """The ARGs before the first FROM, and all from there on."""
+    arguments: list[Arg] = []
+    for index, instruction in enumerate(instructions):
+        if isinstance(instruction, From):
+            return tuple(arguments), instructions[index:]
+        if not isinstance(instruction, Arg):
+            raise DockerfileError(
+                f"no build stage in current context: {instruction.keyword}", line=instruction.line, name=name, hint="begin with FROM"
+            )
+        arguments.append(instruction)
+    raise DockerfileError("no build stage in current context", line=instructions[-1].line, name=name, hint="a Dockerfile needs a FROM")
+
+
+def _stages(instructions: list[Instruction], name: str) -> tuple[Stage, ...]:
+    stages: list[tuple[From, list[Instruction]]] = []
+    for instruction in instructions:
+        if isinstance(instruction, From):
+            if instruction.name and any(instruction.name == start.name for start, _ in stages):
+                raise DockerfileError(f"duplicate name for build stage: {instruction.name}", line=instruction.line, name=name)
+            stages.append((instruction, []))
+        else:
+            stages[-1][1].append(instruction)
+    return tuple(Stage(index, start, tuple(steps)) for index, (start, steps) in enumerate(stages))
