@@ -204,7 +204,7 @@ class Connection:
         else:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {response.content_type}\r\n"
         self._sock.sendall(head.encode() + self._headers + b"\r\n")
-        response.take(os.dup(self._sock.fileno()), self._wire.release())
+        response.take(self._sock.fileno(), self._wire.release())
         return False
 
     def _head(self, status: int, headers: Iterable[tuple[str, str]], *, keep: bool) -> bytes:
@@ -265,11 +265,15 @@ class ChunkWriter:
                 if sent:
                     pieces[0] = pieces[0][sent:]
 
-    def gone(self) -> bool:
+    def gone(self, timeout: float = 0) -> bool:
         """See Writer.gone."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        return bool(poll.poll(timeout * 1000))
+
+    def fileno(self) -> int:
+        """See Writer.fileno."""
+        return self._sock.fileno()
 
     def end(self) -> None:
         """Send the last chunk."""

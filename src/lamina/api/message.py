@@ -134,8 +134,11 @@ class Writer(Protocol):
     def copy(self, fd: int) -> None:
         """Send all that the pipe or file `fd` gives until its end."""
 
-    def gone(self) -> bool:
-        """Whether the client has closed its side."""
+    def gone(self, timeout: float = 0) -> bool:
+        """Whether the client has closed its side, or does so within `timeout` seconds."""
+
+    def fileno(self) -> int:
+        """The connection, to wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class FileReply:
 
 @dataclass(frozen=True, slots=True)
 class Hijacked:
-    """The connection stops being HTTP: `take` owns the descriptor, and gets the bytes already read from it."""
+    """The connection stops being HTTP: `take` borrows the descriptor (what is to outlive the call duplicates it) and gets the bytes already read."""
 
     take: Callable[[int, bytes], None]
     content_type: str = "application/vnd.docker.raw-stream"

@@ -1,0 +1,83 @@
+"""What the routes are served from: the engine's facades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lamina.apitypes.events import Event
+
+if TYPE_CHECKING:
+    from lamina.builder.build import Builder
+    from lamina.container.containers import Containers
+    from lamina.image.remote import RegistryService
+    from lamina.image.store import Images
+    from lamina.volume.volumes import Volumes
+
+Document = dict[str, Any]
+"""A JSON object as the API spells it."""
+
+
+class Events(Protocol):
+    """What one listener has yet to read."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more will come."""
+
+    def get(self, timeout: float | None = None) -> Event | None:
+        """The next event; None after `timeout` seconds without one, or at the end."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class EventSource(Protocol):
+    """Where events come from."""
+
+    def subscribe(self, filters: Mapping[str, Sequence[str]] | None = None, *, since_ns: int | None = None, until_ns: int | None = None) -> Events:
+        """Listen, from `since_ns` (None: now) on; ends at `until_ns` if that is past."""
+
+
+class System(Protocol):
+    """What is said of the engine as a whole."""
+
+    def info(self) -> Document:
+        """The API's SystemInfo."""
+
+    def version(self) -> Document:
+        """The API's SystemVersion."""
+
+    def disk_usage(self, kinds: Sequence[str] = ()) -> Document:
+        """The API's SystemDataUsageResponse; `kinds` (image, container, volume, build-cache) narrows it."""
+
+    def details(self) -> Document:
+        """The answer to GET /lamina/info."""
+
+    def prune_images(self, filters: Mapping[str, Sequence[str]]) -> Document:
+        """Remove unused images: the API's ImagePruneResponse."""
+
+    def prune_build_cache(self, *, all: bool = False) -> Document:
+        """Remove build cache: the API's BuildPruneResponse."""
+
+    def remove_image(self, name: str, *, force: bool, prune: bool) -> list[Document]:
+        """Remove an image unless a container needs it: the API's ImageDeleteResponseItems."""
+
+
+class Backend(Protocol):
+    """The engine as the routes see it."""
+
+    @property
+    def images(self) -> Images: ...
+    @property
+    def containers(self) -> Containers: ...
+    @property
+    def builder(self) -> Builder: ...
+    @property
+    def registry(self) -> RegistryService: ...
+    @property
+    def volumes(self) -> Volumes: ...
+    @property
+    def events(self) -> EventSource: ...
+    @property
+    def system(self) -> System: ...
