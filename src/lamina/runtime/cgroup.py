@@ -1,0 +1,355 @@
+"""Control groups, version 1, hybrid and 2: one object a container, whatever the kernel has mounted.
+
+A container's cgroup has the same path in every hierarchy (`/lamina/ID`). Zygote and monitors load this file,
+so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from lamina.errors import Unsupported
+from lamina.linux import bpf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+_V1_FILES = (
+    # section, key, controller, file; order matters: memory before memory+swap
+    ("memory", "limit", "memory", "memory.limit_in_bytes"),
+    ("memory", "swap", "memory", "memory.memsw.limit_in_bytes"),
+    ("memory", "reservation", "memory", "memory.soft_limit_in_bytes"),
+    ("cpu", "shares", "cpu", "cpu.shares"),
+    ("cpu", "period", "cpu", "cpu.cfs_period_us"),
+    ("cpu", "quota", "cpu", "cpu.cfs_quota_us"),
+    ("cpu", "cpus", "cpuset", "cpuset.cpus"),
+    ("cpu", "mems", "cpuset", "cpuset.mems"),
+    ("pids", "limit", "pids", "pids.max"),
+    ("blockIO", "weight", "blkio", "blkio.weight"),
+)
+
+
+class CgroupUnavailable(Unsupported):
+    """This kernel has no cgroup file for what was asked."""
+
+
+class Hierarchy:
+    """One mounted hierarchy: `controllers` of version 1 (`name=systemd` among them), or version 2's."""
+
+    __slots__ = ("controllers", "path", "unified")
+
+    def __init__(self, path: str, controllers: Sequence[str], *, unified: bool) -> None:
+        self.path, self.controllers, self.unified = path, tuple(controllers), unified
+
+
+def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
+    """The hierarchies that /proc/self/mountinfo (its text) shows, version 1 first; pure but for version 2's list of controllers."""
+    found: list[Hierarchy] = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        where = before.split()[4]
+        kind, _, options = after.partition(" ")
+        if any(hierarchy.path == where for hierarchy in found):
+            continue
+        if kind == "cgroup":
+            words = options.split()[-1].split(",")
+            found.append(
+                Hierarchy(where, [word for word in words if word not in ("rw", "ro", "xattr", "clone_children", "noprefix")], unified=False)
+            )
+        elif kind == "cgroup2":
+            found.append(Hierarchy(where, _read(f"{where}/cgroup.controllers").split(), unified=True))
+    return tuple(sorted(found, key=lambda hierarchy: hierarchy.unified))
+
+
+def here() -> tuple[Hierarchy, ...]:
+    """The hierarchies of this host."""
+    return hierarchies(_read("/proc/self/mountinfo"))
+
+
+def mode(found: Sequence[Hierarchy]) -> str:
+    """`v1`, `hybrid`, `v2`, or `none`."""
+    kinds = {hierarchy.unified for hierarchy in found}
+    return {frozenset(): "none", frozenset({False}): "v1", frozenset({True}): "v2"}.get(frozenset(kinds), "hybrid")
+
+
+class Cgroup:
+    """A container's group in every hierarchy. `path` begins with a slash."""
+
+    def __init__(self, path: str, found: Sequence[Hierarchy]) -> None:
+        self.path = path
+        self._hierarchies = tuple(found)
+
+    @classmethod
+    def create(cls, path: str, resources: Mapping[str, Any], found: Sequence[Hierarchy] | None = None) -> Cgroup:
+        """Make the group everywhere and set OCI `linux.resources`; on failure nothing of it remains.
+
+        Raises:
+            CgroupUnavailable: a limit that this kernel cannot set.
+            OSError: the kernel refused a value.
+        """
+        group = cls(path, here() if found is None else found)
+        try:
+            for hierarchy in group._hierarchies:
+                _make(hierarchy, path)
+            group.limit(resources)
+            group._restrict_devices(resources.get("devices") or ())
+        except BaseException:
+            group.remove()
+            raise
+        return group
+
+    def limit(self, resources: Mapping[str, Any]) -> None:
+        """Set or change limits. Raises as `create`."""
+        for controller, file, value in _settings(resources):
+            self._set(controller, file, value)
+
+    def attach(self, pid: int) -> None:
+        """Move a process into the group, everywhere."""
+        for directory in self.directories():
+            _write(f"{directory}/cgroup.procs", str(pid))
+
+    def attach_v1(self, pid: int) -> None:
+        """Move a process into the version 1 groups: for one that was cloned into the version 2 group."""
+        for hierarchy in self._hierarchies:
+            if not hierarchy.unified:
+                _write(f"{hierarchy.path}{self.path}/cgroup.procs", str(pid))
+
+    def open_unified(self) -> int | None:
+        """A descriptor of the version 2 group for CLONE_INTO_CGROUP, which the caller closes; None where there is none."""
+        unified = self._unified()
+        return None if unified is None else os.open(unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def directories(self) -> list[str]:
+        """The group's directory in each hierarchy."""
+        return [hierarchy.path + self.path for hierarchy in self._hierarchies]
+
+    def pids(self) -> list[int]:
+        """All processes in the group and below."""
+        found: set[int] = set()
+        for directory in self._process_directories():
+            found.update(int(pid) for pid in _read(f"{directory}/cgroup.procs").split())
+        return sorted(found)
+
+    def kill(self) -> None:
+        """SIGKILL everything in the group, until nothing is left."""
+        unified = self._unified()
+        if unified is not None and os.path.exists(f"{unified}/cgroup.kill"):
+            _write(f"{unified}/cgroup.kill", "1")
+        for _ in range(100):
+            pids = self.pids()
+            if not pids:
+                return
+            for pid in pids:
+                try:
+                    os.kill(pid, 9)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.002)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop or resume everything in the group; returns when it is so.
+
+        Raises:
+            CgroupUnavailable: no freezer here.
+            TimeoutError: something does not stop within ten seconds; it is resumed.
+        """
+        freezer = self._directory("freezer")
+        unified = self._unified()
+        if freezer is not None:
+            state = "FROZEN" if frozen else "THAWED"
+            _write(f"{freezer}/freezer.state", state)
+            done = lambda: _read(f"{freezer}/freezer.state").strip() == state  # noqa: E731
+        elif unified is not None:
+            _write(f"{unified}/cgroup.freeze", str(int(frozen)))
+            done = lambda: f"frozen {int(frozen)}" in _read(f"{unified}/cgroup.events")  # noqa: E731
+        else:
+            raise CgroupUnavailable("this kernel has no freezer cgroup: processes cannot be paused")
+        deadline = time.monotonic() + 10
+        while not done():
+            if time.monotonic() > deadline:
+                if frozen:
+                    self.freeze(frozen=False)
+                raise TimeoutError(f"the processes of {self.path} did not stop")
+            time.sleep(0.001)
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed here because memory ran out."""
+        memory, unified = self._directory("memory"), self._unified()
+        file = f"{memory}/memory.oom_control" if memory is not None else f"{unified}/memory.events"
+        for line in _read(file).splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+        return 0
+
+    def remove(self) -> None:
+        """Remove the group everywhere, kill what is in it first. Idempotent."""
+        for directory in self.directories():
+            _remove(directory, self)
+
+    def _set(self, controller: str, file: str, value: str) -> None:
+        directory = self._directory(controller)
+        if directory is not None:
+            name = file
+        else:
+            directory, name, value = self._unified() or "", *_unified_setting(file, value, self)
+        if not os.path.exists(f"{directory}/{name}"):
+            raise CgroupUnavailable(f"this kernel cannot limit {controller}: there is no {name}", hint="leave that limit out")
+        _write(f"{directory}/{name}", value)
+
+    def _restrict_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        directory = self._directory("devices")
+        if directory is not None:
+            for rule in rules:
+                _write(f"{directory}/devices.{'allow' if rule.get('allow') else 'deny'}", _device_line(rule))
+        elif rules and (fd := self.open_unified()) is not None:
+            try:
+                bpf.attach_device_program(fd, bpf.device_program(rules))
+            finally:
+                os.close(fd)
+        elif rules:
+            raise CgroupUnavailable("this host has no cgroup that restricts devices")
+
+    def _directory(self, controller: str) -> str | None:
+        """The version 1 group of a controller."""
+        for hierarchy in self._hierarchies:
+            if not hierarchy.unified and controller in hierarchy.controllers:
+                return hierarchy.path + self.path
+        return None
+
+    def _unified(self) -> str | None:
+        for hierarchy in self._hierarchies:
+            if hierarchy.unified:
+                return hierarchy.path + self.path
+        return None
+
+    def _process_directories(self) -> Iterator[str]:
+        """The group and all below it in one hierarchy that counts every process."""
+        top = self._directory("pids") or self._directory("freezer") or self._unified() or (self.directories() or [""])[0]
+        for directory, _, _ in os.walk(top):
+            yield directory
+
+
+def _settings(resources: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Controller, version 1 file and value of everything that is limited."""
+    for section, key, controller, file in _V1_FILES:
+        value = (resources.get(section) or {}).get(key)
+        if value is None or value == "" or (value == 0 and key != "limit") or (value == 0 and section == "memory"):
+            continue
+        if file == "pids.max" and value <= 0:
+            value = "max"
+        yield controller, file, str(value)
+
+
+def _unified_setting(file: str, value: str, group: Cgroup) -> tuple[str, str]:
+    """The version 2 file and value that mean what a version 1 file and value do (runc's conversions)."""
+    unlimited = "max" if value == "-1" else value
+    match file:
+        case "memory.limit_in_bytes":
+            return "memory.max", unlimited
+        case "memory.memsw.limit_in_bytes":
+            memory = _read(f"{group._unified()}/memory.max").strip()
+            return "memory.swap.max", unlimited if unlimited == "max" or memory == "max" else str(max(0, int(value) - int(memory)))
+        case "memory.soft_limit_in_bytes":
+            return "memory.low", unlimited
+        case "cpu.shares":
+            return "cpu.weight", str(1 + (max(2, min(262144, int(value))) - 2) * 9999 // 262142)
+        case "cpu.cfs_quota_us":
+            period = _read(f"{group._unified()}/cpu.max").split()[-1:] or ["100000"]
+            return "cpu.max", f"{unlimited} {period[0]}"
+        case "cpu.cfs_period_us":
+            quota = _read(f"{group._unified()}/cpu.max").split()[:1] or ["max"]
+            return "cpu.max", f"{quota[0]} {value}"
+        case "blkio.weight":
+            return "io.weight", f"default {1 + (int(value) - 10) * 9999 // 990}"
+        case _:
+            return file, value
+
+
+def _device_line(rule: Mapping[str, Any]) -> str:
+    """A rule as devices.allow and devices.deny read it."""
+    kind = rule.get("type") or "a"
+    if kind == "a":
+        return "a"
+    major, minor = ("*" if (number := rule.get(key)) is None or number < 0 else str(number) for key in ("major", "minor"))
+    return f"{kind} {major}:{minor} {rule.get('access') or 'rwm'}"
+
+
+def _make(hierarchy: Hierarchy, path: str) -> None:
+    """Make a group and its parents, which pass on what children need."""
+    parts = path.strip("/").split("/")
+    for depth in range(1, len(parts) + 1):
+        parent = "/".join([hierarchy.path, *parts[: depth - 1]])
+        directory = f"{parent}/{parts[depth - 1]}"
+        if hierarchy.unified:
+            _enable_controllers(parent, hierarchy.controllers)
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            continue
+        if "cpuset" in hierarchy.controllers and not hierarchy.unified:
+            # Version 1: a new group has no processors and takes no process until it is given some.
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                _write(f"{directory}/{file}", _read(f"{parent}/{file}").strip())
+
+
+def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
+    """Let the children of a version 2 group use what it has itself."""
+    enabled = _read(f"{parent}/cgroup.subtree_control").split()
+    for controller in controllers:
+        if controller not in enabled:
+            try:
+                _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+            except OSError as error:
+                # A group with processes of its own cannot pass controllers on (except the root): limits will say so.
+                if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+                    raise
+
+
+def _remove(directory: str, group: Cgroup) -> None:
+    for attempt in range(200):
+        try:
+            for below, folders, _ in os.walk(directory, topdown=False):
+                for folder in folders:
+                    os.rmdir(f"{below}/{folder}")
+            os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            if attempt == 50:
+                group.kill()
+            time.sleep(0.001 if attempt < 50 else 0.005)
+
+
+def _read(path: str) -> str:
+    """A small file's text; empty where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        parts = []
+        while data := os.read(fd, 65536):
+            parts.append(data)
+        return b"".join(parts).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{path}: {value}: {os.strerror(error.errno or 0)}") from None
+    finally:
+        os.close(fd)

@@ -1,0 +1,146 @@
+"""Control groups on what this host has mounted; conversions and device programs as data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from lamina.linux import bpf
+from lamina.runtime import cgroup
+from lamina.runtime.cgroup import Cgroup
+
+HYBRID = """\
+24 1 0:21 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+25 24 0:22 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+26 24 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+27 24 0:24 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+28 24 0:25 / /sys/fs/cgroup/nowhere rw,relatime - cgroup2 cgroup2 rw
+"""
+PURE = "30 1 0:26 / /sys/fs/cgroup/absent rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+DENY_ALL = {"allow": False, "access": "rwm"}
+
+
+def test_hierarchies_are_read_from_mountinfo() -> None:
+    found = cgroup.hierarchies(HYBRID)
+    assert [(hierarchy.path.rsplit("/", 1)[1], hierarchy.controllers) for hierarchy in found[:3]] == [
+        ("memory", ("memory",)), ("cpu,cpuacct", ("cpu", "cpuacct")), ("systemd", ("name=systemd",)),
+    ]  # fmt: skip
+    assert (cgroup.mode(found), cgroup.mode(found[:3]), cgroup.mode(cgroup.hierarchies(PURE)), cgroup.mode(())) == (
+        "hybrid",
+        "v1",
+        "v2",
+        "none",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "expected"),
+    [
+        ("memory.limit_in_bytes", "-1", ("memory.max", "max")), ("cpu.shares", "1024", ("cpu.weight", "39")), ("cpu.shares", "2", ("cpu.weight", "1")),
+        ("cpu.cfs_quota_us", "50000", ("cpu.max", "50000 100000")), ("blkio.weight", "500", ("io.weight", "default 4950")), ("pids.max", "10", ("pids.max", "10")),
+    ],
+)  # fmt: skip
+def test_version_1_values_become_version_2s(file: str, value: str, expected: tuple[str, str]) -> None:
+    assert cgroup._unified_setting(file, value, Cgroup("/none", ())) == expected
+
+
+def run_program(program: bytes, kind: int, access: int, major: int, minor: int) -> int:
+    """Interpret a device program."""
+    registers, position = [0] * 11, 0
+    context = {0: access << 16 | kind, 4: major, 8: minor}
+    while True:
+        opcode, both, offset, value = bpf._INSTRUCTION.unpack_from(program, position * 8)
+        destination, source = both & 15, both >> 4
+        position += 1
+        match opcode:
+            case 0x61:
+                registers[destination] = context[offset]
+            case 0x54:
+                registers[destination] &= value & 0xFFFFFFFF
+            case 0x74:
+                registers[destination] >>= value
+            case 0xBC:
+                registers[destination] = registers[source]
+            case 0xB4:
+                registers[destination] = value
+            case 0x55:
+                position += offset if registers[destination] != value else 0
+            case 0x5D:
+                position += offset if registers[destination] != registers[source] else 0
+            case 0x15:
+                position += offset if registers[destination] == value else 0
+            case 0x95:
+                return registers[0]
+            case _:
+                raise AssertionError(hex(opcode))
+
+
+def test_a_device_program_decides_by_the_last_rule_that_fits() -> None:
+    rules = [DENY_ALL, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"},
+             {"allow": True, "type": "c", "major": 136, "access": "rw"}, {"allow": False, "type": "c", "major": 136, "minor": 9, "access": "w"}]  # fmt: skip
+    program = bpf.device_program(rules)
+    mknod, read, write = 1, 2, 4
+    assert run_program(program, 2, read | write, 1, 3) == 1
+    assert run_program(program, 1, read, 1, 3) == 0
+    assert run_program(program, 2, read, 1, 1) == 0
+    assert run_program(program, 2, mknod, 1, 1) == 1
+    assert run_program(program, 2, mknod | read, 1, 1) == 0
+    assert run_program(program, 2, read | write, 136, 5) == 1
+    assert run_program(program, 2, read | write, 136, 9) == 0
+    assert run_program(program, 2, read, 136, 9) == 1
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.root
+def test_a_group_takes_limits_holds_processes_freezes_kills_and_goes(sleeper: int) -> None:
+    group = Cgroup.create(
+        f"/lamina-test/{os.getpid()}", {"pids": {"limit": 50}, "memory": {"limit": 64 << 20}, "cpu": {"shares": 512}, "devices": [DENY_ALL]}
+    )
+    try:
+        group.attach(sleeper)
+        assert group.pids() == [sleeper]
+        group.freeze(frozen=True)
+        group.freeze(frozen=False)
+        assert group.oom_kills() == 0
+        group.kill()
+        os.waitpid(sleeper, 0)
+        assert group.pids() == []
+    finally:
+        group.remove()
+    assert not any(os.path.exists(directory) for directory in group.directories())
+    Cgroup("/lamina-test", cgroup.here()).remove()
+
+
+@pytest.mark.root
+def test_what_cannot_be_limited_is_named_and_nothing_remains() -> None:
+    only = tuple(hierarchy for hierarchy in cgroup.here() if "memory" not in hierarchy.controllers)
+    with pytest.raises(cgroup.CgroupUnavailable, match="memory"):
+        Cgroup.create("/lamina-test/none", {"memory": {"limit": 1 << 20}}, only)
+    group = Cgroup("/lamina-test/none", only)
+    assert not any(os.path.exists(directory) for directory in group.directories())
+    Cgroup("/lamina-test", cgroup.here()).remove()
+
+
+@pytest.mark.root
+def test_device_rules_hold() -> None:
+    group = Cgroup.create(
+        f"/lamina-test/{os.getpid()}", {"devices": [DENY_ALL, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]}
+    )
+    try:
+        script = "read x; head -c 0 /dev/null && echo null; head -c 1 /dev/zero 2>/dev/null || echo refused"
+        process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        group.attach(process.pid)
+        assert process.communicate(b"\n")[0] == b"null\nrefused\n"
+    finally:
+        group.remove()
+    Cgroup("/lamina-test", cgroup.here()).remove()
