@@ -1,0 +1,291 @@
+"""/containers: their life, their streams, their files; /commit."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, cast
+
+from lamina.api.backend import Backend
+from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, Streamed, Writer, decode, encode, json_reply
+from lamina.api.router import Route
+from lamina.api.streams import tar_stream
+from lamina.api.times import nanoseconds
+from lamina.apitypes.requests import ContainerConfig, CreateContainer
+from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, PathStat
+
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+_NO_CONTENT = Reply(204)
+
+
+def stream_type(request: Request, *, tty: bool) -> str:
+    """The media type of a container's streams (since API 1.42 it tells whether they are in frames)."""
+    return RAW if tty or request.api_version < (1, 42) else MULTIPLEXED
+
+
+def list_all(engine: Backend, request: Request) -> Response:
+    """GET /containers/json."""
+    query = request.query
+    limit = query.number("limit", 0) or 0
+    return json_reply(
+        engine.containers.list(all=query.flag("all"), limit=max(0, limit), size=query.flag("size"), filters=query.filters())
+    )
+
+
+def create(engine: Backend, request: Request) -> Response:
+    """POST /containers/create."""
+    data = request.body.document()
+    decode(data, CreateContainer)
+    document = cast(dict[str, Any], decode(data, dict))
+    host_config = document.pop("HostConfig", None) or {}
+    networking = document.pop("NetworkingConfig", None) or {}
+    made = engine.containers.create(
+        document, host_config, networking, name=request.query.text("name"), platform=request.query.text("platform")
+    )
+    return json_reply({"Id": made.id, "Warnings": list(made.warnings)}, 201)
+
+
+def inspect(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/json."""
+    return json_reply(engine.containers.inspect(request.parameters["id"], size=request.query.flag("size")))
+
+
+def start(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/start."""
+    engine.containers.start(request.parameters["id"], detach_keys=request.query.text("detachKeys"))
+    return _NO_CONTENT
+
+
+def stop(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/stop."""
+    engine.containers.stop(request.parameters["id"], timeout=request.query.number("t"), signal=request.query.text("signal"))
+    return _NO_CONTENT
+
+
+def restart(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/restart."""
+    engine.containers.restart(request.parameters["id"], timeout=request.query.number("t"), signal=request.query.text("signal"))
+    return _NO_CONTENT
+
+
+def kill(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/kill."""
+    engine.containers.kill(request.parameters["id"], signal=request.query.text("signal"))
+    return _NO_CONTENT
+
+
+def pause(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/pause."""
+    engine.containers.pause(request.parameters["id"])
+    return _NO_CONTENT
+
+
+def unpause(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/unpause."""
+    engine.containers.unpause(request.parameters["id"])
+    return _NO_CONTENT
+
+
+def rename(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/rename."""
+    engine.containers.rename(request.parameters["id"], request.query.text("name"))
+    return _NO_CONTENT
+
+
+def remove(engine: Backend, request: Request) -> Response:
+    """DELETE /containers/{id}."""
+    query = request.query
+    engine.containers.remove(request.parameters["id"], force=query.flag("force"), volumes=query.flag("v"), link=query.flag("link"))
+    return _NO_CONTENT
+
+
+def resize(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/resize."""
+    height, width = size_of(request)
+    engine.containers.resize(request.parameters["id"], height, width)
+    return Reply(200)
+
+
+def size_of(request: Request) -> tuple[int, int]:
+    """A terminal's (height, width) as a query gives it."""
+    height, width = request.query.number("h", 0) or 0, request.query.number("w", 0) or 0
+    if not (0 <= height < 1 << 16 and 0 <= width < 1 << 16):
+        raise InvalidParameter("invalid terminal size: a side is at most 65535 characters")
+    return height, width
+
+
+def wait(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/wait. The head goes out as soon as the wait is registered: clients start the container after it."""
+    waiter = engine.containers.wait(request.parameters["id"], request.query.text("condition", "not-running"))
+
+    def produce(writer: Writer) -> None:
+        with waiter:
+            writer.start()
+            while (result := waiter.result(1.0)) is None:
+                if writer.gone():
+                    return
+            error = {"Message": result.error} if result.error else None
+            writer.write(encode({"StatusCode": result.status_code, **({"Error": error} if error else {})}))
+
+    return Streamed(produce)
+
+
+def attach(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/attach: the connection becomes the container's streams and is handed to its monitor."""
+    ref, query = request.parameters["id"], request.query
+    container = engine.containers.check_attachable(ref)
+
+    def take(fd: int, pending: bytes) -> None:
+        engine.containers.attach(
+            container.id,
+            AttachRequest(
+                fd,
+                stdin=query.flag("stdin"),
+                stdout=query.flag("stdout"),
+                stderr=query.flag("stderr"),
+                stream=query.flag("stream"),
+                logs=query.flag("logs"),
+                detach_keys=query.text("detachKeys"),
+                pending=pending,
+            ),
+        )
+
+    return Hijacked(take, stream_type(request, tty=container.tty))
+
+
+def logs(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/logs."""
+    ref, query = request.parameters["id"], request.query
+    if not (query.flag("stdout") or query.flag("stderr")):
+        raise InvalidParameter("you must choose at least one stream")
+    tail = query.text("tail", "all")
+    asked = LogQuery(
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        follow=query.flag("follow"),
+        timestamps=query.flag("timestamps"),
+        details=query.flag("details"),
+        tail=int(tail) if tail.isdigit() else None,
+        since_ns=nanoseconds(query.text("since")) or 0,
+        until_ns=nanoseconds(query.text("until")) or 0,
+    )
+    tty = engine.containers.get(ref).tty
+
+    def produce(writer: Writer) -> None:
+        writer.start()
+        for chunk in engine.containers.logs(ref, asked):
+            if chunk:
+                writer.write(chunk)
+            elif writer.gone():
+                return
+
+    return Streamed(produce, stream_type(request, tty=tty))
+
+
+def top(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/top."""
+    return json_reply(engine.containers.top(request.parameters["id"], request.query.text("ps_args")))
+
+
+def changes(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/changes."""
+    found = engine.containers.changes(request.parameters["id"])
+    return json_reply([{"Path": change.path, "Kind": change.kind} for change in found])
+
+
+def export(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/export."""
+    ref = engine.containers.get(request.parameters["id"]).id
+    return tar_stream(lambda fd: engine.containers.export(ref, fd), content_type="application/octet-stream")
+
+
+def _stat_header(stat: PathStat) -> tuple[str, str]:
+    document = {"name": stat.name, "size": stat.size, "mode": stat.mode, "mtime": stat.mtime, "linkTarget": stat.link_target}
+    return "X-Docker-Container-Path-Stat", base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def _path(request: Request) -> str:
+    path = request.query.text("path")
+    if not path:
+        raise InvalidParameter("missing parameter: path")
+    return path
+
+
+def archive_stat(engine: Backend, request: Request) -> Response:
+    """HEAD /containers/{id}/archive."""
+    return Reply(200, headers=(_stat_header(engine.containers.archive_stat(request.parameters["id"], _path(request))),))
+
+
+def archive_get(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/archive."""
+    ref, path = request.parameters["id"], _path(request)
+    stat = engine.containers.archive_stat(ref, path)
+    return tar_stream(lambda fd: engine.containers.archive_get(ref, path, fd) and None, (_stat_header(stat),))
+
+
+def archive_put(engine: Backend, request: Request) -> Response:
+    """PUT /containers/{id}/archive."""
+    query = request.query
+    with request.body.piped() as source:
+        engine.containers.archive_put(
+            request.parameters["id"],
+            _path(request),
+            source,
+            no_overwrite_dir_non_dir=query.flag("noOverwriteDirNonDir"),
+            copy_uid_gid=query.flag("copyUIDGID"),
+        )
+    return Reply(200)
+
+
+def prune(engine: Backend, request: Request) -> Response:
+    """POST /containers/prune."""
+    pruned = engine.containers.prune(request.query.filters())
+    return json_reply({"ContainersDeleted": list(pruned.removed), "SpaceReclaimed": pruned.space})
+
+
+def commit(engine: Backend, request: Request) -> Response:
+    """POST /commit."""
+    query = request.query
+    data = request.body.document().strip()
+    config = None
+    if data and data != b"null":
+        decode(data, ContainerConfig)
+        config = cast(dict[str, Any], decode(data, dict)) or None
+    asked = CommitRequest(
+        repository=query.text("repo"),
+        tag=query.text("tag"),
+        author=query.text("author"),
+        comment=query.text("comment"),
+        pause=query.flag("pause", default=True),
+        changes=query.all("changes"),
+        config=config,
+    )
+    return json_reply({"Id": str(engine.containers.commit(query.text("container"), asked).id)}, 201)
+
+
+ROUTES: tuple[Route[Backend], ...] = (
+    Route("GET", "/containers/json", list_all),
+    Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
+    Route("GET", "/containers/{id}/json", inspect),
+    Route("POST", "/containers/{id}/start", start),
+    Route("POST", "/containers/{id}/stop", stop),
+    Route("POST", "/containers/{id}/restart", restart),
+    Route("POST", "/containers/{id}/kill", kill),
+    Route("POST", "/containers/{id}/pause", pause),
+    Route("POST", "/containers/{id}/unpause", unpause),
+    Route("POST", "/containers/{id}/rename", rename),
+    Route("POST", "/containers/{id}/resize", resize),
+    Route("POST", "/containers/{id}/wait", wait),
+    Route("POST", "/containers/{id}/attach", attach),
+    Route("GET", "/containers/{id}/logs", logs),
+    Route("GET", "/containers/{id}/top", top),
+    Route("GET", "/containers/{id}/changes", changes),
+    Route("GET", "/containers/{id}/export", export),
+    Route("HEAD", "/containers/{id}/archive", archive_stat),
+    Route("GET", "/containers/{id}/archive", archive_get),
+    Route("PUT", "/containers/{id}/archive", archive_put),
+    Route("DELETE", "/containers/{id}", remove),
+    Route("POST", "/commit", commit),
+)

@@ -1,0 +1,75 @@
+"""/exec and /containers/{id}/exec: further commands in running containers."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any, cast
+
+from lamina.api.backend import Backend
+from lamina.api.errors import message_of
+from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, decode, json_reply
+from lamina.api.router import Route
+from lamina.api.routes.containers import size_of, stream_type
+from lamina.apitypes.requests import ExecConfig, ExecStart
+from lamina.container.requests import AttachRequest
+
+_STDERR = 2
+
+
+def create(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/exec."""
+    data = request.body.document()
+    if not decode(data, ExecConfig).cmd:
+        raise InvalidParameter("no exec command specified")
+    config = cast(dict[str, Any], decode(data, dict))
+    return json_reply({"Id": engine.containers.exec_create(request.parameters["id"], config)}, 201)
+
+
+def start(engine: Backend, request: Request) -> Response:
+    """POST /exec/{id}/start: unless detached, the connection becomes the command's streams."""
+    exec_id = request.parameters["id"]
+    asked = request.document(ExecStart)
+    size = (asked.console_size[0], asked.console_size[1]) if asked.console_size and len(asked.console_size) == 2 else None
+    tty = engine.containers.exec_check(exec_id)
+    if asked.detach:
+        engine.containers.exec_start(exec_id, None, size=size)
+        return Reply(200)
+    config = cast(dict[str, Any], engine.containers.exec_inspect(exec_id))
+
+    def take(fd: int, pending: bytes) -> None:
+        attach = AttachRequest(
+            fd,
+            stdin=bool(config.get("OpenStdin")),
+            stdout=bool(config.get("OpenStdout", True)),
+            stderr=bool(config.get("OpenStderr", True)),
+            pending=pending,
+        )
+        try:
+            engine.containers.exec_start(exec_id, attach, size=size)
+        except Exception as error:
+            # The 101 has gone out: what went wrong can only be told in the stream, as dockerd does.
+            text = f"{message_of(error)}\r\n".encode()
+            os.write(fd, text if tty else struct.pack(">BxxxL", _STDERR, len(text)) + text)
+
+    return Hijacked(take, stream_type(request, tty=tty))
+
+
+def inspect(engine: Backend, request: Request) -> Response:
+    """GET /exec/{id}/json."""
+    return json_reply(engine.containers.exec_inspect(request.parameters["id"]))
+
+
+def resize(engine: Backend, request: Request) -> Response:
+    """POST /exec/{id}/resize."""
+    height, width = size_of(request)
+    engine.containers.exec_resize(request.parameters["id"], height, width)
+    return Reply(200)
+
+
+ROUTES: tuple[Route[Backend], ...] = (
+    Route("POST", "/containers/{id}/exec", create),
+    Route("POST", "/exec/{id}/start", start),
+    Route("GET", "/exec/{id}/json", inspect),
+    Route("POST", "/exec/{id}/resize", resize),
+)
