@@ -1,1 +1,1 @@
-"""Container networks."""
+"""Networks. Today: a container has the host's network, or only a loopback interface."""

@@ -1,1 +1,1 @@
-"""Named volumes."""
+"""Volumes: directories that outlive the containers that use them."""

@@ -1,0 +1,205 @@
+"""Volumes on disk: `volumes/<name>/_data` and, where there is more to know than the name, `volume.json`.
+
+A volume exists when its `_data` does. A folder without one is an unfinished create or removal and counts as absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from lamina.apitypes.events import Emit, Event, dropped
+from lamina.errors import Conflict, InvalidArgument, NotFound
+
+ANONYMOUS = "com.docker.volume.anonymous"
+_GRAMMAR = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+
+
+class VolumeNotFound(NotFound):
+    """No volume has that name."""
+
+
+class VolumeInUse(Conflict):
+    """Containers use the volume."""
+
+
+class InvalidVolume(InvalidArgument):
+    """A name or an option that a volume cannot have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One volume. `mountpoint` is the host directory of its files; `created_ns` nanoseconds since 1970."""
+
+    name: str
+    mountpoint: str
+    created_ns: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody chose its name."""
+        return ANONYMOUS in self.labels
+
+    def document(self) -> dict[str, Any]:
+        """The API's Volume."""
+        created = datetime.fromtimestamp(self.created_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "CreatedAt": created, "Driver": "local", "Labels": dict(self.labels) or None, "Mountpoint": self.mountpoint,
+            "Name": self.name, "Options": dict(self.options) or None, "Scope": "local",
+        }  # fmt: skip
+
+
+class Volumes:
+    """The volumes under `root` (ROOT/volumes). Thread-safe.
+
+    `users` gives the IDs of the containers that use a volume; it is set by whoever knows containers.
+    """
+
+    def __init__(self, root: str, *, clock: Callable[[], int], emit: Emit = dropped) -> None:
+        self.root = root
+        self._clock, self._emit = clock, emit
+        self._lock = threading.Lock()
+        self.users: Callable[[str], Sequence[str]] = lambda name: ()
+
+    def create(
+        self, name: str = "", *, driver: str = "local", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        """Make a volume, or find the one of that name (its labels stay then). Without a name it is anonymous.
+
+        Raises:
+            InvalidVolume: the name, the driver or an option is not possible.
+        """
+        labels = {**(labels or {}), **({} if name else {ANONYMOUS: ""})}
+        name = name or secrets.token_hex(32)
+        _check(name, driver, options or {})
+        with self._lock:
+            try:
+                return self.get(name)
+            except VolumeNotFound:
+                volume = self._make(Volume(name, f"{self.root}/{name}/_data", self._clock(), labels, dict(options or {})))
+        self._emit(Event("volume", "create", name, {"driver": "local"}))
+        return volume
+
+    def get(self, name: str) -> Volume:
+        """Raises VolumeNotFound."""
+        mountpoint = f"{self.root}/{name}/_data"
+        if not _GRAMMAR.match(name) or not os.path.isdir(mountpoint):
+            raise VolumeNotFound(f"get {name}: no such volume")
+        try:
+            with open(f"{self.root}/{name}/volume.json", "rb") as file:
+                facts = json.loads(file.read())
+            return Volume(name, mountpoint, facts["created_ns"], facts["labels"], facts["options"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return Volume(name, mountpoint, os.stat(mountpoint).st_mtime_ns)
+
+    def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[Volume]:
+        """By name; filters are name (a part of it), label, dangling and driver."""
+        names = sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []
+        return [volume for volume in self._present(names) if self._selected(volume, filters or {})]
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove it with its files; with `force` an absent one is removed already.
+
+        Raises:
+            VolumeInUse: containers use it. VolumeNotFound.
+        """
+        try:
+            volume = self.get(name)
+        except VolumeNotFound:
+            if force:
+                return
+            raise
+        users = self.users(name)
+        if users:
+            raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        with self._lock:
+            self._discard(volume)
+        self._emit(Event("volume", "destroy", name, {"driver": "local"}))
+
+    def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
+        """Remove what no container uses: anonymous volumes, with the filter `all` named ones too. Names, and bytes given back."""
+        filters = dict(filters or {})
+        everything = any(value in ("1", "true", "True") for value in filters.pop("all", ()))
+        removed, space = [], 0
+        for volume in self.list(filters):
+            if (everything or volume.anonymous) and not self.users(volume.name):
+                space += usage(volume.mountpoint)
+                self.remove(volume.name, force=True)
+                removed.append(volume.name)
+        return removed, space
+
+    def _present(self, names: Iterable[str]) -> Iterable[Volume]:
+        for name in names:
+            try:
+                yield self.get(name)
+            except VolumeNotFound:
+                continue
+
+    def _selected(self, volume: Volume, filters: Mapping[str, Sequence[str]]) -> bool:
+        for key, values in filters.items():
+            if key == "name":
+                chosen = any(value in volume.name for value in values)
+            elif key in ("label", "label!"):
+                chosen = all(_labelled(volume.labels, value) for value in values) == (key == "label")
+            elif key == "dangling":
+                chosen = any((value in ("1", "true", "True")) == (not self.users(volume.name)) for value in values)
+            elif key == "driver":
+                chosen = "local" in values
+            else:
+                raise InvalidArgument(f"invalid filter '{key}'")
+            if not chosen:
+                return False
+        return True
+
+    def _make(self, volume: Volume) -> Volume:
+        directory = f"{self.root}/{volume.name}"
+        os.makedirs(directory, mode=0o711, exist_ok=True)
+        facts = {key: value for key, value in asdict(volume).items() if key not in ("name", "mountpoint")}
+        with open(f"{directory}/volume.json", "w", encoding="utf-8") as file:
+            json.dump({"version": 1, **facts}, file)
+        os.mkdir(volume.mountpoint, 0o755)
+        return volume
+
+    def _discard(self, volume: Volume) -> None:
+        gone = f"{self.root}/.removing-{volume.name}"
+        os.rename(os.path.dirname(volume.mountpoint), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def usage(directory: str) -> int:
+    """Bytes that the files below take on disk, each inode once."""
+    seen: set[int] = set()
+    total = 0
+    for path, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            status = os.lstat(f"{path}/{name}")
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total
+
+
+def _labelled(labels: Mapping[str, str], wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
+    if not _GRAMMAR.match(name):
+        raise InvalidVolume(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'
+        )
+    if driver not in ("", "local"):
+        raise InvalidVolume(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+    if options:
+        raise InvalidVolume(f"create {name}: options of volumes are not available yet: {', '.join(sorted(options))}")
