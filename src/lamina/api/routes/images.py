@@ -1,0 +1,210 @@
+"""/images: what is here, what comes and goes."""
+
+from __future__ import annotations
+
+from lamina.api.backend import Backend
+from lamina.api.message import InvalidParameter, Reply, Request, Response, Writer, json_reply
+from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, platform_document
+from lamina.api.router import Route
+from lamina.api.streams import progress, tar_stream
+from lamina.distribution.auth import Auth
+from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
+from lamina.spec.progress import Sink, Update
+from lamina.spec.reference import Reference
+
+
+def auth_of(request: Request) -> Auth:
+    """The credentials a request carries, perhaps none."""
+    return Auth.parse(request.headers.get("x-registry-auth", ""))
+
+
+def platform_of(request: Request) -> Platform | None:
+    """The platform asked for; None where the query names none."""
+    text = request.query.text("platform")
+    return Platform.parse(text) if text else None
+
+
+def list_all(engine: Backend, request: Request) -> Response:
+    """GET /images/json."""
+    query = request.query
+    filters = query.filters()
+    if query.text("filter"):
+        filters.setdefault("reference", []).append(query.text("filter"))
+    found = engine.images.list(all=query.flag("all"), filters=filters)
+    used = {}
+    if query.flag("manifests"):
+        used = {str(image.id): len(engine.containers.users_of(image.id)) for image in found}
+    return json_reply(
+        [image_summary(image, containers=used.get(str(image.id), -1), manifests=query.flag("manifests")) for image in found]
+    )
+
+
+def inspect(engine: Backend, request: Request) -> Response:
+    """GET /images/{name}/json."""
+    image = engine.images.resolve(request.parameters["name"])
+    return json_reply(image_inspect(image, str(engine.system.details().get("driver", ""))))
+
+
+def history(engine: Backend, request: Request) -> Response:
+    """GET /images/{name}/history."""
+    return json_reply([history_item(entry) for entry in engine.images.history(request.parameters["name"])])
+
+
+def tag(engine: Backend, request: Request) -> Response:
+    """POST /images/{name}/tag."""
+    engine.images.tag(request.parameters["name"], target_of(request))
+    return Reply(201)
+
+
+def target_of(request: Request) -> Reference:
+    """`repo` and `tag` of a query as the name to give."""
+    repository, tag_text = request.query.text("repo"), request.query.text("tag")
+    reference = Reference.parse(f"{repository}:{tag_text}" if tag_text else repository)
+    if reference.digest:
+        raise InvalidParameter("refusing to create a tag with a digest reference")
+    return reference.with_default_tag()
+
+
+def remove(engine: Backend, request: Request) -> Response:
+    """DELETE /images/{name}."""
+    query = request.query
+    return json_reply(engine.system.remove_image(request.parameters["name"], force=query.flag("force"), prune=not query.flag("noprune")))
+
+
+def prune(engine: Backend, request: Request) -> Response:
+    """POST /images/prune."""
+    return json_reply(engine.system.prune_images(request.query.filters()))
+
+
+def create(engine: Backend, request: Request) -> Response:
+    """POST /images/create: pull (fromImage) or import (fromSrc)."""
+    if request.query.text("fromImage"):
+        return _pull(engine, request)
+    if request.query.text("fromSrc"):
+        return _import(engine, request)
+    raise InvalidParameter("missing parameter: fromImage or fromSrc")
+
+
+def pull_reference(name: str, tag_text: str) -> Reference:
+    """What to pull: `tag_text` is a tag, a digest or empty."""
+    reference = Reference.parse(name)
+    if ":" in tag_text:
+        return Reference(reference.domain, reference.path, "", Digest.parse(tag_text))
+    return Reference.parse(f"{reference.name}:{tag_text}") if tag_text else reference
+
+
+def _pull(engine: Backend, request: Request) -> Response:
+    reference = pull_reference(request.query.text("fromImage"), request.query.text("tag"))
+    auth, platform = auth_of(request), platform_of(request)
+    every = not (reference.tag or reference.digest)
+
+    def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+        engine.registry.pull(reference, platform=platform, all_tags=every, auth=auth, sink=sink)
+
+    return progress(work)
+
+
+def _import(engine: Backend, request: Request) -> Response:
+    query = request.query
+    if query.text("fromSrc") != "-":
+        raise InvalidParameter("importing from a URL is not available", hint="fetch it first and import the file")
+    name = target_of(request) if query.text("repo") else None
+
+    def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+        with request.body.piped() as source:
+            image = engine.images.import_(
+                source, name=name, changes=query.all("changes"), message=query.text("message"), platform=platform_of(request), sink=sink
+            )
+        sink(Update(status=str(image.id)))
+
+    return progress(work)
+
+
+def load(engine: Backend, request: Request) -> Response:
+    """POST /images/load."""
+    quiet = request.query.flag("quiet")
+
+    def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+        def heard(update: Update) -> None:
+            if not quiet or update.stream:
+                sink(update)
+
+        with request.body.piped() as source:
+            engine.images.load(source, heard)
+
+    return progress(work)
+
+
+def save_one(engine: Backend, request: Request) -> Response:
+    """GET /images/{name}/get."""
+    return _save(engine, (request.parameters["name"],))
+
+
+def save_many(engine: Backend, request: Request) -> Response:
+    """GET /images/get."""
+    return _save(engine, request.query.all("names"))
+
+
+def _save(engine: Backend, names: tuple[str, ...]) -> Response:
+    if not names:
+        raise InvalidParameter("no image is named")
+    for name in names:
+        engine.images.resolve(name)
+    return tar_stream(lambda fd: engine.images.save(names, fd))
+
+
+def push(engine: Backend, request: Request) -> Response:
+    """POST /images/{name}/push; without a tag, all tags of the repository."""
+    reference = Reference.parse(request.parameters["name"])
+    if request.query.text("tag"):
+        reference = Reference.parse(f"{reference.name}:{request.query.text('tag')}")
+    auth = auth_of(request)
+
+    def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+        engine.registry.push(reference, all_tags=not reference.tag, auth=auth, sink=sink)
+
+    return progress(work)
+
+
+def search(engine: Backend, request: Request) -> Response:
+    """GET /images/search."""
+    query = request.query
+    found = engine.registry.search(query.text("term"), limit=query.number("limit", 25) or 25, filters=query.filters(), auth=auth_of(request))
+    return json_reply(
+        [
+            {
+                "name": hit.name,
+                "description": hit.description,
+                "star_count": hit.star_count,
+                "is_official": hit.is_official,
+                "is_automated": hit.is_automated,
+            }
+            for hit in found
+        ]
+    )
+
+
+def distribution(engine: Backend, request: Request) -> Response:
+    """GET /distribution/{name}/json."""
+    descriptor, platforms = engine.registry.distribution(request.parameters["name"], auth=auth_of(request))
+    return json_reply(
+        {"Descriptor": descriptor_document(descriptor), "Platforms": [platform_document(platform) for platform in platforms]}
+    )
+
+
+ROUTES: tuple[Route[Backend], ...] = (
+    Route("GET", "/images/json", list_all),
+    Route("POST", "/images/create", create),
+    Route("POST", "/images/load", load),
+    Route("GET", "/images/get", save_many),
+    Route("GET", "/images/search", search),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{name:path}/json", inspect),
+    Route("GET", "/images/{name:path}/history", history),
+    Route("GET", "/images/{name:path}/get", save_one),
+    Route("POST", "/images/{name:path}/tag", tag),
+    Route("POST", "/images/{name:path}/push", push),
+    Route("DELETE", "/images/{name:path}", remove),
+    Route("GET", "/distribution/{name:path}/json", distribution),
+)
