@@ -1,0 +1,120 @@
+"""Stacking layers with overlayfs so that nothing of the host shows: no path of a layer in mountinfo.
+
+Newer kernels (6.13, and 6.15 for mounts that are attached nowhere) take each lower layer as a descriptor.
+Older ones take paths; there the layers are put under short names in a tmpfs, in the caller's own
+mount namespace, and given relative to it. The upper directory is always given relative to its parent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from lamina.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPTIONS = (("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off"))
+"""Always said, since a kernel may be built with other defaults, and commit and diff read the upper directory itself."""
+
+
+def mount_overlay(
+    lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, scratch: str, *, volatile: bool = False
+) -> int:
+    """A descriptor of a detached overlay mount, for `mount.move_mount`; the caller closes it.
+
+    `lowers`, top first, are a descriptor of a detached mount, or a path. `upper` and `work` lie in one
+    directory, or are None (read-only). `scratch` is a directory that may be covered for a moment: call this in a
+    private mount namespace.
+
+    Raises:
+        OSError: the kernel refused; nothing stays mounted.
+    """
+    if upper is None and len(lowers) == 1:
+        return _alone(*lowers[0])
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            return _by_descriptors(lowers, upper, work, volatile=volatile)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+                raise
+        return _by_names(lowers, upper, work, scratch, volatile=volatile)
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _alone(fd: int | None, path: str | None) -> int:
+    """One layer needs no overlay, only a read-only copy of its mount."""
+    copied = mount.open_tree(path or "", directory=mount.AT_FDCWD if fd is None else fd)
+    mount.set_attributes(copied, mount.MOUNT_ATTR_RDONLY)
+    return copied
+
+
+def _by_descriptors(lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, *, volatile: bool) -> int:
+    context = mount.fsopen("overlay")
+    opened: list[int] = []
+    try:
+        for fd, path in lowers:
+            if fd is None:
+                # A detached copy has no path, so none can be shown.
+                fd = mount.open_tree(path or "")
+                opened.append(fd)
+            mount.set_fd(context, "lowerdir+", fd)
+        return _finish(context, upper, work, volatile=volatile)
+    finally:
+        os.close(context)
+        for fd in opened:
+            os.close(fd)
+
+
+def _by_names(lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, scratch: str, *, volatile: bool) -> int:
+    mount.mount("tmpfs", scratch, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV)
+    try:
+        mount.mount("", scratch, flags=mount.MS_PRIVATE)
+        names = [_place(f"{scratch}/{number}", fd, path) for number, (fd, path) in enumerate(lowers)]
+        joined = ":".join(names)
+        if upper is not None:
+            # One working directory must reach the layers and the upper: the upper's parent is placed beside them.
+            _place(f"{scratch}/u", None, os.path.dirname(upper))
+            upper, work = f"u/{os.path.basename(upper)}", f"u/{os.path.basename(work or '')}"
+        os.chdir(scratch)
+        context = mount.fsopen("overlay")
+        try:
+            mount.set_string(context, "lowerdir", joined)
+            return _finish(context, upper, work, volatile=volatile, relative=True)
+        finally:
+            os.close(context)
+    finally:
+        os.chdir("/")
+        mount.unmount(scratch, mount.MNT_DETACH)
+
+
+def _place(target: str, fd: int | None, path: str | None) -> str:
+    """Attach a copy of a layer's mount at `target`; its short name."""
+    os.mkdir(target)
+    copied = mount.open_tree(path or "", directory=mount.AT_FDCWD if fd is None else fd)
+    try:
+        mount.move_mount(copied, target)
+    finally:
+        os.close(copied)
+    return os.path.basename(target)
+
+
+def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool, relative: bool = False) -> int:
+    mount.set_string(context, "source", "overlay")
+    for key, value in _OPTIONS:
+        mount.set_string(context, key, value)
+    if upper is not None and work is not None:
+        if not relative:
+            os.chdir(os.path.dirname(upper))
+            upper, work = os.path.basename(upper), os.path.basename(work)
+        mount.set_string(context, "upperdir", upper)
+        mount.set_string(context, "workdir", work)
+        if volatile:
+            mount.set_flag(context, "volatile")
+    mount.create(context)
+    return mount.fsmount(context)
