@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.errors import Internal, InvalidArgument
 
 if TYPE_CHECKING:
-    from lamina.snapshot.snapshotter import RootMount
+    from lamina.snapshot.protocol import RootMount
 
 DETACH_KEYS = b"\x10\x11"
 """Ctrl-P Ctrl-Q."""
