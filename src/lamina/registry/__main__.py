@@ -1,0 +1,83 @@
+"""`python -m lamina.registry`: serve, gc, passwd."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamina.errors import LaminaError
+from lamina.registry.access import hashed
+from lamina.registry.filesystem import FileStorage
+from lamina.registry.server import ServeOptions, serve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. Without a command's name it is `serve`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in ("serve", "gc", "passwd", "-h", "--help"):
+        words.insert(0, "serve")
+    options = _parser().parse_args(words)
+    try:
+        run = {"serve": _serve, "gc": _collect, "passwd": _passwd}[options.command]
+        return run(options)
+    except LaminaError as error:
+        print(f"lamina registry: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = ServeOptions(
+        options.root,
+        options.listen,
+        options.users,
+        options.tls_cert,
+        options.tls_key,
+        read_only=options.read_only,
+        delete=not options.no_delete,
+    )
+    serve(settings, ready=lambda host, port: print(f"registry listens on {host}:{port}, storage {options.root}", flush=True))
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    swept = FileStorage(options.root).sweep(older_than=options.older_than)
+    print(f"removed {swept.blobs} blobs and {swept.uploads} uploads, {swept.freed} bytes")
+    return 0
+
+
+def _passwd(options: argparse.Namespace) -> int:
+    password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
+    line = f"{options.name}:{hashed(password)}\n"
+    path = Path(options.users)
+    kept = [old for old in path.read_text().splitlines(keepends=True) if not old.startswith(f"{options.name}:")] if path.exists() else []
+    path.touch(mode=0o600)
+    path.write_text("".join((*kept, line)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lamina registry", description="A registry of the OCI distribution specification.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    server = commands.add_parser("serve", help="serve until SIGTERM")
+    server.add_argument("--root", required=True, help="directory of the storage, created where there is none")
+    server.add_argument("--listen", default="127.0.0.1:5000", metavar="HOST:PORT", help="address; port 0 takes a free one")
+    server.add_argument("--users", default="", metavar="FILE", help="name:hash lines (see passwd); without it everybody may push")
+    server.add_argument("--tls-cert", default="", metavar="FILE", help="certificate chain in PEM")
+    server.add_argument("--tls-key", default="", metavar="FILE", help="its key in PEM")
+    server.add_argument("--read-only", action="store_true", help="refuse everything but reading")
+    server.add_argument("--no-delete", action="store_true", help="refuse to delete")
+    collector = commands.add_parser("gc", help="remove blobs that no manifest needs")
+    collector.add_argument("--root", required=True, help="directory of the storage")
+    collector.add_argument("--older-than", type=float, default=3600.0, metavar="SECONDS", help="spare what is younger (3600)")
+    passwd = commands.add_parser("passwd", help="set a user's password")
+    passwd.add_argument("--users", required=True, metavar="FILE", help="file of users, created where there is none")
+    passwd.add_argument("--password-stdin", action="store_true", help="read the password from the first line of stdin")
+    passwd.add_argument("name")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
