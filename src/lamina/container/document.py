@@ -16,17 +16,17 @@ class InvalidDocument(InvalidArgument):
 
 def text(document: Document, key: str) -> str:
     """A string field, "" where it is absent."""
-    return _typed(document, key, str, "")
+    return str(_typed(document, key, str, ""))
 
 
 def flag(document: Document, key: str) -> bool:
     """A boolean field, False where it is absent."""
-    return _typed(document, key, bool, False)
+    return bool(_typed(document, key, bool, False))
 
 
 def number(document: Document, key: str, default: int = 0) -> int:
     """An integer field, `default` where it is absent."""
-    return _typed(document, key, int, default)
+    return int(_typed(document, key, int, default))
 
 
 def texts(document: Document, key: str) -> list[str]:

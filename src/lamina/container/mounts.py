@@ -1,0 +1,118 @@
+"""Mounts as they are asked for (-v, --mount, --tmpfs, VOLUME, --volumes-from) and as the runtime takes them: pure functions."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lamina.container.document import Document, flag, mapping, objects, text, texts
+from lamina.container.model import Container, MountPoint
+from lamina.errors import InvalidArgument
+from lamina.runtime.launch import Mount
+
+_MODES = {"ro", "rw", "z", "Z", "nocopy", "delegated", "cached", "consistent"}
+_PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+
+
+class InvalidMount(InvalidArgument):
+    """A mount that makes no sense, in Docker's words."""
+
+
+def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoint] = ()) -> tuple[MountPoint, ...]:
+    """Every mount of a new container, by target. Anonymous volumes have no name yet. Later kinds win over earlier ones:
+    volumes of the image, those `inherited` by --volumes-from, binds, --mount, --tmpfs.
+
+    Raises:
+        InvalidMount: one is malformed, or two have one target.
+    """
+    explicit = [parse_bind(bind) for bind in texts(host, "Binds")]
+    explicit += [parse_mount(mount) for mount in objects(host, "Mounts")]
+    explicit += [MountPoint("tmpfs", checked_target(target, target), data=data) for target, data in mapping(host, "Tmpfs").items()]
+    _refuse_duplicates(explicit)
+    anonymous = [MountPoint("volume", checked_target(target, target), copy=True, owned=True) for target in mapping(config, "Volumes")]
+    chosen = {mount.target: mount for mount in (*anonymous, *inherited, *explicit)}
+    return tuple(chosen[target] for target in sorted(chosen))
+
+
+def parse_bind(bind: str) -> MountPoint:
+    """One entry of Binds: `source:target[:options]`, `name:target`, or a target alone."""
+    parts = bind.split(":")
+    if len(parts) > 3 or "" in parts:
+        raise InvalidMount(f"invalid volume specification: '{bind}'")
+    if len(parts) == 1:
+        return MountPoint("volume", checked_target(parts[0], bind), copy=True, owned=True)
+    source, target, mode = parts[0], checked_target(parts[1], bind), parts[2] if len(parts) == 3 else ""
+    options = [option for option in mode.split(",") if option]
+    unknown = [option for option in options if option not in _MODES | _PROPAGATIONS]
+    if unknown:
+        raise InvalidMount(f"invalid mode: {mode}")
+    propagation = next((option for option in options if option in _PROPAGATIONS), "")
+    point = MountPoint("bind", target, read_only="ro" in options, mode=mode, propagation=propagation)
+    if source.startswith("/"):
+        return replace(point, source=posixpath.normpath(source), propagation=propagation or "rprivate")
+    return replace(point, kind="volume", name=source, copy="nocopy" not in options, mode=mode or "z")
+
+
+def parse_mount(mount: Document) -> MountPoint:
+    """One entry of Mounts."""
+    kind, source = text(mount, "Type"), text(mount, "Source")
+    target = checked_target(text(mount, "Target"), text(mount, "Target"))
+    point = MountPoint(kind, target, read_only=flag(mount, "ReadOnly"))
+    if kind == "tmpfs":
+        options = mapping(mount, "TmpfsOptions")
+        size, mode = options.get("SizeBytes"), options.get("Mode")
+        data = [f"size={size}"] if size else []
+        return replace(point, data=",".join(data + ([f"mode={mode:o}"] if mode else [])))
+    if kind == "bind":
+        if not source.startswith("/"):
+            raise InvalidMount(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
+        options = mapping(mount, "BindOptions")
+        # --mount wants the source to be there; "strict" in `mode` remembers it until the file system is looked at.
+        strict = "" if flag(options, "CreateMountpoint") else "strict"
+        return replace(point, source=posixpath.normpath(source), propagation=text(options, "Propagation") or "rprivate", mode=strict)
+    if kind == "volume":
+        return replace(point, name=source, copy=not flag(mapping(mount, "VolumeOptions"), "NoCopy"), owned=not source)
+    raise InvalidMount(f'invalid mount config: mount type "{kind}" is not available yet')
+
+
+def checked_target(target: str, said: str) -> str:
+    """The target, cleaned.
+
+    Raises:
+        InvalidMount: it is not absolute, or the root itself.
+    """
+    if not target.startswith("/"):
+        raise InvalidMount(f"invalid volume specification: '{said}': invalid mount config for type \"volume\": mount path must be absolute")
+    cleaned = posixpath.normpath("/" + target.lstrip("/"))
+    if cleaned == "/":
+        raise InvalidMount(f"invalid volume specification: '{said}': invalid mount config: destination can't be '/'")
+    return cleaned
+
+
+def inherited_mounts(container: Container, mode: str) -> list[MountPoint]:
+    """What --volumes-from takes from another container; `mode` is "", ro or rw."""
+    if mode not in ("", "ro", "rw", "z", "Z"):
+        raise InvalidMount(f"invalid mode: {mode}")
+    taken = [mount for mount in container.mounts if mount.kind != "tmpfs"]
+    return [replace(mount, owned=False, copy=False, read_only=mount.read_only or mode == "ro") for mount in taken]
+
+
+def runtime_mounts(mounts: Iterable[MountPoint]) -> list[Mount]:
+    """As the runtime takes them, parents before children."""
+    return [_runtime_mount(mount) for mount in sorted(mounts, key=lambda mount: mount.target)]
+
+
+def _runtime_mount(mount: MountPoint) -> Mount:
+    if mount.kind == "tmpfs":
+        return Mount("tmpfs", mount.target, readonly=mount.read_only, options=tuple(filter(None, mount.data.split(","))))
+    options = (mount.propagation,) if mount.propagation else ()
+    return Mount(mount.kind, mount.target, mount.source, mount.read_only, options)
+
+
+def _refuse_duplicates(mounts: Sequence[MountPoint]) -> None:
+    seen: set[str] = set()
+    for mount in mounts:
+        if mount.target in seen:
+            raise InvalidMount(f"Duplicate mount point: {mount.target}")
+        seen.add(mount.target)

@@ -1,0 +1,246 @@
+"""From what was asked to what is started: pure functions over the API's documents and the image's configuration.
+
+`merged_config` and `merged_host_config` complete the documents as Docker shows them; `command` gives the words that are run;
+`runtime_arguments` turns a container into the arguments of `runtime.bundle.default_spec`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lamina.container.document import Document, flag, mapping, number, objects, text, texts
+from lamina.container.model import Container
+from lamina.errors import InvalidArgument
+from lamina.network.mode import NetworkMode
+from lamina.runtime.launch import Limits, Mount
+from lamina.spec.config import ContainerConfig
+
+DEFAULT_SHM = 64 << 20
+_HOST_DEFAULTS: Mapping[str, Any] = {
+    "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "default", "PortBindings": {},
+    "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False, "VolumeDriver": "", "VolumesFrom": None,
+    "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None, "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [],
+    "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
+    "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
+    "ShmSize": DEFAULT_SHM, "Runtime": "lamina", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
+    "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
+    "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
+    "MemorySwappiness": None, "OomKillDisable": None, "PidsLimit": None, "Ulimits": [], "CpuCount": 0, "CpuPercent": 0,
+    "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+    "MaskedPaths": [
+        "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+        "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+    ],
+    "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+}  # fmt: skip
+
+
+class NoCommand(InvalidArgument):
+    """Neither the request nor the image says what to run."""
+
+
+class InvalidSignal(InvalidArgument):
+    """No signal has that name or number."""
+
+
+def image_config_document(image: ContainerConfig) -> dict[str, Any]:
+    """An image's configuration in the API's words, without what is empty."""
+    return {
+        "User": image.user, "ExposedPorts": dict(image.exposed_ports), "Env": list(image.env), "Cmd": list(image.cmd),
+        "Entrypoint": list(image.entrypoint), "Volumes": dict(image.volumes), "WorkingDir": image.working_dir,
+        "Labels": dict(image.labels), "StopSignal": image.stop_signal, "Shell": list(image.shell),
+    }  # fmt: skip
+
+
+def merged_config(config: Document, image: ContainerConfig, *, image_name: str, hostname: str) -> dict[str, Any]:
+    """The container's configuration: the request completed from the image, as Docker's inspect shows it.
+
+    Raises:
+        NoCommand: nothing says what to run.
+        InvalidDocument: a field has the wrong type.
+    """
+    given = image_config_document(image)
+    entrypoint, cmd = command_parts(config, given)
+    if not entrypoint and not cmd:
+        raise NoCommand("no command specified")
+    return {
+        "Hostname": text(config, "Hostname") or hostname,
+        "Domainname": text(config, "Domainname"),
+        "User": text(config, "User") or given["User"],
+        **{key: flag(config, key) for key in ("AttachStdin", "AttachStdout", "AttachStderr")},
+        "ExposedPorts": {**given["ExposedPorts"], **mapping(config, "ExposedPorts")},
+        **{key: flag(config, key) for key in ("Tty", "OpenStdin", "StdinOnce")},
+        "Env": merged_env(texts(config, "Env"), given["Env"]),
+        "Cmd": cmd or None,
+        "Image": image_name,
+        "Volumes": {**given["Volumes"], **mapping(config, "Volumes")} or None,
+        "WorkingDir": text(config, "WorkingDir") or given["WorkingDir"],
+        "Entrypoint": entrypoint or None,
+        "OnBuild": None,
+        "Labels": {**given["Labels"], **mapping(config, "Labels")},
+        **_optional(config, given),
+    }
+
+
+def _optional(config: Document, given: Document) -> dict[str, Any]:
+    found = {
+        "StopSignal": text(config, "StopSignal") or given["StopSignal"],
+        "StopTimeout": config.get("StopTimeout"),
+        "Healthcheck": config.get("Healthcheck"),
+        "Shell": texts(config, "Shell") or given["Shell"],
+        "MacAddress": text(config, "MacAddress"),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "", [])}
+
+
+def command_parts(config: Document, image: Document) -> tuple[list[str], list[str]]:
+    """Entrypoint and command. An entrypoint of its own drops the image's command; `[""]` means none at all."""
+    entrypoint, cmd = texts(config, "Entrypoint"), texts(config, "Cmd")
+    if entrypoint:
+        return ([] if entrypoint == [""] else entrypoint), cmd
+    return list(image["Entrypoint"]), cmd or list(image["Cmd"])
+
+
+def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
+    """The request's variables, then those of the image that it does not name. A name without `=` takes a variable away."""
+    names = {entry.partition("=")[0] for entry in own}
+    return [entry for entry in own if "=" in entry] + [entry for entry in image if entry.partition("=")[0] not in names]
+
+
+def merged_host_config(host_config: Document, network: NetworkMode) -> dict[str, Any]:
+    """The host configuration with every default, as inspect shows it."""
+    merged = {**_HOST_DEFAULTS, **{key: value for key, value in host_config.items() if value is not None}}
+    merged["NetworkMode"] = network.shown if network.kind != "none" else (text(host_config, "NetworkMode") or "default")
+    merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
+    if not text(mapping(merged, "LogConfig"), "Type"):
+        merged["LogConfig"] = {"Type": "json-file", "Config": {}}
+    if flag(merged, "Privileged"):
+        merged["MaskedPaths"], merged["ReadonlyPaths"] = None, None
+    restart = mapping(merged, "RestartPolicy")
+    merged["RestartPolicy"] = {"Name": text(restart, "Name") or "no", "MaximumRetryCount": number(restart, "MaximumRetryCount")}
+    _check_host_config(merged)
+    return merged
+
+
+def _check_host_config(host: Document) -> None:
+    policy = host["RestartPolicy"]["Name"]
+    if policy not in ("no", "always", "on-failure", "unless-stopped"):
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if flag(host, "AutoRemove") and policy != "no":
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    if 0 < number(host, "Memory") < 6 << 20:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    driver = host["LogConfig"]["Type"]
+    if driver not in ("json-file", "none"):
+        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+
+
+def not_available(host: Document) -> list[str]:
+    """Sentences for the create's warnings: what was asked for and is not here yet."""
+    named = (("PortBindings", "published ports"), ("Links", "links"), ("DeviceRequests", "device requests"), ("Isolation", "isolation"))
+    return [f"{words} are not available yet and are left out" for key, words in named if host.get(key) and host.get(key) != "default"]
+
+
+def stop_signal(container: Container) -> int:
+    """The signal that asks it to end."""
+    return signal_number(text(container.config, "StopSignal") or "SIGTERM")
+
+
+def stop_timeout(container: Container) -> int:
+    """Seconds that it is given for ending."""
+    return number(container.config, "StopTimeout", 10)
+
+
+def signal_number(name: str) -> int:
+    """`SIGTERM`, `term`, `15`, `RTMIN+3` as a number.
+
+    Raises:
+        InvalidSignal: in Docker's words.
+    """
+    if name.isascii() and name.isdigit() and 0 < int(name) <= signal.SIGRTMAX:
+        return int(name)
+    word, plus, offset = name.upper().removeprefix("SIG").partition("+")
+    found = getattr(signal, f"SIG{word}", None) if word.isalnum() else None
+    if not isinstance(found, signal.Signals) or (plus and not offset.isdigit()):
+        raise InvalidSignal(f"invalid signal: {name}")
+    return int(found) + (int(offset) if plus else 0)
+
+
+def runtime_arguments(container: Container, network: NetworkMode, mounts: Sequence[Mount], *, netns: str = "") -> dict[str, Any]:
+    """The keyword arguments of default_spec, but for the files of /etc and the cgroup's path."""
+    config, host = container.config, container.host_config
+    return {
+        "args": [container.path, *container.args],
+        "env": texts(config, "Env"),
+        "cwd": text(config, "WorkingDir") or "/",
+        "hostname": text(config, "Hostname"),
+        "tty": flag(config, "Tty"),
+        "readonly": flag(host, "ReadonlyRootfs"),
+        "privileged": flag(host, "Privileged"),
+        "cap_add": texts(host, "CapAdd"),
+        "cap_drop": texts(host, "CapDrop"),
+        "network": network.kind,
+        "netns": netns,
+        "mounts": mounts,
+        "limits": limits(host),
+        "devices": objects(host, "Devices"),
+        "security": texts(host, "SecurityOpt"),
+        "sysctls": mapping(host, "Sysctls"),
+        "shm_size": number(host, "ShmSize") or DEFAULT_SHM,
+        "oom_score_adj": number(host, "OomScoreAdj"),
+    }
+
+
+def limits(host: Document) -> Limits:
+    """Resource limits of a host configuration."""
+    rlimits = {text(limit, "Name"): (number(limit, "Soft"), number(limit, "Hard")) for limit in objects(host, "Ulimits")}
+    return Limits(
+        memory=number(host, "Memory"),
+        memory_swap=number(host, "MemorySwap"),
+        memory_reservation=number(host, "MemoryReservation"),
+        cpu_shares=number(host, "CpuShares"),
+        cpu_quota=number(host, "CpuQuota"),
+        cpu_period=number(host, "CpuPeriod"),
+        nano_cpus=number(host, "NanoCpus"),
+        cpuset_cpus=text(host, "CpusetCpus"),
+        cpuset_mems=text(host, "CpusetMems"),
+        pids=max(0, number(host, "PidsLimit")),
+        blkio_weight=number(host, "BlkioWeight"),
+        rlimits=rlimits,
+    )
+
+
+_SHARED = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "CgroupnsMode": "cgroup"}
+
+
+def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[str, str]) -> dict[str, Any]:
+    """`spec` with the namespaces that are the host's, or another container's, and the supplementary groups.
+
+    `namespace_of` gives the path of the namespace to join by the mode's key, for modes like `container:ID`.
+    """
+    host = container.host_config
+    for key, kind in _SHARED.items():
+        mode = text(host, key)
+        if mode == "host":
+            _set_namespace(spec, kind, None)
+        elif key in namespace_of:
+            _set_namespace(spec, kind, namespace_of[key])
+    groups = [int(group) for group in texts(host, "GroupAdd") if group.isdigit()]
+    if groups:
+        user = spec["process"].setdefault("user", {"uid": 0, "gid": 0})
+        user["additionalGids"] = [*user.get("additionalGids", ()), *groups]
+    return spec
+
+
+def _set_namespace(spec: dict[str, Any], kind: str, path: str | None) -> None:
+    linux = spec["linux"]
+    linux["namespaces"] = [namespace for namespace in linux["namespaces"] if namespace["type"] != kind]
+    if path is not None:
+        linux["namespaces"].append({"type": kind, "path": path})
+    if kind == "uts":
+        spec.pop("hostname", None)
