@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lamina.container.containers import Containers
     from lamina.image.remote import RegistryService
     from lamina.image.store import Images
-    from lamina.volume.volumes import Volumes
+    from lamina.volume.store import Volumes
 
 Document = dict[str, Any]
 """A JSON object as the API spells it."""
@@ -35,7 +35,9 @@ class Events(Protocol):
 class EventSource(Protocol):
     """Where events come from."""
 
-    def subscribe(self, filters: Mapping[str, Sequence[str]] | None = None, *, since_ns: int | None = None, until_ns: int | None = None) -> Events:
+    def subscribe(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, since_ns: int | None = None, until_ns: int | None = None
+    ) -> Events:
         """Listen, from `since_ns` (None: now) on; ends at `until_ns` if that is past."""
 
 

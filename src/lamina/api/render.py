@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -41,7 +41,7 @@ def seconds(moment: str) -> int:
 
 def timestamp(moment: float) -> str:
     """Seconds since 1970 as RFC 3339; Go's zero time for 0."""
-    return datetime.fromtimestamp(moment, timezone.utc).isoformat().replace("+00:00", "Z") if moment else "0001-01-01T00:00:00Z"
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z") if moment else "0001-01-01T00:00:00Z"
 
 
 def platform_document(platform: Platform) -> dict[str, str]:

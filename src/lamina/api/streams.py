@@ -51,7 +51,9 @@ def progress(work: Callable[[Sink, Writer], None]) -> Streamed:
     return Streamed(produce, failed=stream_failure)
 
 
-def tar_stream(write: Callable[[int], None], headers: tuple[tuple[str, str], ...] = (), content_type: str = "application/x-tar") -> Streamed:
+def tar_stream(
+    write: Callable[[int], None], headers: tuple[tuple[str, str], ...] = (), content_type: str = "application/x-tar"
+) -> Streamed:
     """A response whose body is what `write` writes to the descriptor it gets. A failure before the first byte is a plain error."""
     return Streamed(lambda writer: _pass_on(writer, write), content_type, headers=headers)
 

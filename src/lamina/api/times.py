@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from lamina.api.message import InvalidParameter
 
@@ -23,7 +23,7 @@ def nanoseconds(text: str) -> int | None:
         return int(match[1]) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1_000_000) * 1000
     except (ValueError, OverflowError):
         raise InvalidParameter(f"invalid time: {text[:100]!r}")

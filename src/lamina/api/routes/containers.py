@@ -28,9 +28,7 @@ def list_all(engine: Backend, request: Request) -> Response:
     """GET /containers/json."""
     query = request.query
     limit = query.number("limit", 0) or 0
-    return json_reply(
-        engine.containers.list(all=query.flag("all"), limit=max(0, limit), size=query.flag("size"), filters=query.filters())
-    )
+    return json_reply(engine.containers.list(all=query.flag("all"), limit=max(0, limit), size=query.flag("size"), filters=query.filters()))
 
 
 def create(engine: Backend, request: Request) -> Response:

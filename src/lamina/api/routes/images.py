@@ -35,9 +35,7 @@ def list_all(engine: Backend, request: Request) -> Response:
     used = {}
     if query.flag("manifests"):
         used = {str(image.id): len(engine.containers.users_of(image.id)) for image in found}
-    return json_reply(
-        [image_summary(image, containers=used.get(str(image.id), -1), manifests=query.flag("manifests")) for image in found]
-    )
+    return json_reply([image_summary(image, containers=used.get(str(image.id), -1), manifests=query.flag("manifests")) for image in found])
 
 
 def inspect(engine: Backend, request: Request) -> Response:
@@ -170,7 +168,9 @@ def push(engine: Backend, request: Request) -> Response:
 def search(engine: Backend, request: Request) -> Response:
     """GET /images/search."""
     query = request.query
-    found = engine.registry.search(query.text("term"), limit=query.number("limit", 25) or 25, filters=query.filters(), auth=auth_of(request))
+    found = engine.registry.search(
+        query.text("term"), limit=query.number("limit", 25) or 25, filters=query.filters(), auth=auth_of(request)
+    )
     return json_reply(
         [
             {
@@ -188,9 +188,7 @@ def search(engine: Backend, request: Request) -> Response:
 def distribution(engine: Backend, request: Request) -> Response:
     """GET /distribution/{name}/json."""
     descriptor, platforms = engine.registry.distribution(request.parameters["name"], auth=auth_of(request))
-    return json_reply(
-        {"Descriptor": descriptor_document(descriptor), "Platforms": [platform_document(platform) for platform in platforms]}
-    )
+    return json_reply({"Descriptor": descriptor_document(descriptor), "Platforms": [platform_document(platform) for platform in platforms]})
 
 
 ROUTES: tuple[Route[Backend], ...] = (

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from lamina.api.backend import Backend, Document
 from lamina.api.message import Request, Response, json_reply
 from lamina.api.router import Route
 from lamina.errors import NotFound, Unavailable, Unsupported
-
-NETWORKS = ("host", "none")
+from lamina.network.mode import built_in_networks
 
 
 class NetworkNotFound(NotFound):
     """No network has that name or ID."""
 
 
-def network_document(name: str) -> Document:
-    """The API's Network."""
-    return {
-        "Name": name,
-        "Id": sha256(f"lamina network {name}".encode()).hexdigest(),
-        "Created": "0001-01-01T00:00:00Z",
-        "Scope": "local",
-        "Driver": "null" if name == "none" else name,
-        "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": []},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }
-
-
 def list_all(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /networks."""
     filters = request.query.filters()
-    found = [network_document(name) for name in NETWORKS]
-    return json_reply([document for document in found if _passes(document, filters)])
+    return json_reply([document for document in built_in_networks() if _passes(document, filters)])
 
 
 def _passes(document: Document, filters: dict[str, list[str]]) -> bool:
@@ -61,9 +35,8 @@ def _passes(document: Document, filters: dict[str, list[str]]) -> bool:
 def inspect(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /networks/{id}."""
     wanted = request.parameters["id"]
-    for name in NETWORKS:
-        document = network_document(name)
-        if wanted == name or (len(wanted) >= 4 and document["Id"].startswith(wanted)):
+    for document in built_in_networks():
+        if wanted == document["Name"] or (len(wanted) >= 4 and document["Id"].startswith(wanted)):
             return json_reply(document)
     raise NetworkNotFound(f"network {wanted} not found")
 

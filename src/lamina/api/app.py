@@ -1,0 +1,27 @@
+"""The API of one engine: all routes, and the headers that every response carries."""
+
+from __future__ import annotations
+
+from lamina.api.backend import Backend
+from lamina.api.errors import failure
+from lamina.api.http import Server
+from lamina.api.router import MAX_VERSION, Route, Router
+from lamina.api.routes import build, containers, exec, images, lamina, networks, system, volumes
+
+_ROOMS = (system, containers, exec, images, build, volumes, networks, lamina)
+
+
+def routes() -> tuple[Route[Backend], ...]:
+    """Every route, in the order in which templates are tried."""
+    return tuple(route for room in _ROOMS for route in room.ROUTES)
+
+
+def server(engine: Backend, version: str) -> Server:
+    """A server of `engine`'s API that listens nowhere yet."""
+    headers = (
+        ("Api-Version", f"{MAX_VERSION[0]}.{MAX_VERSION[1]}"),
+        ("Ostype", "linux"),
+        ("Docker-Experimental", "false"),
+        ("Server", f"Lamina/{version} (linux)"),
+    )
+    return Server(Router(engine, routes()), failure, headers)

@@ -1,0 +1,47 @@
+"""/volumes."""
+
+from __future__ import annotations
+
+from lamina.api.backend import Backend
+from lamina.api.message import Reply, Request, Response, json_reply
+from lamina.api.router import Route
+from lamina.apitypes.requests import VolumeCreate
+
+
+def list_all(engine: Backend, request: Request) -> Response:
+    """GET /volumes."""
+    found = engine.volumes.list(request.query.filters())
+    return json_reply({"Volumes": [volume.document() for volume in found], "Warnings": None})
+
+
+def create(engine: Backend, request: Request) -> Response:
+    """POST /volumes/create."""
+    asked = request.document(VolumeCreate)
+    made = engine.volumes.create(asked.name, driver=asked.driver or "local", labels=asked.labels, options=asked.driver_opts)
+    return json_reply(made.document(), 201)
+
+
+def inspect(engine: Backend, request: Request) -> Response:
+    """GET /volumes/{name}."""
+    return json_reply(engine.volumes.get(request.parameters["name"]).document())
+
+
+def remove(engine: Backend, request: Request) -> Response:
+    """DELETE /volumes/{name}."""
+    engine.volumes.remove(request.parameters["name"], force=request.query.flag("force"))
+    return Reply(204)
+
+
+def prune(engine: Backend, request: Request) -> Response:
+    """POST /volumes/prune."""
+    removed, space = engine.volumes.prune(request.query.filters())
+    return json_reply({"VolumesDeleted": list(removed), "SpaceReclaimed": space})
+
+
+ROUTES: tuple[Route[Backend], ...] = (
+    Route("GET", "/volumes", list_all),
+    Route("POST", "/volumes/create", create),
+    Route("POST", "/volumes/prune", prune),
+    Route("GET", "/volumes/{name}", inspect),
+    Route("DELETE", "/volumes/{name}", remove),
+)

@@ -1,0 +1,31 @@
+"""One process holds a root; a newer root is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lamina.daemon.root import RootHeld, RootTooNew, claim
+
+
+def test_a_root_is_held_once_and_the_holder_is_named(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    lock = claim(root, "daemon")
+    with pytest.raises(RootHeld, match=rf"held by a daemon \(pid {os.getpid()}\)"):
+        claim(root, "library")
+    lock.close()
+    claim(root, "library").close()
+    assert json.loads((tmp_path / "root/version").read_text()) == {"version": 1}
+
+
+@pytest.mark.parametrize("content", ['{"version": 2}', "nonsense", "[]", '{"version": "1"}'])
+def test_a_version_that_is_not_known_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / "version").write_text(content)
+    with pytest.raises(RootTooNew):
+        claim(str(tmp_path), "daemon")
+    assert (tmp_path / "version").read_text() == content
+    (tmp_path / "version").write_text('{"version": 1}')
+    claim(str(tmp_path), "daemon").close()
