@@ -1,0 +1,112 @@
+"""Docker's USER looked up in a container's own /etc/passwd and /etc/group, by our own parser: no NSS, no code of the image's."""
+
+from __future__ import annotations
+
+import os
+
+from lamina.errors import InvalidArgument
+from lamina.linux.openat2 import open_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LIMIT = 8 << 20
+_MAX_ID = (1 << 32) - 2
+
+
+class UnknownUser(InvalidArgument):
+    """The image's files know no such user or group."""
+
+    exit_code = 125
+
+
+class User:
+    """Who a process runs as: ids, further groups, and the home directory for $HOME."""
+
+    __slots__ = ("gid", "groups", "home", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: tuple[int, ...], home: str) -> None:
+        self.uid, self.gid, self.groups, self.home = uid, gid, groups, home
+
+    def __repr__(self) -> str:
+        return f"User({self.uid}, {self.gid}, {self.groups}, {self.home!r})"
+
+
+def look_up(root: int, text: str) -> User:
+    """`name`, `uid`, `name:group`, `uid:gid` or nothing (root), in the root file system that the descriptor `root` is of."""
+    return find(text, read_file(root, "/etc/passwd"), read_file(root, "/etc/group"))
+
+
+def find(text: str, passwd: str, group: str) -> User:
+    """See `look_up`; the files as text. A number need not be in them.
+
+    Raises:
+        UnknownUser: with Docker's words.
+    """
+    name, colon, group_name = (text or "0").partition(":")
+    name = name or "0"
+    entry = _user(name, passwd)
+    if entry is None:
+        if not _is_id(name):
+            raise UnknownUser(f"unable to find user {name[:100]}: no matching entries in passwd file")
+        entry = ("", int(name), 0, "/")
+    login, uid, gid, home = entry
+    if colon and group_name:
+        return User(uid, _group(group_name, group), (), home)
+    further = tuple(
+        sorted({int(fields[2]) for fields in _entries(group, 4) if login and login in fields[3].split(",") and _is_id(fields[2])})
+    )
+    return User(uid, gid, tuple(number for number in further if number != gid), home)
+
+
+def _user(name: str, passwd: str) -> tuple[str, int, int, str] | None:
+    """Login, uid, gid and home of the first entry with that name, else with that number."""
+    by_number = None
+    for fields in _entries(passwd, 6):
+        if not (_is_id(fields[2]) and _is_id(fields[3])):
+            continue
+        found = (fields[0], int(fields[2]), int(fields[3]), fields[5] or "/")
+        if fields[0] == name:
+            return found
+        if by_number is None and _is_id(name) and found[1] == int(name):
+            by_number = found
+    return by_number
+
+
+def _group(name: str, group: str) -> int:
+    for fields in _entries(group, 3):
+        if fields[0] == name and _is_id(fields[2]):
+            return int(fields[2])
+    if _is_id(name):
+        return int(name)
+    raise UnknownUser(f"unable to find group {name[:100]}: no matching entries in group file")
+
+
+def _entries(text: str, least: int) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        fields = line.strip().split(":")
+        if len(fields) >= least and not line.startswith("#"):
+            yield fields
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID
+
+
+def read_file(root: int, path: str) -> str:
+    """A regular file of the container, at most 8 MiB of it; empty where there is none."""
+    try:
+        fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return ""
+    try:
+        if os.fstat(fd).st_mode & 0o170000 != 0o100000:
+            return ""
+        parts, size = [], 0
+        while size < _LIMIT and (data := os.read(fd, 1 << 20)):
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts).decode(errors="surrogateescape")
+    finally:
+        os.close(fd)
