@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
-from lamina.linux import mount
+from lamina.linux import channel, mount
+from lamina.linux.namespace import CLONE_NEWNS, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,3 +119,44 @@ def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool
             mount.set_flag(context, "volatile")
     mount.create(context)
     return mount.fsmount(context)
+
+
+def mount_overlay_anywhere(
+    lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, scratch: str, *, volatile: bool = False
+) -> int:
+    """See `mount_overlay`; for callers in the host's mount namespace.
+
+    Where the kernel takes no descriptors, a forked child does it in a namespace of its own: only for
+    processes with one thread.
+    """
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if upper is None and len(lowers) == 1:
+            return _alone(*lowers[0])
+        return _by_descriptors(lowers, upper, work, volatile=volatile)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    mine, theirs = channel.pair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWNS)
+            mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+            theirs.send({}, [mount_overlay(lowers, upper, work, scratch, volatile=volatile)])
+        except OSError as error:
+            theirs.send({"errno": error.errno or errno.EIO, "message": error.strerror or ""})
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        answer, fds = mine.recv()
+    finally:
+        mine.close()
+        os.waitpid(pid, 0)
+    if not fds:
+        raise OSError(answer["errno"], answer["message"])
+    return fds[0]
