@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lamina.errors import Corrupt, NotFound
+from lamina.errors import NotFound
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 
@@ -27,10 +27,6 @@ Progress = Callable[[int], None]
 
 class LayerNotFound(NotFound):
     """No layer has that name."""
-
-
-class LayerDamaged(Corrupt):
-    """What is stored of a layer is not what was written; it is never mounted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Tar as bytes: reading (ustar, pax, GNU, v7) and writing (pax). No I/O, no clock."""
