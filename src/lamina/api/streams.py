@@ -52,13 +52,13 @@ def progress(work: Callable[[Sink, Writer], None]) -> Streamed:
 
 
 def tar_stream(
-    write: Callable[[int], None], headers: tuple[tuple[str, str], ...] = (), content_type: str = "application/x-tar"
+    write: Callable[[int], object], headers: tuple[tuple[str, str], ...] = (), content_type: str = "application/x-tar"
 ) -> Streamed:
     """A response whose body is what `write` writes to the descriptor it gets. A failure before the first byte is a plain error."""
     return Streamed(lambda writer: _pass_on(writer, write), content_type, headers=headers)
 
 
-def _pass_on(writer: Writer, write: Callable[[int], None]) -> None:
+def _pass_on(writer: Writer, write: Callable[[int], object]) -> None:
     reader, target = os.pipe2(os.O_CLOEXEC)
     with contextlib.suppress(OSError):
         fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)

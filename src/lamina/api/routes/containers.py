@@ -219,7 +219,7 @@ def archive_get(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/archive."""
     ref, path = request.parameters["id"], _path(request)
     stat = engine.containers.archive_stat(ref, path)
-    return tar_stream(lambda fd: engine.containers.archive_get(ref, path, fd) and None, (_stat_header(stat),))
+    return tar_stream(lambda fd: engine.containers.archive_get(ref, path, fd), (_stat_header(stat),))
 
 
 def archive_put(engine: Backend, request: Request) -> Response:

@@ -51,7 +51,7 @@ def no_swarm(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     raise Unavailable("this node is not a swarm manager")
 
 
-def no_plugin(engine: Backend, request: Request) -> Response:
+def no_plugin(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /plugins/{name}/json."""
     raise NotFound(f"plugin {request.parameters['name']} not found")
 

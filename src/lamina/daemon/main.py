@@ -1,0 +1,128 @@
+"""laminad: one engine on a root, served on sockets until a signal ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import lamina
+from lamina.api import app
+from lamina.api.listen import listen
+from lamina.daemon.engine import Engine
+from lamina.daemon.settings import Settings, parse
+from lamina.errors import LaminaError
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_SWITCH_SECONDS = 0.0005
+_STACK_BYTES = 512 << 10
+_M_ARENA_MAX = -8  # malloc.h
+_log = logging.getLogger("lamina.daemon")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the process's exit code."""
+    try:
+        settings, version = parse(sys.argv[1:] if arguments is None else arguments)
+        if version:
+            print(f"laminad {lamina.__version__}")
+            return 0
+        tune()
+        set_up_logging(settings)
+        run(settings)
+    except LaminaError as error:
+        print(f"laminad: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal comes. The caller's thread waits for it; all others have it blocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    with Engine.open(
+        settings.root,
+        storage_driver=settings.storage_driver,
+        insecure_registries=settings.insecure_registries,
+        registry_mirrors=settings.registry_mirrors,
+        labels=settings.labels,
+        what="daemon",
+    ) as engine:
+        server = app.server(engine, lamina.__version__)
+        for host in settings.hosts:
+            server.listen(listen(host))
+        with _pidfile(settings.pidfile):
+            gc.collect()
+            gc.freeze()
+            _ready()
+            _log.info("listening on %s", ", ".join(settings.hosts))
+            number = _wait_for_signal()
+            _log.info("ending on %s; containers go on", signal.Signals(number).name)
+        _remove_sockets(settings.hosts)
+        server.close()
+
+
+def tune() -> None:
+    """Settings of the process: short turns of the interpreter, small stacks, few malloc arenas (idle memory)."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    threading.stack_size(_STACK_BYTES)
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def set_up_logging(settings: Settings) -> None:
+    """One line an event on stderr."""
+    level = {"warn": "WARNING", "fatal": "CRITICAL"}.get(settings.log_level, settings.log_level.upper())
+    logging.basicConfig(
+        stream=sys.stderr, level="DEBUG" if settings.debug else level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _wait_for_signal() -> int:
+    """The signal that ends the daemon; SIGHUP (dockerd: read the configuration again) is only noted."""
+    while True:
+        number = signal.sigwait(_SIGNALS)
+        if number != signal.SIGHUP:
+            return number
+        _log.info("SIGHUP: the configuration is read at start only")
+
+
+@contextlib.contextmanager
+def _pidfile(path: str) -> Iterator[None]:
+    if path:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        if path:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _remove_sockets(hosts: Sequence[str]) -> None:
+    for host in hosts:
+        if host.startswith("unix://"):
+            with contextlib.suppress(OSError):
+                os.unlink(host.removeprefix("unix://"))
+
+
+def _ready() -> None:
+    """Tell systemd, where it started us (sd_notify(3))."""
+    import socket
+
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.send(b"READY=1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

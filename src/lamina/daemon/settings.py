@@ -1,0 +1,122 @@
+"""What the daemon is told: flags and daemon.json, both in dockerd's spelling."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.errors import InvalidArgument
+
+ROOT = "/var/lib/lamina"
+HOST = "unix:///run/lamina.sock"
+CONFIG = "/etc/lamina/daemon.json"
+DRIVERS = ("erofs", "overlay")
+_LEVELS = ("debug", "info", "warn", "error", "fatal")
+# Keys of daemon.json as dockerd spells them, to the names of the fields here; several ones take lists.
+_KEYS = {
+    "data-root": "root",
+    "hosts": "hosts",
+    "storage-driver": "storage_driver",
+    "insecure-registries": "insecure_registries",
+    "registry-mirrors": "registry_mirrors",
+    "labels": "labels",
+    "log-level": "log_level",
+    "pidfile": "pidfile",
+    "debug": "debug",
+}
+_LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
+_IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "experimental", "iptables", "ip6tables", "bridge"})
+
+
+class InvalidSettings(InvalidArgument):
+    """The configuration file or a flag is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a daemon runs. An empty `storage_driver` is probed for."""
+
+    root: str = ROOT
+    hosts: tuple[str, ...] = (HOST,)
+    storage_driver: str = ""
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    log_level: str = "info"
+    pidfile: str = ""
+    debug: bool = False
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of laminad."""
+    flags = argparse.ArgumentParser(prog="laminad", description="Lamina's daemon: keeps images and containers and serves Docker's Engine API.")
+    flags.add_argument("--root", "--data-root", "-g", help=f"directory of everything that is kept (default {ROOT})")
+    flags.add_argument("--host", "-H", action="append", dest="hosts", help=f"address to listen on; may be repeated (default {HOST})")
+    flags.add_argument("--storage-driver", "-s", choices=DRIVERS, help="how layers are kept (default: what this kernel does best)")
+    flags.add_argument("--insecure-registry", action="append", dest="insecure_registries", help="registry reached without verified TLS")
+    flags.add_argument("--registry-mirror", action="append", dest="registry_mirrors", help="mirror of Docker Hub, asked first")
+    flags.add_argument("--label", action="append", dest="labels", help="key=value shown by info")
+    flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
+    flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
+    flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
+    flags.add_argument("--debug", "-D", action="store_true", default=None, help="same as --log-level debug")
+    flags.add_argument("--version", "-v", action="store_true", help="print the version and quit")
+    return flags
+
+
+def settings(flags: argparse.Namespace) -> Settings:
+    """Settings from flags and the configuration file.
+
+    Raises:
+        InvalidSettings: the file is wrong, or says what a flag says too.
+    """
+    told = {name: value for name, value in vars(flags).items() if name in _KEYS.values() and value is not None}
+    written = read_config(flags.config_file or CONFIG, required=bool(flags.config_file))
+    both = sorted(set(told) & set(written))
+    if both:
+        raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
+    values = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
+    return Settings(**values)
+
+
+def read_config(path: str, *, required: bool) -> dict[str, Any]:
+    """daemon.json's values by the names of Settings; keys of dockerd's that mean nothing here are passed over.
+
+    Raises:
+        InvalidSettings: it cannot be read, a key is unknown or a value has the wrong type.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except FileNotFoundError:
+        if required:
+            raise InvalidSettings(f"no such configuration file: {path}")
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(f"configuration file {path} cannot be read: {error}")
+    if not isinstance(document, dict):
+        raise InvalidSettings(f"configuration file {path} holds no object")
+    unknown = sorted(set(document) - set(_KEYS) - _IGNORED)
+    if unknown:
+        raise InvalidSettings(f"configuration file {path} has unknown keys: {', '.join(unknown)}")
+    return {_KEYS[key]: _checked(path, key, value) for key, value in document.items() if key in _KEYS}
+
+
+def _checked(path: str, key: str, value: Any) -> Any:
+    field = _KEYS[key]
+    if field in _LISTS:
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    else:
+        fits = isinstance(value, bool if field == "debug" else str)
+    if not fits or (field == "storage_driver" and value not in DRIVERS) or (field == "log_level" and value not in _LEVELS):
+        raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
+    return value
+
+
+def parse(arguments: Sequence[str]) -> tuple[Settings, bool]:
+    """Settings from a command line, and whether only the version was asked for."""
+    flags = parser().parse_args(arguments)
+    return settings(flags), bool(flags.version)
