@@ -1,0 +1,117 @@
+"""Containers, and programs run in them."""
+
+from __future__ import annotations
+
+import _socket
+from collections.abc import Iterable, Iterator
+
+from lamina.client.text import document, query, quoted
+from lamina.client.transport import Response, Transport
+
+Pairs = list[tuple[str, str]]
+_HIJACK = ("Connection: Upgrade", "Upgrade: tcp")
+
+
+class Hijacked:
+    """A socket taken over from HTTP: what was read already, and whether its bytes are framed (see stdcopy)."""
+
+    __slots__ = ("framed", "pending", "socket")
+
+    def __init__(self, response: Response) -> None:
+        self.socket: _socket.socket
+        self.socket, self.pending = response.connection.detach()
+        self.framed = response.headers.get("content-type") == "application/vnd.docker.multiplexed-stream"
+
+
+class Containers:
+    """What the engine does with containers. A `name` is a container's name or ID."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, config: dict[str, object], *, name: str = "", platform: str = "") -> dict[str, object]:
+        """Create a container; its `Id` and `Warnings`."""
+        pairs = [(key, value) for key, value in (("name", name), ("platform", platform)) if value]
+        return self._transport.post(f"/containers/create{query(pairs)}", config)
+
+    def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool = False, detach_keys: str = "") -> Hijacked:
+        """Take over a connection to the container's streams."""
+        pairs = [("stream", "1")]
+        pairs += [(key, "1") for key, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr), ("logs", logs)) if wanted]
+        pairs += [("detachKeys", detach_keys)] if detach_keys else []
+        return Hijacked(self._transport.request("POST", f"/containers/{quoted(name)}/attach{query(pairs)}", headers=_HIJACK))
+
+    def start(self, name: str, *, checkpoint: str = "", detach_keys: str = "") -> None:
+        """Start a container; returns once its command runs."""
+        pairs = [(key, value) for key, value in (("checkpoint", checkpoint), ("detachKeys", detach_keys)) if value]
+        self._transport.request("POST", f"/containers/{quoted(name)}/start{query(pairs)}").close()
+
+    def waiting(self, name: str, condition: str = "") -> Response:
+        """Ask to wait; returns when the engine listens, so that nothing after this call is missed."""
+        return self._transport.request("POST", f"/containers/{quoted(name)}/wait{query([('condition', condition)] if condition else [])}")
+
+    def act(self, name: str, action: str, pairs: Pairs | None = None) -> None:
+        """One of stop, kill, restart, pause, unpause, rename, resize and others that answer nothing."""
+        self._transport.request("POST", f"/containers/{quoted(name)}/{action}{query(pairs or [])}").close()
+
+    def inspect(self, name: str, *, size: bool = False) -> dict[str, object]:
+        """Everything known of one container."""
+        return document(self._transport.request("GET", f"/containers/{quoted(name)}/json{'?size=1' if size else ''}").read())
+
+    def list(self, pairs: Pairs) -> list[dict[str, object]]:
+        """Containers as rows; `pairs` are the query: all, limit, size, filters."""
+        rows = self._transport.get(f"/containers/json{query(pairs)}")
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+    def get(self, name: str, what: str, pairs: Pairs | None = None) -> object:
+        """The JSON of a part: top, changes."""
+        return self._transport.get(f"/containers/{quoted(name)}/{what}{query(pairs or [])}")
+
+    def stream(self, name: str, what: str, pairs: Pairs | None = None) -> Response:
+        """The bytes of a part: logs, export, archive."""
+        return self._transport.request("GET", f"/containers/{quoted(name)}/{what}{query(pairs or [])}")
+
+    def stat(self, name: str, path: str) -> str:
+        """The `X-Docker-Container-Path-Stat` of a path: base64 of a JSON object."""
+        answer = self._transport.request("HEAD", f"/containers/{quoted(name)}/archive{query([('path', path)])}")
+        return answer.headers.get("x-docker-container-path-stat", "")
+
+    def put(self, name: str, pairs: Pairs, pieces: Iterable[bytes | memoryview]) -> None:
+        """Unpack a tar under a directory of the container."""
+        connection = self._transport.connect()
+        connection.upload(
+            "PUT", f"/containers/{quoted(name)}/archive{query(pairs)}", pieces, headers=("Content-Type: application/x-tar",)
+        ).read()
+
+    def remove(self, name: str, pairs: Pairs) -> None:
+        """Remove a container; `pairs`: force, v, link."""
+        self._transport.delete(f"/containers/{quoted(name)}{query(pairs)}")
+
+    def exec_create(self, name: str, config: dict[str, object]) -> str:
+        """Prepare a program in a running container; its ID."""
+        return str(self._transport.post(f"/containers/{quoted(name)}/exec", config).get("Id", ""))
+
+    def exec_start(self, exec_id: str, *, tty: bool, detach: bool, size: list[int] | None = None) -> Hijacked | None:
+        """Start it; its streams, or nothing where it is detached."""
+        body: dict[str, object] = {"Detach": detach, "Tty": tty}
+        if size:
+            body["ConsoleSize"] = size
+        answer = self._transport.request("POST", f"/exec/{quoted(exec_id)}/start", body, headers=() if detach else _HIJACK)
+        return None if detach else Hijacked(answer)
+
+    def exec_inspect(self, exec_id: str) -> dict[str, object]:
+        """`Running`, `ExitCode` and more of a program."""
+        return document(self._transport.request("GET", f"/exec/{quoted(exec_id)}/json").read())
+
+    def resize(self, name: str, rows: int, columns: int, *, program: bool = False) -> None:
+        """Tell a terminal's size; `program`: the name is that of an exec."""
+        where = "exec" if program else "containers"
+        self._transport.request("POST", f"/{where}/{quoted(name)}/resize?h={rows}&w={columns}").close()
+
+    def prune(self, pairs: Pairs) -> dict[str, object]:
+        """Remove stopped containers: `ContainersDeleted`, `SpaceReclaimed`."""
+        return self._transport.post(f"/containers/prune{query(pairs)}")
+
+    def logs(self, name: str, pairs: Pairs) -> Iterator[bytes]:
+        """The log as it comes, framed unless the container has a terminal."""
+        return self.stream(name, "logs", pairs).pieces()
