@@ -1,0 +1,223 @@
+"""The engine as a whole: info, version, disk usage, and removals that ask several rooms."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import lamina
+from lamina.api.render import image_summary
+from lamina.builder.build import Builder
+from lamina.container.containers import Containers
+from lamina.daemon.events import EventBus
+from lamina.daemon.host import Host, file_system_of
+from lamina.image.model import Removed
+from lamina.image.store import Images
+from lamina.spec.digest import Digest
+from lamina.volume.store import Volumes, usage
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+# Docker's clients compare the engine's version with versions of Docker; this is the one whose API is served.
+DOCKER_VERSION = "28.3.0"
+Document = dict[str, Any]
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was decided when the engine was opened."""
+
+    root: str
+    driver: str
+    driver_reason: str
+    host: Host
+    labels: tuple[str, ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+
+
+class System:
+    """See api.backend.System."""
+
+    def __init__(
+        self, facts: Facts, images: Images, containers: Containers, volumes: Volumes, builder: Builder, events: EventBus
+    ) -> None:
+        self._facts, self._images, self._containers, self._volumes = facts, images, containers, volumes
+        self._builder, self._events = builder, events
+
+    def version(self) -> Document:
+        """See api.backend.System.version."""
+        host = self._facts.host
+        common: Document = {
+            "Version": DOCKER_VERSION,
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": _ARCHITECTURES.get(host.architecture, host.architecture),
+            "KernelVersion": host.kernel,
+            "BuildTime": "",
+        }
+        details = {name: value for name, value in common.items() if name not in ("Version", "BuildTime")}
+        details |= {"Experimental": "false", "BuildTime": "", "Lamina": lamina.__version__, "Python": platform.python_version()}
+        return common | {
+            "Platform": {"Name": f"Lamina {lamina.__version__}"},
+            "Components": [
+                {"Name": "Engine", "Version": DOCKER_VERSION, "Details": details},
+                {"Name": "lamina", "Version": lamina.__version__, "Details": {"Python": platform.python_version()}},
+            ],
+        }
+
+    def info(self) -> Document:
+        """See api.backend.System.info."""
+        facts, counts = self._facts, self._containers.counts()
+        total = sum(counts.values())
+        running, paused = counts.get("running", 0), counts.get("paused", 0)
+        return {
+            "ID": facts.host.id,
+            "Containers": total,
+            "ContainersRunning": running,
+            "ContainersPaused": paused,
+            "ContainersStopped": total - running - paused,
+            "Images": len(self._images.list()),
+            "Driver": facts.driver,
+            "DriverStatus": [["Backing Filesystem", file_system_of(facts.root)], ["Reason", facts.driver_reason]],
+            "NEventsListener": self._events.listeners,
+            "SystemTime": datetime.fromtimestamp(time.time(), timezone.utc).isoformat().replace("+00:00", "Z"),
+            "ServerVersion": DOCKER_VERSION,
+            "ProductLicense": "Apache-2.0",
+            "DockerRootDir": facts.root,
+            "Name": facts.host.name,
+            "Labels": list(facts.labels),
+            **_machine(facts.host),
+            **_registries(facts),
+            **_FIXED,
+        }
+
+    def details(self) -> Document:
+        """See api.backend.System.details."""
+        facts = self._facts
+        return {
+            "version": lamina.__version__,
+            "root": facts.root,
+            "driver": facts.driver,
+            "driver_reason": facts.driver_reason,
+            "backing_file_system": file_system_of(facts.root),
+            "kernel": facts.host.kernel,
+            "cgroup_version": facts.host.cgroup_version,
+            "python": platform.python_version(),
+        }
+
+    def disk_usage(self, kinds: Sequence[str] = ()) -> Document:
+        """See api.backend.System.disk_usage."""
+        wanted = set(kinds) or {"image", "container", "volume", "build-cache"}
+        document: Document = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None, "BuilderSize": 0}
+        if "image" in wanted:
+            usages = self._images.usage()
+            document["LayersSize"] = self._images.layers_size()
+            document["Images"] = [
+                image_summary(entry.image, containers=len(self._containers.users_of(entry.image.id)), shared=entry.shared) for entry in usages
+            ]
+        if "container" in wanted:
+            document["Containers"] = self._containers.usage()
+        if "volume" in wanted:
+            document["Volumes"] = [
+                {**volume.document(), "UsageData": {"Size": usage(volume.mountpoint), "RefCount": len(self._volumes.users(volume.name))}}
+                for volume in self._volumes.list()
+            ]
+        if "build-cache" in wanted:
+            document["BuildCache"] = []
+        return document
+
+    def remove_image(self, name: str, *, force: bool, prune: bool) -> list[Document]:
+        """See api.backend.System.remove_image."""
+        return [_removed(item) for item in self._images.remove(name, force=force, prune=prune, in_use=self.in_use)]
+
+    def prune_images(self, filters: Mapping[str, Sequence[str]]) -> Document:
+        """See api.backend.System.prune_images."""
+        pruned = self._images.prune(filters, in_use=self.in_use)
+        return {"ImagesDeleted": [_removed(item) for item in pruned.removed], "SpaceReclaimed": pruned.reclaimed}
+
+    def prune_build_cache(self, *, all: bool = False) -> Document:  # noqa: ARG002
+        """See api.backend.System.prune_build_cache."""
+        return {"CachesDeleted": [], "SpaceReclaimed": 0}
+
+    def in_use(self, image: Digest) -> list[tuple[str, bool]]:
+        """The containers made from `image`: short ID, and whether it runs. What image.store.InUse asks."""
+        return [(users[:12], self._containers.get(users).running) for users in self._containers.users_of(image)]
+
+
+def _removed(item: Removed) -> Document:
+    return {item.kind: item.name}
+
+
+def _machine(host: Host) -> Document:
+    return {
+        "KernelVersion": host.kernel,
+        "OperatingSystem": host.operating_system,
+        "OSVersion": host.os_version,
+        "OSType": "linux",
+        "Architecture": host.architecture,
+        "NCPU": host.cpus,
+        "MemTotal": host.memory,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": host.cgroup_version,
+    }
+
+
+def _registries(facts: Facts) -> Document:
+    insecure = {name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False} for name in facts.insecure_registries}
+    hub = {"docker.io": {"Name": "docker.io", "Mirrors": list(facts.mirrors), "Secure": True, "Official": True}}
+    return {
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "AllowNondistributableArtifactsCIDRs": None,
+            "AllowNondistributableArtifactsHostnames": None,
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "IndexConfigs": {**hub, **insecure},
+            "Mirrors": list(facts.mirrors) or None,
+        },
+    }
+
+
+_FIXED: Document = {
+    "Plugins": {"Volume": ["local"], "Network": ["host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
+    **dict.fromkeys(("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "OomKillDisable"), True),
+    "IPv4Forwarding": True,
+    "BridgeNfIptables": True,
+    "BridgeNfIp6tables": True,
+    "Debug": False,
+    "NFd": 0,
+    "NGoroutines": 0,
+    "LoggingDriver": "json-file",
+    "GenericResources": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "ExperimentalBuild": False,
+    "Runtimes": {"lamina": {"path": "lamina-runtime"}},
+    "DefaultRuntime": "lamina",
+    "Swarm": {
+        "NodeID": "",
+        "NodeAddr": "",
+        "LocalNodeState": "inactive",
+        "ControlAvailable": False,
+        "Error": "",
+        "RemoteManagers": None,
+    },
+    "LiveRestoreEnabled": True,
+    "Isolation": "",
+    "InitBinary": "",
+    "ContainerdCommit": {"ID": ""},
+    "RuncCommit": {"ID": ""},
+    "InitCommit": {"ID": ""},
+    "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+    "CDISpecDirs": [],
+    "Warnings": None,
+}
