@@ -1,0 +1,400 @@
+"""What a container's first process does between clone3 and execve: a flat list of operations, in order.
+
+Nothing is imported here after the first operation, and nothing that the image holds is parsed: names, ids and
+limits were settled before (`plan`, `users`). An operation that fails ends it all: what failed is written to
+the report pipe, and the command never runs. execve closes that pipe, which says that it runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import stat
+import struct
+
+from lamina.linux import capability, mount, namespace, prctl, seccomp, tty
+from lamina.linux.openat2 import IN_ROOT, NO_MAGICLINKS, NO_SYMLINKS, openat2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Never
+
+    Slots = dict[str, Any]
+
+_SAFE = IN_ROOT | NO_MAGICLINKS
+_STRICT = IN_ROOT | NO_SYMLINKS
+_NULL_DEVICE = os.makedev(1, 3)
+_SIOCSIFFLAGS, _UP_RUNNING = 0x8914, 0x41
+
+
+def perform(steps: Sequence[Sequence[Any]], slots: Slots, report: int) -> Never:
+    """Do one operation after the other; the last executes the command. Never returns.
+
+    `slots` are descriptors and values that the steps name.
+    """
+    number, name = -1, "start"
+    try:
+        for number, (name, *arguments) in enumerate(steps):  # noqa: B007
+            _OPERATIONS[name](slots, *arguments)
+    except OSError as error:
+        text = error.strerror or os.strerror(error.errno or 0)
+        os.write(report, f"{number}\0{name}\0{error.errno or 0}\0{text}".encode(errors="replace")[:3000])
+    except BaseException as error:
+        os.write(report, f"{number}\0{name}\0{0}\0{type(error).__name__}: {error}".encode(errors="replace")[:3000])
+    finally:
+        os._exit(125)
+
+
+# --- namespaces and the root
+
+
+def die_with_parent(slots: Slots) -> None:
+    """Do not outlive the monitor; it may be gone already, then its end of the go pipe is closed and `wait` sees it."""
+    prctl.die_with_parent()
+
+
+def new_session(slots: Slots) -> None:
+    """Leave the engine's session and process group."""
+    os.setsid()
+
+
+def private_mounts(slots: Slots) -> None:
+    """No mount made here reaches the host."""
+    mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+
+
+def enter_root(slots: Slots, slot: str) -> None:
+    """Make a detached mount the root, and let go of everything of the host's."""
+    mount.move_mount(slots[slot], "/")
+    os.fchdir(slots[slot])
+    namespace.pivot_root(".", ".")
+    # "." now has the host's tree stacked on it.
+    mount.unmount(".", mount.MNT_DETACH)
+    os.chdir("/")
+    slots["/"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def unshare(slots: Slots, flags: int) -> None:
+    """Make further namespaces."""
+    namespace.unshare(flags)
+
+
+def join(slots: Slots, slot: str, flags: int) -> None:
+    """Enter namespaces that exist."""
+    namespace.setns(slots[slot], flags)
+
+
+def enter_joined_root(slots: Slots) -> None:
+    """After joining a mount namespace the root is that namespace's."""
+    slots["/"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def wait(slots: Slots, slot: str) -> None:
+    """Wait for the monitor's word; it says nothing where it failed."""
+    if os.read(slots[slot], 1) != b"+":
+        raise OSError(errno.ECANCELED, "the monitor gave up")
+
+
+def host_name(slots: Slots, name: str) -> None:
+    """Name the new UTS namespace."""
+    namespace.set_host_name(name)
+
+
+def domain_name(slots: Slots, name: str) -> None:
+    """Its domain."""
+    namespace.set_domain_name(name)
+
+
+def loopback(slots: Slots) -> None:
+    """Bring the loopback interface up."""
+    import _socket  # loaded by the channel long before
+
+    with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC) as probe:
+        fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _UP_RUNNING))
+
+
+# --- mounts
+
+
+def _place(root: int, path: str, *, directory: bool, resolve: int) -> int:
+    """A descriptor of where to mount; what is missing of it is made."""
+    try:
+        return openat2(root, path, os.O_PATH, resolve=resolve)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    parts = [part for part in path.split("/") if part]
+    parent = os.dup(root)
+    for depth, part in enumerate(parts, 1):
+        last = depth == len(parts)
+        below = "/".join(parts[:depth])
+        try:
+            found = openat2(root, below, os.O_PATH, resolve=resolve)
+        except FileNotFoundError:
+            if last and not directory:
+                os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=parent))
+            else:
+                os.mkdir(part, 0o755, dir_fd=parent)
+            found = openat2(root, below, os.O_PATH, resolve=resolve)
+        os.close(parent)
+        parent = found
+    return parent
+
+
+def _attach(slots: Slots, fd: int, target: str, *, directory: bool = True, resolve: int = _SAFE) -> None:
+    where = _place(slots["/"], target, directory=directory, resolve=resolve)
+    mount.move_mount(fd, "", directory=where)
+    os.close(where)
+
+
+def _make(kind: str, source: str, options: Sequence[Sequence[str]], attributes: int) -> int:
+    """A detached mount of a new file system."""
+    context = mount.fsopen(kind)
+    try:
+        mount.set_string(context, "source", source)
+        for key, *value in options:
+            if value:
+                mount.set_string(context, key, value[0])
+            else:
+                mount.set_flag(context, key)
+        mount.create(context)
+        return mount.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+make_filesystem = _make
+
+
+def private_proc(slots: Slots) -> None:
+    """A procfs of this pid namespace attached nowhere: nothing an image does can stand between it and a write."""
+    slots["proc"] = _make("proc", "proc", (), 0)
+
+
+def filesystem(slots: Slots, kind: str, target: str, source: str, options: Sequence[Sequence[str]], attributes: int, strict: bool) -> None:
+    """Mount a new file system. `strict` refuses symlinks in the target's path."""
+    fd = _make(kind, source, options, attributes)
+    _attach(slots, fd, target, resolve=_STRICT if strict else _SAFE)
+    os.close(fd)
+
+
+def attach(slots: Slots, slot: str, target: str, directory: bool, strict: bool) -> None:
+    """Mount what was opened on the host, or made there."""
+    _attach(slots, slots[slot], target, directory=directory, resolve=_STRICT if strict else _SAFE)
+
+
+def set_mount(slots: Slots, target: str, add: int, remove: int, recursive: bool, propagation: int) -> None:
+    """Change attributes of the mount at `target`."""
+    where = openat2(slots["/"], target, os.O_PATH, resolve=_SAFE)
+    mount.set_attributes(where, add, remove, recursive=recursive, propagation=propagation)
+    os.close(where)
+
+
+def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
+    """Make device nodes: path, type letter, major, minor, mode, uid, gid."""
+    kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    for path, kind, major, minor, mode, uid, gid in devices:
+        parent, _, name = path.rpartition("/")
+        where = _place(slots["/"], parent or "/", directory=True, resolve=_STRICT)
+        os.mknod(name, kinds[kind] | mode, os.makedev(major, minor), dir_fd=where)
+        os.chmod(name, mode, dir_fd=where)
+        if uid or gid:
+            os.chown(name, uid, gid, dir_fd=where, follow_symlinks=False)
+        os.close(where)
+
+
+def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
+    """Make symlinks in /dev: path, what it points to."""
+    where = openat2(slots["/"], "dev", os.O_PATH | os.O_DIRECTORY, resolve=_STRICT)
+    for name, target in pairs:
+        try:
+            os.symlink(target, name, dir_fd=where)
+        except FileExistsError:
+            continue
+    os.close(where)
+
+
+def console(slots: Slots, slot: str) -> None:
+    """Put the terminal at /dev/console; its descriptor came from TIOCGPTPEER, no path leads to it."""
+    fd = mount.open_tree("", directory=slots[slot])
+    _attach(slots, fd, "dev/console", directory=False, resolve=_STRICT)
+    os.close(fd)
+
+
+def mask(slots: Slots, paths: Sequence[str]) -> None:
+    """Hide files behind /dev/null and directories behind an empty one, where they exist."""
+    null = openat2(slots["/"], "dev/null", os.O_PATH, resolve=_STRICT)
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_DEVICE:
+        raise OSError(errno.EPERM, "/dev/null is not the null device")
+    empty = -1
+    for path in paths:
+        try:
+            where = openat2(slots["/"], path, os.O_PATH, resolve=_SAFE)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISDIR(os.fstat(where).st_mode):
+            fd = mount.open_tree("", directory=null)
+        elif empty < 0:
+            fd = empty = _make("tmpfs", "tmpfs", (("ro",),), mount.MOUNT_ATTR_RDONLY)
+        else:
+            fd = mount.open_tree("", directory=empty)
+        mount.move_mount(fd, "", directory=where)
+
+
+def read_only(slots: Slots, paths: Sequence[str]) -> None:
+    """Make paths read-only where they exist."""
+    for path in paths:
+        try:
+            where = openat2(slots["/"], path, os.O_PATH, resolve=_SAFE)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        fd = mount.open_tree("", directory=where, recursive=True)
+        mount.set_attributes(fd, mount.MOUNT_ATTR_RDONLY, recursive=True)
+        mount.move_mount(fd, "", directory=where)
+
+
+def read_only_root(slots: Slots) -> None:
+    """Make the root mount itself read-only; mounts on it stay as they are."""
+    mount.set_attributes(slots["/"], mount.MOUNT_ATTR_RDONLY)
+
+
+# --- the process
+
+
+def _write_proc(slots: Slots, path: str, value: str) -> None:
+    fd = openat2(slots["proc"], path, os.O_WRONLY, resolve=_STRICT if not path.startswith("self/") else _SAFE)
+    os.write(fd, value.encode())
+    os.close(fd)
+
+
+def sysctls(slots: Slots, values: Sequence[Sequence[str]]) -> None:
+    """Set kernel parameters of these namespaces: path below /proc/sys, value."""
+    for name, value in values:
+        _write_proc(slots, f"sys/{name}", value)
+
+
+def oom_score(slots: Slots, value: int) -> None:
+    """How likely the kernel picks this process when memory runs out."""
+    _write_proc(slots, "self/oom_score_adj", str(value))
+
+
+def label(slots: Slots, profile: str) -> None:
+    """The AppArmor profile that execve enters."""
+    _write_proc(slots, "self/attr/apparmor/exec", f"exec {profile}")
+
+
+def limits(slots: Slots, values: Sequence[Sequence[int]]) -> None:
+    """Resource limits: number, soft, hard."""
+    for number, soft, hard in values:
+        resource.setrlimit(number, (soft, hard))
+
+
+def stdio(slots: Slots, terminal: bool) -> None:
+    """Put standard input, output and error in their places."""
+    for target, slot in enumerate(("stdin", "stdout", "stderr")):
+        os.dup2(slots[slot], target, inheritable=True)
+    if terminal:
+        tty.make_controlling(0)
+
+
+def signals(slots: Slots) -> None:
+    """Give back what the interpreter changed: ignored signals outlive execve."""
+    for number in range(1, signal.NSIG):
+        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33) and signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def file_mask(slots: Slots, value: int) -> None:
+    """The umask."""
+    os.umask(value)
+
+
+def keyring(slots: Slots, name: str) -> None:
+    """A session keyring of its own, where the kernel has keyrings."""
+    try:
+        prctl.join_new_keyring(name)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def close_descriptors(slots: Slots) -> None:
+    """No descriptor but the standard ones is inherited."""
+    namespace.close_on_exec_from(3)
+
+
+def directory(slots: Slots, path: str) -> None:
+    """Go to the working directory, made where missing; never through a link into /proc that leads out."""
+    fd = _place(slots["/"], path, directory=True, resolve=_SAFE)
+    os.fchdir(fd)
+    os.close(fd)
+    if not os.getcwd().startswith("/"):
+        raise OSError(errno.EPERM, "the working directory is outside the container")
+
+
+def no_new_privileges(slots: Slots) -> None:
+    """Set-id programs and file capabilities give nothing."""
+    prctl.set_no_new_privileges()
+
+
+def load_filter(slots: Slots, slot: str) -> None:
+    """Confine system calls."""
+    seccomp.load(slots[slot])
+
+
+def bound(slots: Slots, kept: int) -> None:
+    """Drop from the bounding set all capabilities but those of the mask."""
+    for number in range(slots["last_capability"] + 1):
+        if not kept >> number & 1:
+            prctl.drop_from_bounding_set(number)
+
+
+def identity(slots: Slots, slot: str) -> None:
+    """Become the user: uid, gid, supplementary groups."""
+    uid, gid, groups = slots[slot]
+    prctl.keep_capabilities(keep=True)
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    prctl.keep_capabilities(keep=False)
+
+
+def capabilities(slots: Slots, effective: int, permitted: int, inheritable: int, ambient: Sequence[int]) -> None:
+    """The sets, as masks."""
+    capability.capset(effective, permitted, inheritable)
+    if ambient:
+        prctl.set_ambient(list(ambient))
+
+
+def execute(slots: Slots, slot: str) -> None:
+    """Execute the first candidate that is there: paths, arguments, environment."""
+    candidates, arguments, environment = slots[slot]
+    refused: OSError | None = None
+    for path in candidates:
+        try:
+            os.execve(path, arguments, environment)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # A file that is there lacks its interpreter: that is no reason to look further.
+            if os.path.exists(path):
+                raise OSError(error.errno, f"{path}\0{error.strerror}") from None
+        except OSError as error:
+            refused = refused or OSError(error.errno, f"{path}\0{error.strerror}")
+            if error.errno != errno.EACCES:
+                break
+    raise refused or OSError(errno.ENOENT, "")
+
+
+_OPERATIONS: Mapping[str, Callable[..., None]] = {
+    function.__name__: function
+    for function in (
+        die_with_parent, new_session, private_mounts, enter_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
+        private_proc, filesystem, attach, set_mount, nodes, links, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
+        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, execute,
+    )
+}  # fmt: skip
