@@ -9,6 +9,7 @@ from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
 
 Pairs = list[tuple[str, str]]
+Rows = list[dict[str, object]]
 _HIJACK = ("Connection: Upgrade", "Upgrade: tcp")
 
 
@@ -58,7 +59,7 @@ class Containers:
         """Everything known of one container."""
         return document(self._transport.request("GET", f"/containers/{quoted(name)}/json{'?size=1' if size else ''}").read())
 
-    def list(self, pairs: Pairs) -> list[dict[str, object]]:
+    def list(self, pairs: Pairs) -> Rows:
         """Containers as rows; `pairs` are the query: all, limit, size, filters."""
         rows = self._transport.get(f"/containers/json{query(pairs)}")
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

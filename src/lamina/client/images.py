@@ -8,6 +8,7 @@ from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
 
 Pairs = list[tuple[str, str]]
+Rows = list[dict[str, object]]
 Pieces = Iterable[bytes | memoryview]
 
 
@@ -17,7 +18,7 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, pairs: Pairs) -> list[dict[str, object]]:
+    def list(self, pairs: Pairs) -> Rows:
         """Images as rows; `pairs` are the query: all, filters, digests."""
         return _rows(self._transport.get(f"/images/json{query(pairs)}"))
 
@@ -25,7 +26,7 @@ class Images:
         """Everything known of one image."""
         return document(self._transport.request("GET", f"/images/{quoted(name, '/:@')}/json").read())
 
-    def history(self, name: str) -> list[dict[str, object]]:
+    def history(self, name: str) -> Rows:
         """Its history, newest first."""
         return _rows(self._transport.get(f"/images/{quoted(name, '/:@')}/history"))
 
@@ -33,7 +34,7 @@ class Images:
         """Give it another name."""
         self._transport.post(f"/images/{quoted(name, '/:@')}/tag{query([('repo', repository), ('tag', tag)])}")
 
-    def remove(self, name: str, pairs: Pairs) -> list[dict[str, object]]:
+    def remove(self, name: str, pairs: Pairs) -> Rows:
         """Remove a name or an image: `Untagged` and `Deleted` rows."""
         return _rows(self._transport.request("DELETE", f"/images/{quoted(name, '/:@')}{query(pairs)}").json())
 
@@ -75,7 +76,7 @@ class Images:
         """Make an image of a container; its ID."""
         return str(self._transport.post(f"/commit{query(pairs)}", {}).get("Id", ""))
 
-    def search(self, pairs: Pairs, auth: str) -> list[dict[str, object]]:
+    def search(self, pairs: Pairs, auth: str) -> Rows:
         """Repositories of a registry that match a term."""
         return _rows(self._transport.request("GET", f"/images/search{query(pairs)}", headers=(f"X-Registry-Auth: {auth}",)).json())
 
@@ -111,5 +112,5 @@ class Images:
         return document(self._transport.request("GET", f"/lamina/images/diff{query([('a', a), ('b', b)])}").read())
 
 
-def _rows(value: object) -> list[dict[str, object]]:
+def _rows(value: object) -> Rows:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

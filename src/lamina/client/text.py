@@ -22,7 +22,7 @@ class _Reading:
     parse_constant = float
 
 
-_scan = make_scanner(_Reading())
+_scan = make_scanner(_Reading())  # type: ignore[arg-type]
 
 
 def _refuse(value: object) -> object:

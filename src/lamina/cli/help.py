@@ -1,0 +1,59 @@
+"""Help, rendered from the same tables that commands are read by."""
+
+from __future__ import annotations
+
+from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.flags import Flag, table
+
+_FIRST = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
+_OWN = ("layers", "which", "ls", "cat")
+
+
+def render(name: str) -> str:
+    """The help of a command, of a group, or of everything where `name` is empty."""
+    if not name:
+        return _everything()
+    if name in GROUPS:
+        return _group(name)
+    _, _, _, _, usage, summary, flags = COMMANDS[name]
+    lines = ["Usage:  lamina " + " ".join(part for part in (name, "[OPTIONS]" if flags else "", usage) if part), "", summary]
+    others = sorted({name} | {other for other, target in ALIASES.items() if target == name})
+    if len(others) > 1:
+        lines += ["", "Aliases:", "  " + ", ".join(f"lamina {other}" for other in others)]
+    return "\n".join([*lines, *_options("Options:", table(flags))]) + "\n"
+
+
+def _options(title: str, flags: list[Flag]) -> list[str]:
+    heads = [
+        f"  {f'-{flag.letter}, ' if flag.letter else '    '}--{flag.name}{'' if flag.kind == 'bool' else f' {flag.kind}'}" for flag in flags
+    ]
+    width = max(map(len, heads), default=0) + 3
+    return ["", title, *(f"{head:<{width}}{flag.help}" for head, flag in zip(heads, flags, strict=True))] if flags else []
+
+
+def _list(title: str, rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(row[0]) for row in rows) + 3
+    return ["", title, *(f"  {name:<{width}}{summary}" for name, summary in rows)]
+
+
+def _group(name: str) -> str:
+    summary, commands = GROUPS[name]
+    rows = []
+    for command in commands.split():
+        full = f"{name} {command}"
+        rows.append((command, GROUPS[full][0] if full in GROUPS else COMMANDS[ALIASES.get(full, full)][5]))
+    tail = ["", f"Run 'lamina {name} COMMAND --help' for more information on a command."]
+    return "\n".join([f"Usage:  lamina {name} COMMAND", "", summary, *_list("Commands:", rows), *tail]) + "\n"
+
+
+def _everything() -> str:
+    from lamina.cli.main import GLOBAL_FLAGS
+
+    single = [name for name in sorted(COMMANDS) if " " not in name and name not in _FIRST and name not in _OWN]
+    parts = ["Usage:  lamina [OPTIONS] COMMAND", "", "A container engine whose heart is images and layers"]
+    parts += _list("Common Commands:", [(name, COMMANDS[name][5]) for name in _FIRST])
+    parts += _list("Layers and files of images:", [(name, COMMANDS[name][5]) for name in _OWN])
+    parts += _list("Management Commands:", [(name, GROUPS[name][0]) for name in sorted(GROUPS) if " " not in name])
+    parts += _list("Commands:", [(name, COMMANDS[name][5]) for name in single])
+    parts += _options("Global Options:", table(GLOBAL_FLAGS))
+    return "\n".join([*parts, "", "Run 'lamina COMMAND --help' for more information on a command."]) + "\n"
