@@ -1,0 +1,101 @@
+"""Connections of clients: kept until start where nothing runs yet, otherwise handed to the monitor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+from lamina.container.live import Live
+from lamina.container.model import State, WrongState
+from lamina.container.parts import Parts
+from lamina.container.requests import AttachRequest, LogQuery
+from lamina.errors import InvalidArgument
+from lamina.runtime.launch import DETACH_KEYS, Attach
+
+ReadLog = Callable[[Live, LogQuery], Iterator[bytes]]
+
+
+class InvalidDetachKeys(InvalidArgument):
+    """The text is no sequence of keys."""
+
+
+def detach_sequence(keys: str) -> bytes:
+    """`ctrl-p,ctrl-q`, `ctrl-@,x` as the bytes that a terminal sends; "" is Docker's default.
+
+    Raises:
+        InvalidDetachKeys: a key is neither one character nor ctrl- and one of a-z @ [ \\ ] ^ _.
+    """
+    return bytes(_key(key) for key in keys.split(",")) if keys else DETACH_KEYS
+
+
+def _key(key: str) -> int:
+    if len(key) == 1 and key.isascii():
+        return ord(key)
+    name = key.removeprefix("ctrl-")
+    if key.startswith("ctrl-") and len(name) == 1 and name.isascii() and (name.isalpha() or name in "@[\\]^_"):
+        return ord(name.upper()) - 64
+    raise InvalidDetachKeys(f"Unknown character: '{key}'", hint="write detach keys as ctrl-p,ctrl-q")
+
+
+def runtime_attach(request: AttachRequest, *, fd: int, tty: bool) -> Attach:
+    """The request as the runtime takes it, on descriptor `fd`."""
+    return Attach(
+        fd=fd,
+        stdin=request.stdin,
+        stdout=request.stdout,
+        stderr=request.stderr,
+        framed=not tty,
+        pending=request.pending,
+        detach_keys=detach_sequence(request.detach_keys),
+    )
+
+
+class Attachments:
+    """Attach and resize. Thread-safe."""
+
+    def __init__(self, parts: Parts, read_log: ReadLog) -> None:
+        self._parts, self._read_log = parts, read_log
+
+    def check(self, live: Live) -> None:
+        """Raises WrongState where Docker refuses to attach."""
+        if live.state.status is State.PAUSED:
+            raise WrongState(f"container {live.container.id} is paused, unpause the container before attach")
+        if live.state.status is State.RESTARTING:
+            raise WrongState(f"container {live.container.id} is restarting, wait until the container is running")
+
+    def attach(self, live: Live, request: AttachRequest) -> None:
+        """See Containers.attach."""
+        self.check(live)
+        attach = runtime_attach(request, fd=request.fd, tty=live.container.tty)
+        if request.logs:
+            self._replay(live, request)
+        if not request.stream:
+            return
+        with live.lock:
+            if live.process is not None:
+                live.process.attach(attach)
+            else:
+                live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
+        self._parts.emit(live.event("attach"))
+
+    def _replay(self, live: Live, request: AttachRequest) -> None:
+        """Write the log so far; a client that went away is no error here."""
+        try:
+            for chunk in self._read_log(live, LogQuery(stdout=request.stdout, stderr=request.stderr)):
+                _write_all(request.fd, chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def resize(self, live: Live, height: int, width: int) -> None:
+        """See Containers.resize."""
+        with live.lock:
+            live.size = (height, width)
+            if live.process is not None:
+                live.process.resize(height, width)
+        self._parts.emit(live.event("resize", height=str(height), width=str(width)))
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,255 @@
+"""One more command in a running container. An exec is known until its container goes; its folder lies in the container's while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lamina.container.attaching import runtime_attach
+from lamina.container.document import Document, flag, text, texts
+from lamina.container.launching import Launcher
+from lamina.container.live import Live, Roster
+from lamina.container.model import State, WrongState
+from lamina.container.parts import Parts, Process
+from lamina.container.removal import remove_tree
+from lamina.container.requests import AttachRequest
+from lamina.container.store import write_file
+from lamina.errors import InvalidArgument, LaminaError, NotFound
+from lamina.runtime.bundle import exec_process
+from lamina.runtime.launch import Exec, Exit
+
+_KEPT = 256
+"""How many execs that ended are remembered for each container."""
+
+
+class ExecNotFound(NotFound):
+    """No exec has that ID."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecRecord:
+    """An exec as it was asked for and as it is. `exit_code` is None until it ended."""
+
+    id: str
+    container: str
+    config: Mapping[str, Any]
+    pid: int = 0
+    exit_code: int | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """The words that are run."""
+        return texts(self.config, "Cmd")
+
+
+@dataclass(slots=True)
+class LiveExec:
+    """An exec as this process knows it now."""
+
+    record: ExecRecord
+    live: Live
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    process: Process | None = None
+    size: tuple[int, int] | None = None
+    started: bool = False
+
+
+class Execs:
+    """All execs. Thread-safe."""
+
+    def __init__(self, parts: Parts, roster: Roster, launcher: Launcher) -> None:
+        self._parts, self._roster, self._launcher = parts, roster, launcher
+        self._lock = threading.Lock()
+        self._execs: dict[str, LiveExec] = {}
+
+    def create(self, live: Live, config: Document) -> str:
+        """See Containers.exec_create."""
+        _check_running(live)
+        if not texts(config, "Cmd"):
+            raise InvalidArgument("No exec command specified")
+        record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
+        with self._lock:
+            self._execs[record.id] = LiveExec(record, live)
+        self._parts.emit(live.event(f"exec_create: {' '.join(record.command)}", execID=record.id))
+        return record.id
+
+    def check(self, exec_id: str) -> bool:
+        """See Containers.exec_check."""
+        each = self._find(exec_id)
+        _check_running(each.live)
+        if each.started:
+            raise WrongState(f"exec {exec_id} has already been started")
+        return flag(each.record.config, "Tty")
+
+    def start(self, exec_id: str, request: AttachRequest | None, tty: bool | None, size: tuple[int, int] | None) -> None:
+        """See Containers.exec_start."""
+        self.check(exec_id)
+        each = self._find(exec_id)
+        if tty is not None and tty != flag(each.record.config, "Tty"):
+            each.record = replace(each.record, config={**each.record.config, "Tty": tty})
+        with each.lock:
+            if each.started:
+                raise WrongState(f"exec {exec_id} has already been started")
+            each.started = True
+            each.size = size or each.size
+            self._run(each, request)
+
+    def inspect(self, exec_id: str) -> dict[str, Any]:
+        """See Containers.exec_inspect."""
+        each = self._find(exec_id)
+        process = each.process
+        if process is not None:
+            how = process.wait(0)
+            if how is not None:
+                self._ended(each, how)
+        record, config = each.record, each.record.config
+        running = each.started and record.exit_code is None
+        command = record.command
+        return {
+            "CanRemove": record.exit_code is not None, "ContainerID": record.container, "DetachKeys": text(config, "DetachKeys"),
+            "ExitCode": record.exit_code, "ID": record.id, "OpenStderr": flag(config, "AttachStderr"),
+            "OpenStdin": flag(config, "AttachStdin"), "OpenStdout": flag(config, "AttachStdout"), "Running": running, "Pid": record.pid,
+            "ProcessConfig": {
+                "arguments": command[1:], "entrypoint": command[0], "privileged": flag(config, "Privileged"),
+                "tty": flag(config, "Tty"), "user": text(config, "User"),
+            },
+        }  # fmt: skip
+
+    def resize(self, exec_id: str, height: int, width: int) -> None:
+        """See Containers.exec_resize."""
+        each = self._find(exec_id)
+        each.size = (height, width)
+        if each.process is not None:
+            each.process.resize(height, width)
+
+    def of(self, container_id: str) -> list[str]:
+        """IDs of the execs of a container that run."""
+        with self._lock:
+            mine = [each for each in self._execs.values() if each.record.container == container_id]
+        return [each.record.id for each in mine if each.process is not None]
+
+    def forget(self, container_id: str) -> None:
+        """Its container is gone."""
+        with self._lock:
+            self._execs = {key: each for key, each in self._execs.items() if each.record.container != container_id}
+
+    def recover(self, live: Live) -> None:
+        """Find the execs again that another process started in a container that runs."""
+        parent = f"{live.container.directory}/exec"
+        for name in os.listdir(parent) if os.path.isdir(parent) else ():
+            try:
+                with open(f"{parent}/{name}/exec.json", "rb") as file:
+                    config = _decoded(file.read())
+                found = self._parts.runtime.adopt(f"{parent}/{name}")
+            except (OSError, ValueError, LaminaError):
+                continue
+            self._adopt(live, ExecRecord(name, live.container.id, config), found)
+
+    def _adopt(self, live: Live, record: ExecRecord, found: Process | Exit | None) -> None:
+        each = LiveExec(record, live, started=True)
+        with self._lock:
+            self._execs[record.id] = each
+        if isinstance(found, Exit) or found is None:
+            self._ended(each, found or Exit(255, error="how it ended is not known"))
+            return
+        each.process = found
+        each.record = replace(record, pid=found.pid)
+        found.on_exit(lambda how: self._exit_seen(each, how))
+
+    def _run(self, each: LiveExec, request: AttachRequest | None) -> None:
+        """With the exec's lock: start it, or note why it could not be started."""
+        record, live = each.record, each.live
+        directory = f"{live.container.directory}/exec/{record.id}"
+        os.makedirs(directory, 0o700)
+        write_file(f"{directory}/exec.json", _encoded(record.config))
+        tty = flag(record.config, "Tty")
+        attaches = [] if request is None else [runtime_attach(request, fd=request.fd, tty=tty)]
+        self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
+        try:
+            process = self._parts.runtime.exec(self._request(each, directory, attached=request is not None), attaches)
+        except LaminaError as error:
+            code = getattr(type(error), "exit_code", 126)
+            each.record = replace(record, exit_code=code if code in (126, 127) else 126)
+            remove_tree(directory, self._parts.workers)
+            raise
+        each.process = process
+        each.record = replace(record, pid=process.pid)
+        if each.size is not None and tty:
+            process.resize(*each.size)
+        process.on_exit(lambda how: self._exit_seen(each, how))
+
+    def _request(self, each: LiveExec, directory: str, *, attached: bool) -> Exec:
+        record, container = each.record, each.live.container
+        config = record.config
+        spec = self._launcher.spec(container, self._roster, None)
+        process = exec_process(
+            spec,
+            args=record.command,
+            env=texts(config, "Env"),
+            cwd=text(config, "WorkingDir"),
+            tty=flag(config, "Tty"),
+            privileged=flag(config, "Privileged"),
+        )
+        return Exec(
+            id=record.id,
+            directory=directory,
+            container=container.directory,
+            spec=spec,
+            process=process,
+            open_stdin=attached and flag(config, "AttachStdin"),
+            user=text(config, "User") or text(container.config, "User"),
+        )
+
+    def _exit_seen(self, each: LiveExec, how: Exit) -> None:
+        """In the watching thread, which must not wait."""
+        threading.Thread(target=self._ended, args=(each, how), name="exec exit", daemon=True).start()
+
+    def _ended(self, each: LiveExec, how: Exit) -> None:
+        with each.lock:
+            if each.record.exit_code is not None:
+                return
+            each.process = None
+            each.record = replace(each.record, exit_code=how.code)
+        self._parts.emit(each.live.event("exec_die", execID=each.record.id, exitCode=str(how.code)))
+        remove_tree(f"{each.live.container.directory}/exec/{each.record.id}", self._parts.workers)
+        self._forget_oldest(each.record.container)
+
+    def _forget_oldest(self, container_id: str) -> None:
+        with self._lock:
+            ended = [
+                key for key, each in self._execs.items() if each.record.container == container_id and each.record.exit_code is not None
+            ]
+            for key in ended[:-_KEPT]:
+                del self._execs[key]
+
+    def _find(self, exec_id: str) -> LiveExec:
+        with self._lock:
+            found = self._execs.get(exec_id)
+        if found is None:
+            raise ExecNotFound(f"No such exec instance: {exec_id}")
+        return found
+
+
+def _check_running(live: Live) -> None:
+    status = live.state.status
+    if status is State.PAUSED:
+        raise WrongState(f"Container {live.container.id} is paused, unpause the container before exec")
+    if status is State.RESTARTING:
+        raise WrongState(f"Container {live.container.id} is restarting, wait until the container is running")
+    if status is not State.RUNNING:
+        raise WrongState(f"Container {live.container.id} is not running")
+
+
+def _encoded(config: Mapping[str, Any]) -> bytes:
+    return json.dumps(config, separators=(",", ":")).encode()
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError("no exec's configuration")
+    return document

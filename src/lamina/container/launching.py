@@ -1,0 +1,145 @@
+"""From a container's record to the runtime's launch: files of /etc, the specification, the mount of the root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from lamina.container.document import Document, mapping, text, texts
+from lamina.container.live import Roster
+from lamina.container.model import Container, WrongState
+from lamina.container.mounts import runtime_mounts
+from lamina.container.parts import Layers, Process, Runtime
+from lamina.container.spec import adjusted, runtime_arguments
+from lamina.errors import InvalidArgument
+from lamina.network.mode import NetworkMode, network_mode
+from lamina.runtime.bundle import default_spec
+from lamina.runtime.initlayer import EtcFiles, write_etc_files
+from lamina.runtime.launch import Attach, Launch
+from lamina.snapshot.protocol import Lower, RootMount
+from lamina.spec.digest import Digest
+
+_NAMESPACES = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts"}
+_SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class Launcher:
+    """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
+    mount points only, so that mounting changes no layer."""
+
+    def __init__(self, runtime: Runtime, layers: Layers, init: str) -> None:
+        self._runtime, self._layers, self._init = runtime, layers, init
+
+    def start(self, container: Container, attaches: Sequence[Attach], roster: Roster) -> Process:
+        """Run it. Raises as runtime.client.Runtime.start."""
+        forget_exit(container.directory)
+        return self._runtime.start(self.launch(container, roster), attaches)
+
+    def launch(self, container: Container, roster: Roster) -> Launch:
+        """Everything the runtime wants to know."""
+        log, size, files = log_settings(container)
+        return Launch(
+            id=container.id,
+            directory=container.directory,
+            spec=self.spec(container, roster, _etc_files(container)),
+            root=self.root(container),
+            log_path=log,
+            log_max_size=size,
+            log_max_file=files,
+            open_stdin=container.open_stdin,
+            stdin_once=bool(container.config.get("StdinOnce")),
+            volatile=container.auto_remove,
+            user=text(container.config, "User"),
+        )
+
+    def spec(self, container: Container, roster: Roster, etc: EtcFiles | None) -> dict[str, Any]:
+        """The OCI specification; the same container gives the same one."""
+        network = network_mode(text(container.host_config, "NetworkMode"))
+        netns = _namespace(roster, network.container, "net") if network.kind == "container" else ""
+        arguments = runtime_arguments(container, network, runtime_mounts(container.mounts), netns=netns)
+        parent = text(container.host_config, "CgroupParent") or "/lamina"
+        spec = default_spec(**arguments, etc=etc, cgroup_path=f"{parent}/{container.id}")
+        return adjusted(spec, container, _joined(container, roster))
+
+    def root(self, container: Container, *, writable: bool = True) -> RootMount:
+        """The root file system: layers, init layer, and on them what the container writes."""
+        layer = Digest.parse(container.layer) if container.layer else None
+        lowers = (Lower(path=self._init), *self._layers.lowers(layer))
+        if not writable:
+            return RootMount((Lower(path=container.upper), *lowers))
+        return RootMount(lowers, container.upper, f"{container.directory}/work", container.auto_remove)
+
+
+def forget_exit(directory: str) -> None:
+    """Take away how an earlier run ended, so that nobody takes it for this one's."""
+    try:
+        os.unlink(f"{directory}/exit.json")
+    except FileNotFoundError:
+        pass
+
+
+def log_settings(container: Container) -> tuple[str | None, int, int]:
+    """Where the log goes (None: nowhere), when it is rotated (bytes, 0: never), how many files are kept.
+
+    Raises:
+        InvalidArgument: an option is no size or number.
+    """
+    log = mapping(container.host_config, "LogConfig")
+    options = mapping(log, "Config")
+    if text(log, "Type") == "none":
+        return None, 0, 1
+    size = text(options, "max-size")
+    files = text(options, "max-file")
+    if files and not files.isdigit():
+        raise InvalidArgument(f"invalid value for max-file: {files}")
+    return container.log_path, _bytes(size) if size and size != "-1" else 0, int(files or 1)
+
+
+def _bytes(size: str) -> int:
+    digits = size.lower().removesuffix("b")
+    unit = digits[-1:] if digits[-1:].isalpha() else ""
+    figure = digits.removesuffix(unit)
+    if not figure.isdigit() or unit not in _SIZES:
+        raise InvalidArgument(f"invalid size: '{size}'")
+    return int(figure) * _SIZES[unit]
+
+
+def _etc_files(container: Container) -> EtcFiles:
+    host = container.host_config
+    network = network_mode(text(host, "NetworkMode"))
+    hostname = text(container.config, "Hostname")
+    return write_etc_files(
+        container.directory,
+        hostname=hostname,
+        addresses=["127.0.1.1"] if network.kind == "none" else [],
+        extra_hosts=texts(host, "ExtraHosts"),
+        resolv_conf=_resolver(host, network),
+    )
+
+
+def _resolver(host: Document, network: NetworkMode) -> str:
+    """Text of resolv.conf where options ask for one of its own; empty: the host's."""
+    del network
+    servers, search, options = texts(host, "Dns"), texts(host, "DnsSearch"), texts(host, "DnsOptions")
+    lines = [f"nameserver {server}" for server in servers]
+    lines += [f"search {' '.join(search)}"] if search and search != ["."] else []
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _joined(container: Container, roster: Roster) -> dict[str, str]:
+    """Paths of the namespaces of other containers that this one joins, by the mode's key."""
+    joined = {}
+    for key, kind in _NAMESPACES.items():
+        mode, _, ref = text(container.host_config, key).partition(":")
+        if mode == "container":
+            joined[key] = _namespace(roster, ref, kind)
+    return joined
+
+
+def _namespace(roster: Roster, ref: str, kind: str) -> str:
+    live = roster.find(ref)
+    if not live.container.running:
+        raise WrongState(f"cannot join {kind} of a non running container: {live.container.id}")
+    return f"/proc/{live.state.pid}/ns/{kind}"

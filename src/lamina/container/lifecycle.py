@@ -1,0 +1,320 @@
+"""The life of containers: start, stop, kill, exit, restart, pause, remove."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from lamina.container.launching import Launcher
+from lamina.container.live import Live, Roster
+from lamina.container.model import ALIVE, AlreadyThere, NameTaken, State, WrongState
+from lamina.container.names import checked_name
+from lamina.container.parts import Parts, Process
+from lamina.container.removal import remove_tree
+from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
+from lamina.container.spec import signal_number, stop_signal, stop_timeout
+from lamina.container.store import ContainerStore
+from lamina.container.waiters import NEXT_EXIT, RegisteredWaiter
+from lamina.errors import Internal, LaminaError
+from lamina.runtime.launch import Exit
+
+_KILL_PATIENCE = 30.0
+"""Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
+
+
+class LifeCycle:
+    """Changes states. Thread-safe: a container's lock is taken for each change, none is held while waiting."""
+
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
+        self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
+
+    # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def start(self, live: Live) -> None:
+        """See Containers.start."""
+        failure: LaminaError | None = None
+        with live.lock:
+            self._check_startable(live)
+            try:
+                self._launch(live)
+            except LaminaError as error:
+                failure = error
+        if failure is not None:
+            if live.container.auto_remove:
+                self.remove(live, force=True, volumes=True)
+            raise failure
+
+    def _check_startable(self, live: Live) -> None:
+        status = live.state.status
+        if live.removing:
+            raise WrongState("container is marked for removal and cannot be started")
+        if status is State.PAUSED:
+            raise WrongState("cannot start a paused container, try unpause instead")
+        if status is State.RUNNING:
+            raise AlreadyThere(f"container {live.container.id} is running already")
+
+    def _launch(self, live: Live) -> None:
+        """With the lock: run the command and note it."""
+        if live.timer is not None:
+            live.timer.cancel()
+            live.timer = None
+        attaches = live.take_pending()
+        try:
+            process = self._launcher.start(live.container, attaches, self._roster)
+        except LaminaError as error:
+            code = getattr(type(error), "exit_code", 125)
+            live.note(exit_code=code if code in (126, 127) else 125, error=error.message, finished_ns=live.state.finished_ns)
+            self._store.save_state(live.container)
+            raise
+        finally:
+            for attach in attaches:
+                os.close(attach.fd)
+        self.started(live, process)
+        self._parts.emit(live.event("start"))
+        process.on_exit(lambda how: self._exit_seen(live, process, how))
+
+    def started(self, live: Live, process: Process) -> None:
+        """With the lock: note that it runs."""
+        live.process = process
+        live.become(
+            State.RUNNING, pid=process.pid, exit_code=0, error="", oom_killed=False, started_ns=self._parts.clock(), stopped_by_user=False
+        )
+        self._store.save_state(live.container)
+        if live.size is not None:
+            process.resize(*live.size)
+
+    # ── exit ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def watch(self, live: Live, process: Process) -> None:
+        """Follow a process that was found running."""
+        process.on_exit(lambda how: self._exit_seen(live, process, how))
+
+    def _exit_seen(self, live: Live, process: Process, how: Exit) -> None:
+        """In the watching thread, which must not wait: locks and files are another thread's work."""
+        threading.Thread(target=self._ended, args=(live, process, how), name="exit", daemon=True).start()
+
+    def _ended(self, live: Live, process: Process, how: Exit) -> None:
+        with live.lock:
+            if live.process is not process:
+                return
+            live.process = None
+            self.note_exit(live, how)
+            self._parts.emit(live.event("die", exitCode=str(how.code), execDuration=str(self._ran_seconds(live))))
+            kept = live.removing or live.staying
+            again = not kept and wants_restart(live.container)
+            if again:
+                self._restart_later(live)
+        if not again:
+            live.waiters.exited(live.result())
+        if live.container.auto_remove and not kept:
+            self._remove_ended(live)
+
+    def note_exit(self, live: Live, how: Exit) -> None:
+        """With the lock: the state after an exit, on disk unless the container goes at once."""
+        if how.oom_killed:
+            self._parts.emit(live.event("oom"))
+        finished = int(how.finished_at * 1e9) or self._parts.clock()
+        live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=how.oom_killed, finished_ns=finished)
+        if not live.container.auto_remove:
+            self._store.save_state(live.container)
+
+    def _ran_seconds(self, live: Live) -> int:
+        return max(0, live.state.finished_ns - live.state.started_ns) // 10**9
+
+    def _remove_ended(self, live: Live) -> None:
+        try:
+            self.remove(live, force=True, volumes=True)
+        except WrongState:  # somebody else removes it at this moment
+            pass
+
+    def _restart_later(self, live: Live) -> None:
+        """With the lock: RESTARTING until the back-off has passed."""
+        ran = live.state.finished_ns - live.state.started_ns
+        live.backoff = next_backoff(0.0 if ran > BACKOFF_RESET_NS else live.backoff)
+        live.become(State.RESTARTING, restart_count=live.state.restart_count + 1)
+        self._store.save_state(live.container)
+        live.timer = threading.Timer(live.backoff, self._restart_now, (live,))
+        live.timer.daemon = True
+        live.timer.start()
+
+    def _restart_now(self, live: Live) -> None:
+        with live.lock:
+            if live.state.status is not State.RESTARTING or live.removing:
+                return
+            try:
+                self._launch(live)
+                return
+            except LaminaError:
+                live.become(State.EXITED)
+                self._store.save_state(live.container)
+        live.waiters.exited(live.result())
+
+    def restart_policy_start(self, live: Live) -> None:
+        """Start it because its policy says so; a failure is noted in its state."""
+        try:
+            self.start(live)
+        except LaminaError:
+            pass
+
+    # ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def kill(self, live: Live, name: str) -> None:
+        """See Containers.kill."""
+        number = signal_number(name or "SIGKILL")
+        with live.waiters.register(NEXT_EXIT, now=None) as waiter:
+            with live.lock:
+                self._signal(live, number)
+                if number in (signal.SIGKILL, stop_signal(live.container)):
+                    live.note(stopped_by_user=True)
+            if number == signal.SIGKILL:
+                self._await_end(live, waiter)
+
+    def _signal(self, live: Live, number: int) -> None:
+        """With the lock: send it, and let a frozen container feel it."""
+        if live.process is None or live.state.status not in ALIVE:
+            raise WrongState(f"cannot kill container: {live.container.id}: Container {live.container.id} is not running")
+        live.process.signal(number)
+        if live.state.status is State.PAUSED and number in (signal.SIGKILL, signal.SIGTERM):
+            self._thaw(live)
+        self._parts.emit(live.event("kill", signal=str(number)))
+
+    def _await_end(self, live: Live, waiter: RegisteredWaiter) -> None:
+        if waiter.result(_KILL_PATIENCE) is None:
+            raise Internal(f"container {live.container.id} did not exit within {_KILL_PATIENCE:.0f} seconds of being killed")
+
+    def stop(self, live: Live, timeout: int | None, name: str) -> None:
+        """See Containers.stop."""
+        if self._cancel_restart(live):
+            return
+        number = signal_number(name) if name else stop_signal(live.container)
+        patience = stop_timeout(live.container) if timeout is None else timeout
+        with live.waiters.register(NEXT_EXIT, now=None) as waiter:
+            with live.lock:
+                if live.state.status not in ALIVE:
+                    raise AlreadyThere(f"container {live.container.id} is not running")
+                live.note(stopped_by_user=True)
+                self._signal(live, number)
+            if waiter.result(None if patience < 0 else patience) is None:
+                with live.lock:
+                    if live.process is not None:
+                        self._signal(live, signal.SIGKILL)
+                self._await_end(live, waiter)
+        self._parts.emit(live.event("stop"))
+
+    def _cancel_restart(self, live: Live) -> bool:
+        """End a wait for the next restart; False if there was none."""
+        with live.lock:
+            if live.state.status is not State.RESTARTING:
+                return False
+            if live.timer is not None:
+                live.timer.cancel()
+            live.become(State.EXITED, stopped_by_user=True)
+            self._store.save_state(live.container)
+        live.waiters.exited(live.result())
+        self._parts.emit(live.event("stop"))
+        return True
+
+    def restart(self, live: Live, timeout: int | None, name: str) -> None:
+        """See Containers.restart."""
+        live.staying = True
+        try:
+            self.stop(live, timeout, name)
+        except AlreadyThere:
+            pass
+        finally:
+            live.staying = False
+        self.start(live)
+        self._parts.emit(live.event("restart"))
+
+    def pause(self, live: Live) -> None:
+        """See Containers.pause."""
+        with live.lock:
+            if live.state.status is State.PAUSED:
+                raise WrongState(f"Container {live.container.id} is already paused")
+            if live.process is None:
+                raise WrongState(f"Container {live.container.id} is not running")
+            live.process.pause()
+            live.become(State.PAUSED)
+            self._store.save_state(live.container)
+            self._parts.emit(live.event("pause"))
+
+    def unpause(self, live: Live) -> None:
+        """See Containers.unpause."""
+        with live.lock:
+            if live.state.status is not State.PAUSED:
+                raise WrongState(f"Container {live.container.id} is not paused")
+            self._thaw(live)
+            self._store.save_state(live.container)
+            self._parts.emit(live.event("unpause"))
+
+    def _thaw(self, live: Live) -> None:
+        if live.process is not None:
+            live.process.resume()
+        live.become(State.RUNNING)
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def remove(self, live: Live, *, force: bool, volumes: bool) -> None:
+        """See Containers.remove."""
+        self._begin_removal(live, force)
+        try:
+            if live.state.status in ALIVE:
+                self._kill_for_removal(live)
+            with live.lock:
+                gone = self._discard(live)
+        except BaseException:
+            live.removing = False
+            raise
+        live.waiters.removed(live.result())
+        remove_tree(gone, self._parts.workers)
+        if volumes:
+            self._remove_volumes(live)
+
+    def _begin_removal(self, live: Live, force: bool) -> None:
+        container = live.container
+        with live.lock:
+            status = live.state.status
+            if live.removing:
+                raise WrongState(f"removal of container {container.id} is already in progress")
+            if status in ALIVE and not force:
+                advice = "Unpause and then stop" if status is State.PAUSED else "Stop"
+                raise WrongState(
+                    f"You cannot remove a {status} container {container.id}. "
+                    f"{advice} the container before attempting removal or force remove"
+                )
+            if live.timer is not None:
+                live.timer.cancel()
+            live.removing = True
+
+    def _kill_for_removal(self, live: Live) -> None:
+        try:
+            self.kill(live, "SIGKILL")
+        except WrongState:  # it ended by itself just now
+            pass
+
+    def _discard(self, live: Live) -> str:
+        """With the lock: from here on it does not exist, whatever happens; the folder that is left to be removed."""
+        gone = self._store.detach(live.container.id)
+        live.become(State.REMOVING)
+        self._roster.drop(live)
+        self._parts.leases.unpin(f"container:{live.container.id}")
+        live.drop_pending()
+        self._parts.emit(live.event("destroy"))
+        return gone
+
+    def _remove_volumes(self, live: Live) -> None:
+        for mount in live.container.mounts:
+            if mount.kind == "volume" and mount.owned:
+                try:
+                    self._parts.volumes.remove(mount.name, force=True)
+                except LaminaError:  # another container took it by --volumes-from
+                    continue
+
+    def rename(self, live: Live, name: str) -> None:
+        """See Containers.rename."""
+        name = checked_name(name)
+        with live.lock:
+            old = live.container.name
+            if name == old:
+                raise NameTaken("Renaming a container with the same name as its current name")
+            self._roster.names.rename(old, name, live.container.id)
+            live.rename(name)
+            self._store.save(live.container)
+            self._parts.emit(live.event("rename", oldName=f"/{old}"))

@@ -1,0 +1,110 @@
+"""Containers as this process knows them now: the record, its process, who waits, who is to be attached."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lamina.apitypes.events import Event
+from lamina.container.model import Container, ContainerNotFound, ContainerState, State, check_transition
+from lamina.container.parts import Process
+from lamina.container.requests import WaitResult
+from lamina.container.store import NameIndex
+from lamina.container.waiters import Waiters
+from lamina.runtime.launch import Attach
+
+
+@dataclass(slots=True)
+class Live:
+    """One container. `lock` is held while its state changes, never while waiting for its end.
+
+    `pending` are connections (descriptors of our own) that wait for the start; `size` is a terminal size asked for before it.
+    `removing` says that a removal has begun; `staying` that the next exit is part of a restart and must not remove it.
+    """
+
+    container: Container
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    process: Process | None = None
+    pending: list[Attach] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    waiters: Waiters = field(default_factory=Waiters)
+    removing: bool = False
+    staying: bool = False
+    timer: threading.Timer | None = None
+    backoff: float = 0.0
+
+    def become(self, status: State, **changes: Any) -> None:
+        """Move to another state, and change what else is given. Raises WrongState where the table does not allow it."""
+        state = self.container.state
+        if status is not state.status:
+            check_transition(self.container.id, state.status, status)
+        self.container = replace(self.container, state=replace(state, status=status, **changes))
+
+    def note(self, **changes: Any) -> None:
+        """Change what the state says besides its status."""
+        self.container = replace(self.container, state=replace(self.container.state, **changes))
+
+    def rename(self, name: str) -> None:
+        """Change the name in the record; the index is the caller's."""
+        self.container = replace(self.container, name=name)
+
+    @property
+    def state(self) -> ContainerState:
+        """The state as it is now."""
+        return self.container.state
+
+    def result(self) -> WaitResult:
+        """How the last run ended."""
+        return WaitResult(self.state.exit_code, self.state.error)
+
+    def take_pending(self) -> list[Attach]:
+        """The connections that wait, which become the caller's to close."""
+        taken, self.pending = self.pending, []
+        return taken
+
+    def drop_pending(self) -> None:
+        """Close the connections that wait: their clients see the end."""
+        for attach in self.take_pending():
+            os.close(attach.fd)
+
+    def event(self, action: str, **attributes: str) -> Event:
+        """An event of this container with the attributes Docker's have: labels, image, name, and what is given."""
+        container = self.container
+        named = {**container.labels, "image": container.image_name, "name": container.name}
+        return Event("container", action, container.id, {**named, **attributes})
+
+
+class Roster:
+    """All containers, by ID and name. Thread-safe; nothing waits in here."""
+
+    def __init__(self, containers: Sequence[Container]) -> None:
+        self.names = NameIndex.of(containers)
+        self._live = {container.id: Live(container) for container in containers}
+
+    def find(self, ref: str) -> Live:
+        """Raises ContainerNotFound, AmbiguousContainer."""
+        found = self._live.get(self.names.find(ref))
+        if found is None:  # an ID is claimed while its container is being made
+            raise ContainerNotFound(f"No such container: {ref}")
+        return found
+
+    def add(self, container: Container) -> Live:
+        """Show a new container to everyone; its name and ID are claimed already."""
+        live = self._live[container.id] = Live(container)
+        return live
+
+    def drop(self, live: Live) -> None:
+        """Forget one."""
+        self._live.pop(live.container.id, None)
+        self.names.release(live.container.name, live.container.id)
+
+    def all(self) -> list[Live]:
+        """Every container now, the oldest first."""
+        return list(self._live.values())
+
+    def some(self, chosen: Callable[[Container], bool]) -> list[Live]:
+        """Those whose record is chosen, the oldest first."""
+        return [live for live in self.all() if chosen(live.container)]

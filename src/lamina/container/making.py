@@ -1,0 +1,118 @@
+"""Create: from a request to a container on disk that has not run yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from lamina.container.document import Document, text, texts
+from lamina.container.live import Live, Roster
+from lamina.container.model import Container, MountPoint
+from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
+from lamina.container.names import checked_name, invented_name
+from lamina.container.parts import Parts
+from lamina.container.removal import remove_tree
+from lamina.container.requests import Created
+from lamina.container.seeding import Seeder
+from lamina.container.spec import merged_config, merged_host_config, not_available
+from lamina.container.store import ContainerStore
+from lamina.errors import InvalidArgument, LaminaError
+from lamina.image.model import Image
+from lamina.network.mode import NetworkMode, network_mode
+
+
+class Maker:
+    """Makes containers. Thread-safe: nothing is shared between two creates but the index of names."""
+
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, seeder: Seeder) -> None:
+        self._parts, self._store, self._roster, self._seeder = parts, store, roster, seeder
+
+    def create(self, config: Document, host_config: Document, networking: Document, name: str) -> Created:
+        """See Containers.create."""
+        container_id = self._parts.new_id()
+        image_name = text(config, "Image")
+        if not image_name:
+            raise InvalidArgument("no image was given: Config.Image is empty")
+        given = checked_name(name) if name else ""
+        image = self._parts.images.resolve(image_name)
+        network = network_mode(text(host_config, "NetworkMode") or "default")
+        record = self._record(container_id, image, image_name, config, host_config, networking, network)
+        mounts = self._mounts(record, host_config)
+        live = self._install(record, given, image, mounts)
+        warnings = [network.warning] if network.warning and text(host_config, "NetworkMode") not in ("", "default") else []
+        self._parts.emit(live.event("create"))
+        return Created(container_id, (*warnings, *not_available(host_config)))
+
+    def _record(
+        self, container_id: str, image: Image, image_name: str, config: Document, host: Document, networking: Document, network: NetworkMode
+    ) -> Container:
+        host_config = merged_host_config(host, network)
+        shares_host = "host" in (network.kind, text(host_config, "UTSMode"))
+        hostname = os.uname().nodename if shares_host else container_id[:12]
+        merged = merged_config(config, image.config.config, image_name=image_name, hostname=hostname)
+        words = [*texts(merged, "Entrypoint"), *texts(merged, "Cmd")]
+        return Container(
+            id=container_id,
+            name="",
+            created_ns=self._parts.clock(),
+            image=str(image.id),
+            image_name=image_name,
+            layer=str(image.layers[-1]) if image.layers else "",
+            path=words[0],
+            args=tuple(words[1:]),
+            directory=self._store.directory(container_id),
+            config=merged,
+            host_config=host_config,
+            networking=networking,
+            driver=self._parts.driver,
+        )
+
+    def _mounts(self, record: Container, host: Document) -> Sequence[MountPoint]:
+        inherited: list[MountPoint] = []
+        for entry in texts(host, "VolumesFrom"):
+            ref, _, mode = entry.partition(":")
+            inherited += inherited_mounts(self._roster.find(ref).container, mode)
+        mounts = asked_mounts(record.config, host, inherited)
+        for mount in mounts:
+            if mount.kind == "bind" and mount.mode == "strict" and not os.path.exists(mount.source):
+                raise InvalidMount(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+        return mounts
+
+    def _install(self, record: Container, given: str, image: Image, mounts: Sequence[MountPoint]) -> Live:
+        """Claim the name, make the folder, and show the container to everyone; undone where it fails."""
+        names = self._roster.names
+        if given:
+            names.claim(given, record.id)
+        else:
+            given = names.claim_invented(lambda taken: invented_name(self._parts.choose, taken), record.id)
+        made: list[MountPoint] = []
+        try:
+            self._parts.leases.pin(f"container:{record.id}", (image.id, *image.layers))
+            self._store.make(record.id)
+            for mount in mounts:
+                made.append(self._with_volume(mount))
+            record = replace(record, name=given, mounts=tuple(made))
+            self._seeder.seed(record)
+            self._store.save(record)
+            return self._roster.add(record)
+        except BaseException:
+            names.release(given, record.id)
+            self._undo(record, made)
+            raise
+
+    def _with_volume(self, mount: MountPoint) -> MountPoint:
+        """A volume's mount with its name and host path; the volume is made if it is not there."""
+        if mount.kind != "volume" or mount.source:
+            return mount
+        volume = self._parts.volumes.create(mount.name)
+        return replace(mount, name=volume.name, source=volume.mountpoint)
+
+    def _undo(self, record: Container, made: Sequence[MountPoint]) -> None:
+        self._parts.leases.unpin(f"container:{record.id}")
+        for mount in made:
+            if mount.owned:
+                with suppress(LaminaError):
+                    self._parts.volumes.remove(mount.name, force=True)
+        remove_tree(record.directory, self._parts.workers)

@@ -1,0 +1,100 @@
+"""What the containers need of other rooms, as small protocols: tests put fakes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lamina.apitypes.events import Emit
+from lamina.image.model import Image, LayerFacts, LayerNote
+from lamina.layer.union import Union
+from lamina.runtime.launch import Attach, Exec, Exit, Launch
+from lamina.snapshot.protocol import Lower
+from lamina.spec.config import ImageConfig
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+from lamina.volume.store import Volumes
+from lamina.worker import Workers
+
+
+class Process(Protocol):
+    """A running process; see `runtime.client.Process`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def attach(self, attach: Attach) -> None: ...
+
+    def resize(self, height: int, width: int) -> None: ...
+
+    def signal(self, number: int) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def pids(self) -> list[int]: ...
+
+    def wait(self, timeout: float | None = None) -> Exit | None: ...
+
+    def on_exit(self, callback: Callable[[Exit], None]) -> None: ...
+
+
+class Runtime(Protocol):
+    """See `runtime.client.Runtime`."""
+
+    def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process: ...
+
+    def exec(self, request: Exec, attaches: Sequence[Attach] = ()) -> Process: ...
+
+    def adopt(self, directory: str) -> Process | Exit | None: ...
+
+
+class Images(Protocol):
+    """See `image.store.Images`."""
+
+    def resolve(self, text: str) -> Image: ...
+
+    def create(
+        self, config: ImageConfig, layers: Sequence[LayerFacts], *, names: Sequence[Reference] = (), parent: Digest | None = None
+    ) -> Image: ...
+
+
+class Layers(Protocol):
+    """See `image.layers.Layers`."""
+
+    def chain(self, layer: Digest) -> Sequence[LayerFacts]: ...
+
+    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]: ...
+
+    def union(self, layer: Digest | None) -> Union: ...
+
+    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote) -> LayerFacts: ...
+
+
+class Leases(Protocol):
+    """See `image.leases.Leases`."""
+
+    def pin(self, owner: str, digests: Iterable[Digest]) -> None: ...
+
+    def unpin(self, owner: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
+    `driver` is the storage driver's name, shown by inspect."""
+
+    root: str
+    runtime: Runtime
+    images: Images
+    layers: Layers
+    leases: Leases
+    volumes: Volumes
+    workers: Workers
+    emit: Emit
+    clock: Callable[[], int]
+    new_id: Callable[[], str]
+    choose: Callable[[Sequence[str]], str]
+    driver: str = "erofs"
