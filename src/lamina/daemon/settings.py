@@ -52,7 +52,9 @@ class Settings:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of laminad."""
-    flags = argparse.ArgumentParser(prog="laminad", description="Lamina's daemon: keeps images and containers and serves Docker's Engine API.")
+    flags = argparse.ArgumentParser(
+        prog="laminad", description="Lamina's daemon: keeps images and containers and serves Docker's Engine API."
+    )
     flags.add_argument("--root", "--data-root", "-g", help=f"directory of everything that is kept (default {ROOT})")
     flags.add_argument("--host", "-H", action="append", dest="hosts", help=f"address to listen on; may be repeated (default {HOST})")
     flags.add_argument("--storage-driver", "-s", choices=DRIVERS, help="how layers are kept (default: what this kernel does best)")

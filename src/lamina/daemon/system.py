@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import lamina
@@ -44,9 +44,7 @@ class Facts:
 class System:
     """See api.backend.System."""
 
-    def __init__(
-        self, facts: Facts, images: Images, containers: Containers, volumes: Volumes, builder: Builder, events: EventBus
-    ) -> None:
+    def __init__(self, facts: Facts, images: Images, containers: Containers, volumes: Volumes, builder: Builder, events: EventBus) -> None:
         self._facts, self._images, self._containers, self._volumes = facts, images, containers, volumes
         self._builder, self._events = builder, events
 
@@ -89,7 +87,7 @@ class System:
             "Driver": facts.driver,
             "DriverStatus": [["Backing Filesystem", file_system_of(facts.root)], ["Reason", facts.driver_reason]],
             "NEventsListener": self._events.listeners,
-            "SystemTime": datetime.fromtimestamp(time.time(), timezone.utc).isoformat().replace("+00:00", "Z"),
+            "SystemTime": datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z"),
             "ServerVersion": DOCKER_VERSION,
             "ProductLicense": "Apache-2.0",
             "DockerRootDir": facts.root,
@@ -122,7 +120,8 @@ class System:
             usages = self._images.usage()
             document["LayersSize"] = self._images.layers_size()
             document["Images"] = [
-                image_summary(entry.image, containers=len(self._containers.users_of(entry.image.id)), shared=entry.shared) for entry in usages
+                image_summary(entry.image, containers=len(self._containers.users_of(entry.image.id)), shared=entry.shared)
+                for entry in usages
             ]
         if "container" in wanted:
             document["Containers"] = self._containers.usage()
@@ -144,7 +143,7 @@ class System:
         pruned = self._images.prune(filters, in_use=self.in_use)
         return {"ImagesDeleted": [_removed(item) for item in pruned.removed], "SpaceReclaimed": pruned.reclaimed}
 
-    def prune_build_cache(self, *, all: bool = False) -> Document:  # noqa: ARG002
+    def prune_build_cache(self, *, all: bool = False) -> Document:
         """See api.backend.System.prune_build_cache."""
         return {"CachesDeleted": [], "SpaceReclaimed": 0}
 
@@ -188,7 +187,9 @@ def _registries(facts: Facts) -> Document:
 
 _FIXED: Document = {
     "Plugins": {"Volume": ["local"], "Network": ["host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
-    **dict.fromkeys(("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "OomKillDisable"), True),
+    **dict.fromkeys(
+        ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "OomKillDisable"), True
+    ),
     "IPv4Forwarding": True,
     "BridgeNfIptables": True,
     "BridgeNfIp6tables": True,

@@ -1,0 +1,179 @@
+"""What clients insist on, over fakes of the rooms."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from lamina.apitypes.events import Event
+from tests.api.conftest import Client, FakeEngine
+
+
+def test_ping_carries_what_clients_read_first(api: Client) -> None:
+    response = api.open("HEAD", "/_ping")
+    assert response.status == 200
+    wanted = {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Builder-Version": "1", "Swarm": "inactive"}
+    assert {name: response.headers[name] for name in wanted} == wanted
+
+
+def test_the_head_of_wait_comes_before_the_end(api: Client, engine: FakeEngine) -> None:
+    response = api.open("POST", "/containers/c/wait?condition=next-exit")
+    assert response.status == 200
+    engine.containers.waiter.ended.set()
+    assert json.loads(response.read()) == {"StatusCode": 7}
+
+
+def test_an_unknown_container_is_404_before_anything_is_hijacked(api: Client) -> None:
+    status, body = api.ask("POST", "/containers/x/attach?stream=1", headers={"Connection": "Upgrade", "Upgrade": "tcp"})
+    assert (status, json.loads(body)["message"]) == (404, "no such container: x")
+
+
+def test_attach_hands_the_connection_over_with_what_was_read(api: Client, engine: FakeEngine) -> None:
+    with api.connect() as sock:
+        sock.sendall(
+            b"POST /v1.51/containers/c/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nhi"
+        )
+        data = b""
+        while b"<hi>" not in data:
+            data += sock.recv(4096)
+    assert data.startswith(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n")
+    asked = engine.containers.attached[0]
+    assert (asked.stdin, asked.stdout, asked.stderr, asked.stream) == (True, True, False, True)
+
+
+def test_what_an_exec_cannot_start_is_told_in_its_stream(api: Client) -> None:
+    with api.connect() as sock:
+        body = b'{"Detach":false,"Tty":false}'
+        sock.sendall(
+            b"POST /exec/e/start HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        data = b""
+        while more := sock.recv(4096):
+            data += more
+    assert data.endswith(b"\x02\x00\x00\x00\x00\x00\x00\x24executable file not found in $PATH\r\n")
+
+
+def test_already_so_is_304_without_a_body(api: Client) -> None:
+    assert api.ask("POST", "/containers/c/start") == (304, b"")
+
+
+def test_create_checks_types_and_passes_the_document_on(api: Client, engine: FakeEngine) -> None:
+    document = {"Image": "x", "Cmd": ["true"], "Env": None, "Unknown": 1, "HostConfig": {"AutoRemove": True}, "NetworkingConfig": {}}
+    status, body = api.ask("POST", "/containers/create?name=n", json.dumps(document))
+    assert (status, json.loads(body)) == (201, {"Id": "c", "Warnings": ["a warning"]})
+    config = {"Image": "x", "Cmd": ["true"], "Env": None, "Unknown": 1}
+    assert engine.containers.created == [(config, {"AutoRemove": True}, {}, "n", "")]
+
+
+@pytest.mark.parametrize("body", ['{"Image": 5}', '{"Image": "x", "HostConfig": {"Binds": "a:b"}}', "[]", "{", '{"Env": [1]}'])
+def test_a_malformed_create_is_400(api: Client, engine: FakeEngine, body: str) -> None:
+    status, answer = api.ask("POST", "/containers/create", body)
+    assert status == 400
+    assert json.loads(answer)["message"].startswith("invalid request body")
+    assert not engine.containers.created
+
+
+def test_logs_are_sent_as_they_come(api: Client, engine: FakeEngine) -> None:
+    assert api.ask("GET", "/containers/c/logs?stdout=1&tail=3&since=1700000000.5") == (200, b"onetwo")
+    query = engine.containers.queries[0]
+    assert (query.tail, query.since_ns, query.stdout, query.stderr) == (3, 1_700_000_000_500_000_000, True, False)
+
+
+def test_files_carry_their_stat_in_a_header(api: Client) -> None:
+    response = api.open("GET", "/containers/c/archive?path=/etc/x")
+    stat = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
+    assert (stat["name"], stat["linkTarget"], response.read()) == ("x", "", b"tar bytes")
+    assert api.open("HEAD", "/containers/c/archive?path=/etc/x").headers["X-Docker-Container-Path-Stat"]
+
+
+def test_a_tar_that_fails_before_its_first_byte_is_a_plain_error(api: Client) -> None:
+    assert api.ask("GET", "/containers/c/archive?path=/broken")[0] == 400
+
+
+def test_an_uploaded_tar_arrives_whole(api: Client, engine: FakeEngine) -> None:
+    data = b"x" * 3_000_000
+    assert api.ask("PUT", "/containers/c/archive?path=/", iter([data[:100], data[100:]]))[0] == 200
+    assert engine.containers.created == [data]
+
+
+@pytest.mark.parametrize(
+    ("query", "reference", "every"),
+    [
+        ("fromImage=docker.io/library/x&tag=latest", "docker.io/library/x:latest", False),
+        ("fromImage=x", "docker.io/library/x", True),
+        ("fromImage=x:1", "docker.io/library/x:1", False),
+        (f"fromImage=x&tag=sha256:{'a' * 64}", f"docker.io/library/x@sha256:{'a' * 64}", False),
+    ],
+)
+def test_a_pull_fails_within_its_stream(api: Client, engine: FakeEngine, query: str, reference: str, every: bool) -> None:
+    status, body = api.ask("POST", f"/images/create?{query}", headers={"X-Registry-Auth": "e30="})
+    lines = [json.loads(line) for line in body.splitlines()]
+    assert status == 200
+    assert lines[0] == {"status": "Downloading", "progressDetail": {"current": 1, "total": 2}, "id": "abc"}
+    assert lines[1] == {"errorDetail": {"message": "a blob is gone"}, "error": "a blob is gone"}
+    assert engine.registry.pulled == [(reference, every, "")]
+
+
+def test_a_pull_that_fails_at_once_is_a_plain_error(api: Client) -> None:
+    assert api.ask("POST", "/images/create?fromImage=absent&tag=1")[0] == 404
+
+
+def test_a_load_gets_the_body(api: Client, engine: FakeEngine) -> None:
+    status, _ = api.ask("POST", "/images/load?quiet=1", b"archive", {"Content-Type": "application/x-tar"})
+    assert (status, engine.images.loaded) == (200, [b"archive"])
+
+
+@pytest.mark.parametrize("extra", ["", "&cachefrom=[]&ulimits=null&buildargs={}&labels=", "&cachefrom=&buildargs=null"])
+def test_a_build_tolerates_every_spelling_of_nothing(api: Client, engine: FakeEngine, extra: str) -> None:
+    status, body = api.ask("POST", f"/build?t=a&t=b:1&version=1&nocache=1{extra}", b"context")
+    assert status == 200
+    assert [json.loads(line) for line in body.splitlines()] == [{"stream": "Step 1/1 : FROM scratch\n"}, {"aux": {"ID": "sha256:1"}}]
+    request, context = engine.builder.asked[0]
+    assert ([tag.familiar for tag in request.tags], request.no_cache, context) == (["a:latest", "b:1"], True, b"context")
+
+
+def test_build_arguments_and_credentials_are_read(api: Client, engine: FakeEngine) -> None:
+    arguments = quote('{"A":"1","B":null}')
+    config = base64.urlsafe_b64encode(b'{"r:1":{"username":"u","password":"p"}}').decode()
+    assert api.ask("POST", f"/build?buildargs={arguments}", b"", {"X-Registry-Config": config})[0] == 200
+    request = engine.builder.asked[0][0]
+    assert dict(request.build_args) == {"A": "1", "B": None}
+    assert request.auth["r:1"].username == "u"
+
+
+def test_what_the_builder_has_not_yet_is_refused_in_a_sentence(api: Client) -> None:
+    status, body = api.ask("POST", "/build?version=2", b"")
+    assert status == 501
+    assert "DOCKER_BUILDKIT=0" in json.loads(body)["message"]
+
+
+def test_events_are_sent_at_once_and_end_at_until(api: Client, engine: FakeEngine) -> None:
+    engine.events.emit(Event("container", "die", "c1", {"image": "x", "exitCode": "3"}, 1_500_000_000))
+    status, body = api.ask("GET", "/events?since=1&until=2")
+    event = json.loads(body)
+    assert status == 200
+    assert (event["Type"], event["Action"], event["Actor"]["ID"], event["time"], event["timeNano"]) == (
+        "container",
+        "die",
+        "c1",
+        1,
+        1_500_000_000,
+    )
+    assert (event["status"], event["from"]) == ("die", "x")
+
+
+def test_an_unknown_image_is_404(api: Client) -> None:
+    status, body = api.ask("GET", "/images/docker.io/library/x:1/json")
+    assert (status, json.loads(body)["message"]) == (404, "no such image: docker.io/library/x:1")
+
+
+def test_only_none_and_host_are_networks(api: Client) -> None:
+    status, body = api.ask("GET", "/networks")
+    assert (status, sorted(network["Name"] for network in json.loads(body))) == (200, ["host", "none"])
+    assert api.ask("GET", "/networks/none")[0] == 200
+    assert api.ask("GET", "/networks/web")[0] == 404
+    assert api.ask("POST", "/networks/create", b"{}")[0] == 501
