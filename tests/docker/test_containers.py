@@ -40,8 +40,10 @@ def test_a_command_that_cannot_run_gives_dockers_codes(daemon: Daemon, name: str
     assert json.loads(daemon.docker("inspect", name).stdout)[0]["State"]["Status"] == "created"
 
 
-def test_a_signal_that_ends_it_gives_128_and_its_number(daemon: Daemon) -> None:
-    daemon.docker("run", "--rm", *NONE, BASE, "sh", "-c", "kill -9 $$; sleep 10", code=137)
+def test_a_signal_that_ends_it_gives_128_and_its_number(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
+    daemon.docker("kill", name)
+    assert daemon.docker("wait", name).stdout == "137\n"
 
 
 @pytest.mark.covers(
@@ -177,7 +179,7 @@ def test_logs_shows_follows_and_tails(daemon: Daemon, name: str) -> None:
 
 @pytest.mark.covers("cli:attach", "cli:attach --no-stdin")
 def test_attach_shows_what_comes_from_then_on(daemon: Daemon, name: str) -> None:
-    daemon.docker("run", "-d", "-i", "--name", name, *NONE, BASE, "sh", "-c", "read x; echo heard $x; exit 8")
+    daemon.docker("run", "-d", "-i", "--name", name, *NONE, BASE, "sh", "-c", "read x; echo heard $x; sleep 0.3; exit 8")
     assert daemon.docker("attach", name, stdin="you\n", code=8).stdout == "heard you\n"
 
 
