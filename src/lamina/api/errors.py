@@ -28,7 +28,11 @@ def message_of(error: Exception) -> str:
 def stream_failure(error: Exception) -> bytes:
     """The line that reports `error` at the end of a progress stream."""
     message = message_of(error)
-    return encode({"errorDetail": {"message": message}, "error": message})
+    detail: dict[str, object] = {"message": message}
+    status = getattr(error, "status", None)  # of a build's failed step: its exit code
+    if isinstance(status, int):
+        detail["code"] = status
+    return encode({"errorDetail": detail, "error": message})
 
 
 def internal_message(error: Exception) -> str:

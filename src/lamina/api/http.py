@@ -16,7 +16,7 @@ import h11
 
 from lamina.api.body import Body, BodyCut, Wire
 from lamina.api.framing import Chunked, Framing, Sized
-from lamina.api.message import FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
+from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled
 
 _HEAD_LIMIT = 1 << 18
@@ -148,6 +148,12 @@ class Connection:
             return self._stream(request, response, keep=keep)
         if isinstance(response, FileReply):
             self._send_file(response, request.method, keep=keep)
+        elif isinstance(response, Direct):
+            self._sock.sendall(
+                self._head(200, (("Content-Type", response.content_type), ("Content-Length", str(response.size))), keep=keep)
+            )
+            if request.method != "HEAD":
+                response.write(self._sock.fileno())
         elif isinstance(response, Reply):
             self._reply(response, request.method, keep=keep)
         return True

@@ -175,6 +175,15 @@ class FileReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Direct:
+    """A response of exactly `size` bytes that `write` writes to the connection's descriptor itself."""
+
+    size: int
+    write: Callable[[int], object]
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
 class Hijacked:
     """The connection stops being HTTP: `take` borrows the descriptor (what is to outlive the call duplicates it) and gets the bytes already read."""
 
@@ -182,7 +191,7 @@ class Hijacked:
     content_type: str = "application/vnd.docker.raw-stream"
 
 
-Response = Reply | Streamed | FileReply | Hijacked
+Response = Reply | Streamed | FileReply | Direct | Hijacked
 Handler = Callable[[Request], Response]
 
 

@@ -117,8 +117,7 @@ class System:
         wanted = set(kinds) or {"image", "container", "volume", "build-cache"}
         document: Document = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None, "BuilderSize": 0}
         if "image" in wanted:
-            usages = self._images.usage()
-            document["LayersSize"] = self._images.layers_size()
+            document["LayersSize"], usages = self._images.usage()
             document["Images"] = [
                 image_summary(entry.image, containers=len(self._containers.users_of(entry.image.id)), shared=entry.shared)
                 for entry in usages

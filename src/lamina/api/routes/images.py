@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lamina.api.backend import Backend
-from lamina.api.message import InvalidParameter, Reply, Request, Response, Writer, json_reply
+from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, json_reply
 from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, platform_document
 from lamina.api.router import Route
-from lamina.api.streams import progress, tar_stream
+from lamina.api.streams import progress
 from lamina.distribution.auth import Auth
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -147,9 +147,8 @@ def save_many(engine: Backend, request: Request) -> Response:
 def _save(engine: Backend, names: tuple[str, ...]) -> Response:
     if not names:
         raise InvalidParameter("no image is named")
-    for name in names:
-        engine.images.resolve(name)
-    return tar_stream(lambda fd: engine.images.save(names, fd))
+    plan = engine.images.saving(names)
+    return Direct(plan.size, plan.write, "application/x-tar")
 
 
 def push(engine: Backend, request: Request) -> Response:
