@@ -1,0 +1,376 @@
+"""What `run` and `create` send: the flags of a container as the documents of the Engine API."""
+
+from __future__ import annotations
+
+import posix
+from collections.abc import Callable, Mapping
+
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.units import parse_duration, parse_size
+
+Document = dict[str, object]
+
+
+def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Document:
+    """The body of POST /containers/create.
+
+    Raises:
+        UsageError: a value that cannot be read.
+    """
+    image, *command = arguments.words
+    interactive, detached = arguments.on("interactive"), arguments.on("detach")
+    attached = [word.lower() for word in arguments.many("attach")]
+    every = not attached and not detached
+    stdin = interactive and not detached and (every or "stdin" in attached)
+    config: Document = {
+        "Image": image,
+        "Cmd": command or None,
+        "Tty": arguments.on("tty"),
+        "OpenStdin": interactive,
+        "StdinOnce": stdin,
+        "AttachStdin": stdin,
+        "AttachStdout": every or "stdout" in attached,
+        "AttachStderr": every or "stderr" in attached,
+        "Hostname": arguments.text("hostname"),
+        "Domainname": arguments.text("domainname"),
+        "User": arguments.text("user"),
+        "WorkingDir": arguments.text("workdir"),
+        "Env": read_environment(arguments, environment),
+        "Labels": labels(arguments),
+        "HostConfig": host_config(arguments),
+        "NetworkingConfig": _networking(arguments),
+    }
+    if arguments.given("entrypoint"):
+        config["Entrypoint"] = [arguments.text("entrypoint")]
+    for key, name in (("StopSignal", "stop-signal"), ("MacAddress", "mac-address")):
+        if arguments.given(name):
+            config[key] = arguments.text(name)
+    if arguments.given("stop-timeout"):
+        config["StopTimeout"] = arguments.number("stop-timeout")
+    if health := _health(arguments):
+        config["Healthcheck"] = health
+    volumes = {value: {} for value in arguments.many("volume") if ":" not in value}
+    if volumes:
+        config["Volumes"] = volumes
+    if exposed := {_with_protocol(port): {} for port in [*arguments.many("expose"), *_published(arguments)]}:
+        config["ExposedPorts"] = exposed
+    return config
+
+
+def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
+    """--env-file, then --env; a name alone takes the caller's value, or unsets it in the image's."""
+    words = [line for path in arguments.many("env-file") for line in _lines(path)] + arguments.many("env")
+    found = []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not name:
+            raise UsageError(f"invalid environment variable: {word}")
+        if equals:
+            found.append(word)
+        elif name in environment:
+            found.append(f"{name}={environment[name]}")
+    return found
+
+
+def labels(arguments: Arguments) -> dict[str, str]:
+    """--label-file, then --label."""
+    words = [line for path in arguments.many("label-file") for line in _lines(path)] + arguments.many("label")
+    return dict(_pair(word) for word in words)
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
+
+
+def _pair(word: str, separator: str = "=") -> tuple[str, str]:
+    name, _, value = word.partition(separator)
+    return name, value
+
+
+# Engine API field, flag, and how its text is read
+_NUMBERS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("Memory", "memory", parse_size),
+    ("MemoryReservation", "memory-reservation", parse_size),
+    ("KernelMemory", "kernel-memory", parse_size),
+    ("MemorySwap", "memory-swap", lambda text: -1 if text == "-1" else parse_size(text)),
+    ("MemorySwappiness", "memory-swappiness", int),
+    ("ShmSize", "shm-size", parse_size),
+    ("CpuShares", "cpu-shares", int),
+    ("CpuPeriod", "cpu-period", int),
+    ("CpuQuota", "cpu-quota", int),
+    ("CpuRealtimePeriod", "cpu-rt-period", int),
+    ("CpuRealtimeRuntime", "cpu-rt-runtime", int),
+    ("NanoCpus", "cpus", lambda text: round(float(text) * 1e9)),
+    ("BlkioWeight", "blkio-weight", int),
+    ("PidsLimit", "pids-limit", int),
+    ("OomScoreAdj", "oom-score-adj", int),
+)
+_TEXTS = (
+    ("IpcMode", "ipc"),
+    ("PidMode", "pid"),
+    ("UTSMode", "uts"),
+    ("UsernsMode", "userns"),
+    ("CgroupnsMode", "cgroupns"),
+    ("CgroupParent", "cgroup-parent"),
+    ("CpusetCpus", "cpuset-cpus"),
+    ("CpusetMems", "cpuset-mems"),
+    ("Runtime", "runtime"),
+    ("VolumeDriver", "volume-driver"),
+    ("ContainerIDFile", "cidfile"),
+)
+_LISTS = (
+    ("CapAdd", "cap-add"),
+    ("CapDrop", "cap-drop"),
+    ("Dns", "dns"),
+    ("DnsOptions", "dns-option"),
+    ("DnsSearch", "dns-search"),
+    ("ExtraHosts", "add-host"),
+    ("GroupAdd", "group-add"),
+    ("Links", "link"),
+    ("SecurityOpt", "security-opt"),
+    ("VolumesFrom", "volumes-from"),
+    ("DeviceCgroupRules", "device-cgroup-rule"),
+)
+_SWITCHES = (
+    ("Privileged", "privileged"),
+    ("ReadonlyRootfs", "read-only"),
+    ("AutoRemove", "rm"),
+    ("PublishAllPorts", "publish-all"),
+    ("OomKillDisable", "oom-kill-disable"),
+    ("Init", "init"),
+)
+_MAPS = (("Sysctls", "sysctl"), ("StorageOpt", "storage-opt"), ("Annotations", "annotation"))
+
+
+def host_config(arguments: Arguments) -> Document:
+    """The `HostConfig` of the flags given; what was not given is left to the engine."""
+    config: Document = {"NetworkMode": _network(arguments)}
+    for field, name in _SWITCHES:
+        if arguments.given(name):
+            config[field] = arguments.on(name)
+    for field, name in _TEXTS:
+        if arguments.given(name):
+            config[field] = arguments.text(name)
+    for field, name in _LISTS:
+        if arguments.given(name):
+            config[field] = arguments.many(name)
+    for field, name in _MAPS:
+        if arguments.given(name):
+            config[field] = dict(_pair(word) for word in arguments.many(name))
+    for field, name, read in _NUMBERS:
+        if arguments.given(name):
+            config[field] = _read(name, arguments.text(name), read)
+    for field, build in _BUILT:
+        if (value := build(arguments)) is not None:
+            config[field] = value
+    return config
+
+
+def _read(name: str, text: str, read: Callable[[str], object]) -> object:
+    try:
+        return read(text)
+    except ValueError:
+        raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
+
+
+def _binds(arguments: Arguments) -> list[str] | None:
+    binds = []
+    for word in arguments.many("volume"):
+        if ":" in word:
+            source, rest = word.split(":", 1)
+            # a path that starts with a dot is relative to us, as in docker run
+            binds.append(f"{_absolute(source)}:{rest}" if source.startswith(".") else word)
+    return binds or None
+
+
+def _absolute(path: str) -> str:
+    parts: list[str] = []
+    for part in f"{posix.getcwd()}/{path}".split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _tmpfs(arguments: Arguments) -> object:
+    return dict(_pair(word, ":") for word in arguments.many("tmpfs")) or None
+
+
+def _restart(arguments: Arguments) -> object:
+    if not arguments.given("restart"):
+        return None
+    name, _, count = arguments.text("restart").partition(":")
+    if count and not count.isdecimal():
+        raise UsageError(f"invalid restart policy: {arguments.text('restart')}")
+    return {"Name": name, "MaximumRetryCount": int(count or 0)}
+
+
+def _log(arguments: Arguments) -> object:
+    if not arguments.given("log-driver") and not arguments.given("log-opt"):
+        return None
+    return {"Type": arguments.text("log-driver"), "Config": dict(_pair(word) for word in arguments.many("log-opt"))}
+
+
+def _devices(arguments: Arguments) -> object:
+    found = []
+    for word in arguments.many("device"):
+        host, *rest = word.split(":")
+        if rest and rest[-1] and set(rest[-1]) <= set("rwm"):
+            access = rest.pop()
+        else:
+            access = "rwm"
+        found.append({"PathOnHost": host, "PathInContainer": rest[0] if rest else host, "CgroupPermissions": access})
+    return found or None
+
+
+def _ulimits(arguments: Arguments) -> object:
+    found = []
+    for word in arguments.many("ulimit"):
+        name, _, limits = word.partition("=")
+        soft, _, hard = limits.partition(":")
+        try:
+            found.append({"Name": name, "Soft": int(soft), "Hard": int(hard or soft)})
+        except ValueError:
+            raise UsageError(f"invalid ulimit argument: {word}") from None
+    return found or None
+
+
+def _throttle(name: str, read: Callable[[str], int]) -> Callable[[Arguments], object]:
+    return lambda arguments: (
+        [{"Path": path, "Rate": read(rate)} for path, rate in (_pair(word, ":") for word in arguments.many(name))] or None
+    )
+
+
+def _weights(arguments: Arguments) -> object:
+    return [
+        {"Path": path, "Weight": int(weight)} for path, weight in (_pair(word, ":") for word in arguments.many("blkio-weight-device"))
+    ] or None
+
+
+def _mounts(arguments: Arguments) -> object:
+    return [_mount(word) for word in arguments.many("mount")] or None
+
+
+def _mount(word: str) -> Document:
+    mount: Document = {"Type": "volume"}
+    options: dict[str, dict[str, object]] = {"BindOptions": {}, "VolumeOptions": {}, "TmpfsOptions": {}}
+    for field in word.split(","):
+        key, equals, value = field.partition("=")
+        key = key.strip().lower()
+        truth = not equals or value.lower() in ("1", "true")
+        if key == "type":
+            mount["Type"] = value.lower()
+        elif key in ("source", "src"):
+            mount["Source"] = _absolute(value) if value.startswith(".") else value
+        elif key in ("target", "dst", "destination"):
+            mount["Target"] = value
+        elif key in ("readonly", "ro"):
+            mount["ReadOnly"] = truth
+        elif key == "bind-propagation":
+            options["BindOptions"]["Propagation"] = value
+        elif key == "bind-nonrecursive":
+            options["BindOptions"]["NonRecursive"] = truth
+        elif key == "volume-nocopy":
+            options["VolumeOptions"]["NoCopy"] = truth
+        elif key == "volume-driver":
+            options["VolumeOptions"]["DriverConfig"] = {"Name": value}
+        elif key == "tmpfs-size":
+            options["TmpfsOptions"]["SizeBytes"] = parse_size(value)
+        elif key == "tmpfs-mode":
+            options["TmpfsOptions"]["Mode"] = int(value, 8)
+        else:
+            raise UsageError(f"invalid argument {word!r} for --mount: unexpected key {key!r}")
+    if not mount.get("Target"):
+        raise UsageError(f"invalid argument {word!r} for --mount: target is required")
+    return mount | {name: value for name, value in options.items() if value}
+
+
+def _ports(arguments: Arguments) -> object:
+    published = _published(arguments)
+    return published or None
+
+
+def _published(arguments: Arguments) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for word in arguments.many("publish"):
+        for port, binding in _publish(word):
+            found.setdefault(port, []).append(binding)
+    return found
+
+
+def _publish(word: str) -> list[tuple[str, dict[str, str]]]:
+    """`[[address:]host:]container[/protocol]`, each port a range perhaps."""
+    text, _, protocol = word.partition("/")
+    rest, _, inside = text.rpartition(":")
+    address, _, outside = rest.rpartition(":")
+    low, high = _range(inside, word)
+    first, last = _range(outside, word) if outside else (0, 0)
+    if outside and last - first != high - low and low != high:
+        raise UsageError(f"invalid ranges specified for container and host ports: {word}")
+    rows = []
+    for offset in range(high - low + 1):
+        host = "" if not outside else f"{first}-{last}" if low == high and first != last else str(first + offset)
+        rows.append((f"{low + offset}/{protocol or 'tcp'}", {"HostIp": address.strip("[]"), "HostPort": host}))
+    return rows
+
+
+def _range(text: str, word: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    if not low.isdecimal() or not (high or low).isdecimal() or not 0 < int(low) <= int(high or low) < 65536:
+        raise UsageError(f"invalid port: {word}")
+    return int(low), int(high or low)
+
+
+def _with_protocol(port: str) -> str:
+    return port if "/" in port else f"{port}/tcp"
+
+
+_BUILT: tuple[tuple[str, Callable[[Arguments], object]], ...] = (
+    ("Binds", _binds),
+    ("Tmpfs", _tmpfs),
+    ("RestartPolicy", _restart),
+    ("LogConfig", _log),
+    ("Devices", _devices),
+    ("Ulimits", _ulimits),
+    ("Mounts", _mounts),
+    ("PortBindings", _ports),
+    ("BlkioWeightDevice", _weights),
+    ("BlkioDeviceReadBps", _throttle("device-read-bps", parse_size)),
+    ("BlkioDeviceWriteBps", _throttle("device-write-bps", parse_size)),
+    ("BlkioDeviceReadIOps", _throttle("device-read-iops", int)),
+    ("BlkioDeviceWriteIOps", _throttle("device-write-iops", int)),
+)
+
+
+def _network(arguments: Arguments) -> str:
+    named = [word for word in arguments.many("network") if word]
+    return named[0] if named else "default"
+
+
+def _networking(arguments: Arguments) -> Document:
+    addresses = {key: arguments.text(name) for key, name in (("IPv4Address", "ip"), ("IPv6Address", "ip6")) if arguments.given(name)}
+    endpoint: Document = {"IPAMConfig": addresses} if addresses else {}
+    if arguments.given("network-alias"):
+        endpoint["Aliases"] = arguments.many("network-alias")
+    return {"EndpointsConfig": {_network(arguments): endpoint} if endpoint else {}}
+
+
+def _health(arguments: Arguments) -> Document:
+    if arguments.on("no-healthcheck"):
+        return {"Test": ["NONE"]}
+    found: Document = {}
+    if arguments.given("health-cmd"):
+        found["Test"] = ["CMD-SHELL", arguments.text("health-cmd")]
+    for key, name in (
+        ("Interval", "health-interval"),
+        ("Timeout", "health-timeout"),
+        ("StartPeriod", "health-start-period"),
+        ("StartInterval", "health-start-interval"),
+    ):
+        if arguments.given(name):
+            found[key] = parse_duration(arguments.text(name))
+    if arguments.given("health-retries"):
+        found["Retries"] = arguments.number("health-retries")
+    return found

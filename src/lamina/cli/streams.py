@@ -1,0 +1,135 @@
+"""Copies between our standard streams and an attached container: one poll loop that never blocks on a full socket."""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import posix
+import select
+from collections.abc import Callable
+
+from lamina.client.containers import Hijacked
+from lamina.client.stdcopy import STDERR, Demultiplexer
+
+_PIECE = 1 << 16
+_FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTERM", "SIGCONT")
+
+
+class Streams:
+    """One attached connection. `keys` is a terminal's DetachKeys.feed, or nothing."""
+
+    def __init__(self, hijacked: Hijacked, *, stdin: bool, tty: bool, keys: Callable[[bytes], tuple[bytes, bool]] | None = None) -> None:
+        self._socket = hijacked.socket
+        self._pending = hijacked.pending
+        self._frames = None if tty else Demultiplexer()
+        self._stdin = stdin
+        self._keys = keys
+        self._outgoing = b""
+
+    def copy(self) -> bool:
+        """Copy until the other side ends its stream; true where the detach keys were typed instead."""
+        if self._pending:
+            self._show(self._pending)
+        # without input there is nothing to wait for but the socket: a blocking read spares two system calls a piece
+        return self._poll() if self._stdin else self._drain()
+
+    def _drain(self) -> bool:
+        while data := self._receive():
+            self._show(data)
+        return False
+
+    def _poll(self) -> bool:
+        poll = select.poll()
+        link = self._socket.fileno()
+        poll.register(link, select.POLLIN)
+        poll.register(0, select.POLLIN)
+        while True:
+            for fd, event in poll.poll():
+                if fd == link and event & select.POLLOUT:
+                    self._send(poll)
+                if fd == link and event & ~select.POLLOUT:
+                    if not (data := self._receive()):
+                        return False
+                    self._show(data)
+                if fd == 0 and self._type(poll):
+                    return True
+
+    def _type(self, poll: select.poll) -> bool:
+        data = self._read_input()
+        detached = False
+        if data and self._keys:
+            data, detached = self._keys(data)
+        elif not data:
+            poll.unregister(0)
+            self._stdin = False
+            self._half_close()
+        if data:
+            self._outgoing = data
+            self._send(poll)
+        return detached
+
+    def _send(self, poll: select.poll) -> None:
+        """Send what is held back; input rests while the socket is full."""
+        try:
+            sent = self._socket.send(self._outgoing, _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except (BrokenPipeError, ConnectionResetError):
+            sent = len(self._outgoing)  # nobody reads any more; what it wrote is still to come
+        self._outgoing = self._outgoing[sent:]
+        link = self._socket.fileno()
+        if self._outgoing:
+            poll.modify(link, select.POLLIN | select.POLLOUT)
+            poll.modify(0, 0)
+        else:
+            poll.modify(link, select.POLLIN)
+            if self._stdin:
+                poll.modify(0, select.POLLIN)
+
+    def _half_close(self) -> None:
+        try:
+            self._socket.shutdown(_socket.SHUT_WR)
+        except OSError:
+            pass
+
+    @staticmethod
+    def _read_input() -> bytes:
+        try:
+            return posix.read(0, _PIECE)
+        except OSError:
+            return b""
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(_PIECE)
+        except ConnectionResetError:
+            return b""
+
+    def _show(self, data: bytes) -> None:
+        if self._frames is None:
+            write_all(1, data)
+            return
+        for kind, piece in self._frames.feed(data):
+            write_all(2 if kind == STDERR else 1, piece)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte to a blocking descriptor."""
+    written = posix.write(fd, data)
+    while written < len(data):
+        written += posix.write(fd, data[written:])
+
+
+def forward_signals(kill: Callable[[str], None]) -> None:
+    """From now on hand the signals we get to `kill`, by their number's name."""
+
+    def handler(number: int, frame: object) -> None:
+        kill(str(int(number)))
+
+    for name in _FORWARDED:
+        _signal.signal(getattr(_signal, name), handler)
+
+
+def on_resize(resize: Callable[[], None]) -> None:
+    """From now on call `resize` when the terminal's size changes."""
+    _signal.signal(_signal.SIGWINCH, lambda number, frame: resize())
