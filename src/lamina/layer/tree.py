@@ -113,9 +113,8 @@ class Tree:
         elif kind == _DIR:
             self._add_directory(name, node)
             return
-        elif major or minor or kind == _CHR:
-            if self._device(name, node, major, minor, path):
-                return
+        elif (major or minor or kind == _CHR) and self._device(name, node, major, minor, path):
+            return
         self._put(name, node)
 
     def finish(self) -> None:

@@ -163,7 +163,7 @@ class _Writer:
             else:
                 form, value = layout.CHUNKED, layout.CHUNK_INDEXES | placed.chunks.bits - layout.BLOCK_BITS
                 self._write_chunks(data, placed, behind, base + placed.block)
-        elif kind == _DIR or kind == _LNK:
+        elif kind in (_DIR, _LNK):
             form, value = layout.INLINE if placed.inline else layout.PLAIN, base + placed.block
             blocks = self._dirents(placed) if kind == _DIR else [node.link[i : i + _BLOCK] for i in range(0, len(node.link), _BLOCK)]
             size = (len(blocks) - 1) * _BLOCK + len(blocks[-1])

@@ -1,0 +1,199 @@
+"""From an upper directory, as overlayfs leaves it, to a layer's tar, or to a list of changes.
+
+The directory is read by descriptors and names only; a link in it is never followed. Nobody may be
+writing to it meanwhile: a file that shrinks is filled up with zeros, so the tar stays sound.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lamina.layer import tarwrite
+from lamina.layer.errors import UnsupportedArchive, shown
+from lamina.layer.index import Entry
+from lamina.layer.tar.member import HARDLINK, Member
+from lamina.layer.tree import Xattrs, kept_xattrs
+from lamina.layer.union import Union
+from lamina.spec import whiteout
+
+_CHUNK = 1 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPAQUE = b"trusted.overlay.opaque"
+Change = tuple[bytes, str]
+"""A path with a leading slash, and `A`dded, `M`odified or `D`eleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One name in an upper directory. `directory` is a descriptor of what holds it, open while it is looked at."""
+
+    path: bytes
+    directory: int
+    name: bytes
+    status: os.stat_result
+
+    @property
+    def whiteout(self) -> bool:
+        """Whether it hides the path in the layers below."""
+        return stat.S_ISCHR(self.status.st_mode) and self.status.st_rdev == 0
+
+    @property
+    def where(self) -> bytes:
+        """A path for calls that take no descriptor of a directory."""
+        return b"/proc/self/fd/%d/%b" % (self.directory, self.name)
+
+
+def walk_upper(directory: str) -> Iterator[Found]:
+    """Every name below a directory, parents first, names in byte order."""
+    top = os.open(directory, _DIRECTORY)
+    stack: list[tuple[int, bytes, Iterator[bytes]]] = [(top, b"", iter(_sorted(top)))]
+    try:
+        while stack:
+            here, path, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                os.close(stack.pop()[0])
+                continue
+            inside = path + b"/" + name if path else name
+            found = Found(inside, here, name, os.stat(name, dir_fd=here, follow_symlinks=False))
+            yield found
+            if stat.S_ISDIR(found.status.st_mode):
+                child = os.open(name, _DIRECTORY, dir_fd=here)
+                stack.append((child, inside, iter(_sorted(child))))
+    finally:
+        for fd, _, _ in stack:
+            os.close(fd)
+
+
+def _sorted(directory: int) -> list[bytes]:
+    return sorted(map(os.fsencode, os.listdir(directory)))
+
+
+def upper_tar(directory: str, below: Union) -> Iterator[bytes]:
+    """The tar of a layer that, put on `below`, shows what overlayfs shows with this upper directory.
+
+    Deterministic: names in order, no access times, no owners' names. The root's attributes are not
+    part of it. Sockets are left out, tars cannot hold them. Equal upper directories give equal bytes.
+
+    Raises:
+        UnsupportedArchive: a file is one that only overlayfs can read.
+    """
+    yield from _tar(directory, below)
+    yield tarwrite.END
+
+
+def _tar(directory: str, below: Union | None) -> Iterator[bytes]:
+    links: dict[tuple[int, int], bytes] = {}
+    for found in walk_upper(directory):
+        status = found.status
+        if stat.S_ISSOCK(status.st_mode):
+            continue
+        if found.whiteout:
+            if below is None or below.lookup(found.path) is not None:
+                yield _marker(found.path.rpartition(b"/")[0], whiteout.whiteout(found.name), status)
+            continue
+        xattrs = _xattrs(found)
+        identity = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            first = links.setdefault(identity, found.path)
+            if first is not found.path:
+                yield tarwrite.header(Member(found.path, HARDLINK, 0, 0, 0, 0, link=first))
+                continue
+        yield tarwrite.header(_member(found, kept_xattrs(xattrs.items(), found.path)))
+        if stat.S_ISREG(status.st_mode):
+            yield from _content(found)
+        elif stat.S_ISDIR(status.st_mode) and xattrs.get(_OPAQUE) == b"y" and below is not None and _hides(below, found.path):
+            yield _marker(found.path, whiteout.OPAQUE, status)
+
+
+def _hides(below: Union, path: bytes) -> bool:
+    """Whether an opaque directory there hides anything: overlayfs marks every new one."""
+    hit = below.lookup(path)
+    return hit is not None and hit[1].directory
+
+
+def _marker(directory: bytes, name: bytes, status: os.stat_result) -> bytes:
+    path = directory + b"/" + name if directory else name
+    return tarwrite.header(Member(path, stat.S_IFREG, 0, 0, 0, status.st_mtime_ns // 10**9 * 10**9))
+
+
+def _member(found: Found, xattrs: Xattrs) -> Member:
+    status = found.status
+    link = os.readlink(found.name, dir_fd=found.directory) if stat.S_ISLNK(status.st_mode) else b""
+    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_IFMT(status.st_mode) in (stat.S_IFCHR, stat.S_IFBLK) else (0, 0)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return Member(found.path, status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, 0, os.fsencode(link), *device, xattrs)
+
+
+def _xattrs(found: Found) -> dict[bytes, bytes]:
+    """All extended attributes.
+
+    Raises:
+        UnsupportedArchive: overlayfs has moved the name or the content elsewhere (redirect, metacopy).
+    """
+    try:
+        names = os.listxattr(found.where, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
+    if "trusted.overlay.redirect" in names or "trusted.overlay.metacopy" in names:
+        raise UnsupportedArchive(
+            f"{shown(found.path)} is a redirect of overlayfs", hint="the kernel's redirect_dir and metacopy have to be off"
+        )
+    return {os.fsencode(name): os.getxattr(found.where, name, follow_symlinks=False) for name in names}
+
+
+def _content(found: Found) -> Iterator[bytes]:
+    """A file's bytes, exactly as many as its header says, and the padding."""
+    left = found.status.st_size
+    if left:
+        fd = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=found.directory)
+        try:
+            while left:
+                data = os.read(fd, min(_CHUNK, left)) or bytes(min(_CHUNK, left))
+                left -= len(data)
+                yield data
+        finally:
+            os.close(fd)
+    yield tarwrite.padding(found.status.st_size)
+
+
+def changes(directory: str, below: Union) -> Iterator[Change]:
+    """What an upper directory changes on the layers `below`, as `docker diff` shows it; in path order.
+
+    A directory that was only copied up because something in it changed is modified; one that has
+    no changes in it and looks as it did below is left out.
+    """
+    pending: list[tuple[bytes, Entry, os.stat_result]] = []
+    hidden: list[bytes] = []
+    for found in walk_upper(directory):
+        path = found.path
+        while hidden and not path.startswith(hidden[-1]):
+            hidden.pop()
+        pending = [item for item in pending if path.startswith(item[0] + b"/")]
+        hit = None if hidden else below.lookup(path)
+        if found.whiteout:
+            if hit is None:
+                continue
+            kind = "D"
+        else:
+            kind = "A" if hit is None else "M"
+        is_directory = stat.S_ISDIR(found.status.st_mode)
+        if is_directory and not hidden and (hit is None or not hit[1].directory or _xattrs(found).get(_OPAQUE) == b"y"):
+            hidden.append(path + b"/")
+        if is_directory and hit is not None and hit[1].directory and _same(hit[1], found.status):
+            pending.append((path, hit[1], found.status))
+            continue
+        for held, _, _ in pending:
+            yield b"/" + held, "M"
+        pending = []
+        yield b"/" + path, kind
+
+
+def _same(entry: Entry, status: os.stat_result) -> bool:
+    return (entry.mode, entry.uid, entry.gid, entry.mtime_ns) == (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns)

@@ -1,0 +1,169 @@
+"""What runs in workers: staging a layer, and removing a tree. Parameters and answers are JSON values.
+
+Each takes the source's descriptor as the only one, and reports `{"bytes": consumed}`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
+from lamina.layer.diff import upper_tar
+from lamina.layer.erofs.writer import Image, write
+from lamina.layer.errors import LayerDamaged, shown
+from lamina.layer.extract import extract
+from lamina.layer.index import Entry, LayerIndex
+from lamina.layer.staged import Staged, StagedBlob, TarSource
+from lamina.layer.stream import Inflated
+from lamina.layer.tree import Limits
+from lamina.layer.union import Union
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+
+Reporter = Callable[[dict[str, Any]], None]
+_REPORT_STEP = 1 << 22
+
+
+def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
+    """Stage a layer whose tar is kept as it is, with a metadata image beside it. See `Snapshotter.stage`."""
+    source = _source(params, fds[0])
+    inflated = Inflated(source, _reporter(report), _limits(params).tar_size)
+    return _stage(params, inflated, lambda: _compressed(inflated)).encode()
+
+
+def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
+    """Stage a layer as an extracted tree with its index; `copy`: and a zstd copy of the tar. See `Snapshotter.stage`."""
+    return stage_erofs({**params, "extract": True}, fds, report)
+
+
+def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Stage what the directory `upper` changed on the layers whose indexes are `below`, base first."""
+    step, done = _reporter(report), 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal done
+        for chunk in upper_tar(params["upper"], union):
+            done += len(chunk)
+            step(done)
+            yield chunk
+
+    with Union.open(params["below"]) as union:
+        return _stage(params, counted(), lambda: None).encode()
+
+
+def check_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Compare the directory `tree` with its index `metadata`: names, types, owners and sizes.
+
+    Raises:
+        LayerDamaged: names the layer `name` and the first path that differs.
+    """
+    with LayerIndex.open(params["metadata"], params["name"]) as index:
+        for entry in index.walk():
+            _check_entry(os.fsencode(params["tree"]), entry, params["name"])
+    return {}
+
+
+def _check_entry(tree: bytes, entry: Entry, name: str) -> None:
+    try:
+        found = os.lstat(tree + b"/" + entry.path)
+    except FileNotFoundError:
+        raise LayerDamaged(f"layer {name} is damaged: {shown(entry.path)} is missing from its tree") from None
+    same = (found.st_mode, found.st_uid, found.st_gid) == (entry.mode, entry.uid, entry.gid)
+    if not same or (stat.S_ISREG(entry.mode) and found.st_size != entry.size):
+        raise LayerDamaged(f"layer {name} is damaged: {shown(entry.path)} in its tree is not what was written")
+
+
+def _stage(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:
+    scratch, keep = Scratch(params["scratch"]), ()
+    extract, copying = params.get("extract", False), params.get("copy", False)
+    # The tree is garbage free of cycles; collecting would look at all of it again and again.
+    gc.disable()
+    try:
+        with disk_errors(params["scratch"]):
+            tar_fd, tar_path = scratch.file("tar")
+            zstd_fd, zstd_path = scratch.file("zstd") if copying else (-1, "")
+            copy = ZstdCopy(zstd_fd) if copying else None
+            applied = apply(incoming, tar_fd, _limits(params), copy=copy)
+            image, metadata = _metadata(scratch, applied, tar_fd)
+            tree = _extracted(scratch, applied, tar_fd) if extract else None
+            blobs: tuple[StagedBlob, ...] = ()
+            if not extract:
+                blobs = (StagedBlob(tar_path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER),)
+            elif copy is not None:
+                copied = copy.finish()
+                blobs = (StagedBlob(zstd_path, Digest("sha256", copied.digest), copied.size, OCI_LAYER_ZSTD),)
+            staged = Staged(
+                Digest("sha256", applied.diff_id), applied.tar_size, compressed(), blobs, metadata, tree, image.implied,
+                applied.tree.entries, image.content_size,
+            )  # fmt: skip
+        keep = (metadata, *(blob.path for blob in blobs), *((tree,) if tree else ()))
+        return staged
+    finally:
+        gc.enable()
+        scratch.close(remove, keep=keep)
+
+
+def _metadata(scratch: Scratch, applied: Applied, tar_fd: int) -> tuple[Image, str]:
+    image = write(applied.tree, applied.diff_id, applied.tar_size, lambda offset, length: os.pread(tar_fd, length, offset))
+    fd, path = scratch.file("metadata")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(image.data)
+    return image, path
+
+
+def _extracted(scratch: Scratch, applied: Applied, tar_fd: int) -> str:
+    path = scratch.directory("tree")
+    extract(applied.tree.root, tar_fd, path)
+    return path
+
+
+def _compressed(inflated: Inflated) -> Descriptor | None:
+    if not inflated.compression:
+        return None
+    media_type = OCI_LAYER_GZIP if inflated.compression == "gzip" else OCI_LAYER_ZSTD
+    return Descriptor(media_type, Digest("sha256", inflated.digest), inflated.size)
+
+
+def _source(params: dict[str, Any], fd: int) -> TarSource:
+    return TarSource(fd, params.get("offset", 0), params.get("length"), params.get("compression"))
+
+
+def _limits(params: dict[str, Any]) -> Limits:
+    return Limits(**params.get("limits", {}))
+
+
+def _reporter(report: Reporter) -> Callable[[int], None]:
+    """Reports of every few megabytes only."""
+    reported = 0
+
+    def step(done: int) -> None:
+        nonlocal reported
+        if done - reported >= _REPORT_STEP:
+            reported = done
+            report({"bytes": done})
+
+    return step
+
+
+def remove(path: str) -> None:
+    """Delete a file or a whole directory, if it is there. Symbolic links are not followed."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except (IsADirectoryError, PermissionError):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Delete the directory `path`."""
+    remove(params["path"])
+    return {}

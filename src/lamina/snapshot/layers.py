@@ -1,0 +1,134 @@
+"""The files that both drivers keep for a layer below `layers/`, and the jobs that make them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lamina.layer.contextual import patched
+from lamina.layer.index import LayerIndex
+from lamina.layer.jobs import remove as remove_path
+from lamina.layer.staged import Staged, TarSource
+from lamina.layer.tree import Limits
+from lamina.snapshot.protocol import LayerNotFound, Progress
+from lamina.worker.workers import Workers
+
+_SUFFIX = ".erofs"
+_REMOVING = ".removing"
+
+
+class LayerFiles:
+    """`<name>.erofs`, the metadata image, and for the overlay driver `<name>/`, the tree. The image's name comes last."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._opaque: dict[str, bool] = {}
+        os.makedirs(directory, exist_ok=True)
+
+    def path(self, name: str) -> str:
+        """Where the image is, whether it exists or not."""
+        return os.path.join(self._directory, name + _SUFFIX)
+
+    def tree(self, name: str) -> str:
+        """Where the tree is, whether it exists or not."""
+        return os.path.join(self._directory, name)
+
+    def index(self, name: str) -> str:
+        """See `Snapshotter.index`."""
+        path = self.path(name)
+        if not os.path.exists(path):
+            raise LayerNotFound(f"no such layer: {name}")
+        return path
+
+    def exists(self, name: str) -> bool:
+        """See `Snapshotter.exists`."""
+        return os.path.exists(self.path(name))
+
+    def names(self) -> list[str]:
+        """See `Snapshotter.names`."""
+        return sorted(entry[: -len(_SUFFIX)] for entry in os.listdir(self._directory) if entry.endswith(_SUFFIX))
+
+    def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
+        """Rename a staged layer into place; implied directories take after the indexes `below` (base first)."""
+        if staged.implied:
+            patched(staged.metadata, staged.implied, below, staged.tree)
+        if staged.tree:
+            remove_path(self.tree(name))
+            os.rename(staged.tree, self.tree(name))
+        os.rename(staged.metadata, self.path(name))
+
+    def discard(self, staged: Staged) -> None:
+        """See `Snapshotter.discard`."""
+        for path in (staged.metadata, *(blob.path for blob in staged.blobs), *([staged.tree] if staged.tree else [])):
+            remove_path(path)
+
+    def visible(self, names: Sequence[str]) -> list[str]:
+        """The layers (base first) that can be seen from the top, top first: nothing below one whose root is opaque.
+
+        Overlayfs does not look at the root's mark itself.
+        """
+        found = []
+        for name in reversed(names):
+            found.append(name)
+            if self._root_opaque(name):
+                break
+        return found
+
+    def _root_opaque(self, name: str) -> bool:
+        known = self._opaque.get(name)
+        if known is None:
+            with LayerIndex.open(self.index(name), name) as index:
+                root = index.lookup(b"")
+            known = self._opaque[name] = root is not None and root.opaque
+        return known
+
+    def remove(self, name: str, remover: Callable[[str], None] = remove_path) -> None:
+        """Delete a layer's files; `remover` deletes the tree, which is out of the way first."""
+        self._opaque.pop(name, None)
+        remove_path(self.path(name))
+        tree = self.tree(name)
+        if os.path.isdir(tree):
+            aside = tree + _REMOVING
+            remove_path(aside)
+            os.rename(tree, aside)
+            remover(aside)
+
+    def sweep(self) -> None:
+        """See `Snapshotter.sweep`: also trees whose image is missing."""
+        for entry in os.listdir(self._directory):
+            path = os.path.join(self._directory, entry)
+            if entry.endswith(_REMOVING) or (os.path.isdir(path) and not os.path.exists(self.path(entry))):
+                remove_path(path)
+
+
+def run_stage(
+    workers: Workers, job: str, source: TarSource, scratch: str, limits: Limits, progress: Progress | None, more: Mapping[str, object] = {}
+) -> Staged:
+    """Run a staging job on a source in a worker."""
+    params = {
+        "offset": source.offset, "length": source.length, "compression": source.compression,
+        "scratch": scratch, "limits": asdict(limits), **more,
+    }  # fmt: skip
+    return Staged.decode(workers.run(job, params, [source.fd], _updates(progress)))
+
+
+def run_stage_upper(
+    workers: Workers,
+    more: Mapping[str, object],
+    upper: str,
+    indexes: Sequence[str],
+    scratch: str,
+    limits: Limits,
+    progress: Progress | None,
+) -> Staged:
+    """Run the job that makes a layer of an upper directory."""
+    params = {"upper": upper, "below": list(indexes), "scratch": scratch, "limits": asdict(limits), **more}
+    return Staged.decode(workers.run("lamina.layer.jobs:stage_upper", params, [], _updates(progress)))
+
+
+def _updates(progress: Progress | None) -> Callable[[dict[str, Any]], None] | None:
+    if progress is None:
+        return None
+    return lambda update: progress(int(update["bytes"]))
