@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from lamina.builder import context
+from lamina.builder.arguments import Arguments, platform_arguments, unused
+from lamina.builder.engine import Engine
+from lamina.builder.progress import Built, Classic, StepBegan, Warned
 from lamina.builder.request import BuildRequest, Cancellation
+from lamina.builder.stages import find_target, needed
+from lamina.builder.stagework import StageWork
+from lamina.builder.state import State
+from lamina.dockerfile import ast
+from lamina.dockerfile.errors import DockerfileError
+from lamina.dockerfile.expand import Expander
+from lamina.dockerfile.parser import parse
+from lamina.errors import InvalidArgument, Unsupported
+from lamina.image.model import Image
 from lamina.spec.progress import Sink
 
-if TYPE_CHECKING:
-    from lamina.image.images import Image
+_FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
+
+
+class DockerfileNotFound(InvalidArgument):
+    """The context has no file of that name."""
 
 
 class Builder:
     """Builds images from Dockerfiles. One object serves any number of builds, from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def build(self, request: BuildRequest, sink: Sink, cancellation: Cancellation | None = None) -> Image:
         """Carry `request` out and return the image.
@@ -25,4 +47,104 @@ class Builder:
             StepFailed: a RUN ended with another code than 0 (`.status`).
             Cancelled: `cancellation` said so; the running step was killed.
         """
-        raise NotImplementedError
+        progress = Classic(sink, quiet=request.quiet)
+        os.makedirs(self._engine.scratch, exist_ok=True)
+        try:
+            with self._engine.leases.hold(), tempfile.TemporaryDirectory(prefix="build-", dir=self._engine.scratch) as scratch:
+                return _Build(self._engine, request, progress, cancellation or Cancellation(), scratch).run()
+        except Exception:
+            with suppress(Exception):
+                progress.failed()
+            raise
+
+    def sweep(self) -> None:
+        """At start: end and delete what builds of a daemon before this one left."""
+        self._engine.executor.sweep()
+
+
+@dataclass(slots=True)
+class _Build:
+    """One build from its context to its image."""
+
+    engine: Engine
+    request: BuildRequest
+    progress: Classic
+    cancellation: Cancellation
+    scratch: str
+
+    def run(self) -> Image:
+        received = context.receive(self.request.context, self.scratch, self.engine.workers)
+        dockerfile = self._dockerfile(received)
+        target = find_target(dockerfile, self.request.target)
+        arguments, bases = self._bases(dockerfile)
+        stages = needed(dockerfile, target, bases)
+        labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
+        total = len(dockerfile.arguments) + sum(1 + len(stage.steps) for stage in stages) + len(labels)
+        work = StageWork(
+            self.engine, self.request, self.progress, self.cancellation, self.scratch, received, self._ignore(received), dockerfile, total
+        )
+        for argument in dockerfile.arguments:
+            self.progress(StepBegan(work.next_number(), total, argument.text))
+        states: dict[int, State] = {}
+        for stage in stages:
+            states[stage.index] = work.stage(stage, bases[stage.index], arguments, states, labels if stage is target else ())
+        return self._finish(states[target.index], dockerfile)
+
+    def _dockerfile(self, received: context.Received) -> ast.Dockerfile:
+        name = os.path.basename(self.request.dockerfile) or "Dockerfile"
+        text = self.request.text
+        if text is None:
+            data = context.read_document(received, self.request.dockerfile, self.engine.workers)
+            if data is None:
+                raise DockerfileNotFound(f"failed to read dockerfile: {self.request.dockerfile} is not in the build context")
+            text = data.decode("utf-8", "surrogateescape")
+        parsed = parse(text, name=name)
+        # `docker/dockerfile:…` images are BuildKit's own Dockerfile frontend: this parser stands for them.
+        if parsed.syntax and parsed.syntax.partition(":")[0].partition("@")[0] not in _FRONTENDS:
+            raise Unsupported(f"{name}:1: syntax {parsed.syntax[:100]} is not supported", hint="only docker/dockerfile is built in")
+        for warning in parsed.warnings:
+            self.progress(Warned(warning))
+        return parsed
+
+    def _ignore(self, received: context.Received) -> str:
+        """The .dockerignore in force: the Dockerfile's own, else the context's."""
+        for path in (f"{self.request.dockerfile}.dockerignore", ".dockerignore"):
+            data = context.read_document(received, path, self.engine.workers)
+            if data is not None:
+                return data.decode("utf-8", "surrogateescape")
+        return ""
+
+    def _bases(self, dockerfile: ast.Dockerfile) -> tuple[Arguments, dict[int, str]]:
+        """The arguments before the first FROM, and what each stage's FROM names after expansion."""
+        expander = Expander(dockerfile.escape)
+        predefined = platform_arguments(self.engine.host, self.request.platform or self.engine.host)
+        arguments = Arguments(given={**predefined, **self.request.build_args})
+        for argument in dockerfile.arguments:
+            scope = {**predefined, **arguments.outer}
+            pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in argument.pairs]
+            arguments = arguments.declare_outer(pairs)
+        bases: dict[int, str] = {}
+        for stage in dockerfile.stages:
+            base = expander.word(stage.start.base, {**predefined, **arguments.outer})
+            if not base:
+                raise DockerfileError(f"base name ({stage.start.base}) should not be blank", line=stage.start.line)
+            bases[stage.index] = base
+        return arguments, bases
+
+    def _finish(self, state: State, dockerfile: ast.Dockerfile) -> Image:
+        image = state.image
+        if image is None:
+            raise InvalidArgument("no image was generated", hint="is your Dockerfile empty?")
+        strange = unused(self.request.build_args, dockerfile)
+        if strange:
+            self.progress(Warned(f"One or more build-args [{' '.join(strange)}] were not consumed"))
+        tags = tuple(tag.with_default_tag() for tag in self.request.tags)
+        images = self.engine.images
+        if image.intermediate:
+            image = images.create(image.config_bytes, state.layers, names=tags, parent=image.parent, intermediate=False)
+        else:
+            for tag in tags:
+                images.tag(str(image.id), tag)
+            image = replace(image, names=(*image.names, *tags))
+        self.progress(Built(image.id, [tag.familiar for tag in tags]))
+        return image

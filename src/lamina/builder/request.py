@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from lamina.distribution.auth import Auth
 from lamina.errors import Cancelled
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
@@ -65,7 +66,7 @@ class BuildRequest:
 
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its
     name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
-    "none" or "host".
+    "none" or "host". `credentials` gives what a registry wants for a base image that has to be pulled.
     """
 
     context: Context
@@ -82,4 +83,4 @@ class BuildRequest:
     platform: Platform | None = None
     cache_from: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
-    auth: object | None = None
+    credentials: Callable[[Reference], Auth | None] | None = None

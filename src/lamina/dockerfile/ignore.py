@@ -73,12 +73,12 @@ def _compile(line: str) -> _Pattern:
     cleaned = posixpath.normpath(text).lstrip("/")
     try:
         # An empty pattern is what is left of "/" or ".": it matches nothing, so a context is never all gone by it.
-        return _Pattern(cleaned, re.compile(_regex(cleaned) if cleaned not in ("", ".") else r"(?!)", re.DOTALL), exception)
+        return _Pattern(cleaned, re.compile(path_regex(cleaned) if cleaned not in ("", ".") else r"(?!)", re.DOTALL), exception)
     except re.error:
         raise InvalidPattern(f"syntax error in pattern: {line[:200]!r}") from None
 
 
-def _regex(pattern: str) -> str:
+def path_regex(pattern: str) -> str:
     """A pattern as a regular expression over a whole path (relative, cleaned)."""
     pieces: list[str] = []
     at = 0

@@ -1,0 +1,81 @@
+"""The build cache: what a vertex came to last time. Keys are digests of vertices; values name layers and images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lamina.errors import NotFound
+from lamina.image.model import Image, LayerFacts
+from lamina.spec.digest import Digest
+
+
+class Records(Protocol):
+    """Where records lie (image.metadata.Metadata). A record goes when an image it keeps goes."""
+
+    def cache_get(self, key: str) -> dict[str, Any] | None: ...
+
+    def cache_put(self, key: str, value: dict[str, Any], keeps: Sequence[Digest] = ()) -> None: ...
+
+
+class ImageSource(Protocol):
+    """Finds images (image.store.Images)."""
+
+    def resolve(self, text: str) -> Image: ...
+
+
+class LayerSource(Protocol):
+    """Finds layers (image.layers.Layers)."""
+
+    def find(self, parent: Digest | None, diff_id: Digest) -> LayerFacts | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What an exec or copy vertex came to; `layer` None means that it changed no file."""
+
+    layer: LayerFacts | None
+
+
+class Cache:
+    """Thread-safe as far as its parts are. What a record names and is not here any more counts as never remembered."""
+
+    def __init__(self, records: Records, images: ImageSource, layers: LayerSource) -> None:
+        self._records, self._images, self._layers = records, images, layers
+
+    def image(self, step: Digest) -> Image | None:
+        """The image that this step made."""
+        record = self._records.cache_get(f"step:{step}")
+        if record is None:
+            return None
+        try:
+            return self._images.resolve(str(record["image"]))
+        except NotFound:
+            return None
+
+    def put_image(self, step: Digest, image: Image) -> None:
+        """Remember what a step made."""
+        self._records.cache_put(f"step:{step}", {"image": str(image.id)}, [image.id])
+
+    def layer(self, work: Digest, parent: Digest | None) -> Remembered | None:
+        """What this work came to on the stack `parent`; None if it was never done, or its layer is gone."""
+        record = self._records.cache_get(f"work:{work}")
+        if record is None:
+            return None
+        if record["diff_id"] is None:
+            return Remembered(None)
+        facts = self._layers.find(parent, Digest.parse(record["diff_id"]))
+        return Remembered(facts) if facts else None
+
+    def put_layer(self, work: Digest, layer: LayerFacts | None, image: Image) -> None:
+        """Remember what work came to; `image` is one that keeps the layer alive."""
+        self._records.cache_put(f"work:{work}", {"diff_id": str(layer.diff_id) if layer else None}, [image.id])
+
+    def selection(self, key: Digest) -> dict[str, Any] | None:
+        """What paths of a stack of layers came to (`copying.digest_job`)."""
+        return self._records.cache_get(f"selection:{key}")
+
+    def put_selection(self, key: Digest, facts: dict[str, Any]) -> None:
+        """Remember what paths came to; it holds as long as the stack's ID, which is for ever."""
+        self._records.cache_put(f"selection:{key}", facts)

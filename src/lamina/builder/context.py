@@ -1,0 +1,205 @@
+"""The build context: received once, then read by the workers that copy from it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from lamina.builder.files import DirectoryFiles, EmptyFiles, Files, InlineFiles, Item, TarFiles, resolve
+from lamina.builder.layerfiles import opened_layers
+from lamina.builder.request import Context
+from lamina.dockerfile.ignore import Ignore
+from lamina.errors import InvalidArgument
+from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
+from lamina.layer.tree import Limits
+from lamina.worker.workers import Report, Workers
+
+DOCUMENT_LIMIT = 16 << 20
+"""The largest Dockerfile and .dockerignore read, in bytes."""
+_RATIO, _SMALL = 400, 1 << 30
+
+
+class InvalidContext(InvalidArgument):
+    """The build context cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A context that can be read again and again. Exactly one of both is given, or none for an empty context."""
+
+    directory: str = ""
+    tar: str = ""
+
+    def describe(self, ignore: str = "") -> dict[str, Any]:
+        """For a job's parameters; `opened` makes Files of it."""
+        return {
+            "kind": "directory" if self.directory else "tar" if self.tar else "empty",
+            "path": self.directory or self.tar,
+            "ignore": ignore,
+        }
+
+
+def receive(context: Context, scratch: str, workers: Workers) -> Received:
+    """Have the context at hand: a tar is written to `scratch`, unpacked if it is packed.
+
+    Raises:
+        InvalidContext: there is no such directory, or what came is no tar.
+        ArchiveTooLarge: it unpacks to more than any honest context.
+    """
+    if context.directory is not None:
+        if not os.path.isdir(context.directory):
+            raise InvalidContext(f"build context is no directory: {context.directory}")
+        return Received(directory=os.path.abspath(context.directory))
+    if context.fd is None:
+        return Received()
+    path = os.path.join(scratch, "context.tar")
+    workers.run("lamina.builder.context:receive_job", {"path": path}, [context.fd])
+    return Received(tar=path)
+
+
+def read_document(received: Received, path: str, workers: Workers) -> bytes | None:
+    """A small file of the context, links in it followed inside; None if there is none."""
+    answer = workers.run("lamina.builder.context:document_job", {"files": received.describe(), "path": path})
+    return None if answer["text"] is None else str(answer["text"]).encode("latin-1")
+
+
+def receive_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+    """Worker: write the tar that comes from the descriptor to `path`, and look whether it is one."""
+    with os.fdopen(os.dup(fds[0]), "rb") as source, open(params["path"], "wb+") as target:
+        size = 0
+        for chunk in unpacked(source):
+            size += len(chunk)
+            target.write(chunk)
+        target.flush()
+        if size:
+            TarFiles.scan(target.fileno(), Limits())
+    return {"size": size}
+
+
+def document_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+    """Worker: read one small file. The text goes out as latin-1, byte for character."""
+    with opened(params["files"]) as files:
+        path = resolve(files, os.fsencode(params["path"]))
+        item = files.lookup(path)
+        if item is None or not item.is_file:
+            return {"text": None}
+        if item.size > DOCUMENT_LIMIT:
+            raise InvalidContext(f"{params['path']} is larger than {DOCUMENT_LIMIT} bytes")
+        return {"text": b"".join(files.read(path, item)).decode("latin-1")}
+
+
+@contextmanager
+def opened(description: Mapping[str, Any]) -> Iterator[Files]:
+    """The files that a job's parameters describe (`Received.describe`, `LayerFiles.describe`), until the context is left."""
+    kind, path, ignore = description["kind"], description.get("path", ""), description.get("ignore", "")
+    with ExitStack() as stack:
+        files: Files = EmptyFiles()
+        if kind == "layers":
+            files = stack.enter_context(opened_layers(description))
+        elif kind == "inline":
+            files = InlineFiles({os.fsencode(name): text.encode() for name, text in description["documents"].items()}, description["time"])
+        elif kind == "directory" or (kind == "tar" and os.path.getsize(path)):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            files = DirectoryFiles(fd) if kind == "directory" else TarFiles.scan(fd)
+        yield IgnoringFiles(files, Ignore.parse(ignore)) if ignore else files
+
+
+class IgnoringFiles:
+    """Files without what a .dockerignore leaves out. A directory that is left out shows what exceptions let back in."""
+
+    def __init__(self, files: Files, ignore: Ignore) -> None:
+        self._files, self._ignore = files, ignore
+
+    def lookup(self, path: bytes) -> Item | None:
+        """See Files.lookup."""
+        item = self._files.lookup(path)
+        return item if item is not None and (not path or self._shows(path, item)) else None
+
+    def names(self, path: bytes) -> list[bytes]:
+        """See Files.names."""
+        prefix = path + b"/" if path else b""
+        return [name for name in self._files.names(path) if self.lookup(prefix + name) is not None]
+
+    def read(self, path: bytes, item: Item) -> Iterator[bytes]:
+        """See Files.read."""
+        return self._files.read(path, item)
+
+    def _shows(self, path: bytes, item: Item) -> bool:
+        text = os.fsdecode(path)
+        if not self._ignore.excludes(text):
+            return True
+        return item.is_directory and self._ignore.may_descend(text) and bool(self.names(path))
+
+
+def unpacked(source: BinaryIO) -> Iterator[bytes]:
+    """The bytes of a stream, decompressed if it begins like gzip, bzip2, xz or zstd.
+
+    Raises:
+        InvalidArchive: the compressed data is damaged.
+        ArchiveTooLarge: it unpacks to much more than it is.
+    """
+    counted = _Counted(source)
+    stream = _opened(counted)
+    written = 0
+    try:
+        while chunk := stream.read(1 << 20):
+            written += len(chunk)
+            if written > _SMALL and written > _RATIO * counted.count:
+                raise ArchiveTooLarge(f"archive unpacks to more than {_RATIO} times its size")
+            yield chunk
+    except (EOFError, ValueError, OSError, lzma.LZMAError) as error:
+        if stream is counted:
+            raise
+        raise InvalidArchive(f"damaged compressed archive: {str(error)[:100]}") from None
+
+
+class _Counted:
+    """A stream whose first bytes can be looked at and whose bytes are counted."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self.head = _read_fully(source, 512)
+        self._pending = self.head
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        if self._pending:
+            size = len(self._pending) if size < 0 else size
+            data, self._pending = self._pending[:size], self._pending[size:]
+        else:
+            data = self._source.read(size)
+        self.count += len(data)
+        return data
+
+
+def _read_fully(source: BinaryIO, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := source.read(size - len(data))):
+        data += more
+    return data
+
+
+def _opened(source: _Counted) -> BinaryIO | _Counted:
+    stream = cast(BinaryIO, source)
+    if source.head.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if source.head.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if source.head.startswith(b"\xfd7zXZ\x00"):
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    if source.head.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast(BinaryIO, _open_zstd(stream))
+    return source
+
+
+def _open_zstd(stream: BinaryIO) -> object:
+    from backports import zstd  # its errors are ValueErrors or ours to translate; rarely needed, so loaded here
+
+    return zstd.ZstdFile(stream)

@@ -1,0 +1,180 @@
+"""COPY, ADD and WORKDIR: what the files are (a digest), and the layer they make, written as a tar without a container."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.builder.archives import is_archive, opened_archive
+from lamina.builder.context import opened
+from lamina.builder.files import Files, Item, resolve
+from lamina.builder.owner import Owner, parse_mode, resolve_owner
+from lamina.builder.placement import Placement
+from lamina.dockerfile.ignore import InvalidPattern, path_regex
+from lamina.errors import InvalidArgument
+from lamina.worker.workers import Report
+
+_WILD = re.compile(rb"[*?\[\\]")
+
+
+class CopyFailed(InvalidArgument):
+    """COPY or ADD cannot do what it says; the build adds the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One source after wildcards and links: `name` is what the target gets, `path` where it lies."""
+
+    files: Files
+    name: bytes
+    path: bytes
+    item: Item
+
+
+def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+    """Worker: the digest of everything the sources name: names, modes, content, links; neither times nor owners."""
+    with ExitStack() as stack:
+        whole = hashlib.sha256()
+        sources = list(_found(params, stack))
+        for found in sources:
+            for record in _records(found):
+                whole.update(record)
+    directory = len(sources) == 1 and sources[0].item.is_directory
+    return {"digest": f"sha256:{whole.hexdigest()}", "sources": len(sources), "directory": directory}
+
+
+def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+    """Worker: write the layer to `path`. `entries` is 0 where nothing would change, and then nothing is written."""
+    with ExitStack() as stack:
+        root = stack.enter_context(opened(params["root"]))
+        owner = resolve_owner(root, params["chown"]) if params["chown"] else None
+        placement = Placement(root, params["time"], owner or Owner(0, 0), parse_mode(params["chmod"]))
+        target = os.fsencode(params["target"])
+        if not params["sources"]:
+            placement.directory(resolve(placement, target))
+        for found in _found(params, stack):
+            _place(found, placement, target, params, owner, stack)
+        return {"entries": placement.write(params["path"])}
+
+
+def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
+    """All sources in the order written. Several, or a wildcard, need a directory as the target."""
+    found: list[Found] = []
+    for source in params["sources"]:
+        files = stack.enter_context(opened(source["files"]))
+        for text in source["paths"]:
+            found += _matches(files, text, params["keyword"])
+    if len(found) > 1 and not params["target"].endswith("/"):
+        raise CopyFailed(
+            f"when using {params['keyword']} with more than one source file, the destination must be a directory and end with a /"
+        )
+    yield from found
+
+
+def _matches(files: Files, text: str, keyword: str) -> list[Found]:
+    path = os.fsencode(text)
+    if escapes(text):
+        raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if not _WILD.search(path):
+        resolved = resolve(files, path)
+        item = files.lookup(resolved)
+        if item is None:
+            raise CopyFailed(
+                f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
+            )
+        return [Found(files, parts[-1] if parts else b"", resolved, item)]
+    found: list[Found] = []
+    for match in _glob(files, b"", parts):
+        resolved = resolve(files, match)
+        item = files.lookup(resolved)
+        if item is not None:
+            found.append(Found(files, match.rpartition(b"/")[2], resolved, item))
+    if not found:
+        raise CopyFailed(f"{keyword} failed: no source files were specified", hint=f"nothing in the build context matches {text}")
+    return found
+
+
+def escapes(path: str) -> bool:
+    """Whether a path, `..` taken literally, leads above where it starts."""
+    depth = 0
+    for part in path.split("/"):
+        depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return False
+
+
+def _glob(files: Files, base: bytes, parts: list[bytes]) -> Iterator[bytes]:
+    """Paths that match, one part of the pattern after the other, in byte order."""
+    if not parts:
+        yield base
+        return
+    part, rest = parts[0], parts[1:]
+    prefix = base + b"/" if base else b""
+    if not _WILD.search(part):
+        if files.lookup(resolve(files, prefix + part)) is not None:
+            yield from _glob(files, prefix + part, rest)
+        return
+    try:
+        pattern = re.compile(path_regex(os.fsdecode(part)), re.DOTALL)
+    except (re.error, InvalidPattern):
+        raise CopyFailed(f"syntax error in pattern: {os.fsdecode(part)}") from None
+    for name in files.names(resolve(files, base)):
+        if pattern.match(os.fsdecode(name)):
+            yield from _glob(files, prefix + name, rest)
+
+
+def _records(found: Found) -> Iterator[bytes]:
+    """What counts of a source and all below it, one record an entry."""
+    for relative, path, item in walk(found.files, found.path, found.item):
+        name = relative if found.item.is_directory else found.name
+        content = hashlib.sha256()
+        if item.is_file:
+            for chunk in found.files.read(path, item):
+                content.update(chunk)
+        parts = (
+            name,
+            b"%o" % item.mode,
+            item.link,
+            b"%d:%d" % item.rdev,
+            content.digest(),
+            *(part for pair in item.xattrs for part in pair),
+        )
+        yield b"".join(b"%d:%s" % (len(part), part) for part in parts)
+
+
+def walk(files: Files, path: bytes, item: Item) -> Iterator[tuple[bytes, bytes, Item]]:
+    """A source and all below it: path relative to it, path in `files`, item; parents first, names in byte order."""
+    stack = [(b"", path, item)]
+    while stack:
+        relative, here, current = stack.pop()
+        yield relative, here, current
+        if not current.is_directory:
+            continue
+        for name in reversed(files.names(here)):
+            below = here + b"/" + name if here else name
+            child = files.lookup(below)
+            if child is not None and not stat.S_ISSOCK(child.mode):
+                stack.append((relative + b"/" + name if relative else name, below, child))
+
+
+def _place(found: Found, placement: Placement, target: bytes, params: Mapping[str, Any], owner: Owner | None, stack: ExitStack) -> None:
+    into = resolve(placement, target)
+    if params["unpack"] and found.item.is_file and is_archive(found.files, found.path, found.item):
+        archive = stack.enter_context(opened_archive(found.files, found.path, found.item, params["scratch"]))
+        placement.tree(archive, b"", into, own=owner is None)
+        return
+    if found.item.is_directory:
+        placement.tree(found.files, found.path, into, own=False)
+        return
+    existing = placement.lookup(into)
+    if target.endswith(b"/") or (existing is not None and existing.is_directory):
+        into = resolve(placement, into + b"/" + found.name)
+    placement.file(found.files, found.path, found.item, into)

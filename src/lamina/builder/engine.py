@@ -1,0 +1,66 @@
+"""What builds share: the parts of the engine that a Builder is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lamina.builder.cache import Cache
+from lamina.builder.execute import Executor
+from lamina.distribution.auth import Auth
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.model import Image, LayerFacts
+from lamina.spec.config import ImageConfig
+from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
+from lamina.spec.progress import Sink
+from lamina.spec.reference import Reference
+from lamina.worker.workers import Workers
+
+
+class ImageStore(Protocol):
+    """What builds need of image.store.Images."""
+
+    def resolve(self, text: str) -> Image: ...
+
+    def create(
+        self,
+        config: ImageConfig | bytes,
+        layers: Sequence[LayerFacts],
+        *,
+        names: Sequence[Reference] = (),
+        parent: Digest | None = None,
+        intermediate: bool = False,
+    ) -> Image: ...
+
+    def tag(self, source: str, target: Reference) -> object: ...
+
+
+class Pulls(Protocol):
+    """What builds need of image.pull.Puller."""
+
+    def pull(
+        self, reference: Reference, *, platform: Platform | None = None, all_tags: bool = False, auth: Auth | None = None, sink: Sink = ...
+    ) -> Sequence[Image]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The parts. `now` gives nanoseconds since 1970; `scratch` is a directory on the data root's file system.
+
+    `network` is what a RUN gets where nothing is asked for.
+    """
+
+    images: ImageStore
+    layers: Layers
+    leases: Leases
+    cache: Cache
+    executor: Executor
+    workers: Workers
+    puller: Pulls
+    scratch: str
+    host: Platform
+    now: Callable[[], int]
+    network: str = "none"

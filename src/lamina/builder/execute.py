@@ -1,0 +1,159 @@
+"""RUN: a command in a container of its own over the layers so far; what it changed becomes a layer."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from lamina.builder.request import Cancellation
+from lamina.errors import LaminaError
+from lamina.runtime.bundle import default_spec
+from lamina.runtime.client import Process
+from lamina.runtime.initlayer import write_etc_files, write_init_layer
+from lamina.runtime.launch import Attach, Exit, Launch, Mount
+from lamina.snapshot.protocol import Lower, RootMount
+
+_KILL = 9
+
+
+class StepFailed(LaminaError):
+    """A RUN ended with another code than 0. `status` is that code, which is Docker's too."""
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Starter(Protocol):
+    """Starts containers and finds them again (runtime.client.Runtime)."""
+
+    def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process: ...
+
+    def adopt(self, directory: str) -> Process | Exit | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One RUN. `env` is complete; `script` is a here-document that is executed itself, by its first line."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    network: str
+    script: str = ""
+    script_name: str = ""
+    extra_hosts: tuple[str, ...] = ()
+
+
+class Executor:
+    """Runs commands. `scratch` holds a directory a step while it runs; `sweep` ends what a crash left there."""
+
+    def __init__(self, runtime: Starter, scratch: str) -> None:
+        self._runtime, self._scratch = runtime, scratch
+
+    @contextmanager
+    def run(
+        self,
+        execution: Execution,
+        lowers: tuple[Lower, ...],
+        *,
+        started: Callable[[str], None],
+        output: Callable[[str], None],
+        cancellation: Cancellation,
+    ) -> Iterator[tuple[str, str, int]]:
+        """Run to the end; gives the container's ID, its upper directory, which is gone when the context is left, and the code.
+
+        `started` gets the ID before the first `output`. Whatever is raised, here or inside, nothing is left.
+        """
+        container = secrets.token_hex(32)
+        directory = os.path.join(self._scratch, container)
+        try:
+            launch = self._prepare(container, directory, execution, lowers)
+            code = self._attend(launch, started, output, cancellation)
+            yield container, os.path.join(directory, "diff"), code
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Kill steps that a daemon before this one left running, and delete what they wrote."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._scratch):
+                directory = os.path.join(self._scratch, name)
+                with suppress(LaminaError):
+                    process = self._runtime.adopt(directory)
+                    if isinstance(process, Process):
+                        process.signal(_KILL)
+                        process.wait(10)
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _prepare(self, container: str, directory: str, execution: Execution, lowers: tuple[Lower, ...]) -> Launch:
+        for name in ("diff", "work", "init"):
+            os.makedirs(os.path.join(directory, name), mode=0o755)
+        write_init_layer(os.path.join(directory, "init"))
+        hostname = container[:12]
+        etc = write_etc_files(directory, hostname=hostname, extra_hosts=execution.extra_hosts)
+        mounts, argv = self._script(directory, execution)
+        spec = default_spec(
+            args=argv, env=execution.env, cwd=execution.cwd or "/", hostname=hostname, network=execution.network, mounts=mounts, etc=etc
+        )
+        root = RootMount(
+            (Lower(path=os.path.join(directory, "init")), *lowers), os.path.join(directory, "diff"), os.path.join(directory, "work"), True
+        )
+        return Launch(container, directory, spec, root=root, volatile=True, user=execution.user)
+
+    def _script(self, directory: str, execution: Execution) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+        """A script with a first line of its own is bound into the container and executed."""
+        if not execution.script:
+            return (), execution.argv
+        path = os.path.join(directory, "script")
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(execution.script)
+            os.fchmod(file.fileno(), 0o755)
+        target = f"/dev/pipes/{execution.script_name}"
+        return (Mount("bind", target, path, readonly=True),), (target,)
+
+    def _attend(self, launch: Launch, started: Callable[[str], None], output: Callable[[str], None], cancellation: Cancellation) -> int:
+        cancellation.check()
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            started(launch.id)
+            try:
+                process = self._runtime.start(launch, [Attach(writer, framed=False)])
+            finally:
+                os.close(writer)
+            forget = cancellation.on_cancel(lambda: _kill(process))
+            try:
+                _forward(reader, output)
+                ended = process.wait()
+            except BaseException:
+                _kill(process)
+                process.wait()
+                raise
+            finally:
+                forget()
+        finally:
+            os.close(reader)
+        cancellation.check()
+        return ended.code if ended is not None else 0
+
+
+def _kill(process: Process) -> None:
+    with suppress(LaminaError, OSError):
+        process.signal(_KILL)
+
+
+def _forward(reader: int, output: Callable[[str], None]) -> None:
+    """Pass on all that is printed; a character that is cut between two reads stays whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while data := os.read(reader, 1 << 16):
+        if text := decoder.decode(data):
+            output(text)
+    if text := decoder.decode(b"", final=True):
+        output(text)

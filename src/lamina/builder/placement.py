@@ -1,0 +1,170 @@
+"""Puts files onto a root file system, on paper, and writes what comes of it as a layer's tar."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from lamina.builder.files import Files, Item, resolve
+from lamina.builder.owner import Owner
+from lamina.errors import InvalidArgument
+
+_KINDS = {
+    stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE, stat.S_IFIFO: tarfile.FIFOTYPE,
+}  # fmt: skip
+
+
+class CannotPlace(InvalidArgument):
+    """A layer cannot hold that name there."""
+
+
+class _Placed(NamedTuple):
+    item: Item
+    files: Files | None
+    path: bytes
+    fresh: bool
+
+
+class Placement:
+    """The files of a layer to be, over `root`. Itself looks like Files, so that links can be followed through both.
+
+    `time` (nanoseconds) is the mtime of directories made on the way, `owner` theirs and that of what is put; `mode`,
+    if given, replaces the permissions of what is put.
+    """
+
+    def __init__(self, root: Files, time: int, owner: Owner, mode: int | None) -> None:
+        self._root, self._time, self._owner, self._mode = root, time, owner, mode
+        self._placed: dict[bytes, _Placed] = {}
+
+    def lookup(self, path: bytes) -> Item | None:
+        """See Files.lookup."""
+        placed = self._placed.get(path)
+        if placed is not None:
+            return placed.item
+        for ancestor in _ancestors(path):
+            above = self._placed.get(ancestor)
+            if above is not None and not above.item.is_directory:
+                return None
+        return self._root.lookup(path)
+
+    def names(self, path: bytes) -> list[bytes]:
+        """See Files.names; what was put is not listed, links need only `lookup`."""
+        return self._root.names(path)
+
+    def read(self, path: bytes, item: Item) -> Iterator[bytes]:
+        """See Files.read, of the root below."""
+        return self._root.read(path, item)
+
+    def directory(self, path: bytes) -> None:
+        """See that there is a directory at `path` (links resolved) and above it; those that exist stay as they are."""
+        for part in (*_ancestors(path), path):
+            existing = self.lookup(part)
+            if existing is not None and existing.is_directory:
+                # Listed with the attributes it has: a layer that lists its parents looks the same on any stack.
+                self._placed.setdefault(part, _Placed(existing._replace(same=None), None, b"", False))
+            elif existing is None:
+                item = Item(stat.S_IFDIR | 0o755, self._owner.uid, self._owner.gid, mtime_ns=self._time)
+                self._put(part, _Placed(item, None, b"", True))
+            else:
+                raise CannotPlace(f"cannot make a directory at /{os.fsdecode(part)}: a file is there")
+
+    def file(self, files: Files, path: bytes, item: Item, target: bytes) -> None:
+        """Put one file, link or device at `target` (links resolved); the directories above are made."""
+        existing = self.lookup(target)
+        if existing is not None and existing.is_directory:
+            raise CannotPlace(f"cannot copy to directory: /{os.fsdecode(target)}")
+        self.directory(target.rpartition(b"/")[0])
+        self._put(target, _Placed(self._owned(item), files, path, True))
+
+    def tree(self, files: Files, source: bytes, target: bytes, *, own: bool) -> None:
+        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have."""
+        self.directory(target)
+        stack = [(source, target)]
+        while stack:
+            here, into = stack.pop()
+            for name in files.names(here):
+                path, to = _join(here, name), _join(into, name)
+                item = files.lookup(path)
+                if item is None or stat.S_ISSOCK(item.mode):
+                    continue
+                if not item.is_directory:
+                    self._put(to, _Placed(item if own else self._owned(item), files, path, True))
+                    continue
+                if getattr(item.source, "implied", False):
+                    # An archive that has `lib/x` but no `lib`: as tar does, x goes where a link called lib leads.
+                    to = resolve(self, to)
+                    self.directory(to)
+                else:
+                    self._put(to, _Placed(item if own else self._owned(item), None, b"", True))
+                stack.append((path, to))
+
+    def write(self, path: str) -> int:
+        """Write the tar; the number of entries, 0 (and no file) where everything is there already."""
+        if not any(placed.fresh for placed in self._placed.values()):
+            return 0
+        first: dict[object, bytes] = {}
+        with open(path, "wb") as out:
+            for name in sorted(self._placed):
+                if name:
+                    _write_entry(out, name, self._placed[name], first)
+            out.write(bytes(1024))
+        return len(self._placed)
+
+    def _owned(self, item: Item) -> Item:
+        mode = item.mode if self._mode is None or item.is_link else stat.S_IFMT(item.mode) | self._mode
+        return item._replace(mode=mode, uid=self._owner.uid, gid=self._owner.gid)
+
+    def _put(self, path: bytes, placed: _Placed) -> None:
+        if path.rpartition(b"/")[2].startswith(b".wh."):
+            raise CannotPlace(
+                f"a layer cannot hold a file of that name: {os.fsdecode(path)}", hint="names beginning with .wh. mark deletions"
+            )
+        if not path:
+            return
+        if not placed.item.is_directory and (old := self._placed.get(path)) is not None and old.item.is_directory:
+            for below in [name for name in self._placed if name.startswith(path + b"/")]:
+                del self._placed[below]
+        self._placed[path] = placed
+
+
+def _ancestors(path: bytes) -> list[bytes]:
+    """The directories above `path`, the root left out, outermost first."""
+    parts = path.split(b"/")
+    return [b"/".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
+
+
+def _write_entry(out: BinaryIO, name: bytes, placed: _Placed, first: dict[object, bytes]) -> None:
+    item = placed.item
+    info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
+    info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
+    seconds, nanoseconds = divmod(item.mtime_ns, 10**9)
+    info.mtime = seconds
+    records: dict[str, str] = {}
+    if nanoseconds:
+        records["mtime"] = f"{seconds}.{nanoseconds:09d}".rstrip("0")
+    for key, value in item.xattrs:
+        records[f"SCHILY.xattr.{os.fsdecode(key)}"] = value.decode("utf-8", "surrogateescape")
+    info.pax_headers = records
+    info.type = _KINDS.get(stat.S_IFMT(item.mode), tarfile.REGTYPE)
+    info.linkname = item.link.decode("utf-8", "surrogateescape")
+    info.devmajor, info.devminor = item.rdev
+    same = (id(placed.files), item.same, item.uid, item.gid, item.mode) if item.same is not None else None
+    if same is not None and same in first:
+        info.type, info.linkname = tarfile.LNKTYPE, first[same].decode("utf-8", "surrogateescape")
+    elif same is not None:
+        first[same] = name
+    content = item.is_file and info.type == tarfile.REGTYPE
+    info.size = item.size if content else 0
+    out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+    if content and placed.files is not None:
+        for chunk in placed.files.read(placed.path, item):
+            out.write(chunk)
+        out.write(bytes(-item.size % 512))

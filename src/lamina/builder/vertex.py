@@ -1,0 +1,90 @@
+"""The build's graph: vertices with content digests, pure.
+
+A vertex says what is done to which inputs; its digest covers both, so equal digests mean equal work:
+
+    source      a stack of layers or a set of files, by their content
+    exec        a command in a root file system
+    copy        files put onto a root file system
+    merge       layers of one stack put onto another
+    configure   a change of the configuration alone
+
+An input counts by its *content* (chain ID, digest of files), not by how it came about: a label added above a RUN,
+or another way to the same files, leaves the vertices below it as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lamina.spec.digest import Digest
+
+Fact = str | int | bool | None | tuple[str, ...] | tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """One piece of work. `facts` are all that can change its result besides `inputs`."""
+
+    kind: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    inputs: tuple[Vertex, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        """Covers kind, facts and inputs; the same on every machine and in every version that keeps this format."""
+        content = [1, self.kind, sorted(self.facts.items()), [str(vertex.digest) for vertex in self.inputs]]
+        return Digest.of(json.dumps(content, separators=(",", ":")).encode())
+
+    def walk(self) -> Iterator[Vertex]:
+        """This vertex after everything it stands on, each once."""
+        seen: set[int] = set()
+        yield from self._walk(seen)
+
+    def _walk(self, seen: set[int]) -> Iterator[Vertex]:
+        for vertex in self.inputs:
+            if id(vertex) not in seen:
+                yield from vertex._walk(seen)
+        if id(self) not in seen:
+            seen.add(id(self))
+            yield self
+
+
+def source(content: Digest | None) -> Vertex:
+    """A stack of layers by its chain ID (None: the empty one), or files by the digest of their content."""
+    return Vertex("source", {"content": str(content) if content else None})
+
+
+def execute(
+    root: Digest | None, argv: tuple[str, ...], *, env: tuple[str, ...], cwd: str, user: str, network: str, script: str = ""
+) -> Vertex:
+    """A RUN. `env` is all the command sees; proxies that no ARG declares are left out by the caller."""
+    facts: dict[str, Fact] = {"argv": argv, "env": env, "cwd": cwd, "user": user, "network": network, "script": script}
+    return Vertex("exec", facts, (source(root),))
+
+
+def copy(root: Digest | None, files: Digest, *, target: str, chown: str, chmod: str, unpack: bool) -> Vertex:
+    """A COPY or ADD of files whose content is `files`."""
+    facts: dict[str, Fact] = {"target": target, "chown": chown, "chmod": chmod, "unpack": unpack}
+    return Vertex("copy", facts, (source(root), source(files)))
+
+
+def selection(stack: Digest, paths: tuple[str, ...]) -> Vertex:
+    """Paths, with wildcards, of a stack of layers."""
+    return Vertex("source", {"paths": paths}, (source(stack),))
+
+
+def directory(root: Digest | None, path: str) -> Vertex:
+    """The directory that WORKDIR makes sure of."""
+    return Vertex("copy", {"directory": path}, (source(root),))
+
+
+def step(image: str, what: str, created_by: str, work: Digest | None) -> Vertex:
+    """What the image that an instruction made is remembered by.
+
+    `image` is the ID of the one before ("" for none), `what` the instruction with its variables replaced, `created_by`
+    its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration.
+    """
+    facts: dict[str, Fact] = {"image": image, "what": what, "created_by": created_by, "work": str(work) if work else None}
+    return Vertex("configure", facts)
