@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from lamina.apitypes.events import Event
+from lamina.spec.reference import Reference
 from tests.api.conftest import Client, FakeEngine
 
 
@@ -142,7 +143,8 @@ def test_build_arguments_and_credentials_are_read(api: Client, engine: FakeEngin
     assert api.ask("POST", f"/build?buildargs={arguments}", b"", {"X-Registry-Config": config})[0] == 200
     request = engine.builder.asked[0][0]
     assert dict(request.build_args) == {"A": "1", "B": None}
-    assert request.auth["r:1"].username == "u"
+    assert request.credentials(Reference.parse("r:1/x")).username == "u"
+    assert request.credentials(Reference.parse("busybox")) is None
 
 
 def test_what_the_builder_has_not_yet_is_refused_in_a_sentence(api: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -14,6 +15,7 @@ from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
 from lamina.builder.request import BuildRequest, Cancellation, Context
 from lamina.distribution.auth import Auth
+from lamina.distribution.protocol import registry_host, server_host
 from lamina.errors import Unsupported
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
@@ -23,7 +25,7 @@ def build(engine: Backend, request: Request) -> Response:
     """POST /build: the context is a tar in the body; a client that goes away cancels the build."""
     asked = request.query
     _refuse_unavailable(asked)
-    credentials = registry_config(request.headers.get("x-registry-config", ""))
+    credentials = credentials_of(registry_config(request.headers.get("x-registry-config", "")))
     tags = tuple(Reference.parse(tag).with_default_tag() for tag in asked.all("t"))
     build_args, labels = _mapping(asked, "buildargs"), _mapping(asked, "labels")
     platform, cache_from = platform_of(request), _strings(asked, "cachefrom")
@@ -46,7 +48,7 @@ def build(engine: Backend, request: Request) -> Response:
                     platform=platform,
                     cache_from=cache_from,
                     extra_hosts=tuple(value for text in asked.all("extrahosts") for value in text.split(",")),
-                    auth=credentials,
+                    credentials=credentials,
                 ),
                 sink,
                 cancellation,
@@ -92,6 +94,12 @@ def registry_config(header: str) -> dict[str, Auth]:
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise InvalidParameter("invalid X-Registry-Config header")
     return {server: Auth.from_fields(fields) for server, fields in document.items()}
+
+
+def credentials_of(config: Mapping[str, Auth]) -> Callable[[Reference], Auth | None]:
+    """What finds the credentials for a reference's registry; keys are hosts or URLs, as docker login stores them."""
+    by_host = {registry_host(server_host(server)): auth for server, auth in config.items()}
+    return lambda reference: by_host.get(registry_host(reference.domain))
 
 
 def prune(engine: Backend, request: Request) -> Response:

@@ -1,0 +1,95 @@
+"""The engine in one object: `lamina.Engine.open(root)`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+from lamina.builder.build import Builder
+from lamina.container.containers import Containers
+from lamina.daemon.events import EventBus
+from lamina.daemon.system import System
+from lamina.daemon.wire import Options, Rooms, assemble
+from lamina.image.remote import RegistryService
+from lamina.image.store import Images
+from lamina.volume.store import Volumes
+
+
+class Engine:
+    """Images, layers, containers and builds on one data root, in this process.
+
+    One process holds a root at a time. A context manager; closing it leaves containers running.
+    """
+
+    def __init__(self, rooms: Rooms, closing: ExitStack) -> None:
+        self._rooms = rooms
+        self._closing = closing
+
+    @classmethod
+    def open(
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        storage_driver: str = "",
+        insecure_registries: Sequence[str] = (),
+        registry_mirrors: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        what: str = "library",
+    ) -> Engine:
+        """Open the data root, which is made where it is not there. `storage_driver` is erofs or overlay; empty: what this kernel does best.
+
+        Raises:
+            RootHeld: another process holds it; the message says which.
+            Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
+        """
+        options = Options(storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what)
+        with ExitStack() as closing:
+            rooms = assemble(os.path.abspath(root), options, closing)
+            return cls(rooms, closing.pop_all())
+
+    @property
+    def images(self) -> Images:
+        """Images and the layers and files in them."""
+        return self._rooms.images
+
+    @property
+    def containers(self) -> Containers:
+        """Containers."""
+        return self._rooms.containers
+
+    @property
+    def builder(self) -> Builder:
+        """Builds from Dockerfiles."""
+        return self._rooms.builder
+
+    @property
+    def registry(self) -> RegistryService:
+        """Pull, push, login, search."""
+        return self._rooms.registry
+
+    @property
+    def volumes(self) -> Volumes:
+        """Volumes."""
+        return self._rooms.volumes
+
+    @property
+    def events(self) -> EventBus:
+        """What happens."""
+        return self._rooms.events
+
+    @property
+    def system(self) -> System:
+        """The engine as a whole."""
+        return self._rooms.system
+
+    def close(self) -> None:
+        """Let go of the root; containers go on. Idempotent."""
+        self._closing.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

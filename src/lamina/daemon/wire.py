@@ -1,0 +1,180 @@
+"""The one place that builds the object graph: from a data root and options to an engine's parts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from lamina.apitypes.events import Emit
+from lamina.builder.build import Builder
+from lamina.builder.cache import Cache
+from lamina.builder.engine import Engine as BuildEngine
+from lamina.builder.execute import Executor
+from lamina.container.containers import Containers
+from lamina.container.parts import Parts as ContainerParts
+from lamina.content.durability import Durability, boot_id
+from lamina.content.local import LocalContent
+from lamina.content.store import ContentStore
+from lamina.daemon.events import EventBus
+from lamina.daemon.host import read_host
+from lamina.daemon.root import claim
+from lamina.daemon.system import Facts, System
+from lamina.distribution.client import Registries
+from lamina.distribution.transport import RegistryOptions
+from lamina.image.catalog import Catalog
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.metadata import Metadata
+from lamina.image.pull import Puller
+from lamina.image.push import Pusher
+from lamina.image.remote import RegistryService
+from lamina.image.store import Images
+from lamina.runtime.client import Runtime
+from lamina.runtime.keeping import KeptFds
+from lamina.snapshot.choose import choose
+from lamina.spec.platform import Platform
+from lamina.volume.store import Volumes
+from lamina.worker import WorkerPool, Workers
+from lamina.worker.pool import pool_size
+
+_log = logging.getLogger("lamina.daemon")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller may choose. An empty `storage_driver` is probed for; `what` is "daemon" or "library"."""
+
+    storage_driver: str = ""
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    what: str = "library"
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """An engine's parts, wired and recovered."""
+
+    images: Images
+    containers: Containers
+    builder: Builder
+    registry: RegistryService
+    volumes: Volumes
+    events: EventBus
+    system: System
+
+
+def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
+    """Claim `root` and build everything on it; what must be ended is pushed on `closing`, in order.
+
+    Raises:
+        RootHeld, Unsupported, …: `closing` undoes what was begun.
+    """
+    closing.callback(claim(root, options.what).close)
+    for name in ("run", "volumes", "containers"):
+        os.makedirs(f"{root}/{name}", mode=0o711, exist_ok=True)
+    events = EventBus()
+    closing.callback(events.close)
+    workers = WorkerPool(pool_size(), path=tuple(sys.path))
+    closing.callback(workers.close)
+    keeper = KeptFds(f"{root}/run")
+    closing.callback(keeper.close)
+    durability = Durability(root, boot_id())
+    closing.callback(durability.flush)
+    content = LocalContent(f"{root}/content", durability)
+    chosen = choose(root, content, workers, keeper, driver=options.storage_driver)
+    _log.info("storage driver %s: %s", chosen.snapshotter.name, chosen.reason)
+    metadata = Metadata(f"{root}/metadata.db", _log.warning)
+    closing.callback(metadata.close)
+    leases = Leases()
+    layers = Layers(f"{root}/layers", content, chosen.snapshotter, metadata, leases, durability, _log.warning)
+    catalog = Catalog(f"{root}/images", content, layers, metadata, leases, durability, _log.warning)
+    images = Images(catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit)
+    images.open()
+    runtime = Runtime(f"{root}/run")
+    closing.callback(runtime.close)
+    volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=events.emit)
+    stores = _Stores(root, images, layers, leases, metadata, content, volumes, runtime, workers, chosen.snapshotter.name)
+    containers = _containers(stores, events.emit)
+    closing.callback(containers.close)
+    registry = _registry(stores, options)
+    closing.callback(registry.registries.close)
+    builder = _builder(stores, registry.puller)
+    facts = Facts(
+        root, chosen.snapshotter.name, chosen.reason, read_host(root), options.labels, options.insecure_registries, options.registry_mirrors
+    )
+    containers.recover()
+    builder.sweep()
+    images.collect()
+    return Rooms(images, containers, builder, registry, volumes, events, System(facts, images, containers, volumes, builder, events))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What the upper rooms stand on."""
+
+    root: str
+    images: Images
+    layers: Layers
+    leases: Leases
+    metadata: Metadata
+    content: ContentStore
+    volumes: Volumes
+    runtime: Runtime
+    workers: Workers
+    driver: str
+
+
+def _containers(stores: _Stores, emit: Emit) -> Containers:
+    return Containers(
+        ContainerParts(
+            root=f"{stores.root}/containers",
+            runtime=stores.runtime,
+            images=stores.images,
+            layers=stores.layers,
+            leases=stores.leases,
+            volumes=stores.volumes,
+            workers=stores.workers,
+            emit=emit,
+            clock=time.time_ns,
+            new_id=lambda: secrets.token_hex(32),
+            choose=secrets.choice,
+            driver=stores.driver,
+        )
+    )
+
+
+def _registry(stores: _Stores, options: Options) -> RegistryService:
+    registries = Registries(RegistryOptions(insecure=options.insecure_registries, mirrors=options.registry_mirrors))
+    puller = Puller(registries, stores.content, stores.layers, stores.images, stores.leases, host=host_platform())
+    pusher = Pusher(registries, stores.content, stores.layers, stores.images, stores.workers)
+    return RegistryService(registries, puller, pusher)
+
+
+def _builder(stores: _Stores, puller: Puller) -> Builder:
+    return Builder(
+        BuildEngine(
+            images=stores.images,
+            layers=stores.layers,
+            leases=stores.leases,
+            cache=Cache(stores.metadata, stores.images),
+            executor=Executor(stores.runtime, f"{stores.root}/run/build"),
+            workers=stores.workers,
+            puller=puller,
+            scratch=f"{stores.root}/run",
+            host=host_platform(),
+            now=time.time_ns,
+        )
+    )
+
+
+def host_platform() -> Platform:
+    """The platform of this machine."""
+    return Platform.parse(f"linux/{os.uname().machine}")
+
+
