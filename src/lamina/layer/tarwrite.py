@@ -57,9 +57,9 @@ def _records(member: Member, path: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield b"path", path
     if _needs_record(member.link):
         yield b"linkpath", member.link
-    for key, value, limit in ((b"uid", member.uid, 1 << 21), (b"gid", member.gid, 1 << 21), (b"size", member.size, 1 << 33)):
-        if value >= limit:
-            yield key, b"%d" % value
+    for key, number, limit in ((b"uid", member.uid, 1 << 21), (b"gid", member.gid, 1 << 21), (b"size", member.size, 1 << 33)):
+        if number >= limit:
+            yield key, b"%d" % number
     seconds, fraction = divmod(member.mtime_ns, 10**9)
     if fraction or not 0 <= seconds < 1 << 33:
         yield b"mtime", _time(member.mtime_ns)

@@ -100,7 +100,7 @@ class OverlaySnapshotter:
         """See `Snapshotter.remove`."""
         with self._lock:
             self._checked.discard(name)
-        self._files.remove(name, lambda path: self._workers.run("lamina.layer.jobs:remove_tree", {"path": path}) and None)
+        self._files.remove(name, self._remove_tree)
 
     def sweep(self) -> None:
         """See `Snapshotter.sweep`."""
@@ -115,6 +115,9 @@ class OverlaySnapshotter:
             self.index(name)
             self._check_tree(name)
         return Lower(path=self._files.tree(name))
+
+    def _remove_tree(self, path: str) -> None:
+        self._workers.run("lamina.layer.jobs:remove_tree", {"path": path})
 
     def _check_tree(self, name: str) -> None:
         if not os.path.isdir(self._files.tree(name)):
