@@ -8,8 +8,7 @@ import os
 from lamina.linux.libc import check, libc, machine, syscall
 
 _PDEATHSIG, _DUMPABLE, _KEEPCAPS, _NAME = 1, 4, 8, 15
-_CAPBSET_DROP, _CHILD_SUBREAPER, _NO_NEW_PRIVS, _AMBIENT = 24, 36, 38, 47
-_AMBIENT_RAISE, _AMBIENT_CLEAR = 2, 4
+_CHILD_SUBREAPER, _NO_NEW_PRIVS = 36, 38
 _KEYCTL = {"x86_64": 250, "aarch64": 219}[machine]
 _JOIN_SESSION_KEYRING = 1
 
@@ -40,11 +39,6 @@ def set_name(name: str) -> None:
     _prctl("PR_SET_NAME", _NAME, ctypes.addressof(buffer))
 
 
-def drop_from_bounding_set(capability: int) -> None:
-    """No execve gives this capability any more."""
-    _prctl("PR_CAPBSET_DROP", _CAPBSET_DROP, capability)
-
-
 def set_no_new_privileges() -> None:
     """No execve gives privileges any more."""
     _prctl("PR_SET_NO_NEW_PRIVS", _NO_NEW_PRIVS, 1)
@@ -53,13 +47,6 @@ def set_no_new_privileges() -> None:
 def become_subreaper() -> None:
     """Orphans below become this process's children."""
     _prctl("PR_SET_CHILD_SUBREAPER", _CHILD_SUBREAPER, 1)
-
-
-def set_ambient(capabilities: list[int]) -> None:
-    """The ambient set, exactly."""
-    _prctl("PR_CAP_AMBIENT_CLEAR_ALL", _AMBIENT, _AMBIENT_CLEAR)
-    for capability in capabilities:
-        _prctl("PR_CAP_AMBIENT_RAISE", _AMBIENT, _AMBIENT_RAISE, capability)
 
 
 def join_new_keyring(name: str) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (every operation has the same form)
 """What a container's first process does between clone3 and execve: a flat list of operations, in order.
 
 Nothing is imported here after the first operation, and nothing that the image holds is parsed: names, ids and
@@ -7,16 +8,17 @@ the report pipe, and the command never runs. execve closes that pipe, which says
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import _socket
 import errno
 import fcntl
 import os
 import resource
-import signal
 import stat
 import struct
 
 from lamina.linux import capability, mount, namespace, prctl, seccomp, tty
-from lamina.linux.openat2 import IN_ROOT, NO_MAGICLINKS, NO_SYMLINKS, openat2
+from lamina.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
 
     Slots = dict[str, Any]
 
-_SAFE = IN_ROOT | NO_MAGICLINKS
-_STRICT = IN_ROOT | NO_SYMLINKS
+READY = b"\1"
+_SAFE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
 _NULL_DEVICE = os.makedev(1, 3)
+# Two have no handler, and the C library keeps two for itself.
+_SIGNALS = tuple(number for number in range(1, _signal.NSIG) if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33))
 _SIOCSIFFLAGS, _UP_RUNNING = 0x8914, 0x41
 
 
@@ -111,19 +116,18 @@ def domain_name(slots: Slots, name: str) -> None:
 
 def loopback(slots: Slots) -> None:
     """Bring the loopback interface up."""
-    import _socket  # loaded by the channel long before
-
-    with _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC) as probe:
-        fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _UP_RUNNING))
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    fcntl.ioctl(probe.fileno(), _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _UP_RUNNING))
+    probe.close()
 
 
 # --- mounts
 
 
-def _place(root: int, path: str, *, directory: bool, resolve: int) -> int:
+def _place(root: int, path: str, resolve: int, *, directory: bool = True) -> int:
     """A descriptor of where to mount; what is missing of it is made."""
     try:
-        return openat2(root, path, os.O_PATH, resolve=resolve)
+        return openat2(root, path, os.O_PATH, resolve)
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -133,20 +137,20 @@ def _place(root: int, path: str, *, directory: bool, resolve: int) -> int:
         last = depth == len(parts)
         below = "/".join(parts[:depth])
         try:
-            found = openat2(root, below, os.O_PATH, resolve=resolve)
+            found = openat2(root, below, os.O_PATH, resolve)
         except FileNotFoundError:
             if last and not directory:
                 os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=parent))
             else:
                 os.mkdir(part, 0o755, dir_fd=parent)
-            found = openat2(root, below, os.O_PATH, resolve=resolve)
+            found = openat2(root, below, os.O_PATH, resolve)
         os.close(parent)
         parent = found
     return parent
 
 
-def _attach(slots: Slots, fd: int, target: str, *, directory: bool = True, resolve: int = _SAFE) -> None:
-    where = _place(slots["/"], target, directory=directory, resolve=resolve)
+def _attach(slots: Slots, fd: int, target: str, resolve: int, *, directory: bool = True) -> None:
+    where = _place(slots["/"], target, resolve, directory=directory)
     mount.move_mount(fd, "", directory=where)
     os.close(where)
 
@@ -178,18 +182,19 @@ def private_proc(slots: Slots) -> None:
 def filesystem(slots: Slots, kind: str, target: str, source: str, options: Sequence[Sequence[str]], attributes: int, strict: bool) -> None:
     """Mount a new file system. `strict` refuses symlinks in the target's path."""
     fd = _make(kind, source, options, attributes)
-    _attach(slots, fd, target, resolve=_STRICT if strict else _SAFE)
+    _attach(slots, fd, target, _STRICT if strict else _SAFE)
     os.close(fd)
 
 
-def attach(slots: Slots, slot: str, target: str, directory: bool, strict: bool) -> None:
+def attach(slots: Slots, slot: str, target: str, strict: bool) -> None:
     """Mount what was opened on the host, or made there."""
-    _attach(slots, slots[slot], target, directory=directory, resolve=_STRICT if strict else _SAFE)
+    is_directory = stat.S_ISDIR(os.fstat(slots[slot]).st_mode)
+    _attach(slots, slots[slot], target, _STRICT if strict else _SAFE, directory=is_directory)
 
 
 def set_mount(slots: Slots, target: str, add: int, remove: int, recursive: bool, propagation: int) -> None:
     """Change attributes of the mount at `target`."""
-    where = openat2(slots["/"], target, os.O_PATH, resolve=_SAFE)
+    where = openat2(slots["/"], target, os.O_PATH, _SAFE)
     mount.set_attributes(where, add, remove, recursive=recursive, propagation=propagation)
     os.close(where)
 
@@ -199,7 +204,7 @@ def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
     kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
     for path, kind, major, minor, mode, uid, gid in devices:
         parent, _, name = path.rpartition("/")
-        where = _place(slots["/"], parent or "/", directory=True, resolve=_STRICT)
+        where = _place(slots["/"], parent or "/", _STRICT)
         os.mknod(name, kinds[kind] | mode, os.makedev(major, minor), dir_fd=where)
         os.chmod(name, mode, dir_fd=where)
         if uid or gid:
@@ -209,7 +214,7 @@ def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
 
 def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
     """Make symlinks in /dev: path, what it points to."""
-    where = openat2(slots["/"], "dev", os.O_PATH | os.O_DIRECTORY, resolve=_STRICT)
+    where = openat2(slots["/"], "dev", os.O_PATH | os.O_DIRECTORY, _STRICT)
     for name, target in pairs:
         try:
             os.symlink(target, name, dir_fd=where)
@@ -221,20 +226,20 @@ def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
 def console(slots: Slots, slot: str) -> None:
     """Put the terminal at /dev/console; its descriptor came from TIOCGPTPEER, no path leads to it."""
     fd = mount.open_tree("", directory=slots[slot])
-    _attach(slots, fd, "dev/console", directory=False, resolve=_STRICT)
+    _attach(slots, fd, "dev/console", _STRICT, directory=False)
     os.close(fd)
 
 
 def mask(slots: Slots, paths: Sequence[str]) -> None:
     """Hide files behind /dev/null and directories behind an empty one, where they exist."""
-    null = openat2(slots["/"], "dev/null", os.O_PATH, resolve=_STRICT)
+    null = openat2(slots["/"], "dev/null", os.O_PATH, _STRICT)
     found = os.fstat(null)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_DEVICE:
         raise OSError(errno.EPERM, "/dev/null is not the null device")
     empty = -1
     for path in paths:
         try:
-            where = openat2(slots["/"], path, os.O_PATH, resolve=_SAFE)
+            where = openat2(slots["/"], path, os.O_PATH, _SAFE)
         except (FileNotFoundError, NotADirectoryError):
             continue
         if not stat.S_ISDIR(os.fstat(where).st_mode):
@@ -250,7 +255,7 @@ def read_only(slots: Slots, paths: Sequence[str]) -> None:
     """Make paths read-only where they exist."""
     for path in paths:
         try:
-            where = openat2(slots["/"], path, os.O_PATH, resolve=_SAFE)
+            where = openat2(slots["/"], path, os.O_PATH, _SAFE)
         except (FileNotFoundError, NotADirectoryError):
             continue
         fd = mount.open_tree("", directory=where, recursive=True)
@@ -267,7 +272,7 @@ def read_only_root(slots: Slots) -> None:
 
 
 def _write_proc(slots: Slots, path: str, value: str) -> None:
-    fd = openat2(slots["proc"], path, os.O_WRONLY, resolve=_STRICT if not path.startswith("self/") else _SAFE)
+    fd = openat2(slots["proc"], path, os.O_WRONLY, _SAFE if path.startswith("self/") else _STRICT)
     os.write(fd, value.encode())
     os.close(fd)
 
@@ -278,9 +283,10 @@ def sysctls(slots: Slots, values: Sequence[Sequence[str]]) -> None:
         _write_proc(slots, f"sys/{name}", value)
 
 
-def oom_score(slots: Slots, value: int) -> None:
-    """How likely the kernel picks this process when memory runs out."""
-    _write_proc(slots, "self/oom_score_adj", str(value))
+def oom_score(slots: Slots, slot: str) -> None:
+    """How likely the kernel picks this process when memory runs out; nothing where it was not said."""
+    if slots[slot] is not None:
+        _write_proc(slots, "self/oom_score_adj", str(slots[slot]))
 
 
 def label(slots: Slots, profile: str) -> None:
@@ -288,9 +294,9 @@ def label(slots: Slots, profile: str) -> None:
     _write_proc(slots, "self/attr/apparmor/exec", f"exec {profile}")
 
 
-def limits(slots: Slots, values: Sequence[Sequence[int]]) -> None:
+def limits(slots: Slots, slot: str) -> None:
     """Resource limits: number, soft, hard."""
-    for number, soft, hard in values:
+    for number, soft, hard in slots[slot]:
         resource.setrlimit(number, (soft, hard))
 
 
@@ -304,10 +310,10 @@ def stdio(slots: Slots, terminal: bool) -> None:
 
 def signals(slots: Slots) -> None:
     """Give back what the interpreter changed: ignored signals outlive execve."""
-    for number in range(1, signal.NSIG):
-        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33) and signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in _SIGNALS:
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def file_mask(slots: Slots, value: int) -> None:
@@ -331,7 +337,7 @@ def close_descriptors(slots: Slots) -> None:
 
 def directory(slots: Slots, path: str) -> None:
     """Go to the working directory, made where missing; never through a link into /proc that leads out."""
-    fd = _place(slots["/"], path, directory=True, resolve=_SAFE)
+    fd = _place(slots["/"], path, _SAFE)
     os.fchdir(fd)
     os.close(fd)
     if not os.getcwd().startswith("/"):
@@ -350,9 +356,7 @@ def load_filter(slots: Slots, slot: str) -> None:
 
 def bound(slots: Slots, kept: int) -> None:
     """Drop from the bounding set all capabilities but those of the mask."""
-    for number in range(slots["last_capability"] + 1):
-        if not kept >> number & 1:
-            prctl.drop_from_bounding_set(number)
+    capability.drop_bounding(kept, slots["last_capability"])
 
 
 def identity(slots: Slots, slot: str) -> None:
@@ -365,11 +369,22 @@ def identity(slots: Slots, slot: str) -> None:
     prctl.keep_capabilities(keep=False)
 
 
-def capabilities(slots: Slots, effective: int, permitted: int, inheritable: int, ambient: Sequence[int]) -> None:
+def capabilities(slots: Slots, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
     """The sets, as masks."""
-    capability.capset(effective, permitted, inheritable)
+    capability.set_sets(effective, permitted, inheritable)
     if ambient:
-        prctl.set_ambient(list(ambient))
+        capability.set_ambient(ambient, slots["last_capability"])
+
+
+def ready(slots: Slots) -> None:
+    """Where creating and starting are two steps: say that all is set up, and wait for the second."""
+    if "start" not in slots:
+        return
+    candidates = slots["command"][0]
+    if not any(os.access(path, os.F_OK) for path in candidates):
+        raise OSError(errno.ENOENT, "")
+    os.write(slots["report"], READY)
+    os.read(slots["start"], 1)
 
 
 def execute(slots: Slots, slot: str) -> None:
@@ -395,6 +410,6 @@ _OPERATIONS: Mapping[str, Callable[..., None]] = {
     for function in (
         die_with_parent, new_session, private_mounts, enter_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
         private_proc, filesystem, attach, set_mount, nodes, links, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
-        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, execute,
+        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, execute,
     )
 }  # fmt: skip

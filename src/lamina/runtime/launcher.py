@@ -1,0 +1,286 @@
+"""The parent's part of a launch: prepares on the host what the plan names, clones, attaches control groups, waits for execve.
+
+A launch is all or nothing: `launch` returns when the command was executed (or is ready to be), or raises when
+nothing of it is left. Used by monitors and by the OCI command line, both with one thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+from lamina.errors import LaminaError
+from lamina.linux import capability, channel, mount, namespace, overlay, tty
+from lamina.runtime import init, users
+from lamina.runtime.cgroup import Cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from lamina.runtime.cgroup import Hierarchy
+
+NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
+_SYS_RESOURCE = 24
+_PROPAGATION_PRIVATE = 1 << 18
+
+
+class LaunchFailed(Exception):
+    """`kind` is NOT_FOUND, NOT_EXECUTABLE or FAILED; the message is Docker's where Docker has one."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Launched:
+    """A process that runs. The caller owns the descriptors: `pidfd`, `master` (with a terminal), and the ends of `pipes`."""
+
+    __slots__ = ("cgroup", "master", "pid", "pidfd", "pipes", "warnings")
+
+    def __init__(self, pid: int, pidfd: int, cgroup: Cgroup | None, prepared: Prepared) -> None:
+        self.pid, self.pidfd, self.cgroup = pid, pidfd, cgroup
+        self.master, self.pipes, self.warnings = prepared.master, prepared.pipes, prepared.warnings
+
+
+class Prepared:
+    """What stands ready before the clone: slots for init, and what is closed after."""
+
+    __slots__ = ("master", "opened", "pipes", "slots", "warnings")
+
+    def __init__(self, slots: dict[str, Any]) -> None:
+        self.slots = slots
+        self.opened: list[int] = []
+        self.master = -1
+        self.pipes: dict[str, int] = {}
+        self.warnings: list[str] = []
+
+    def keep(self, name: str, fd: int) -> int:
+        """Put a descriptor into a slot; it is closed here after the clone."""
+        self.opened.append(fd)
+        self.slots[name] = fd
+        return fd
+
+
+def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequence[Hierarchy]) -> Launched:
+    """Start one process.
+
+    `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
+    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`. `slots` are descriptors that
+    came along: `filter`, `lower:N`, `target`, `stdin`, `stdout`, `stderr`, `start`.
+
+    Raises:
+        LaunchFailed: nothing remains.
+    """
+    prepared = Prepared(slots)
+    cgroup: Cgroup | None = None
+    made = False
+    try:
+        _prepare(document, prepared)
+        if asked := document.get("cgroup"):
+            made = bool(asked.get("create"))
+            cgroup = Cgroup.create(asked["path"], asked.get("resources") or {}, hierarchies) if made else Cgroup(asked["path"], hierarchies)
+        pid, pidfd = _start(document, prepared, cgroup)
+        return Launched(pid, pidfd, cgroup, prepared)
+    except (OSError, LaminaError, LaunchFailed, ValueError) as error:
+        channel.close_all([*prepared.pipes.values(), *([prepared.master] if prepared.master >= 0 else [])])
+        if cgroup is not None and made:
+            cgroup.remove()
+        if isinstance(error, LaunchFailed):
+            raise
+        raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else _words(error)) from None
+    finally:
+        channel.close_all(prepared.opened)
+
+
+def _words(error: Exception) -> str:
+    return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+
+
+def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
+    plan, slots = document["plan"], prepared.slots
+    for slot, path, *_ in plan["joins"]:
+        prepared.keep(slot, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    for slot, path, recursive in plan["sources"]:
+        prepared.keep(slot, _open_source(path, recursive=recursive))
+    for slot, kind, options, attributes in plan["made"]:
+        prepared.keep(slot, init.make_filesystem(kind, kind, options, attributes))
+    if document.get("root") or document.get("rootfs"):
+        prepared.keep("root", _root(document, slots))
+    if document.get("terminal"):
+        _open_terminal(document, prepared)
+    elif "stdin" not in slots:
+        _open_pipes(document, prepared)
+    if isinstance(slots.get("filter"), int):
+        slots["filter"] = os.pread(slots["filter"], 1 << 20, 0)
+    slots["last_capability"] = capability.last()
+    slots["rlimits"] = _clamp(plan["rlimits"], prepared.warnings)
+    slots["oom"] = _clamp_oom_score(plan["oom_score"], prepared.warnings)
+    environment = _identify(document, prepared)
+    slots["command"] = (document["command"]["candidates"], document["command"]["args"], environment)
+
+
+def _open_source(path: str, *, recursive: bool) -> int:
+    try:
+        return mount.open_tree(path, recursive=recursive)
+    except FileNotFoundError:
+        raise LaunchFailed(FAILED, f"bind source path does not exist: {path}") from None
+
+
+def _root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
+    """The root as a detached mount."""
+    root = document.get("root")
+    if root:
+        lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
+        return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], document["directory"], volatile=root["volatile"])
+    fd = mount.open_tree(document["rootfs"], recursive=True)
+    mount.set_attributes(fd, 0, 0, recursive=True, propagation=_PROPAGATION_PRIVATE)
+    return fd
+
+
+def _open_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """A pty of the container's own devpts; a process that joins takes one of the devpts it will see."""
+    own = [prepared.slots[slot] for slot, kind, *_ in document["plan"]["made"] if kind == "devpts"]
+    devpts = own[0] if own else os.open(document.get("devpts") or "/dev/pts", os.O_PATH | os.O_CLOEXEC)
+    prepared.master, slave = tty.open_pty(devpts)
+    if not own:
+        os.close(devpts)
+    prepared.keep("slave", slave)
+    for name in ("stdin", "stdout", "stderr"):
+        prepared.slots[name] = slave
+    if size := document.get("size"):
+        tty.set_size(prepared.master, *size)
+
+
+def _open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
+    if document.get("stdin"):
+        reader, prepared.pipes["stdin"] = os.pipe()
+        prepared.keep("stdin", reader)
+    else:
+        prepared.keep("stdin", os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    for name in ("stdout", "stderr"):
+        prepared.pipes[name], writer = os.pipe()
+        prepared.keep(name, writer)
+
+
+def _clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[int, int, int]]:
+    """Limits that can be set: without CAP_SYS_RESOURCE hard limits only go down."""
+    free = capability.held()[0] >> _SYS_RESOURCE & 1
+    result = []
+    for number, soft, hard in wanted:
+        highest = resource.getrlimit(number)[1]
+        if not free and highest >= 0 and (hard < 0 or hard > highest):
+            warnings.append(f"resource limit {number} is kept at {highest}: this host does not let the engine raise it")
+            hard = highest
+        if hard >= 0 and (soft < 0 or soft > hard):
+            soft = hard
+        result.append((number, soft, hard))
+    return result
+
+
+def _clamp_oom_score(wanted: int | None, warnings: list[str]) -> int | None:
+    if wanted is None or wanted >= 0 or capability.held()[0] >> _SYS_RESOURCE & 1:
+        return wanted
+    with open("/proc/self/oom_score_adj", "rb") as file:
+        lowest = int(file.read())
+    if wanted < lowest:
+        warnings.append(f"the score for running out of memory is kept at {lowest}: this host does not let the engine lower it")
+    return max(wanted, lowest)
+
+
+def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
+    """Settle who the process is; the environment, with HOME."""
+    slots = prepared.slots
+    root = slots.get("root", -1)
+    if root < 0:
+        root = prepared.keep("joined", os.open(document["joined"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    uid, gid, groups = document.get("ids") or (0, 0, ())
+    text = document.get("user") or ""
+    user = users.look_up(root, text or str(uid))
+    slots["user"] = (user.uid, user.gid, list(user.groups)) if text else (uid, gid, list(groups))
+    environment = dict(entry.split("=", 1) for entry in document["command"]["env"] if "=" in entry)
+    environment.setdefault("HOME", user.home)
+    return environment
+
+
+def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None) -> tuple[int, int]:
+    plan, slots = document["plan"], prepared.slots
+    report, told = os.pipe()
+    heard, go = os.pipe()
+    slots["go"], slots["report"] = heard, told
+    unified = cgroup.open_unified() if cgroup else None
+    try:
+        _join_pid_namespace(plan, slots)
+        pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified)
+        if pid == 0:
+            os.close(report)
+            os.close(go)
+            init.perform(plan["steps"], slots, told)
+    except OSError:
+        channel.close_all([report, go])
+        raise
+    finally:
+        channel.close_all([told, heard, *([] if unified is None else [unified])])
+    try:
+        if cgroup:
+            cgroup.attach_v1(pid)
+        os.write(go, b"+")
+        said = _read_report(report)
+    except BrokenPipeError:
+        said = _read_report(report) or b"-1\0start\x000\0the process ended"
+    except OSError as error:
+        said = f"-1\0cgroup\0{error.errno}\0{error.strerror}".encode()
+    finally:
+        channel.close_all([report, go])
+    if said:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+        raise _failure(said, document)
+    return pid, pidfd
+
+
+def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    """Children of this process start in the pid namespace that is joined."""
+    for slot, _, flag in plan["joins"]:
+        if flag == namespace.CLONE_NEWPID:
+            namespace.setns(slots[slot], flag)
+    if "target" in slots:
+        namespace.setns(slots["target"], namespace.CLONE_NEWPID)
+
+
+def _read_report(fd: int) -> bytes:
+    """What init says until execve closes the pipe; nothing where all went well."""
+    parts = []
+    while data := os.read(fd, 4096):
+        if data == init.READY:
+            return b""
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
+    """A sentence in Docker's words of what init reported."""
+    number, step, code, text = said.decode(errors="replace").split("\0", 3)
+    name = document["command"]["args"][0]
+    prefix = "OCI runtime create failed: unable to start container process:"
+    if step not in ("execute", "ready"):
+        return LaunchFailed(FAILED, f"{prefix} {step} ({_described(document, int(number))}): {text}: unknown")
+    path, _, words = text.rpartition("\0")
+    if int(code) in (errno.ENOENT, errno.ENOTDIR):
+        if path:
+            return LaunchFailed(NOT_FOUND, f"{prefix} exec {path}: no such file or directory: unknown")
+        if "/" in name:
+            return LaunchFailed(NOT_FOUND, f'{prefix} exec: "{name}": stat {name}: no such file or directory: unknown')
+        return LaunchFailed(NOT_FOUND, f'{prefix} exec: "{name}": executable file not found in $PATH: unknown')
+    return LaunchFailed(NOT_EXECUTABLE, f'{prefix} exec: "{name}": {words[:1].lower()}{words[1:]}: unknown')
+
+
+def _described(document: Mapping[str, Any], number: int) -> str:
+    """What a step was about, for a person."""
+    steps = document["plan"]["steps"]
+    words = [str(word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
+    return " ".join(words) or "no argument"

@@ -1,0 +1,324 @@
+"""From an OCI runtime specification to the flat list of operations that `init` performs: pure.
+
+The order is what confines: everything of the host is opened before (`sources`), then the root is entered and
+the host let go of, then file systems are mounted inside, parents before children; after the wait for the
+control groups come the private cgroup namespace and its mounts; then the process gives up what it may,
+privileges last, and executes. A plan is plain data: it crosses to the zygote as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lamina.errors import InvalidArgument, Unsupported
+from lamina.linux import capability
+from lamina.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, KINDS
+
+Step = list[Any]
+
+_RLIMITS = {
+    "CPU": 0, "FSIZE": 1, "DATA": 2, "STACK": 3, "CORE": 4, "RSS": 5, "NPROC": 6, "NOFILE": 7, "MEMLOCK": 8, "AS": 9,
+    "LOCKS": 10, "SIGPENDING": 11, "MSGQUEUE": 12, "NICE": 13, "RTPRIO": 14, "RTTIME": 15,
+}  # fmt: skip
+_ATTRIBUTES = {
+    "ro": (1, 0), "rw": (0, 1), "nosuid": (2, 0), "suid": (0, 2), "nodev": (4, 0), "dev": (0, 4), "noexec": (8, 0), "exec": (0, 8),
+    "noatime": (0x10, 0x70), "strictatime": (0x20, 0x70), "relatime": (0, 0x70), "nodiratime": (0x80, 0), "diratime": (0, 0x80),
+    "nosymfollow": (0x200000, 0), "symfollow": (0, 0x200000),
+}  # fmt: skip
+_PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
+_IGNORED = {"bind", "rbind", "defaults", "newinstance", "create", "nocopy", "z", "Z", "tmpcopyup", "norelatime", "nostrictatime"}
+_FIXED_PLACES = ("/proc", "/sys", "/dev")
+_LINKS = [["fd", "/proc/self/fd"], ["stdin", "/proc/self/fd/0"], ["stdout", "/proc/self/fd/1"], ["stderr", "/proc/self/fd/2"]]
+_NODES = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+_PATH = "PATH="
+
+
+class InvalidSpec(InvalidArgument):
+    """The runtime specification says something that cannot be done."""
+
+    exit_code = 125
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupMount:
+    """One hierarchy to show inside: directory name below /sys/fs/cgroup ("" for version 2) and its options."""
+
+    name: str
+    options: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`namespaces` are flags for clone3; the lists are what the launcher prepares on the host, by slot:
+
+    `joins` (slot, path) namespaces to open, `sources` (slot, path, recursive) host paths to open for binding,
+    `made` (slot, kind, options, attributes) file systems to make there.
+    """
+
+    namespaces: int
+    joins: Sequence[Sequence[Any]]
+    sources: Sequence[Sequence[Any]]
+    made: Sequence[Sequence[Any]]
+    rlimits: Sequence[Sequence[int]]
+    oom_score: int | None
+    steps: Sequence[Step]
+
+    def encode(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """mount(8)'s words sorted: attributes to add and remove, propagation, the rest for the file system."""
+
+    add: int = 0
+    remove: int = 0
+    recursive_add: int = 0
+    propagation: int = 0
+    propagation_recursive: bool = False
+    recursive: bool = False
+    data: tuple[tuple[str, ...], ...] = ()
+
+
+def options(words: Sequence[str]) -> Options:
+    """Sort the options of one mount."""
+    add = remove = recursive_add = propagation = 0
+    deep = False
+    data: list[tuple[str, ...]] = []
+    for word in words:
+        if word in _ATTRIBUTES:
+            more, less = _ATTRIBUTES[word]
+            add, remove = add & ~less | more, remove & ~more | less
+        elif word.startswith("r") and word[1:] in _ATTRIBUTES:
+            recursive_add |= _ATTRIBUTES[word[1:]][0]
+        elif word.removeprefix("r") in _PROPAGATION:
+            propagation, deep = _PROPAGATION[word.removeprefix("r")], word.startswith("r")
+        elif word not in _IGNORED:
+            key, equals, value = word.partition("=")
+            data.append((key, value) if equals else (key,))
+    return Options(add, remove, recursive_add, propagation, deep, "rbind" in words, tuple(data))
+
+
+def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], *, bundle: str = "/") -> Plan:
+    """The plan of a container's first process. `bundle` is what relative sources are relative to.
+
+    Raises:
+        InvalidSpec, Unsupported: names what cannot be done.
+    """
+    linux = spec.get("linux") or {}
+    process = spec.get("process") or {}
+    new, joins = _namespaces(linux.get("namespaces") or [])
+    if not new & CLONE_NEWNS:
+        raise InvalidSpec("a container needs a mount namespace of its own")
+    sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle)
+    steps: list[Step] = [["die_with_parent"], *_join_steps(joins), ["new_session"], ["private_mounts"], ["enter_root", "root"]]
+    if new & CLONE_NEWNET:
+        steps.append(["loopback"])
+    if spec.get("hostname"):
+        steps.append(["host_name", spec["hostname"]])
+    if spec.get("domainname"):
+        steps.append(["domain_name", spec["domainname"]])
+    steps += [["private_proc"], *mounts, *_devices(linux.get("devices") or [], process, _covers_dev(spec.get("mounts") or []))]
+    if sysctls := linux.get("sysctl"):
+        steps.append(["sysctls", [[name.replace(".", "/"), str(value)] for name, value in sorted(sysctls.items())]])
+    if masked := linux.get("maskedPaths"):
+        steps.append(["mask", list(masked)])
+    if fixed := linux.get("readonlyPaths"):
+        steps.append(["read_only", list(fixed)])
+    steps.append(["wait", "go"])
+    if new & CLONE_NEWCGROUP:
+        steps.append(["unshare", CLONE_NEWCGROUP])
+    steps += late
+    if (spec.get("root") or {}).get("readonly"):
+        steps.append(["read_only_root"])
+    steps += _root_propagation(linux.get("rootfsPropagation", ""))
+    steps += _process_steps(process, linux)
+    flags = new & ~CLONE_NEWCGROUP
+    return Plan(flags, joins, sources, made, _rlimits(process), process.get("oomScoreAdj"), steps)
+
+
+def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
+    """The plan of one more process in a container that runs; its namespaces are joined by a pidfd in slot `target`."""
+    linux = spec.get("linux") or {}
+    kinds = 0
+    for entry in linux.get("namespaces") or []:
+        kinds |= KINDS.get(entry.get("type", ""), 0)
+    steps: list[Step] = [
+        ["die_with_parent"],
+        ["wait", "go"],
+        ["join", "target", kinds & ~CLONE_NEWPID],
+        ["enter_joined_root"],
+        ["new_session"],
+    ]
+    steps += [["private_proc"], *_process_steps(process, linux)]
+    # The pid namespace is joined by the monitor: it counts for children only.
+    return Plan(0, [], [], [], _rlimits(process), process.get("oomScoreAdj"), steps)
+
+
+def candidates(process: Mapping[str, Any]) -> list[str]:
+    """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH."""
+    name = (process.get("args") or [""])[0]
+    if not name or "\0" in "".join([*process["args"], *(process.get("env") or [])]):
+        raise InvalidSpec("the command is empty or holds a NUL")
+    if "/" in name:
+        return [name]
+    path = next((entry[len(_PATH) :] for entry in process.get("env") or [] if entry.startswith(_PATH)), "")
+    return [f"{directory or '.'}/{name}" for directory in path.split(":")] if path else []
+
+
+def _namespaces(entries: Sequence[Mapping[str, Any]]) -> tuple[int, list[list[Any]]]:
+    """Flags of those to make; slot, path and flag of those to join."""
+    new, joins = 0, []
+    for entry in entries:
+        flag = KINDS.get(entry.get("type", ""))
+        if flag is None or entry["type"] in ("user", "time"):
+            raise Unsupported(f"namespaces of type {entry.get('type')!r} are not supported yet")
+        if entry.get("path"):
+            joins.append([f"ns:{entry['type']}", entry["path"], flag])
+        else:
+            new |= flag
+    return new, joins
+
+
+def _join_steps(joins: Sequence[Sequence[Any]]) -> Iterator[Step]:
+    # Joining a pid namespace counts for children only: the launcher does it.
+    return (["join", slot, flag] for slot, _, flag in joins if flag != CLONE_NEWPID)
+
+
+def _mounts(
+    entries: Sequence[Mapping[str, Any]], hierarchies: Sequence[CgroupMount], bundle: str
+) -> tuple[list[list[Any]], list[list[Any]], list[Step], list[Step]]:
+    """Sources, file systems to make before, steps, and steps that need the cgroup namespace."""
+    sources: list[list[Any]] = []
+    made: list[list[Any]] = []
+    steps: list[Step] = []
+    late: list[Step] = []
+    for number, entry in enumerate(entries):
+        target = _target(entry)
+        chosen = options(entry.get("options") or [])
+        kind = entry.get("type") or "bind"
+        strict = any(target == place or target.startswith(place + "/") for place in _FIXED_PLACES)
+        slot = f"mount:{number}"
+        if kind == "cgroup":
+            late += _cgroup_steps(target, chosen, hierarchies)
+        elif kind in ("bind", "none") or {"bind", "rbind"} & set(entry.get("options") or []):
+            source = entry.get("source") or ""
+            sources.append([slot, source if source.startswith("/") else f"{bundle}/{source}", chosen.recursive])
+            steps.append(["attach", slot, target, strict])
+            steps += _bind_attributes(target, chosen)
+        elif kind == "devpts":
+            made.append([slot, kind, [list(pair) for pair in chosen.data], chosen.add])
+            steps.append(["attach", slot, target, strict])
+        else:
+            flags = [["ro"]] if chosen.add & 1 else []
+            source = entry.get("source") or kind
+            steps.append(["filesystem", kind, target, source, [*(list(pair) for pair in chosen.data), *flags], chosen.add, strict])
+    return sources, made, steps, late
+
+
+def _target(entry: Mapping[str, Any]) -> str:
+    target = "/" + str(entry.get("destination", "")).strip("/")
+    if target == "/" or "\0" in target or ".." in target.split("/"):
+        raise InvalidSpec(f"invalid mount target: {target[:100]!r}")
+    return target
+
+
+def _bind_attributes(target: str, chosen: Options) -> list[Step]:
+    steps: list[Step] = []
+    # A mount copied from the host would keep its propagation; private unless asked otherwise.
+    steps.append(["set_mount", target, 0, 0, True, chosen.propagation or _PROPAGATION["private"]])
+    if chosen.add or chosen.remove:
+        steps.append(["set_mount", target, chosen.add, chosen.remove, False, 0])
+    if chosen.recursive_add:
+        steps.append(["set_mount", target, chosen.recursive_add, 0, True, 0])
+    return steps
+
+
+def _cgroup_steps(target: str, chosen: Options, hierarchies: Sequence[CgroupMount]) -> list[Step]:
+    if [hierarchy.name for hierarchy in hierarchies] == [""]:
+        return [["filesystem", "cgroup2", target, "cgroup", [], chosen.add, True]]
+    steps: list[Step] = [["filesystem", "tmpfs", target, "tmpfs", [["mode", "755"]], chosen.add & ~1, True]]
+    for hierarchy in hierarchies:
+        if hierarchy.name:
+            steps.append(
+                ["filesystem", "cgroup", f"{target}/{hierarchy.name}", "cgroup", [list(o) for o in hierarchy.options], chosen.add, True]
+            )
+    return [*steps, ["set_mount", target, chosen.add, 0, False, 0]]
+
+
+def _covers_dev(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether /dev is the container's own: nodes are made only there, never in a bind of the host's."""
+    return any(_target(entry) == "/dev" and entry.get("type") == "tmpfs" for entry in entries)
+
+
+def _devices(entries: Sequence[Mapping[str, Any]], process: Mapping[str, Any], own: bool) -> Iterator[Step]:
+    if own:
+        default = [[f"/dev/{name}", "c", major, minor, 0o666, 0, 0] for name, major, minor in _NODES]
+        yield ["nodes", default + [_device(entry) for entry in entries if entry["path"] not in [node[0] for node in default]]]
+        yield ["links", [*_LINKS, ["ptmx", "pts/ptmx"]]]
+    if process.get("terminal"):
+        yield ["console", "slave"]
+
+
+def _device(entry: Mapping[str, Any]) -> list[Any]:
+    kind = entry.get("type", "c")
+    if kind not in ("c", "u", "b", "p"):
+        raise InvalidSpec(f"invalid device type: {kind!r}")
+    return [
+        entry["path"],
+        kind,
+        entry.get("major", 0),
+        entry.get("minor", 0),
+        entry.get("fileMode") or 0o666,
+        entry.get("uid") or 0,
+        entry.get("gid") or 0,
+    ]
+
+
+def _root_propagation(word: str) -> list[Step]:
+    flag = _PROPAGATION.get(word.removeprefix("r"))
+    return [["set_mount", "/", 0, 0, word.startswith("r"), flag]] if flag and word not in ("private", "rprivate", "slave", "rslave") else []
+
+
+def _rlimits(process: Mapping[str, Any]) -> list[list[int]]:
+    found = []
+    for entry in process.get("rlimits") or []:
+        number = _RLIMITS.get(str(entry.get("type", "")).removeprefix("RLIMIT_"))
+        if number is None:
+            raise InvalidSpec(f"no such resource limit: {entry.get('type')!r}")
+        found.append([number, _rlimit(entry["soft"]), _rlimit(entry["hard"])])
+    return found
+
+
+def _rlimit(value: int) -> int:
+    return -1 if value < 0 or value >= (1 << 64) - 1 else value
+
+
+def _process_steps(process: Mapping[str, Any], linux: Mapping[str, Any]) -> list[Step]:
+    """From a finished root to the command."""
+    privileges = process.get("capabilities") or {}
+    steps: list[Step] = [["keyring", "_ses"], ["oom_score", "oom"], ["limits", "rlimits"]]
+    if profile := process.get("apparmorProfile"):
+        steps.append(["label", profile])
+    steps += [["stdio", bool(process.get("terminal"))], ["close_descriptors"], ["directory", process.get("cwd") or "/"]]
+    umask = (process.get("user") or {}).get("umask")
+    steps += [["file_mask", 0o022 if umask is None else umask], ["signals"]]
+    confined = [["load_filter", "filter"]] if linux.get("seccomp") else []
+    if process.get("noNewPrivileges"):
+        steps.append(["no_new_privileges"])
+    else:
+        # Without no_new_privs loading a filter takes CAP_SYS_ADMIN, which goes next.
+        steps, confined = [*steps, *confined], []
+    masks = [_mask(privileges.get(name) or []) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")]
+    steps += [["bound", masks[0]], ["identity", "user"], ["capabilities", *masks[1:]], ["die_with_parent"]]
+    return [*steps, *confined, ["ready"], ["execute", "command"]]
+
+
+def _mask(names: Sequence[str]) -> int:
+    try:
+        return capability.mask(names)
+    except KeyError as error:
+        raise InvalidSpec(f"no such capability: {error.args[0]}") from None
