@@ -58,8 +58,8 @@ class Endpoints:
         failed: RegistryUnreachable | TlsFailed | None = None
         for base, verify in self._candidates(host):
             try:
-                # Hosts that may be tried in another way too are not tried for long.
-                response = self.transport.send("GET", f"{base}/v2/", verify=verify, attempts=0 if verify else 1)
+                # Nobody listening is told at once; the patience of retries is for work that has begun.
+                response = self.transport.send("GET", f"{base}/v2/", verify=verify, attempts=1)
             except (RegistryUnreachable, TlsFailed) as error:
                 failed = error
                 continue

@@ -198,10 +198,10 @@ def translated(error: Exception, host: str) -> LaminaError:
     if isinstance(error, SSLError | ssl.SSLError):
         hint = "name it with --insecure-registry, or install its certificate, if it is to be trusted"
         return TlsFailed(f"TLS with registry {host} failed: {_reason(error)}", hint=hint)
-    if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
-        return RegistryUnreachable(f"registry {host} did not answer in time")
     if isinstance(error, NewConnectionError):
         return RegistryUnreachable(f"registry {host} is unreachable: {_reason(error)}")
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError | TimeoutError):
+        return RegistryUnreachable(f"registry {host} did not answer in time")
     return RegistryUnreachable(f"connection to registry {host} was lost: {_reason(error)}")
 
 

@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Lock
 
+from lamina.content.store import ContentStore
+from lamina.distribution.auth import Auth
+from lamina.distribution.client import Registries, RegistryClient
+from lamina.errors import LaminaError, NotFound, Unsupported
+from lamina.image.download import Arrival, short
+from lamina.image.layers import Layers
+from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
+from lamina.image.store import Images
+from lamina.snapshot.protocol import Staged
+from lamina.spec import mediatype
+from lamina.spec.config import ImageConfig
+from lamina.spec.config import parse as parse_config
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest, DigestMismatch
+from lamina.spec.manifest import Index, Manifest, parse, parse_manifest
 from lamina.spec.platform import Platform
-from lamina.spec.progress import Sink, silent
+from lamina.spec.progress import Sink, Update, silent
 from lamina.spec.reference import Reference
 
-if TYPE_CHECKING:
-    from lamina.content import ContentStore
-    from lamina.distribution.auth import Auth
-    from lamina.distribution.client import Registries
-    from lamina.image.layers import Layers
-    from lamina.image.store import Image, Images
+_CONFIG_LIMIT = 8 << 20
+
+
+class PlatformMissing(NotFound):
+    """The registry has the image, but not for that platform."""
+
+
+class NotAnImage(Unsupported):
+    """What the registry has under that name is something else than an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference stands for: `descriptor` as resolved (an index or a manifest), and in it one image."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig
+    config_bytes: bytes
 
 
 class Puller:
-    """Brings images here. Thread-safe; one call's layers come in parallel, at most `parallel` at once."""
+    """Brings images here. Thread-safe; one call's layers come in parallel, at most `parallel` at once.
+
+    `host` is the platform that is taken where none is asked for.
+    """
 
     def __init__(
-        self, registries: Registries, content: ContentStore, layers: Layers, images: Images, *, host: Platform, parallel: int = 3
+        self,
+        registries: Registries,
+        content: ContentStore,
+        layers: Layers,
+        images: Images,
+        *,
+        host: Platform,
+        parallel: int = 3,
     ) -> None:
         self._registries, self._content, self._layers, self._images = registries, content, layers, images
         self._host, self._parallel = host, parallel
@@ -43,4 +84,221 @@ class Puller:
             NotFound, Unauthorized, Unavailable: what the registry said, or that it said nothing.
             Corrupt: bytes do not have their digest, or a layer not its diff ID.
         """
-        raise NotImplementedError
+        client = self._registries.repository(reference, auth)
+        wanted = [replace(reference, tag=tag, digest=None) for tag in client.tags()] if all_tags else [reference.with_default_tag()]
+        before = {name: self._named(name) for name in wanted}
+        pulled = [self._pull_one(client, name, platform, sink) for name in wanted]
+        fresh = [name for name, image in zip(wanted, pulled, strict=True) if before[name] != image.id]
+        shown = reference.familiar_name if all_tags else wanted[0].familiar
+        sink(Update(f"Status: {'Downloaded newer image' if fresh else 'Image is up to date'} for {shown}"))
+        return pulled
+
+    def _pull_one(self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink) -> Image:
+        sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
+        with self._images.leases.hold():
+            found = self._find(client, reference, platform)
+            self._bring_layers(client, found, sink)
+            names = [replace(reference, tag="", digest=found.descriptor.digest)]
+            if reference.digest is None:
+                names.insert(0, reference)
+            image = self._images.adopt(found.descriptor, found.manifest.raw, names=names)
+        sink(Update(f"Digest: {found.descriptor.digest}"))
+        return image
+
+    def _named(self, reference: Reference) -> Digest | None:
+        try:
+            return self._images.resolve(str(reference)).id
+        except ImageNotFound:
+            return None
+
+    # --- documents
+
+    def _find(self, client: RegistryClient, reference: Reference, platform: Platform | None) -> Found:
+        descriptor, data = self._document(client, reference)
+        document = parse(data, descriptor.media_type)
+        if isinstance(document, Index):
+            child = document.choose(platform or self._host)
+            if child is None:
+                raise PlatformMissing(
+                    f"no matching manifest for {platform or self._host} in the manifest list entries of {reference.familiar}",
+                    hint=_platforms(document),
+                )
+            manifest = parse_manifest(self._child(client, child), child.media_type)
+        else:
+            manifest = document
+        if manifest.config.media_type not in mediatype.CONFIGS:
+            raise NotAnImage(f"{reference.familiar} is no image: its configuration is a {manifest.config.media_type[:100]}")
+        config_bytes = self._config(client, manifest.config)
+        config = parse_config(config_bytes)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise NotAnImage(f"{reference.familiar} is no image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff IDs")
+        if platform is not None and not config.platform.matches(platform):
+            raise PlatformMissing(
+                f"image with reference {reference.familiar} was found but does not provide the specified platform ({platform})",
+                hint=f"it is for {config.platform}",
+            )
+        return Found(descriptor, manifest, config, config_bytes)
+
+    def _document(self, client: RegistryClient, reference: Reference) -> tuple[Descriptor, bytes]:
+        """The manifest or index: from here where the registry says by a HEAD that it is what is here already."""
+        head = client.head(reference)
+        if head is None:
+            descriptor, data = client.resolve(reference)
+        else:
+            if reference.digest and head.digest != reference.digest:
+                raise DigestMismatch(f"registry answered {head.digest} for {reference.familiar}")
+            known = self._known(head.digest)
+            descriptor, data = (
+                (replace(head, size=len(known)), known) if known is not None else client.resolve(replace(reference, digest=head.digest))
+            )
+        self._keep(data, descriptor)
+        return descriptor, data
+
+    def _child(self, client: RegistryClient, child: Descriptor) -> bytes:
+        data = self._known(child.digest)
+        if data is None:
+            _, data = client.resolve(replace(client.repository, tag="", digest=child.digest))
+        if len(data) != child.size:
+            raise DigestMismatch(f"manifest {child.digest} has {len(data)} bytes instead of {child.size}")
+        self._keep(data, child)
+        return data
+
+    def _config(self, client: RegistryClient, descriptor: Descriptor) -> bytes:
+        data = self._known(descriptor.digest)
+        if data is None:
+            if descriptor.size > _CONFIG_LIMIT:
+                raise NotAnImage(f"configuration {descriptor.digest} of {descriptor.size} bytes is larger than {_CONFIG_LIMIT}")
+            arrived = bytearray()
+            client.download(descriptor, 0, arrived.extend)
+            data = bytes(arrived)
+        digest = Digest.of(data, descriptor.digest.algorithm)
+        if (digest, len(data)) != (descriptor.digest, descriptor.size):
+            raise DigestMismatch(f"configuration has digest {digest} instead of {descriptor.digest}")
+        self._keep(data, descriptor)
+        return data
+
+    def _known(self, digest: Digest) -> bytes | None:
+        try:
+            return self._content.read(digest)
+        except LaminaError:
+            return None  # Not here, or damaged: it comes anew.
+
+    def _keep(self, data: bytes, descriptor: Descriptor) -> None:
+        stored = self._content.put(data, descriptor.media_type)
+        self._images.leases.touch(stored.digest)
+
+    # --- layers
+
+    def _bring_layers(self, client: RegistryClient, found: Found, sink: Sink) -> None:
+        """Every layer is here and registered on return."""
+        stack = _Stack(self._layers, found)
+        here = stack.here()
+        rows = found.manifest.layers
+        if here == len(rows):
+            return
+        for row in rows[:here]:
+            sink(Update("Already exists", short(row)))
+        missing = list(dict.fromkeys(rows[here:]))
+        for number, row in enumerate(missing):
+            sink(Update("Pulling fs layer", short(row)))
+            if number >= self._parallel:
+                sink(Update("Waiting", short(row)))
+        stoppable = _Stoppable(sink)
+        with self._layers.staging() as scratch:
+            arrival = Arrival(client, self._content, self._layers, scratch, stoppable)
+            with ThreadPoolExecutor(self._parallel, "pull") as threads:
+                coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in missing}
+                for number in range(here, len(rows)):
+                    staged = _taken(coming, arrival, rows[number], stoppable)
+                    with stoppable:
+                        stack.register(number, staged)
+                        self._images.leases.touch(rows[number].digest)
+                        stoppable(Update("Pull complete", short(rows[number])))
+
+
+class _Stack:
+    """The layers of one image, registered from the base up."""
+
+    def __init__(self, layers: Layers, found: Found) -> None:
+        self._layers, self._rows, self._diff_ids = layers, found.manifest.layers, found.config.diff_ids
+        self._notes = _notes(found.config, len(self._rows))
+        self._parent: Digest | None = None
+
+    def here(self) -> int:
+        """How many layers from the base up are here already."""
+        for number, diff_id in enumerate(self._diff_ids):
+            facts = self._layers.find(self._parent, diff_id)
+            if facts is None:
+                return number
+            self._parent = facts.id
+        return len(self._diff_ids)
+
+    def register(self, number: int, staged: Staged) -> LayerFacts:
+        """Put a staged layer on top.
+
+        Raises:
+            DigestMismatch: its diff ID is not the one in the configuration.
+        """
+        row, diff_id = self._rows[number], self._diff_ids[number]
+        if staged.diff_id != diff_id:
+            raise DigestMismatch(f"layer {row.digest} has the diff ID {staged.diff_id} instead of {diff_id}")
+        sources = (replace(row, platform=None, annotations=(), urls=()),) if mediatype.compression(row.media_type) else ()
+        facts = self._layers.register(staged, self._parent, self._notes[number], sources)
+        self._parent = facts.id
+        return facts
+
+
+class PullStopped(LaminaError):
+    """Another layer of the same pull has failed."""
+
+
+class _Stoppable:
+    """A sink for several threads that ends them all when one fails. As a context, it notes what fails inside."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._lock = sink, Lock()
+        self.failure: BaseException | None = None
+
+    def __call__(self, update: Update) -> None:
+        with self._lock:
+            if self.failure is not None:
+                raise PullStopped("pull stopped: another layer failed")
+            self._sink(update)
+
+    def run(self, bring: Callable[[Descriptor], Staged], row: Descriptor) -> Staged:
+        """Bring a layer, unless another failed before."""
+        with self:
+            if self.failure is not None:
+                raise PullStopped("pull stopped: another layer failed")
+            return bring(row)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        with self._lock:
+            if error is not None and self.failure is None:
+                self.failure = error
+
+
+def _taken(coming: dict[Descriptor, Future[Staged]], arrival: Arrival, row: Descriptor, stoppable: _Stoppable) -> Staged:
+    """The staged layer; one that an image has twice is staged again, since registering takes the files away.
+
+    Raises what failed first, whichever layer it was.
+    """
+    future = coming.pop(row, None)
+    try:
+        return future.result() if future is not None else arrival.stage(row)
+    except PullStopped:
+        raise stoppable.failure or PullStopped("pull stopped") from None
+
+
+def _notes(config: ImageConfig, count: int) -> Sequence[LayerNote]:
+    """What the configuration's history says of each layer, base first."""
+    steps = [step for step in config.history if not step.empty_layer]
+    notes = [LayerNote(step.created, step.created_by) for step in steps[:count]]
+    return [*notes, *(LayerNote(config.created) for _ in range(count - len(notes)))]
+
+
+def _platforms(index: Index) -> str:
+    names = sorted({str(row.platform) for row in index.manifests if row.platform and row.platform.os != "unknown"})
+    return f"there is {', '.join(names[:10])}" if names else ""

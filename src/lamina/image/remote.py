@@ -18,9 +18,9 @@ from lamina.spec.reference import Reference
 
 if TYPE_CHECKING:
     from lamina.distribution.client import Registries
+    from lamina.image.model import Image
     from lamina.image.pull import Puller
     from lamina.image.push import Pusher
-    from lamina.image.store import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""The worker's job behind push: a tar to gzip, in blocks, on several cores, the same bytes each time.
+
+One gzip member (RFC 1952) without name and time; each block is deflated with the 32 KiB before it as dictionary and
+ends on a byte (a sync flush), so that blocks are independent work and their outputs simply follow each other. Where
+blocks are cut does not depend on how many threads there are, so neither does the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+from isal import isal_zlib
+
+from lamina.content.store import full_disk
+from lamina.image.tarbytes import decompressed
+from lamina.worker.workers import Report
+
+_BLOCK = 1 << 20
+_WINDOW = 32 << 10
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+
+def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Job. `fds` are the source (from its start) and the file to write; `compression` says what the source is in.
+
+    `level` is isal's (0 to 3), `threads` how many compress at once. Reports `{"done": bytes of tar}` every 16 MiB.
+    Answers `digest`, `size` of what was written, and `tar_digest`, `tar_size` of what was read.
+    """
+    source, target = fds
+    with os.fdopen(os.dup(source), "rb", buffering=0) as file, ThreadPoolExecutor(params["threads"]) as threads:
+        file.seek(0)
+        tar: BinaryIO = decompressed(file, params["compression"]) if params["compression"] else file
+        out = _Out(target)
+        out.write(_HEAD)
+        done, crc = 0, 0
+        waiting: deque[Future[tuple[bytes, int, int]]] = deque()
+        tar_hash = hashlib.sha256()
+
+        def settle() -> None:
+            nonlocal done, crc
+            data, block_crc, length = waiting.popleft().result()
+            out.write(data)
+            crc = isal_zlib.crc32_combine(crc, block_crc, length)
+            done += length
+            if not done % (16 * _BLOCK):
+                report({"done": done})
+
+        window = b""
+        for block in _blocks(tar):
+            waiting.append(threads.submit(_deflated, block, window, params["level"]))
+            tar_hash.update(block)
+            window = block[-_WINDOW:]
+            if len(waiting) > 2 * params["threads"]:
+                settle()
+        while waiting:
+            settle()
+        out.write(isal_zlib.compressobj(params["level"], isal_zlib.DEFLATED, -15).flush())
+        out.write(crc.to_bytes(4, "little") + (done & 0xFFFFFFFF).to_bytes(4, "little"))
+    return {"digest": f"sha256:{out.hash.hexdigest()}", "size": out.size, "tar_digest": f"sha256:{tar_hash.hexdigest()}", "tar_size": done}
+
+
+def _blocks(tar: BinaryIO) -> Iterator[bytes]:
+    """Blocks of the same size whatever the source's reads give; the last one may be shorter."""
+    while block := tar.read(_BLOCK):
+        while len(block) < _BLOCK and (more := tar.read(_BLOCK - len(block))):
+            block += more
+        yield block
+
+
+def _deflated(block: bytes, window: bytes, level: int) -> tuple[bytes, int, int]:
+    compressor = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -15, zdict=window)
+    data = compressor.compress(block) + compressor.flush(isal_zlib.Z_SYNC_FLUSH)
+    return data, isal_zlib.crc32(block), len(block)
+
+
+class _Out:
+    """Writes to a descriptor from its start, and hashes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self.hash.update(data)
+        view = memoryview(data)
+        with full_disk("the content store"):
+            while view:
+                written = os.pwrite(self._fd, view, self.size)
+                self.size += written
+                view = view[written:]

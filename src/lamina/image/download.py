@@ -1,0 +1,189 @@
+"""One layer on its way in: the bytes go to a file, and from that file through a pipe to the worker that unpacks them.
+
+The socket is read in one thread and never waits for the worker: what it wrote is handed on by sendfile, which moves
+references to the page cache, not bytes. So inflating, hashing and indexing run in another process meanwhile, and a
+download that is resumed hands on what an earlier one left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Condition, Thread
+
+from lamina.content.store import BlobNotFound, ContentStore, Ingest
+from lamina.distribution.client import RegistryClient
+from lamina.image.layers import Layers
+from lamina.snapshot.protocol import Staged, TarSource
+from lamina.spec import mediatype
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.progress import Sink, Update
+
+_PIPE = 1 << 20
+_EVERY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What brings a layer here. `scratch` is where it is staged (`Layers.staging`)."""
+
+    client: RegistryClient
+    content: ContentStore
+    layers: Layers
+    scratch: str
+    sink: Sink
+
+    def bring(self, descriptor: Descriptor) -> Staged:
+        """Download, verify and stage the layer; its compressed blob is in the content store afterwards.
+
+        A blob that is there already is not fetched. What was downloaded when this fails is kept for the next time,
+        except where the digest was wrong.
+
+        Raises:
+            DigestMismatch: the registry sent other bytes.
+            InvalidArchive: the bytes are those promised, and no layer.
+        """
+        if (staged := self._from_blob(descriptor)) is not None:
+            return staged
+        with self.content.ingest(f"pull {descriptor.digest}") as ingest:
+            # Whoever held the ingest until now may have brought the blob.
+            if (staged := self._from_blob(descriptor)) is not None:
+                ingest.abort()
+                return staged
+            return self._download(descriptor, ingest)
+
+    def stage(self, descriptor: Descriptor) -> Staged:
+        """Stage the layer from the content store's blob.
+
+        Raises:
+            BlobNotFound: it is not there.
+        """
+        progress = Paced(self.sink, "Extracting", short(descriptor), descriptor.size)
+        with self.content.open(descriptor.digest) as blob:
+            compression = mediatype.compression(descriptor.media_type) or None
+            return self.layers.stage(TarSource(blob.fileno(), 0, descriptor.size, compression, kept=True), self.scratch, progress)
+
+    def _from_blob(self, descriptor: Descriptor) -> Staged | None:
+        try:
+            self.content.stat(descriptor.digest)
+        except BlobNotFound:
+            return None
+        staged = self.stage(descriptor)
+        self.sink(Update("Download complete", short(descriptor)))
+        return staged
+
+    def _download(self, descriptor: Descriptor, ingest: Ingest) -> Staged:
+        name = short(descriptor)
+        with Staging(self.layers, self.scratch, descriptor, ingest) as staging:
+            progress = Paced(self.sink, "Downloading", name, descriptor.size)
+
+            def write(piece: bytes) -> None:
+                ingest.write(piece)
+                staging.advance(ingest.offset)
+                progress(ingest.offset)
+
+            staging.advance(ingest.offset)
+            self.client.download(descriptor, ingest.offset, write)
+            self.sink(Update("Verifying Checksum", name))
+            ingest.commit(descriptor)
+            self.sink(Update("Download complete", name))
+            return staging.result(Paced(self.sink, "Extracting", name, descriptor.size))
+
+
+class Staging:
+    """Stages a layer while its bytes still come: two threads that wait, one for the file to grow, one for the worker."""
+
+    def __init__(self, layers: Layers, scratch: str, descriptor: Descriptor, ingest: Ingest) -> None:
+        self._layers, self._scratch, self._descriptor = layers, scratch, descriptor
+        self._file = os.dup(ingest.fileno())
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        with suppress(OSError):  # Above the user's limit: the kernel's own size does as well.
+            fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._grown = Condition()
+        self._here, self._ended = 0, False
+        self._staged: Future[Staged] = Future()
+        self._progress: Callable[[int], None] | None = None
+        self._threads = [Thread(target=run, name=f"pull-{run.__name__}", daemon=True) for run in (self._feed, self._stage)]
+
+    def __enter__(self) -> Staging:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End both threads; where the bytes are not complete, the worker sees them end early and fails."""
+        with self._grown:
+            self._ended = True
+            self._grown.notify()
+        for thread in self._threads:
+            thread.join()
+        os.close(self._file)
+
+    def advance(self, here: int) -> None:
+        """The first `here` bytes of the file are good to read."""
+        with self._grown:
+            self._here = here
+            self._grown.notify()
+
+    def result(self, progress: Callable[[int], None]) -> Staged:
+        """Wait for the worker; `progress` sees how far it is, and what it raises ends the work."""
+        self._progress = progress
+        return self._staged.result()
+
+    def _feed(self) -> None:
+        try:
+            offset = 0
+            while offset < self._descriptor.size:
+                here = self._wait(offset)
+                if here <= offset:
+                    return
+                while offset < here:
+                    offset += os.sendfile(self._writer, self._file, offset, here - offset)
+        except BrokenPipeError:
+            pass  # The worker has failed; it says so itself.
+        finally:
+            os.close(self._writer)
+
+    def _wait(self, offset: int) -> int:
+        """How many bytes are here, once that is more than `offset`, or no more will come."""
+        with self._grown:
+            self._grown.wait_for(lambda: self._here > offset or self._ended)
+            return self._here
+
+    def _stage(self) -> None:
+        try:
+            compression = mediatype.compression(self._descriptor.media_type) or None
+            source = TarSource(self._reader, 0, None, compression, kept=True)
+            self._staged.set_result(self._layers.stage(source, self._scratch, self._tell))
+        except BaseException as error:
+            self._staged.set_exception(error)
+        finally:
+            os.close(self._reader)
+
+    def _tell(self, done: int) -> None:
+        if self._progress:
+            self._progress(done)
+
+
+class Paced:
+    """Tells a sink how far something is, at most ten times a second, and at its end."""
+
+    def __init__(self, sink: Sink, status: str, name: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sink, self._status, self._name, self._total, self._clock = sink, status, name, total, clock
+        self._next = 0.0
+
+    def __call__(self, done: int) -> None:
+        now = self._clock()
+        if now >= self._next or done >= self._total:
+            self._next = now + _EVERY
+            self._sink(Update(self._status, self._name, done, self._total))
+
+
+def short(descriptor: Descriptor) -> str:
+    """A layer's ID in progress lines: the first twelve characters of its compressed digest."""
+    return descriptor.digest.short
