@@ -246,7 +246,7 @@ i interactive bool|Attach container's STDIN
 """,
     ),
     "exec": (
-        "exec",
+        "run",
         2,
         -1,
         False,

@@ -217,10 +217,7 @@ def _devices(arguments: Arguments) -> object:
     found = []
     for word in arguments.many("device"):
         host, *rest = word.split(":")
-        if rest and rest[-1] and set(rest[-1]) <= set("rwm"):
-            access = rest.pop()
-        else:
-            access = "rwm"
+        access = rest.pop() if rest and rest[-1] and set(rest[-1]) <= set("rwm") else "rwm"
         found.append({"PathOnHost": host, "PathInContainer": rest[0] if rest else host, "CgroupPermissions": access})
     return found or None
 

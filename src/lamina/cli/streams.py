@@ -123,7 +123,7 @@ def write_all(fd: int, data: bytes) -> None:
 def forward_signals(kill: Callable[[str], None]) -> None:
     """From now on hand the signals we get to `kill`, by their number's name."""
 
-    def handler(number: int, frame: object) -> None:
+    def handler(number: int, _frame: object) -> None:
         kill(str(int(number)))
 
     for name in _FORWARDED:
@@ -132,4 +132,4 @@ def forward_signals(kill: Callable[[str], None]) -> None:
 
 def on_resize(resize: Callable[[], None]) -> None:
     """From now on call `resize` when the terminal's size changes."""
-    _signal.signal(_signal.SIGWINCH, lambda number, frame: resize())
+    _signal.signal(_signal.SIGWINCH, lambda _number, _frame: resize())

@@ -1,0 +1,117 @@
+"""`lamina images` and the tree of layers."""
+
+from __future__ import annotations
+
+from lamina.cli.ages import age, local
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.output import filters, print_rows
+from lamina.cli.session import Session
+from lamina.cli.units import human_size
+from lamina.client.images import Images
+
+_HEADERS = {
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "UniqueSize": "UNIQUE SIZE",
+    "SharedSize": "SHARED SIZE",
+}
+_NONE = "<none>"
+
+
+def images(session: Session, arguments: Arguments) -> int:
+    """List images."""
+    if arguments.on("tree"):
+        return image_tree(session, arguments)
+    words = arguments.many("filter") + [f"reference={word}" for word in arguments.words]
+    found = Images(session.engine).list(([("all", "1")] if arguments.on("all") else []) + filters(words))
+    whole, form = arguments.on("no-trunc"), arguments.text("format")
+    with_digests = arguments.on("digests") or ".Digest" in form
+    rows = [row for fact in found for row in _rows(fact, whole=whole, with_digests=with_digests)]
+    if arguments.on("quiet") and not form:
+        for row in rows:
+            session.print(str(row["ID"]))
+        return 0
+    columns = ["Repository", "Tag", *(["Digest"] if arguments.on("digests") else []), "ID", "CreatedSince", "Size"]
+    print_rows(session, form, rows, columns, _HEADERS)
+    return 0
+
+
+def _rows(fact: dict[str, object], *, whole: bool, with_digests: bool) -> list[dict[str, object]]:
+    image_id, created, size = str(fact.get("Id", "")), fact.get("Created"), fact.get("Size")
+    common = {
+        "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],
+        "CreatedSince": age(created),
+        "CreatedAt": local(created),
+        "Size": human_size(size if isinstance(size, int) else 0),
+        "VirtualSize": human_size(size if isinstance(size, int) else 0),
+        "SharedSize": _or_none(fact.get("SharedSize")),
+        "UniqueSize": _or_none(None),
+        "Containers": "N/A" if fact.get("Containers") in (None, -1) else str(fact.get("Containers")),
+    }
+    return [{"Repository": name, "Tag": tag, "Digest": digest} | common for name, tag, digest in _names(fact, with_digests=with_digests)]
+
+
+def _or_none(size: object) -> str:
+    return human_size(size) if isinstance(size, int) and size >= 0 else "N/A"
+
+
+def _names(fact: dict[str, object], *, with_digests: bool) -> list[tuple[str, str, str]]:
+    tags = [text.rpartition(":")[::2] for text in map(str, _list(fact.get("RepoTags"))) if not text.startswith(_NONE)]
+    digests = [text.partition("@")[::2] for text in map(str, _list(fact.get("RepoDigests"))) if not text.startswith(_NONE)]
+    found = []
+    for repository in dict.fromkeys([name for name, _ in tags] + [name for name, _ in digests]):
+        its_tags = [tag for name, tag in tags if name == repository]
+        its_digests = [digest for name, digest in digests if name == repository]
+        if with_digests:
+            found += [(repository, tag, digest) for tag in its_tags or [_NONE] for digest in its_digests or [_NONE]]
+        else:
+            found += [(repository, tag, _NONE) for tag in its_tags or [_NONE]]
+    return found or [(_NONE, _NONE, _NONE)]
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def image_tree(session: Session, arguments: Arguments) -> int:
+    """Draw the tree of layers across images."""
+    if arguments.on("quiet") or arguments.many("filter") or arguments.words:
+        raise UsageError("--tree shows all images: it goes with no other choice of them")
+    found = Images(session.engine).tree()
+    if form := arguments.text("format"):
+        from lamina.cli.output import show
+
+        show(session, form, found)
+        return 0
+    session.print("LAYER          SIZE     OWN      SHARED  IMAGES AND INSTRUCTIONS")
+    whole = arguments.on("no-trunc")
+    for root in _list(found.get("roots")):
+        _draw(session, root, "", "", whole=whole)
+    return 0
+
+
+def _draw(session: Session, start: object, lead: str, branch: str, *, whole: bool) -> None:
+    # a stack of its own: 127 layers and more are deeper than Python likes to recurse
+    rest = [(start, lead, branch)]
+    while rest:
+        node, lead, branch = rest.pop()
+        if not isinstance(node, dict):
+            continue
+        _draw_one(session, node, lead + branch, whole=whole)
+        below = lead + ("│ " if branch == "├─" else "  " if branch else "")
+        children = _list(node.get("children"))
+        # an only child continues straight down: a stack of layers stays a column
+        marks = [""] if len(children) == 1 else ["├─"] * (len(children) - 1) + ["└─"]
+        rest += reversed([(child, below, mark) for child, mark in zip(children, marks, strict=True)] if children else [])
+
+
+def _draw_one(session: Session, node: dict[str, object], lead: str, *, whole: bool) -> None:
+    layer = str(node.get("layer", "")).removeprefix("sha256:")
+    names = " ".join(f"[{name}]" for name in map(str, _list(node.get("images"))))
+    text = " ".join(str(node.get("instruction") or node.get("created_by") or "").split())
+    if not whole and len(text) > 60:
+        text = text[:59] + "…"
+    shared = node.get("shared_by")
+    facts = f"{_or_none(node.get('size')):<8} {_or_none(node.get('own')):<8} {shared if shared is not None else '':<7}"
+    session.print(f"{layer if whole else layer[:12]}   {facts} {lead}{names}{' ' if names and text else ''}{text}".rstrip())

@@ -1,0 +1,69 @@
+"""What commands print: a table, or --format's template over the same rows. A row maps Docker's field names to what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lamina.cli.session import Session
+from lamina.cli.table import aligned
+
+Row = Mapping[str, object]
+
+
+def print_rows(session: Session, form: str, rows: Sequence[Row], columns: Sequence[str], headers: Mapping[str, str]) -> None:
+    """Print rows: as a table of `columns` where `form` is empty or `table`, as JSON lines for `json`, else by template."""
+    if form in ("", "table"):
+        lines = [[headers.get(name, name.upper()) for name in columns]]
+        lines += [[str(row[name]) for name in columns] for row in rows]
+        for line in aligned(lines):
+            session.print(line)
+        return
+    _by_template(session, form, rows, headers)
+
+
+def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapping[str, str]) -> None:
+    from lamina.cli.template import Template
+
+    tabular = form.startswith("table")
+    text = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip() if tabular else form
+    template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
+    if not tabular:
+        for row in rows:
+            session.print(template.render(row))
+        return
+    known = {name for row in rows[:1] for name in row} | set(headers)
+    lines = [template.render({name: headers.get(name, name.upper()) for name in known})] + [template.render(row) for row in rows]
+    for line in aligned([line.split("\t") for line in lines]):
+        session.print(line)
+
+
+def show(session: Session, form: str, value: object) -> None:
+    """Print one value: as JSON for `json`, else by template."""
+    from lamina.cli.template import Template
+
+    session.print(Template("{{json .}}" if form == "json" else form).render(value))
+
+
+def pretty(value: object) -> str:
+    """JSON indented as Docker's CLI prints it."""
+    import json
+
+    return json.dumps(value, indent=4, ensure_ascii=False)
+
+
+def filters(words: list[str]) -> list[tuple[str, str]]:
+    """The `filters` parameter of --filter words, or nothing.
+
+    Raises:
+        InvalidArgument: a word without `=`.
+    """
+    from lamina.client.text import encode
+    from lamina.errors import InvalidArgument
+
+    found: dict[str, dict[str, bool]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidArgument(f"invalid filter {word!r}", hint="write it as name=value")
+        found.setdefault(name.strip().lower(), {})[value.strip()] = True
+    return [("filters", encode(found).decode())] if found else []
