@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lamina.errors import NotFound
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.jobs import remove as remove_path
@@ -101,7 +102,7 @@ class ErofsSnapshotter:
             os.close(fd)
         try:
             size = os.stat(self._blob_path(superblock.diff_id)).st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotFound):
             raise LayerDamaged(f"layer {name} is damaged: its tar sha256:{superblock.diff_id} is missing") from None
         if size != superblock.tar_size:
             raise LayerDamaged(f"layer {name} is damaged: its tar has {size} bytes, not {superblock.tar_size}")
