@@ -235,7 +235,7 @@ def received(tmp_path: Path, data: bytes) -> dict[str, Any]:
     path = tmp_path / "sent"
     path.write_bytes(data)
     with open(path, "rb") as file:
-        return receive(Context(fd=file.fileno()), str(tmp_path), WORKERS).describe()
+        return receive(Context(fd=file.fileno()), str(tmp_path), WORKERS, ["x"])[0].describe()
 
 
 @pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz", "zst"])

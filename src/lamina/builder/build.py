@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lamina.builder import context
 from lamina.builder.arguments import Arguments, platform_arguments, unused
+from lamina.builder.blame import blamed
 from lamina.builder.engine import Engine
 from lamina.builder.progress import Built, Classic, StepBegan, Warned
 from lamina.builder.request import BuildRequest, Cancellation
@@ -23,6 +25,7 @@ from lamina.errors import InvalidArgument, Unsupported
 from lamina.image.model import Image
 from lamina.spec.progress import Sink
 
+_PREFIX = "build-"
 _FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
 
 
@@ -50,7 +53,7 @@ class Builder:
         progress = Classic(sink, quiet=request.quiet)
         os.makedirs(self._engine.scratch, exist_ok=True)
         try:
-            with self._engine.leases.hold(), tempfile.TemporaryDirectory(prefix="build-", dir=self._engine.scratch) as scratch:
+            with self._engine.leases.hold(), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._engine.scratch) as scratch:
                 return _Build(self._engine, request, progress, cancellation or Cancellation(), scratch).run()
         except Exception:
             with suppress(Exception):
@@ -60,6 +63,10 @@ class Builder:
     def sweep(self) -> None:
         """At start: end and delete what builds of a daemon before this one left."""
         self._engine.executor.sweep()
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._engine.scratch):
+                if name.startswith(_PREFIX):
+                    shutil.rmtree(os.path.join(self._engine.scratch, name), ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -73,16 +80,17 @@ class _Build:
     scratch: str
 
     def run(self) -> Image:
-        received = context.receive(self.request.context, self.scratch, self.engine.workers)
-        dockerfile = self._dockerfile(received)
+        name = self.request.dockerfile
+        own, common = f"{name}.dockerignore", ".dockerignore"
+        received, documents = context.receive(self.request.context, self.scratch, self.engine.workers, (name, own, common))
+        ignore = documents.get(own, documents.get(common, b"")).decode("utf-8", "surrogateescape")
+        dockerfile = self._dockerfile(documents.get(name))
         target = find_target(dockerfile, self.request.target)
         arguments, bases = self._bases(dockerfile)
         stages = needed(dockerfile, target, bases)
         labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
         total = len(dockerfile.arguments) + sum(1 + len(stage.steps) for stage in stages) + len(labels)
-        work = StageWork(
-            self.engine, self.request, self.progress, self.cancellation, self.scratch, received, self._ignore(received), dockerfile, total
-        )
+        work = StageWork(self.engine, self.request, self.progress, self.cancellation, self.scratch, received, ignore, dockerfile, total)
         for argument in dockerfile.arguments:
             self.progress(StepBegan(work.next_number(), total, argument.text))
         states: dict[int, State] = {}
@@ -90,11 +98,10 @@ class _Build:
             states[stage.index] = work.stage(stage, bases[stage.index], arguments, states, labels if stage is target else ())
         return self._finish(states[target.index], dockerfile)
 
-    def _dockerfile(self, received: context.Received) -> ast.Dockerfile:
+    def _dockerfile(self, data: bytes | None) -> ast.Dockerfile:
         name = os.path.basename(self.request.dockerfile) or "Dockerfile"
         text = self.request.text
         if text is None:
-            data = context.read_document(received, self.request.dockerfile, self.engine.workers)
             if data is None:
                 raise DockerfileNotFound(f"failed to read dockerfile: {self.request.dockerfile} is not in the build context")
             text = data.decode("utf-8", "surrogateescape")
@@ -106,14 +113,6 @@ class _Build:
             self.progress(Warned(warning))
         return parsed
 
-    def _ignore(self, received: context.Received) -> str:
-        """The .dockerignore in force: the Dockerfile's own, else the context's."""
-        for path in (f"{self.request.dockerfile}.dockerignore", ".dockerignore"):
-            data = context.read_document(received, path, self.engine.workers)
-            if data is not None:
-                return data.decode("utf-8", "surrogateescape")
-        return ""
-
     def _bases(self, dockerfile: ast.Dockerfile) -> tuple[Arguments, dict[int, str]]:
         """The arguments before the first FROM, and what each stage's FROM names after expansion."""
         expander = Expander(dockerfile.escape)
@@ -121,13 +120,15 @@ class _Build:
         arguments = Arguments(given={**predefined, **self.request.build_args})
         for argument in dockerfile.arguments:
             scope = {**predefined, **arguments.outer}
-            pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in argument.pairs]
+            with blamed(argument, self.request.dockerfile):
+                pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in argument.pairs]
             arguments = arguments.declare_outer(pairs)
         bases: dict[int, str] = {}
         for stage in dockerfile.stages:
-            base = expander.word(stage.start.base, {**predefined, **arguments.outer})
-            if not base:
-                raise DockerfileError(f"base name ({stage.start.base}) should not be blank", line=stage.start.line)
+            with blamed(stage.start, self.request.dockerfile):
+                base = expander.word(stage.start.base, {**predefined, **arguments.outer})
+                if not base:
+                    raise DockerfileError(f"base name ({stage.start.base}) should not be blank")
             bases[stage.index] = base
         return arguments, bases
 

@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -17,7 +17,6 @@ from lamina.builder.request import Context
 from lamina.dockerfile.ignore import Ignore
 from lamina.errors import InvalidArgument
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
-from lamina.layer.tree import Limits
 from lamina.worker.workers import Report, Workers
 
 DOCUMENT_LIMIT = 16 << 20
@@ -45,53 +44,45 @@ class Received:
         }
 
 
-def receive(context: Context, scratch: str, workers: Workers) -> Received:
-    """Have the context at hand: a tar is written to `scratch`, unpacked if it is packed.
+def receive(context: Context, scratch: str, workers: Workers, wanted: Sequence[str] = ()) -> tuple[Received, dict[str, bytes]]:
+    """Have the context at hand, a tar as one plain file in `scratch`; and the small files `wanted` of it, those that are there.
+
+    Links to these files are followed inside of the context.
 
     Raises:
-        InvalidContext: there is no such directory, or what came is no tar.
+        InvalidContext: there is no such directory, or a wanted file is too large.
+        InvalidArchive: what came is no tar, or one that reaches out.
         ArchiveTooLarge: it unpacks to more than any honest context.
     """
+    received = Received(tar=os.path.join(scratch, "context.tar")) if context.fd is not None else Received()
     if context.directory is not None:
         if not os.path.isdir(context.directory):
             raise InvalidContext(f"build context is no directory: {context.directory}")
-        return Received(directory=os.path.abspath(context.directory))
-    if context.fd is None:
-        return Received()
-    path = os.path.join(scratch, "context.tar")
-    workers.run("lamina.builder.context:receive_job", {"path": path}, [context.fd])
-    return Received(tar=path)
-
-
-def read_document(received: Received, path: str, workers: Workers) -> bytes | None:
-    """A small file of the context, links in it followed inside; None if there is none."""
-    answer = workers.run("lamina.builder.context:document_job", {"files": received.describe(), "path": path})
-    return None if answer["text"] is None else str(answer["text"]).encode("latin-1")
+        received = Received(directory=os.path.abspath(context.directory))
+    params = {"files": received.describe(), "wanted": list(wanted)}
+    answer = workers.run("lamina.builder.context:receive_job", params, [] if context.fd is None else [context.fd])
+    return received, {name: text.encode("latin-1") for name, text in answer.items()}
 
 
 def receive_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
-    """Worker: write the tar that comes from the descriptor to `path`, and look whether it is one."""
-    with os.fdopen(os.dup(fds[0]), "rb") as source, open(params["path"], "wb+") as target:
-        size = 0
-        for chunk in unpacked(source):
-            size += len(chunk)
-            target.write(chunk)
-        target.flush()
-        if size:
-            TarFiles.scan(target.fileno(), Limits())
-    return {"size": size}
-
-
-def document_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
-    """Worker: read one small file. The text goes out as latin-1, byte for character."""
+    """Worker: write the tar that comes from the descriptor, if one does, and read what is wanted, as latin-1: a character a byte."""
+    if fds:
+        with os.fdopen(os.dup(fds[0]), "rb") as source, open(params["files"]["path"], "wb") as target:
+            for chunk in unpacked(source):
+                target.write(chunk)
     with opened(params["files"]) as files:
-        path = resolve(files, os.fsencode(params["path"]))
-        item = files.lookup(path)
-        if item is None or not item.is_file:
-            return {"text": None}
-        if item.size > DOCUMENT_LIMIT:
-            raise InvalidContext(f"{params['path']} is larger than {DOCUMENT_LIMIT} bytes")
-        return {"text": b"".join(files.read(path, item)).decode("latin-1")}
+        found = {name: _document(files, name) for name in params["wanted"]}
+    return {name: data.decode("latin-1") for name, data in found.items() if data is not None}
+
+
+def _document(files: Files, name: str) -> bytes | None:
+    path = resolve(files, os.fsencode(name))
+    item = files.lookup(path)
+    if item is None or not item.is_file:
+        return None
+    if item.size > DOCUMENT_LIMIT:
+        raise InvalidContext(f"{name} is larger than {DOCUMENT_LIMIT} bytes")
+    return b"".join(files.read(path, item))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import msgspec
 
 from lamina.builder import vertex, wording
 from lamina.builder.arguments import Arguments
+from lamina.builder.blame import blamed
 from lamina.builder.context import Received
 from lamina.builder.copying import CopyFailed, escapes
 from lamina.builder.engine import Engine
@@ -22,7 +23,6 @@ from lamina.builder.request import BuildRequest, Cancellation
 from lamina.builder.stages import named
 from lamina.builder.state import State, after, empty_config, with_path
 from lamina.dockerfile import ast
-from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.parser import parse_one
 from lamina.dockerfile.substitute import expanded
@@ -84,13 +84,13 @@ class StageWork:
     ) -> State:
         """Build one stage on what came before; `labels` are the command line's, taken as they are."""
         self._begin(stage.start)
-        with _blamed(stage.start, self.request.dockerfile):
+        with blamed(stage.start, self.request.dockerfile):
             state = self._base(stage, base, arguments, states)
         self.progress(StepEnded(state.image.id if state.image else None))
         state = self._triggers(state, states, stage)
         for instruction in stage.steps:
             self._begin(instruction)
-            with _blamed(instruction, self.request.dockerfile):
+            with blamed(instruction, self.request.dockerfile):
                 state = self._step(state, instruction, states, stage)
         for label in labels:
             self._begin(label)
@@ -136,14 +136,14 @@ class StageWork:
     def _triggers(self, state: State, states: Mapping[int, State], stage: ast.Stage) -> State:
         """Carry out the base image's ONBUILD instructions, once: they are not handed on."""
         triggers = state.container.on_build
-        if not triggers or named(self.dockerfile.stages[: stage.index], stage.start.base) is not None:
+        if not triggers:
             return state
         self.progress(TriggersBegan(len(triggers)))
         config = msgspec.structs.replace(state.config, config=msgspec.structs.replace(state.container, on_build=()))
         state = replace(state, config=config)
         for text in triggers:
             instruction = replace(parse_one(text, name="ONBUILD"), line=stage.start.line)
-            with _blamed(instruction, self.request.dockerfile):
+            with blamed(instruction, self.request.dockerfile):
                 state = self._step(state, instruction, states, stage)
         return state
 
@@ -351,20 +351,3 @@ def _script(instruction: ast.Run) -> str:
 def _refuse(refused: bool, what: str) -> None:
     if refused:
         raise NotSupportedYet(f"{what} is not supported yet")
-
-
-class _blamed:
-    """Has the errors of a step point at its line."""
-
-    def __init__(self, instruction: ast.Instruction, dockerfile: str) -> None:
-        self._line, self._name = instruction.line, os.path.basename(dockerfile) or "Dockerfile"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, InvalidArgument | NotSupportedYet) or not self._line:
-            return
-        if isinstance(error, DockerfileError) and error.line:
-            return
-        error.message = f"{self._name}:{self._line}: {error.message}"

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lamina.builder.execute import StepFailed
+from lamina.builder.request import Cancellation, Context
+from lamina.errors import Cancelled, LaminaError
+from lamina.spec.reference import Reference
+from tests.builder.lab import Lab
+
+
+def history(lab: Lab, image: object) -> list[tuple[str, bool]]:
+    return [(entry.created_by, entry.empty_layer) for entry in image.config.history]  # type: ignore[attr-defined]
+
+
+def test_the_words_are_the_classic_builders(lab: Lab) -> None:
+    base = lab.base()
+    lab.runtime.commands["echo hi"] = lambda upper, launch: (0, "hi\n")
+    image, told = lab.build('FROM base\nRUN echo hi\nCMD ["/bin/bash"]\n', tags=(Reference.parse("made"),))
+    container = lab.runtime.launches[0].id[:12]
+    middle = image.parent
+    assert middle is not None
+    assert told == (
+        f"Step 1/3 : FROM base\n ---> {base.id.short}\n"
+        f"Step 2/3 : RUN echo hi\n ---> Running in {container}\nhi\nRemoving intermediate container {container}\n ---> {middle.short}\n"
+        f'Step 3/3 : CMD ["/bin/bash"]\n ---> {image.id.short}\n'
+        f"Successfully built {image.id.short}\nSuccessfully tagged made:latest\n"
+    )
+    assert [update.aux for update in lab.told if update.aux] == [{"ID": str(image.id)}]
+    assert lab.images.resolve("made").id == image.id
+
+
+def test_each_instruction_has_a_history_entry_and_a_layer_only_where_files_change(lab: Lab) -> None:
+    lab.base()
+    (lab.context / "a").write_text("a")
+    lab.runtime.commands["true"] = lambda upper, launch: (0, "")
+    image, _ = lab.build(
+        "FROM base\nENV A=b\nRUN true\nRUN change\nCOPY a /a\nWORKDIR /work\nWORKDIR /work\nEXPOSE 80\nVOLUME /v\nUSER me\n"
+        'LABEL x=y\nENTRYPOINT ["/e"]\nCMD c\nARG Z=1\nSHELL ["/bin/bash", "-c"]\nSTOPSIGNAL 9\nMAINTAINER m\n'
+    )
+    entries = history(lab, image)[1:]
+    digest = r"file:[0-9a-f]{64}"
+    assert [re.sub(digest, "file:", entry[0]) for entry in entries] == [
+        "/bin/sh -c #(nop)  ENV A=b",
+        "/bin/sh -c true",
+        "/bin/sh -c change",
+        "/bin/sh -c #(nop) COPY file: in /a ",
+        "/bin/sh -c #(nop) WORKDIR /work",
+        "/bin/sh -c #(nop) WORKDIR /work",
+        "/bin/sh -c #(nop)  EXPOSE 80",
+        "/bin/sh -c #(nop)  VOLUME [/v]",
+        "/bin/sh -c #(nop)  USER me",
+        "/bin/sh -c #(nop)  LABEL x=y",
+        '/bin/sh -c #(nop)  ENTRYPOINT ["/e"]',
+        '/bin/sh -c #(nop)  CMD ["/bin/sh" "-c" "c"]',
+        "/bin/sh -c #(nop)  ARG Z=1",
+        "/bin/bash -c #(nop)  SHELL [/bin/bash -c]",
+        "/bin/bash -c #(nop)  STOPSIGNAL 9",
+        "/bin/bash -c #(nop)  MAINTAINER m",
+    ]
+    assert [empty for _, empty in entries] == [True, True, False, False, False, *[True] * 11]
+    assert len(image.layers) == 4
+    config = image.config.config
+    assert (config.working_dir, config.user, config.cmd, config.entrypoint) == ("/work", "me", ("/bin/sh", "-c", "c"), ("/e",))
+    assert (dict(config.exposed_ports), dict(config.volumes), dict(config.labels)) == ({"80/tcp": {}}, {"/v": {}}, {"x": "y"})
+    assert image.config.author == "m"
+
+
+def test_a_second_build_does_nothing_and_gives_the_same_image(lab: Lab) -> None:
+    lab.base()
+    (lab.context / "a").write_text("a")
+    text = "FROM base AS one\nRUN x\nCOPY a /a\nFROM base\nCOPY --from=one /a /b\nENV C=d\n"
+    first, _ = lab.build(text)
+    runs = len(lab.runtime.launches)
+    second, told = lab.build(text)
+    assert second.id == first.id
+    assert told.count("Using cache") == 4
+    assert len(lab.runtime.launches) == runs
+
+
+def test_what_comes_after_a_changed_file_is_done_again(lab: Lab) -> None:
+    lab.base()
+    (lab.context / "a").write_text("1")
+    text = "FROM base\nRUN before\nCOPY a /a\nRUN after\n"
+    lab.build(text)
+    (lab.context / "a").write_text("2")
+    image, told = lab.build(text)
+    assert told.count("Using cache") == 1
+    assert [launch.spec["process"]["args"][-1] for launch in lab.runtime.launches] == ["before", "after", "after"]
+    assert lab.read(image, "/a") == "2"
+
+
+def test_a_label_above_does_not_make_a_command_run_again(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base\nRUN x\n")
+    image, told = lab.build("FROM base\nLABEL a=b\nRUN x\n")
+    assert len(lab.runtime.launches) == 1
+    assert told.count("Using cache") == 1
+    assert dict(image.config.config.labels) == {"a": "b"}
+
+
+def test_no_cache_does_everything_again(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base\nRUN x\n")
+    _, told = lab.build("FROM base\nRUN x\n", no_cache=True)
+    assert "Using cache" not in told
+    assert len(lab.runtime.launches) == 2
+
+
+def test_only_the_stages_that_the_target_needs_are_built(lab: Lab) -> None:
+    lab.base()
+    text = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nFROM a AS c\nRUN c\nFROM base AS d\nRUN d\n"
+    _, told = lab.build(text, target="C")
+    assert re.findall(r"Step (.*) : (.*)", told) == [("1/4", "FROM base AS a"), ("2/4", "RUN a"), ("3/4", "FROM a AS c"), ("4/4", "RUN c")]
+    with pytest.raises(LaminaError, match="failed to reach build target nope"):
+        lab.build(text, target="nope")
+
+
+def test_scratch_gets_files_and_nothing_else(lab: Lab) -> None:
+    lab.base(**{"bin/tool": "tool"})
+    image, told = lab.build("FROM base AS a\nFROM scratch\nCOPY --from=a /bin/tool /t\nCOPY --from=base /etc/passwd /p\n")
+    assert "FROM scratch\n ---> \n" in told
+    assert (lab.read(image, "/t"), lab.read(image, "/p")) == ("tool", "me:x:7:8::/:\n")
+    assert len(image.layers) == 2
+
+
+def test_arguments_reach_commands_history_and_the_base_name(lab: Lab) -> None:
+    lab.base()
+    text = "ARG NAME=nowhere\nARG TAIL\nFROM $NAME\nARG A=1\nARG TAIL\nARG B\nENV E=$A\nRUN x\n"
+    image, told = lab.build(text, build_args={"NAME": "base", "TAIL": "t", "STRANGE": "s", "http_proxy": "p"})
+    assert told.startswith("Step 1/8 : ARG NAME=nowhere\nStep 2/8 : ARG TAIL\nStep 3/8 : FROM $NAME\n")
+    env = lab.runtime.launches[0].spec["process"]["env"]
+    assert {"A=1", "TAIL=t", "E=1", "http_proxy=p"} <= set(env)
+    assert history(lab, image)[-1][0] == "|2 A=1 TAIL=t /bin/sh -c x"
+    assert "[Warning] One or more build-args [STRANGE] were not consumed\n" in told
+    lab.build(text, build_args={"NAME": "base", "TAIL": "t", "http_proxy": "other"})
+    assert len(lab.runtime.launches) == 1
+    lab.build(text, build_args={"NAME": "base", "TAIL": "other"})
+    assert len(lab.runtime.launches) == 2
+
+
+def test_platform_arguments_are_there_once_declared(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base\nARG TARGETARCH\nRUN x\n")
+    assert "TARGETARCH=amd64" in lab.runtime.launches[0].spec["process"]["env"]
+
+
+def test_a_command_that_fails_says_its_code_and_leaves_no_image(lab: Lab) -> None:
+    lab.base()
+    lab.runtime.commands["exit 3"] = lambda upper, launch: (3, "oh no\n")
+    before = [image.id for image in lab.images.list()]
+    with pytest.raises(StepFailed) as caught:
+        lab.build("FROM base\nRUN x\nRUN exit 3\n")
+    assert caught.value.message == "The command '/bin/sh -c exit 3' returned a non-zero code: 3"
+    assert caught.value.status == 3
+    assert [image.id for image in lab.images.list()] == before
+    assert list((lab.root / "run/build").iterdir()) == []
+
+
+def test_quiet_tells_the_id_alone_and_everything_where_it_fails(lab: Lab) -> None:
+    lab.base()
+    image, told = lab.build("FROM base\nRUN x\n", quiet=True)
+    assert told == f"{image.id}\n"
+    lab.runtime.commands["bad"] = lambda upper, launch: (1, "why\n")
+    with pytest.raises(StepFailed):
+        lab.build("FROM base\nRUN bad\n", quiet=True)
+    assert "why\n" in "".join(update.stream for update in lab.told)
+
+
+def test_cancelling_stops_before_the_next_step(lab: Lab) -> None:
+    lab.base()
+    cancellation = Cancellation()
+
+    def cancel(upper: object, launch: object) -> tuple[int, str]:
+        cancellation.cancel()
+        return 0, ""
+
+    lab.runtime.commands["x"] = cancel
+    with pytest.raises(Cancelled):
+        lab.build("FROM base\nRUN x\nRUN y\n", cancellation)
+    assert len(lab.runtime.launches) == 1
+
+
+def test_labels_of_the_command_line_come_last(lab: Lab) -> None:
+    lab.base()
+    image, told = lab.build("FROM base\n", labels={"b": "$x", "a": "1"})
+    assert "Step 2/3 : LABEL a=1\n" in told and "Step 3/3 : LABEL b=$x\n" in told
+    assert dict(image.config.config.labels) == {"a": "1", "b": "$x"}
+
+
+def test_triggers_run_in_the_build_that_starts_from_the_image(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base\nONBUILD ENV A=b\nONBUILD RUN x\n", tags=(Reference.parse("parent"),))
+    assert lab.runtime.launches == []
+    image, told = lab.build("FROM parent\nCMD y\n")
+    assert "# Executing 2 build triggers\n" in told
+    assert image.config.config.env[-1] == "A=b"
+    assert image.config.config.on_build == ()
+    assert len(lab.runtime.launches) == 1
+
+
+def test_here_documents_become_scripts_and_files(lab: Lab) -> None:
+    lab.base()
+    text = (
+        "FROM base\nENV X=1\nRUN <<EOF\necho a\necho b\nEOF\nCOPY <<one <<'two' /d/\n$X\none\n$X\ntwo\nRUN <<S\n#!/bin/python\nprint()\nS\n"
+    )
+    image, _ = lab.build(text)
+    assert lab.runtime.launches[0].spec["process"]["args"] == ["/bin/sh", "-c", "echo a\necho b\n"]
+    assert lab.runtime.launches[1].spec["process"]["args"] == ["/dev/pipes/S"]
+    assert (lab.read(image, "/d/one"), lab.read(image, "/d/two")) == ("1\n", "$X\n")
+
+
+def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
+    import io
+    import tarfile
+
+    lab.base()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in {
+            "sub/Containerfile": b"FROM base\nCOPY . /all/\n",
+            "a": b"1",
+            "b.log": b"2",
+            ".dockerignore": b"*.log\n",
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    (lab.root / "sent").write_bytes(out.getvalue())
+    with open(lab.root / "sent", "rb") as file:
+        image, _ = lab.build(None, context=Context(fd=file.fileno()), dockerfile="sub/Containerfile")  # type: ignore[arg-type]
+    assert [row.name for row in lab.images.ls(str(image.id), "/all")] == [".dockerignore", "a", "sub"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM base\nRUNN x", "Dockerfile:2: unknown instruction: RUNN"),
+        ("FROM base\n\nCOPY missing /x", "Dockerfile:3: COPY failed: file not found in build context"),
+        ("FROM base\nCOPY ../../etc/passwd /x", "Dockerfile:2: COPY failed: forbidden path outside the build context: ../../etc/passwd"),
+        ("FROM base\nRUN --mount=type=cache,target=/x y", "Dockerfile:2: RUN --mount is not supported yet"),
+        ("FROM base\nADD https://example.com/x /x", "Dockerfile:2: ADD of an address"),
+        ("FROM base\nEXPOSE x", "Dockerfile:2: invalid port: 'x'"),
+        ("FROM base\nENV A=${B:?gone}", "Dockerfile:2: B: gone"),
+        ("FROM $UNSET", "base name ($UNSET) should not be blank"),
+        ("FROM base\nCOPY --from=1 /a /b", "Dockerfile:2: invalid from flag value 1"),
+        ("FROM base\nCOPY --chown=nobody /a /b", "Dockerfile:2: COPY failed"),
+        ("FROM --platform=linux/arm64 base", "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"),
+        ("FROM nowhere/x", "pull access denied for nowhere/x"),
+        ("FROM scratch", "no image was generated"),
+        ("# syntax=example/other\nFROM base", "Dockerfile:1: syntax example/other is not supported"),
+        ("", "the Dockerfile cannot be empty"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence_with_its_line(lab: Lab, text: str, message: str) -> None:
+    lab.base()
+    before = [image.id for image in lab.images.list()]
+    with pytest.raises(LaminaError) as caught:
+        lab.build(text)
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+    assert [image.id for image in lab.images.list()] == before
+
+
+def test_an_absent_base_is_pulled_and_pull_asks_always(lab: Lab) -> None:
+    lab.base()
+    with pytest.raises(LaminaError):
+        lab.build("FROM base\n", pull=True)
+    assert lab.registry.asked == ["base:latest"]
