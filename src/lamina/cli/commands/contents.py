@@ -1,0 +1,346 @@
+"""logs, diff, export, cp and commit: what containers hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Iterable, Iterator
+
+from lamina.cli.flags import Arguments
+from lamina.cli.progress import metered
+from lamina.cli.session import Session, is_terminal
+from lamina.cli.streams import write_all
+from lamina.cli.units import human_size, parse_duration
+from lamina.client.containers import Containers
+from lamina.client.images import Images
+from lamina.client.stdcopy import STDERR, split
+from lamina.errors import InvalidArgument, LaminaError, NotFound
+
+_KINDS = {0: "C", 1: "A", 2: "D"}
+
+
+def moment(text: str) -> str:
+    """A --since or --until as the API takes it: seconds since 1970, of such, of RFC 3339 or of a duration before now."""
+    from lamina.cli.ages import parse_time
+
+    if text.replace(".", "", 1).isdigit():
+        return text
+    if (seconds := parse_time(text)) is not None:
+        return f"{seconds:.9f}"
+    return f"{time.time() - parse_duration(text) / 1e9:.9f}"
+
+
+def logs(session: Session, arguments: Arguments) -> int:
+    """Show what a container wrote."""
+    containers, name = Containers(session.engine), arguments.words[0]
+    config = containers.inspect(name).get("Config")
+    tty = isinstance(config, dict) and bool(config.get("Tty"))
+    pairs = [("stdout", "1"), ("stderr", "1"), ("tail", arguments.text("tail", "all"))]
+    pairs += [(key, "1") for key in ("follow", "timestamps", "details") if arguments.on(key)]
+    pairs += [(key, moment(arguments.text(key))) for key in ("since", "until") if arguments.given(key)]
+    for kind, piece in split(containers.logs(name, pairs), framed=not tty):
+        write_all(2 if kind == STDERR else 1, piece)
+    return 0
+
+
+def diff(session: Session, arguments: Arguments) -> int:
+    """Show the files a container changed."""
+    found = Containers(session.engine).get(arguments.words[0], "changes")
+    for change in found if isinstance(found, list) else []:
+        session.print(f"{_KINDS.get(change.get('Kind'), '?')} {change.get('Path')}")
+    return 0
+
+
+def export(session: Session, arguments: Arguments) -> int:
+    """Write a container's file system as a tar."""
+    path = arguments.text("output")
+    refuse_terminal(path)
+    write_out(Containers(session.engine).stream(arguments.words[0], "export").pieces(1 << 20), path, "Exporting")
+    return 0
+
+
+def refuse_terminal(path: str) -> None:
+    """No tar is written to a terminal."""
+    if not path and is_terminal(1):
+        raise LaminaError("cowardly refusing to save to a terminal", hint="use the -o flag or redirect")
+
+
+def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
+    """Write pieces to standard output, or to a file that appears when it is whole."""
+    measured = (bytes(piece) for piece in metered(pieces, None, label))
+    if not path:
+        for piece in measured:
+            write_all(1, piece)
+        return
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb", buffering=0) as device:
+            for piece in measured:
+                write_all(device.fileno(), piece)
+        return
+    temporary = f"{path}.partial-{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            for piece in measured:
+                write_all(fd, piece)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def commit(session: Session, arguments: Arguments) -> int:
+    """Make an image of a container's changes."""
+    from lamina.cli.commands.transfer import split_name
+
+    container = arguments.words[0]
+    repository, tag = split_name(arguments.words[1]) if len(arguments.words) > 1 else ("", "")
+    pairs = [
+        ("container", container),
+        ("repo", repository),
+        ("tag", tag),
+        ("author", arguments.text("author")),
+        ("comment", arguments.text("message")),
+    ]
+    pairs += [("changes", change) for change in arguments.many("change")]
+    pairs.append(("pause", "1" if arguments.on("pause", default=True) and not arguments.on("no-pause") else "0"))
+    session.print(Images(session.engine).commit(pairs))
+    return 0
+
+
+def cp(session: Session, arguments: Arguments) -> int:
+    """Copy files between a container and here."""
+    source, target = arguments.words
+    from_container, to_container = _place(source), _place(target)
+    if from_container and to_container:
+        raise InvalidArgument("copying between containers is not supported")
+    copier = _Copier(session, arguments)
+    if from_container:
+        copier.out(*from_container, target)
+    elif to_container:
+        copier.into(source, *to_container)
+    else:
+        raise InvalidArgument("must specify at least one container source")
+    return 0
+
+
+def _place(text: str) -> tuple[str, str] | None:
+    """Container and path of `NAME:PATH`; nothing for a path here."""
+    if text.startswith(("/", ".")) or ":" not in text:
+        return None
+    name, _, path = text.partition(":")
+    return name, path
+
+
+class _Copier:
+    def __init__(self, session: Session, arguments: Arguments) -> None:
+        self._session, self._containers = session, Containers(session.engine)
+        self._follow, self._archive = arguments.on("follow-link"), arguments.on("archive")
+        self._quiet = arguments.on("quiet") or not is_terminal(2)
+
+    def out(self, name: str, path: str, target: str) -> None:
+        """From the container: to a tar on standard output, or unpacked here."""
+        if self._follow:
+            path = self._resolved(name, path)
+        pieces = self._containers.stream(name, "archive", [("path", path)]).pieces(1 << 20)
+        if target == "-":
+            for piece in pieces:
+                write_all(1, piece)
+            return
+        only_content = path.endswith("/.") or path == "."
+        base = os.path.basename(path.rstrip("/")) if not only_content else ""
+        with tarfile.open(fileobj=_Stream(pieces), mode="r|") as tar:
+            size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
+        self._done(size, target)
+
+    def _resolved(self, name: str, path: str) -> str:
+        stat = _stat(self._containers.stat(name, path))
+        link = str(stat.get("linkTarget") or "")
+        return os.path.normpath(os.path.join(os.path.dirname(path) or "/", link)) if link else path
+
+    def into(self, source: str, name: str, path: str) -> None:
+        """Into the container: a tar from standard input, or files from here."""
+        directory, rename = self._destination(name, path, source)
+        pairs = [("path", directory), ("noOverwriteDirNonDir", "true")] + ([("copyUIDGID", "true")] if self._archive else [])
+        if source == "-":
+            self._containers.put(name, pairs, _file_pieces(0))
+            return
+        if not os.path.lexists(source):
+            raise NotFound(f"no such file or directory: {source}")
+        counted = _Counted(_packed(source, rename, follow=self._follow))
+        self._containers.put(name, pairs, counted)
+        self._done(counted.size, f"{name}:{path}")
+
+    def _destination(self, name: str, path: str, source: str) -> tuple[str, str]:
+        """The directory to unpack in, and the name the source gets there (`.`: only its content)."""
+        path = path if path.startswith("/") else f"/{path}"
+        own = os.path.basename(os.path.abspath(source)) if source != "-" else ""
+        content = source.endswith("/.") or source == "."
+        try:
+            stat = _stat(self._containers.stat(name, path))
+        except NotFound as error:
+            if "container" in error.message.lower() and "file" not in error.message.lower():
+                raise
+            stat = {}
+        mode = stat.get("mode")
+        is_directory = isinstance(mode, int) and bool(mode & 1 << 31)
+        if link := str(stat.get("linkTarget") or ""):
+            path = os.path.normpath(os.path.join(os.path.dirname(path), link))
+            is_directory = is_directory or self._is_directory(name, path)
+        if is_directory or source == "-":
+            return path, "." if content else own
+        if path.endswith("/") and not os.path.isdir(source):
+            raise InvalidArgument(f"no such directory: {name}:{path}")
+        if stat and os.path.isdir(source):
+            raise InvalidArgument("cannot copy directory to a file")
+        return os.path.dirname(path.rstrip("/")) or "/", os.path.basename(path.rstrip("/"))
+
+    def _is_directory(self, name: str, path: str) -> bool:
+        try:
+            mode = _stat(self._containers.stat(name, path)).get("mode")
+        except NotFound:
+            return False
+        return isinstance(mode, int) and bool(mode & 1 << 31)
+
+    def _done(self, size: int, target: str) -> None:
+        if not self._quiet:
+            self._session.note(f"Successfully copied {human_size(size)} to {target}")
+
+
+def _stat(text: str) -> dict[str, object]:
+    found = json.loads(base64.b64decode(text)) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _file_pieces(fd: int) -> Iterator[bytes]:
+    while piece := os.read(fd, 1 << 18):
+        yield piece
+
+
+class _Counted:
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self.size = pieces, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.size += len(piece)
+            yield piece
+
+
+class _Stream(io.RawIOBase):
+    """Pieces as a file that is read forwards."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            self._rest += piece
+        size = len(self._rest) if size < 0 else size
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
+    """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
+    into = os.path.isdir(target)
+    if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
+        raise NotFound(f"no such directory: {target}")
+    parent, renamed = (
+        (target, base) if into and not only_content else (os.path.dirname(target.rstrip("/")) or ".", os.path.basename(target.rstrip("/")))
+    )
+    if only_content and into:
+        parent, renamed = target, ""
+    if not os.path.isdir(parent):
+        raise NotFound(f"no such directory: {parent}")
+    size = 0
+    for member in tar:
+        _, _, rest = member.name.strip("/").partition("/")
+        top = renamed or ("" if only_content else member.name.split("/")[0])
+        member.name = "/".join(part for part in (top, rest) if part) or "."
+        if member.islnk():
+            _, _, rest = member.linkname.strip("/").partition("/")
+            member.linkname = "/".join(part for part in (top, rest) if part)
+        if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
+            raise NotFound(f"no such directory: {target}")
+        member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
+        member.uname = member.gname = ""
+        # the container's files are not trusted: no path may lead out of the target
+        tar.extract(member, parent, numeric_owner=True, filter=_inside)
+        size += member.size
+    return size
+
+
+def _inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    if member.isdev():
+        raise InvalidArgument(f"cannot copy device {member.name}")
+    if member.issym():
+        # links are copied as they are, wherever they point: nothing is written through them
+        real = os.path.realpath(os.path.join(path, os.path.dirname(member.name)))
+        if real != os.path.realpath(path) and not real.startswith(os.path.realpath(path).rstrip("/") + "/"):
+            raise InvalidArgument(f"{member.name} leads out of the target")
+        return member
+    return tarfile.tar_filter(member, path)
+
+
+def _packed(source: str, name: str, *, follow: bool) -> Iterator[bytes]:
+    """A tar of a file or tree, its top called `name`."""
+    out = _Buffer()
+    top = (
+        os.path.realpath(source)
+        if follow
+        else source.rstrip("/")
+        if os.path.islink(source.rstrip("/")) and not source.endswith("/")
+        else source
+    )
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 16) as tar:
+        for path, arcname in _walk(top, name):
+            info = tar.gettarinfo(path, arcname)
+            if info is None:
+                continue
+            if info.isreg():
+                yield from _add(tar, out, info, path)
+            else:
+                tar.addfile(info)
+                yield out.take()
+    yield out.take()
+
+
+def _add(tar: tarfile.TarFile, out: _Buffer, info: tarfile.TarInfo, path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        tar.addfile(info, file)
+    yield out.take()
+
+
+def _walk(top: str, name: str) -> Iterator[tuple[str, str]]:
+    yield top, name
+    if os.path.isdir(top) and not os.path.islink(top.rstrip("/")):
+        for entry in sorted(os.listdir(top)):
+            yield from _walk(f"{top.rstrip('/')}/{entry}", f"{name}/{entry}")
+
+
+class _Buffer(io.RawIOBase):
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: object) -> int:
+        self._data += data  # type: ignore[operator]
+        return len(data)  # type: ignore[arg-type]
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data

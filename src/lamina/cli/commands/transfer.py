@@ -1,0 +1,166 @@
+"""pull, push, search, login and logout: what concerns registries."""
+
+from __future__ import annotations
+
+import sys
+
+from lamina.cli.credentials import DEFAULT_REGISTRY, Credentials, header, server_of
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.output import filters, print_rows
+from lamina.cli.progress import Display, message_error
+from lamina.cli.session import Session, is_terminal
+from lamina.client.images import Images
+from lamina.client.system import System
+from lamina.errors import InvalidArgument, LaminaError
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Repository, and tag or digest, of a reference; the second empty where it has none."""
+    if "@" in name:
+        repository, _, digest = name.partition("@")
+        return repository, digest
+    if ":" in name.rsplit("/", 1)[-1]:
+        repository, _, tag = name.rpartition(":")
+        return repository, tag
+    return name, ""
+
+
+def familiar(name: str) -> str:
+    """The reference in full, as pull prints it last."""
+    head, slash, rest = name.partition("/")
+    if not slash:
+        return f"docker.io/library/{name}"
+    return name if "." in head or ":" in head or head == "localhost" else f"docker.io/{head}/{rest}"
+
+
+def pull_image(
+    session: Session, name: str, *, platform: str = "", quiet: bool = False, to_error: bool = False, every: bool = False
+) -> None:
+    """Pull, and show how far it is."""
+    repository, tag = split_name(name)
+    if every and tag:
+        raise InvalidArgument("tag can't be used with --all-tags/-a")
+    if not tag and not every:
+        tag = "latest"
+        if not quiet and not to_error:
+            session.print("Using default tag: latest")
+    pairs = [("fromImage", repository)] + ([("tag", tag)] if tag else []) + ([("platform", platform)] if platform else [])
+    auth = Credentials(session.config_directory, session.environment).get(server_of(repository))
+    messages = Images(session.engine).pull(pairs, header(auth))
+    if not quiet:
+        Display(2 if to_error else 1).show(messages)
+        return
+    for message in messages:
+        if error := message_error(message):
+            raise error
+
+
+def pull(session: Session, arguments: Arguments) -> int:
+    """Fetch an image from a registry."""
+    name, quiet = arguments.words[0], arguments.on("quiet")
+    every = arguments.on("all-tags")
+    pull_image(session, name, platform=arguments.text("platform"), quiet=quiet, every=every)
+    repository, tag = split_name(name)
+    separator = "@" if ":" in tag else ":"
+    session.print(familiar(repository) if every else f"{familiar(repository)}{separator}{tag or 'latest'}")
+    return 0
+
+
+def push(session: Session, arguments: Arguments) -> int:
+    """Send an image, or every tag of a repository, to its registry."""
+    repository, tag = split_name(arguments.words[0])
+    every, quiet = arguments.on("all-tags"), arguments.on("quiet")
+    if every and tag:
+        raise InvalidArgument("tag can't be used with --all-tags/-a")
+    if not every and not tag:
+        tag = "latest"
+        if not quiet:
+            session.print("Using default tag: latest")
+    auth = Credentials(session.config_directory, session.environment).get(server_of(repository))
+    messages = Images(session.engine).push(repository, "" if every else tag, header(auth))
+    if not quiet:
+        Display().show(messages)
+        return 0
+    for message in messages:
+        if error := message_error(message):
+            raise error
+    session.print(familiar(repository) + (f":{tag}" if tag else ""))
+    return 0
+
+
+_SEARCH_HEADERS = {"StarCount": "STARS", "IsOfficial": "OFFICIAL"}
+
+
+def search(session: Session, arguments: Arguments) -> int:
+    """Look for repositories in a registry."""
+    term = arguments.words[0]
+    pairs = [("term", term)] + filters(arguments.many("filter"))
+    pairs += [("limit", arguments.text("limit"))] if arguments.given("limit") else []
+    auth = Credentials(session.config_directory, session.environment).get(server_of(term))
+    whole, rows = arguments.on("no-trunc"), []
+    for fact in Images(session.engine).search(pairs, header(auth)):
+        text = " ".join(str(fact.get("description") or "").split())
+        rows.append(
+            {
+                "Name": fact.get("name", ""),
+                "Description": text if whole or len(text) <= 45 else text[:44] + "…",
+                "StarCount": str(fact.get("star_count", 0)),
+                "IsOfficial": "[OK]" if fact.get("is_official") else "",
+                "IsAutomated": "",
+            }
+        )
+    print_rows(session, arguments.text("format"), rows, ["Name", "Description", "StarCount", "IsOfficial"], _SEARCH_HEADERS)
+    return 0
+
+
+def login(session: Session, arguments: Arguments) -> int:
+    """Check credentials with their registry and keep them."""
+    server = arguments.words[0].removeprefix("https://").removeprefix("http://").rstrip("/") if arguments.words else DEFAULT_REGISTRY
+    if server in ("docker.io", "index.docker.io"):
+        server = DEFAULT_REGISTRY
+    credentials = Credentials(session.config_directory, session.environment)
+    stored = credentials.get(server)
+    username, password = _ask(session, arguments, stored)
+    auth = {"username": username, "password": password, "serveraddress": server}
+    if stored.get("identitytoken") and not arguments.given("username"):
+        auth = {key: str(value) for key, value in stored.items()}
+    answer = System(session.engine).login(dict(auth))
+    place = credentials.store(server, username, password, str(answer.get("IdentityToken") or ""))
+    if place:
+        session.note(
+            f"\nWARNING! Your credentials are stored unencrypted in '{place}'.\nConfigure a credential helper to remove this warning.\n"
+        )
+    session.print(str(answer.get("Status") or "Login Succeeded"))
+    return 0
+
+
+def _ask(session: Session, arguments: Arguments, stored: dict[str, object]) -> tuple[str, str]:
+    username, password = arguments.text("username"), arguments.text("password")
+    if arguments.on("password-stdin"):
+        if not username:
+            raise UsageError("the --password-stdin option requires --username")
+        if arguments.given("password"):
+            raise UsageError("conflicting options: cannot specify both --password and --password-stdin")
+        return username, sys.stdin.read().rstrip("\r\n")
+    if arguments.given("password"):
+        session.warn("Using --password via the CLI is insecure. Use --password-stdin.")
+    if not username and stored.get("username"):
+        session.print("Authenticating with existing credentials...")
+        return str(stored["username"]), str(stored.get("password", ""))
+    if not (username and password) and not is_terminal(0):
+        raise LaminaError("cannot perform an interactive login from a non TTY device", hint="use --username and --password-stdin")
+    return username or input("Username: "), password or _hidden("Password: ")
+
+
+def _hidden(prompt: str) -> str:
+    from getpass import getpass
+
+    return getpass(prompt)
+
+
+def logout(session: Session, arguments: Arguments) -> int:
+    """Forget a registry's credentials."""
+    server = arguments.words[0] if arguments.words else DEFAULT_REGISTRY
+    erased = Credentials(session.config_directory, session.environment).erase(server)
+    session.print(f"Removing login credentials for {server}" if erased else f"Not logged in to {server}")
+    return 0
