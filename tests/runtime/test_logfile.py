@@ -1,0 +1,92 @@
+"""The json-file log, byte for byte as Docker writes it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.runtime import logfile
+from lamina.runtime.logfile import LogFile
+
+
+def go_quote(data: bytes) -> str:
+    """Docker's rules one character at a time, the slow way."""
+    text = data.decode("utf-8", "surrogateescape")
+    out = []
+    for character in text:
+        code = ord(character)
+        if character in '"\\':
+            out.append("\\" + character)
+        elif character == "\n":
+            out.append("\\n")
+        elif character == "\r":
+            out.append("\\r")
+        elif code < 0x20 or character in "<>&":
+            out.append(f"\\u00{code:02x}")
+        elif 0xDC80 <= code <= 0xDCFF:
+            out.append("\\ufffd")
+        elif code in (0x2028, 0x2029):
+            out.append(f"\\u{code:04x}")
+        else:
+            out.append(character)
+    return "".join(out)
+
+
+@given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "ignore")) | st.text(alphabet='\t\n\\n"\0\1<&\b').map(str.encode))
+def test_quoting_is_dockers(data: bytes) -> None:
+    assert logfile.quote(data) == go_quote(data)
+
+
+@given(st.lists(st.binary(max_size=50)), st.binary(max_size=20))
+def test_rendering_a_chunk_is_rendering_its_lines(lines: list[bytes], rest: bytes) -> None:
+    data = b"".join(line.replace(b"\n", b"") + b"\n" for line in lines) + rest.replace(b"\n", b"")
+    parts = [part + b"\n" for part in data.split(b"\n")[:-1]]
+    if not data.endswith(b"\n") and data:
+        parts.append(data.rsplit(b"\n", 1)[-1])
+    wanted = "".join(f'{{"log":"{go_quote(part)}","stream":"stdout","time":"1970-01-01T00:00:01.5Z"}}\n' for part in parts)
+    assert logfile.render("stdout", data, 1_500_000_000).decode() == wanted
+
+
+def test_times_leave_out_trailing_zeros() -> None:
+    assert logfile.timestamp(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456789Z"
+    assert logfile.timestamp(1_700_000_000_100_000_000) == "2023-11-14T22:13:20.1Z"
+    assert logfile.timestamp(1_700_000_000_000_000_000) == "2023-11-14T22:13:20Z"
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300)))
+def test_cutting_the_output_anywhere_changes_no_log_line(data: bytes, cuts: list[int]) -> None:
+    import tempfile
+
+    def logged(chunks: list[bytes]) -> list[tuple[str, str]]:
+        with tempfile.TemporaryDirectory() as directory:
+            log = LogFile(f"{directory}/log")
+            for chunk in chunks:
+                log.write("stderr", chunk)
+            log.close()
+            entries = [json.loads(line) for line in Path(directory, "log").read_text().splitlines()]
+            return [(entry["log"], entry["stream"]) for entry in entries]
+
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    assert logged([data]) == logged([data[a:b] for a, b in itertools.pairwise(edges)])
+
+
+def test_a_long_line_is_cut_at_16_kib(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "log"))
+    log.write("stdout", b"x" * 20000 + b"\nshort\n" + b"y" * 40000)
+    log.close()
+    entries = [json.loads(line)["log"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [len(entry) for entry in entries] == [16384, 3617, 6, 16384, 16384, 7232]
+    assert entries[1].endswith("\n") and entries[2] == "short\n"
+
+
+def test_rotation_keeps_so_many_files(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "log"), max_size=200, max_file=3)
+    for number in range(20):
+        log.write("stdout", b"line %d\n" % number)
+    log.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
+    assert "line 19" in (tmp_path / "log").read_text()
