@@ -65,7 +65,8 @@ class Tree:
         self.entries = 0
         self._limit = (limits or Limits()).entries
         self._parent_path: bytes | None = b""
-        self._parent: dict[bytes, Node] = self.root.children or {}
+        assert self.root.children is not None
+        self._parent: dict[bytes, Node] = self.root.children
         self._parent_node = self.root
 
     def add(self, member: Member) -> None:
