@@ -1,0 +1,114 @@
+"""Durability without waiting: files are marked with the boot they were written in, synced behind, then marked durable.
+
+The marks are extended attributes of the files, so they cannot be lost apart from them. A file with neither this boot's
+mark nor the durable one may have lost bytes when the machine went down: `trusted` says so and its owner looks at it
+(hashes it, makes it anew) before use. Where the file system takes no such attributes, files are synced at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+_BOOT = "user.lamina.boot"
+_DURABLE = "user.lamina.durable"
+_UNMARKABLE = (errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
+
+
+def boot_id() -> str:
+    """This boot of the machine."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def sync_file_system(path: str) -> None:
+    """syncfs(2): what was written to the file system of `path` is on its disk on return. Releases the GIL."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            raise OSError(ctypes.get_errno(), f"cannot sync {path}")
+    finally:
+        os.close(fd)
+
+
+class Durability:
+    """Marks of the files under one directory. Thread-safe. `delay` is seconds from the first mark to the sync, so that work that comes together is synced together."""
+
+    def __init__(self, directory: str, boot: str, *, delay: float = 2.0, sync: Callable[[str], None] = sync_file_system) -> None:
+        self._directory, self._boot, self._delay, self._sync = directory, boot.encode(), delay, sync
+        self._changed = threading.Condition()
+        self._pending: list[str] = []
+        self._thread: threading.Thread | None = None
+        self._flushing = False
+
+    def settle(self, *paths: str) -> None:
+        """Mark files written in this boot and see to it that they become durable; returns at once."""
+        marked = [path for path in paths if self._mark(path, _BOOT, self._boot)]
+        if not marked:
+            return
+        with self._changed:
+            self._pending += marked
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="durability", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def trusted(self, path: str) -> bool:
+        """Whether no crash of the machine can have hurt the file: it is durable, or of this boot."""
+        try:
+            names = os.listxattr(path)
+            return _DURABLE in names or (_BOOT in names and os.getxattr(path, _BOOT) == self._boot)
+        except OSError as error:
+            if error.errno in _UNMARKABLE:
+                return True
+            raise
+
+    def confirm(self, path: str) -> None:
+        """Mark durable what was read back from the disk and found right."""
+        self._mark(path, _DURABLE, b"1")
+
+    def flush(self) -> None:
+        """Return when all that was settled is durable."""
+        with self._changed:
+            self._flushing = True
+            self._changed.notify_all()
+            while self._thread is not None:
+                self._changed.wait()
+            self._flushing = False
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._pending:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+                if not self._flushing:
+                    self._changed.wait(self._delay)
+                batch, self._pending = self._pending, []
+            self._make_durable(batch)
+
+    def _make_durable(self, batch: Sequence[str]) -> None:
+        try:
+            self._sync(self._directory)
+        except OSError:
+            return  # Not durable then; after a crash these are looked at before use.
+        for path in batch:
+            self._mark(path, _DURABLE, b"1")
+
+    def _mark(self, path: str, name: str, value: bytes) -> bool:
+        """Set one mark; False where there is nothing left to make durable (the file went, or it is synced already)."""
+        try:
+            os.setxattr(path, name, value)
+            return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _UNMARKABLE:
+                raise
+        if name == _BOOT:
+            self._sync(self._directory)
+        return False

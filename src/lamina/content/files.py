@@ -1,0 +1,34 @@
+"""Small files that change by being written beside their place and renamed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from lamina.content.store import full_disk
+
+
+def write_file(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
+    """Make `path` hold `data`: readers see the old bytes or the new. With `sync` they are on the disk on return.
+
+    Raises:
+        DiskFull: the old bytes stand.
+    """
+    beside = f"{path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    try:
+        with full_disk(path):
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+                file.write(data)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            os.rename(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def left_over(name: str) -> bool:
+    """Whether a file's name is one that `write_file` gives to what is not finished."""
+    return name.endswith(".tmp")

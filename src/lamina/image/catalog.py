@@ -1,0 +1,284 @@
+"""What images there are and what they are called: in memory for every question, in files and database for every change."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from lamina.content.durability import Durability
+from lamina.content.files import write_file
+from lamina.content.store import ContentStore
+from lamina.errors import LaminaError
+from lamina.image.documents import Record, decode_descriptor, decode_record, encode_descriptor, encode_record
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.metadata import Metadata, Transaction, Warn
+from lamina.image.model import Image, ImageNotFound
+from lamina.image.twins import document_path, heal, reconcile
+from lamina.spec import config as configs
+from lamina.spec import mediatype
+from lamina.spec.chain import chain_ids
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+
+REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_ID = "dev.lamina.image.id"
+
+
+class Catalog:
+    """All images and names. Thread-safe; `lock` makes several calls one step."""
+
+    def __init__(
+        self, directory: str, content: ContentStore, layers: Layers, metadata: Metadata, leases: Leases, durability: Durability, warn: Warn
+    ) -> None:
+        self._directory, self._content, self._layers, self._metadata = directory, content, layers, metadata
+        self._leases, self._durability, self._warn = leases, durability, warn
+        self.lock = threading.RLock()
+        self._images: dict[Digest, Image] = {}
+        self._names: dict[Reference, tuple[Digest, Descriptor]] = {}
+        os.makedirs(directory, exist_ok=True)
+
+    def open(self) -> None:
+        """At start, after `Layers.open`: read images and names, heal what differs."""
+        with self.lock:
+            self._open_images()
+            self._open_names()
+
+    def all(self) -> list[Image]:
+        """All images, intermediate ones too, in no order."""
+        with self.lock:
+            return list(self._images.values())
+
+    def get(self, image: Digest) -> Image:
+        """Raises ImageNotFound."""
+        try:
+            return self._images[image]
+        except KeyError:
+            raise ImageNotFound(f"no such image: {image}") from None
+
+    def named(self, name: Reference) -> tuple[Image, Descriptor] | None:
+        """The image of that full name (a tag or a digest, not both), and the descriptor it was resolved to."""
+        with self.lock:
+            found = self._names.get(name)
+            return (self._images[found[0]], found[1]) if found else None
+
+    def names(self) -> list[tuple[Reference, Digest, Descriptor]]:
+        """All names."""
+        with self.lock:
+            return [(name, image, descriptor) for name, (image, descriptor) in self._names.items()]
+
+    def starting_with(self, encoded: str) -> list[Image]:
+        """The images whose ID's hex part begins so."""
+        with self.lock:
+            return [image for image in self._images.values() if image.id.encoded.startswith(encoded)]
+
+    def children(self, image: Digest) -> list[Digest]:
+        """The images that were built from this one."""
+        with self.lock:
+            return [other.id for other in self._images.values() if other.parent == image]
+
+    def parents(self) -> set[Digest]:
+        """The images from which others were built."""
+        with self.lock:
+            return {image.parent for image in self._images.values() if image.parent is not None}
+
+    def heal(self, image: Image) -> None:
+        """On use of one image: write its record and its configuration again where they went missing."""
+        heal(self._directory, str(image.id), encode_record(_record(image)), what="image", warn=self._warn)
+        try:
+            self._content.read(image.id)
+        except LaminaError:
+            self._warn(f"the configuration of image {image.id} was missing or damaged: written anew from the database")
+            self._content.delete(image.id)
+            self._content.put(image.config_bytes, mediatype.OCI_CONFIG)
+
+    def put(self, image: Image, manifest: bytes, names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
+        """Store an image whose blobs and layers are here, and give it `names`; they leave who had them.
+
+        An image that is there already only gains the names, and is no longer intermediate if this one is not.
+        """
+        with self.lock:
+            known = self._images.get(image.id)
+            if known is not None:
+                known = replace(
+                    known,
+                    intermediate=known.intermediate and image.intermediate,
+                    parent=known.parent or image.parent,
+                    tagged=max(known.tagged, image.tagged),
+                )
+                return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
+            record = encode_record(_record(image))
+            write_file(document_path(self._directory, str(image.id)), record)
+            with self._metadata.transaction() as change:
+                change.put_image(image.id, record, image.config_bytes, manifest)
+                _put_names(change, image.id, names)
+            self._images[image.id] = image
+            self._leases.touch(image.id)
+            self._durability.settle(document_path(self._directory, str(image.id)))
+            self._take_names(image.id, names)
+            return self._images[image.id]
+
+    def name(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]], tagged: float) -> Image:
+        """Give an image more names; they leave who had them. Raises ImageNotFound."""
+        with self.lock:
+            known = replace(self.get(image), tagged=tagged)
+            return self.put_record(known, lambda change: _put_names(change, image, names), names)
+
+    def put_record(self, image: Image, also: Callable[[Transaction], None], names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
+        """Store what changed in a known image's record; `also` adds to the same transaction."""
+        with self.lock:
+            record = encode_record(_record(image))
+            write_file(document_path(self._directory, str(image.id)), record)
+            with self._metadata.transaction() as change:
+                change.execute("UPDATE images SET record = ? WHERE id = ?", record.decode(), str(image.id))
+                also(change)
+            self._images[image.id] = image
+            self._leases.touch(image.id)
+            self._take_names(image.id, names)
+            return self._images[image.id]
+
+    def unname(self, names: Iterable[Reference]) -> None:
+        """Forget names; unknown ones are passed over."""
+        with self.lock:
+            gone = [name for name in names if name in self._names]
+            with self._metadata.transaction() as change:
+                for name in gone:
+                    change.delete_name(str(name))
+            touched = {self._names.pop(name)[0] for name in gone}
+            self._refresh(touched)
+            self._write_index()
+
+    def remove(self, image: Digest) -> None:
+        """Forget an image and all its names; its blobs and layers are the collector's."""
+        with self.lock:
+            with self._metadata.transaction() as change:
+                change.delete_image(image)
+            del self._images[image]
+            had = [name for name, (owner, _) in self._names.items() if owner == image]
+            for name in had:
+                del self._names[name]
+            with suppress(FileNotFoundError):
+                os.unlink(document_path(self._directory, str(image)))
+            if had:
+                self._write_index()
+
+    def blobs(self) -> set[Digest]:
+        """The documents that images and names need: configurations, manifests, and indexes they were resolved through."""
+        with self.lock:
+            documents = {image.id for image in self._images.values()} | {image.manifest.digest for image in self._images.values()}
+            return documents | {descriptor.digest for _, descriptor in self._names.values()}
+
+    def _take_names(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
+        touched = {image}
+        for name, descriptor in names:
+            if name in self._names:
+                touched.add(self._names[name][0])
+            self._names[name] = (image, descriptor)
+        if names:
+            self._refresh(touched)
+            self._write_index()
+
+    def _refresh(self, images: Iterable[Digest]) -> None:
+        """Make the names in the images what `_names` says."""
+        wanted = set(images)
+        tags: dict[Digest, list[Reference]] = {image: [] for image in wanted}
+        digests: dict[Digest, list[Reference]] = {image: [] for image in wanted}
+        for name, (owner, _) in self._names.items():
+            if owner in wanted:
+                (digests if name.digest else tags)[owner].append(name)
+        for image in wanted:
+            if image in self._images:
+                changed = replace(
+                    self._images[image], names=tuple(sorted(tags[image], key=str)), digests=tuple(sorted(digests[image], key=str))
+                )
+                self._images[image] = changed
+
+    def _write_index(self) -> None:
+        """The names' twin: the OCI layout's index.json. The database holds where they differ."""
+        entries = [_labelled(descriptor, {REF_NAME: str(name), IMAGE_ID: str(image)}) for name, (image, descriptor) in self._names.items()]
+        try:
+            self._content.set_names(entries)
+        except LaminaError as error:
+            self._warn(f"index.json was not written: {error.message}")
+
+    def _open_images(self) -> None:
+        rows = self._metadata.images()
+        twins = reconcile(
+            self._directory,
+            {key: row[0] for key, row in rows.items()},
+            decode_record,
+            removed=self._metadata.removed(),
+            what="image",
+            warn=self._warn,
+        )
+        for key, record in twins.values.items():
+            with suppress(LaminaError):
+                self._images[record.id] = self._image(record, rows.get(key))
+                continue
+            self._warn(f"image {key} is left out: its configuration is not here")
+        with self._metadata.transaction() as change:
+            for key in twins.to_rows:
+                image = self._images.get(Digest.parse(key))
+                if image is not None:
+                    change.put_image(image.id, encode_record(_record(image)), image.config_bytes, self._content.read(image.manifest.digest))
+
+    def _image(self, record: Record, row: tuple[str, bytes, bytes] | None) -> Image:
+        """The image of a record; documents that are missing in the content store are put there from the row."""
+        if row is None:
+            data = self._content.read(record.id)
+            self._content.read(record.manifest.digest)
+        else:
+            data = row[1]
+            for digest, document in ((record.id, row[1]), (record.manifest.digest, row[2])):
+                with suppress(LaminaError):
+                    self._content.stat(digest)
+                    continue
+                self._warn(f"document {digest} was missing: written anew from the database")
+                self._content.put(document, "")
+        config = configs.parse(data)
+        layers = chain_ids(config.diff_ids)
+        return Image(
+            record.id, record.manifest, config, data, layers, (), (), record.parent, record.intermediate, record.size, record.tagged
+        )
+
+    def _open_names(self) -> None:
+        rows = self._metadata.names()
+        if self._metadata.fresh and not rows:
+            rows = self._names_of_index()
+        for name, (image, descriptor) in rows.items():
+            with suppress(LaminaError):
+                owner = Digest.parse(image)
+                if owner in self._images:
+                    self._names[Reference.parse(name)] = (owner, decode_descriptor(descriptor))
+        with self._metadata.transaction() as change:
+            for reference, (owner, resolved) in self._names.items():
+                change.put_name(str(reference), owner, encode_descriptor(resolved))
+        self._refresh(set(self._images))
+        if len(self._content.names()) != len(self._names):
+            self._write_index()
+
+    def _names_of_index(self) -> dict[str, tuple[str, str]]:
+        found: dict[str, tuple[str, str]] = {}
+        for entry in self._content.names():
+            notes = dict(entry.annotations)
+            if REF_NAME in notes and IMAGE_ID in notes:
+                kept = tuple((key, value) for key, value in entry.annotations if key not in (REF_NAME, IMAGE_ID))
+                found[notes[REF_NAME]] = (notes[IMAGE_ID], encode_descriptor(replace(entry, annotations=kept)).decode())
+        return found
+
+
+def _record(image: Image) -> Record:
+    return Record(image.id, image.manifest, image.parent, image.intermediate, image.size, image.tagged)
+
+
+def _labelled(descriptor: Descriptor, notes: dict[str, str]) -> Descriptor:
+    return replace(descriptor, annotations=tuple(sorted({**dict(descriptor.annotations), **notes}.items())))
+
+
+def _put_names(change: Transaction, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
+    for name, descriptor in names:
+        change.put_name(str(name), image, encode_descriptor(descriptor))

@@ -1,0 +1,104 @@
+"""The garbage collector: what no image, no lease and no unfinished work needs goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lamina.content.store import ContentStore
+from lamina.errors import LaminaError
+from lamina.image.catalog import Catalog
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.model import LayerFacts
+from lamina.spec import manifest, mediatype
+from lamina.spec.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What went: chain IDs (top first) and bytes on disk."""
+
+    layers: tuple[Digest, ...]
+    reclaimed: int
+
+
+class Collector:
+    """Marks from images, names and leases, and sweeps layers and blobs. Thread-safe."""
+
+    def __init__(self, catalog: Catalog, layers: Layers, content: ContentStore, leases: Leases) -> None:
+        self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
+
+    def collect(self) -> Collected:
+        """Remove every layer and blob that nothing needs."""
+        with self._catalog.lock:
+            freed = self.collect_layers(facts.id for facts in self._layers.all())
+            reclaimed = freed.reclaimed
+            # Blobs of a pull that is under way belong to nothing yet.
+            if self._leases.working:
+                return Collected(freed.layers, reclaimed)
+            kept = self._needed_blobs()
+            for blob in list(self._content.walk()):
+                if blob.digest not in kept:
+                    reclaimed += self._content.delete(blob.digest)
+            return Collected(freed.layers, reclaimed)
+
+    def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
+        """Remove those of `candidates` that nothing needs."""
+        with self._catalog.lock:
+            needed = self._needed_layers()
+            gone = _top_first([facts for facts in self._known(candidates) if facts.id not in needed])
+            return Collected(tuple(gone), self._layers.remove(gone))
+
+    def collect_blobs(self, candidates: Iterable[Digest]) -> int:
+        """Remove those documents of `candidates` that nothing needs; returns the bytes freed."""
+        with self._catalog.lock:
+            gone = set(candidates) - self._catalog.blobs() - self._leases.kept()
+            return sum(self._content.delete(digest) for digest in gone)
+
+    def _known(self, candidates: Iterable[Digest]) -> list[LayerFacts]:
+        by_id = {facts.id: facts for facts in self._layers.all()}
+        return [by_id[each] for each in candidates if each in by_id]
+
+    def _needed_layers(self) -> set[Digest]:
+        """Layers of images and of leases, and all below them."""
+        parents = {facts.id: facts.parent for facts in self._layers.all()}
+        needed = {layer for image in self._catalog.all() for layer in image.layers}
+        for layer in [*needed, *self._leases.kept()]:
+            below: Digest | None = layer
+            while below is not None and below in parents and (below not in needed or below == layer):
+                needed.add(below)
+                below = parents[below]
+        return needed
+
+    def _needed_blobs(self) -> set[Digest]:
+        needed = self._catalog.blobs() | self._leases.kept()
+        for facts in self._layers.all():
+            needed.add(facts.diff_id)
+            needed.update(source.digest for source in facts.sources)
+        for _, _, descriptor in self._catalog.names():
+            needed |= self._children(descriptor.digest, descriptor.media_type)
+        return needed
+
+    def _children(self, digest: Digest, media_type: str) -> set[Digest]:
+        """The manifests that an index lists: those that are here stay with it."""
+        if media_type not in mediatype.INDEXES:
+            return set()
+        try:
+            index = manifest.parse_index(self._content.read(digest), media_type)
+        except LaminaError:
+            return set()
+        return {child.digest for child in index.manifests}
+
+
+def _top_first(facts: list[LayerFacts]) -> list[Digest]:
+    """In an order in which no layer stands before one that is on top of it."""
+    parents = {each.id: each.parent for each in facts}
+
+    def height(layer: Digest | None) -> int:
+        steps = 0
+        while layer in parents:
+            layer, steps = parents[layer], steps + 1
+        return steps
+
+    return sorted(parents, key=height, reverse=True)

@@ -1,0 +1,50 @@
+"""history: an image's steps, newest first, each with the layer and the image that stand behind it."""
+
+from __future__ import annotations
+
+from lamina.image.catalog import Catalog
+from lamina.image.layers import Layers
+from lamina.image.lookup import timestamp
+from lamina.image.model import HistoryEntry, Image, LayerFacts
+from lamina.spec.config import History
+from lamina.spec.digest import Digest
+
+
+def history(catalog: Catalog, layers: Layers, image: Image) -> list[HistoryEntry]:
+    """One entry a step. An image without history gets one a layer; steps beyond the layers count as empty."""
+    chain = list(layers.chain(image.layers[-1])) if image.layers else []
+    steps = image.config.history or tuple(History(created=facts.created, created_by=facts.created_by) for facts in chain)
+    stacked = iter(chain)
+    entries = [_entry(step, None if step.empty_layer else next(stacked, None)) for step in steps]
+    entries.reverse()
+    return _with_images(catalog, image, entries)
+
+
+def _entry(step: History, facts: LayerFacts | None) -> HistoryEntry:
+    size = facts.content_size if facts else 0
+    return HistoryEntry("<missing>", int(timestamp(step.created)), step.created_by, (), size, step.comment, facts.id if facts else None)
+
+
+def _with_images(catalog: Catalog, image: Image, entries: list[HistoryEntry]) -> list[HistoryEntry]:
+    """The same entries, those with an ID and names at which the image or one of its parents here ends."""
+    known: Image | None = image
+    named: list[HistoryEntry] = []
+    for entry in entries:
+        if known is None:
+            named.append(entry)
+            continue
+        tags = tuple(name.familiar for name in known.names)
+        named.append(HistoryEntry(str(known.id), entry.created, entry.created_by, tags, entry.size, entry.comment, entry.layer))
+        known = _one_step_up(catalog, known)
+    return named
+
+
+def _one_step_up(catalog: Catalog, image: Image) -> Image | None:
+    """The parent if it is here and exactly one step away."""
+    parent: Digest | None = image.parent
+    if parent is None:
+        return None
+    for found in catalog.starting_with(parent.encoded):
+        if len(found.config.history) == len(image.config.history) - 1:
+            return found
+    return None

@@ -1,0 +1,348 @@
+"""Layers: from a tar to facts, files and mounts; each known by its chain ID, each kept once however many images stand on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import BinaryIO
+
+from lamina.content.durability import Durability
+from lamina.content.files import write_file
+from lamina.content.store import BlobNotFound, ContentStore
+from lamina.errors import LaminaError
+from lamina.image.documents import decode_facts, encode_facts
+from lamina.image.leases import Leases
+from lamina.image.metadata import Metadata, Warn
+from lamina.image.model import LayerFacts, LayerNote
+from lamina.image.tarbytes import decompressed
+from lamina.image.twins import document_path, heal, reconcile
+from lamina.layer.errors import LayerDamaged
+from lamina.layer.index import LayerIndex
+from lamina.layer.union import Union
+from lamina.snapshot.protocol import LayerNotFound, Lower, Progress, Snapshotter, Staged, TarSource
+from lamina.spec import mediatype
+from lamina.spec.chain import chain_id
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.worker import Workers
+
+
+class Layers:
+    """All layers that are here. Thread-safe. `directory` is where facts lie, one JSON file a layer, beside the driver's files."""
+
+    def __init__(
+        self,
+        directory: str,
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        metadata: Metadata,
+        leases: Leases,
+        durability: Durability,
+        warn: Warn,
+    ) -> None:
+        self._directory, self._content, self._snapshotter, self._metadata = directory, content, snapshotter, metadata
+        self._leases, self._durability, self._warn = leases, durability, warn
+        self._lock = threading.RLock()
+        self._facts: dict[Digest, LayerFacts] = {}
+        self._looked_at: set[Digest] = set()
+        self._counts: dict[Digest, tuple[int, int, int]] = {}
+        os.makedirs(directory, exist_ok=True)
+
+    @property
+    def driver(self) -> Snapshotter:
+        return self._snapshotter
+
+    def open(self) -> None:
+        """At start, before anything else: read facts from files and database, heal what differs."""
+        rows = self._metadata.layers()
+        twins = reconcile(self._directory, rows, decode_facts, removed=self._metadata.removed(), what="layer", warn=self._warn)
+        with self._lock:
+            self._facts = {facts.id: facts for facts in twins.values.values()}
+        if twins.to_rows:
+            with self._metadata.transaction() as change:
+                for key in twins.to_rows:
+                    change.put_layer(Digest.parse(key), encode_facts(twins.values[key]))
+
+    @contextmanager
+    def staging(self) -> Iterator[str]:
+        """A scratch directory for `stage`; what was not registered when it is left is gone."""
+        with self._content.scratch() as scratch:
+            yield scratch
+
+    def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
+        """Read a layer's tar once: verified, written below `scratch` (of `staging`), not visible. See Snapshotter.stage."""
+        return self._snapshotter.stage(source, scratch, progress)
+
+    def register(self, staged: Staged, parent: Digest | None, note: LayerNote, sources: Sequence[Descriptor] = ()) -> LayerFacts:
+        """Make a staged layer one of the layers, on top of `parent`.
+
+        Idempotent: where it is here already, what was staged is dropped and the facts that stand are answered.
+        `sources` are compressed forms of the tar whose blobs are in the content store.
+
+        Raises:
+            LayerNotFound: `parent` is not here.
+            DiskFull: nothing was registered.
+        """
+        layer = chain_id(parent, staged.diff_id)
+        with self._lock:
+            known = self._sound(layer)
+            if known is not None:
+                self._snapshotter.discard(staged)
+                return self._with_sources(known, sources)
+            below = [facts.name for facts in self.chain(parent)]
+            for blob in staged.blobs:
+                self._content.adopt(blob.path, blob.digest, blob.size)
+                self._leases.touch(blob.digest)
+            name = (layer if staged.contextual else staged.diff_id).encoded
+            self._snapshotter.publish(staged, name, below)
+            own = [Descriptor(blob.media_type, blob.digest, blob.size) for blob in staged.blobs if blob.digest != staged.diff_id]
+            facts = LayerFacts(
+                layer, staged.diff_id, parent, name, staged.tar_size, staged.content_size, staged.entries,
+                note.created, note.created_by, note.instruction, _merged(own, sources),
+            )  # fmt: skip
+            self._record(facts)
+            self._looked_at.add(layer)
+            return facts
+
+    def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None:
+        """The layer `diff_id` on top of `parent`, made of one that is here on another parent; None where there is no such."""
+        with self._lock:
+            twins = [facts for facts in self._facts.values() if facts.diff_id == diff_id]
+            for twin in twins:
+                if self._sound(twin.id) is None:
+                    continue
+                layer = chain_id(parent, diff_id)
+                facts = replace(
+                    twin, id=layer, parent=parent, created=note.created, created_by=note.created_by, instruction=note.instruction
+                )
+                if twin.name != diff_id.encoded:
+                    facts = replace(facts, name=layer.encoded)
+                    self._remake(facts)
+                self._record(facts)
+                self._looked_at.add(layer)
+                return facts
+            return None
+
+    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote, progress: Progress | None = None) -> LayerFacts:
+        """Make a layer of what an upper directory changed on the stack `parent`; nobody may be writing to it."""
+        below = [facts.name for facts in self.chain(parent)]
+        with self.staging() as scratch:
+            return self.register(self._snapshotter.stage_upper(upper, below, scratch, progress), parent, note)
+
+    def find(self, parent: Digest | None, diff_id: Digest) -> LayerFacts | None:
+        """The layer `diff_id` on top of `parent` if it is here and sound; a lease that is held keeps it from now on.
+
+        One whose files are gone or damaged is not found: registering it again repairs it.
+        """
+        return self._sound(chain_id(parent, diff_id))
+
+    def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
+        """Note a compressed form of the layer whose blob is in the content store now."""
+        return self._with_sources(self.get(layer), (source,))
+
+    def get(self, layer: Digest) -> LayerFacts:
+        """Raises LayerNotFound. A facts file that went missing is written again."""
+        facts = self._get(layer)
+        heal(self._directory, str(layer), encode_facts(facts), what="layer", warn=self._warn)
+        return facts
+
+    def chain(self, layer: Digest | None) -> tuple[LayerFacts, ...]:
+        """The stack that ends in `layer`, base first; empty for None.
+
+        Raises:
+            LayerNotFound: a layer of it is not here.
+        """
+        stack: list[LayerFacts] = []
+        while layer is not None:
+            stack.append(self._get(layer))
+            layer = stack[-1].parent
+        return tuple(reversed(stack))
+
+    def all(self) -> tuple[LayerFacts, ...]:
+        """All layers, in no order."""
+        with self._lock:
+            return tuple(self._facts.values())
+
+    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]:
+        """The stack as overlayfs takes it, top first. Each layer is looked at before its first mount since start.
+
+        Raises:
+            LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
+        """
+        stack = self.chain(layer)
+        for facts in stack:
+            self._look_at(facts)
+        return self._snapshotter.lowers([facts.name for facts in stack])
+
+    def index(self, layer: Digest) -> LayerIndex:
+        """What the one layer holds, from its metadata image; the caller closes it."""
+        facts = self._get(layer)
+        self._look_at(facts)
+        return LayerIndex.open(self._snapshotter.index(facts.name))
+
+    def index_path(self, layer: Digest) -> str:
+        """Where the layer's metadata image lies, for workers. See `index`."""
+        facts = self._get(layer)
+        self._look_at(facts)
+        return self._snapshotter.index(facts.name)
+
+    def counts(self, stack: Sequence[Digest], workers: Workers) -> dict[Digest, tuple[int, int, int]]:
+        """How many entries each layer of a stack (base first) adds, modifies and deletes; counted once, by a worker."""
+        unknown = [number for number, layer in enumerate(stack) if layer not in self._counts]
+        if unknown:
+            paths = [self.index_path(layer) for layer in stack]
+            answer = workers.run("lamina.image.scan:counts", {"stacks": [paths[: number + 1] for number in unknown]})
+            for number, (added, modified, deleted) in zip(unknown, answer["counts"], strict=True):
+                self._counts[stack[number]] = (added, modified, deleted)
+        return {layer: self._counts[layer] for layer in stack}
+
+    def union(self, layer: Digest | None) -> Union:
+        """The stack as one tree, from the metadata images, without mounting; the caller closes it."""
+        return Union([self.index(facts.id) for facts in self.chain(layer)])
+
+    def tar_blob(self, diff_id: Digest) -> str | None:
+        """The host path of the uncompressed tar, None where only a compressed form is kept."""
+        try:
+            return self._content.path(diff_id)
+        except BlobNotFound:
+            return None
+
+    def source(self, diff_id: Digest) -> Descriptor:
+        """A compressed form of the tar whose blob is here.
+
+        Raises:
+            LayerNotFound: there is none.
+        """
+        for facts in self.all():
+            if facts.diff_id == diff_id:
+                for source in facts.sources:
+                    with suppress(BlobNotFound):
+                        self._content.stat(source.digest)
+                        return source
+        raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
+
+    def open_tar(self, diff_id: Digest) -> BinaryIO:
+        """The layer's tar, the exact bytes; the caller closes it. Not seekable where a compressed form is what is kept."""
+        with suppress(BlobNotFound):
+            return self._content.open(diff_id)
+        source = self.source(diff_id)
+        return decompressed(self._content.open(source.digest), mediatype.compression(source.media_type) or "")
+
+    def usage(self, layer: Digest) -> int:
+        """Bytes on disk of one layer: blobs, metadata image, extracted tree."""
+        facts = self._get(layer)
+        total = self._snapshotter.usage(facts.name) if self._snapshotter.exists(facts.name) else 0
+        for digest in (facts.diff_id, *(source.digest for source in facts.sources)):
+            with suppress(BlobNotFound):
+                total += self._content.stat(digest).size
+        return total
+
+    def remove(self, layers: Sequence[Digest]) -> int:
+        """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over."""
+        with self._lock:
+            gone = [self._facts.pop(layer) for layer in layers if layer in self._facts]
+            if not gone:
+                return 0
+            with self._metadata.transaction() as change:
+                change.delete_layers(facts.id for facts in gone)
+            left = self._facts.values()
+            names = {facts.name for facts in left}
+            blobs = {digest for facts in left for digest in _blobs(facts)}
+            return sum(self._delete_files(facts, names, blobs) for facts in gone)
+
+    def _delete_files(self, facts: LayerFacts, names: set[str], blobs: set[Digest]) -> int:
+        """Delete what no name and blob of other layers needs."""
+        freed = 0
+        self._looked_at.discard(facts.id)
+        with suppress(FileNotFoundError):
+            os.unlink(document_path(self._directory, str(facts.id)))
+        if facts.name not in names and self._snapshotter.exists(facts.name):
+            freed += self._snapshotter.usage(facts.name)
+            self._snapshotter.remove(facts.name)
+        for digest in _blobs(facts):
+            if digest not in blobs:
+                freed += self._content.delete(digest)
+        return freed
+
+    def _get(self, layer: Digest) -> LayerFacts:
+        try:
+            return self._facts[layer]
+        except KeyError:
+            raise LayerNotFound(f"no such layer: {layer}") from None
+
+    def _record(self, facts: LayerFacts) -> None:
+        """File first, then row: where a crash comes between, the next start takes it from the file."""
+        data = encode_facts(facts)
+        path = document_path(self._directory, str(facts.id))
+        write_file(path, data)
+        with self._metadata.transaction() as change:
+            change.put_layer(facts.id, data)
+        self._facts[facts.id] = facts
+        self._leases.touch(facts.id)
+        self._durability.settle(path)
+
+    def _with_sources(self, facts: LayerFacts, sources: Sequence[Descriptor]) -> LayerFacts:
+        merged = _merged(facts.sources, sources)
+        with self._lock:
+            if merged != facts.sources:
+                facts = replace(facts, sources=merged)
+                self._record(facts)
+            return facts
+
+    def _sound(self, layer: Digest) -> LayerFacts | None:
+        with self._lock:
+            facts = self._facts.get(layer)
+            if facts is None:
+                return None
+            self._leases.touch(layer)
+        try:
+            self._look_at(facts)
+            self._snapshotter.check(facts.name)
+            return facts
+        except LaminaError as error:
+            self._warn(f"layer {layer} is damaged and will be written again: {error.message}")
+            self._snapshotter.remove(facts.name)
+            with suppress(LaminaError):
+                self._content.verify(facts.diff_id)
+                return None
+            self._content.delete(facts.diff_id)
+            return None
+
+    def _look_at(self, facts: LayerFacts) -> None:
+        """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its tar."""
+        if facts.id in self._looked_at:
+            return
+        path = document_path(self._directory, str(facts.id))
+        if not os.path.exists(path):
+            heal(self._directory, str(facts.id), encode_facts(facts), what="layer", warn=self._warn)
+            self._durability.settle(path)
+        elif not self._snapshotter.exists(facts.name):
+            self._warn(f"the files of layer {facts.id} were gone: made anew from its tar")
+            self._remake(facts)
+        elif not self._durability.trusted(path):
+            self._remake(facts)
+            self._durability.confirm(path)
+        self._looked_at.add(facts.id)
+
+    def _remake(self, facts: LayerFacts) -> None:
+        blob = self.tar_blob(facts.diff_id)
+        path = blob if blob is not None else self._content.path(self.source(facts.diff_id).digest)
+        with self.staging() as scratch, open(path, "rb") as file:
+            staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
+            if staged.diff_id != facts.diff_id:
+                raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
+            with self._lock:
+                self._snapshotter.remove(facts.name)
+                self._snapshotter.publish(staged, facts.name, [each.name for each in self.chain(facts.parent)])
+
+
+def _merged(known: Sequence[Descriptor], more: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+    by_digest = {source.digest: source for source in (*known, *more)}
+    return tuple(by_digest.values())
+
+
+def _blobs(facts: LayerFacts) -> tuple[Digest, ...]:
+    return (facts.diff_id, *(source.digest for source in facts.sources))

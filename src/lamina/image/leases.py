@@ -1,0 +1,82 @@
+"""Leases: what an operation is using stays, though nothing names it yet or any more.
+
+A lease lives as long as the process that holds the root: after a crash nothing is in use, and the next start collects
+what nothing refers to. Numbers drawn from one counter order what happens: an operation that began with number n keeps
+everything that was registered or found at n or later.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from lamina.spec.digest import Digest
+
+
+class Leases:
+    """Who needs what. Thread-safe. Digests are image IDs, chain IDs and blobs' digests alike."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clock = itertools.count(1)
+        self._working: set[int] = set()
+        self._held: Counter[Digest] = Counter()
+        self._pins: dict[str, tuple[Digest, ...]] = {}
+        self._touched: dict[Digest, int] = {}
+
+    @contextmanager
+    def hold(self, *digests: Digest) -> Iterator[None]:
+        """Until the context is left, keep `digests`, and whatever is registered or found (`touch`) meanwhile by anyone.
+
+        Meant for one operation: a pull, a load, a build.
+        """
+        with self._lock:
+            number = next(self._clock)
+            self._working.add(number)
+            self._held.update(digests)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working.discard(number)
+                self._held.subtract(digests)
+                self._held += Counter()
+                self._forget()
+
+    def pin(self, owner: str, digests: Iterable[Digest]) -> None:
+        """Keep `digests` until `unpin(owner)`: a container its layers. A second pin of the same owner replaces the first."""
+        with self._lock:
+            self._pins[owner] = tuple(digests)
+
+    def unpin(self, owner: str) -> None:
+        """End what `pin` began; an unknown owner is passed over."""
+        with self._lock:
+            self._pins.pop(owner, None)
+
+    def touch(self, digest: Digest) -> None:
+        """Note that `digest` was registered or found just now."""
+        with self._lock:
+            if self._working:
+                self._touched[digest] = next(self._clock)
+
+    def kept(self) -> set[Digest]:
+        """Everything that must stay now."""
+        with self._lock:
+            oldest = min(self._working, default=None)
+            fresh = {digest for digest, number in self._touched.items() if oldest is not None and number >= oldest}
+            return fresh.union(self._held, *self._pins.values())
+
+    @property
+    def working(self) -> bool:
+        """Whether any operation holds a lease now."""
+        return bool(self._working)
+
+    def _forget(self) -> None:
+        if not self._working:
+            self._touched.clear()
+        else:
+            oldest = min(self._working)
+            self._touched = {digest: number for digest, number in self._touched.items() if number >= oldest}

@@ -1,0 +1,192 @@
+"""Finding images: by what a user types, and by Docker's filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from lamina.errors import InvalidArgument, LaminaError
+from lamina.image.catalog import Catalog
+from lamina.image.model import AmbiguousId, Image, ImageNotFound
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+
+Filters = Mapping[str, Sequence[str]]
+_PREFIX = re.compile(r"(?:sha256:)?([a-f0-9]{1,64})\Z")
+_TRUE, _FALSE = ("1", "true", "True", "t"), ("0", "false", "False", "f")
+FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "until", "reference"})
+
+
+def resolve(catalog: Catalog, text: str) -> tuple[Image, Reference | None]:
+    """The image `text` means, and the name by which it was found (None: by its ID).
+
+    In Docker's order: a whole ID, a name with tag or digest (`latest` where it has neither), the beginning of an ID.
+
+    Raises:
+        ImageNotFound, AmbiguousId, InvalidReference
+    """
+    whole = _whole_id(text)
+    if whole is not None:
+        return _by_id(catalog, whole, text), None
+    named = _by_name(catalog, text)
+    if named is not None:
+        return named
+    prefix = _PREFIX.match(text)
+    found = catalog.starting_with(prefix.group(1)) if prefix else []
+    if len(found) > 1:
+        raise AmbiguousId(f"several images have IDs that begin with {text}", hint="write more of the ID")
+    if not found:
+        raise ImageNotFound(f"no such image: {_shown(text)}")
+    return found[0], None
+
+
+def created_seconds(image: Image) -> int:
+    """When the image says it was created, seconds since 1970; 0 where it does not say."""
+    return int(timestamp(image.config.created))
+
+
+def timestamp(text: str) -> float:
+    """RFC 3339 as seconds since 1970; 0.0 for what is none, or for Go's zero time."""
+    try:
+        # Nanoseconds are more digits than fromisoformat takes.
+        return max(0.0, datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp())
+    except ValueError:
+        return 0.0
+
+
+def select(catalog: Catalog, filters: Filters, *, everything: bool = False) -> list[Image]:
+    """The images that pass all filters (several values of one: any of them, labels: all), newest first.
+
+    Without `everything`, images without a name that others were built from, and steps of builds, are left out.
+
+    Raises:
+        InvalidArgument: an unknown filter or a value that makes no sense.
+    """
+    unknown = set(filters) - FILTERS
+    if unknown:
+        raise InvalidArgument(f"invalid filter: {min(unknown)}")
+    images = catalog.all()
+    parents = catalog.parents()
+    tests = [*_tests(catalog, filters, parents)]
+    chosen = [image for image in images if (everything or not _hidden(image, parents)) and all(test(image) for test in tests)]
+    if patterns := filters.get("reference", ()):
+        chosen = [named for image in chosen if (named := _matching(image, patterns)) is not None]
+    return sorted(chosen, key=lambda image: (created_seconds(image), image.tagged, image.id), reverse=True)
+
+
+def _hidden(image: Image, parents: set[Digest]) -> bool:
+    return not image.names and not image.digests and (image.intermediate or image.id in parents)
+
+
+def _tests(catalog: Catalog, filters: Filters, parents: set[Digest]) -> list[Callable[[Image], bool]]:
+    tests: list[Callable[[Image], bool]] = []
+    if values := filters.get("dangling", ()):
+        wanted = _truth("dangling", values)
+        tests.append(lambda image: (image.dangling and image.id not in parents) == wanted)
+    for label in filters.get("label", ()):
+        tests.append(lambda image, label=label: _has_label(image, label))  # type: ignore[misc]
+    for label in filters.get("label!", ()):
+        tests.append(lambda image, label=label: not _has_label(image, label))  # type: ignore[misc]
+    for value in filters.get("before", ()):
+        moment = timestamp(resolve(catalog, value)[0].config.created)
+        tests.append(lambda image, moment=moment: timestamp(image.config.created) < moment)  # type: ignore[misc]
+    for value in filters.get("since", ()):
+        moment = timestamp(resolve(catalog, value)[0].config.created)
+        tests.append(lambda image, moment=moment: timestamp(image.config.created) > moment)  # type: ignore[misc]
+    for value in filters.get("until", ()):
+        moment = _moment(value)
+        tests.append(lambda image, moment=moment: timestamp(image.config.created) < moment)  # type: ignore[misc]
+    return tests
+
+
+def _truth(name: str, values: Sequence[str]) -> bool:
+    answers = {value in _TRUE for value in values if value in _TRUE or value in _FALSE}
+    if len(answers) != 1 or not all(value in _TRUE or value in _FALSE for value in values):
+        raise InvalidArgument(f"invalid filter '{name}={','.join(values)[:100]}'")
+    return answers.pop()
+
+
+def _has_label(image: Image, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    labels = image.config.config.labels
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _moment(value: str) -> float:
+    """A moment as the API writes it: seconds since 1970 or RFC 3339; the CLI turns durations into these."""
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    moment = timestamp(value)
+    if not moment:
+        raise InvalidArgument(f"invalid filter 'until={value[:100]}'", hint="write a moment as 2024-01-31T10:00:00Z")
+    return moment
+
+
+def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
+    """The image with the names that a pattern matches; None where there are none."""
+    tests = [_glob(pattern) for pattern in patterns]
+    names = tuple(name for name in image.names if _matches(name, tests))
+    digests = tuple(name for name in image.digests if _matches(name, tests))
+    return replace(image, names=names, digests=digests) if names or digests else None
+
+
+def _matches(name: Reference, tests: Sequence[re.Pattern[str]]) -> bool:
+    return any(test.fullmatch(name.familiar) or test.fullmatch(name.familiar_name) for test in tests)
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Go's path.Match as a regular expression: a star stops at slashes."""
+    if not re.fullmatch(r"(?:[^\[\]\\]|\\.|\[\^?(?:[^\]\\]|\\.)+\])*", pattern, re.DOTALL):
+        raise InvalidArgument(f"invalid filter 'reference={pattern[:100]}'")
+    parts = re.findall(r"\\.|\[\^?(?:[^\]\\]|\\.)+\]|.", pattern, re.DOTALL)
+    try:
+        return re.compile("".join(_glob_part(part) for part in parts), re.DOTALL)
+    except re.error:
+        raise InvalidArgument(f"invalid filter 'reference={pattern[:100]}'") from None
+
+
+def _glob_part(part: str) -> str:
+    if part == "*":
+        return "[^/]*"
+    if part == "?":
+        return "[^/]"
+    if part.startswith("[") and len(part) > 1:
+        return part.replace("[[", r"[\[")
+    return re.escape(part[1:] if part.startswith("\\") and len(part) > 1 else part)
+
+
+def _whole_id(text: str) -> Digest | None:
+    try:
+        return Digest.parse(text if text.startswith("sha256:") else f"sha256:{text}")
+    except LaminaError:
+        return None
+
+
+def _by_id(catalog: Catalog, whole: Digest, text: str) -> Image:
+    try:
+        return catalog.get(whole)
+    except ImageNotFound:
+        raise ImageNotFound(f"no such image: {_shown(text)}") from None
+
+
+def _by_name(catalog: Catalog, text: str) -> tuple[Image, Reference] | None:
+    try:
+        reference = Reference.parse(text).with_default_tag()
+    except InvalidArgument:
+        if _PREFIX.match(text):
+            return None
+        raise
+    if reference.digest is not None:
+        reference = replace(reference, tag="")
+    found = catalog.named(reference)
+    return (found[0], reference) if found else None
+
+
+def _shown(text: str) -> str:
+    """As Docker says it: with the tag that was looked for."""
+    try:
+        return Reference.parse(text).with_default_tag().familiar
+    except InvalidArgument:
+        return text

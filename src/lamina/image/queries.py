@@ -1,0 +1,184 @@
+"""Questions about what is inside an image, answered from the layers' metadata images; nothing is mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.errors import InvalidArgument
+from lamina.image.layers import Layers
+from lamina.image.model import Image, LayerFacts, LayerRow, PathNotFound
+from lamina.image.paths import clean, follow
+from lamina.image.reading import content
+from lamina.layer.index import Entry
+from lamina.layer.union import Union
+from lamina.worker import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A layer of an image that has something to say about a path. `index` counts from the base, 0."""
+
+    index: int
+    facts: LayerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a path comes from. `path` is absolute, with the links on the way followed; `entry` and `layer` are None where
+    nothing is there. `older` are layers whose version is hidden, top first; `deleted_by` hid it in the end."""
+
+    path: str
+    entry: Entry | None
+    layer: Holder | None
+    older: tuple[Holder, ...]
+    deleted_by: Holder | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One line of `ls`. `mtime_ns` is nanoseconds since 1970, `layer` the index of the layer it comes from."""
+
+    name: str
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    target: str
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One image's version of a path in a difference. `mtime_ns` is nanoseconds since 1970."""
+
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that differs: `kind` is A (only in b), D (only in a; what is below is not listed) or M."""
+
+    path: str
+    kind: str
+    a: Side | None
+    b: Side | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs between two images: paths in byte order, and fields of the configuration with both values."""
+
+    changes: tuple[Change, ...]
+    config: dict[str, tuple[Any, Any]]
+
+
+def which(layers: Layers, image: Image, path: str) -> Found:
+    """See `Images.which`. Links in the directories on the way are followed, one at the end is not."""
+    with ExitStack() as stack:
+        holders, union = _opened(layers, image, stack)
+        wanted = follow(union, clean(path), last=False)
+        found = union.lookup(wanted)
+        touches = union.history(wanted)
+    shown = "/" + os.fsdecode(wanted)
+    if found is None:
+        older = tuple(holders[touch.level] for touch in touches if touch.entry is not None)
+        return Found(shown, None, None, older, holders[touches[0].level] if older else None)
+    older = tuple(holders[touch.level] for touch in touches if touch.entry is not None and touch.level != found[0])
+    return Found(shown, found[1], holders[found[0]], older, None)
+
+
+def ls(layers: Layers, image: Image, path: str) -> list[FileRow]:
+    """See `Images.ls`."""
+    with ExitStack() as stack:
+        _, union = _opened(layers, image, stack)
+        wanted = follow(union, clean(path), last=True)
+        found = _lookup(union, wanted, path)
+        if not found[1].directory:
+            return [_row(*found)]
+        return sorted((_row(level, entry) for level, entry in union.listdir(wanted)), key=lambda row: row.name)
+
+
+def cat(layers: Layers, image: Image, path: str) -> tuple[int, Iterator[bytes]]:
+    """See `Images.cat`."""
+    with ExitStack() as stack:
+        holders, union = _opened(layers, image, stack)
+        wanted = follow(union, clean(path), last=True)
+        level, entry = _lookup(union, wanted, path)
+        if entry.type != "file":
+            raise InvalidArgument(f"{path[:300]} is no regular file, but a {entry.type}")
+        return entry.size, content(layers, holders[level].facts, entry)
+
+
+def layer_rows(layers: Layers, image: Image, workers: Workers) -> list[LayerRow]:
+    """See `Images.layers`."""
+    chain = layers.chain(image.layers[-1]) if image.layers else ()
+    counts = layers.counts([facts.id for facts in chain], workers)
+    return [LayerRow(facts, index, *counts[facts.id], path=_host_path(layers, facts)) for index, facts in enumerate(chain)]
+
+
+def difference(layers: Layers, a: Image, b: Image, workers: Workers) -> Difference:
+    """See `Images.diff`."""
+    answer = workers.run(
+        "lamina.image.scan:difference",
+        {"a": _index_paths(layers, a), "b": _index_paths(layers, b)},
+    )
+    changes = tuple(Change(row[0], row[1], _side(row[2]), _side(row[3])) for row in answer["changes"])
+    return Difference(changes, _config_difference(a, b))
+
+
+def _config_difference(a: Image, b: Image) -> dict[str, tuple[Any, Any]]:
+    fields = type(a.config.config).__struct_fields__
+    pairs = {field: (getattr(a.config.config, field), getattr(b.config.config, field)) for field in fields}
+    return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _opened(layers: Layers, image: Image, stack: ExitStack) -> tuple[list[Holder], Union]:
+    chain = layers.chain(image.layers[-1]) if image.layers else ()
+    union = stack.enter_context(layers.union(image.layers[-1] if image.layers else None))
+    return [Holder(number, facts) for number, facts in enumerate(chain)], union
+
+
+def _index_paths(layers: Layers, image: Image) -> list[str]:
+    return [layers.index_path(layer) for layer in image.layers]
+
+
+def _lookup(union: Union, wanted: bytes, path: str) -> tuple[int, Entry]:
+    found = union.lookup(wanted)
+    if found is None:
+        raise PathNotFound(f"no such path in the image: {path[:300]}")
+    return found
+
+
+def _row(level: int, entry: Entry) -> FileRow:
+    return FileRow(
+        name=os.fsdecode(entry.path.rpartition(b"/")[2]),
+        type=entry.type,
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        size=entry.size,
+        mtime_ns=entry.mtime_ns,
+        target=os.fsdecode(entry.link),
+        layer=level,
+    )
+
+
+def _side(row: Sequence[Any] | None) -> Side | None:
+    return None if row is None else Side(*row)
+
+
+def _host_path(layers: Layers, facts: LayerFacts) -> str:
+    """Where the layer's content lies on the host: its tree, or its tar."""
+    return layers.driver.tree(facts.name) or layers.tar_blob(facts.diff_id) or ""

@@ -1,0 +1,324 @@
+"""Images, the facade: `engine.images`. What it does lies in the files beside it; this one says what can be asked."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from lamina.apitypes.events import Emit, Event, dropped
+from lamina.content.store import ContentStore
+from lamina.image import history as histories
+from lamina.image import lookup, queries, tree
+from lamina.image.archive import save
+from lamina.image.archive.importing import ImportRequest, import_tar
+from lamina.image.archive.load import Loader
+from lamina.image.archive.plan import ArchivedImage
+from lamina.image.archive.save import Chosen, SavePlan
+from lamina.image.catalog import Catalog
+from lamina.image.collect import Collected, Collector
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.making import Maker
+from lamina.image.model import HistoryEntry, Image, ImageInUse, ImageNotFound, LayerFacts, LayerRow, Pruned, Removed, TreeNode, Usage
+from lamina.image.queries import Difference, FileRow, Found
+from lamina.image.remove import InUse, Remover, unused
+from lamina.spec import config as configs
+from lamina.spec.config import ImageConfig
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
+from lamina.spec.progress import Sink, Update, silent
+from lamina.spec.reference import Reference
+from lamina.worker import Workers
+
+Filters = Mapping[str, Sequence[str]]
+__all__ = ["Image", "ImageInUse", "ImageNotFound", "Images", "InUse", "unused"]
+
+
+class Images:
+    """All images of one data root. Thread-safe. `host` is the platform images are made for and chosen by."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        layers: Layers,
+        content: ContentStore,
+        leases: Leases,
+        workers: Workers,
+        *,
+        host: Platform,
+        clock: Callable[[], float],
+        emit: Emit = dropped,
+    ) -> None:
+        self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
+        self._workers, self._host, self._clock, self._emit = workers, host, clock, emit
+        self._collector = Collector(catalog, layers, content, leases)
+        self._maker = Maker(catalog, layers, content, self._collector, emit, clock)
+        self._remover = Remover(catalog, self._collector, emit)
+
+    @property
+    def leases(self) -> Leases:
+        return self._leases
+
+    def open(self) -> None:
+        """At start: read what is here, heal what differs between files and database. `collect` comes later, when containers have pinned their layers."""
+        self._layers.open()
+        self._catalog.open()
+
+    # -- looking
+
+    def resolve(self, text: str) -> Image:
+        """The image of a name (`latest` where it has no tag), a name with digest, an ID, or the beginning of one.
+
+        Raises:
+            ImageNotFound, AmbiguousId, InvalidReference
+        """
+        image = lookup.resolve(self._catalog, text)[0]
+        self._catalog.heal(image)
+        return image
+
+    def get(self, image: Digest) -> Image:
+        """The image of that ID. Raises ImageNotFound."""
+        return self._catalog.get(image)
+
+    def descriptor(self, name: Reference) -> Descriptor:
+        """What a name here was resolved to: the manifest's or the index's descriptor. Raises ImageNotFound."""
+        found = self._catalog.named(name.with_default_tag())
+        if found is None:
+            raise ImageNotFound(f"no such image: {name.with_default_tag().familiar}")
+        return found[1]
+
+    def list(self, *, all: bool = False, filters: Filters | None = None) -> builtins.list[Image]:
+        """Images newest first, by Docker's filters (dangling, label, before, since, until, reference).
+
+        Without `all`, steps of builds and unnamed images from which others were built are left out. With the filter
+        `reference` an image has only the names that match.
+
+        Raises:
+            InvalidArgument: an unknown filter, or a value that makes no sense.
+            ImageNotFound: before or since name none.
+        """
+        return lookup.select(self._catalog, filters or {}, everything=all)
+
+    def history(self, text: str) -> builtins.list[HistoryEntry]:
+        """The image's steps, newest first."""
+        return histories.history(self._catalog, self._layers, self.resolve(text))
+
+    def tree(self) -> builtins.list[TreeNode]:
+        """The layers of all images as trees, base layers at the roots."""
+        return tree.tree(self._catalog, self._layers)
+
+    def usage(self) -> tuple[int, builtins.list[Usage]]:
+        """Bytes on disk of all layers, and of each image."""
+        return tree.usage(self._catalog, self._layers)
+
+    # -- into an image, without mounting
+
+    def layers(self, text: str) -> builtins.list[LayerRow]:
+        """The image's layers, base first."""
+        return queries.layer_rows(self._layers, self.resolve(text), self._workers)
+
+    def which(self, text: str, path: str) -> Found:
+        """Which layer gave `path` its present state, and which others had it."""
+        return queries.which(self._layers, self.resolve(text), path)
+
+    def ls(self, text: str, path: str = "/") -> builtins.list[FileRow]:
+        """What is in a directory, or the one file. Raises PathNotFound."""
+        return queries.ls(self._layers, self.resolve(text), path)
+
+    def cat(self, text: str, path: str) -> tuple[int, Iterator[bytes]]:
+        """A file's size and content; symbolic links are followed inside the image.
+
+        Raises:
+            PathNotFound: there is no such path.
+            InvalidArgument: it is no regular file.
+        """
+        return queries.cat(self._layers, self.resolve(text), path)
+
+    def diff(self, a: str, b: str) -> Difference:
+        """What `b` has added, changed and deleted against `a`."""
+        return queries.difference(self._layers, self.resolve(a), self.resolve(b), self._workers)
+
+    # -- making
+
+    def create(
+        self,
+        config: ImageConfig | bytes,
+        layers: Sequence[LayerFacts],
+        *,
+        names: Sequence[Reference] = (),
+        parent: Digest | None = None,
+        intermediate: bool = False,
+    ) -> Image:
+        """Make an image of a configuration and its layers, base first; the same configuration is the same image.
+
+        Hold a lease from before the first layer is registered until this returns.
+
+        Raises:
+            InvalidConfig, StoreDamaged: nothing was made.
+        """
+        data = config if isinstance(config, bytes) else configs.encode(config)
+        return self._maker.create(data, layers, names=names, parent=parent, intermediate=intermediate)
+
+    def adopt(self, resolved: Descriptor, manifest: bytes, *, names: Sequence[Reference] = ()) -> Image:
+        """Make an image of what a pull brought: its configuration's blob is in the content store, its layers are registered.
+
+        `resolved` is what the names stand for at the registry (the manifest, or the index that lists it and whose blob is
+        in the content store too). Names carry a tag, or a digest (`repository@sha256:…`).
+
+        Raises:
+            InvalidManifest, InvalidConfig, BlobNotFound, LayerNotFound: nothing was made.
+        """
+        image = self._maker.adopt(resolved, manifest, names)
+        for name in names:
+            if name.digest is None:
+                self._emit(Event("image", "pull", name.familiar, {"name": name.familiar_name}))
+        return image
+
+    def tag(self, source: str, target: Reference) -> Image:
+        """Give an image one more name; it leaves the image that had it."""
+        return self._maker.tag(self.resolve(source), target)
+
+    def add_digest(self, image: Digest, name: Reference, descriptor: Descriptor) -> Image:
+        """Note that a registry has the image under `name` (with a digest), whose document `descriptor` is in the content store."""
+        return self._maker.tag(self._catalog.get(image), name, descriptor)
+
+    def load(self, source: int | BinaryIO, sink: Sink = silent) -> builtins.list[Image]:
+        """Bring in the images of a docker-archive or a tarred OCI layout, plain or compressed; all of them or none.
+
+        `source` is a descriptor (file, pipe, socket) or a binary file; it is read to its end.
+
+        Raises:
+            InvalidArchive, Corrupt, Exhausted: the store is as before.
+        """
+        loader = Loader(self._layers, lambda image, layers: self._loaded(image, layers, sink), self._host, sink)
+        try:
+            with self._leases.hold(), self._layers.staging() as scratch:
+                return loader.load(source, scratch)
+        except BaseException:
+            # Layers that were registered before it failed belong to no image.
+            self._collector.collect_layers(facts.id for facts in self._layers.all())
+            raise
+
+    def import_(
+        self,
+        source: int | BinaryIO,
+        *,
+        name: Reference | None = None,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: Platform | None = None,
+        sink: Sink = silent,
+    ) -> Image:
+        """Make an image of the tar of a root file system, plain or compressed, read to its end.
+
+        Raises:
+            DockerfileError, InvalidArchive, Corrupt, Exhausted: the store is as before.
+        """
+        request = ImportRequest(changes, message, platform or self._host, self._now())
+        with self._leases.hold(), self._layers.staging() as scratch:
+            config, facts = import_tar(source, request, self._layers, scratch, sink)
+            image = self.create(config, [facts], names=[name] if name else [])
+        self._emit(Event("image", "import", str(image.id), {"name": name.familiar if name else str(image.id)}))
+        return image
+
+    # -- giving
+
+    def saving(self, names: Sequence[str]) -> SavePlan:
+        """A docker-archive of the images: its size is known, `write` writes it. A repository without tag means all its tags.
+
+        Raises:
+            ImageNotFound, AmbiguousId, InvalidReference
+        """
+        return save.planned([chosen for name in names for chosen in self._chosen(name)], self._layers)
+
+    def save(self, names: Sequence[str], target: int) -> None:
+        """Write a docker-archive of the images to a descriptor. See `saving`."""
+        plan = self.saving(names)
+        with self._leases.hold(*{piece.layer for piece in plan.pieces if piece.layer is not None}):
+            plan.write(target)
+        for name in names:
+            self._emit(Event("image", "save", str(self.resolve(name).id), {"name": name}))
+
+    # -- removing
+
+    def remove(self, text: str, *, force: bool = False, prune: bool = True, in_use: InUse = unused) -> builtins.list[Removed]:
+        """rmi. See `Remover.remove`."""
+        return self._remover.remove(text, force=force, prune=prune, in_use=in_use)
+
+    def prune(self, filters: Filters | None = None, *, in_use: InUse = unused) -> Pruned:
+        """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
+
+        Raises:
+            InvalidArgument: a filter makes no sense.
+        """
+        chosen = dict(filters or {})
+        every = chosen.pop("dangling", ["true"])[0] in ("false", "0")
+        removed: list[Removed] = []
+        before = self._content_bytes()
+        for image in lookup.select(self._catalog, chosen, everything=True):
+            if in_use(image.id) or (image.intermediate and not every) or (image.names and not every):
+                continue
+            removed += self._removed_if_free(image, in_use, force=every)
+        self._collector.collect()
+        return Pruned(tuple(removed), before - self._content_bytes())
+
+    def collect(self) -> Collected:
+        """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""
+        return self._collector.collect()
+
+    def close(self) -> None:
+        """Nothing of it runs by itself; content, metadata and workers are closed by who made them."""
+
+    def _removed_if_free(self, image: Image, in_use: InUse, *, force: bool) -> builtins.list[Removed]:
+        try:
+            return self._remover.remove(str(image.id), force=force, in_use=in_use)
+        except (ImageInUse, ImageNotFound):
+            return []
+
+    def _content_bytes(self) -> int:
+        """Bytes on disk of everything: blobs, and what the driver makes of layers."""
+        names = {facts.name for facts in self._layers.all()}
+        return sum(blob.size for blob in self._content.walk()) + sum(self._layers.driver.usage(name) for name in names)
+
+    def _loaded(self, archived: ArchivedImage, layers: Sequence[LayerFacts], sink: Sink) -> Image:
+        for name in archived.names:
+            had = self._catalog.named(name)
+            if had is not None and had[0].id != archived.id:
+                sink(Update(stream=f"The image {name.familiar} already exists, renaming the old one with ID {had[0].id} to empty string\n"))
+        image = self._maker.create(archived.config_bytes, layers, names=archived.names)
+        for name in archived.names:
+            sink(Update(stream=f"Loaded image: {name.familiar}\n"))
+        if not archived.names:
+            sink(Update(stream=f"Loaded image ID: {image.id}\n"))
+        self._emit(Event("image", "load", str(image.id), {"name": archived.names[0].familiar if archived.names else str(image.id)}))
+        return image
+
+    def _chosen(self, text: str) -> builtins.list[Chosen]:
+        """What a name given to save stands for: one name, all tags of a repository, or an ID without names."""
+        image, name = self._resolve_or_none(text)
+        if image is not None and name is not None and (name.digest or _has_tag(text)):
+            return [Chosen(image, () if name.digest else (name,))]
+        if image is not None and name is None:
+            return [Chosen(image, ())]
+        repository = Reference.parse(text).name
+        rows = [(other, owner) for other, owner, _ in self._catalog.names() if other.name == repository and not other.digest]
+        if not rows:
+            self.resolve(text)
+        return [Chosen(self._catalog.get(owner), (other,)) for other, owner in sorted(rows, key=lambda row: row[0].tag)]
+
+    def _resolve_or_none(self, text: str) -> tuple[Image | None, Reference | None]:
+        try:
+            return lookup.resolve(self._catalog, text)
+        except ImageNotFound:
+            return None, None
+
+    def _now(self) -> str:
+        moment = self._clock()
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{int(moment % 1 * 1e9):09d}Z"
+
+
+def _has_tag(text: str) -> bool:
+    return bool(Reference.parse(text).tag)

@@ -1,0 +1,62 @@
+"""images --tree and disk usage: which layers images share, and what each has of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lamina.image.catalog import Catalog
+from lamina.image.layers import Layers
+from lamina.image.model import Image, LayerFacts, TreeNode, Usage
+from lamina.spec.digest import Digest
+
+
+def tree(catalog: Catalog, layers: Layers) -> list[TreeNode]:
+    """All layers that images stand on, base layers first; images without layers are not in it."""
+    images = catalog.all()
+    shared = Counter(layer for image in images for layer in image.layers)
+    ends: dict[Digest, list[str]] = {}
+    for image in images:
+        if image.layers and (image.names or not image.intermediate):
+            ends.setdefault(image.layers[-1], []).extend(_shown(image))
+    children: dict[Digest | None, list[LayerFacts]] = {}
+    for facts in layers.all():
+        if facts.id in shared:
+            children.setdefault(facts.parent, []).append(facts)
+    return list(_grow(layers, children, shared, ends))
+
+
+def _grow(
+    layers: Layers, children: dict[Digest | None, list[LayerFacts]], shared: Counter[Digest], ends: dict[Digest, list[str]]
+) -> tuple[TreeNode, ...]:
+    """The forest, built from the leaves down, since a stack may be higher than Python's own."""
+    order: list[LayerFacts] = list(children.get(None, ()))
+    for facts in order:
+        order.extend(children.get(facts.id, ()))
+    made: dict[Digest | None, list[TreeNode]] = {}
+    for facts in reversed(order):
+        above = tuple(sorted(made.pop(facts.id, ()), key=_order))
+        node = TreeNode(facts, layers.usage(facts.id), shared[facts.id], tuple(sorted(ends.get(facts.id, ()))), above)
+        made.setdefault(facts.parent, []).append(node)
+    return tuple(sorted(made.get(None, ()), key=_order))
+
+
+def _order(node: TreeNode) -> tuple[str, Digest]:
+    return node.layer.created, node.layer.id
+
+
+def _shown(image: Image) -> list[str]:
+    return [name.familiar for name in image.names] or [image.id.short]
+
+
+def usage(catalog: Catalog, layers: Layers) -> tuple[int, list[Usage]]:
+    """Bytes on disk of all layers, and how they fall on images: a layer is shared if several images have it."""
+    images = catalog.all()
+    shared = Counter(layer for image in images for layer in set(image.layers))
+    sizes = {facts.id: layers.usage(facts.id) for facts in layers.all()}
+    rows = []
+    for image in images:
+        if image.intermediate and not image.names:
+            continue
+        common = sum(sizes.get(layer, 0) for layer in image.layers if shared[layer] > 1)
+        rows.append(Usage(image, common, sum(sizes.get(layer, 0) for layer in image.layers) - common))
+    return sum(sizes.values()), rows

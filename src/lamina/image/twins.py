@@ -1,0 +1,100 @@
+"""Twin copies: a document lies in a file and in a row; where one is missing or unreadable, the other makes it anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from lamina.content.files import left_over, write_file
+from lamina.image.metadata import Warn
+from lamina.image.model import StoreDamaged
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Twins(Generic[T]):
+    """What a reconciliation found: `values` by ID, `to_rows` those whose row has to be written from the file."""
+
+    values: Mapping[str, T]
+    to_rows: tuple[str, ...]
+
+
+def reconcile(
+    directory: str, rows: Mapping[str, str], decode: Callable[[bytes], T], *, removed: set[str], what: str, warn: Warn
+) -> Twins[T]:
+    """Read all documents of `directory` (`<hex>.json`) and compare them with `rows` (by ID, `sha256:<hex>`).
+
+    A file that is missing or unreadable is written from its row. Where both can be read and differ, the file holds:
+    it is written first. IDs in `removed` are being removed: their files go.
+    """
+    values: dict[str, T] = {}
+    to_rows: list[str] = []
+    for key in {*rows, *_files(directory)}:
+        path = document_path(directory, key)
+        if key in removed and key not in rows:
+            _unlink(path)
+            continue
+        from_file, from_row = _read(path, decode), _decoded(rows[key].encode(), decode) if key in rows else None
+        if from_file is not None:
+            values[key] = from_file
+            if from_row != from_file:
+                to_rows.append(key)
+                warn(f"the database did not know {what} {key} as its file does: taken from {path}")
+        elif from_row is not None:
+            values[key] = from_row
+            write_file(path, rows[key].encode())
+            warn(f"the file of {what} {key} was missing or unreadable: written anew from the database")
+        else:
+            warn(f"{what} {key} cannot be read, neither its file nor its row")
+            _unlink(path)
+    return Twins(values, tuple(to_rows))
+
+
+def document_path(directory: str, key: str) -> str:
+    """Where the document of `sha256:<hex>` lies."""
+    return os.path.join(directory, key.partition(":")[2] + ".json")
+
+
+def heal(directory: str, key: str, data: bytes, *, what: str, warn: Warn) -> None:
+    """Write the file of `key` again if it is not there or does not hold `data`."""
+    path = document_path(directory, key)
+    try:
+        with open(path, "rb") as file:
+            if file.read() == data:
+                return
+    except OSError:
+        pass
+    warn(f"the file of {what} {key} was missing or unreadable: written anew")
+    write_file(path, data)
+
+
+def _files(directory: str) -> list[str]:
+    names = os.listdir(directory)
+    for name in names:
+        if left_over(name):
+            _unlink(os.path.join(directory, name))
+    return [f"sha256:{name[:-5]}" for name in names if name.endswith(".json") and len(name) == 69]
+
+
+def _read(path: str, decode: Callable[[bytes], T]) -> T | None:
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read(), decode)
+    except OSError:
+        return None
+
+
+def _decoded(data: bytes, decode: Callable[[bytes], T]) -> T | None:
+    try:
+        return decode(data)
+    except StoreDamaged:
+        return None
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
