@@ -180,11 +180,9 @@ class Connection:
 
     def _stream(self, request: Request, response: Streamed, *, keep: bool) -> bool:
         """Let `produce` write; False where the connection cannot go on."""
-        chunked = keep or request.method != "HEAD"
-        head = self._head(
-            response.status, (("Content-Type", response.content_type), *response.headers, ("Transfer-Encoding", "chunked")), keep=keep
-        )
-        writer = ChunkWriter(self._sock, head)
+        framing = ("Transfer-Encoding", "chunked") if response.length is None else ("Content-Length", str(response.length))
+        head = self._head(response.status, (("Content-Type", response.content_type), *response.headers, framing), keep=keep)
+        writer = ChunkWriter(self._sock, head, chunked=response.length is None and request.method != "HEAD")
         try:
             if request.method != "HEAD":
                 response.produce(writer)
@@ -200,7 +198,7 @@ class Connection:
                 return False
             writer.write(response.failed(error))
             writer.end()
-        return chunked
+        return keep
 
     def _hijack(self, request: Request, response: Hijacked) -> bool:
         """Answer with the upgrade the client asked for, or plainly; the socket then belongs to `take`."""
@@ -232,13 +230,14 @@ class Connection:
 
 
 class ChunkWriter:
-    """See message.Writer: each write is one chunk, sent at once."""
+    """See message.Writer: each write is one chunk, sent at once; unless `chunked`, plain bytes."""
 
-    __slots__ = ("_head", "_sock", "started")
+    __slots__ = ("_chunked", "_head", "_sock", "started")
 
-    def __init__(self, sock: socket.socket, head: bytes) -> None:
+    def __init__(self, sock: socket.socket, head: bytes, *, chunked: bool = True) -> None:
         self._sock = sock
         self._head = head
+        self._chunked = chunked
         self.started = False
 
     def start(self) -> None:
@@ -251,7 +250,7 @@ class ChunkWriter:
         """See Writer.write."""
         if not data:
             return
-        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
         if not self.started:
             self.started = True
             chunk = self._head + chunk
@@ -284,7 +283,8 @@ class ChunkWriter:
     def end(self) -> None:
         """Send the last chunk."""
         self.start()
-        self._sock.sendall(b"0\r\n\r\n")
+        if self._chunked:
+            self._sock.sendall(b"0\r\n\r\n")
 
 
 def parse_head(head: bytes) -> tuple[h11.Request, dict[str, str]]:

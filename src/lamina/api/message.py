@@ -155,6 +155,7 @@ class Streamed:
     """A response written while the work goes on. Until its first byte, a failure is still a plain error reply.
 
     `failed` renders a failure that comes after the first byte into the stream; without it the stream is cut.
+    `length` is how many bytes it will have, where that is known.
     """
 
     produce: Callable[[Writer], None]
@@ -162,6 +163,7 @@ class Streamed:
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     failed: Callable[[Exception], bytes] | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

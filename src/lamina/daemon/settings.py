@@ -80,7 +80,7 @@ def settings(flags: argparse.Namespace) -> Settings:
     both = sorted(set(told) & set(written))
     if both:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
-    values = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
+    values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
     return Settings(**values)
 
 

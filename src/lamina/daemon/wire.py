@@ -151,7 +151,7 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
 
 def _registry(stores: _Stores, options: Options) -> RegistryService:
     registries = Registries(RegistryOptions(insecure=options.insecure_registries, mirrors=options.registry_mirrors))
-    puller = Puller(registries, stores.content, stores.layers, stores.images, stores.leases, host=host_platform())
+    puller = Puller(registries, stores.content, stores.layers, stores.images, host=host_platform())
     pusher = Pusher(registries, stores.content, stores.layers, stores.images, stores.workers)
     return RegistryService(registries, puller, pusher)
 
@@ -162,7 +162,7 @@ def _builder(stores: _Stores, puller: Puller) -> Builder:
             images=stores.images,
             layers=stores.layers,
             leases=stores.leases,
-            cache=Cache(stores.metadata, stores.images),
+            cache=Cache(stores.metadata, stores.images, stores.layers),
             executor=Executor(stores.runtime, f"{stores.root}/run/build"),
             workers=stores.workers,
             puller=puller,
@@ -176,5 +176,3 @@ def _builder(stores: _Stores, puller: Puller) -> Builder:
 def host_platform() -> Platform:
     """The platform of this machine."""
     return Platform.parse(f"linux/{os.uname().machine}")
-
-

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from lamina.api.backend import Backend
-from lamina.api.message import Request, Response, json_reply
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from lamina.api.backend import Backend, Document
+from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
+from lamina.image.model import LayerFacts, LayerRow, TreeNode
+from lamina.image.queries import Change, FileRow, Found, Holder, Side
+
+_BATCH = 1 << 16
 
 
 def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -18,7 +27,152 @@ def paths(engine: Backend, request: Request) -> Response:
     return json_reply({"diff": container.upper, "init": container.init_layer, "root": container.directory, "log": container.log_path})
 
 
+def tree(engine: Backend, request: Request) -> Response:  # noqa: ARG001
+    """GET /lamina/images/tree."""
+    return json_reply({"roots": _forest(engine.images.tree())})
+
+
+def _forest(roots: list[TreeNode]) -> list[Document]:
+    """The nodes as documents; by a list of what is to be done, since a stack may be higher than Python's own."""
+    shown = [(node, _node(node)) for node in roots]
+    pending = list(shown)
+    while pending:
+        node, document = pending.pop()
+        children = [(child, _node(child)) for child in node.children]
+        document["children"] = [made for _, made in children]
+        pending.extend(children)
+    return [document for _, document in shown]
+
+
+def _node(node: TreeNode) -> Document:
+    facts = node.layer
+    return {
+        "layer": str(facts.id),
+        "diff_id": str(facts.diff_id),
+        "size": facts.content_size,
+        "tar_size": facts.tar_size,
+        "own": node.own,
+        "shared_by": node.shared_by,
+        "instruction": facts.instruction,
+        "created_by": facts.created_by,
+        "created": facts.created,
+        "images": list(node.images),
+    }
+
+
+def layers(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/layers, base first."""
+    ref = request.parameters["ref"]
+    return json_reply({"image": str(engine.images.resolve(ref).id), "layers": [_layer_row(row) for row in engine.images.layers(ref)]})
+
+
+def _layer_row(row: LayerRow) -> Document:
+    return {
+        **_layer(row.facts, row.index),
+        "parent": str(row.facts.parent) if row.facts.parent else None,
+        "created": row.facts.created,
+        "size": row.facts.content_size,
+        "tar_size": row.facts.tar_size,
+        "added": row.added,
+        "modified": row.modified,
+        "deleted": row.deleted,
+        "path": row.path,
+    }
+
+
+def _layer(facts: LayerFacts, index: int) -> Document:
+    return {
+        "id": str(facts.id),
+        "diff_id": str(facts.diff_id),
+        "index": index,
+        "instruction": facts.instruction,
+        "created_by": facts.created_by,
+    }
+
+
+def _holder(holder: Holder | None) -> Document | None:
+    return None if holder is None else _layer(holder.facts, holder.index)
+
+
+def _path(request: Request, default: str = "") -> str:
+    path = request.query.text("path", default)
+    if not path:
+        raise InvalidParameter("missing parameter: path")
+    return path
+
+
+def which(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/which."""
+    return json_reply(_found(engine.images.which(request.parameters["ref"], _path(request))))
+
+
+def _found(found: Found) -> Document:
+    entry = found.entry
+    return {
+        "path": found.path,
+        "found": entry is not None,
+        "type": entry.type if entry else "",
+        "size": entry.size if entry else 0,
+        "mode": entry.mode if entry else 0,
+        "layer": _holder(found.layer),
+        "older": [_holder(holder) for holder in found.older],
+        "deleted_by": _holder(found.deleted_by),
+    }
+
+
+def ls(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/ls."""
+    path = _path(request, "/")
+    return json_reply({"path": path, "entries": [_row(row) for row in engine.images.ls(request.parameters["ref"], path)]})
+
+
+def _row(row: FileRow) -> Document:
+    return {**asdict(row), "mtime": row.mtime_ns // 1_000_000_000}
+
+
+def cat(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/cat: the file's bytes, with their number in the head."""
+    size, chunks = engine.images.cat(request.parameters["ref"], _path(request))
+
+    def produce(writer: Writer) -> None:
+        held = bytearray()
+        for chunk in chunks:
+            held += chunk
+            if len(held) >= _BATCH:
+                writer.write(bytes(held))
+                held.clear()
+        writer.write(bytes(held))
+
+    return Streamed(produce, "application/octet-stream", length=size)
+
+
+def diff(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/diff."""
+    a, b = request.query.text("a"), request.query.text("b")
+    if not (a and b):
+        raise InvalidParameter("missing parameter: a and b name the two images")
+    found = engine.images.diff(a, b)
+    config: dict[str, Any] = {
+        name: {"a": msgspec.to_builtins(pair[0]), "b": msgspec.to_builtins(pair[1])} for name, pair in found.config.items()
+    }
+    return json_reply({"changes": [_change(change) for change in found.changes], "config": config})
+
+
+def _change(change: Change) -> Document:
+    return {"path": change.path, "kind": change.kind, "a": _side(change.a), "b": _side(change.b)}
+
+
+def _side(side: Side | None) -> Document | None:
+    return None if side is None else asdict(side)
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/info", info),
+    Route("GET", "/lamina/images/tree", tree),
+    Route("GET", "/lamina/images/diff", diff),
+    Route("GET", "/lamina/images/{ref:path}/layers", layers),
+    Route("GET", "/lamina/images/{ref:path}/which", which),
+    Route("GET", "/lamina/images/{ref:path}/ls", ls),
+    Route("GET", "/lamina/images/{ref:path}/cat", cat),
     Route("GET", "/lamina/containers/{id}/paths", paths),
 )
