@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote
@@ -69,15 +69,21 @@ class Body:
     connection: Connection
     length: int | None
     expects: bool = False
-    finished: bool = field(default=False)
+    finished: bool = False
+    _stream: Iterator[memoryview] | None = None
 
     def views(self) -> Iterator[memoryview]:
-        """The body's bytes as they come.
+        """The body's bytes as they come; a second call goes on where the first was left.
 
         Raises:
             ClientGone: the connection ended before the body did.
             BadRequest: the chunked coding is broken.
         """
+        if self._stream is None:
+            self._stream = self._read()
+        return self._stream
+
+    def _read(self) -> Iterator[memoryview]:
         if self.expects:
             self.expects = False
             self.connection.socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -269,7 +269,7 @@ def _check_span(request: Request, upload: Upload) -> None:
 
 
 def _take(request: Request, upload: Upload) -> None:
-    for view in request.body.views() if not request.body.finished else ():
+    for view in request.body.views():
         upload.write(view)
 
 

@@ -1,0 +1,334 @@
+"""The client against a registry in this process, and against one that misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from lamina.distribution.auth import Auth, TokenRefused
+from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
+from lamina.distribution.protocol import MANIFEST_LIMIT
+from lamina.distribution.search import catalog, search
+from lamina.distribution.session import log_in
+from lamina.distribution.transport import RateLimited, RegistryFailed, RegistryUnauthorized, RegistryUnreachable
+from lamina.errors import InvalidArgument, LaminaError, Unsupported
+from lamina.registry.http import Request, Response
+from lamina.spec import mediatype
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest, DigestMismatch
+from lamina.spec.manifest import new_manifest
+from lamina.spec.reference import Reference
+from tests.registry.servers import Faulty, cut_after, in_memory
+
+
+def blob(data: bytes) -> Descriptor:
+    return Descriptor("application/octet-stream", Digest.of(data), len(data))
+
+
+def client_of(registries: Registries, host: str, name: str = "a/b", auth: Auth | None = None) -> RegistryClient:
+    return registries.repository(Reference.parse(f"{host}/{name}"), auth, push=True)
+
+
+def put_image(client: RegistryClient, tag: str = "1", size: int = 300_000) -> tuple[Descriptor, bytes]:
+    """An image of one random layer; the layer."""
+    layer, config = os.urandom(size), b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    for data in (layer, config):
+        client.upload(blob(data), io.BytesIO(data))
+    made = new_manifest(replace(blob(config), media_type=mediatype.OCI_CONFIG), [replace(blob(layer), media_type=mediatype.OCI_LAYER)])
+    client.put_manifest(made.media_type, made.raw, tag)
+    return blob(layer), layer
+
+
+def fetched(client: RegistryClient, row: Descriptor, offset: int = 0) -> bytes:
+    data = bytearray()
+    client.download(row, offset, data.extend)
+    return bytes(data)
+
+
+def test_what_was_uploaded_comes_back_by_tag_and_digest(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    row, layer = put_image(client)
+    tagged = Reference.parse(f"{faulty.host}/a/b:1")
+    descriptor, data = client.resolve(tagged)
+    assert client.resolve(replace(tagged, tag="", digest=descriptor.digest)) == (descriptor, data)
+    assert client.head(tagged) == descriptor
+    assert fetched(client, row) == layer
+    assert client.exists(row.digest) == len(layer)
+    assert client.exists(Digest.of(b"nothing")) is None
+    assert list(client.tags()) == ["1"]
+
+
+@pytest.mark.parametrize("chunk", [0, 100_000])
+def test_a_blob_goes_whole_or_in_pieces(faulty: Faulty, registries: Registries, chunk: int) -> None:
+    client, data, sent = client_of(registries, faulty.host), os.urandom(250_001), []
+    client.upload(blob(data), io.BytesIO(data), chunk=chunk, sent=sent.append)
+    assert client.exists(Digest.of(data)) == len(data)
+    assert sent[-1] == len(data)
+
+
+def test_a_cut_download_goes_on_where_it_broke(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    row, layer = put_image(client)
+    cuts = 2
+
+    def fault(request: Request, response: Response) -> Response:
+        nonlocal cuts
+        if request.method == "GET" and "/blobs/" in request.path and cuts:
+            cuts -= 1
+            return cut_after(response, 100_000)
+        return response
+
+    faulty.fault = fault
+    assert fetched(client, row) == layer
+    ranges = [headers["range"] for headers in faulty.headers if "range" in headers]
+    assert ranges == ["bytes=100000-", "bytes=200000-"]
+
+
+def test_a_registry_that_ignores_ranges_is_read_from_the_start_again(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    row, layer = put_image(client)
+
+    def fault(request: Request, response: Response) -> Response:
+        if response.status != 206:
+            return response
+        response.body.file.close()  # type: ignore[union-attr]
+        return Response(200, (), layer)
+
+    faulty.fault = fault
+    assert fetched(client, row, 200_000) == layer[200_000:]
+
+
+def test_a_registry_that_never_gets_further_is_given_up(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    client = client_of(registries, faulty.host)
+    row, _ = put_image(client)
+    faulty.fault = lambda request, response: None if request.method == "GET" and "/blobs/" in request.path else response
+    with pytest.raises(RegistryUnreachable, match="was lost"):
+        fetched(client, row)
+    assert pauses[:3] == [0.2, 0.4, 0.8]
+
+
+def test_an_upload_that_is_cut_is_sent_again(faulty: Faulty, registries: Registries) -> None:
+    client, data = client_of(registries, faulty.host), os.urandom(3_000_000)
+    cuts = 1
+
+    def fault(request: Request, response: Response) -> Response | None:
+        nonlocal cuts
+        if request.method == "PUT" and cuts:
+            cuts -= 1
+            return None
+        return response
+
+    faulty.fault = fault
+    client.upload(blob(data), io.BytesIO(data))
+    assert client.exists(Digest.of(data)) == len(data)
+
+
+def test_an_upload_in_pieces_asks_what_arrived(faulty: Faulty, registries: Registries) -> None:
+    client, data = client_of(registries, faulty.host), os.urandom(300_000)
+    cuts = 1
+
+    def fault(request: Request, response: Response) -> Response | None:
+        nonlocal cuts
+        if request.method == "PATCH" and cuts:
+            cuts -= 1
+            return None
+        return response
+
+    faulty.fault = fault
+    client.upload(blob(data), io.BytesIO(data), chunk=100_000)
+    assert client.exists(Digest.of(data)) == len(data)
+    assert faulty.requests("PATCH", "/blobs/uploads/") == 3
+    assert faulty.requests("GET", "/blobs/uploads/") == 1
+
+
+def test_a_manifest_of_other_bytes_is_refused(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    put_image(client)
+    faulty.fault = lambda request, response: (
+        Response(200, response.headers, in_memory(response) + b" ")
+        if "/manifests/" in request.path and response.status == 200
+        else response
+    )
+    with pytest.raises(DigestMismatch, match="instead of"):
+        client.resolve(Reference.parse(f"{faulty.host}/a/b:1"))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"no json", RegistryFailed),
+        (b"[1]", RegistryFailed),
+        (b'{"schemaVersion":1}', Unsupported),
+        (b'{"schemaVersion":2,"mediaType":"application/odd"}', Unsupported),
+        (b" " * (MANIFEST_LIMIT + 1), RegistryFailed),
+    ],
+)
+def test_what_is_no_manifest_is_refused(faulty: Faulty, registries: Registries, body: bytes, kind: type[LaminaError]) -> None:
+    faulty.fault = lambda request, response: Response(200, (), body) if "/manifests/" in request.path else response
+    reference = Reference.parse(f"{faulty.host}/a/b:1")
+    with pytest.raises(kind):
+        client_of(registries, faulty.host).resolve(reference)
+
+
+def test_what_is_not_there_is_named(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    put_image(client)
+    with pytest.raises(ManifestUnknown, match="a/b:2 not found: manifest unknown"):
+        client.resolve(Reference.parse(f"{faulty.host}/a/b:2"))
+    with pytest.raises(BlobUnknown):
+        fetched(client, blob(b"nothing"))
+
+
+def test_a_blob_is_mounted_from_another_repository(faulty: Faulty, registries: Registries) -> None:
+    row, _ = put_image(client_of(registries, faulty.host))
+    other = client_of(registries, faulty.host, "other")
+    assert other.mount(row.digest, "a/b")
+    assert other.exists(row.digest)
+    assert not other.mount(Digest.of(b"nothing"), "a/b")
+    assert faulty.requests("DELETE", "/blobs/uploads/") == 1
+
+
+def test_lists_are_followed_page_by_page(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    for tag in ("a", "b", "c"):
+        put_image(client, tag, 10)
+
+    def fault(request: Request, response: Response) -> Response:
+        request.query = {**request.query, "n": "1"}
+        return faulty.server._service.answer(request) if "/tags/" in request.path else response
+
+    faulty.fault = fault
+    assert list(client.tags()) == ["a", "b", "c"]
+    assert faulty.requests("GET", "/tags/list") == 3
+
+
+def test_a_busy_registry_is_asked_again_after_a_pause(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    client = client_of(registries, faulty.host)
+    put_image(client)
+    busy = 2
+
+    def fault(request: Request, response: Response) -> Response:
+        nonlocal busy
+        if "/manifests/" in request.path and busy:
+            busy -= 1
+            return Response(429, (("Retry-After", "3"),))
+        return response
+
+    faulty.fault = fault
+    client.resolve(Reference.parse(f"{faulty.host}/a/b:1"))
+    assert pauses == [3.0, 3.0]
+    busy = 99
+    with pytest.raises(RateLimited, match="limits the rate"):
+        client.resolve(Reference.parse(f"{faulty.host}/a/b:1"))
+
+
+def test_nobody_listening_is_one_sentence(registries: Registries) -> None:
+    reference = Reference.parse("127.0.0.1:1/x")
+    with pytest.raises(RegistryUnreachable, match=r"^registry 127.0.0.1:1 is unreachable: connection refused$"):
+        registries.repository(reference).resolve(reference)
+
+
+def _token_server(faulty: Faulty, *, token: str = "good", password: str = "pw") -> None:
+    """Make the registry ask for a bearer token, which `/token` of it gives for the right password."""
+
+    def fault(request: Request, response: Response) -> Response:
+        if request.path == "/token":
+            return _token(request)
+        if request.headers.get("authorization") == "Bearer good":
+            return response
+        realm = f'Bearer realm="http://{faulty.host}/token",service="test"'
+        return Response(401, (("WWW-Authenticate", realm),), b'{"errors":[{"code":"UNAUTHORIZED","message":"no"}]}')
+
+    def _token(request: Request) -> Response:
+        authorization = request.headers.get("authorization", "")
+        if authorization and base64.b64decode(authorization[6:]).decode() != f"user:{password}":
+            return Response(401)
+        return Response(200, (), json.dumps({"token": token, "refresh_token": "identity"}).encode())
+
+    faulty.fault = fault
+
+
+def test_a_token_is_fetched_once_and_used_for_all(faulty: Faulty, registries: Registries) -> None:
+    _token_server(faulty)
+    client = client_of(registries, faulty.host, auth=Auth("user", "pw"))
+    row, layer = put_image(client)
+    assert fetched(client, row) == layer
+    assert faulty.requests("GET", "/token") == 1
+
+
+def test_a_wrong_password_is_refused_by_the_token_server(faulty: Faulty, registries: Registries) -> None:
+    _token_server(faulty)
+    with pytest.raises(TokenRefused, match="refuses the credentials"):
+        client_of(registries, faulty.host, auth=Auth("user", "wrong")).exists(Digest.of(b""))
+
+
+def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty, registries: Registries) -> None:
+    _token_server(faulty, token="stale")
+    reference = Reference.parse(f"{faulty.host}/a/b:1")
+    with pytest.raises(RegistryUnauthorized, match="needs a login"):
+        client_of(registries, faulty.host).resolve(reference)
+    assert faulty.requests("GET", "/token") == 2
+
+
+@pytest.mark.parametrize("realm", ["", "ftp://x", "http://", "no address"])
+def test_an_unusable_realm_is_said(faulty: Faulty, registries: Registries, realm: str) -> None:
+    faulty.fault = lambda request, response: Response(401, (("WWW-Authenticate", f'Bearer realm="{realm}"'),))
+    with pytest.raises(LaminaError, match="unusable address"):
+        client_of(registries, faulty.host).exists(Digest.of(b""))
+
+
+def test_login_gives_the_identity_token(faulty: Faulty, registries: Registries) -> None:
+    _token_server(faulty)
+    assert log_in(registries.session(faulty.host, Auth("user", "pw"))) == "identity"
+    with pytest.raises(TokenRefused):
+        log_in(registries.session(faulty.host, Auth("user", "no")))
+
+
+def test_credentials_do_not_follow_a_redirect_to_another_host(faulty: Faulty, registries: Registries) -> None:
+    row, layer = put_image(client_of(registries, faulty.host))
+    elsewhere = Faulty(faulty.server)
+    faulty.fault = lambda request, response: (
+        Response(307, (("Location", f"http://{elsewhere.host}{request.path}"),))
+        if "/blobs/" in request.path
+        else Response(401, (("WWW-Authenticate", 'Basic realm="x"'),))
+    )
+    registries.endpoints.forget(faulty.host)
+    client = client_of(registries, faulty.host, auth=Auth("user", "pw"))
+    assert fetched(client, row) == layer
+    elsewhere.close()
+    assert any("authorization" in headers for headers in faulty.headers)
+    assert not any("authorization" in headers for headers in elsewhere.headers)
+
+
+def test_a_mirror_serves_dockers_images_and_the_registry_what_it_lacks(faulty: Faulty, registries: Registries) -> None:
+    put_image(client_of(registries, faulty.host, "library/web"))
+    origin = client_of(registries, faulty.host, "library/web").origin
+    mirror = registries.session(f"http://{faulty.host}")
+    nobody = registries.session("http://127.0.0.1:1")
+    reference = Reference.parse("web:1")
+    through_mirror = RegistryClient(reference, nobody, (mirror,))
+    descriptor, _ = through_mirror.resolve(reference)
+    assert RegistryClient(reference, origin, (nobody,)).resolve(reference)[0] == descriptor
+    with pytest.raises(LaminaError):
+        RegistryClient(reference, nobody, (mirror,)).resolve(replace(reference, tag="2"))
+
+
+def test_search_asks_the_registry_or_looks_through_its_catalog(faulty: Faulty, registries: Registries) -> None:
+    for name in ("one/web", "two"):
+        put_image(client_of(registries, faulty.host, name))
+    session = registries.session(faulty.host)
+    assert [hit.name for hit in search(session, "web", 25, {})] == ["one/web"]
+    faulty.fault = lambda request, response: Response(404) if request.path == "/v1/search" else response
+    assert [hit.name for hit in search(session, "web", 25, {})] == ["one/web"]
+    assert list(catalog(session)) == ["one/web", "two"]
+    assert search(session, "", 25, {"stars": ["3"]}) == []
+    for bad in ({"stars": ["x"]}, {"odd": ["1"]}, {"is-official": ["maybe"]}):
+        with pytest.raises(InvalidArgument):
+            search(session, "", 25, bad)
+    with pytest.raises(InvalidArgument, match=r"outside the range of \[1, 100\]"):
+        search(session, "", 0, {})
