@@ -12,7 +12,11 @@ import _json
 import os
 import time
 
-from lamina.linux.channel import write_all
+from lamina.linux.channel import BadMessage, decode, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 LINE_LIMIT = 16 << 10
 _SURROGATES = dict.fromkeys(range(56448, 56576), "\\ufffd")
@@ -64,6 +68,15 @@ def render(stream: str, data: bytes, now_ns: int) -> bytes:
     return (body.replace("\1", "\\\\") if escaped else body).encode()
 
 
+def _entries(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
+    for line in lines:
+        try:
+            entry = decode(line.rstrip())
+            yield str(entry["stream"]), str(entry["log"]).encode(errors="replace")
+        except (BadMessage, KeyError, TypeError):
+            continue
+
+
 class LogFile:
     """One container's log. `max_size` in bytes, 0 for no limit; `max_file` files are kept, the current one included."""
 
@@ -94,6 +107,19 @@ class LogFile:
             if rest:
                 self._entry(stream, rest)
         os.close(self._fd)
+
+    def replay(self) -> Iterator[tuple[str, bytes]]:
+        """Stream and bytes of everything logged so far, when it is read to its end: oldest first, the unfinished lines last."""
+        number = 1
+        while os.path.exists(f"{self._path}.{number}"):
+            number += 1
+        for name in [*(f"{self._path}.{older}" for older in range(number - 1, 0, -1)), self._path]:
+            try:
+                with open(name, "rb") as file:
+                    yield from _entries(file)
+            except OSError:
+                continue
+        yield from [(stream, rest) for stream, rest in self._rest.items() if rest]
 
     def _append(self, stream: str, data: bytes) -> None:
         """Whole lines; long ones are cut, which only data over the limit can hold."""

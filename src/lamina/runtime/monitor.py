@@ -1,0 +1,345 @@
+"""The monitor: one process a container (or exec), forked by the zygote, that lives as long as it does.
+
+It starts the process, holds its standard streams or terminal, writes the log, serves attached clients, reaps,
+and records the exit. Daemon and zygote may die and come back meanwhile: a daemon finds it at `monitor.sock`
+in the container's directory, and what happened while none was there in `exit.json`.
+
+To a daemon it says (the first channel and every later connection):
+
+    {"event": "started", "pid": …, "warnings": […]} + pidfd    or, to later connections, {"event": "running", …} + pidfd
+    {"event": "failed", "kind": …, "message": …}               nothing of the container remains
+    {"event": "detached"}                                      a client pressed the detach keys
+    {"event": "exit", "code": …, "signal": …, "finished_at": …, "oom_killed": …, "error": …}
+
+and takes {"op": "attach", …} + descriptor, {"op": "resize", "height": …, "width": …}, {"op": "close_stdin"}.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+
+from lamina.linux import channel, prctl, tty
+from lamina.runtime.launcher import FAILED, LaunchFailed, launch
+from lamina.runtime.logfile import LogFile
+from lamina.runtime.streams import Client, Input
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Never
+
+    from lamina.runtime.cgroup import Hierarchy
+    from lamina.runtime.launcher import Launched
+
+SOCKET, EXIT_RECORD, RUN_RECORD = "monitor.sock", "exit.json", "monitor.json"
+_CHUNK = 64 << 10
+_IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
+_SILENCE = 0.5
+"""Seconds of silence after which output that others still hold open is given up, once the process has ended."""
+_LINGER = 10.0
+"""Seconds that clients get to take what is left for them."""
+
+
+def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
+    """Start what a message to the zygote describes and monitor it to its end. Never returns."""
+    code = 1
+    try:
+        document = channel.decode(body)
+        slots = dict(zip(document["slots"], fds, strict=True))
+        daemon = channel.from_fd(slots.pop("channel"))
+        os.setsid()
+        prctl.set_name("lamina-monitor")
+        _run(document, slots, daemon, hierarchies)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _run(document: Mapping[str, Any], slots: dict[str, Any], daemon: channel.Channel, hierarchies: Sequence[Hierarchy]) -> None:
+    attached = [(slots.pop(f"attach:{number}"), options) for number, options in enumerate(document.get("attaches") or [])]
+    try:
+        listener = channel.listen(document["directory"], SOCKET)
+        launched = launch(document, slots, hierarchies)
+    except (LaunchFailed, OSError) as error:
+        _unlink(document["directory"], SOCKET)
+        kind = error.kind if isinstance(error, LaunchFailed) else FAILED
+        _tell(daemon, {"event": "failed", "kind": kind, "message": str(error)})
+        return
+    monitor = Monitor(document, launched, listener)
+    for fd, options in attached:
+        monitor.attach(fd, options)
+    monitor.greet(daemon, "started")
+    write_record(document["directory"], RUN_RECORD, monitor.describe(), durable=False)
+    monitor.serve()
+
+
+def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
+    try:
+        daemon.send(message, fds)
+        return True
+    except OSError:
+        return False
+    except channel.ChannelClosed:
+        return False
+
+
+class Monitor:
+    """One process that runs, and all that hangs on it."""
+
+    def __init__(self, document: Mapping[str, Any], launched: Launched, listener: Any) -> None:
+        self._document = document
+        self._launched = launched
+        self._listener = listener
+        listener.setblocking(False)
+        terminal = launched.master >= 0
+        self._input = Input(launched.master if terminal and document.get("stdin") else launched.pipes.get("stdin", -1), terminal=terminal)
+        self._outputs = (
+            {launched.master: "stdout"}
+            if terminal
+            else {launched.pipes[name]: name for name in ("stdout", "stderr") if name in launched.pipes}
+        )
+        log = document.get("log")
+        self._log = LogFile(log["path"], log["max_size"], log["max_file"]) if log else None
+        self._clients: list[Client] = []
+        self._daemons: list[channel.Channel] = []
+        self._exit: dict[str, Any] | None = None
+        for fd in self._outputs:
+            os.set_blocking(fd, False)
+
+    # --- daemons
+
+    def describe(self) -> dict[str, Any]:
+        """What is recorded of a running process, so that it can be found without its monitor."""
+        cgroup = self._launched.cgroup
+        return {
+            "pid": self._launched.pid,
+            "started": start_time(self._launched.pid),
+            "monitor": os.getpid(),
+            "cgroup": cgroup.path if cgroup else "",
+        }
+
+    def greet(self, daemon: channel.Channel, event: str) -> None:
+        """Serve one more daemon."""
+        message = {"event": event, "pid": self._launched.pid, "warnings": self._launched.warnings}
+        if _tell(daemon, message, [self._launched.pidfd]):
+            self._daemons.append(daemon)
+
+    def _broadcast(self, message: dict[str, Any]) -> None:
+        self._daemons = [daemon for daemon in self._daemons if _tell(daemon, message)]
+
+    def _hear(self, daemon: channel.Channel) -> None:
+        try:
+            message, fds = daemon.recv()
+        except (channel.ChannelClosed, channel.BadMessage, OSError):
+            self._daemons.remove(daemon)
+            daemon.close()
+            return
+        operation = message.get("op")
+        if operation == "attach" and len(fds) == 1:
+            self.attach(fds.pop(), message)
+        elif operation == "resize" and self._launched.master >= 0:
+            try:
+                tty.set_size(self._launched.master, int(message["height"]), int(message["width"]))
+            except OSError:
+                pass  # the terminal is gone: so is who would see its size
+        elif operation == "close_stdin":
+            self._input.end()
+        channel.close_all(fds)
+
+    # --- clients
+
+    def attach(self, fd: int, options: Mapping[str, Any]) -> None:
+        """Take over a client's connection."""
+        client = Client(fd, options)
+        self._clients.append(client)
+        if pending := options.get("pending"):
+            self._take_input(client, pending.encode("latin-1"))
+        if options.get("logs") and self._log is not None:
+            # All output is in the log, but for the last unfinished lines: the replay ends where live output begins.
+            client.replay = self._log.replay()
+            client.refill()
+
+    def _take_input(self, client: Client, data: bytes | None) -> None:
+        if data is None:
+            if client.stdin and self._document.get("stdin_once"):
+                self._input.end()
+            return
+        data, detached = client.strip_detach(data)
+        if client.stdin:
+            self._input.write(data)
+        if detached:
+            client.finish()
+            client.close()
+            self._broadcast({"event": "detached"})
+
+    # --- the process
+
+    def serve(self) -> None:
+        """Until the process has ended, its output was read, and the end was recorded and told."""
+        while self._exit is None or self._outputs:
+            if not self._turn(None if self._exit is None else _SILENCE) and self._exit is not None:
+                break
+        self._finish()
+
+    def _turn(self, timeout: float | None) -> bool:
+        """Wait for something to happen and deal with it; whether anything did."""
+        poll = select.poll()
+        handlers = self._register(poll)
+        ready = poll.poll(None if timeout is None else timeout * 1000)
+        for fd, events in ready:
+            for handler in handlers.get(fd, ()):
+                handler(fd, events)
+        self._clients = [client for client in self._clients if not client.closed]
+        return bool(ready)
+
+    def _register(self, poll: Any) -> dict[int, list[Any]]:
+        wanted: dict[int, int] = {self._listener.fileno(): _IN}
+        handlers: dict[int, list[Any]] = {self._listener.fileno(): [self._on_connection]}
+
+        def want(fd: int, events: int, handler: Any) -> None:
+            wanted[fd] = wanted.get(fd, 0) | events
+            handlers.setdefault(fd, []).append(handler)
+
+        if self._exit is None:
+            want(self._launched.pidfd, _IN, self._on_exit)
+        # A client that does not read holds the process up, as a pipe would; not beyond its end.
+        if self._exit is not None or not any(client.full for client in self._clients):
+            for fd in self._outputs:
+                want(fd, _IN, self._on_output)
+        if self._input.waiting:
+            want(self._input.fd, _OUT, self._on_input)
+        for daemon in self._daemons:
+            want(daemon.fileno(), _IN, lambda _fd, _events, daemon=daemon: self._hear(daemon))
+        for client in self._clients:
+            reads = _IN if not client.half_closed and not self._input.full else 0
+            want(client.fd, reads | (_OUT if client.waiting else 0), lambda _fd, events, client=client: self._on_client(client, events))
+        for fd, events in wanted.items():
+            poll.register(fd, events)
+        return handlers
+
+    def _on_connection(self, _fd: int, _events: int) -> None:
+        try:
+            self.greet(channel.accept(self._listener), "running")
+        except OSError:
+            pass  # it went away before it was accepted
+
+    def _on_client(self, client: Client, events: int) -> None:
+        if events & (_OUT | _GONE) and not client.closed:
+            client.flush()
+            client.refill()
+        if events & _IN and not client.closed and not client.half_closed:
+            self._take_input(client, client.input())
+        if events & (select.POLLHUP | select.POLLERR) and not events & _IN and not client.closed:
+            client.close()
+
+    def _on_input(self, _fd: int, _events: int) -> None:
+        self._input.flush()
+
+    def _on_output(self, fd: int, events: int) -> None:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # A terminal that nobody has open any more answers EIO instead of an end.
+            if error.errno != errno.EIO:
+                raise
+            data = b""
+        if not data:
+            del self._outputs[fd]
+            if fd != self._launched.master:
+                os.close(fd)
+            return
+        stream = self._outputs[fd]
+        self._record(stream, data)
+        for client in self._clients:
+            if client.replay is None:
+                client.output(stream, data)
+
+    def _record(self, stream: str, data: bytes) -> None:
+        if self._log is not None:
+            try:
+                self._log.write(stream, data)
+            except OSError:
+                pass  # a full disk must not stop the process: what does not fit is lost, clients still get it
+
+    def _on_exit(self, _fd: int, _events: int) -> None:
+        _, status = os.waitpid(self._launched.pid, 0)
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        code = 128 + number if number else os.WEXITSTATUS(status)
+        self._exit = {"code": code, "signal": number, "finished_at": time.time(), "oom_killed": False, "error": ""}
+
+    def _finish(self) -> None:
+        """Record the end, tell it, and give clients time to take what is theirs."""
+        assert self._exit is not None
+        if self._log is not None:
+            try:
+                self._log.close()
+            except OSError:
+                pass
+        cgroup = self._launched.cgroup
+        if cgroup is not None and self._document["cgroup"].get("create"):
+            self._exit["oom_killed"] = cgroup.oom_kills() > 0
+            try:
+                cgroup.remove()
+            except OSError as error:
+                self._exit["error"] = str(error.strerror)
+        directory = self._document["directory"]
+        try:
+            write_record(directory, EXIT_RECORD, self._exit, durable=not self._document.get("volatile"))
+        except OSError:
+            pass  # the directory is gone or the disk full: whoever listens is told all the same
+        _unlink(directory, SOCKET)
+        _unlink(directory, RUN_RECORD)
+        for client in self._clients:
+            if not client.waiting:
+                client.finish()
+        self._broadcast({"event": "exit", **self._exit})
+        self._linger()
+
+    def _linger(self) -> None:
+        self._outputs.clear()
+        self._document = {}
+        deadline = time.monotonic() + _LINGER
+        told: set[int] = set()
+        while self._clients and time.monotonic() < deadline:
+            for client in self._clients:
+                if not client.waiting and client.fd not in told:
+                    told.add(client.fd)
+                    client.finish()
+                if not client.waiting and client.half_closed:
+                    client.close()
+            self._clients = [client for client in self._clients if not client.closed]
+            if self._clients:
+                self._turn(1.0)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot: with the pid it names one process. 0 where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def write_record(directory: str, name: str, record: Mapping[str, Any], *, durable: bool) -> None:
+    """Write a record beside its place and rename it; `durable`: on disk before this returns."""
+    fd = os.open(f"{directory}/{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        channel.write_all(fd, channel.encode({"v": channel.VERSION, **record}))
+        if durable:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(f"{directory}/{name}.new", f"{directory}/{name}")
+
+
+def _unlink(directory: str, name: str) -> None:
+    try:
+        os.unlink(f"{directory}/{name}")
+    except OSError:
+        pass
