@@ -6,6 +6,7 @@ import codecs
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class Executor:
 
     def __init__(self, runtime: Starter, scratch: str) -> None:
         self._runtime, self._scratch = runtime, scratch
+        self._init = f"{scratch}-init"
+        self._lock = threading.Lock()
+        self._ready = False
 
     @contextmanager
     def run(
@@ -94,19 +98,24 @@ class Executor:
                 shutil.rmtree(directory, ignore_errors=True)
 
     def _prepare(self, container: str, directory: str, execution: Execution, lowers: tuple[Lower, ...]) -> Launch:
-        for name in ("diff", "work", "init"):
+        self._see_to_init()
+        for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
-        write_init_layer(os.path.join(directory, "init"))
         hostname = container[:12]
         etc = write_etc_files(directory, hostname=hostname, extra_hosts=execution.extra_hosts)
         mounts, argv = self._script(directory, execution)
         spec = default_spec(
             args=argv, env=execution.env, cwd=execution.cwd or "/", hostname=hostname, network=execution.network, mounts=mounts, etc=etc
         )
-        root = RootMount(
-            (Lower(path=os.path.join(directory, "init")), *lowers), os.path.join(directory, "diff"), os.path.join(directory, "work"), True
-        )
+        root = RootMount((Lower(path=self._init), *lowers), os.path.join(directory, "diff"), os.path.join(directory, "work"), True)
         return Launch(container, directory, spec, root=root, volatile=True, user=execution.user)
+
+    def _see_to_init(self) -> None:
+        """Mount points are the same for every step: one layer of them serves all, and nobody writes to it."""
+        with self._lock:
+            if not self._ready:
+                write_init_layer(self._init)
+                self._ready = True
 
     def _script(self, directory: str, execution: Execution) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
         """A script with a first line of its own is bound into the container and executed."""

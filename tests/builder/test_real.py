@@ -1,0 +1,133 @@
+"""Builds with real commands in real containers, on a base made of busybox."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from lamina.builder.execute import StepFailed
+from lamina.builder.request import Cancellation
+from lamina.errors import Cancelled
+from lamina.runtime.client import Runtime
+from lamina.spec.reference import Reference
+from lamina.worker.pool import WorkerPool
+from tests.builder.lab import Lab
+
+BUSYBOX = shutil.which("busybox")
+pytestmark = [pytest.mark.root, pytest.mark.skipif(BUSYBOX is None, reason="needs a static busybox")]
+
+
+def busybox_tar() -> bytes:
+    """A root file system: busybox and its applets, passwd, /tmp."""
+    assert BUSYBOX is not None
+    applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, mode
+            tar.addfile(directory)
+        tar.add(BUSYBOX, "bin/busybox")
+        for applet in applets:
+            if applet != "busybox":
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+        text = b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
+        passwd = tarfile.TarInfo("etc/passwd")
+        passwd.size = len(text)
+        tar.addfile(passwd, io.BytesIO(text))
+    return out.getvalue()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with ExitStack() as closing:
+        workers = WorkerPool(2, path=tuple(sys.path))
+        closing.callback(workers.close)
+        (tmp_path / "run").mkdir()
+        runtime = Runtime(str(tmp_path / "run"))
+        closing.callback(runtime.close)
+        made = Lab(tmp_path, closing, runtime=runtime, workers=workers)
+        (tmp_path / "busybox.tar").write_bytes(busybox_tar())
+        with open(tmp_path / "busybox.tar", "rb") as file:
+            made.images.import_(file.fileno(), name=Reference.parse("busybox:latest"))
+        yield made
+
+
+def test_a_real_build(lab: Lab) -> None:
+    (lab.context / "app").mkdir()
+    (lab.context / "app/data").write_text("from the context")
+    text = """FROM busybox AS maker
+RUN echo made > /made && rm /bin/vi
+FROM busybox
+ENV GREETING=hello
+WORKDIR /work
+COPY app .
+COPY --from=maker /made /made
+RUN echo $GREETING $(cat data) $(cat /made) > out; pwd; id -u
+USER nobody
+RUN id -un; touch /tmp/mine
+RUN <<EOF
+set -e
+echo one >&2
+EOF
+CMD ["cat", "/work/out"]
+"""
+    image, told = lab.build(text)
+    assert "\n/work\n0\nRemoving" in told and "\nnobody\nRemoving" in told and "\none\nRemoving" in told
+    assert lab.read(image, "/work/out") == "hello from the context made\n"
+    names = [row.name for row in lab.images.ls(str(image.id), "/tmp")]
+    assert names == ["mine"]
+    again, told = lab.build(text)
+    assert again.id == image.id and "Running in" not in told
+
+
+def test_files_that_a_command_deletes_are_gone(lab: Lab) -> None:
+    image, _ = lab.build("FROM busybox\nRUN rm /bin/vi && mkdir /new && echo x > /new/x\nRUN rm -r /new\n")
+    names = [row.name for row in lab.images.ls(str(image.id), "/bin")]
+    assert "vi" not in names and "busybox" in names
+    assert "new" not in [row.name for row in lab.images.ls(str(image.id), "/")]
+
+
+def test_a_command_that_changes_nothing_makes_no_layer(lab: Lab) -> None:
+    image, _ = lab.build("FROM busybox\nRUN true\nRUN cat /etc/hosts /etc/resolv.conf > /dev/null\n")
+    assert len(image.layers) == 1
+
+
+def test_a_failing_command(lab: Lab) -> None:
+    with pytest.raises(StepFailed) as caught:
+        lab.build("FROM busybox\nRUN echo so >&2; exit 7\n")
+    assert caught.value.message == "The command '/bin/sh -c echo so >&2; exit 7' returned a non-zero code: 7"
+    assert "so\n" in "".join(update.stream for update in lab.told)
+
+
+def test_a_build_has_no_network_unless_asked(lab: Lab) -> None:
+    _, told = lab.build("FROM busybox\nRUN ls /sys/class/net\n", network="none")
+    assert "\nlo\nRemoving" in told
+
+
+def test_cancelling_kills_the_running_command(lab: Lab) -> None:
+    cancellation = Cancellation()
+    began = time.monotonic()
+    timer = threading.Timer(1.0, cancellation.cancel)
+    timer.start()
+    with pytest.raises(Cancelled):
+        lab.build("FROM busybox\nRUN sleep 60\n", cancellation)
+    assert time.monotonic() - began < 10
+    assert list((lab.root / "run/build").iterdir()) == []
+
+
+def test_a_script_with_its_own_interpreter(lab: Lab) -> None:
+    _, told = lab.build("FROM busybox\nRUN <<EOF\n#!/bin/busybox awk -f\nBEGIN { print 6 * 7 }\nEOF\n")
+    assert "\n42\n" in told
