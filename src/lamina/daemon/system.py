@@ -15,7 +15,7 @@ from lamina.builder.build import Builder
 from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import Host, file_system_of
-from lamina.image.model import Removed
+from lamina.image.model import Removed, Usage
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
 from lamina.volume.store import Volumes, usage
@@ -132,6 +132,11 @@ class System:
         if "build-cache" in wanted:
             document["BuildCache"] = []
         return document
+
+    def _image_usage(self, entry: Usage) -> Document:
+        """Bytes on disk, where a plain listing counts the bytes in files."""
+        users = len(self._containers.users_of(entry.image.id))
+        return image_summary(entry.image, containers=users, shared=entry.shared) | {"Size": entry.shared + entry.unique}
 
     def remove_image(self, name: str, *, force: bool, prune: bool) -> list[Document]:
         """See api.backend.System.remove_image."""

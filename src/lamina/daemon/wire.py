@@ -20,6 +20,7 @@ from lamina.container.parts import Parts as ContainerParts
 from lamina.content.durability import Durability, boot_id
 from lamina.content.local import LocalContent
 from lamina.content.store import ContentStore
+from lamina.daemon.collect import Collection
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import read_host
 from lamina.daemon.root import claim
@@ -111,6 +112,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     containers.recover()
     builder.sweep()
     images.collect()
+    closing.callback(Collection(images.collect).close)
     return Rooms(images, containers, builder, registry, volumes, events, System(facts, images, containers, volumes, builder, events))
 
 
