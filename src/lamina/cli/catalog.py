@@ -961,19 +961,67 @@ l long bool|Show type, mode, owner, size and layer
         "",
         "Serve a registry on this machine, in the foreground",
         """\
-- address string|Where to listen (default "127.0.0.1:5000")
-- root string|Where to keep it (default "/var/lib/lamina-registry")
+- listen string|Address to listen on; port 0 takes a free one (default "127.0.0.1:5000")
+- root string|Directory of the storage (default "/var/lib/lamina-registry")
+- users string|File of name:hash lines; without it everybody may push
+- tls-cert string|Certificate chain in PEM
+- tls-key string|Its key in PEM
+- read-only bool|Refuse everything but reading
+- no-delete bool|Refuse to delete
 """,
     ),
-    "system service install": (
+    "registry gc": (
         "service",
         0,
         0,
         True,
         "",
-        "Write a systemd unit for laminad, and start it",
+        "Remove blobs that no manifest needs",
         """\
-- no-start bool|Write the unit only
+- root string|Directory of the storage (default "/var/lib/lamina-registry")
+- older-than string|Spare what is younger, in seconds (default 3600)
+""",
+    ),
+    "registry passwd": (
+        "service",
+        1,
+        1,
+        True,
+        "NAME",
+        "Set the password of a registry's user",
+        """\
+- users string|File of users, created where there is none
+- password-stdin bool|Read the password from the first line of stdin
+""",
+    ),
+    "system service install": (
+        "service",
+        0,
+        -1,
+        True,
+        "[-- LAMINAD_OPTION...]",
+        "Write a systemd unit for laminad, enable and start it",
+        """\
+""",
+    ),
+    "system service uninstall": (
+        "service",
+        0,
+        0,
+        True,
+        "",
+        "Stop and remove the systemd unit; containers go on",
+        """\
+""",
+    ),
+    "system service print": (
+        "service",
+        0,
+        -1,
+        True,
+        "[-- LAMINAD_OPTION...]",
+        "Print the systemd unit",
+        """\
 """,
     ),
 }
@@ -985,9 +1033,9 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "image": ("Manage images", "build cat diff history import inspect layers load ls prune pull push rm save tag tree which"),
     "builder": ("Manage builds", "build prune"),
-    "registry": ("Keep a registry on this machine", "serve"),
+    "registry": ("Keep a registry on this machine", "gc passwd serve"),
     "system": ("Manage the engine", "df events info prune service"),
-    "system service": ("Manage laminad as a service of systemd", "install"),
+    "system service": ("Manage laminad as a service of systemd", "install print uninstall"),
     "volume": ("Manage volumes", "create inspect ls prune rm"),
     "network": ("Manage networks", "inspect ls"),
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 from collections.abc import Mapping
 
-from lamina.client.transport import Address, EngineUnreachable, Transport
+from lamina.client.transport import Address, Transport
 
 DEFAULT_SOCKET = "/run/lamina.sock"
 
@@ -14,27 +15,26 @@ def find(host: str, environment: Mapping[str, str]) -> Transport:
 
     Raises:
         InvalidArgument: an address that cannot be read.
-        EngineUnreachable: the default one could not be started.
     """
     named = host or environment.get("LAMINA_HOST") or environment.get("DOCKER_HOST")
-    if named:
-        return Transport(Address.parse(named))
-    return _Default(Address(path=DEFAULT_SOCKET))
+    return Transport(Address.parse(named)) if named else SelfStarting(DEFAULT_SOCKET, environment)
 
 
-class _Default(Transport):
-    """The engine on the default socket; the first connection that finds nobody there starts one."""
+class SelfStarting(Transport):
+    """An engine on a socket of this machine; the first connection that finds nobody there starts one."""
 
-    __slots__ = ()
+    __slots__ = ("_environment",)
 
-    def _socket(self):  # type: ignore[no-untyped-def]
+    def __init__(self, path: str, environment: Mapping[str, str]) -> None:
+        super().__init__(Address(path=path))
+        self._environment = environment
+
+    def open_socket(self) -> _socket.socket:
+        """See Transport.open_socket."""
         try:
-            return super()._socket()
+            return super().open_socket()
         except (FileNotFoundError, ConnectionRefusedError):
             from lamina.cli.autostart import start_daemon
 
-            start_daemon(str(self.address))
-            return super()._socket()
-
-
-__all__ = ["DEFAULT_SOCKET", "EngineUnreachable", "find"]
+            start_daemon(str(self.address), self._environment)
+            return super().open_socket()

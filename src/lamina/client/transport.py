@@ -89,14 +89,19 @@ class Transport:
             EngineUnreachable: nobody listens there, or we may not.
         """
         try:
-            return Connection(self._socket())
+            return Connection(self.open_socket())
         except OSError as fault:
             reason = "permission denied" if isinstance(fault, PermissionError) else (fault.strerror or str(fault)).lower()
             raise EngineUnreachable(
                 f"cannot connect to the engine at {self.address}: {reason}", hint="is laminad running, and may you use its socket?"
             ) from None
 
-    def _socket(self) -> _socket.socket:
+    def open_socket(self) -> _socket.socket:
+        """A connected socket.
+
+        Raises:
+            OSError: there is nobody.
+        """
         address = self.address
         if address.path:
             made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)

@@ -94,7 +94,7 @@ _SEARCH_HEADERS = {"StarCount": "STARS", "IsOfficial": "OFFICIAL"}
 def search(session: Session, arguments: Arguments) -> int:
     """Look for repositories in a registry."""
     term = arguments.words[0]
-    pairs = [("term", term)] + filters(arguments.many("filter"))
+    pairs = [("term", term), *filters(arguments.many("filter"))]
     pairs += [("limit", arguments.text("limit"))] if arguments.given("limit") else []
     auth = Credentials(session.config_directory, session.environment).get(server_of(term))
     whole, rows = arguments.on("no-trunc"), []

@@ -1,0 +1,261 @@
+"""`lamina build`: packs the context, sends it, shows the steps."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+
+from lamina.cli.credentials import Credentials, header
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.hostconfig import labels
+from lamina.cli.progress import Display, message_error, metered
+from lamina.cli.session import Session
+from lamina.cli.units import parse_size
+from lamina.client.images import Images, Pairs
+from lamina.errors import InvalidArgument, NotFound
+
+Kept = Callable[[str], bool]
+_TEXTS = (
+    ("target", "target"),
+    ("platform", "platform"),
+    ("networkmode", "network"),
+    ("cpusetcpus", "cpuset-cpus"),
+    ("cpusetmems", "cpuset-mems"),
+)
+_NUMBERS = (("cpushares", "cpu-shares"), ("cpuperiod", "cpu-period"), ("cpuquota", "cpu-quota"))
+_SIZES = (("memory", "memory"), ("memswap", "memory-swap"), ("shmsize", "shm-size"))
+_SWITCHES = (("nocache", "no-cache"), ("pull", "pull"), ("q", "quiet"), ("forcerm", "force-rm"), ("squash", "squash"))
+
+
+def build(session: Session, arguments: Arguments) -> int:
+    """Build an image from a Dockerfile."""
+    place, dockerfile = arguments.words[0], arguments.text("file")
+    if place == "-" and dockerfile == "-":
+        raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
+    iidfile = arguments.text("iidfile")
+    if iidfile and os.path.exists(iidfile):
+        os.unlink(iidfile)
+    context = _context(place, dockerfile)
+    pairs = _query(arguments, context.dockerfile, session)
+    pieces: Iterable[bytes | memoryview] = ()
+    if context.remote:
+        pairs.append(("remote", context.remote))
+    else:
+        pieces = metered(context.pieces, None, "Sending build context")
+    registries = header(Credentials(session.config_directory, session.environment).all())
+    messages = Images(session.engine).build(pairs, pieces, registries)
+    image = _quietly(messages) if arguments.on("quiet") else _shown(messages)
+    if arguments.on("quiet"):
+        session.print(image)
+    if iidfile:
+        with open(iidfile, "w", encoding="ascii") as file:
+            file.write(image)
+    return 0
+
+
+def _shown(messages: Iterator[dict[str, object]]) -> str:
+    found = Display().show(messages)
+    return next((str(aux["ID"]) for aux in reversed(found) if "ID" in aux), "")
+
+
+def _quietly(messages: Iterator[dict[str, object]]) -> str:
+    """The image's ID; what the build said goes to standard error if it fails."""
+    said: list[str] = []
+    image = ""
+    for message in messages:
+        if error := message_error(message):
+            sys.stderr.write("".join(said))
+            raise error
+        aux = message.get("aux")
+        if isinstance(aux, dict):
+            image = str(aux.get("ID") or image)
+        said.append(str(message.get("stream") or ""))
+    return image or "".join(said).strip()
+
+
+def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
+    pairs = [("t", name) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
+    pairs += [(key, arguments.text(name)) for key, name in (*_TEXTS, *_NUMBERS) if arguments.given(name)]
+    pairs += [(key, str(parse_size(arguments.text(name)))) for key, name in _SIZES if arguments.given(name)]
+    pairs += [(key, "1") for key, name in _SWITCHES if arguments.on(name)]
+    pairs.append(("rm", "1" if arguments.on("rm", default=True) else "0"))
+    if values := _build_args(arguments, session):
+        pairs.append(("buildargs", json.dumps(values)))
+    if marks := labels(arguments):
+        pairs.append(("labels", json.dumps(marks)))
+    if sources := arguments.many("cache-from"):
+        pairs.append(("cachefrom", json.dumps([name for word in sources for name in word.split(",")])))
+    if hosts := arguments.many("add-host"):
+        pairs.append(("extrahosts", json.dumps(hosts)))
+    return pairs
+
+
+def _build_args(arguments: Arguments, session: Session) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for word in arguments.many("build-arg"):
+        name, equals, value = word.partition("=")
+        found[name] = value if equals else session.environment.get(name)
+    return found
+
+
+class _Context:
+    def __init__(self, pieces: Iterable[bytes], dockerfile: str, remote: str = "") -> None:
+        self.pieces, self.dockerfile, self.remote = pieces, dockerfile, remote
+
+
+def _context(place: str, dockerfile: str) -> _Context:
+    if place.startswith(("http://", "https://", "git://", "git@", "github.com/")):
+        return _Context((), dockerfile or "Dockerfile", place)
+    if place == "-":
+        return _from_stdin(dockerfile)
+    if not os.path.isdir(place):
+        raise NotFound(
+            f"unable to prepare context: path {place!r} not found"
+            if not os.path.exists(place)
+            else f"the context {place!r} is no directory"
+        )
+    return _from_directory(os.path.realpath(place), dockerfile)
+
+
+def _from_stdin(dockerfile: str) -> _Context:
+    """A tar, plain or compressed, as it is; other text is the Dockerfile of an empty context."""
+    first = b""
+    while len(first) < 512 and (piece := os.read(0, 65536)):
+        first += piece
+    rest = _and_stdin(first)
+    packed = first[257:262] == b"ustar" or first[:2] == b"\x1f\x8b" or first[:4] in (b"\x28\xb5\x2f\xfd", b"\xfd7zX") or first[:3] == b"BZh"
+    if packed:
+        return _Context(rest, dockerfile or "Dockerfile")
+    if dockerfile:
+        raise InvalidArgument("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
+    return _Context(_one_file("Dockerfile", b"".join(rest)), "Dockerfile")
+
+
+def _and_stdin(first: bytes) -> Iterator[bytes]:
+    yield first
+    while piece := os.read(0, 1 << 18):
+        yield piece
+
+
+def _one_file(name: str, data: bytes) -> list[bytes]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return [out.getvalue()]
+
+
+def _from_directory(root: str, dockerfile: str) -> _Context:
+    extra: dict[str, bytes] = {}
+    if dockerfile == "-":
+        name = ".dockerfile.stdin"
+        extra[name] = sys.stdin.buffer.read()
+    else:
+        path = (
+            os.path.join(root, "Dockerfile")
+            if not dockerfile
+            else dockerfile
+            if os.path.exists(dockerfile)
+            else os.path.join(root, dockerfile)
+        )
+        if not os.path.exists(path):
+            raise NotFound(f"failed to read dockerfile: {path} not found", hint="name it with -f")
+        real = os.path.realpath(path)
+        if real.startswith(root.rstrip("/") + "/") and os.path.commonpath([root, os.path.abspath(path)]) == root:
+            name = os.path.relpath(os.path.abspath(path), root)
+        else:
+            name = ".dockerfile.outside"
+            with open(path, "rb") as file:
+                extra[name] = file.read()
+    return _Context(pack(root, _ignored(root, name), always=(name, ".dockerignore"), extra=extra), name)
+
+
+def _ignored(root: str, dockerfile: str) -> Kept:
+    from lamina.cli.ignored import read
+
+    return read(root, dockerfile)
+
+
+def pack(root: str, kept: Kept, *, always: Iterable[str] = (), extra: dict[str, bytes] | None = None) -> Iterator[bytes]:
+    """The tar of a build context in sorted order, what `kept` refuses left out; `always` and the `extra` files are in it anyway.
+
+    Files belong to root, as in Docker's contexts; hard links stay links, sockets are left out.
+    """
+    out = _Sink()
+    needed = set(always)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 16) as tar:
+        for path in _walk(root, kept, needed):
+            if (info := tar.gettarinfo(os.path.join(root, path), path)) is None:
+                continue
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            if info.isreg():
+                with open(os.path.join(root, path), "rb") as file:
+                    yield from _content(tar, out, info, file)
+            else:
+                tar.addfile(info)
+            yield out.take()
+        for name, data in (extra or {}).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    yield out.take()
+
+
+def _content(tar: tarfile.TarFile, out: _Sink, info: tarfile.TarInfo, file: io.BufferedReader) -> Iterator[bytes]:
+    """One file in pieces, so that a big one is never held whole."""
+    tar.addfile(info)
+    yield out.take()
+    left = info.size
+    while left:
+        piece = file.read(min(left, 1 << 20))
+        if not piece:
+            raise InvalidArgument(f"{info.name} became shorter while it was read")
+        left -= len(piece)
+        tar.fileobj.write(piece)  # type: ignore[union-attr]
+        tar.offset += len(piece)
+        yield out.take()
+    padding = -info.size % tarfile.BLOCKSIZE
+    tar.fileobj.write(bytes(padding))  # type: ignore[union-attr]
+    tar.offset += padding
+
+
+def _walk(root: str, kept: Kept, needed: set[str], below: str = "") -> Iterator[str]:
+    with os.scandir(os.path.join(root, below)) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = f"{below}/{entry.name}" if below else entry.name
+        shown = path in needed or kept(path)
+        if entry.is_dir(follow_symlinks=False):
+            inside = _walk(root, kept, needed, path)
+            if shown:
+                yield path
+                yield from inside
+            else:
+                # a later `!` pattern may keep something below
+                first = next(inside, None)
+                if first is not None:
+                    yield path
+                    yield first
+                    yield from inside
+        elif shown:
+            yield path
+
+
+class _Sink(io.RawIOBase):
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: object) -> int:
+        self._data += data  # type: ignore[operator]
+        return len(data)  # type: ignore[arg-type]
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data

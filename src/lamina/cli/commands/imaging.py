@@ -1,0 +1,90 @@
+"""tag, history, rmi and image prune."""
+
+from __future__ import annotations
+
+from lamina.cli.ages import age, local
+from lamina.cli.commands.transfer import split_name
+from lamina.cli.flags import Arguments
+from lamina.cli.output import filters, print_rows
+from lamina.cli.prompt import agreed
+from lamina.cli.session import Session
+from lamina.cli.units import human_size
+from lamina.client.images import Images
+from lamina.errors import LaminaError, NotFound
+
+_HISTORY_HEADERS = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "CreatedAt": "CREATED AT"}
+
+
+def tag(session: Session, arguments: Arguments) -> int:
+    """Give an image another name."""
+    image, name = arguments.words
+    repository, new = split_name(name)
+    if "@" in name:
+        raise LaminaError("refusing to create a tag with a digest reference")
+    Images(session.engine).tag(image, repository, new or "latest")
+    return 0
+
+
+def history(session: Session, arguments: Arguments) -> int:
+    """Show how an image was made, newest first."""
+    whole, human = arguments.on("no-trunc"), arguments.on("human", default=True)
+    rows = [_history_row(fact, whole=whole, human=human) for fact in Images(session.engine).history(arguments.words[0])]
+    if arguments.on("quiet"):
+        for row in rows:
+            session.print(str(row["ID"]))
+        return 0
+    columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"]
+    print_rows(session, arguments.text("format"), rows, columns, _HISTORY_HEADERS)
+    return 0
+
+
+def _history_row(fact: dict[str, object], *, whole: bool, human: bool) -> dict[str, object]:
+    image_id, size = str(fact.get("Id") or ""), fact.get("Size")
+    text = str(fact.get("CreatedBy") or "").replace("\t", " ")
+    number = size if isinstance(size, int) else 0
+    return {
+        "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],
+        "CreatedSince": age(fact.get("Created")) if human else local(fact.get("Created")),
+        "CreatedAt": local(fact.get("Created")),
+        "CreatedBy": text if whole or len(text) <= 45 else text[:44] + "…",
+        "Size": human_size(number) if human else str(number),
+        "Comment": fact.get("Comment", ""),
+    }
+
+
+def rmi(session: Session, arguments: Arguments) -> int:
+    """Remove names of images, and images without any."""
+    images, force, code = Images(session.engine), arguments.on("force"), 0
+    pairs = [("force", "1")] if force else []
+    pairs += [("noprune", "1")] if arguments.on("no-prune") else []
+    for name in arguments.words:
+        try:
+            _report(session, images.remove(name, pairs))
+        except LaminaError as error:
+            session.note(f"lamina: {error}")
+            code = 0 if force and isinstance(error, NotFound) and not code else 1
+    return code
+
+
+def _report(session: Session, rows: list[dict[str, object]]) -> None:
+    for row in rows:
+        for kind, name in row.items():
+            session.print(f"{kind}: {name}")
+
+
+def image_prune(session: Session, arguments: Arguments) -> int:
+    """Remove images that have no name, or with -a all that no container uses."""
+    every = arguments.on("all")
+    what = "images without at least one container associated to them" if every else "dangling images"
+    if not arguments.on("force") and not agreed(f"WARNING! This will remove all {what}."):
+        return 0
+    found = Images(session.engine).prune(filters([*arguments.many("filter"), f"dangling={'false' if every else 'true'}"]))
+    removed, freed = found.get("ImagesDeleted"), found.get("SpaceReclaimed")
+    if isinstance(removed, list) and removed:
+        session.print("Deleted Images:")
+        for row in removed:
+            for kind, name in row.items():
+                session.print(f"{kind.lower()}: {name}")
+        session.print("")
+    session.print(f"Total reclaimed space: {human_size(freed if isinstance(freed, int) else 0, 4)}")
+    return 0

@@ -1,0 +1,305 @@
+"""info, events, inspect, system df, system prune and builder prune."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from lamina import __version__
+from lamina.cli.commands.contents import moment
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.output import filters, pretty, print_rows, show
+from lamina.cli.prompt import agreed
+from lamina.cli.session import Session
+from lamina.cli.units import human_size
+from lamina.client.containers import Containers
+from lamina.client.images import Images
+from lamina.client.system import System
+from lamina.errors import LaminaError, NotFound
+
+
+def info(session: Session, arguments: Arguments) -> int:
+    """Show what the engine is, and what it stands on."""
+    system = System(session.engine)
+    facts = system.info()
+    try:
+        own = system.details()
+    except LaminaError:
+        own = {}  # an engine that is not Lamina
+    if form := arguments.text("format"):
+        show(session, form, {**facts, "Lamina": own, "ClientInfo": {"Version": __version__}})
+        return 0
+    session.print(f"Client: Lamina\n Version:    {__version__}\n\nServer:")
+    for line in _info_lines(facts, own):
+        session.print(f" {line}")
+    warnings = facts.get("Warnings")
+    for warning in warnings if isinstance(warnings, list) else []:
+        session.note(str(warning))
+    return 0
+
+
+def _info_lines(facts: dict[str, object], own: dict[str, object]) -> list[str]:
+    lines = [f"Containers: {facts.get('Containers', 0)}"]
+    lines += [
+        f" {name.removeprefix('Containers')}: {facts.get(name, 0)}"
+        for name in ("ContainersRunning", "ContainersPaused", "ContainersStopped")
+    ]
+    lines += [
+        f"Images: {facts.get('Images', 0)}",
+        f"Server Version: {facts.get('ServerVersion', '')}",
+        f"Storage Driver: {facts.get('Driver', '')}",
+    ]
+    status = facts.get("DriverStatus")
+    lines += [f" {row[0]}: {row[1]}" for row in status if len(row) == 2] if isinstance(status, list) else []
+    if own.get("driver_reason"):
+        lines.append(f" Chosen because: {own['driver_reason']}")
+    names = (
+        ("LoggingDriver", "Logging Driver"),
+        ("CgroupDriver", "Cgroup Driver"),
+        ("CgroupVersion", "Cgroup Version"),
+        ("DefaultRuntime", "Default Runtime"),
+        ("KernelVersion", "Kernel Version"),
+        ("OperatingSystem", "Operating System"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+        ("NCPU", "CPUs"),
+    )
+    lines += [f"{label}: {facts[name]}" for name, label in names if facts.get(name) not in (None, "")]
+    memory = facts.get("MemTotal")
+    if isinstance(memory, int):
+        lines.append(f"Total Memory: {memory / (1 << 30):.4g}GiB")
+    return lines + [
+        f"{label}: {facts[name]}" for name, label in (("Name", "Name"), ("ID", "ID"), ("DockerRootDir", "Root Dir")) if facts.get(name)
+    ]
+
+
+def events(session: Session, arguments: Arguments) -> int:
+    """Show what happens, as it happens."""
+    pairs = [(key, moment(arguments.text(key))) for key in ("since", "until") if arguments.given(key)] + filters(arguments.many("filter"))
+    form = arguments.text("format")
+    for event in System(session.engine).events(pairs):
+        if form:
+            show(session, form, event)
+        else:
+            session.print(_event(event))
+        sys.stdout.flush()
+    return 0
+
+
+def _event(event: dict[str, object]) -> str:
+    actor = event.get("Actor")
+    actor = actor if isinstance(actor, dict) else {}
+    attributes = actor.get("Attributes") or {}
+    nanoseconds = event.get("timeNano")
+    whole, rest = divmod(nanoseconds if isinstance(nanoseconds, int) else 0, 10**9)
+    zone = time.strftime("%z", time.localtime(whole))
+    when = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(whole))}.{rest:09}{'Z' if zone == '+0000' else zone[:3] + ':' + zone[3:]}"
+    words = ", ".join(f"{key}={value}" for key, value in sorted(attributes.items()))
+    return f"{when} {event.get('Type')} {event.get('Action')} {actor.get('ID', '')}{f' ({words})' if words else ''}"
+
+
+Look = Callable[[str], dict[str, object]]
+
+
+def _looks(session: Session, *, size: bool) -> dict[str, Look]:
+    containers, images, system = Containers(session.engine), Images(session.engine), System(session.engine)
+    return {
+        "container": lambda name: containers.inspect(name, size=size),
+        "image": images.inspect,
+        "network": lambda name: system.inspect("networks", name),
+        "volume": lambda name: system.inspect("volumes", name),
+    }
+
+
+def inspect(session: Session, arguments: Arguments) -> int:
+    """Show everything known of containers, images, networks and volumes."""
+    looks, kind = _looks(session, size=arguments.on("size")), arguments.text("type")
+    if kind and kind not in looks:
+        raise UsageError(f"unknown type: {kind!r}: must be one of {', '.join(looks)}")
+    return _inspect(session, arguments, [looks[kind]] if kind else list(looks.values()), kind or "object")
+
+
+def container_inspect(session: Session, arguments: Arguments) -> int:
+    """Show everything known of containers."""
+    return _inspect(session, arguments, [_looks(session, size=arguments.on("size"))["container"]], "container")
+
+
+def image_inspect(session: Session, arguments: Arguments) -> int:
+    """Show everything known of images."""
+    return _inspect(session, arguments, [_looks(session, size=False)["image"]], "image")
+
+
+def volume_inspect(session: Session, arguments: Arguments) -> int:
+    """Show everything known of volumes."""
+    return _inspect(session, arguments, [_looks(session, size=False)["volume"]], "volume")
+
+
+def network_inspect(session: Session, arguments: Arguments) -> int:
+    """Show everything known of networks."""
+    return _inspect(session, arguments, [_looks(session, size=False)["network"]], "network")
+
+
+def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: str) -> int:
+    found, failed = [], []
+    for name in arguments.words:
+        try:
+            found.append(_first(looks, name, kind))
+        except LaminaError as error:
+            failed.append(error)
+    form = arguments.text("format")
+    if form in ("", "json"):
+        session.print(pretty(found) if not form else "\n".join(_compact(one) for one in found))
+    else:
+        for one in found:
+            show(session, form, one)
+    for error in failed:
+        session.note(f"lamina: {error}")
+    return 1 if failed else 0
+
+
+def _compact(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _first(looks: list[Look], name: str, kind: str) -> dict[str, object]:
+    for look in looks:
+        try:
+            return look(name)
+        except NotFound:
+            continue
+    raise NotFound(f"no such {kind}: {name}")
+
+
+def system_df(session: Session, arguments: Arguments) -> int:
+    """Show disk use."""
+    facts = System(session.engine).df()
+    rows = [_usage("Images", facts, "Images", _image_in_use, total="LayersSize")]
+    rows += [
+        _usage("Containers", facts, "Containers", _running),
+        _usage("Local Volumes", facts, "Volumes", _referenced),
+        _usage("Build Cache", facts, "BuildCache", _in_use),
+    ]
+    headers = {"TotalCount": "TOTAL"}
+    print_rows(session, arguments.text("format"), rows, ["Type", "TotalCount", "Active", "Size", "Reclaimable"], headers)
+    if arguments.on("verbose"):
+        _details(session, facts)
+    return 0
+
+
+def _usage(
+    title: str, facts: dict[str, object], key: str, active: Callable[[dict[str, object]], bool], total: str = ""
+) -> dict[str, object]:
+    listed = facts.get(key)
+    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    size = sum(_size(item) for item in items)
+    free = sum(_unshared(item) for item in items if not active(item))
+    if total and isinstance(facts.get(total), int):
+        size = int(str(facts[total]))
+        free = min(size, size - sum(_unshared(item) for item in items if active(item))) if items else 0
+    percent = f" ({100 * free // size}%)" if size > 0 else ""
+    return {
+        "Type": title,
+        "TotalCount": str(len(items)),
+        "Active": str(sum(map(active, items))),
+        "Size": human_size(size, 4),
+        "Reclaimable": f"{human_size(max(free, 0), 4)}{percent if key != 'BuildCache' else ''}",
+    }
+
+
+def _size(item: dict[str, object]) -> int:
+    usage = item.get("UsageData")
+    found = (
+        usage.get("Size")
+        if isinstance(usage, dict)
+        else item.get("SizeRw")
+        if "SizeRw" in item or "SizeRootFs" in item
+        else item.get("Size")
+    )
+    return found if isinstance(found, int) and found > 0 else 0
+
+
+def _unshared(item: dict[str, object]) -> int:
+    shared = item.get("SharedSize")
+    return _size(item) - (shared if isinstance(shared, int) and shared > 0 else 0)
+
+
+def _image_in_use(item: dict[str, object]) -> bool:
+    used = item.get("Containers")
+    return isinstance(used, int) and used > 0
+
+
+def _running(item: dict[str, object]) -> bool:
+    return item.get("State") in ("running", "paused", "restarting")
+
+
+def _referenced(item: dict[str, object]) -> bool:
+    usage = item.get("UsageData")
+    return isinstance(usage, dict) and isinstance(usage.get("RefCount"), int) and usage["RefCount"] > 0
+
+
+def _in_use(item: dict[str, object]) -> bool:
+    return bool(item.get("InUse"))
+
+
+def _details(session: Session, facts: dict[str, object]) -> None:
+    for title, key, name in (("Images", "Images", "RepoTags"), ("Containers", "Containers", "Names"), ("Local Volumes", "Volumes", "Name")):
+        session.print(f"\n{title} space usage:\n")
+        listed = facts.get(key)
+        rows: list[dict[str, object]] = []
+        for item in listed if isinstance(listed, list) else []:
+            label = item.get(name)
+            text = (
+                ", ".join(map(str, label)).replace("/", "", 1)
+                if isinstance(label, list) and key == "Containers"
+                else ", ".join(label)
+                if isinstance(label, list)
+                else label
+            )
+            rows.append(
+                {"Name": str(text or "<none>"), "ID": str(item.get("Id", "")).removeprefix("sha256:")[:12], "Size": human_size(_size(item))}
+            )
+        print_rows(session, "", rows, ["Name", "ID", "Size"], {})
+
+
+def system_prune(session: Session, arguments: Arguments) -> int:
+    """Remove what is unused: stopped containers, networks, images, build cache, with --volumes volumes."""
+    every, volumes = arguments.on("all"), arguments.on("volumes")
+    what = ["all stopped containers", "all networks not used by at least one container"]
+    what += ["all anonymous volumes not used by at least one container"] if volumes else []
+    what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
+    warning = "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in what) + "\n"
+    if not arguments.on("force") and not agreed(warning):
+        return 0
+    system, words, freed = System(session.engine), arguments.many("filter"), 0
+    for kind in ("containers", "networks", *(["volumes"] if volumes else []), "images", "build"):
+        own = [f"dangling={'false' if every else 'true'}"] if kind == "images" else []
+        freed += _removed(session, system.prune(kind, filters([*words, *own]) + ([("all", "1")] if kind == "build" and every else [])))
+    session.print(f"Total reclaimed space: {human_size(freed, 4)}")
+    return 0
+
+
+def _removed(session: Session, found: dict[str, object]) -> int:
+    for key, names in found.items():
+        if isinstance(names, list) and names:
+            session.print(
+                f"Deleted {key.removesuffix('Deleted').removesuffix('s') + 's' if key != 'CachesDeleted' else 'build cache objects'}:"
+            )
+            for name in names:
+                session.print("\n".join(f"{kind.lower()}: {text}" for kind, text in name.items()) if isinstance(name, dict) else str(name))
+            session.print("")
+    freed = found.get("SpaceReclaimed")
+    return freed if isinstance(freed, int) else 0
+
+
+def builder_prune(session: Session, arguments: Arguments) -> int:
+    """Remove the build cache."""
+    every = arguments.on("all")
+    if not arguments.on("force") and not agreed(f"WARNING! This will remove all {'' if every else 'dangling '}build cache."):
+        return 0
+    pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else [])
+    freed = _removed(session, System(session.engine).prune("build", pairs))
+    session.print(f"Total:\t{human_size(freed, 4)}")
+    return 0

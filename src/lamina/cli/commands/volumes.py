@@ -1,0 +1,94 @@
+"""Volumes and networks."""
+
+from __future__ import annotations
+
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.output import filters, print_rows
+from lamina.cli.prompt import agreed
+from lamina.cli.session import Session
+from lamina.cli.units import human_size
+from lamina.client.system import System
+
+_VOLUME_HEADERS = {"Name": "VOLUME NAME"}
+_NETWORK_HEADERS = {"ID": "NETWORK ID"}
+
+
+def _words(value: object) -> str:
+    return ",".join(f"{key}={text}" for key, text in sorted(value.items())) if isinstance(value, dict) else ""
+
+
+def _print(
+    session: Session, arguments: Arguments, rows: list[dict[str, object]], key: str, columns: list[str], headers: dict[str, str]
+) -> int:
+    if arguments.on("quiet"):
+        for row in rows:
+            session.print(str(row[key]))
+        return 0
+    print_rows(session, arguments.text("format"), rows, columns, headers)
+    return 0
+
+
+def volume_ls(session: Session, arguments: Arguments) -> int:
+    """List volumes."""
+    rows: list[dict[str, object]] = []
+    for fact in sorted(System(session.engine).volumes(filters(arguments.many("filter"))), key=lambda fact: str(fact.get("Name"))):
+        usage = fact.get("UsageData")
+        size = usage.get("Size") if isinstance(usage, dict) else None
+        row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope", "Mountpoint")}
+        rows.append(
+            row | {"Labels": _words(fact.get("Labels")), "Size": human_size(size) if isinstance(size, int) else "N/A", "Links": "N/A"}
+        )
+    return _print(session, arguments, rows, "Name", ["Driver", "Name"], _VOLUME_HEADERS)
+
+
+def volume_create(session: Session, arguments: Arguments) -> int:
+    """Create a volume."""
+    if arguments.words and arguments.given("name"):
+        raise UsageError("conflicting options: cannot specify a volume name through both --name and as a positional arg")
+    pairs = {
+        key: dict(word.partition("=")[::2] for word in arguments.many(name)) for key, name in (("DriverOpts", "opt"), ("Labels", "label"))
+    }
+    options: dict[str, object] = {
+        "Name": arguments.words[0] if arguments.words else arguments.text("name"),
+        "Driver": arguments.text("driver", "local"),
+    }
+    session.print(System(session.engine).create_volume({**options, **pairs}))
+    return 0
+
+
+def volume_rm(session: Session, arguments: Arguments) -> int:
+    """Remove volumes."""
+    system, force = System(session.engine), arguments.on("force")
+    return session.each(arguments.words, lambda name: system.remove_volume(name, force=force))
+
+
+def volume_prune(session: Session, arguments: Arguments) -> int:
+    """Remove volumes that no container uses."""
+    every = arguments.on("all")
+    what = "local volumes" if every else "anonymous local volumes"
+    if not arguments.on("force") and not agreed(f"WARNING! This will remove {what} not used by at least one container."):
+        return 0
+    found = System(session.engine).prune("volumes", filters([*arguments.many("filter"), *(["all=true"] if every else [])]))
+    removed, freed = found.get("VolumesDeleted"), found.get("SpaceReclaimed")
+    if isinstance(removed, list) and removed:
+        session.print("\n".join(["Deleted Volumes:", *map(str, removed), ""]))
+    session.print(f"Total reclaimed space: {human_size(freed if isinstance(freed, int) else 0, 4)}")
+    return 0
+
+
+def network_ls(session: Session, arguments: Arguments) -> int:
+    """List networks."""
+    whole = arguments.on("no-trunc")
+    rows: list[dict[str, object]] = []
+    for fact in sorted(System(session.engine).networks(filters(arguments.many("filter"))), key=lambda fact: str(fact.get("Name"))):
+        row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope")}
+        row |= {"IPv4": "true", "IPv6": str(bool(fact.get("EnableIPv6"))).lower(), "Internal": str(bool(fact.get("Internal"))).lower()}
+        rows.append(
+            row
+            | {
+                "ID": str(fact.get("Id", ""))[: None if whole else 12],
+                "Labels": _words(fact.get("Labels")),
+                "CreatedAt": fact.get("Created", ""),
+            }
+        )
+    return _print(session, arguments, rows, "ID", ["ID", "Name", "Driver", "Scope"], _NETWORK_HEADERS)
