@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -114,8 +115,6 @@ def _remove_sockets(hosts: Sequence[str]) -> None:
 
 def _ready() -> None:
     """Tell systemd, where it started us (sd_notify(3))."""
-    import socket
-
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
