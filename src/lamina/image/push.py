@@ -80,7 +80,13 @@ class Pusher:
         return descriptor
 
     def _manifest(self, image: Image) -> Manifest | None:
-        """The manifest that the image came with or was made with, if it is here."""
+        """The manifest that registries know the image by, if it is here.
+
+        That of an image made here is not taken: it may name layers as the storage driver keeps them (zstd), which
+        older engines cannot pull.
+        """
+        if not image.digests:
+            return None
         try:
             document = parse(self._content.read(image.manifest.digest), image.manifest.media_type)
         except LaminaError:

@@ -1,0 +1,282 @@
+"""Pull and push between whole stores and a registry in this process, also one that misbehaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lamina.distribution.client import ManifestUnknown
+from lamina.distribution.transport import RegistryUnreachable
+from lamina.errors import LaminaError
+from lamina.image.model import ImageNotFound
+from lamina.image.pull import NotAnImage, PlatformMissing
+from lamina.registry.http import Request, Response
+from lamina.spec import mediatype
+from lamina.spec.digest import Digest, DigestMismatch
+from lamina.spec.manifest import new_manifest, parse_manifest
+from lamina.spec.platform import Platform
+from lamina.spec.reference import Reference
+from tests.image.exchange import Recorder, Store, some_tars, tar_of
+from tests.registry.servers import Faulty, cut_after, in_memory, started
+
+MakeStore = Callable[..., Store]
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[Faulty]:
+    server = started(tmp_path / "registry")
+    front = Faulty(server)
+    yield front
+    front.close()
+    server.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MakeStore]:
+    made: list[Store] = []
+
+    def make(driver: str = "erofs", name: str = "") -> Store:
+        made.append(Store(tmp_path / (name or f"store{len(made)}"), driver))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def reference(faulty: Faulty, text: str = "team/web:1") -> Reference:
+    return Reference.parse(f"{faulty.host}/{text}")
+
+
+def pushed(faulty: Faulty, store: Store, text: str = "team/web:1", tars: list[bytes] | None = None) -> Digest:
+    """Push a new image; its manifest's digest."""
+    store.make(str(reference(faulty, text)), tars or some_tars())
+    return store.pusher.push(reference(faulty, text))[0].digest
+
+
+def test_an_image_pushed_is_the_image_pulled(faulty: Faulty, store: MakeStore) -> None:
+    here, there, sink = store(), store(), Recorder()
+    digest = pushed(faulty, here)
+    image = there.puller.pull(reference(faulty), sink=sink)[0]
+    original = here.images.resolve(str(reference(faulty)))
+    assert image.id == original.id
+    assert image.config_bytes == original.config_bytes
+    assert image.layers == original.layers
+    assert [str(name.digest) for name in image.digests] == [str(digest)]
+    assert [str(name.digest) for name in original.digests] == [str(digest)]
+    lines = sink.lines()
+    assert lines[0] == "1: Pulling from team/web"
+    assert lines[-2:] == [f"Digest: {digest}", f"Status: Downloaded newer image for {reference(faulty).familiar}"]
+    manifest = parse_manifest(there.content.read(digest))
+    for row in manifest.layers:
+        short = row.digest.short
+        own = [line.partition(": ")[2] for line in lines if line.startswith(short)]
+        assert [word for word in own if word not in ("Waiting", "Extracting", "Downloading")] == [
+            "Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete",
+        ]  # fmt: skip
+
+
+def test_a_second_pull_fetches_nothing(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here)
+    there.puller.pull(reference(faulty))
+    faulty.asked.clear()
+    sink = Recorder()
+    there.puller.pull(reference(faulty), sink=sink)
+    assert not faulty.requests("GET", "/blobs/") and not faulty.requests("GET", "/manifests/")
+    assert sink.lines() == [
+        "1: Pulling from team/web",
+        f"Digest: {digest}",
+        f"Status: Image is up to date for {reference(faulty).familiar}",
+    ]
+
+
+def test_layers_that_are_here_are_never_fetched(faulty: Faulty, store: MakeStore) -> None:
+    here, there, tars, sink = store(), store(), some_tars(), Recorder()
+    pushed(faulty, here, "team/base:1", tars[:2])
+    pushed(faulty, here, "team/web:1", tars)
+    there.puller.pull(reference(faulty, "team/base:1"))
+    faulty.asked.clear()
+    there.puller.pull(reference(faulty), sink=sink)
+    assert faulty.requests("GET", "/blobs/") == 2  # the configuration and one layer
+    assert sum(line.endswith(": Already exists") for line in sink.lines()) == 2
+
+
+def test_by_digest_only_the_digest_is_named(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here)
+    wanted = replace(reference(faulty), tag="", digest=digest)
+    image = there.puller.pull(wanted)[0]
+    assert image.names == ()
+    assert image.digests == (wanted,)
+    assert there.images.resolve(str(wanted)).id == image.id
+
+
+def test_all_tags_of_a_repository_go_and_come(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    for tag in ("a", "b"):
+        here.make(str(reference(faulty, f"team/web:{tag}")), some_tars(1))
+    assert len(here.pusher.push(reference(faulty, "team/web"), all_tags=True)) == 2
+    images = there.puller.pull(reference(faulty, "team/web"), all_tags=True)
+    assert sorted(name.tag for image in images for name in image.names) == ["a", "b"]
+    with pytest.raises(ImageNotFound):
+        here.pusher.push(reference(faulty, "team/none"), all_tags=True)
+
+
+def test_a_pull_that_is_cut_for_good_goes_on_after_a_restart(faulty: Faulty, store: MakeStore, tmp_path: Path) -> None:
+    pushed(faulty, store(), tars=some_tars(1))
+    first = store(name="there")
+
+    def fault(request: Request, response: Response) -> Response | None:
+        if request.method == "GET" and "/blobs/" in request.path and response.status in (200, 206):
+            body = response.body
+            if not isinstance(body, bytes) and body.count > 1000:
+                return cut_after(response, 100_000) if body.offset == 0 else None
+        return response
+
+    faulty.fault = fault
+    with pytest.raises(RegistryUnreachable):
+        first.puller.pull(reference(faulty))
+    with pytest.raises(ImageNotFound):
+        first.images.resolve(str(reference(faulty)))
+    first.close()
+    faulty.fault = lambda request, response: response
+    faulty.headers.clear()
+    second = store(name="there")
+    second.puller.pull(reference(faulty))
+    assert [headers["range"] for headers in faulty.headers if "range" in headers] == ["bytes=100000-"]
+
+
+def test_a_sink_that_raises_stops_the_pull_and_the_next_one_goes_on(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    pushed(faulty, here, tars=some_tars(2, 3_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        there.puller.pull(reference(faulty), sink=Recorder(fail_at="Downloading"))
+    with pytest.raises(ImageNotFound):
+        there.images.resolve(str(reference(faulty)))
+    assert there.puller.pull(reference(faulty))[0].names == (reference(faulty),)
+
+
+def test_a_layer_of_other_bytes_moves_no_name(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    pushed(faulty, here, tars=some_tars(1))
+    before = there.puller.pull(reference(faulty))[0]
+    pushed(faulty, here, tars=some_tars(2))
+
+    def fault(request: Request, response: Response) -> Response:
+        if request.method == "GET" and "/blobs/" in request.path and response.status == 200:
+            data = in_memory(response)
+            return (
+                Response(200, response.headers, data[:-100] + bytes(100)) if len(data) > 10_000 else Response(200, response.headers, data)
+            )
+        return response
+
+    faulty.fault = fault
+    with pytest.raises(DigestMismatch):
+        there.puller.pull(reference(faulty))
+    assert there.images.resolve(str(reference(faulty))).id == before.id
+    faulty.fault = lambda request, response: response
+    assert there.puller.pull(reference(faulty))[0].id != before.id
+
+
+def test_a_layer_whose_diff_id_the_configuration_does_not_have_is_refused(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    pushed(faulty, here, "team/other:1", some_tars(1))
+    digest = pushed(faulty, here, "team/other:2", some_tars(1))
+    client = here.registries.repository(reference(faulty, "team/other"), push=True)
+    _, data = client.resolve(reference(faulty, "team/other:1"))
+    mixed = new_manifest(parse_manifest(data).config, parse_manifest(here.content.read(digest)).layers)
+    client.put_manifest(mixed.media_type, mixed.raw, "mixed")
+    with pytest.raises(DigestMismatch, match="diff ID"):
+        there.puller.pull(reference(faulty, "team/other:mixed"))
+
+
+def test_the_image_for_the_platform_is_chosen_from_an_index(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    rows = []
+    for architecture in ("arm64", "amd64"):
+        name = reference(faulty, f"team/web:{architecture}")
+        here.make(str(name), some_tars(1), architecture)
+        descriptor = here.pusher.push(name)[0]
+        platform = {"os": "linux", "architecture": architecture}
+        rows.append({"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size, "platform": platform})
+    index = json.dumps({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": rows}).encode()
+    client = here.registries.repository(reference(faulty), push=True)
+    client.put_manifest(mediatype.OCI_INDEX, index, "many")
+    image = there.puller.pull(reference(faulty, "team/web:many"))[0]
+    assert image.config.architecture == "amd64"
+    assert [name.digest for name in image.digests] == [Digest.of(index)]
+    arm = there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", "arm64"))[0]
+    assert arm.config.architecture == "arm64"
+    with pytest.raises(PlatformMissing, match="no matching manifest for linux/s390x"):
+        there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", "s390x"))
+    with pytest.raises(PlatformMissing, match="does not provide the specified platform"):
+        there.puller.pull(reference(faulty, "team/web:arm64"), platform=Platform("linux", "amd64"))
+
+
+def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here, tars=some_tars(1))
+    made = parse_manifest(here.content.read(digest))
+    odd = new_manifest(replace(made.config, media_type="application/vnd.chart+json"), made.layers)
+    here.registries.repository(reference(faulty), push=True).put_manifest(odd.media_type, odd.raw, "odd")
+    with pytest.raises(NotAnImage, match="is no image"):
+        there.puller.pull(reference(faulty, "team/web:odd"))
+    with pytest.raises(ManifestUnknown):
+        there.puller.pull(reference(faulty, "team/web:none"))
+
+
+def test_one_layer_twice_in_an_image(faulty: Faulty, store: MakeStore) -> None:
+    here, there, tar = store(), store(), tar_of("same", b"x" * 1000)
+    pushed(faulty, here, tars=[tar, tar_of("other", b"y"), tar])
+    assert len(there.puller.pull(reference(faulty))[0].layers) == 3
+    assert faulty.requests("POST", "/blobs/uploads/") == 3  # two layers and the configuration
+
+
+def test_a_push_of_what_is_there_sends_nothing(faulty: Faulty, store: MakeStore) -> None:
+    here, sink = store(), Recorder()
+    digest = pushed(faulty, here)
+    faulty.asked.clear()
+    descriptor = here.pusher.push(reference(faulty), sink=sink)[0]
+    assert descriptor.digest == digest
+    assert not faulty.requests("POST", "/blobs/uploads/")
+    assert sum(line.endswith("Layer already exists") for line in sink.lines()) == 3
+    assert sink.lines()[-1] == f"1: digest: {digest} size: {descriptor.size}"
+    assert sink.updates[-1].aux == {"Tag": "1", "Digest": str(digest), "Size": descriptor.size}
+
+
+def test_what_was_pulled_is_pushed_with_the_same_digest_and_mounted_from_its_sibling(faulty: Faulty, store: MakeStore) -> None:
+    here, there, sink = store(), store(), Recorder()
+    digest = pushed(faulty, here)
+    there.puller.pull(reference(faulty))
+    copy = reference(faulty, "team/copy:9")
+    there.images.tag(str(reference(faulty)), copy)
+    assert there.pusher.push(copy, sink=sink)[0].digest == digest
+    assert sum(line.endswith("Mounted from team/web") for line in sink.lines()) == 3
+    assert {name.path for name in there.images.resolve(str(copy)).digests} == {"team/web", "team/copy"}
+
+
+@pytest.mark.parametrize("driver", ["erofs", pytest.param("overlay", marks=pytest.mark.root)])
+def test_compressing_gives_the_same_digest_each_time_with_each_driver(faulty: Faulty, store: MakeStore, driver: str) -> None:
+    tars = [tar_of("text", b"compressible " * 300_000), tar_of("empty", b"")]
+    assert pushed(faulty, store(), "one:1", tars) == pushed(faulty, store(driver), "two:1", tars)
+
+
+@pytest.mark.root
+def test_the_overlay_driver_pulls_and_pushes_too(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store("overlay"), store("overlay")
+    digest = pushed(faulty, here)
+    assert there.puller.pull(reference(faulty))[0].digests[0].digest == digest
+
+
+def test_a_read_only_registry_refuses_a_push_in_one_sentence(faulty: Faulty, store: MakeStore) -> None:
+    here = store()
+    here.make(str(reference(faulty)), some_tars(1))
+    body = b'{"errors":[{"code":"DENIED","message":"not yours"}]}'
+    faulty.fault = lambda request, response: Response(403, (), body) if request.method == "POST" else response
+    with pytest.raises(LaminaError, match=r"push access denied for .*team/web: .*not yours"):
+        here.pusher.push(reference(faulty))
