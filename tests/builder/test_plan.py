@@ -87,7 +87,11 @@ def test_commands_that_differ_never_share_a_digest(a: tuple[list[str], str, str]
         ('CMD ["a\\"b", "ü", "\\u0001"]', '/bin/sh -c #(nop)  CMD ["a\\"b" "ü" "\\x01"]'),
         ("ENTRYPOINT x", '/bin/sh -c #(nop)  ENTRYPOINT ["/bin/sh" "-c" "x"]'),
         ("VOLUME /a /b", "/bin/sh -c #(nop)  VOLUME [/a /b]"),
-        ("EXPOSE 80 53/udp", "/bin/sh -c #(nop)  EXPOSE 80 53/udp"),
+        ("EXPOSE 80 53/udp", "/bin/sh -c #(nop)  EXPOSE 53/udp 80"),
+        (
+            "HEALTHCHECK --interval=1m30s --timeout=1500ms --retries=3 CMD true",
+            '/bin/sh -c #(nop)  HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "1.5s" "0s" "0s" \'\\x03\'}',
+        ),
         ("ONBUILD RUN a", "/bin/sh -c #(nop)  ONBUILD RUN a"),
     ],
 )

@@ -82,7 +82,9 @@ class _Build:
     def run(self) -> Image:
         name = self.request.dockerfile
         own, common = f"{name}.dockerignore", ".dockerignore"
-        received, documents = context.receive(self.request.context, self.scratch, self.engine.workers, (name, own, common))
+        received, documents = context.receive(
+            self.request.context, self.scratch, self.engine.workers, (name, own, common), lambda _: self.cancellation.check()
+        )
         ignore = documents.get(own, documents.get(common, b"")).decode("utf-8", "surrogateescape")
         dockerfile = self._dockerfile(documents.get(name))
         target = find_target(dockerfile, self.request.target)

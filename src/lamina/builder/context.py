@@ -6,7 +6,8 @@ import bz2
 import gzip
 import lzma
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -44,10 +45,12 @@ class Received:
         }
 
 
-def receive(context: Context, scratch: str, workers: Workers, wanted: Sequence[str] = ()) -> tuple[Received, dict[str, bytes]]:
+def receive(
+    context: Context, scratch: str, workers: Workers, wanted: Sequence[str] = (), alive: Callable[[dict[str, Any]], None] | None = None
+) -> tuple[Received, dict[str, bytes]]:
     """Have the context at hand, a tar as one plain file in `scratch`; and the small files `wanted` of it, those that are there.
 
-    Links to these files are followed inside of the context.
+    Links to these files are followed inside of the context. `alive` is called now and then; what it raises ends it.
 
     Raises:
         InvalidContext: there is no such directory, or a wanted file is too large.
@@ -60,16 +63,31 @@ def receive(context: Context, scratch: str, workers: Workers, wanted: Sequence[s
             raise InvalidContext(f"build context is no directory: {context.directory}")
         received = Received(directory=os.path.abspath(context.directory))
     params = {"files": received.describe(), "wanted": list(wanted)}
-    answer = workers.run("lamina.builder.context:receive_job", params, [] if context.fd is None else [context.fd])
+    answer = workers.run("lamina.builder.context:receive_job", params, [] if context.fd is None else [context.fd], alive)
     return received, {name: text.encode("latin-1") for name, text in answer.items()}
 
 
-def receive_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+class Heartbeat:
+    """Lets the caller of a long job know twice a second that it goes on; a caller that has had enough ends it then."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._last = report, time.monotonic()
+
+    def __call__(self) -> None:
+        """Call it often."""
+        if time.monotonic() - self._last > 0.5:
+            self._last = time.monotonic()
+            self._report({})
+
+
+def receive_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Worker: write the tar that comes from the descriptor, if one does, and read what is wanted, as latin-1: a character a byte."""
+    beat = Heartbeat(report)
     if fds:
         with os.fdopen(os.dup(fds[0]), "rb") as source, open(params["files"]["path"], "wb") as target:
             for chunk in unpacked(source):
                 target.write(chunk)
+                beat()
     with opened(params["files"]) as files:
         found = {name: _document(files, name) for name in params["wanted"]}
     return {name: data.decode("latin-1") for name, data in found.items() if data is not None}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.builder.archives import is_archive, opened_archive
-from lamina.builder.context import opened
+from lamina.builder.context import Heartbeat, opened
 from lamina.builder.files import Files, Item, resolve
 from lamina.builder.owner import Owner, parse_mode, resolve_owner
 from lamina.builder.placement import Placement
@@ -37,19 +37,19 @@ class Found:
     item: Item
 
 
-def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
     """Worker: the digest of everything the sources name: names, modes, content, links; neither times nor owners."""
     with ExitStack() as stack:
-        whole = hashlib.sha256()
+        whole, beat = hashlib.sha256(), Heartbeat(report)
         sources = list(_found(params, stack))
         for found in sources:
-            for record in _records(found):
+            for record in _records(found, beat):
                 whole.update(record)
     directory = len(sources) == 1 and sources[0].item.is_directory
     return {"digest": f"sha256:{whole.hexdigest()}", "sources": len(sources), "directory": directory}
 
 
-def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001 - what a job looks like
+def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
     """Worker: write the layer to `path`. `entries` is 0 where nothing would change, and then nothing is written."""
     with ExitStack() as stack:
         root = stack.enter_context(opened(params["root"]))
@@ -60,7 +60,7 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
             placement.directory(resolve(placement, target))
         for found in _found(params, stack):
             _place(found, placement, target, params, owner, stack)
-        return {"entries": placement.write(params["path"])}
+        return {"entries": placement.write(params["path"], Heartbeat(report))}
 
 
 def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
@@ -131,7 +131,7 @@ def _glob(files: Files, base: bytes, parts: list[bytes]) -> Iterator[bytes]:
             yield from _glob(files, prefix + name, rest)
 
 
-def _records(found: Found) -> Iterator[bytes]:
+def _records(found: Found, beat: Heartbeat) -> Iterator[bytes]:
     """What counts of a source and all below it, one record an entry."""
     for relative, path, item in walk(found.files, found.path, found.item):
         name = relative if found.item.is_directory else found.name
@@ -139,6 +139,7 @@ def _records(found: Found) -> Iterator[bytes]:
         if item.is_file:
             for chunk in found.files.read(path, item):
                 content.update(chunk)
+                beat()
         parts = (
             name,
             b"%o" % item.mode,

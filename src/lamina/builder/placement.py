@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from lamina.builder.files import Files, Item, resolve
@@ -102,8 +102,8 @@ class Placement:
                     self._put(to, _Placed(item if own else self._owned(item), None, b"", True))
                 stack.append((path, to))
 
-    def write(self, path: str) -> int:
-        """Write the tar; the number of entries, 0 (and no file) where everything is there already."""
+    def write(self, path: str, beat: Callable[[], None]) -> int:
+        """Write the tar, calling `beat` on the way; the number of entries, 0 (and no file) where everything is there already."""
         if not any(placed.fresh for placed in self._placed.values()):
             return 0
         first: dict[object, bytes] = {}
@@ -111,6 +111,7 @@ class Placement:
             for name in sorted(self._placed):
                 if name:
                     _write_entry(out, name, self._placed[name], first)
+                    beat()
             out.write(bytes(1024))
         return len(self._placed)
 

@@ -237,7 +237,7 @@ class StageWork:
         key = vertex.selection(origin, paths).digest if origin is not None else None
         facts = self.engine.cache.selection(key) if key else None
         if facts is None:
-            facts = self.engine.workers.run("lamina.builder.copying:digest_job", params)
+            facts = self._job("digest", params)
             if key:
                 self.engine.cache.put_selection(key, facts)
         return facts
@@ -294,12 +294,16 @@ class StageWork:
         layers = self.engine.layers
         with layers.staging() as scratch:
             path = os.path.join(scratch, "layer.tar")
-            answer = self.engine.workers.run("lamina.builder.copying:write_job", {**params, "path": path, "time": self.engine.now()})
+            answer = self._job("write", {**params, "path": path, "time": self.engine.now()})
             if not answer["entries"]:
                 return None
             with open(path, "rb") as file:
                 staged = layers.stage(TarSource(file.fileno(), compression=""), scratch)
             return layers.register(staged, state.top, self._note(instruction, created_by))
+
+    def _job(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one of the copying jobs; a cancelled build ends it."""
+        return self.engine.workers.run(f"lamina.builder.copying:{name}_job", params, (), lambda _: self.cancellation.check())
 
     def _commit(self, state: State, instruction: ast.Instruction, made: _Made) -> State:
         """The state after a step: from the cache if it was done before, else after doing its work."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lamina.dockerfile import ast
 from lamina.image.configure import shell_of, working_directory
-from lamina.spec.config import ContainerConfig
+from lamina.spec.config import ContainerConfig, Healthcheck
 
 
 def no_operation(shell: Sequence[str], comment: str) -> str:
@@ -42,7 +42,7 @@ def comment(instruction: ast.Instruction, before: ContainerConfig, after: Contai
         case ast.Entrypoint():
             return f"ENTRYPOINT {_quoted(after.entrypoint)}"
         case ast.Expose(ports=ports):
-            return f"EXPOSE {' '.join(ports)}"
+            return f"EXPOSE {' '.join(sorted(ports))}"
         case ast.Volume(paths=paths):
             return f"VOLUME [{' '.join(paths)}]"
         case ast.Shell(args=args):
@@ -57,6 +57,8 @@ def comment(instruction: ast.Instruction, before: ContainerConfig, after: Contai
             return f"MAINTAINER {name}"
         case ast.Onbuild(trigger=trigger):
             return f"ONBUILD {trigger}"
+        case ast.Healthcheck() if after.healthcheck is not None:
+            return f"HEALTHCHECK {_healthcheck(after.healthcheck)}"
     return instruction.text
 
 
@@ -71,6 +73,33 @@ def created_by(instruction: ast.Instruction, before: ContainerConfig, after: Con
 def returned(argv: Sequence[str], code: int) -> str:
     """What is said of a RUN that failed."""
     return f"The command '{' '.join(argv)}' returned a non-zero code: {code}"
+
+
+def _healthcheck(check: Healthcheck) -> str:
+    """A health check as Go's %q prints Docker's structure of it."""
+    times = (check.interval, check.timeout, check.start_period, check.start_interval)
+    return f"&{{{_quoted(check.test)} {' '.join(_go_quote(duration(time)) for time in times)} {_go_rune(check.retries)}}}"
+
+
+_RUNES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 39: "\\'", 92: "\\\\"}
+
+
+def _go_rune(number: int) -> str:
+    """A number as Go's %q prints it: the character it stands for."""
+    if number in _RUNES:
+        return f"'{_RUNES[number]}'"
+    character = chr(number) if number <= 0x10FFFF else "\ufffd"
+    return f"'{character if character.isprintable() else _code(character)}'"
+
+
+def duration(nanoseconds: int) -> str:
+    """A duration as Go writes it: `1m30s`, `500ms`, `0s`."""
+    if 0 < nanoseconds < 10**9:
+        return f"{nanoseconds / 10**6:.6f}".rstrip("0").rstrip(".") + "ms"
+    minutes, rest = divmod(nanoseconds, 60 * 10**9)
+    seconds = f"{rest / 10**9:.9f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else "") + seconds
 
 
 def _quoted(words: Sequence[str]) -> str:
