@@ -40,7 +40,7 @@ def mask(names: Iterable[str]) -> int:
 
 def last() -> int:
     """The highest capability's number that this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:  # text would load a codec, which init cannot
         return int(file.read())
 
 

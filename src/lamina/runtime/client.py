@@ -1,48 +1,28 @@
-"""The daemon's side of the runtime: starts containers through the zygote, watches their monitors."""
+"""The daemon's side of the runtime: starts containers through the zygote, finds running ones again, watches their monitors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lamina.runtime.launch import Attach, Exec, Exit, Launch
+from lamina.errors import Unavailable
+from lamina.linux import channel
+from lamina.runtime import cgroup, interpreter, plan
+from lamina.runtime.cgroup import Cgroup, Hierarchy
+from lamina.runtime.filters import Filters
+from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, RuntimeFailed
+from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND
+from lamina.runtime.monitor import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
+from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
 
+__all__ = ["Process", "Runtime"]
 
-class Process:
-    """A running process: a container's first, or an exec. Safe to use from any thread."""
-
-    pid: int
-
-    def attach(self, attach: Attach) -> None:
-        """Give the monitor a client's connection; it streams until either side ends."""
-        raise NotImplementedError
-
-    def resize(self, height: int, width: int) -> None:
-        """Set the terminal's size in characters; nothing without a terminal."""
-        raise NotImplementedError
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the process. Raises ProcessGone (Conflict) where it has ended."""
-        raise NotImplementedError
-
-    def pause(self) -> None:
-        """Freeze the container's processes."""
-        raise NotImplementedError
-
-    def resume(self) -> None:
-        """Thaw them."""
-        raise NotImplementedError
-
-    def pids(self) -> list[int]:
-        """The host's pids of all processes in the container."""
-        raise NotImplementedError
-
-    def wait(self, timeout: float | None = None) -> Exit | None:
-        """Wait at most `timeout` seconds for the end; None where it still runs then."""
-        raise NotImplementedError
-
-    def on_exit(self, callback: Callable[[Exit], None]) -> None:
-        """Call once with the exit, from the watching thread (or at once, where it has ended). The callback must not block."""
-        raise NotImplementedError
+_START_TIMEOUT = 120.0
+_FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable}
 
 
 class Runtime:
@@ -50,8 +30,12 @@ class Runtime:
 
     def __init__(self, run_directory: str, *, cache_directory: str = "") -> None:
         """`run_directory` is ROOT/run; compiled seccomp filters are kept in `cache_directory` (default: run_directory)."""
-        self._run = run_directory
-        self._cache = cache_directory or run_directory
+        os.makedirs(run_directory, exist_ok=True)
+        self._filters = Filters(cache_directory or run_directory)
+        self._zygote = Zygote(f"{run_directory}/zygote.log")
+        self._watcher = Watcher()
+        self._hierarchies = cgroup.here()
+        self._shown = cgroup_mounts(self._hierarchies)
 
     def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process:
         """Start a container; returns once its command was executed.
@@ -60,15 +44,230 @@ class Runtime:
             CommandNotFound, CommandNotExecutable: the image's fault or the caller's.
             RuntimeFailed: anything else. Whatever is raised, nothing of the container remains.
         """
-        raise NotImplementedError
+        document, fds = self._container(launch)
+        return self._launch(document, fds, attaches)
 
     def exec(self, request: Exec, attaches: Sequence[Attach] = ()) -> Process:
-        """Start one more process in a running container. Raises as `start`."""
-        raise NotImplementedError
+        """Start one more process in a running container. Raises as `start`; ContainerGone where it does not run."""
+        record = read_record(request.container, RUN_RECORD)
+        if not record or start_time(record["pid"]) != record["started"]:
+            raise ContainerGone(f"container {request.id} is not running")
+        target = os.pidfd_open(record["pid"])
+        try:
+            document = self._exec_document(request, record)
+            return self._launch(document, {"target": target, **self._filter(request.spec)}, attaches)
+        finally:
+            os.close(target)
 
     def adopt(self, directory: str) -> Process | Exit | None:
         """Find a process again that an earlier daemon started: running, ended, or never started (None)."""
-        raise NotImplementedError
+        record = read_record(directory, RUN_RECORD)
+        try:
+            monitor = channel.connect(directory, SOCKET)
+            greeting, fds = monitor.recv(30)
+            group = Cgroup(record["cgroup"], self._hierarchies) if record and record.get("cgroup") else None
+            process = Process(monitor, greeting["pid"], fds[0], group)
+            self._watcher.watch(process)
+            return process
+        except Unavailable:
+            pass
+        if found := read_record(directory, EXIT_RECORD):
+            return exit_of(found)
+        return self._bury(directory, record) if record else None
+
+    def _bury(self, directory: str, record: Mapping[str, Any]) -> Exit:
+        """End what a killed monitor left behind."""
+        if record["pid"] and start_time(record["pid"]) == record["started"]:
+            try:
+                os.kill(record["pid"], 9)
+            except ProcessLookupError:
+                pass
+        end = lost_monitor(Cgroup(record["cgroup"], self._hierarchies) if record.get("cgroup") else None)
+        for name in (SOCKET, RUN_RECORD):
+            if os.path.lexists(f"{directory}/{name}"):
+                os.unlink(f"{directory}/{name}")
+        return end
 
     def close(self) -> None:
         """Stop watching and end the zygote. Containers and their monitors go on."""
+        self._watcher.close()
+        self._zygote.close()
+        self._filters.close()
+
+    def _container(self, launch: Launch) -> tuple[dict[str, Any], dict[str, int]]:
+        spec = launch.spec
+        made = plan.container_plan(spec, self._shown, bundle=launch.directory)
+        fds = self._filter(spec)
+        path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
+        document = {
+            **_process_document(spec["process"], made, launch.user),
+            "directory": launch.directory,
+            "stdin": launch.open_stdin,
+            "stdin_once": launch.stdin_once,
+            "volatile": launch.volatile,
+            "rootfs": launch.rootfs,
+            "root": _root_document(launch, fds),
+            "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
+        }
+        if launch.log_path:
+            document["log"] = {"path": launch.log_path, "max_size": launch.log_max_size, "max_file": launch.log_max_file}
+        return document, fds
+
+    def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:
+        made = plan.exec_plan(request.process, request.spec)
+        os.makedirs(request.directory, exist_ok=True)
+        return {
+            **_process_document(request.process, made, request.user),
+            "directory": request.directory,
+            "stdin": request.open_stdin,
+            "stdin_once": True,
+            "volatile": True,
+            "joined": f"/proc/{record['pid']}/root",
+            "devpts": f"/proc/{record['pid']}/root/dev/pts",
+            "cgroup": {"path": record["cgroup"]} if record.get("cgroup") else None,
+        }
+
+    def _filter(self, spec: Mapping[str, Any]) -> dict[str, int]:
+        document = (spec.get("linux") or {}).get("seccomp")
+        return {"filter": self._filters.descriptor(document)} if document else {}
+
+    def _launch(self, document: dict[str, Any], fds: dict[str, int], attaches: Sequence[Attach]) -> Process:
+        directory = document["directory"]
+        if os.path.lexists(f"{directory}/{EXIT_RECORD}"):
+            os.unlink(f"{directory}/{EXIT_RECORD}")
+        mine, theirs = channel.pair()
+        document["attaches"] = [attach_options(attach) for attach in attaches]
+        slots = {"channel": theirs.fileno(), **fds, **{f"attach:{number}": attach.fd for number, attach in enumerate(attaches)}}
+        document["slots"] = list(slots)
+        try:
+            self._zygote.send(channel.encode(document), list(slots.values()))
+        finally:
+            theirs.close()
+        try:
+            return self._started(mine, document)
+        except BaseException:
+            mine.close()
+            raise
+
+    def _started(self, mine: channel.Channel, document: Mapping[str, Any]) -> Process:
+        try:
+            answer, received = mine.recv(_START_TIMEOUT)
+        except Unavailable:
+            raise RuntimeFailed("the monitor ended before it could start the container") from None
+        if answer["event"] != "started":
+            channel.close_all(received)
+            raise _FAILURES.get(answer["kind"], RuntimeFailed)(answer["message"])
+        path = (document.get("cgroup") or {}).get("path")
+        group = Cgroup(path, self._hierarchies) if path else None
+        process = Process(mine, answer["pid"], received[0], group, tuple(answer["warnings"]))
+        self._watcher.watch(process)
+        return process
+
+
+class ContainerGone(RuntimeFailed):
+    """The container does not run."""
+
+    code, http_status, exit_code = "conflict", 409, 1
+
+
+class Zygote:
+    """The zygote process, started when first needed and again if it dies. Thread-safe."""
+
+    def __init__(self, log: str) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._channel: channel.Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def send(self, body: bytes, fds: Sequence[int]) -> None:
+        """Hand a launch over."""
+        with self._lock:
+            for _ in range(2):
+                running = self._channel or self._start()
+                try:
+                    return running.send_bytes(body, fds)
+                except channel.ChannelClosed:
+                    self._end()
+        raise RuntimeFailed("the zygote does not start", hint=f"see {self._log}")
+
+    def warm(self) -> None:
+        """Start it now, so that the first container need not wait for it."""
+        with self._lock:
+            if self._channel is None:
+                self._start()
+
+    def _start(self) -> channel.Channel:
+        mine, theirs = channel.pair()
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._process = interpreter.start_sealed("lamina.runtime.zygote", theirs.fileno(), log)
+        finally:
+            theirs.close()
+            os.close(log)
+        try:
+            mine.recv(30)
+        except Unavailable:
+            mine.close()
+            raise RuntimeFailed("the zygote does not start", hint=f"see {self._log}") from None
+        self._channel = mine
+        return mine
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._process is not None:
+            self._process.wait()
+        self._channel = self._process = None
+
+    def close(self) -> None:
+        """End it; what it forked goes on."""
+        with self._lock:
+            self._end()
+
+
+def cgroup_mounts(hierarchies: Sequence[Hierarchy]) -> list[plan.CgroupMount]:
+    """What to show of the control groups inside: every version 1 hierarchy, or version 2 where it is alone."""
+    old = [hierarchy for hierarchy in hierarchies if not hierarchy.unified]
+    if not old:
+        return [plan.CgroupMount("")]
+    return [plan.CgroupMount(os.path.basename(hierarchy.path), tuple(_options(hierarchy))) for hierarchy in old]
+
+
+def _options(hierarchy: Hierarchy) -> list[tuple[str, ...]]:
+    named = [word.removeprefix("name=") for word in hierarchy.controllers if word.startswith("name=")]
+    return [("none",), ("name", named[0])] if named else [(word,) for word in hierarchy.controllers]
+
+
+def _process_document(process: Mapping[str, Any], made: plan.Plan, user: str) -> dict[str, Any]:
+    who = process.get("user") or {}
+    size = process.get("consoleSize")
+    return {
+        "plan": made.encode(),
+        "command": {"candidates": plan.candidates(process), "args": list(process["args"]), "env": list(process.get("env") or [])},
+        "user": user,
+        "ids": [who.get("uid", 0), who.get("gid", 0), who.get("additionalGids") or []],
+        "terminal": bool(process.get("terminal")),
+        "size": [size["height"], size["width"]] if size else None,
+    }
+
+
+def _root_document(launch: Launch, fds: dict[str, int]) -> dict[str, Any] | None:
+    """The root's layers; those that are descriptors get slots."""
+    root = launch.root
+    if root is None:
+        return None
+    lowers = []
+    for number, lower in enumerate(root.lowers):
+        if lower.fd is not None:
+            fds[f"lower:{number}"] = lower.fd
+        lowers.append([f"lower:{number}" if lower.fd is not None else None, lower.path])
+    return {"lowers": lowers, "upper": root.upper, "work": root.work, "volatile": root.volatile or launch.volatile}
+
+
+def read_record(directory: str, name: str) -> dict[str, Any] | None:
+    """A record that a monitor wrote; None where there is none."""
+    try:
+        with open(f"{directory}/{name}", "rb") as file:
+            return dict(json.loads(file.read()))
+    except (OSError, ValueError):
+        return None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
 _SYS_RESOURCE = 24
 _PROPAGATION_PRIVATE = 1 << 18
+_COVERED = "/sys"  # no layer lies below it, so a mount namespace of a helper may cover it
 
 
 class LaunchFailed(Exception):
@@ -135,7 +136,7 @@ def _root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
     root = document.get("root")
     if root:
         lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
-        return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], document["directory"], volatile=root["volatile"])
+        return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], _COVERED, volatile=root["volatile"])
     fd = mount.open_tree(document["rootfs"], recursive=True)
     mount.set_attributes(fd, 0, 0, recursive=True, propagation=_PROPAGATION_PRIVATE)
     return fd

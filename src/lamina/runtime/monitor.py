@@ -54,8 +54,20 @@ def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Ne
         prctl.set_name("lamina-monitor")
         _run(document, slots, daemon, hierarchies)
         code = 0
+    except BaseException as error:
+        os.write(2, f"{' < '.join(_places(error))}: {type(error).__name__}: {error}\n".encode(errors="replace"))
     finally:
         os._exit(code)
+
+
+def _places(error: BaseException) -> list[str]:
+    """Where an error came from, innermost first; the traceback module cannot be imported here."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places[::-1]
 
 
 def _run(document: Mapping[str, Any], slots: dict[str, Any], daemon: channel.Channel, hierarchies: Sequence[Hierarchy]) -> None:
