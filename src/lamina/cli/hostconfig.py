@@ -49,10 +49,11 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
         config["StopTimeout"] = arguments.number("stop-timeout")
     if health := _health(arguments):
         config["Healthcheck"] = health
-    volumes = {value: {} for value in arguments.many("volume") if ":" not in value}
+    volumes: Document = {value: {} for value in arguments.many("volume") if ":" not in value}
     if volumes:
         config["Volumes"] = volumes
-    if exposed := {_with_protocol(port): {} for port in [*arguments.many("expose"), *_published(arguments)]}:
+    exposed: Document = {_with_protocol(port): {} for port in [*arguments.many("expose"), *_published(arguments)]}
+    if exposed:
         config["ExposedPorts"] = exposed
     return config
 

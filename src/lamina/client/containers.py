@@ -10,6 +10,7 @@ from lamina.client.transport import Response, Transport
 
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]
+Size = list[int]
 _HIJACK = ("Connection: Upgrade", "Upgrade: tcp")
 
 
@@ -92,7 +93,7 @@ class Containers:
         """Prepare a program in a running container; its ID."""
         return str(self._transport.post(f"/containers/{quoted(name)}/exec", config).get("Id", ""))
 
-    def exec_start(self, exec_id: str, *, tty: bool, detach: bool, size: list[int] | None = None) -> Hijacked | None:
+    def exec_start(self, exec_id: str, *, tty: bool, detach: bool, size: Size | None = None) -> Hijacked | None:
         """Start it; its streams, or nothing where it is detached."""
         body: dict[str, object] = {"Detach": detach, "Tty": tty}
         if size:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import labels
+from lamina.cli.packing import Packer
 from lamina.cli.progress import Display, message_error, metered
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
@@ -132,22 +131,13 @@ def _from_stdin(dockerfile: str) -> _Context:
         return _Context(rest, dockerfile or "Dockerfile")
     if dockerfile:
         raise InvalidArgument("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")
-    return _Context(_one_file("Dockerfile", b"".join(rest)), "Dockerfile")
+    return _Context(pack("", lambda path: False, extra={"Dockerfile": b"".join(rest)}), "Dockerfile")
 
 
 def _and_stdin(first: bytes) -> Iterator[bytes]:
     yield first
     while piece := os.read(0, 1 << 18):
         yield piece
-
-
-def _one_file(name: str, data: bytes) -> list[bytes]:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    return [out.getvalue()]
 
 
 def _from_directory(root: str, dockerfile: str) -> _Context:
@@ -182,47 +172,16 @@ def _ignored(root: str, dockerfile: str) -> Kept:
 
 
 def pack(root: str, kept: Kept, *, always: Iterable[str] = (), extra: dict[str, bytes] | None = None) -> Iterator[bytes]:
-    """The tar of a build context in sorted order, what `kept` refuses left out; `always` and the `extra` files are in it anyway.
+    """The tar of a build context (no directory where `root` is empty) in sorted order, what `kept` refuses left out; `always` and the `extra` files are in it anyway.
 
     Files belong to root, as in Docker's contexts; hard links stay links, sockets are left out.
     """
-    out = _Sink()
-    needed = set(always)
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 16) as tar:
-        for path in _walk(root, kept, needed):
-            if (info := tar.gettarinfo(os.path.join(root, path), path)) is None:
-                continue
-            info.uid = info.gid = 0
-            info.uname = info.gname = ""
-            if info.isreg():
-                with open(os.path.join(root, path), "rb") as file:
-                    yield from _content(tar, out, info, file)
-            else:
-                tar.addfile(info)
-            yield out.take()
-        for name, data in (extra or {}).items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    yield out.take()
-
-
-def _content(tar: tarfile.TarFile, out: _Sink, info: tarfile.TarInfo, file: io.BufferedReader) -> Iterator[bytes]:
-    """One file in pieces, so that a big one is never held whole."""
-    tar.addfile(info)
-    yield out.take()
-    left = info.size
-    while left:
-        piece = file.read(min(left, 1 << 20))
-        if not piece:
-            raise InvalidArgument(f"{info.name} became shorter while it was read")
-        left -= len(piece)
-        tar.fileobj.write(piece)  # type: ignore[union-attr]
-        tar.offset += len(piece)
-        yield out.take()
-    padding = -info.size % tarfile.BLOCKSIZE
-    tar.fileobj.write(bytes(padding))  # type: ignore[union-attr]
-    tar.offset += padding
+    packer, needed = Packer(keep_owner=False), set(always)
+    for path in _walk(root, kept, needed) if root else ():
+        yield from packer.add(os.path.join(root, path), path)
+    for name, data in (extra or {}).items():
+        yield from packer.add_bytes(name, data)
+    yield from packer.finish()
 
 
 def _walk(root: str, kept: Kept, needed: set[str], below: str = "") -> Iterator[str]:
@@ -245,17 +204,3 @@ def _walk(root: str, kept: Kept, needed: set[str], below: str = "") -> Iterator[
                     yield from inside
         elif shown:
             yield path
-
-
-class _Sink(io.RawIOBase):
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: object) -> int:
-        self._data += data  # type: ignore[operator]
-        return len(data)  # type: ignore[arg-type]
-
-    def take(self) -> bytes:
-        data = bytes(self._data)
-        self._data.clear()
-        return data

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from lamina.cli.flags import Arguments
+from lamina.cli.packing import Packer, below
 from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.streams import write_all
@@ -297,50 +298,8 @@ def _inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
 
 
 def _packed(source: str, name: str, *, follow: bool) -> Iterator[bytes]:
-    """A tar of a file or tree, its top called `name`."""
-    out = _Buffer()
-    top = (
-        os.path.realpath(source)
-        if follow
-        else source.rstrip("/")
-        if os.path.islink(source.rstrip("/")) and not source.endswith("/")
-        else source
-    )
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 16) as tar:
-        for path, arcname in _walk(top, name):
-            info = tar.gettarinfo(path, arcname)
-            if info is None:
-                continue
-            if info.isreg():
-                yield from _add(tar, out, info, path)
-            else:
-                tar.addfile(info)
-                yield out.take()
-    yield out.take()
-
-
-def _add(tar: tarfile.TarFile, out: _Buffer, info: tarfile.TarInfo, path: str) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        tar.addfile(info, file)
-    yield out.take()
-
-
-def _walk(top: str, name: str) -> Iterator[tuple[str, str]]:
-    yield top, name
-    if os.path.isdir(top) and not os.path.islink(top.rstrip("/")):
-        for entry in sorted(os.listdir(top)):
-            yield from _walk(f"{top.rstrip('/')}/{entry}", f"{name}/{entry}")
-
-
-class _Buffer(io.RawIOBase):
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: object) -> int:
-        self._data += data  # type: ignore[operator]
-        return len(data)  # type: ignore[arg-type]
-
-    def take(self) -> bytes:
-        data = bytes(self._data)
-        self._data.clear()
-        return data
+    """A tar of a file or tree, its top called `name`; a link is followed where it is named with a slash behind it."""
+    packer = Packer(keep_owner=True)
+    for path, entry in below(os.path.realpath(source) if follow else source, name):
+        yield from packer.add(path, entry)
+    yield from packer.finish()

@@ -39,7 +39,7 @@ def images(session: Session, arguments: Arguments) -> int:
 
 def _rows(fact: dict[str, object], *, whole: bool, with_digests: bool) -> list[dict[str, object]]:
     image_id, created, size = str(fact.get("Id", "")), fact.get("Created"), fact.get("Size")
-    common = {
+    common: dict[str, object] = {
         "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],
         "CreatedSince": age(created),
         "CreatedAt": local(created),

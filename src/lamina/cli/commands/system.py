@@ -153,8 +153,8 @@ def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: st
     else:
         for one in found:
             show(session, form, one)
-    for error in failed:
-        session.note(f"lamina: {error}")
+    for failure in failed:
+        session.note(f"lamina: {failure}")
     return 1 if failed else 0
 
 
