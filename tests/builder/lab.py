@@ -25,7 +25,10 @@ from lamina.image.metadata import Metadata
 from lamina.image.model import Image, ImageNotFound
 from lamina.image.store import Images
 from lamina.runtime.launch import Attach, Exit, Launch
+from lamina.snapshot.erofs import ErofsSnapshotter
+from lamina.snapshot.fdstore import MemoryFdStore
 from lamina.snapshot.overlay import OverlaySnapshotter
+from lamina.snapshot.protocol import Snapshotter
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Update
 from lamina.spec.reference import Reference
@@ -96,6 +99,7 @@ class Lab:
     runtime: Any = field(default_factory=FakeRuntime)
     registry: NoRegistry = field(default_factory=NoRegistry)
     workers: Any = field(default_factory=InlineWorkers)
+    driver: str = "overlay"
     time: int = 1_700_000_000 * 10**9
 
     def __post_init__(self) -> None:
@@ -106,7 +110,12 @@ class Lab:
         metadata = Metadata(f"{root}/metadata.db", print)
         self.closing.callback(metadata.close)
         leases = Leases()
-        self.layers = Layers(f"{root}/layers", content, OverlaySnapshotter(root, self.workers), metadata, leases, durability, print)
+        snapshotter: Snapshotter = OverlaySnapshotter(root, self.workers)
+        if self.driver == "erofs":
+            fds = MemoryFdStore()
+            self.closing.callback(fds.close)
+            snapshotter = ErofsSnapshotter(root, lambda diff_id: f"{root}/content/blobs/sha256/{diff_id}", self.workers, fds)
+        self.layers = Layers(f"{root}/layers", content, snapshotter, metadata, leases, durability, print)
         catalog = Catalog(f"{root}/images", content, self.layers, metadata, leases, durability, print)
         self.images = Images(catalog, self.layers, content, leases, self.workers, host=HOST, clock=lambda: self.time / 1e9)
         self.images.open()

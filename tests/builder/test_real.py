@@ -50,15 +50,15 @@ def busybox_tar() -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+@pytest.fixture(params=["erofs", "overlay"])
+def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
     with ExitStack() as closing:
         workers = WorkerPool(2, path=tuple(sys.path))
         closing.callback(workers.close)
         (tmp_path / "run").mkdir()
         runtime = Runtime(str(tmp_path / "run"))
         closing.callback(runtime.close)
-        made = Lab(tmp_path, closing, runtime=runtime, workers=workers)
+        made = Lab(tmp_path, closing, runtime=runtime, workers=workers, driver=request.param)
         (tmp_path / "busybox.tar").write_bytes(busybox_tar())
         with open(tmp_path / "busybox.tar", "rb") as file:
             made.images.import_(file.fileno(), name=Reference.parse("busybox:latest"))
@@ -131,3 +131,10 @@ def test_cancelling_kills_the_running_command(lab: Lab) -> None:
 def test_a_script_with_its_own_interpreter(lab: Lab) -> None:
     _, told = lab.build("FROM busybox\nRUN <<EOF\n#!/bin/awk -f\nBEGIN { print 6 * 7 }\nEOF\n")
     assert "\n42\n" in told
+
+
+def test_more_layers_than_fit_in_one_line_of_mount_options(lab: Lab) -> None:
+    image, _ = lab.build("FROM busybox\n" + "".join(f"RUN echo {number} > /f{number}\n" for number in range(126)))
+    assert len(image.layers) == 127
+    _, told = lab.build("FROM " + str(image.id) + "\nRUN cat /f0 /f125; ls / | grep -c ^f\n")
+    assert "\n0\n125\n126\n" in told
