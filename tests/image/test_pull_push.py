@@ -183,6 +183,15 @@ def test_a_layer_of_other_bytes_moves_no_name(faulty: Faulty, store: MakeStore) 
     assert there.puller.pull(reference(faulty))[0].id != before.id
 
 
+def test_wrong_bytes_that_an_earlier_pull_left_are_fetched_again(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here, tars=some_tars(1))
+    row = parse_manifest(here.content.read(digest)).layers[0]
+    with there.content.ingest(f"pull {row.digest}") as left:
+        left.write(b"wrong" * 100)
+    assert there.puller.pull(reference(faulty))[0].names == (reference(faulty),)
+
+
 def test_a_layer_whose_diff_id_the_configuration_does_not_have_is_refused(faulty: Faulty, store: MakeStore) -> None:
     here, there = store(), store()
     pushed(faulty, here, "team/other:1", some_tars(1))

@@ -22,6 +22,7 @@ from lamina.image.layers import Layers
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import DigestMismatch
 from lamina.spec.progress import Sink, Update
 
 _PIPE = 1 << 20
@@ -50,12 +51,25 @@ class Arrival:
         """
         if (staged := self._from_blob(descriptor)) is not None:
             return staged
+        try:
+            return self._resumed(descriptor)
+        except _StaleStart:
+            return self._resumed(descriptor)
+
+    def _resumed(self, descriptor: Descriptor) -> Staged:
         with self.content.ingest(f"pull {descriptor.digest}") as ingest:
             # Whoever held the ingest until now may have brought the blob.
             if (staged := self._from_blob(descriptor)) is not None:
                 ingest.abort()
                 return staged
-            return self._download(descriptor, ingest)
+            left = ingest.offset
+            try:
+                return self._download(descriptor, ingest)
+            except DigestMismatch:
+                # What an earlier pull left may have been wrong: that is dropped now, and all comes anew, once.
+                if left:
+                    raise _StaleStart from None
+                raise
 
     def stage(self, descriptor: Descriptor) -> Staged:
         """Stage the layer from the content store's blob.
@@ -93,6 +107,10 @@ class Arrival:
             ingest.commit(descriptor)
             self.sink(Update("Download complete", name))
             return staging.result(Paced(self.sink, "Extracting", name, descriptor.size))
+
+
+class _StaleStart(Exception):
+    """A download that went on where an earlier one broke has the wrong digest."""
 
 
 class Staging:
