@@ -104,13 +104,17 @@ class Parser:
     def _header(self, block: bytes, offset: int) -> Member | None:
         name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, _, major, minor, prefix = _HEADER.unpack(block)
         numbers = self._numbers
+        try:
+            stated = numbers[checksum]
+        except InvalidArchive:
+            stated = -1
         # adler32's lower half is a sum of bytes modulo 65521, at a twentieth of the time of sum();
         # it starts at 256, which is what the checksum field counts for: eight spaces.
-        if adler32(block[156:], adler32(block[:148], 256)) & 0xFFFF != numbers[checksum] or self._zero_blocks:
+        if adler32(block[156:], adler32(block[:148], 256)) & 0xFFFF != stated or self._zero_blocks:
             if block == _ZERO:
                 self._zero()
                 return None
-            _verify(block)
+            _verify(block, stated)
             if self._zero_blocks:
                 raise InvalidArchive("lone zero block in archive")
         type_bits = _TYPES.get(kind)
@@ -265,9 +269,8 @@ class Parser:
         return None if runs is None else self._sparse_done(member, stored, runs, offset)
 
 
-def _verify(block: bytes) -> None:
+def _verify(block: bytes, stated: int) -> None:
     """Check a header's checksum exactly, as unsigned bytes or, as some old programs did, as signed ones."""
-    stated = parse_field(block[148:156])
     rest = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(rest)
     if stated not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
