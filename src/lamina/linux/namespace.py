@@ -10,7 +10,7 @@ from lamina.linux.libc import check, libc, machine, syscall
 
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x2000000, 0x4000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x8000000, 0x10000000, 0x20000000, 0x40000000
-_CLONE_PIDFD, _CLONE_INTO_CGROUP = 0x1000, 0x200000000
+_CLONE_PIDFD, _CLONE_PARENT, _CLONE_INTO_CGROUP = 0x1000, 0x8000, 0x200000000
 _CLONE3 = 435
 _CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[machine]
@@ -29,15 +29,16 @@ KINDS = {
 """The runtime specification's names of namespaces."""
 
 
-def clone3(flags: int = 0, *, cgroup: int | None = None) -> tuple[int, int]:
+def clone3(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -> tuple[int, int]:
     """Fork into new namespaces; (0, -1) in the child, (pid, pidfd) in the parent, who must wait for it.
 
-    `cgroup` is a descriptor of a v2 cgroup directory to start in. The interpreter is not told: only for
+    `cgroup` is a descriptor of a v2 cgroup directory to start in. A `sibling` is a child of this process's parent. The interpreter is not told: only for
     processes with one thread, and a child that executes or ends soon.
     """
     pidfd = ctypes.c_int(-1)
-    flags |= _CLONE_PIDFD | (0 if cgroup is None else _CLONE_INTO_CGROUP)
-    arguments = struct.pack("11Q", flags, ctypes.addressof(pidfd), 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
+    flags |= _CLONE_PIDFD | (0 if cgroup is None else _CLONE_INTO_CGROUP) | (_CLONE_PARENT if sibling else 0)
+    # A sibling's end is signalled as this process's own will be; the kernel wants no signal named then.
+    arguments = struct.pack("11Q", flags, ctypes.addressof(pidfd), 0, 0, 0 if sibling else _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
     pid = syscall(_CLONE3, "clone3", arguments, len(arguments))
     return pid, pidfd.value
 

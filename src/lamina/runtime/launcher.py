@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 
 from lamina.errors import LaminaError
 from lamina.linux import capability, channel, mount, namespace, overlay, tty
@@ -42,9 +43,9 @@ class Launched:
 
     __slots__ = ("cgroup", "master", "pid", "pidfd", "pipes", "warnings")
 
-    def __init__(self, pid: int, pidfd: int, cgroup: Cgroup | None, prepared: Prepared) -> None:
+    def __init__(self, pid: int, pidfd: int, cgroup: Cgroup | None, master: int, pipes: dict[str, int], warnings: list[str]) -> None:
         self.pid, self.pidfd, self.cgroup = pid, pidfd, cgroup
-        self.master, self.pipes, self.warnings = prepared.master, prepared.pipes, prepared.warnings
+        self.master, self.pipes, self.warnings = master, pipes, warnings
 
 
 class Prepared:
@@ -66,8 +67,8 @@ class Prepared:
         return fd
 
 
-def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequence[Hierarchy]) -> Launched:
-    """Start one process.
+def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequence[Hierarchy], *, sibling: bool = False) -> Launched:
+    """Start one process, as a child or a `sibling` of this one.
 
     `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
     ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`. `slots` are descriptors that
@@ -84,8 +85,8 @@ def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequ
         if asked := document.get("cgroup"):
             made = bool(asked.get("create"))
             cgroup = Cgroup.create(asked["path"], asked.get("resources") or {}, hierarchies) if made else Cgroup(asked["path"], hierarchies)
-        pid, pidfd = _start(document, prepared, cgroup)
-        return Launched(pid, pidfd, cgroup, prepared)
+        pid, pidfd = _start(document, prepared, cgroup, sibling=sibling)
+        return Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
     except (OSError, LaminaError, LaunchFailed, ValueError) as error:
         channel.close_all([*prepared.pipes.values(), *([prepared.master] if prepared.master >= 0 else [])])
         if cgroup is not None and made:
@@ -207,7 +208,7 @@ def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]
     return environment
 
 
-def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None) -> tuple[int, int]:
+def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, *, sibling: bool) -> tuple[int, int]:
     plan, slots = document["plan"], prepared.slots
     report, told = os.pipe()
     heard, go = os.pipe()
@@ -215,7 +216,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     unified = cgroup.open_unified() if cgroup else None
     try:
         _join_pid_namespace(plan, slots)
-        pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified)
+        pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
         if pid == 0:
             os.close(report)
             os.close(go)
@@ -237,11 +238,23 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     finally:
         channel.close_all([report, go])
     if said:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        os.close(pidfd)
+        end(pid, pidfd, sibling=sibling)
         raise _failure(said, document)
     return pid, pidfd
+
+
+def end(pid: int, pidfd: int, *, sibling: bool) -> None:
+    """Kill a process and wait until it has ended; a sibling is its parent's to reap."""
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        pass
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+    if not sibling:
+        os.waitpid(pid, 0)
+    os.close(pidfd)
 
 
 def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> None:

@@ -22,7 +22,8 @@ import select
 import time
 
 from lamina.linux import channel, prctl, tty
-from lamina.runtime.launcher import FAILED, LaunchFailed, launch
+from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
 from lamina.runtime.streams import Client, Input
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from typing import Any, Never
 
     from lamina.runtime.cgroup import Hierarchy
-    from lamina.runtime.launcher import Launched
 
 SOCKET, EXIT_RECORD, RUN_RECORD = "monitor.sock", "exit.json", "monitor.json"
 _CHUNK = 64 << 10
@@ -43,21 +43,94 @@ _LINGER = 10.0
 """Seconds that clients get to take what is left for them."""
 
 
+_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal")
+
+
 def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
-    """Start what a message to the zygote describes and monitor it to its end. Never returns."""
+    """Start what a message to the zygote describes and monitor it to its end. Never returns.
+
+    The first descriptor is the channel to the daemon. Launching takes memory that would stay with the monitor
+    for all its life, so a fork of it launches: what it starts is the monitor's own child all the same.
+    """
     code = 1
+    try:
+        os.setsid()
+        prctl.set_name("lamina-monitor")
+        mine, theirs = channel.pair()
+        launcher = os.fork()
+        if launcher == 0:
+            mine.close()
+            _launch(body, fds, hierarchies, theirs)
+        theirs.close()
+        _follow(mine, channel.from_fd(fds[0]), fds, hierarchies)
+        code = 0
+    except BaseException as error:
+        _complain(error)
+    finally:
+        os._exit(code)
+
+
+def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], monitor: channel.Channel) -> Never:
+    """The launcher's life."""
     try:
         document = channel.decode(body)
         slots = dict(zip(document["slots"], fds, strict=True))
-        daemon = channel.from_fd(slots.pop("channel"))
-        os.setsid()
-        prctl.set_name("lamina-monitor")
-        _run(document, slots, daemon, hierarchies)
-        code = 0
+        try:
+            launched = launch(document, slots, hierarchies, sibling=True)
+        except LaunchFailed as error:
+            monitor.send({"event": "failed", "kind": error.kind, "message": error.message})
+            os._exit(0)
+        pipes = sorted(launched.pipes)
+        about = {
+            "pid": launched.pid,
+            "warnings": launched.warnings,
+            "pipes": pipes,
+            "cgroup": launched.cgroup.path if launched.cgroup else "",
+            "create": bool((document.get("cgroup") or {}).get("create")),
+            "attached": [[slots[f"attach:{number}"], options] for number, options in enumerate(document.get("attaches") or [])],
+            **{key: document.get(key) for key in _KEPT},
+        }
+        try:
+            monitor.send(
+                about, [launched.pidfd, *(launched.pipes[name] for name in pipes), *([launched.master] if launched.master >= 0 else [])]
+            )
+        except channel.ChannelClosed:
+            end(launched.pid, launched.pidfd, sibling=True)
+            if launched.cgroup is not None and about["create"]:
+                launched.cgroup.remove()
     except BaseException as error:
-        os.write(2, f"{' < '.join(_places(error))}: {type(error).__name__}: {error}\n".encode(errors="replace"))
+        _complain(error)
     finally:
-        os._exit(code)
+        os._exit(0)
+
+
+def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
+    """The monitor's life: hear how the launch went, then stay with what was launched."""
+    try:
+        about, received = launcher.recv()
+    except channel.ChannelClosed:
+        about, received = {"event": "failed", "kind": FAILED, "message": "the launcher ended unexpectedly"}, []
+    launcher.close()
+    if about.get("event") == "failed":
+        _tell(daemon, about)
+        return
+    attached = about.pop("attached")
+    channel.close_all([fd for fd in fds[1:] if fd not in [kept for kept, _ in attached]])
+    pipes = dict(zip(about["pipes"], received[1:], strict=False))
+    master = received[-1] if about["terminal"] else -1
+    cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
+    monitor = Monitor(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]))
+    for fd, options in attached:
+        monitor.attach(fd, options)
+    # Before it is told: who hears of a start may ask for an exec at once.
+    write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
+    monitor.greet(daemon, "started")
+    monitor.serve()
+
+
+def _complain(error: BaseException) -> None:
+    """Leave word of a fault in the zygote's log."""
+    os.write(2, f"{' < '.join(_places(error))}: {type(error).__name__}: {error}\n".encode(errors="replace"))
 
 
 def _places(error: BaseException) -> list[str]:
@@ -68,24 +141,6 @@ def _places(error: BaseException) -> list[str]:
         places.append(f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}")
         trace = trace.tb_next
     return places[::-1]
-
-
-def _run(document: Mapping[str, Any], slots: dict[str, Any], daemon: channel.Channel, hierarchies: Sequence[Hierarchy]) -> None:
-    attached = [(slots.pop(f"attach:{number}"), options) for number, options in enumerate(document.get("attaches") or [])]
-    try:
-        listener = channel.listen(document["directory"], SOCKET)
-        launched = launch(document, slots, hierarchies)
-    except (LaunchFailed, OSError) as error:
-        _unlink(document["directory"], SOCKET)
-        kind = error.kind if isinstance(error, LaunchFailed) else FAILED
-        _tell(daemon, {"event": "failed", "kind": kind, "message": str(error)})
-        return
-    monitor = Monitor(document, launched, listener)
-    for fd, options in attached:
-        monitor.attach(fd, options)
-    monitor.greet(daemon, "started")
-    write_record(document["directory"], RUN_RECORD, monitor.describe(), durable=False)
-    monitor.serve()
 
 
 def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
@@ -101,11 +156,11 @@ def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] =
 class Monitor:
     """One process that runs, and all that hangs on it."""
 
-    def __init__(self, document: Mapping[str, Any], launched: Launched, listener: Any) -> None:
+    def __init__(self, document: Mapping[str, Any], launched: Launched) -> None:
         self._document = document
         self._launched = launched
-        self._listener = listener
-        listener.setblocking(False)
+        self._listener = channel.listen(document["directory"], SOCKET)
+        self._listener.setblocking(False)
         terminal = launched.master >= 0
         self._input = Input(launched.master if terminal and document.get("stdin") else launched.pipes.get("stdin", -1), terminal=terminal)
         self._outputs = (
@@ -293,7 +348,7 @@ class Monitor:
             except OSError:
                 pass
         cgroup = self._launched.cgroup
-        if cgroup is not None and self._document["cgroup"].get("create"):
+        if cgroup is not None and self._document["create"]:
             self._exit["oom_killed"] = cgroup.oom_kills() > 0
             try:
                 cgroup.remove()
