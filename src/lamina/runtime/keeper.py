@@ -8,6 +8,8 @@ the superblocks must be shared by all containers and across restarts. It listens
     {"op": "drop", "name": …}                -> {"ok": true}
     {"op": "names"}                          -> {"names": […]}
     {"op": "end"}                            -> {"ok": true}, and the process ends
+
+It also ends by itself when its socket is gone from its directory: the root was removed.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 SOCKET = "keeper.sock"
+_LOOK_AGAIN = 60.0
+"""Seconds between looks at whether the root still exists."""
 
 
 class Keeper:
     """What is held, and the connections that ask for it."""
 
-    def __init__(self, listener: Any) -> None:
+    def __init__(self, listener: Any, directory: str) -> None:
         self._listener = listener
+        self._place = os.path.join(directory, SOCKET)
         self._held: dict[str, int] = {}
         self._connections: dict[int, channel.Channel] = {}
         self._poll = select.epoll()
@@ -39,7 +44,9 @@ class Keeper:
     def serve(self) -> None:
         """Answer until told to end."""
         while not self._ended:
-            for fd, _ in self._poll.poll():
+            ready = self._poll.poll(_LOOK_AGAIN)
+            self._ended = not ready and not os.path.exists(self._place)
+            for fd, _ in ready:
                 if fd == self._listener.fileno():
                     self._accept()
                 else:
@@ -86,7 +93,7 @@ def main() -> None:
     directory, ready = sys.argv[-2], int(sys.argv[-1])
     listener = channel.listen(directory, SOCKET)
     os.close(ready)
-    Keeper(listener).serve()
+    Keeper(listener, directory).serve()
 
 
 if __name__ == "__main__":
