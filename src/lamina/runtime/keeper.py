@@ -80,7 +80,11 @@ class Keeper:
             return {"names": sorted(self._held)}, []
         if operation == "drop":
             self._drop(name)
-        self._ended = operation == "end"
+        if operation == "end":
+            # Whoever asks from now on must start another keeper, not wait for this one.
+            self._listener.close()
+            os.unlink(self._place)
+            self._ended = True
         return {"ok": operation in ("drop", "end")}, []
 
     def _drop(self, name: str) -> None:

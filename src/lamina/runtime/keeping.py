@@ -12,6 +12,8 @@ from lamina.errors import Internal
 from lamina.linux import channel
 from lamina.runtime.keeper import SOCKET
 
+_TRIES = 3
+
 
 class KeptFds:
     """See `lamina.snapshot.FdStore`. Finds the keeper that listens in a directory, or starts one there.
@@ -71,14 +73,15 @@ class KeptFds:
             os.close(fd)
 
     def _ask(self, message: dict[str, Any], fds: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
-        """One round trip; a keeper that was killed is replaced once, by an empty one."""
-        try:
-            self._channel.send(message, fds or [])
-            return self._channel.recv(10)
-        except channel.ChannelClosed:
-            self._channel = _find_or_start(self._directory)
-            self._channel.send(message, fds or [])
-            return self._channel.recv(10)
+        """One round trip; a keeper that was killed is replaced by an empty one."""
+        for _ in range(_TRIES):
+            try:
+                self._channel.send(message, fds or [])
+                return self._channel.recv(10)
+            except channel.ChannelClosed:
+                self._channel.close()
+                self._channel = _find_or_start(self._directory)
+        raise Internal("the keeper ends as soon as it is started")
 
 
 def _find_or_start(directory: str) -> channel.Channel:
