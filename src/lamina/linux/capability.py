@@ -49,7 +49,7 @@ def held() -> tuple[int, int, int]:
     data = ctypes.create_string_buffer(24)
     _check(_libc.capget(struct.pack("Ii", _VERSION_3, 0), data))
     low = struct.unpack("6I", data.raw)
-    return tuple(low[index] | low[index + 3] << 32 for index in range(3))  # type: ignore[return-value]
+    return tuple(low[index] | low[index + 3] << 32 for index in range(3))
 
 
 def bounding() -> int:

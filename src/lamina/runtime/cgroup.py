@@ -162,14 +162,14 @@ class Cgroup:
         if freezer is not None:
             state = "FROZEN" if frozen else "THAWED"
             _write(f"{freezer}/freezer.state", state)
-            done = lambda: _read(f"{freezer}/freezer.state").strip() == state  # noqa: E731
+            file, expected = f"{freezer}/freezer.state", state
         elif unified is not None:
             _write(f"{unified}/cgroup.freeze", str(int(frozen)))
-            done = lambda: f"frozen {int(frozen)}" in _read(f"{unified}/cgroup.events")  # noqa: E731
+            file, expected = f"{unified}/cgroup.events", f"frozen {int(frozen)}"
         else:
             raise CgroupUnavailable("this kernel has no freezer cgroup: processes cannot be paused")
         deadline = time.monotonic() + 10
-        while not done():
+        while expected not in _read(file).splitlines():
             if time.monotonic() > deadline:
                 if frozen:
                     self.freeze(frozen=False)
