@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -454,6 +456,29 @@ class SnapshotterContract:
         Path(path).write_bytes(good)
         rig.snapshotter.check(name, deep=True)
 
+    def test_containers_share_a_layers_page_cache_also_after_a_restart(self, rig: Rig) -> None:
+        size = 8 << 20
+        name = rig.publish(tar(file("big", os.urandom(size))))
+        with rig.mounted(at=rig.root / "c1") as one, rig.mounted(at=rig.root / "c2") as two:
+            if rig.snapshotter.name == "erofs":
+                assert resident(f"{two}/big") == 0
+            Path(one, "big").read_bytes()
+            assert resident(f"{two}/big") == size
+            rig.snapshotter = rig.make(Limits())
+            with rig.mounted(at=rig.root / "c3") as three:
+                assert resident(f"{three}/big") == size
+                assert os.stat(f"{three}/big").st_ino == os.stat(f"{one}/big").st_ino
+        assert rig.snapshotter.usage(name) > 0
+
+    def test_two_stacks_on_one_base_store_it_once(self, rig: Rig) -> None:
+        base = rig.publish(tar(file("big", os.urandom(4 << 20))))
+        used = disk_usage(rig.root)
+        one, two = rig.publish(tar(file("one"))), rig.publish(tar(file("two")))
+        assert disk_usage(rig.root) - used < 200_000
+        with rig.mounted(names=[base, one]) as first, rig.mounted(names=[base, two], at=rig.root / "second") as second:
+            assert sorted(os.listdir(first)) == ["big", "one"]
+            assert sorted(os.listdir(second)) == ["big", "two"]
+
     def test_progress_is_told_and_an_error_in_it_stops_the_work(self, rig: Rig) -> None:
         data = tar(file("big", bytes(16 << 20)))
         path = rig.root / "big"
@@ -504,6 +529,27 @@ def mountinfo_line(lowers: list[tuple[int | None, str | None]], place: Path) -> 
         text = answer.read()
     os.waitpid(pid, 0)
     return text
+
+
+def resident(path: str) -> int:
+    """How many bytes of a file are in the page cache, as seen through this path."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(path, "rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        pages = (ctypes.c_ubyte * (-(-size // mmap.PAGESIZE)))()
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+        libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+        libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, opened.fileno(), 0)
+        assert libc.mincore(address, size, pages) == 0
+        libc.munmap(address, size)
+    return sum(page & 1 for page in pages) * mmap.PAGESIZE
+
+
+def disk_usage(top: Path) -> int:
+    """Bytes that everything below a directory takes on disk."""
+    return sum(os.lstat(os.path.join(here, name)).st_blocks * 512 for here, _, names in os.walk(top) for name in names)
 
 
 def listing(top: str) -> list[tuple[object, ...]]:

@@ -1,0 +1,136 @@
+"""What is the disk's own: durability, layout, leftovers, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lamina.content import BlobDamaged, DiskFull, LocalContent
+from lamina.content.durability import Durability, boot_id
+from lamina.content.files import write_file
+from lamina.spec.digest import Digest
+
+DATA = b"some bytes"
+DIGEST = Digest.of(DATA)
+
+
+class Disk:
+    """Counts syncs; a sync can be held up."""
+
+    def __init__(self) -> None:
+        self.synced = 0
+        self.may_sync = threading.Event()
+        self.may_sync.set()
+
+    def sync(self, path: str) -> None:
+        self.may_sync.wait(10)
+        self.synced += 1
+
+
+def opened(root: Path, disk: Disk, boot: str = "boot-1") -> tuple[LocalContent, Durability]:
+    durability = Durability(str(root), boot, delay=0.0, sync=disk.sync)
+    return LocalContent(str(root), durability), durability
+
+
+def place(root: Path) -> Path:
+    return root / "blobs/sha256" / DIGEST.encoded
+
+
+def test_a_blob_becomes_durable_behind(tmp_path: Path) -> None:
+    disk = Disk()
+    disk.may_sync.clear()
+    content, durability = opened(tmp_path, disk)
+    content.put(DATA, "")
+    assert "user.lamina.durable" not in os.listxattr(place(tmp_path))
+    disk.may_sync.set()
+    durability.flush()
+    assert disk.synced == 1
+    assert "user.lamina.durable" in os.listxattr(place(tmp_path))
+
+
+def test_after_a_crash_of_the_machine_unmarked_blobs_are_hashed_before_use(tmp_path: Path) -> None:
+    disk = Disk()
+    disk.may_sync.clear()
+    content, _ = opened(tmp_path, disk)
+    content.put(DATA, "")
+    place(tmp_path).write_bytes(b"zeros here")
+    content.path(DIGEST)  # The same boot: nothing can have been lost.
+    after, _ = opened(tmp_path, Disk(), boot="boot-2")
+    with pytest.raises(BlobDamaged, match=str(DIGEST)):
+        after.path(DIGEST)
+    with pytest.raises(BlobDamaged):
+        after.open(DIGEST)
+    place(tmp_path).write_bytes(DATA)
+    assert after.path(DIGEST) == str(place(tmp_path))
+    assert "user.lamina.durable" in os.listxattr(place(tmp_path))
+    disk.may_sync.set()
+
+
+def test_a_damaged_blob_is_replaced_by_a_good_one(tmp_path: Path) -> None:
+    content, durability = opened(tmp_path, Disk())
+    content.put(DATA, "")
+    durability.flush()
+    place(tmp_path).write_bytes(b"short")
+    content.put(DATA, "")
+    assert content.read(DIGEST) == DATA
+
+
+def test_documents_are_always_verified(tmp_path: Path) -> None:
+    content, durability = opened(tmp_path, Disk())
+    content.put(DATA, "")
+    durability.flush()
+    place(tmp_path).write_bytes(b"SOME BYTES")
+    with pytest.raises(BlobDamaged):
+        content.read(DIGEST)
+
+
+def test_leftovers_of_a_dead_process_go_but_keyed_bytes_stay_a_day(tmp_path: Path) -> None:
+    content, _ = opened(tmp_path, Disk())
+    ingest = content.ingest()
+    ingest.write(DATA)
+    with content.ingest("key") as keyed:
+        keyed.write(DATA)
+    with content.ingest("old") as old:
+        old.write(DATA)
+        long_ago = time.time() - 90_000
+    os.utime(old.path, (long_ago, long_ago))
+    (tmp_path / "ingest/scratch").mkdir()
+    (tmp_path / "ingest/scratch/file").write_bytes(b"x")
+    (tmp_path / "blobs/sha256/x.1.tmp").write_bytes(b"x")
+    content.clean()
+    assert len(os.listdir(tmp_path / "ingest")) == 1
+    assert os.listdir(tmp_path / "blobs/sha256") == []
+    with content.ingest("key") as again:
+        assert again.offset == len(DATA)
+
+
+def test_an_unreadable_index_is_no_names(tmp_path: Path) -> None:
+    content, _ = opened(tmp_path, Disk())
+    for data in (b"", b"{}", b"[]", b'{"manifests":[{}]}', b'{"manifests":{"a":1}}', b"\xff"):
+        (tmp_path / "index.json").write_bytes(data)
+        assert content.names() == ()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_file(str(path), b"old")
+
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(DiskFull, match="no space left"):
+        write_file(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_flush_without_work_returns(tmp_path: Path) -> None:
+    durability = Durability(str(tmp_path), boot_id())
+    durability.flush()
+    durability.flush()

@@ -1,0 +1,372 @@
+"""Images from import to rmi, on both drivers."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from lamina.errors import InvalidArgument
+from lamina.image.model import AmbiguousId, ImageInUse, ImageNotFound, PathNotFound, Removed
+from lamina.layer.errors import InvalidArchive
+from lamina.spec import config as configs
+from lamina.spec.config import History
+from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
+from lamina.spec.reference import Reference
+
+from .conftest import Store
+from .tars import BASE, SECOND, child, imported, stacked, tar
+
+
+def names(store: Store, **filters: list[str]) -> list[str]:
+    return [name.familiar for image in store.images.list(filters=filters) for name in image.names]
+
+
+def blobs(store: Store) -> set[str]:
+    return set(os.listdir(store.root / "content/blobs/sha256"))
+
+
+def test_an_import_is_an_image_of_one_layer(store: Store) -> None:
+    image = imported(store, changes=['CMD ["/bin/sh"]', "ENV A=b"], message="hello")
+    assert image.config.config.cmd == ("/bin/sh",)
+    assert image.config.config.environment() == {"A": "b"}
+    assert image.config.history[0].comment == "hello"
+    assert image.size == 32
+    assert image.id == Digest.of(image.config_bytes)
+    [facts] = store.layers.chain(image.layers[-1])
+    assert (facts.parent, facts.content_size) == (None, 32)
+    with store.layers.open_tar(facts.diff_id) as file:
+        assert file.read() == BASE
+
+
+def test_an_import_for_another_platform_says_so(store: Store) -> None:
+    image = imported(store, platform=Platform("linux", "arm", "v7"))
+    assert image.config.platform == Platform("linux", "arm", "v7")
+
+
+def test_a_refused_import_leaves_the_store_as_it_was(store: Store) -> None:
+    before = blobs(store)
+    for data in (b"no tar at all" * 100, BASE[:3000], tar({"../escape": b"x"})):
+        with pytest.raises((InvalidArgument, InvalidArchive)):
+            imported(store, data=data)
+    assert store.images.list() == []
+    assert blobs(store) == before
+    assert os.listdir(store.root / "content/ingest") == []
+
+
+def test_a_malformed_change_is_refused_before_anything_is_read(store: Store) -> None:
+    with pytest.raises(InvalidArgument):
+        imported(store, changes=["RUN true"])
+    assert blobs(store) == set()
+
+
+def test_images_are_found_by_name_and_by_id(store: Store) -> None:
+    image = imported(store, "localhost:5000/a/b:1")
+    for text in ("localhost:5000/a/b:1", str(image.id), image.id.encoded, image.id.short, image.id.encoded[:3], f"sha256:{image.id.short}"):
+        assert store.images.resolve(text).id == image.id
+    for text in ("localhost:5000/a/b", "nothing", "0" * 64, "sha256:" + "0" * 64):
+        with pytest.raises(ImageNotFound, match="no such image"):
+            store.images.resolve(text)
+    with pytest.raises(InvalidArgument):
+        store.images.resolve("UPPER")
+
+
+def test_a_prefix_of_several_ids_is_ambiguous(any_store: Store) -> None:
+    for number in range(17):
+        imported(any_store, f"i{number}", changes=[f"ENV n={number}"])
+    firsts = [image.id.encoded[0] for image in any_store.images.list()]
+    twice = next(letter for letter in firsts if firsts.count(letter) > 1)
+    with pytest.raises(AmbiguousId):
+        any_store.images.resolve(twice)
+
+
+def test_a_name_moves_and_leaves_a_dangling_image(store: Store) -> None:
+    first = imported(store)
+    second = imported(store, changes=["ENV x=1"])
+    assert store.images.resolve("base").id == second.id
+    assert [image.id for image in store.images.list(filters={"dangling": ["true"]})] == [first.id]
+    assert [image.id for image in store.images.list(filters={"dangling": ["false"]})] == [second.id]
+    pruned = store.images.prune()
+    assert [removed.name for removed in pruned.removed] == [str(first.id)]
+    assert names(store) == ["base:latest"]
+
+
+def test_filters_choose(any_store: Store) -> None:
+    store = any_store
+    imported(store, "a/x:1", changes=["LABEL k=v"])
+    store.now += 10
+    imported(store, "b:2", changes=["LABEL k=w other="])
+    store.now += 10
+    imported(store, "c:3")
+    assert names(store) == ["c:3", "b:2", "a/x:1"]
+    assert names(store, label=["k=v"]) == ["a/x:1"]
+    assert names(store, label=["k"]) == ["b:2", "a/x:1"]
+    assert names(store, label=["k", "other"]) == ["b:2"]
+    assert names(store, before=["b:2"]) == ["a/x:1"]
+    assert names(store, since=["b:2"]) == ["c:3"]
+    assert names(store, reference=["a/*"]) == ["a/x:1"]
+    assert names(store, reference=["*"]) == ["c:3", "b:2"]
+    assert names(store, reference=["*:[23]"]) == ["c:3", "b:2"]
+    assert names(store, reference=["?", "a/x:1"]) == ["c:3", "b:2", "a/x:1"]
+    with pytest.raises(InvalidArgument):
+        names(store, nonsense=["1"])
+    with pytest.raises(InvalidArgument):
+        names(store, dangling=["maybe"])
+    with pytest.raises(InvalidArgument):
+        names(store, reference=["[a"])
+
+
+def test_with_a_reference_filter_only_matching_names_are_shown(any_store: Store) -> None:
+    imported(any_store, "a:1")
+    any_store.images.tag("a:1", Reference.parse("b:1"))
+    assert names(any_store, reference=["b"]) == ["b:1"]
+
+
+def test_two_images_on_one_base_store_it_once(store: Store) -> None:
+    base = imported(store)
+    one, two = child(store, base, "one", SECOND), child(store, base, "two", tar({"two": b"2"}))
+    assert one.layers[0] == two.layers[0] == base.layers[0]
+    roots = store.images.tree()
+    assert len(roots) == 1
+    assert roots[0].shared_by == 3
+    assert roots[0].images == ("base:latest",)
+    assert {node.images for node in roots[0].children} == {("one:latest",), ("two:latest",)}
+    total, rows = store.images.usage()
+    assert total == sum(store.layers.usage(facts.id) for facts in store.layers.all())
+    assert all(row.shared == roots[0].own for row in rows)
+
+
+def test_history_tells_steps_newest_first(store: Store) -> None:
+    base = imported(store)
+    image = child(store, base, "top", SECOND)
+    steps = store.images.history("top")
+    assert [step.id for step in steps] == [str(image.id), str(base.id)]
+    assert steps[0].created_by == "RUN top"
+    assert [step.size for step in steps] == [17, 32]
+    assert steps[0].tags == ("top:latest",)
+    assert steps[1].tags == ("base:latest",)
+
+
+def test_questions_about_files_are_answered_without_mounting(store: Store) -> None:
+    base = imported(store)
+    image = child(store, base, "top", SECOND)
+    found = store.images.which("top", "/etc/hosts")
+    assert found.layer is not None and found.layer.index == 1
+    assert [holder.index for holder in found.older] == [0]
+    gone = store.images.which("top", "/etc/old")
+    assert gone.layer is None and gone.deleted_by is not None and gone.deleted_by.index == 1
+    assert [holder.index for holder in gone.older] == [0]
+    never = store.images.which("top", "/nowhere/x")
+    assert (never.layer, never.older, never.deleted_by) == (None, (), None)
+    linked = store.images.which("top", "/lib/sh")
+    assert linked.path == "/bin/sh"
+    assert linked.layer is not None and linked.layer.index == 0
+    assert [(row.name, row.layer) for row in store.images.ls("top", "/etc")] == [("hosts", 1)]
+    assert [row.name for row in store.images.ls("top", "/")] == ["bin", "etc", "lib", "srv"]
+    assert [row.name for row in store.images.ls("top", "/lib/")] == ["sh"]
+    size, chunks = store.images.cat("top", "/etc/../etc/hosts")
+    assert (size, b"".join(chunks)) == (8, b"changed\n")
+    with pytest.raises(PathNotFound):
+        store.images.cat("top", "/etc/old")
+    with pytest.raises(InvalidArgument, match="directory"):
+        store.images.cat("top", "/etc")
+    rows = store.images.layers("top")
+    assert [(row.added, row.modified, row.deleted) for row in rows] == [(6, 0, 0), (2, 1, 1)]
+    assert all(os.path.exists(row.path) for row in rows)
+    difference = store.images.diff("base", "top")
+    assert [(change.kind, change.path) for change in difference.changes] == [
+        ("M", "/etc/hosts"), ("D", "/etc/old"), ("A", "/srv"), ("A", "/srv/new")
+    ]  # fmt: skip
+    assert store.images.diff("top", "top").changes == ()
+    assert image.layers[0] == base.layers[0]
+
+
+def test_a_loop_of_links_is_refused(any_store: Store) -> None:
+    imported(any_store, data=tar({"d": None}, a="b", b="a"))
+    with pytest.raises(InvalidArgument, match="links"):
+        any_store.images.cat("base", "/a")
+
+
+# -- rmi
+
+
+def test_rmi_by_name_removes_name_then_image_and_files(store: Store) -> None:
+    image = imported(store)
+    store.images.tag("base", Reference.parse("other:1"))
+    assert store.images.remove("other:1") == [Removed("Untagged", "other:1")]
+    removed = store.images.remove("base")
+    assert removed[0] == Removed("Untagged", "base:latest")
+    assert removed[1:] == [Removed("Deleted", str(image.id)), Removed("Deleted", str(image.layers[0]))]
+    assert blobs(store) == set()
+    assert os.listdir(store.root / "layers") == []
+    assert os.listdir(store.root / "images") == []
+    with pytest.raises(ImageNotFound):
+        store.images.remove("base")
+
+
+def test_rmi_by_id_of_several_names_needs_force(store: Store) -> None:
+    image = imported(store, "a:1")
+    store.images.tag("a:1", Reference.parse("b:1"))
+    with pytest.raises(ImageInUse, match=r"must be forced.*multiple repositories"):
+        store.images.remove(image.id.short)
+    removed = store.images.remove(image.id.short, force=True)
+    assert [each.kind for each in removed] == ["Untagged", "Untagged", "Deleted", "Deleted"]
+
+
+def test_rmi_by_id_of_one_name_needs_no_force(store: Store) -> None:
+    image = imported(store, "a:1")
+    assert [each.kind for each in store.images.remove(image.id.short)] == ["Untagged", "Deleted", "Deleted"]
+
+
+def test_rmi_names_the_container_that_uses_the_image(store: Store) -> None:
+    image = imported(store)
+    for text in ("base", image.id.short):
+        with pytest.raises(ImageInUse, match=r"conflict.*container abc123"):
+            store.images.remove(text, in_use=lambda _: [("abc123", False)])
+    assert names(store) == ["base:latest"]
+    with pytest.raises(ImageInUse, match=r"cannot be forced.*running container abc123"):
+        store.images.remove(image.id.short, force=True, in_use=lambda _: [("abc123", True)])
+    assert names(store) == ["base:latest"]
+    store.images.remove(image.id.short, force=True, in_use=lambda _: [("abc123", False)])
+    assert names(store) == []
+
+
+def test_rmi_of_a_parent_names_its_children_and_keeps_it(store: Store) -> None:
+    base = imported(store)
+    child(store, base, "top", SECOND, parent=True)
+    with pytest.raises(ImageInUse, match="dependent child images"):
+        store.images.remove(base.id.short, force=True)
+    assert store.images.remove("base") == [Removed("Untagged", "base:latest")]
+    assert store.images.list() == store.images.list(filters={"reference": ["top"]})
+    removed = store.images.remove("top")
+    assert str(base.id) in {each.name for each in removed}
+    assert store.images.list(all=True) == []
+    assert blobs(store) == set()
+
+
+def test_noprune_keeps_unnamed_parents(store: Store) -> None:
+    base = imported(store)
+    child(store, base, "top", SECOND, parent=True)
+    store.images.remove("base")
+    store.images.remove("top", prune=False)
+    assert [image.id for image in store.images.list(all=True)] == [base.id]
+
+
+def test_digests_go_with_the_last_tag_of_their_repository(store: Store) -> None:
+    image = imported(store, "localhost:5000/x:1")
+    digest = Reference.parse(f"localhost:5000/x@{image.manifest.digest}")
+    store.images.add_digest(image.id, digest, image.manifest)
+    assert store.images.resolve(str(digest)).digests == (digest,)
+    removed = store.images.remove("localhost:5000/x:1")
+    assert [each.kind for each in removed] == ["Untagged", "Untagged", "Deleted", "Deleted"]
+
+
+def test_what_a_lease_holds_is_not_collected(store: Store) -> None:
+    image = imported(store)
+    store.leases.pin("container:1", image.layers)
+    store.images.remove("base")
+    assert store.layers.get(image.layers[0]).id == image.layers[0]
+    assert store.images.collect().layers == ()
+    store.leases.unpin("container:1")
+    assert store.images.collect().layers == image.layers
+    assert blobs(store) == set()
+
+
+def test_what_is_registered_under_a_lease_stays_until_it_ends(store: Store) -> None:
+    with store.leases.hold():
+        facts = stacked(store, None, BASE)
+        assert store.images.collect().layers == ()
+    assert store.images.collect().layers == (facts.id,)
+
+
+def test_intermediate_images_are_hidden_but_there(store: Store) -> None:
+    base = imported(store)
+    config = configs.replace(base.config, user="x")
+    store.images.create(config, store.layers.chain(base.layers[-1]), parent=base.id, intermediate=True)
+    assert len(store.images.list()) == 1
+    assert len(store.images.list(all=True)) == 2
+
+
+def test_the_same_configuration_is_the_same_image(store: Store) -> None:
+    base = imported(store)
+    again = store.images.create(base.config_bytes, store.layers.chain(base.layers[-1]), names=[Reference.parse("again")])
+    assert again.id == base.id
+    assert [name.familiar for name in again.names] == ["again:latest", "base:latest"]
+
+
+def test_events_are_told(store: Store) -> None:
+    imported(store)
+    store.images.tag("base", Reference.parse("b:2"))
+    store.images.remove("b:2")
+    store.images.remove("base")
+    assert [event.action for event in store.events] == ["import", "tag", "untag", "untag", "delete"]
+
+
+def test_a_layer_that_is_here_on_another_parent_is_used_again(store: Store) -> None:
+    base = imported(store)
+    stacked(store, base.layers[-1], SECOND)
+    with store.leases.hold():
+        again = store.layers.reuse(None, Digest.of(SECOND), store.layers.staging and _note())
+        assert again is not None and again.parent is None
+        assert again.diff_id == Digest.of(SECOND)
+        with store.layers.union(again.id) as union:
+            assert union.lookup(b"srv/new") is not None
+
+
+def _note():  # type: ignore[no-untyped-def]
+    from lamina.image.model import LayerNote
+
+    return LayerNote("2024-01-01T00:00:00Z", "RUN x", "RUN x")
+
+
+def test_a_long_history_of_empty_layers_is_told(store: Store) -> None:
+    base = imported(store)
+    config = configs.encode(
+        __import__("msgspec").structs.replace(
+            base.config, history=(*base.config.history, *(History(created_by=f"ENV n={n}", empty_layer=True) for n in range(5)))
+        )
+    )
+    store.images.create(config, store.layers.chain(base.layers[-1]), names=[Reference.parse("long")])
+    assert [step.size for step in store.images.history("long")] == [0, 0, 0, 0, 0, 32]
+
+
+def test_the_store_is_an_oci_layout(store: Store, tmp_path: Path) -> None:
+    image = imported(store)
+    [entry] = store.content.names()
+    assert entry.digest == image.manifest.digest
+    assert dict(entry.annotations)["org.opencontainers.image.ref.name"] == "docker.io/library/base:latest"
+    assert (store.root / "content/oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def test_an_import_takes_any_compression(store: Store) -> None:
+    import bz2
+    import gzip
+    import lzma
+
+    ids = {
+        imported(store, f"c{n}", data=data).layers
+        for n, data in enumerate((BASE, gzip.compress(BASE), bz2.compress(BASE), lzma.compress(BASE)))
+    }
+    assert len(ids) == 1
+
+
+def test_an_import_reads_a_pipe(store: Store) -> None:
+    import threading
+
+    reader, writer = os.pipe()
+
+    def feed() -> None:
+        for start in range(0, len(BASE), 100):
+            os.write(writer, BASE[start : start + 100])
+        os.close(writer)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    image = store.images.import_(reader, name=Reference.parse("piped:1"))
+    thread.join()
+    os.close(reader)
+    assert image.layers == imported(store).layers
+    assert io.BytesIO(BASE).read() == BASE
