@@ -80,7 +80,7 @@ def default_spec(
         "root": {"path": "rootfs", "readonly": readonly},
         "process": {
             "terminal": tty,
-            "user": {"uid": 0, "gid": 0},
+            "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
             "args": [_INIT, "--", *args] if init else list(args),
             "env": environment,
             "cwd": cwd or "/",

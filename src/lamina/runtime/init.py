@@ -370,10 +370,11 @@ def identity(slots: Slots, slot: str) -> None:
 
 
 def capabilities(slots: Slots, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
-    """The sets, as masks."""
-    capability.set_sets(effective, permitted, inheritable)
-    if ambient:
-        capability.set_ambient(ambient, slots["last_capability"])
+    """The sets, as masks; what this host does not have is left out."""
+    held = slots["held_capabilities"]
+    capability.set_sets(effective & held, permitted & held, inheritable & held)
+    if ambient & held:
+        capability.set_ambient(ambient & held, slots["last_capability"])
 
 
 def ready(slots: Slots) -> None:

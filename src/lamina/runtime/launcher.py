@@ -119,6 +119,7 @@ def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     if isinstance(slots.get("filter"), int):
         slots["filter"] = os.pread(slots["filter"], 1 << 20, 0)
     slots["last_capability"] = capability.last()
+    slots["held_capabilities"] = capability.held()[1]
     slots["rlimits"] = _clamp(plan["rlimits"], prepared.warnings)
     slots["oom"] = _clamp_oom_score(plan["oom_score"], prepared.warnings)
     environment = _identify(document, prepared)
@@ -202,7 +203,8 @@ def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]
     uid, gid, groups = document.get("ids") or (0, 0, ())
     text = document.get("user") or ""
     user = users.look_up(root, text or str(uid))
-    slots["user"] = (user.uid, user.gid, list(user.groups)) if text else (uid, gid, list(groups))
+    # The primary group is among the further ones as well (CVE-2022-36109): leaving them must not gain anything.
+    slots["user"] = (user.uid, user.gid, [user.gid, *user.groups]) if text else (uid, gid, list(groups))
     environment = dict(entry.split("=", 1) for entry in document["command"]["env"] if "=" in entry)
     environment.setdefault("HOME", user.home)
     return environment
