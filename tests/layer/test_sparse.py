@@ -37,6 +37,9 @@ def test_any_map_before_the_data_is_read_or_refused(text: bytes) -> None:
         pass
 
 
+TAR = bytes(i * 7 % 251 + 1 for i in range(1 << 18))
+
+
 def shown(extents: tuple[Extent, ...], size: int, tar: bytes) -> tuple[bytes, bytes]:
     """A file's bytes by its extents, and by the chunks they were planned as."""
     plain = bytearray(size)
@@ -70,8 +73,7 @@ def maps(draw: st.DrawFn, unit: int) -> tuple[tuple[Extent, ...], int]:
 @given(st.one_of(maps(512), maps(1), maps(4096)))
 def test_chunks_show_what_the_extents_say(given_map: tuple[tuple[Extent, ...], int]) -> None:
     extents, size = given_map
-    tar = bytes(i * 7 % 251 + 1 for i in range(1 << 18))
-    plain, chunked = shown(extents, size, tar)
+    plain, chunked = shown(extents, size, TAR)
     assert plain == chunked
 
 

@@ -82,8 +82,20 @@ def upper_tar(directory: str, below: Union) -> Iterator[bytes]:
     Raises:
         UnsupportedArchive: a file is one that only overlayfs can read.
     """
-    yield from _tar(directory, below)
-    yield tarwrite.END
+    yield from _joined(_tar(directory, below))
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in larger pieces: each costs whoever takes them the same, however short it is."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _CHUNK:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join([*held, tarwrite.END])
 
 
 def _tar(directory: str, below: Union | None) -> Iterator[bytes]:
