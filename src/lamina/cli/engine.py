@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import _socket
-from collections.abc import Mapping
 
 from lamina.client.transport import Address, Transport
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_SOCKET = "/run/lamina.sock"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import posix
-from collections.abc import Callable, Mapping
 
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.units import parse_duration, parse_size
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Document = dict[str, object]
 

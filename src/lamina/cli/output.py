@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from lamina.cli.session import Session
 from lamina.cli.table import aligned
 
-Row = Mapping[str, object]
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Row = Mapping[str, object]
 
 
 def print_rows(session: Session, form: str, rows: Sequence[Row], columns: Sequence[str], headers: Mapping[str, str]) -> None:

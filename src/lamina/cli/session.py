@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import posix
 import sys
-from collections.abc import Mapping
 
 from lamina.client.transport import Transport
 from lamina.errors import LaminaError
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Session:

@@ -6,10 +6,13 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal, whose 
 import _socket
 import posix
 import select
-from collections.abc import Callable
 
 from lamina.client.containers import Hijacked
 from lamina.client.stdcopy import STDERR, Demultiplexer
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PIECE = 1 << 16
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTERM", "SIGCONT")

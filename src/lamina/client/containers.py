@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import _socket
-from collections.abc import Iterable, Iterator
 
 from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
 
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Pieces = Iterable[bytes | memoryview]
+
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]
-Pieces = Iterable[bytes | memoryview]
 
 
 class Images:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from lamina.client.text import document, query, quoted
 from lamina.client.transport import Transport
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Pairs = list[tuple[str, str]]
 

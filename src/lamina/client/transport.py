@@ -7,7 +7,6 @@ whole, in pieces or as JSON lines; a hijacked one (101) gives its socket away.
 from __future__ import annotations
 
 import _socket
-from collections.abc import Iterable, Iterator
 
 from lamina.client.text import decode, document, encode
 from lamina.errors import (
@@ -24,6 +23,10 @@ from lamina.errors import (
     Unavailable,
     Unsupported,
 )
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _KINDS = {
     kind.http_status: kind
