@@ -1,0 +1,342 @@
+"""Containers from start to exit: streams, logs, terminals, exec, signals, limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Box, eventually
+from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
+from lamina.runtime.process import Process, ProcessGone
+
+pytestmark = pytest.mark.root
+
+
+def log_entries(box: Box) -> list[tuple[str, str]]:
+    """Stream and text of the log's lines."""
+    lines = [json.loads(line) for line in (box.directory / "log").read_text().splitlines()]
+    return [(line["stream"], line["log"]) for line in lines]
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Docker's multiplexed stream taken apart."""
+    found = []
+    while data:
+        stream, size = struct.unpack(">BxxxI", data[:8])
+        found.append((stream, data[8 : 8 + size]))
+        data = data[8 + size :]
+    return found
+
+
+def read_all(mine: socket.socket) -> bytes:
+    mine.settimeout(30)
+    parts = []
+    while data := mine.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def cgroup_directories(box: Box) -> list[Path]:
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/lamina-test/{box.name}")]
+
+
+def test_output_reaches_the_log_and_a_framed_client(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start("sh", "-c", "echo out; echo err >&2; exit 3", attaches=[Attach(theirs.fileno())])
+    theirs.close()
+    end = process.wait(10)
+    assert isinstance(end, Exit) and (end.code, end.signal, end.oom_killed, end.error) == (3, 0, False, "")
+    assert sorted(frames(read_all(mine))) == [(1, b"out\n"), (2, b"err\n")]
+    assert sorted(log_entries(box)) == [("stderr", "err\n"), ("stdout", "out\n")]
+
+
+def test_input_reaches_the_process_and_its_end_too(box: Box) -> None:
+    assert box.run("sh", "-c", "wc -c", stdin=b"x" * 300_000) == (0, "300000\n")
+
+
+def test_input_that_was_read_before_comes_first(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start(
+        "head", "-n", "2", open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False, pending=b"early\n")]
+    )
+    theirs.close()
+    mine.sendall(b"late\n")
+    assert read_all(mine) == b"early\nlate\n"
+    assert process.wait(10)
+
+
+def test_a_signal_is_an_exit_code_over_128(box: Box) -> None:
+    process = box.start("sleep", "100")
+    process.signal(15)
+    process.signal(9)
+    end = process.wait(10)
+    assert end is not None and (end.code, end.signal) == (137, 9)
+    with pytest.raises(ProcessGone):
+        process.signal(9)
+    with pytest.raises(ProcessGone):
+        process.attach(Attach(0))
+
+
+def test_nothing_remains_after_the_end(box: Box) -> None:
+    box.run("true")
+    assert not cgroup_directories(box)
+    assert not (box.directory / "monitor.sock").exists() and not (box.directory / "monitor.json").exists()
+    assert json.loads((box.directory / "exit.json").read_text())["code"] == 0
+    assert str(box.directory) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "words"),
+    [
+        ("nosuch", CommandNotFound, 'exec: "nosuch": executable file not found in $PATH'),
+        ("/bin/nosuch", CommandNotFound, 'exec: "/bin/nosuch": stat /bin/nosuch: no such file or directory'),
+        ("/etc/hosts", CommandNotExecutable, 'exec: "/etc/hosts": permission denied'),
+        ("/bin", CommandNotExecutable, 'exec: "/bin": permission denied'),
+    ],
+)
+def test_a_command_that_cannot_run_is_said_in_dockers_words(box: Box, command: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as raised:
+        box.start(command)
+    assert words in str(raised.value)
+    assert not cgroup_directories(box) and not (box.directory / "monitor.sock").exists()
+
+
+def test_a_script_without_its_interpreter_is_not_found(box: Box) -> None:
+    (box.directory / "upper").mkdir()
+    script = box.directory / "upper/run"
+    script.write_text("#!/nosuch\n")
+    script.chmod(0o755)
+    with pytest.raises(CommandNotFound, match="exec /run: no such file or directory"):
+        box.start("/run")
+
+
+def test_an_unknown_user_is_an_error(box: Box) -> None:
+    with pytest.raises(RuntimeFailed, match="unable to find user nobody: no matching entries in passwd file"):
+        box.start("true", user="nobody")
+
+
+def test_a_missing_bind_source_is_an_error(box: Box) -> None:
+    with pytest.raises(RuntimeFailed, match="bind source path does not exist: /nosuch"):
+        box.start("true", mounts=[Mount("bind", "/x", "/nosuch")])
+
+
+def test_the_working_directory_is_made(box: Box) -> None:
+    assert box.run("pwd", cwd="/a/b/c") == (0, "/a/b/c\n")
+
+
+def test_the_environment_is_dockers(box: Box) -> None:
+    _, text = box.run("env", env=["A=b=c", "PATH=/bin"])
+    assert sorted(text.split()) == ["A=b=c", "HOME=/", "HOSTNAME=box", "PATH=/bin"]
+
+
+def test_volumes_and_tmpfs_are_mounted(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("content")
+    mounts = [
+        Mount("bind", "/data", str(tmp_path / "folder")),
+        Mount("bind", "/data/fixed", str(tmp_path / "file"), readonly=True),
+        Mount("tmpfs", "/scratch", options=("size=1m",)),
+    ]
+    script = "echo hi > /data/new; cat /data/fixed; echo; echo x > /data/fixed; grep -c '/scratch .*size=1024k' /proc/self/mountinfo"
+    _, text = box.run("sh", "-c", script, mounts=mounts)
+    assert sorted(text.splitlines()) == ["1", "content", "sh: can't create /data/fixed: Read-only file system"]
+    assert (tmp_path / "folder/new").read_text() == "hi\n" and (tmp_path / "file").read_text() == "content"
+
+
+def test_what_is_written_lies_in_the_upper_directory_while_it_runs(box: Box) -> None:
+    box.start("sh", "-c", "echo hi > /there; sleep 100")
+    eventually(lambda: (box.directory / "upper/there").exists())
+
+
+def test_a_terminal_is_the_containers_own(box: Box) -> None:
+    script = "tty; test -c /dev/console && echo console; stty size; ls /dev/pts"
+    _, text = box.run("sh", "-c", script, tty=True)
+    assert text.split("\r\n")[:2] == ["/dev/pts/0", "console"]
+
+
+def test_a_terminal_takes_its_size_and_keys(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start("sh", tty=True, open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False)])
+    theirs.close()
+    process.resize(33, 77)
+    mine.sendall(b"stty size </dev/tty; exit 4\n")
+    assert b"33 77" in read_all(mine)
+    end = process.wait(10)
+    assert end is not None and end.code == 4
+
+
+def test_detach_keys_let_the_client_go_and_the_process_stay(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start("cat", tty=True, open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False)])
+    theirs.close()
+    told = threading.Event()
+    process.on_detach(told.set)
+    mine.sendall(b"\x10")
+    mine.sendall(b"\x11")
+    read_all(mine)
+    assert told.wait(10) and process.wait(0) is None
+
+
+def test_a_client_that_goes_away_changes_nothing(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start(
+        "sh", "-c", "read x; for i in 1 2 3; do echo line; done; exit 6", open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True)]
+    )
+    theirs.close()
+    mine.sendall(b"go\n")
+    mine.close()
+    end = process.wait(10)
+    assert end is not None and end.code == 6
+    assert log_entries(box) == [("stdout", "line\n")] * 3
+
+
+def test_a_client_that_does_not_read_loses_nothing(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start("sh", "-c", "yes | head -c 5000000", attaches=[Attach(theirs.fileno(), framed=False)], log=False)
+    theirs.close()
+    assert process.wait(0.3) is None  # it waits for the client, as a pipe would
+    assert len(read_all(mine)) == 5_000_000
+    assert process.wait(10)
+
+
+def test_several_clients_see_the_same(box: Box) -> None:
+    process = box.start("sh", "-c", "read x; echo $x", open_stdin=True)
+    ends = []
+    for stdin in (True, False):
+        mine, theirs = socket.socketpair()
+        process.attach(Attach(theirs.fileno(), stdin=stdin, framed=False))
+        theirs.close()
+        ends.append(mine)
+    ends[0].sendall(b"hello\n")
+    assert [read_all(end) for end in ends] == [b"hello\n"] * 2
+
+
+def test_attaching_with_logs_replays_what_was(box: Box) -> None:
+    process = box.start("sh", "-c", "echo one; printf tw; read x; echo o; echo three", open_stdin=True)
+    eventually(lambda: (box.directory / "log").read_text())
+    mine, theirs = socket.socketpair()
+    process.attach(Attach(theirs.fileno(), stdin=True, framed=False, logs=True))
+    theirs.close()
+    mine.sendall(b"\n")
+    assert read_all(mine) == b"one\ntwo\nthree\n"
+
+
+def test_an_exit_is_told_to_all_who_asked_and_later_ones(box: Box) -> None:
+    heard: list[Exit] = []
+    process = box.start("sh", "-c", "read x", open_stdin=True)
+    process.on_exit(heard.append)
+    process.signal(9)
+    end = process.wait(10)
+    eventually(lambda: heard)
+    process.on_exit(heard.append)
+    assert heard == [end, end]
+
+
+def test_exec_joins_everything(box: Box) -> None:
+    box.start("sleep", "100")
+    script = "id -u; cat /proc/1/comm; for n in mnt pid net ipc uts cgroup; do test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) && echo 1; done; grep CapEff /proc/self/status"
+    code, text = box.exec("sh", "-c", script)
+    assert (code, text.splitlines()[:8]) == (0, ["0", "sleep", "1", "1", "1", "1", "1", "1"])
+    assert "00000000a80425fb" in text
+    assert len(box.process.pids() if box.process else []) == 1
+
+
+def test_exec_runs_as_another_user_elsewhere(box: Box) -> None:
+    box.start("sleep", "100")
+    assert box.exec("sh", "-c", "id -u; pwd; echo $A", user="7:8", cwd="/etc", env=["A=b"]) == (0, "7\n/etc\nb\n")
+
+
+def test_exec_has_a_terminal_of_the_containers(box: Box) -> None:
+    box.start("sleep", "100")
+    code, text = box.exec("sh", "-c", "tty; echo $TERM", tty=True)
+    assert (code, text) == (0, "/dev/pts/0\r\nxterm\r\n")
+
+
+def test_exec_of_what_is_not_there(box: Box) -> None:
+    box.start("sleep", "100")
+    with pytest.raises(CommandNotFound, match="executable file not found"):
+        box.exec("nosuch")
+
+
+def test_exec_in_a_container_that_ended_is_an_error(box: Box) -> None:
+    box.run("true")
+    with pytest.raises(RuntimeFailed, match="is not running"):
+        box.exec("true")
+
+
+def test_the_end_of_the_container_ends_its_execs(box: Box) -> None:
+    process = box.start("sleep", "100")
+    done: list[tuple[int, str]] = []
+    thread = threading.Thread(target=lambda: done.append(box.exec("sleep", "100")))
+    thread.start()
+    eventually(lambda: len(process.pids()) == 2)
+    process.signal(9)
+    thread.join(10)
+    assert done == [(137, "")]
+
+
+def test_pause_and_resume(box: Box) -> None:
+    process = box.start("sh", "-c", "while :; do echo x; sleep 0.01; done")
+    eventually(lambda: (box.directory / "log").stat().st_size)
+    process.pause()
+    states = {Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in process.pids()}
+    assert states <= {"D", "S"}
+    process.resume()
+    before = (box.directory / "log").stat().st_size
+    eventually(lambda: (box.directory / "log").stat().st_size > before)
+
+
+def test_running_out_of_memory_is_said(box: Box) -> None:
+    from lamina.runtime.launch import Limits
+
+    code, _ = box.run("sh", "-c", "x=$(yes | head -c 80000000); echo ${#x}", limits=Limits(memory=20 << 20))
+    end = box.process.wait(0) if box.process else None
+    assert code != 0 and end is not None and end.oom_killed
+
+
+def test_limits_are_set_and_those_that_cannot_be_are_clamped_with_a_warning(box: Box) -> None:
+    from lamina.runtime.launch import Limits
+
+    code, text = box.run("sh", "-c", "ulimit -n; ulimit -c", limits=Limits(rlimits={"nofile": (77, 99), "core": (0, 0)}, pids=50))
+    assert (code, text) == (0, "77\n0\n")
+    highest = __import__("resource").getrlimit(7)[1]
+    process: Process = box.start("true", limits=Limits(rlimits={"nofile": (highest + 1, highest + 1)}))
+    effective = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[1], 16)
+    assert bool(process.warnings) == (not effective >> 24 & 1)
+
+
+def test_the_hosts_network_is_the_hosts(box: Box) -> None:
+    code, text = box.run("readlink", "/proc/self/ns/net", network="host")
+    assert (code, text.strip()) == (0, os.readlink("/proc/self/ns/net"))
+
+
+def test_a_network_namespace_can_be_given(boxes: Callable[[], Box]) -> None:
+    first, second = boxes(), boxes()
+    process = first.start("sleep", "100")
+    code, text = second.run("readlink", "/proc/self/ns/net", netns=f"/proc/{process.pid}/ns/net")
+    assert (code, text.strip()) == (0, os.readlink(f"/proc/{process.pid}/ns/net"))
+
+
+def test_two_containers_on_one_image_do_not_see_each_other(boxes: Callable[[], Box]) -> None:
+    first, second = boxes(), boxes()
+    first.start("sh", "-c", "echo one > /x; sleep 100")
+    second.start("sh", "-c", "echo two > /x; sleep 100")
+    eventually(lambda: (second.directory / "upper/x").exists() and (first.directory / "upper/x").exists())
+    assert first.exec("cat", "/x") == (0, "one\n") and second.exec("cat", "/x") == (0, "two\n")
+    assert not (first.image / "x").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/tini-static"), reason="tini is not installed")
+def test_an_init_reaps_and_passes_signals_on(box: Box) -> None:
+    process = box.start("sleep", "100", init="/usr/bin/tini-static")
+    eventually(lambda: len(process.pids()) == 2)
+    process.signal(15)
+    end = process.wait(10)
+    assert end is not None and end.code == 143
