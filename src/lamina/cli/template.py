@@ -17,6 +17,7 @@ _TOKEN = re.compile(
 _ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
 _VERB = re.compile(r"%[-+# 0]*(\d+)?(?:\.(\d+))?([a-zA-Z%])")
 Node = tuple[object, ...]
+_END = "\0"  # closes the outermost block; no action is called so
 
 
 class TemplateError(InvalidArgument):
@@ -251,9 +252,9 @@ class _Parser:
             if word in closers:
                 return nodes, word, rest
             nodes.append(self._action(word, rest, text))
-        if "" not in closers:
+        if _END not in closers:
             raise TemplateError("template parsing error: unexpected EOF, an {{end}} is missing")
-        return nodes, "", ""
+        return nodes, _END, ""
 
     def _action(self, word: str, rest: str, text: str) -> Node:
         if word in ("if", "with", "range"):
@@ -329,7 +330,7 @@ class Template:
     """A parsed template; `render` may be called many times."""
 
     def __init__(self, text: str) -> None:
-        self._nodes = _Parser(text).block(("",))[0]
+        self._nodes = _Parser(text).block((_END,))[0]
 
     def render(self, data: object) -> str:
         """The text for `data`.

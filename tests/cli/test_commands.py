@@ -1,0 +1,446 @@
+"""Commands as a user types them, against a fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import socket
+import subprocess
+import sys
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+import lamina
+from lamina.cli.catalog import COMMANDS, GROUPS
+from lamina.cli.main import main
+from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, frame, json_lines, reply
+
+SOURCE = os.path.dirname(os.path.dirname(lamina.__file__))
+PROGRAM = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({SOURCE!r}); from lamina.cli.main import run; run()"]
+IMAGE = {"Id": "sha256:" + "a" * 64, "RepoTags": ["bb:latest"], "RepoDigests": ["bb@sha256:" + "d" * 64], "Created": 1, "Size": 1_980_000}
+
+
+def lamina_(engine: FakeEngine, *words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    command = [*PROGRAM, "--host", engine.host, *words]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, timeout=60, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | (env or {})
+    )
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, *GROUPS])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage:  lamina")
+
+
+def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nonsense"]) != 0
+    assert capsys.readouterr().err.startswith("lamina: unknown command: lamina nonsense\n")
+
+
+def test_an_unknown_flag_exits_with_125_and_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ps", "--nonsense"]) == 125
+    assert "Usage:  lamina ps" in capsys.readouterr().err
+
+
+def test_too_few_arguments_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tag", "x"]) == 1
+    assert "'lamina tag' requires 2 arguments" in capsys.readouterr().err
+
+
+@pytest.mark.covers("cli:images", "cli:images --quiet", "cli:images --digests", "cli:images --no-trunc", "cli:images --format")
+def test_images_are_listed_as_docker_lists_them(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["GET /images/json"] = reply([IMAGE, {**IMAGE, "RepoTags": [], "RepoDigests": []}])
+    main(["-H", engine.host, "images"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "REPOSITORY   TAG       IMAGE ID       CREATED        SIZE"
+    assert lines[1].startswith("bb           latest    aaaaaaaaaaaa   ") and lines[1].endswith("years ago   1.98MB")
+    assert lines[2].startswith("<none>       <none>    ")
+    main(["-H", engine.host, "images", "-q", "--no-trunc"])
+    assert capsys.readouterr().out.splitlines()[0] == IMAGE["Id"]
+    main(["-H", engine.host, "images", "--digests"])
+    assert "DIGEST" in capsys.readouterr().out
+    main(["-H", engine.host, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}"])
+    assert capsys.readouterr().out.splitlines()[0] == "bb:latest 1.98MB"
+    main(["-H", engine.host, "images", "--format", "table {{.ID}}\\t{{.Tag}}"])
+    assert capsys.readouterr().out.splitlines()[:2] == ["IMAGE ID       TAG", "aaaaaaaaaaaa   latest"]
+    main(["-H", engine.host, "images", "--format", "json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["Repository"] == "bb"
+
+
+@pytest.mark.covers("cli:images --filter", "cli:images --all")
+def test_filters_and_a_name_are_sent_as_go_sends_them(engine: FakeEngine) -> None:
+    engine.routes["GET /images/json"] = reply([])
+    main(["-H", engine.host, "images", "-a", "-f", "dangling=true", "bb"])
+    assert (
+        engine.requests[0].query == "all=1&filters=%7B%22dangling%22%3A%7B%22true%22%3Atrue%7D%2C%22reference%22%3A%7B%22bb%22%3Atrue%7D%7D"
+    )
+
+
+def test_an_unknown_field_is_one_sentence(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["GET /images/json"] = reply([IMAGE])
+    assert main(["-H", engine.host, "images", "--format", "{{.Nope}}"]) == 1
+    assert capsys.readouterr().err.startswith("lamina: template: no field 'Nope', there are: ")
+
+
+def containers(engine: FakeEngine, output: bytes = b"", code: int = 0, *, echo: bool = False) -> None:
+    """Routes for one container that writes `output`, or gives back what it reads."""
+
+    def attach(request: Request, connection: socket.socket) -> None:
+        connection.sendall(UPGRADED + output)
+        while echo and (data := connection.recv(65536)):
+            connection.sendall(frame(1, data))
+
+    engine.routes |= {
+        "POST /containers/create": reply({"Id": "c", "Warnings": []}, status=201),
+        "POST /containers/c/attach": attach,
+        "POST /containers/c/wait": reply({"StatusCode": code}),
+        "POST /containers/c/start": reply(status=204),
+    }
+
+
+@pytest.mark.covers(
+    "cli:run",
+    "cli:run --rm",
+    "cli:run --name",
+    "cli:run --env",
+    "cli:run --volume",
+    "cli:run --workdir",
+    "cli:run --user",
+    "cli:run --entrypoint",
+    "cli:run --hostname",
+    "cli:run --network",
+)
+def test_run_asks_in_dockers_order_and_gives_the_commands_code(engine: FakeEngine) -> None:
+    containers(engine, frame(1, b"out\n") + frame(2, b"err\n"), 7)
+    words = [
+        "--rm",
+        "--name",
+        "n",
+        "-e",
+        "A=1",
+        "-e",
+        "HOME",
+        "-v",
+        "/a:/b",
+        "-w",
+        "/w",
+        "-u",
+        "1",
+        "--entrypoint",
+        "e",
+        "--hostname",
+        "h",
+        "--network",
+        "none",
+    ]
+    done = lamina_(engine, "run", *words, "bb", "sh", "-c", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
+    assert engine.asked() == [f"POST /containers/{path}" for path in ("create", "c/attach", "c/wait", "c/start")]
+    assert engine.requests[0].query == "name=n" and engine.requests[2].query == "condition=removed"
+    body = engine.requests[0].json()
+    assert isinstance(body, dict)
+    assert body["Cmd"] == ["sh", "-c", "x"] and body["Env"] == ["A=1", "HOME=/nonexistent"] and body["Entrypoint"] == ["e"]
+    assert body["HostConfig"]["Binds"] == ["/a:/b"] and body["HostConfig"]["AutoRemove"] and body["HostConfig"]["NetworkMode"] == "none"
+
+
+@pytest.mark.covers("cli:run --interactive")
+def test_input_is_sent_and_half_closed(engine: FakeEngine) -> None:
+    containers(engine, echo=True)
+    data = os.urandom(3_000_000)
+    done = lamina_(engine, "run", "-i", "bb", "cat", stdin=data)
+    assert done.returncode == 0 and done.stdout == data
+
+
+@pytest.mark.covers("cli:run --detach")
+def test_a_detached_run_prints_the_id(engine: FakeEngine) -> None:
+    containers(engine)
+    assert lamina_(engine, "run", "-d", "bb").stdout == b"c\n"
+    assert engine.asked() == ["POST /containers/create", "POST /containers/c/start"]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [('exec: "x": executable file not found in $PATH', 127), ("exec /x: permission denied", 126), ("something else", 125)],
+)
+def test_a_failed_start_exits_as_docker_does(engine: FakeEngine, message: str, code: int) -> None:
+    containers(engine)
+    engine.routes["POST /containers/c/start"] = reply({"message": message}, status=400)
+    done = lamina_(engine, "run", "bb", "x")
+    assert done.returncode == code and done.stderr.decode() == f"lamina: {message}\n"
+
+
+def test_a_refused_create_exits_with_125(engine: FakeEngine) -> None:
+    engine.routes["POST /containers/create"] = reply({"message": "the name is taken"}, status=409)
+    assert lamina_(engine, "run", "bb").returncode == 125
+
+
+@pytest.mark.covers("cli:pull")
+def test_an_absent_image_is_pulled(engine: FakeEngine) -> None:
+    containers(engine)
+    created = engine.routes["POST /containers/create"]
+    answers = [reply({"message": "No such image: bb:latest"}, status=404), created]
+    engine.routes["POST /containers/create"] = lambda request, connection: answers.pop(0)  # type: ignore[return-value]
+    engine.routes["POST /images/create"] = json_lines(
+        {"status": "Pulling from library/bb", "id": "latest"}, {"status": "Status: Downloaded"}
+    )
+    done = lamina_(engine, "run", "-d", "bb")
+    assert done.stdout == b"c\n"
+    assert done.stderr == b"Unable to find image 'bb:latest' locally\nlatest: Pulling from library/bb\nStatus: Downloaded\n"
+
+
+@pytest.mark.covers("cli:run --pull")
+def test_an_absent_image_is_not_pulled_against_the_users_wish(engine: FakeEngine) -> None:
+    engine.routes["POST /containers/create"] = reply({"message": "No such image: bb:latest"}, status=404)
+    assert lamina_(engine, "run", "--pull", "never", "bb").returncode == 125
+    assert engine.asked() == ["POST /containers/create"]
+
+
+def test_a_terminal_is_needed_for_one(engine: FakeEngine) -> None:
+    containers(engine)
+    done = lamina_(engine, "run", "-it", "bb")
+    assert done.returncode == 125 and done.stderr == b"lamina: the input device is not a TTY\n"
+
+
+@pytest.mark.covers("cli:run --tty", "cli:run --detach-keys")
+def test_a_terminal_is_raw_sized_and_left_by_its_keys(engine: FakeEngine) -> None:
+    typed: list[bytes] = []
+
+    def attach(request: Request, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\nready> ")
+        while data := connection.recv(100):
+            typed.append(data)
+
+    containers(engine)
+    engine.routes["POST /containers/c/attach"] = attach
+    engine.routes["POST /containers/c/resize"] = reply()
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(PROGRAM[0], [*PROGRAM, "--host", engine.host, "run", "-it", "--detach-keys", "ctrl-x,x", "bb"])
+    shown = _until(leader, b"ready> ")
+    os.write(leader, b"ls\x03\x18x")
+    shown += _until(leader, b"read escape sequence")
+    _, status = os.waitpid(pid, 0)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert b"".join(typed).startswith(b"ls\x03")
+    body = engine.requests[0].json()
+    assert isinstance(body, dict) and body["Tty"]
+
+
+def _until(fd: int, wanted: bytes) -> bytes:
+    shown = b""
+    while wanted not in shown:
+        assert select.select([fd], [], [], 30)[0], shown
+        shown += os.read(fd, 1000)
+    return shown
+
+
+@pytest.mark.covers("cli:exec", "cli:exec --env", "cli:exec --user", "cli:exec --workdir")
+def test_exec_gives_the_programs_code(engine: FakeEngine) -> None:
+    def start(request: Request, connection: socket.socket) -> None:
+        connection.sendall(UPGRADED + frame(1, b"in\n"))
+
+    engine.routes |= {
+        "POST /containers/n/exec": reply({"Id": "e"}, status=201),
+        "POST /exec/e/start": start,
+        "GET /exec/e/json": reply({"ExitCode": 3, "Running": False}),
+    }
+    done = lamina_(engine, "exec", "-e", "A=1", "-u", "2", "-w", "/", "n", "sh", "-c", "x")
+    assert (done.returncode, done.stdout) == (3, b"in\n")
+    body = engine.requests[0].json()
+    assert isinstance(body, dict)
+    assert (body["Cmd"], body["Env"], body["User"], body["WorkingDir"]) == (["sh", "-c", "x"], ["A=1"], "2", "/")
+
+
+@pytest.mark.covers("cli:logs", "cli:logs --tail")
+def test_logs_come_apart_into_both_streams(engine: FakeEngine) -> None:
+    engine.routes |= {
+        "GET /containers/n/json": reply({"Config": {"Tty": False}}),
+        "GET /containers/n/logs": chunked(frame(1, b"a"), frame(2, b"b")),
+    }
+    done = lamina_(engine, "logs", "--tail", "5", "n")
+    assert (done.stdout, done.stderr) == (b"a", b"b")
+    assert "tail=5" in engine.requests[1].query
+
+
+@pytest.mark.covers("cli:rm", "cli:rm --force")
+def test_removal_goes_on_after_a_failure(engine: FakeEngine) -> None:
+    engine.routes |= {"DELETE /containers/b": reply(status=204)}
+    done = lamina_(engine, "rm", "a", "b")
+    assert done.returncode == 1 and done.stdout == b"b\n"
+    assert lamina_(engine, "rm", "-f", "a").returncode == 0
+
+
+@pytest.mark.covers("cli:inspect", "cli:inspect --format")
+def test_inspect_looks_for_every_kind_of_thing(engine: FakeEngine) -> None:
+    engine.routes["GET /images/bb/json"] = reply({"Id": "sha256:1", "Config": {"Cmd": ["sh"]}})
+    done = lamina_(engine, "inspect", "-f", "{{.Id}} {{json .Config.Cmd}}", "bb")
+    assert done.stdout == b'sha256:1 ["sh"]\n'
+    done = lamina_(engine, "inspect", "nope")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"[]\n", b"lamina: no such object: nope\n")
+
+
+@pytest.mark.covers("cli:load", "cli:load --input", "cli:import", "cli:import --change", "cli:import --message")
+def test_archives_are_sent_whole(engine: FakeEngine, tmp_path: Path) -> None:
+    archive = tmp_path / "x.tar"
+    archive.write_bytes(os.urandom(2_500_000))
+    engine.routes |= {
+        "POST /images/load": json_lines({"stream": "Loaded image: x\n"}),
+        "POST /images/create": json_lines({"status": "sha256:1"}),
+    }
+    assert lamina_(engine, "load", "-i", str(archive)).stdout == b"Loaded image: x\n"
+    assert engine.requests[0].body == archive.read_bytes() and engine.requests[0].headers["content-length"] == "2500000"
+    assert lamina_(engine, "import", "-c", "CMD x", "-m", "note", "-", "a:b", stdin=b"tar").stdout == b"sha256:1\n"
+    assert engine.requests[1].body == b"tar" and "changes=CMD%20x" in engine.requests[1].query
+
+
+@pytest.mark.covers("cli:save", "cli:save --output")
+def test_a_save_that_is_cut_off_leaves_no_file(engine: FakeEngine, tmp_path: Path) -> None:
+    target = tmp_path / "out.tar"
+    engine.routes["GET /images/get"] = lambda request, connection: connection.sendall(reply(raw=b"x" * 1000)[:-500])
+    done = lamina_(engine, "save", "-o", str(target), "bb")
+    assert done.returncode == 1 and b"cut off" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    engine.routes["GET /images/get"] = chunked(b"tar", b"ball")
+    assert lamina_(engine, "save", "-o", str(target), "bb").returncode == 0
+    assert target.read_bytes() == b"tarball"
+
+
+@pytest.mark.covers("cli:build", "cli:build --tag", "cli:build --build-arg", "cli:build --iidfile", "cli:build --file")
+def test_a_build_sends_what_the_context_keeps(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "Other").write_text("FROM scratch\n")
+    (tmp_path / ".dockerignore").write_text("*.log\ndir\n!dir/kept\n")
+    (tmp_path / "dir").mkdir()
+    for name in ("a.log", "b", "dir/kept", "dir/dropped"):
+        (tmp_path / name).write_text(name)
+    engine.routes["POST /build"] = json_lines({"stream": "Step 1/1 : FROM scratch\n"}, {"aux": {"ID": "sha256:1"}})
+    iid = tmp_path.parent / "iid"
+    done = lamina_(engine, "build", "-t", "x:1", "--build-arg", "A=1", "--iidfile", str(iid), "-f", str(tmp_path / "Other"), str(tmp_path))
+    assert done.stdout == b"Step 1/1 : FROM scratch\n", done.stderr
+    assert iid.read_text() == "sha256:1"
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert tar.getnames() == [".dockerignore", "Other", "b", "dir", "dir/kept"]
+        assert {member.uid for member in tar} == {0}
+    query = engine.requests[0].query
+    assert "t=x%3A1" in query and "dockerfile=Other" in query and "buildargs=%7B%22A%22%3A%20%221%22%7D" in query
+
+
+@pytest.mark.covers("cli:build --quiet")
+def test_a_quiet_build_prints_the_id_alone_or_what_failed(engine: FakeEngine) -> None:
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", "-", stdin=b"FROM scratch\n").stdout == b"sha256:1\n"
+    engine.routes["POST /build"] = json_lines(
+        {"stream": "Step 1\n"}, {"errorDetail": {"code": 3, "message": "it broke"}, "error": "it broke"}
+    )
+    done = lamina_(engine, "build", "-", stdin=b"FROM scratch\n")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"Step 1\n", b"lamina: it broke\n")
+
+
+@pytest.mark.covers("cli:login", "cli:login --username", "cli:login --password-stdin", "cli:logout", "cli:push")
+def test_credentials_are_stored_used_and_forgotten(engine: FakeEngine, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"psFormat": "kept"}')
+    engine.routes |= {"POST /auth": reply({"Status": "Login Succeeded"}), "POST /images/r.io:5000/x/push": json_lines({"status": "ok"})}
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    done = lamina_(engine, "login", "-u", "me", "--password-stdin", "r.io:5000", stdin=b"secret\n", env=env)
+    assert done.stdout == b"Login Succeeded\n", done.stderr
+    assert json.loads(config.read_text()) == {"psFormat": "kept", "auths": {"r.io:5000": {"auth": "bWU6c2VjcmV0"}}}
+    assert config.stat().st_mode & 0o777 == 0o600
+    lamina_(engine, "push", "r.io:5000/x:1", env=env)
+    import base64
+
+    auth = json.loads(base64.urlsafe_b64decode(engine.requests[1].headers["x-registry-auth"]))
+    assert (auth["username"], auth["password"]) == ("me", "secret")
+    assert lamina_(engine, "logout", "r.io:5000", env=env).stdout == b"Removing login credentials for r.io:5000\n"
+    assert json.loads(config.read_text())["auths"] == {}
+
+
+def test_a_credential_helper_is_asked(engine: FakeEngine, tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-fake"
+    helper.write_text('#!/bin/sh\nread server\necho "{\\"ServerURL\\":\\"$server\\",\\"Username\\":\\"u-$1\\",\\"Secret\\":\\"s\\"}"\n')
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credHelpers": {"r.io": "fake"}}')
+    engine.routes["POST /images/create"] = json_lines({"status": "ok"})
+    env = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert lamina_(engine, "pull", "-q", "r.io/x", env=env).stdout == b"r.io/x:latest\n"
+    import base64
+
+    assert json.loads(base64.urlsafe_b64decode(engine.requests[0].headers["x-registry-auth"]))["username"] == "u-get"
+
+
+def test_nobody_listening_is_one_sentence(tmp_path: Path) -> None:
+    done = lamina_(FakeEngine("/nowhere.sock"), "ps")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"lamina: cannot connect to the engine at unix:///nowhere.sock: no such file or directory\n")
+
+
+def test_the_host_is_taken_from_flag_then_variables(engine: FakeEngine) -> None:
+    engine.routes["GET /containers/json"] = reply([])
+    for env in ({"LAMINA_HOST": engine.host, "DOCKER_HOST": "unix:///wrong"}, {"DOCKER_HOST": engine.host}):
+        done = subprocess.run([*PROGRAM, "ps", "-q"], capture_output=True, env=env, timeout=60)
+        assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.covers("cli:cp")
+def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngine, tmp_path: Path) -> None:
+    def archive(*names: str) -> bytes:
+        out = BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = 3
+                tar.addfile(info, BytesIO(b"abc"))
+        return out.getvalue()
+
+    engine.routes["GET /containers/c/archive"] = reply(raw=archive("f"), type="application/x-tar")
+    assert lamina_(engine, "cp", "c:/etc/f", str(tmp_path / "g")).returncode == 0
+    assert (tmp_path / "g").read_bytes() == b"abc"
+    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/../../../escaped"), type="application/x-tar")
+    (tmp_path / "in").mkdir()
+    assert lamina_(engine, "cp", "c:/d", str(tmp_path / "in")).returncode == 1
+    assert not list(tmp_path.parent.glob("escaped"))
+
+
+@pytest.mark.covers("cli:events")
+def test_events_are_lines(engine: FakeEngine) -> None:
+    event = {"Type": "container", "Action": "die", "Actor": {"ID": "c", "Attributes": {"name": "n", "exitCode": "0"}}, "timeNano": 5}
+    engine.routes["GET /events"] = json_lines(event)
+    done = lamina_(engine, "events", "--since", "0", env={"TZ": "UTC"})
+    assert done.stdout == b"1970-01-01T00:00:00.000000005Z container die c (exitCode=0, name=n)\n"
+
+
+def test_the_tree_of_layers_is_drawn(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    leaf = {"layer": "sha256:" + "b" * 64, "size": 10, "own": 20, "shared_by": 1, "instruction": "RUN x", "images": ["b:1"], "children": []}
+    root = {
+        **leaf,
+        "layer": "sha256:" + "a" * 64,
+        "shared_by": 2,
+        "instruction": "",
+        "images": ["a:1"],
+        "children": [leaf, {**leaf, "images": []}],
+    }
+    engine.routes["GET /lamina/images/tree"] = reply({"roots": [root]})
+    assert main(["-H", engine.host, "images", "--tree"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "aaaaaaaaaaaa   10B      20B      2       [a:1]"
+    assert lines[2] == "bbbbbbbbbbbb   10B      20B      1       ├─[b:1] RUN x"
+    assert lines[3] == "bbbbbbbbbbbb   10B      20B      1       └─RUN x"
+
+
+def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = {"id": "sha256:" + "c" * 64, "index": 1, "instruction": "RUN touch /f"}
+    engine.routes["GET /lamina/images/bb:1/which"] = reply(
+        {"path": "/f", "found": True, "type": "file", "size": 5, "layer": layer, "older": []}
+    )
+    assert main(["-H", engine.host, "which", "bb:1", "/f"]) == 0
+    assert capsys.readouterr().out == "/f  file  5B\n  from layer 1 cccccccccccc  RUN touch /f\n"
+    assert main(["-H", engine.host, "which", "bb:1:/f"]) == 0
+    engine.routes["GET /lamina/images/bb:1/which"] = reply({"path": "/f", "found": False, "layer": None, "older": [], "deleted_by": layer})
+    assert main(["-H", engine.host, "which", "bb:1", "/f"]) == 1
+    assert "deleted by layer 1" in capsys.readouterr().err

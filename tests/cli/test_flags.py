@@ -1,0 +1,95 @@
+"""Command lines by pflag's rules."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.flags import Arguments, HelpWanted, Reader, UsageError, table
+
+TABLE = """\
+a all bool|Everything
+n number int|How many (default 5)
+e env list|Variables
+- name string|A name
+i - bool|
+""".replace("i - bool|\n", "i interactive bool|Input\n")
+
+
+def read(*words: str, interspersed: bool = True) -> Arguments:
+    return Reader(table(TABLE), interspersed=interspersed).read(list(words))
+
+
+@pytest.mark.parametrize("words", [("--name", "x"), ("--name=x",)])
+def test_a_long_flag_takes_its_value_either_way(words: tuple[str, ...]) -> None:
+    assert read(*words).text("name") == "x"
+
+
+@pytest.mark.parametrize("words", [("-n", "3"), ("-n3",), ("-n=3",), ("-an3",), ("-ain", "3")])
+def test_short_flags_join(words: tuple[str, ...]) -> None:
+    assert read(*words).number("number") == 3
+
+
+def test_a_list_grows_and_another_flag_keeps_its_last_value() -> None:
+    found = read("-e", "A=1", "--env=B", "--name=x", "--name=y")
+    assert found.many("env") == ["A=1", "B"] and found.text("name") == "y"
+
+
+def test_a_boolean_may_be_denied() -> None:
+    assert not read("--all=false").on("all", default=True)
+    assert read().on("all", default=True)
+
+
+def test_flags_may_follow_arguments() -> None:
+    found = read("x", "-a", "y")
+    assert found.words == ["x", "y"] and found.on("all")
+
+
+def test_the_first_argument_ends_the_flags_of_run() -> None:
+    found = read("-a", "image", "ls", "-i", "--", interspersed=False)
+    assert found.words == ["image", "ls", "-i", "--"] and not found.on("interactive")
+
+
+def test_two_dashes_end_the_flags() -> None:
+    assert read("-a", "--", "-i").words == ["-i"]
+
+
+def test_a_dash_alone_is_an_argument() -> None:
+    assert read("-").words == ["-"]
+
+
+@pytest.mark.parametrize("words", [("--nope",), ("-x",), ("--name",), ("-n",), ("-n", "many"), ("--all=perhaps",)])
+def test_a_broken_line_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError):
+        read(*words)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_may_be_asked_for(word: str) -> None:
+    with pytest.raises(HelpWanted):
+        read(word)
+
+
+@given(st.lists(st.text(max_size=8)))
+def test_any_line_is_accepted_or_refused(words: list[str]) -> None:
+    try:
+        read(*words)
+    except (UsageError, HelpWanted):
+        pass
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_table_can_be_read_and_names_no_flag_twice(name: str) -> None:
+    flags = table(COMMANDS[name][6])
+    assert len({flag.name for flag in flags}) == len(flags)
+    letters = [flag.letter for flag in flags if flag.letter]
+    assert len(set(letters)) == len(letters)
+
+
+def test_every_command_of_a_group_exists() -> None:
+    for group, (_, commands) in GROUPS.items():
+        for command in commands.split():
+            full = f"{group} {command}"
+            assert ALIASES.get(full, full) in COMMANDS or full in GROUPS, full

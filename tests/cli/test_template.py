@@ -1,0 +1,82 @@
+"""Go templates of --format."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.cli.template import Template, TemplateError
+
+DATA = {
+    "ID": "abc",
+    "Size": 12,
+    "Yes": True,
+    "No": False,
+    "None": None,
+    "List": ["x", "y"],
+    "Map": {"b": 2, "a": "1"},
+    "Deep": {"Er": {"Name": "n"}},
+    "Rows": [{"Name": "p"}, {"Name": "q"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("{{.ID}}-{{.Size}}", "abc-12"),
+        ("{{.Deep.Er.Name}}", "n"),
+        ("{{json .Map}}", '{"b":2,"a":"1"}'),
+        ("{{.List}} {{.Map}} {{.Yes}} {{.None}}", "[x y] map[a:1 b:2] true <nil>"),
+        ("{{join .List `,`}}", "x,y"),
+        ('{{.ID | upper | printf "%s!"}}', "ABC!"),
+        ('{{printf "%-5s|%3d" .ID .Size}}', "abc  | 12"),
+        ('{{printf "%q %v" .ID .List}}', '"abc" [x y]'),
+        ("{{range .List}}<{{.}}>{{end}}", "<x><y>"),
+        ("{{range $i, $v := .List}}{{$i}}={{$v}} {{end}}", "0=x 1=y "),
+        ("{{range $k, $v := .Map}}{{$k}}={{$v}} {{end}}", "a=1 b=2 "),
+        ("{{range .Rows}}{{.Name}}{{$.ID}} {{end}}", "pabc qabc "),
+        ("{{if .Yes}}y{{else}}n{{end}}{{if .No}}y{{else}}n{{end}}", "yn"),
+        ("{{if .No}}1{{else if .Yes}}2{{else}}3{{end}}", "2"),
+        ("{{with .Deep.Er}}{{.Name}}{{end}}{{with .None}}x{{else}}none{{end}}", "nnone"),
+        ("{{$x := .ID}}{{if .Yes}}{{$x = .Size}}{{end}}{{$x}}", "12"),
+        ("{{index .Map `a`}}{{index .List 1}}", "1y"),
+        ("{{(index .Rows 1).Name}}", "q"),
+        ("{{len .List}} {{len .ID}}", "2 3"),
+        ("{{eq .Size 12}} {{ne .ID `x`}} {{lt 1 2}} {{gt 1 2}} {{eq .ID `z` `abc`}}", "true true true false true"),
+        ("{{and .Yes .ID}} {{or .No .ID}} {{not .No}}", "abc abc true"),
+        ("{{slice .ID 1}} {{slice .ID 0 2}}", "bc ab"),
+        ("{{truncate .ID 2}} {{.ID | title}} {{pad .ID 1 2}}|", "ab Abc  abc  |"),
+        ('{{split "a:b" ":"}}', "[a b]"),
+        ("{{println .ID}}", "abc\n"),
+        ("a {{- .ID -}} b", "aabcb"),
+        ("{{/* nothing */}}x", "x"),
+        ("{{range .None}}x{{else}}empty{{end}}", "empty"),
+    ],
+)
+def test_templates_render_as_gos(text: str, shown: str) -> None:
+    assert Template(text).render(DATA) == shown
+
+
+def test_an_unknown_field_is_one_clear_sentence() -> None:
+    with pytest.raises(TemplateError, match=r"no field 'Nope', there are: .*ID"):
+        Template("{{.Nope}}").render(DATA)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{", "{{.ID", "{{nope .ID}}", "{{if .ID}}", "{{end}}", "{{range}}x{{end}}", "{{.ID .ID}}", "{{(.ID}}", "{{%}}", "{{$x}}", "{{}}"],
+)
+def test_a_broken_template_is_refused(text: str) -> None:
+    with pytest.raises(TemplateError):
+        Template(text).render(DATA)
+
+
+@given(st.text(alphabet='{}.|$()ab"` -:=rangeifend0123', max_size=40))
+def test_any_template_is_accepted_or_refused(text: str) -> None:
+    for candidate in (text, "{{" + text + "}}", "{{range .List}}{{" + text + "}}{{end}}"):
+        try:
+            Template(candidate).render(DATA)
+        except TemplateError:
+            pass
