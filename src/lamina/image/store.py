@@ -236,11 +236,11 @@ class Images:
 
     def save(self, names: Sequence[str], target: int) -> None:
         """Write a docker-archive of the images to a descriptor. See `saving`."""
-        plan = self.saving(names)
-        with self._leases.hold(*{piece.layer for piece in plan.pieces if piece.layer is not None}):
-            plan.write(target)
-        for name in names:
-            self._emit(Event("image", "save", str(self.resolve(name).id), {"name": name}))
+        chosen = [each for name in names for each in self._chosen(name)]
+        with self._leases.hold(*(each.image.id for each in chosen), *(layer for each in chosen for layer in each.image.layers)):
+            save.planned(chosen, self._layers).write(target)
+        for image, name in {each.image.id: (each.names[0].familiar if each.names else str(each.image.id)) for each in chosen}.items():
+            self._emit(Event("image", "save", str(image), {"name": name}))
 
     # -- removing
 

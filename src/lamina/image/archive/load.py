@@ -17,6 +17,7 @@ from lamina.image.archive.plan import ArchivedImage
 from lamina.image.archive.source import Source, StageJob, stage
 from lamina.image.layers import Layers
 from lamina.image.model import Image, InvalidArchive, LayerFacts, LayerNote
+from lamina.image.tarbytes import compression_of
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec.chain import chain_ids
 from lamina.spec.config import LIMIT, History, ImageConfig
@@ -25,6 +26,7 @@ from lamina.spec.progress import Sink, Update
 
 _DOCUMENTS_LIMIT = 256 << 20
 _LINKS_LIMIT = 40
+_LAYER_NAMES = (".tar", ".tar.gz", ".tgz")
 Create = Callable[[ArchivedImage, list[LayerFacts]], Image]
 
 
@@ -186,12 +188,11 @@ def instruction(created_by: str) -> str:
 
 
 def _is_document(member: OuterMember, source: Source) -> bool:
-    """Whether a member is small JSON or text rather than a layer. A layer's name ends in .tar, or its bytes are a tar's."""
-    if member.name.endswith((".tar", ".tar.gz", ".tgz")) or member.size > LIMIT:
+    """Whether a member is JSON or text rather than a layer: a layer's name ends in .tar, or its first bytes are a tar's."""
+    if member.name.endswith(_LAYER_NAMES) or member.size > LIMIT:
         return False
-    if member.name.endswith((".json", "/json", "/VERSION", "oci-layout", "repositories")) or member.size < outer.BLOCK:
-        return member.size < outer.BLOCK or source.peek(1) in (b"{", b"[", b'"') or source.peek(1).isalnum()
-    return source.peek(1) in (b"{", b"[")
+    head = source.peek(min(member.size, outer.BLOCK))
+    return not (compression_of(head) or head[257:262] == b"ustar" or (len(head) == outer.BLOCK and not any(head)))
 
 
 def _target(member: OuterMember) -> str:

@@ -34,7 +34,9 @@ class Source:
         self._start = _seekable(self._fd)
         head = self.peek(_HEAD)
         if kind := compression_of(head):
-            whole = cast(BinaryIO, io.BufferedReader(_Joined(head, self._file), _CHUNK))
+            # A file's position has not moved; of anything else the head was read.
+            read = b"" if self._start is not None else head
+            whole = cast(BinaryIO, io.BufferedReader(_Joined(read, self._file), _CHUNK))
             self._file, self._fd, self._start, self._pending = decompressed(whole, kind), -1, None, b""
 
     @property
