@@ -186,10 +186,13 @@ def filesystem(slots: Slots, kind: str, target: str, source: str, options: Seque
     os.close(fd)
 
 
-def attach(slots: Slots, slot: str, target: str, strict: bool) -> None:
-    """Mount what was opened on the host, or made there."""
-    is_directory = stat.S_ISDIR(os.fstat(slots[slot]).st_mode)
-    _attach(slots, slots[slot], target, _STRICT if strict else _SAFE, directory=is_directory)
+def attach(slots: Slots, slot: str, target: str, strict: bool, changes: Sequence[Sequence[Any]]) -> None:
+    """Mount what was opened on the host, or made there, with its attributes changed before it appears."""
+    fd = slots[slot]
+    for add, remove, recursive, propagation in changes:
+        mount.set_attributes(fd, add, remove, recursive=recursive, propagation=propagation)
+    is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    _attach(slots, fd, target, _STRICT if strict else _SAFE, directory=is_directory)
 
 
 def set_mount(slots: Slots, target: str, add: int, remove: int, recursive: bool, propagation: int) -> None:
@@ -202,14 +205,15 @@ def set_mount(slots: Slots, target: str, add: int, remove: int, recursive: bool,
 def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
     """Make device nodes: path, type letter, major, minor, mode, uid, gid."""
     kinds = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    where, opened = -1, ""
     for path, kind, major, minor, mode, uid, gid in devices:
         parent, _, name = path.rpartition("/")
-        where = _place(slots["/"], parent or "/", _STRICT)
+        if where < 0 or parent != opened:
+            where, opened = _place(slots["/"], parent or "/", _STRICT), parent
         os.mknod(name, kinds[kind] | mode, os.makedev(major, minor), dir_fd=where)
         os.chmod(name, mode, dir_fd=where)
         if uid or gid:
             os.chown(name, uid, gid, dir_fd=where, follow_symlinks=False)
-        os.close(where)
 
 
 def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:

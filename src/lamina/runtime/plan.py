@@ -29,6 +29,8 @@ _ATTRIBUTES = {
 }  # fmt: skip
 _PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
 _IGNORED = {"bind", "rbind", "defaults", "newinstance", "create", "nocopy", "z", "Z", "tmpcopyup", "norelatime", "nostrictatime"}
+_PROC_FILES = {f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")}
+"""What lxcfs gives containers values of their own for."""
 _FIXED_PLACES = ("/proc", "/sys", "/dev")
 _LINKS = [["fd", "/proc/self/fd"], ["stdin", "/proc/self/fd/0"], ["stdout", "/proc/self/fd/1"], ["stderr", "/proc/self/fd/2"]]
 _NODES = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
@@ -200,6 +202,7 @@ def _mounts(
         target = _target(entry)
         chosen = options(entry.get("options") or [])
         kind = entry.get("type") or "bind"
+        _check_place(target, kind, entry)
         strict = any(target == place or target.startswith(place + "/") for place in _FIXED_PLACES)
         slot = f"mount:{number}"
         if kind == "cgroup":
@@ -207,11 +210,10 @@ def _mounts(
         elif kind in ("bind", "none") or {"bind", "rbind"} & set(entry.get("options") or []):
             source = entry.get("source") or ""
             sources.append([slot, source if source.startswith("/") else f"{bundle}/{source}", chosen.recursive])
-            steps.append(["attach", slot, target, strict])
-            steps += _bind_attributes(target, chosen)
+            steps.append(["attach", slot, target, strict, _changes(chosen)])
         elif kind == "devpts":
             made.append([slot, kind, [list(pair) for pair in chosen.data], chosen.add])
-            steps.append(["attach", slot, target, strict])
+            steps.append(["attach", slot, target, strict, []])
         else:
             flags = [["ro"]] if chosen.add & 1 else []
             source = entry.get("source") or kind
@@ -226,15 +228,22 @@ def _target(entry: Mapping[str, Any]) -> str:
     return target
 
 
-def _bind_attributes(target: str, chosen: Options) -> list[Step]:
-    steps: list[Step] = []
-    # A mount copied from the host would keep its propagation; private unless asked otherwise.
-    steps.append(["set_mount", target, 0, 0, True, chosen.propagation or _PROPAGATION["private"]])
+def _check_place(target: str, kind: str, entry: Mapping[str, Any]) -> None:
+    """Nothing may be put over parts of /proc (CVE-2019-19921): what is written there would go elsewhere."""
+    genuine = kind == "proc" or entry.get("source") == "/proc"
+    if (target == "/proc" and not genuine) or (target.startswith("/proc/") and target not in _PROC_FILES):
+        raise InvalidSpec(f"{target} cannot be mounted: it is inside /proc")
+
+
+def _changes(chosen: Options) -> list[list[Any]]:
+    """What to change of a copied mount before it is attached: attributes to add and remove, recursively, propagation."""
+    # It would keep the propagation it has on the host; private unless asked otherwise.
+    changes: list[list[Any]] = [[0, 0, True, chosen.propagation or _PROPAGATION["private"]]]
     if chosen.add or chosen.remove:
-        steps.append(["set_mount", target, chosen.add, chosen.remove, False, 0])
+        changes.append([chosen.add, chosen.remove, False, 0])
     if chosen.recursive_add:
-        steps.append(["set_mount", target, chosen.recursive_add, 0, True, 0])
-    return steps
+        changes.append([chosen.recursive_add, 0, True, 0])
+    return changes
 
 
 def _cgroup_steps(target: str, chosen: Options, hierarchies: Sequence[CgroupMount]) -> list[Step]:
