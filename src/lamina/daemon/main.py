@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import encodings.idna  # noqa: F401  resolving a host name would import it, perhaps from a newer version by then
 import gc
 import logging
 import os
