@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
 
-from lamina.container.model import Container
+from lamina.container import choosing, describe, processes
+from lamina.container.archive import Archives
+from lamina.container.attaching import Attachments
+from lamina.container.committing import Committer
+from lamina.container.contents import Contents
+from lamina.container.execs import Execs
+from lamina.container.launching import Launcher
+from lamina.container.lifecycle import LifeCycle
+from lamina.container.live import Roster
+from lamina.container.logs import Logs
+from lamina.container.making import Maker
+from lamina.container.model import Container, State
+from lamina.container.parts import Parts
+from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
+from lamina.container.seeding import Seeder
+from lamina.container.sizes import sizes
+from lamina.container.store import INIT, ContainerStore
+from lamina.errors import LaminaError
+from lamina.image.model import Image
+from lamina.runtime.initlayer import write_init_layer
+from lamina.spec.digest import Digest
 
-if TYPE_CHECKING:
-    from lamina.image.store import Image
-    from lamina.spec.digest import Digest
-
-Document = Mapping[str, object]
+Document = Mapping[str, Any]
 """A JSON object as the API spells it (Go's field names)."""
 
 Filters = Mapping[str, Sequence[str]]
@@ -40,6 +57,23 @@ class Containers:
     Every call with a `ref` raises ContainerNotFound, or AmbiguousContainer for a prefix of several IDs.
     """
 
+    def __init__(self, parts: Parts) -> None:
+        os.makedirs(parts.root, mode=0o710, exist_ok=True)
+        init = f"{parts.root}/{INIT}"
+        write_init_layer(init)
+        self._parts = parts
+        self._store = store = ContainerStore(parts.root)
+        self._roster = roster = Roster(store.load())
+        launcher = Launcher(parts.runtime, parts.layers, init)
+        self._life = LifeCycle(parts, store, roster, launcher)
+        self._execs = Execs(parts, roster, launcher)
+        self._logs = Logs()
+        self._attachments = Attachments(parts, self._logs.read)
+        self._maker = Maker(parts, store, roster, Seeder(parts, launcher))
+        self._archives = Archives(parts, launcher)
+        self._contents = Contents(parts, launcher)
+        self._committer = Committer(parts, self._life)
+
     # ── making, finding ──────────────────────────────────────────────────────────────────────────────────────────
     def create(
         self,
@@ -57,31 +91,50 @@ class Containers:
             NameTaken: another container has the name.
             InvalidArgument: the documents contradict themselves, or no command is given.
         """
-        raise NotImplementedError
+        return self._maker.create(config, host_config or {}, networking or {}, name)
 
     def get(self, ref: str) -> Container:
         """The container as it is now."""
-        raise NotImplementedError
+        return self._roster.find(ref).container
 
-    def list(self, *, all: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None) -> list[dict[str, object]]:
+    def list(self, *, all: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None) -> Sequence[dict[str, Any]]:
         """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter."""
-        raise NotImplementedError
+        choosing.check_listing(filters or {})
+        wanted = dict(filters or {})
+        everything = all or limit > 0 or "status" in wanted
+        now = self._parts.clock()
+        chosen = [container for container in self._records() if (everything or container.running) and self._shown(container, wanted)]
+        return [
+            describe.summary(container, now_ns=now, sizes=sizes(container, self._parts) if size else None)
+            for container in chosen[: limit or None]
+        ]
 
-    def inspect(self, ref: str, *, size: bool = False) -> dict[str, object]:
+    def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""
-        raise NotImplementedError
+        live = self._roster.find(ref)
+        container = live.container
+        graph = {
+            "UpperDir": container.upper,
+            "WorkDir": f"{container.directory}/work",
+            "LowerDir": f"{self._parts.root}/{INIT}",
+            "Layer": container.layer,
+        }
+        written = sizes(container, self._parts) if size else None
+        return describe.inspected(container, execs=self._execs.of(container.id), sizes=written, graph=graph)
 
     def counts(self) -> Mapping[str, int]:
         """How many containers are in each state: keys are the state's words."""
-        raise NotImplementedError
+        states = [str(live.state.status) for live in self._roster.all()]
+        return {str(state): states.count(str(state)) for state in State}
 
-    def users_of(self, image: Digest) -> list[str]:
+    def users_of(self, image: Digest) -> Sequence[str]:
         """IDs of the containers made from the image, running ones first: what refuses its removal."""
-        raise NotImplementedError
+        users = self._roster.some(lambda container: container.image == str(image))
+        return [live.container.id for live in sorted(users, key=lambda live: not live.container.running)]
 
-    def usage(self) -> list[dict[str, object]]:
+    def usage(self) -> Sequence[dict[str, Any]]:
         """Summaries with sizes, for `system df`."""
-        raise NotImplementedError
+        return self.list(all=True, size=True)
 
     # ── life cycle ───────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, ref: str, *, detach_keys: str = "") -> None:
@@ -91,7 +144,7 @@ class Containers:
             AlreadyThere: it runs (304).
             CommandNotFound, CommandNotExecutable, RuntimeFailed: it is still `created`, with exit code 127, 126, 125.
         """
-        raise NotImplementedError
+        self._life.start(self._roster.find(ref))
 
     def stop(self, ref: str, *, timeout: int | None = None, signal: str = "") -> None:
         """Send its stop signal, after `timeout` seconds (its own, else 10; negative: for ever) SIGKILL; returns when it has exited.
@@ -99,11 +152,11 @@ class Containers:
         Raises:
             AlreadyThere: it does not run (304).
         """
-        raise NotImplementedError
+        self._life.stop(self._roster.find(ref), timeout, signal)
 
     def restart(self, ref: str, *, timeout: int | None = None, signal: str = "") -> None:
         """Stop it if it runs, then start it."""
-        raise NotImplementedError
+        self._life.restart(self._roster.find(ref), timeout, signal)
 
     def kill(self, ref: str, *, signal: str = "") -> None:
         """Send `signal` ("SIGKILL" if empty; "TERM", "15" work too) to its first process; a fatal one is waited for.
@@ -111,11 +164,13 @@ class Containers:
         Raises:
             WrongState: it does not run (409).
         """
-        raise NotImplementedError
+        self._life.kill(self._roster.find(ref), signal)
 
     def wait(self, ref: str, condition: str = "not-running") -> Waiter:
         """Register a waiter for `not-running`, `next-exit` or `removed`. Flush the response's head after this returned."""
-        raise NotImplementedError
+        live = self._roster.find(ref)
+        with live.lock:
+            return live.waiters.register(condition, now=None if live.container.running else live.result())
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """Remove it and what it wrote; `force` kills it first, `volumes` removes its anonymous volumes.
@@ -123,23 +178,36 @@ class Containers:
         Raises:
             WrongState: it runs and `force` is not given (409).
         """
-        raise NotImplementedError
+        live = self._roster.find(ref)
+        self._life.remove(live, force=force, volumes=volumes)
+        self._execs.forget(live.container.id)
 
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""
-        raise NotImplementedError
+        self._life.rename(self._roster.find(ref), name)
 
     def pause(self, ref: str) -> None:
         """Freeze all its processes (WrongState: it does not run, or is paused already)."""
-        raise NotImplementedError
+        self._life.pause(self._roster.find(ref))
 
     def unpause(self, ref: str) -> None:
         """Thaw them (WrongState: it is not paused)."""
-        raise NotImplementedError
+        self._life.unpause(self._roster.find(ref))
 
     def prune(self, filters: Filters | None = None) -> Pruned:
         """Remove every container that does not run and that the filters (`until`, `label`, `label!`) let through."""
-        raise NotImplementedError
+        now, removed, space = self._parts.clock(), [], 0
+        for container in self._records():
+            if container.running or container.state.status is State.RESTARTING or not choosing.prunable(container, filters or {}, now):
+                continue
+            written = sizes(container, self._parts)[0]
+            try:
+                self.remove(container.id)
+            except LaminaError:  # started or removed by somebody else meanwhile
+                continue
+            removed.append(container.id)
+            space += written
+        return Pruned(tuple(removed), space)
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────
     def attach(self, ref: str, request: AttachRequest) -> None:
@@ -147,15 +215,17 @@ class Containers:
 
         To a container that does not run yet it is kept until start. A connection handed over survives this process.
         """
-        raise NotImplementedError
+        self._attachments.attach(self._roster.find(ref), request)
 
     def check_attachable(self, ref: str) -> Container:
         """What to ask before the 101 head is sent: raises WrongState for a paused or restarting container."""
-        raise NotImplementedError
+        live = self._roster.find(ref)
+        self._attachments.check(live)
+        return live.container
 
     def resize(self, ref: str, height: int, width: int) -> None:
         """Set the terminal's size in characters; before start it is remembered."""
-        raise NotImplementedError
+        self._attachments.resize(self._roster.find(ref), height, width)
 
     def logs(self, ref: str, query: LogQuery) -> Iterator[bytes]:
         """The log in chunks ready to be sent: 8-byte frames unless the container has a terminal. With `follow` it ends with the container.
@@ -163,20 +233,20 @@ class Containers:
         Close the iterator to stop following (from the same thread, between chunks). Idle followers yield b"" about once a second so
         that a caller can notice a client that went away.
         """
-        raise NotImplementedError
+        return self._logs.read(self._roster.find(ref), query)
 
-    def top(self, ref: str, ps_args: str = "") -> dict[str, object]:
+    def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """`{"Titles": […], "Processes": [[…], …]}` (WrongState: it does not run)."""
-        raise NotImplementedError
+        return processes.top(self._roster.find(ref), ps_args)
 
     # ── exec ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def exec_create(self, ref: str, config: Document) -> str:
         """Prepare a command in a running container (the API's ExecConfig); its ID. WrongState: it does not run, or is paused."""
-        raise NotImplementedError
+        return self._execs.create(self._roster.find(ref), config)
 
     def exec_check(self, exec_id: str) -> bool:
         """What to ask before the 101 head is sent: whether the exec has a terminal. Raises as exec_start."""
-        raise NotImplementedError
+        return self._execs.check(exec_id)
 
     def exec_start(
         self, exec_id: str, request: AttachRequest | None = None, *, tty: bool | None = None, size: tuple[int, int] | None = None
@@ -185,32 +255,32 @@ class Containers:
 
         `size` is (height, width). Raises WrongState if it ran already or its container stopped; ExecNotFound.
         """
-        raise NotImplementedError
+        self._execs.start(exec_id, request, tty, size)
 
-    def exec_inspect(self, exec_id: str) -> dict[str, object]:
+    def exec_inspect(self, exec_id: str) -> dict[str, Any]:
         """The API's ExecInspectResponse; `Running` is false as soon as the client has seen the end of its streams."""
-        raise NotImplementedError
+        return self._execs.inspect(exec_id)
 
     def exec_resize(self, exec_id: str, height: int, width: int) -> None:
         """Set its terminal's size in characters."""
-        raise NotImplementedError
+        self._execs.resize(exec_id, height, width)
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def changes(self, ref: str) -> list[Change]:
+    def changes(self, ref: str) -> Sequence[Change]:
         """What differs from the image, sorted by path."""
-        raise NotImplementedError
+        return self._contents.changes(self._roster.find(ref))
 
     def export(self, ref: str, out: int, *, progress: Callable[[int], None] | None = None) -> None:
         """Write its whole file system as a tar into descriptor `out`, without its mounts."""
-        raise NotImplementedError
+        self._contents.export(self._roster.find(ref), out, progress)
 
     def archive_stat(self, ref: str, path: str) -> PathStat:
         """What `path` is inside the container; a last symlink is not followed (PathNotFound)."""
-        raise NotImplementedError
+        return self._archives.stat(self._roster.find(ref), path)
 
     def archive_get(self, ref: str, path: str, out: int) -> PathStat:
         """Write `path` as a tar into descriptor `out`; the stat is that of archive_stat (ask that first to send a head)."""
-        raise NotImplementedError
+        return self._archives.get(self._roster.find(ref), path, out)
 
     def archive_put(
         self, ref: str, path: str, source: BinaryIO | int, *, no_overwrite_dir_non_dir: bool = False, copy_uid_gid: bool = False
@@ -221,17 +291,38 @@ class Containers:
             PathNotFound, NotADirectory, ReadOnlyPath: what stands in the way, nothing was written.
             BadArchive: the stream is no tar or tries to leave its root; entries before it were written, as Docker does.
         """
-        raise NotImplementedError
+        self._archives.put(
+            self._roster.find(ref), path, source, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, copy_uid_gid=copy_uid_gid
+        )
 
     def commit(self, ref: str, request: CommitRequest) -> Image:
         """An image of what the container is now; it is paused meanwhile if `request.pause`."""
-        raise NotImplementedError
+        return self._committer.commit(self._roster.find(ref), request)
 
     # ── the process itself ───────────────────────────────────────────────────────────────────────────────────────
     def recover(self) -> None:
         """Once, at start: finish or undo what a killed daemon left half done, adopt what runs, start what `restart` policies say."""
-        raise NotImplementedError
+        Recovery(self._parts, self._store, self._roster, self._life, self._execs).run()
 
     def close(self) -> None:
         """Let go of everything; containers go on."""
-        raise NotImplementedError
+        for live in self._roster.all():
+            live.drop_pending()
+            if live.timer is not None:
+                live.timer.cancel()
+
+    def _records(self) -> Sequence[Container]:
+        """All containers, the newest first."""
+        return [live.container for live in reversed(self._roster.all())]
+
+    def _shown(self, container: Container, filters: Filters) -> bool:
+        return choosing.listed(container, filters, find=self.get, images=self._descendants)
+
+    def _descendants(self, name: str) -> Iterable[str]:
+        """IDs of the image and of those built on it: all whose layers begin with its."""
+        try:
+            base = self._parts.images.resolve(name)
+        except LaminaError:
+            return ()
+        found = [image for image in self._parts.images.list(all=True) if image.layers[: len(base.layers)] == base.layers]
+        return [str(base.id), *(str(image.id) for image in found if base.layers)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +57,8 @@ class Images(Protocol):
 
     def resolve(self, text: str) -> Image: ...
 
+    def list(self, *, all: bool = False) -> Sequence[Image]: ...
+
     def create(
         self, config: ImageConfig, layers: Sequence[LayerFacts], *, names: Sequence[Reference] = (), parent: Digest | None = None
     ) -> Image: ...
@@ -75,6 +78,8 @@ class Layers(Protocol):
 
 class Leases(Protocol):
     """See `image.leases.Leases`."""
+
+    def hold(self, *digests: Digest) -> AbstractContextManager[None]: ...
 
     def pin(self, owner: str, digests: Iterable[Digest]) -> None: ...
 

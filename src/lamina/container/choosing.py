@@ -1,0 +1,99 @@
+"""Filters of `ps` and `container prune`: which containers they let through. Pure but for the questions put to `Asks`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from lamina.container.document import text
+from lamina.container.model import Container, State
+from lamina.errors import InvalidArgument
+
+Filters = Mapping[str, Sequence[str]]
+_LISTING = frozenset({
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
+})  # fmt: skip
+_PRUNING = frozenset({"label", "label!", "until"})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|ms)")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+class InvalidFilter(InvalidArgument):
+    """There is no such filter, or no such value of it."""
+
+
+def check_listing(filters: Filters) -> None:
+    """Raises InvalidFilter for a key that `ps` does not have, or a state that is none."""
+    _check(filters, _LISTING)
+    for status in filters.get("status", ()):
+        if status not in {str(state) for state in State}:
+            raise InvalidFilter(f"invalid filter 'status={status}'")
+
+
+def listed(container: Container, filters: Filters, *, find: Callable[[str], Container], images: Callable[[str], Iterable[str]]) -> bool:
+    """Whether `ps` shows it. `find` looks a container up, `images` gives the IDs of the images that descend from a name or ID."""
+    tests: dict[str, Callable[[str], bool]] = {
+        "id": container.id.startswith,
+        "name": lambda pattern: _matches(pattern, f"/{container.name}") or _matches(pattern, container.name),
+        "status": lambda status: status == container.state.status,
+        "exited": lambda code: container.state.status is State.EXITED and code == str(container.state.exit_code),
+        "ancestor": lambda name: container.image in set(images(name)) or name == container.image_name,
+        "before": lambda ref: container.created_ns < find(ref).created_ns,
+        "since": lambda ref: container.created_ns > find(ref).created_ns,
+        "volume": lambda place: any(place in (mount.name, mount.target, mount.source) for mount in container.mounts),
+        "network": lambda name: name == text(container.host_config, "NetworkMode"),
+        "health": lambda health: health == "none",
+    }
+    return labelled(container.labels, filters.get("label", ())) and all(
+        any(tests[key](value) for value in values) for key, values in filters.items() if key in tests and values
+    )
+
+
+def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
+    """Whether `container prune` may remove it, if it does not run."""
+    _check(filters, _PRUNING)
+    until = [moment(value, now_ns) for value in filters.get("until", ())]
+    unwanted = filters.get("label!", ())
+    return (
+        labelled(container.labels, filters.get("label", ()))
+        and not (unwanted and labelled(container.labels, unwanted))
+        and all(container.created_ns < limit for limit in until)
+    )
+
+
+def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
+    """Whether all of `key` and `key=value` are there."""
+    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in (entry.partition("=") for entry in wanted))
+
+
+def moment(value: str, now_ns: int) -> int:
+    """A time as filters give it, in nanoseconds: seconds since 1970, RFC 3339, or a duration before now (`10m`, `1h30m`).
+
+    Raises:
+        InvalidFilter: it is none of these.
+    """
+    parts = _DURATION.findall(value)
+    if parts and "".join(figure + unit for figure, unit in parts) == value:
+        return now_ns - int(sum(float(figure) * _UNITS[unit] for figure, unit in parts) * 1e9)
+    try:
+        return int(float(value) * 1e9)
+    except ValueError:
+        pass
+    try:
+        return int(datetime.fromisoformat(value).timestamp() * 1e9)
+    except ValueError:
+        raise InvalidFilter(f"invalid time: {value[:100]}", hint="write seconds since 1970, a date, or a duration like 10m") from None
+
+
+def _check(filters: Filters, known: frozenset[str]) -> None:
+    for key in filters:
+        if key not in known:
+            raise InvalidFilter(f"invalid filter '{key}'")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        raise InvalidFilter(f"invalid filter 'name={pattern[:100]}'") from None

@@ -1,0 +1,87 @@
+"""Commit: what a container wrote becomes a layer, and on it a new image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from lamina.container.document import mapping
+from lamina.container.lifecycle import LifeCycle
+from lamina.container.live import Live
+from lamina.container.model import Container, State
+from lamina.container.parts import Parts
+from lamina.container.requests import CommitRequest
+from lamina.container.times import rfc3339
+from lamina.image.model import Image, LayerNote
+from lamina.image.mutate import apply_changes
+from lamina.spec.config import ContainerConfig, History, ImageConfig, RootFS
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+
+_NOT_THE_IMAGES = ("Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image")
+"""What is the container's own and says nothing of an image."""
+
+
+class Committer:
+    """Makes images of containers. Thread-safe."""
+
+    def __init__(self, parts: Parts, life: LifeCycle) -> None:
+        self._parts, self._life = parts, life
+
+    def commit(self, live: Live, request: CommitRequest) -> Image:
+        """See Containers.commit."""
+        container = live.container
+        base = self._parts.images.resolve(container.image)
+        config = apply_changes(_config(container, request), request.changes)
+        names = [_name(request)] if request.repository else []
+        created, command = rfc3339(self._parts.clock()), " ".join([container.path, *container.args])
+        note = LayerNote(created=created, created_by=command, instruction=f"commit {container.name}")
+        parent = Digest.parse(container.layer) if container.layer else None
+        with self._parts.leases.hold(base.id, *base.layers):
+            with self._still(live, pause=request.pause):
+                layer = self._parts.layers.commit_upper(container.upper, parent, note)
+            step = History(created=created, created_by=command, author=request.author, comment=request.comment)
+            image = self._parts.images.create(
+                _extended(base.config, config, layer.diff_id, step), [*self._parts.layers.chain(parent), layer] if parent else [layer],
+                names=names, parent=base.id,
+            )  # fmt: skip
+        self._parts.emit(live.event("commit", comment=request.comment, imageID=str(image.id), imageRef=names[0].familiar if names else ""))
+        return image
+
+    @contextmanager
+    def _still(self, live: Live, *, pause: bool) -> Iterator[None]:
+        """With its processes frozen, if it has any and that is wanted."""
+        if not pause or live.state.status is not State.RUNNING:
+            yield
+            return
+        self._life.pause(live)
+        try:
+            yield
+        finally:
+            self._life.unpause(live)
+
+
+def _name(request: CommitRequest) -> Reference:
+    return Reference.parse(f"{request.repository}:{request.tag}" if request.tag else request.repository).with_default_tag()
+
+
+def _config(container: Container, request: CommitRequest) -> ContainerConfig:
+    """The container's configuration as an image's, overlaid with what the request says."""
+    said = {key: value for key, value in (request.config or {}).items() if value not in (None, "", [], {}, False)}
+    document = {key: value for key, value in {**container.config, **said}.items() if value is not None and key not in _NOT_THE_IMAGES}
+    document["Labels"] = {**container.labels, **mapping(said, "Labels")}
+    return msgspec.convert(document, ContainerConfig)
+
+
+def _extended(base: ImageConfig, config: ContainerConfig, diff_id: Digest, step: History) -> ImageConfig:
+    return msgspec.structs.replace(
+        base,
+        config=config,
+        created=step.created,
+        author=step.author or base.author,
+        comment=step.comment,
+        rootfs=RootFS(diff_ids=(*base.rootfs.diff_ids, str(diff_id))),
+        history=(*base.history, step),
+    )

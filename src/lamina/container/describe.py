@@ -1,0 +1,86 @@
+"""A container as the API shows it: ContainerInspectResponse and ContainerSummary. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lamina.container.document import text
+from lamina.container.model import Container, MountPoint, State
+from lamina.container.times import age, rfc3339
+from lamina.network.mode import network_mode, network_settings
+
+
+def inspected(container: Container, *, execs: Sequence[str], sizes: tuple[int, int] | None, graph: dict[str, Any]) -> dict[str, Any]:
+    """The API's ContainerInspectResponse. `sizes` are bytes written and bytes in all; `graph` is where the layers lie."""
+    directory = container.directory
+    document = {
+        "Id": container.id, "Created": rfc3339(container.created_ns), "Path": container.path, "Args": list(container.args),
+        "State": _state(container), "Image": container.image, "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname", "HostsPath": f"{directory}/hosts", "LogPath": container.log_path,
+        "Name": f"/{container.name}", "RestartCount": container.state.restart_count, "Driver": container.driver, "Platform": "linux",
+        "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": list(execs) or None,
+        "HostConfig": dict(container.host_config), "GraphDriver": {"Name": container.driver, "Data": graph},
+        "Mounts": [_mount(mount) for mount in container.mounts], "Config": dict(container.config),
+        "NetworkSettings": network_settings(network_mode(text(container.host_config, "NetworkMode")), running=container.running),
+    }  # fmt: skip
+    if sizes is not None:
+        document["SizeRw"], document["SizeRootFs"] = sizes
+    return document
+
+
+def _state(container: Container) -> dict[str, Any]:
+    state = container.state
+    return {
+        "Status": str(state.status), "Running": container.running, "Paused": state.status is State.PAUSED,
+        "Restarting": state.status is State.RESTARTING, "OOMKilled": state.oom_killed, "Dead": state.status is State.DEAD,
+        "Pid": state.pid, "ExitCode": state.exit_code, "Error": state.error, "StartedAt": rfc3339(state.started_ns),
+        "FinishedAt": rfc3339(state.finished_ns),
+    }  # fmt: skip
+
+
+def _mount(mount: MountPoint) -> dict[str, Any]:
+    shown = {"Type": mount.kind, "Source": mount.source, "Destination": mount.target, "Mode": mount.mode, "RW": not mount.read_only,
+             "Propagation": mount.propagation}  # fmt: skip
+    return {**shown, "Name": mount.name, "Driver": "local"} if mount.kind == "volume" else shown
+
+
+def summary(container: Container, *, now_ns: int, sizes: tuple[int, int] | None) -> dict[str, Any]:
+    """The API's ContainerSummary. See `inspected`."""
+    mode = text(container.host_config, "NetworkMode")
+    networks = network_settings(network_mode(mode), running=container.running)["Networks"]
+    document = {
+        "Id": container.id, "Names": [f"/{container.name}"], "Image": container.image_name, "ImageID": container.image,
+        "Command": _command(container), "Created": container.created_ns // 10**9, "Ports": [], "Labels": dict(container.labels),
+        "State": str(container.state.status), "Status": status_words(container, now_ns), "HostConfig": {"NetworkMode": mode},
+        "NetworkSettings": {"Networks": networks}, "Mounts": [_mount(mount) for mount in container.mounts],
+    }  # fmt: skip
+    if sizes is not None:
+        document["SizeRw"], document["SizeRootFs"] = sizes
+    return document
+
+
+def _command(container: Container) -> str:
+    return " ".join([container.path, *(f"'{word}'" if " " in word else word for word in container.args)])
+
+
+def status_words(container: Container, now_ns: int) -> str:
+    """`Up 3 minutes`, `Exited (0) About an hour ago`: Docker's words for a state."""
+    state = container.state
+    up = age((now_ns - state.started_ns) // 10**9)
+    ago = age((now_ns - state.finished_ns) // 10**9)
+    match state.status:
+        case State.RUNNING:
+            return f"Up {up}"
+        case State.PAUSED:
+            return f"Up {up} (Paused)"
+        case State.RESTARTING:
+            return f"Restarting ({state.exit_code}) {ago} ago"
+        case State.EXITED:
+            return f"Exited ({state.exit_code}) {ago} ago"
+        case State.REMOVING:
+            return "Removal In Progress"
+        case State.DEAD:
+            return "Dead"
+        case _:
+            return "Created"

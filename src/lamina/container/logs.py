@@ -1,0 +1,210 @@
+"""Reading a container's log: the last lines without reading the rest, following without polling, over rotation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from lamina.container.inotify import IN_ATTRIB, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, Watch
+from lamina.container.launching import log_settings
+from lamina.container.live import Live
+from lamina.container.loglines import render
+from lamina.container.model import ALIVE, State
+from lamina.container.requests import LogQuery
+from lamina.errors import InvalidArgument, Unsupported
+
+_BLOCK = 1 << 17
+_IDLE = 1.0
+"""Seconds without a line after which a follower yields b"", so that its caller looks whether the client is still there."""
+
+
+class LogNotReadable(Unsupported):
+    """The container's log driver keeps nothing that could be read."""
+
+
+class Logs:
+    """Reads logs. Thread-safe: a reader shares nothing with others."""
+
+    def read(self, live: Live, query: LogQuery) -> Iterator[bytes]:
+        """See Containers.logs. Raises at once, not at the first chunk."""
+        if not query.stdout and not query.stderr:
+            raise InvalidArgument("Bad parameters: you must choose at least one stream")
+        path, _, _ = log_settings(live.container)
+        if path is None:
+            raise LogNotReadable("configured logging driver does not support reading")
+        return self._chunks(live, path, query)
+
+    def _chunks(self, live: Live, path: str, query: LogQuery) -> Iterator[bytes]:
+        reader = Reader(path)
+        try:
+            with closing(Watch()) as watch:
+                forget = live.waiters.call_on_exit(watch.stop)
+                try:
+                    yield from self._follow(live, reader, query, watch)
+                finally:
+                    forget()
+        finally:
+            reader.close()
+
+    def _follow(self, live: Live, reader: Reader, query: LogQuery, watch: Watch) -> Iterator[bytes]:
+        reader.seek_tail(query.tail)
+        framed = not live.container.tty
+        watched: int | None = None
+        while True:
+            ended = watch.stopped or not _may_write(live)
+            if query.follow and watched != reader.inode:
+                watched = _watch(watch, reader)
+                # Between reading and watching lines may have come: they are read now, what comes later wakes the wait.
+            for lines in reader.lines():
+                rendered = render(lines, query, framed=framed)
+                if rendered.data:
+                    yield rendered.data
+                if rendered.over:
+                    return
+            if not query.follow or ended:
+                return
+            if not watch.wait(_IDLE):
+                yield b""
+
+
+def _may_write(live: Live) -> bool:
+    """Whether lines may still come: it runs, is about to run again, or has not run yet."""
+    status = live.state.status
+    return (status in ALIVE or status in (State.RESTARTING, State.CREATED)) and not live.removing
+
+
+def _watch(watch: Watch, reader: Reader) -> int | None:
+    """Watch the file, or the folder until it is there; the inode that is watched."""
+    try:
+        watch.add(reader.path, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF | IN_ATTRIB)
+        return reader.inode
+    except FileNotFoundError:
+        watch.add(os.path.dirname(reader.path), IN_MODIFY | 0x100 | 0x80)
+        return None
+
+
+class Reader:
+    """Goes through a log and its rotated parts (`path.2`, `path.1`, `path`), oldest first, once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._rest = b""
+        self._file: int = -1
+        self._waiting: list[int] = []
+        self._opened = False
+
+    @property
+    def inode(self) -> int | None:
+        """Of the file that is read now."""
+        return os.fstat(self._file).st_ino if self._file >= 0 else None
+
+    def seek_tail(self, count: int | None) -> None:
+        """Open the parts, and stand where the last `count` lines begin (None: at the very beginning)."""
+        parts = self._open_parts()
+        self._opened = bool(parts)
+        if count is not None:
+            parts = _standing_at_tail(parts, count)
+        self._waiting = parts
+        self._next_part()
+
+    def lines(self) -> Iterator[list[bytes]]:
+        """Whole lines, in lists, until what is written now is read."""
+        if not self._opened:
+            self.seek_tail(None)
+        while self._file >= 0:
+            data = os.read(self._file, _BLOCK)
+            if data:
+                *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+                yield lines
+            elif not self._advance():
+                return
+
+    def close(self) -> None:
+        """Close what is open."""
+        for fd in (self._file, *self._waiting):
+            if fd >= 0:
+                os.close(fd)
+        self._file, self._waiting = -1, []
+
+    def _advance(self) -> bool:
+        """At the end of a part: go to the next one, or to the file that took its place; False: nothing more now."""
+        if self._waiting:
+            self._next_part()
+            return True
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        if os.fstat(fd).st_ino == self.inode:
+            os.close(fd)
+            return False
+        if os.fstat(self._file).st_size > os.lseek(self._file, 0, os.SEEK_CUR):
+            os.close(fd)
+            return True
+        self._waiting = [fd]
+        self._next_part()
+        return True
+
+    def _next_part(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._rest = b""
+        self._file = self._waiting.pop(0) if self._waiting else -1
+
+    def _open_parts(self) -> list[int]:
+        """Descriptors, oldest part first. Rotation renames while we look: a part seen twice is taken once."""
+        opened: dict[int, int] = {}
+        number = 0
+        while True:
+            try:
+                fd = os.open(f"{self.path}.{number}" if number else self.path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if number:
+                    break
+            else:
+                inode = os.fstat(fd).st_ino
+                if inode in opened:
+                    os.close(fd)
+                else:
+                    opened[inode] = fd
+            number += 1
+        return list(reversed(opened.values()))
+
+
+def _standing_at_tail(parts: list[int], count: int) -> list[int]:
+    """The parts that hold the last `count` lines, the first of them positioned; the others are closed."""
+    kept: list[int] = []
+    for fd in reversed(parts):
+        if kept and count <= 0:
+            os.close(fd)
+            continue
+        found = tail_offset(lambda size, offset, fd=fd: os.pread(fd, size, offset), os.fstat(fd).st_size, count)  # type: ignore[misc]
+        os.lseek(fd, found[0], os.SEEK_SET)
+        count -= found[1]
+        kept.insert(0, fd)
+    return kept
+
+
+def tail_offset(pread: Callable[[int, int], bytes], size: int, count: int) -> tuple[int, int]:
+    """Where the last `count` lines begin in a file of `size` bytes, and how many lines there are from there. Reads from the end.
+
+    A last line without its newline counts as a line.
+    """
+    if count <= 0 or size == 0:
+        return size, 0
+    found = 0 if pread(1, size - 1) == b"\n" else 1
+    wanted = count + (1 if found == 0 else 0)
+    position, seen = size, 0
+    while position > 0:
+        step = min(_BLOCK, position)
+        block = pread(step, position - step)
+        newlines = block.count(b"\n")
+        if seen + newlines >= wanted:
+            end = len(block)
+            for _ in range(wanted - seen):
+                end = block.rfind(b"\n", 0, end)
+            return position - step + end + 1, count
+        seen += newlines
+        position -= step
+    return 0, seen + found

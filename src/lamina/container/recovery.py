@@ -1,0 +1,81 @@
+"""At the start of an engine: finish or undo what a killed one left half done, and find again what runs."""
+
+from __future__ import annotations
+
+from lamina.container.execs import Execs
+from lamina.container.lifecycle import LifeCycle
+from lamina.container.live import Live, Roster
+from lamina.container.model import ALIVE, State
+from lamina.container.parts import Parts, Process
+from lamina.container.removal import remove_tree
+from lamina.container.restarting import wants_start
+from lamina.container.store import ContainerStore
+from lamina.errors import LaminaError
+from lamina.runtime.launch import Exit
+from lamina.spec.digest import Digest
+
+_LOST = "the container's monitor was killed, how it ended is not known"
+
+
+class Recovery:
+    """Runs once, before anything is served."""
+
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, life: LifeCycle, execs: Execs) -> None:
+        self._parts, self._store, self._roster, self._life, self._execs = parts, store, roster, life, execs
+
+    def run(self) -> None:
+        """See Containers.recover."""
+        for path in self._store.leftovers():
+            remove_tree(path, self._parts.workers)
+        for live in self._roster.all():
+            self._pin(live)
+            self._find(live)
+        for live in self._roster.all():
+            if not live.container.running and wants_start(live.container):
+                self._life.restart_policy_start(live)
+
+    def _pin(self, live: Live) -> None:
+        """Its image and layers are in use."""
+        try:
+            image = self._parts.images.resolve(live.container.image)
+            digests = (image.id, *image.layers)
+        except LaminaError:  # the image was removed by force: the layers are what it runs on
+            digests = (
+                tuple(facts.id for facts in self._parts.layers.chain(Digest.parse(live.container.layer))) if live.container.layer else ()
+            )
+        self._parts.leases.pin(f"container:{live.container.id}", digests)
+
+    def _find(self, live: Live) -> None:
+        """Whatever its state says: a monitor that lives means it runs, a record of its end how it ended."""
+        try:
+            found = self._parts.runtime.adopt(live.container.directory)
+        except LaminaError as error:
+            found = Exit(255, error=error.message)
+        if isinstance(found, Exit):
+            self._ended(live, found)
+        elif found is not None:
+            self._adopt(live, found)
+        elif live.state.status in ALIVE or live.state.status is State.RESTARTING:
+            self._ended(live, Exit(255, error=_LOST))
+
+    def _adopt(self, live: Live, process: Process) -> None:
+        with live.lock:
+            live.process = process
+            if live.state.status not in ALIVE:
+                # Killed between the start and the note of it: the monitor knows better.
+                live.become(State.RUNNING, pid=process.pid, started_ns=live.state.started_ns or self._parts.clock())
+            live.note(pid=process.pid)
+            self._store.save_state(live.container)
+        self._execs.recover(live)
+        self._life.watch(live, process)
+
+    def _ended(self, live: Live, how: Exit) -> None:
+        """Note an end that nobody saw; one that was noted already changes nothing."""
+        if live.state.status not in (*ALIVE, State.RESTARTING) and (live.state.started_ns or live.state.status is not State.CREATED):
+            return
+        with live.lock:
+            if live.state.status is State.CREATED:
+                live.become(State.RUNNING, started_ns=self._parts.clock())
+            self._life.note_exit(live, how)
+        if live.container.auto_remove:
+            self._life.remove(live, force=True, volumes=True)
