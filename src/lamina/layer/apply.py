@@ -100,13 +100,13 @@ class Scratch:
     """Temporary files and directories below one directory; what was not kept is deleted at the end."""
 
     def __init__(self, directory: str) -> None:
-        self._directory = directory
+        self.path = directory
         self._made: list[str] = []
         self._fds: list[int] = []
 
     def file(self, kind: str) -> tuple[int, str]:
         """A new file, open for reading and writing until the end, and its path."""
-        fd, path = tempfile.mkstemp(prefix=f"{kind}-", dir=self._directory)
+        fd, path = tempfile.mkstemp(prefix=f"{kind}-", dir=self.path)
         os.fchmod(fd, 0o644)
         self._made.append(path)
         self._fds.append(fd)
@@ -114,7 +114,7 @@ class Scratch:
 
     def directory(self, kind: str) -> str:
         """A new directory."""
-        path = tempfile.mkdtemp(prefix=f"{kind}-", dir=self._directory)
+        path = tempfile.mkdtemp(prefix=f"{kind}-", dir=self.path)
         self._made.append(path)
         return path
 

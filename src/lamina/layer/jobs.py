@@ -23,6 +23,7 @@ from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.stream import Inflated
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
+from lamina.linux.fileflags import mark_top_directory
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -119,6 +120,7 @@ def _metadata(scratch: Scratch, applied: Applied, tar_fd: int) -> tuple[Image, s
 
 
 def _extracted(scratch: Scratch, applied: Applied, tar_fd: int) -> str:
+    mark_top_directory(scratch.path)
     path = scratch.directory("tree")
     extract(applied.tree.root, tar_fd, path)
     return path
