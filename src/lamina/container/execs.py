@@ -21,7 +21,9 @@ from lamina.container.store import write_file
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.runtime.bundle import exec_process
 from lamina.runtime.launch import Exec, Exit
+from lamina.runtime.monitor import SOCKET
 
+_EXIT_ON_ITS_WAY = 2.0
 _KEPT = 256
 """How many execs that ended are remembered for each container."""
 
@@ -103,7 +105,9 @@ class Execs:
         each = self._find(exec_id)
         process = each.process
         if process is not None:
-            how = process.wait(0)
+            # A monitor takes its socket away before its clients see the end: then the exit is on its way here.
+            ending = not os.path.exists(f"{each.live.container.directory}/exec/{exec_id}/{SOCKET}")
+            how = process.wait(_EXIT_ON_ITS_WAY if ending else 0)
             if how is not None:
                 self._ended(each, how)
         record, config = each.record, each.record.config

@@ -361,10 +361,11 @@ class Monitor:
             pass  # the directory is gone or the disk full: whoever listens is told all the same
         _unlink(directory, SOCKET)
         _unlink(directory, RUN_RECORD)
+        # Told before clients see their end: who asks for the exit code then must find it.
+        self._broadcast({"event": "exit", **self._exit})
         for client in self._clients:
             if not client.waiting:
                 client.finish()
-        self._broadcast({"event": "exit", **self._exit})
         self._linger()
 
     def _linger(self) -> None:
