@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lamina.errors import Exhausted
 from lamina.layer.compression import zstd_deflater
-from lamina.layer.errors import InvalidArchive
+from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
 from lamina.layer.stream import Behind, ahead
 from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
@@ -40,7 +40,7 @@ def apply(incoming: Iterable[bytes], fd: int, limits: Limits, *, copy: ZstdCopy 
 
     Raises:
         InvalidArchive: it breaks its format or does what no layer may.
-        ArchiveTooLarge: it has too many entries.
+        ArchiveTooLarge: it has too many entries, or is too large.
         OSError: it cannot be written.
     """
     parser, tree, digest = Parser(), Tree(limits), hashlib.sha256()
@@ -60,6 +60,8 @@ def apply(incoming: Iterable[bytes], fd: int, limits: Limits, *, copy: ZstdCopy 
             for member in parser.feed(chunk):
                 add(member)
             size += len(chunk)
+            if size > limits.tar_size:
+                raise ArchiveTooLarge(f"archive unpacks to more than {limits.tar_size} bytes")
         parser.finish()
     tree.finish()
     return Applied(tree, digest.hexdigest(), size)

@@ -16,6 +16,7 @@ from lamina.layer import tarwrite
 from lamina.layer.errors import UnsupportedArchive, shown
 from lamina.layer.index import Entry
 from lamina.layer.tar.member import HARDLINK, Member
+from lamina.layer.tar.sparse import RUNS_LIMIT
 from lamina.layer.tree import Xattrs, kept_xattrs
 from lamina.layer.union import Union
 from lamina.spec import whiteout
@@ -115,10 +116,14 @@ def _tar(directory: str, below: Union | None) -> Iterator[bytes]:
             if first is not found.path:
                 yield tarwrite.header(Member(found.path, HARDLINK, 0, 0, 0, 0, link=first))
                 continue
-        yield tarwrite.header(_member(found, kept_xattrs(xattrs.items(), found.path)))
+        member = _member(found, kept_xattrs(xattrs.items(), found.path))
         if stat.S_ISREG(status.st_mode):
-            yield from _content(found)
-        elif stat.S_ISDIR(status.st_mode) and xattrs.get(_OPAQUE) == b"y" and below is not None and _hides(below, found.path):
+            yield from _file(found, member)
+            continue
+        yield tarwrite.header(member)
+        if not stat.S_ISDIR(status.st_mode):
+            continue
+        if xattrs.get(_OPAQUE) == b"y" and below is not None and _hides(below, found.path):
             yield _marker(found.path, whiteout.OPAQUE, status)
 
 
@@ -160,19 +165,55 @@ def _xattrs(found: Found) -> dict[bytes, bytes]:
     return {os.fsencode(name): os.getxattr(found.where, name, follow_symlinks=False) for name in names}
 
 
-def _content(found: Found) -> Iterator[bytes]:
-    """A file's bytes, exactly as many as its header says, and the padding."""
-    left = found.status.st_size
-    if left:
-        fd = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=found.directory)
+def _file(found: Found, member: Member) -> Iterator[bytes]:
+    """A file's headers and its bytes, exactly as many as they say; of one that is mostly holes, what is not."""
+    if not member.size:
+        yield tarwrite.header(member)
+        return
+    fd = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=found.directory)
+    try:
+        runs = [(0, member.size)]
+        if member.size > _CHUNK and found.status.st_blocks * 1024 < member.size:
+            runs = _runs(fd, member.size)
+        stored = member.size
+        if runs == [(0, member.size)]:
+            yield tarwrite.header(member)
+        else:
+            header, stored = tarwrite.sparse_header(member, runs)
+            yield header
+        for start, length in runs:
+            yield from _read(fd, start, length)
+        yield tarwrite.padding(stored)
+    finally:
+        os.close(fd)
+
+
+def _runs(fd: int, size: int) -> list[tuple[int, int]]:
+    """What the file system stores of a file, (start, bytes); an empty run says where a hole at the end ends."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at < size and len(found) < RUNS_LIMIT // 2:
         try:
-            while left:
-                data = os.read(fd, min(_CHUNK, left)) or bytes(min(_CHUNK, left))
-                left -= len(data)
-                yield data
-        finally:
-            os.close(fd)
-    yield tarwrite.padding(found.status.st_size)
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break
+        if start >= size:
+            break
+        at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        found.append((start, at - start))
+    else:
+        if at < size:
+            return [(0, size)]
+    return found if found and at == size else [*found, (size, 0)]
+
+
+def _read(fd: int, start: int, length: int) -> Iterator[bytes]:
+    while length:
+        data = os.pread(fd, min(_CHUNK, length), start) or bytes(min(_CHUNK, length))
+        start, length = start + len(data), length - len(data)
+        yield data
 
 
 def changes(directory: str, below: Union) -> Iterator[Change]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lamina.layer.tar import pax
 from lamina.layer.tar.member import HARDLINK, Member
@@ -29,7 +29,7 @@ Write = Callable[[bytes], object]
 def header(member: Member) -> bytes:
     """The header blocks of one member; a regular file's content (`size` bytes) and `padding` follow.
 
-    Sparse files are written in full: `extents` is not looked at.
+    `extents` is not looked at: see `sparse_header`.
 
     Raises:
         ValueError: a socket, or whatever else a tar cannot hold.
@@ -39,12 +39,36 @@ def header(member: Member) -> bytes:
         raise ValueError(f"no tar member type for mode {member.mode:o}")
     path = member.path + b"/" if kind == b"5" and not member.path.endswith(b"/") else member.path
     records = sorted(_records(member, path))
-    if not records:
-        return _block(member, path, kind)
+    return _extended(member, path, kind, records) if records else _block(member, path, kind)
+
+
+def _extended(member: Member, path: bytes, kind: bytes, records: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A member's header behind one that says what it cannot."""
     body = pax.render(records)
     name = b"PaxHeaders/" + member.path.rstrip(b"/").rpartition(b"/")[2][:80]
     extended = Member(name, stat.S_IFREG | 0o644, 0, 0, len(body), 0)
     return _block(extended, name, b"x") + body + padding(len(body)) + _block(member, path, kind)
+
+
+def sparse_header(member: Member, runs: Sequence[tuple[int, int]]) -> tuple[bytes, int]:
+    """The header blocks and the map of a sparse file (GNU pax format 1.0), and how many bytes of content follow.
+
+    `runs` are what is stored, (start, bytes) in order; their bytes follow one after another, then `padding`.
+    """
+    numbers = [len(runs), *(number for run in runs for number in run)]
+    text = b"".join(b"%d\n" % number for number in numbers)
+    text += padding(len(text))
+    stored = sum(length for _, length in runs)
+    head, _, name = member.path.rpartition(b"/")
+    placeholder = (head + b"/" if head else b"") + b"GNUSparseFile.0/" + name
+    shrunk = member._replace(path=placeholder, size=len(text) + stored)
+    records = [
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.name", member.path),
+        (b"GNU.sparse.realsize", b"%d" % member.size),
+    ]
+    return _extended(shrunk, placeholder, b"0", sorted([*records, *_records(shrunk, placeholder)])) + text, stored
 
 
 def padding(size: int) -> bytes:
