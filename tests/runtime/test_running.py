@@ -44,7 +44,7 @@ def read_all(mine: socket.socket) -> bytes:
 
 
 def cgroup_directories(box: Box) -> list[Path]:
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/lamina-test/{box.name}")]
+    return list(Path("/sys/fs/cgroup").glob(f"**/lamina-test/{box.name}"))
 
 
 def test_output_reaches_the_log_and_a_framed_client(box: Box) -> None:

@@ -131,22 +131,14 @@ def _place(root: int, path: str, resolve: int, *, directory: bool = True) -> int
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
-    parts = [part for part in path.split("/") if part]
-    parent = os.dup(root)
-    for depth, part in enumerate(parts, 1):
-        last = depth == len(parts)
-        below = "/".join(parts[:depth])
-        try:
-            found = openat2(root, below, os.O_PATH, resolve)
-        except FileNotFoundError:
-            if last and not directory:
-                os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=parent))
-            else:
-                os.mkdir(part, 0o755, dir_fd=parent)
-            found = openat2(root, below, os.O_PATH, resolve)
-        os.close(parent)
-        parent = found
-    return parent
+    above, _, name = path.rstrip("/").rpartition("/")
+    parent = _place(root, above or "/", resolve)
+    if directory:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    else:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=parent))
+    os.close(parent)
+    return openat2(root, path, os.O_PATH, resolve)
 
 
 def _attach(slots: Slots, fd: int, target: str, resolve: int, *, directory: bool = True) -> None:
@@ -385,11 +377,18 @@ def ready(slots: Slots) -> None:
     """Where creating and starting are two steps: say that all is set up, and wait for the second."""
     if "start" not in slots:
         return
-    candidates = slots["command"][0]
-    if not any(os.access(path, os.F_OK) for path in candidates):
+    if not any(_exists(path) for path in slots["command"][0]):
         raise OSError(errno.ENOENT, "")
     os.write(slots["report"], READY)
     os.read(slots["start"], 1)
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def execute(slots: Slots, slot: str) -> None:
@@ -401,7 +400,7 @@ def execute(slots: Slots, slot: str) -> None:
             os.execve(path, arguments, environment)
         except (FileNotFoundError, NotADirectoryError) as error:
             # A file that is there lacks its interpreter: that is no reason to look further.
-            if os.path.exists(path):
+            if _exists(path):
                 raise OSError(error.errno, f"{path}\0{error.strerror}") from None
         except OSError as error:
             refused = refused or OSError(error.errno, f"{path}\0{error.strerror}")

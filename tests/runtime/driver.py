@@ -1,0 +1,35 @@
+"""Launches one container as the OCI command line would, holding init before its first operation until told.
+
+driver.py DIRECTORY HOLD    DIRECTORY/document.json says what; a byte on descriptor HOLD lets init go
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from lamina.runtime import cgroup
+from lamina.runtime.launcher import LaunchFailed, launch
+
+
+def main() -> None:
+    directory, hold = sys.argv[1], int(sys.argv[2])
+    with open(f"{directory}/document.json", encoding="utf-8") as file:
+        document = json.load(file)
+    document["plan"]["steps"].insert(0, ["wait", "hold"])
+    null = os.open("/dev/null", os.O_RDWR)
+    slots = {"hold": hold, "filter": os.open(f"{directory}/filter.bpf", os.O_RDONLY), "stdin": null, "stdout": null, "stderr": null}
+    try:
+        launched = launch(document, slots, cgroup.here())
+    except LaunchFailed as error:
+        print(json.dumps({"kind": error.kind, "message": error.message}))
+        return
+    _, status = os.waitpid(launched.pid, 0)
+    if launched.cgroup is not None:
+        launched.cgroup.remove()
+    print(json.dumps({"status": status}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Every system call between clone3 and execve: what they are, and that a container starts with all of them or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Box, eventually
+from lamina.linux import seccomp
+from lamina.runtime.client import Runtime
+
+HERE = Path(__file__).parent
+pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")]
+
+_MEMORY = {"brk", "mmap", "munmap", "madvise", "mremap", "mprotect"}
+"""The interpreter's own housekeeping; it depends on its version."""
+
+
+def trace(box: Box, *options: str) -> tuple[list[str], dict[str, object]]:
+    """Launch `touch /ran` in a default container under strace; init's calls, and how it went."""
+    launch = box.launch(["/bin/touch", "/ran"])
+    document, fds = box.runtime._container(launch)
+    (box.directory / "filter.bpf").write_bytes(os.pread(fds["filter"], 1 << 20, 0))
+    (box.directory / "document.json").write_text(json.dumps(document))
+    held, hold = os.pipe()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen(
+        [sys.executable, "-S", str(HERE / "driver.py"), str(box.directory), str(held)],
+        pass_fds=[held], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    os.close(held)
+    children = Path(f"/proc/{driver.pid}/task/{driver.pid}/children")
+    eventually(lambda: driver.poll() is not None or children.read_text().split())
+    out = box.directory / "trace"
+    strace = subprocess.Popen(
+        ["strace", "-s", "200", "-o", str(out), *options, "-p", children.read_text().split()[0]], stderr=subprocess.PIPE
+    )
+    assert strace.stderr is not None
+    assert b"attached" in strace.stderr.readline()
+    os.write(hold, b"+")
+    os.close(hold)
+    said, errors = driver.communicate(timeout=60)
+    strace.wait(60)
+    assert said, errors
+    lines = [line for line in out.read_text().splitlines() if "(" in line and line.split("(")[0] not in _MEMORY]
+    # The first call is the wait for this function.
+    start = (
+        next(index for index, line in enumerate(lines) if "prctl(PR_SET_PDEATHSIG" in line)
+        if any("PDEATHSIG" in line for line in lines)
+        else 0
+    )
+    end = next((index for index, line in enumerate(lines) if line.startswith("execve(") and line.endswith("= 0")), len(lines) - 1)
+    return lines[start : end + 1], json.loads(said)
+
+
+def plain(line: str) -> str:
+    """A call without what differs from run to run: descriptors, addresses, sizes, the directory's name."""
+    line = re.sub(r"\s+= (-1 (\w+)|\S+).*", lambda match: f" = {match.group(2)}" if match.group(2) else "", line)
+    line = re.sub(r"/\* \d+ vars \*/", "", re.sub(r"0x[0-9a-f]{5,}", "ADDRESS", line))
+    line = re.sub(r"st_size=\d+|len=\d+", "SIZE", line)
+    line = re.sub(
+        r"\b(fsconfig|fsmount|move_mount|openat2|mknodat|fchmodat|symlinkat|mkdirat|close|fchdir|newfstatat|fcntl|open_tree|mount_setattr|ioctl|write|read)\(\d+",
+        r"\1(FD",
+        line,
+    )
+    line = re.sub(r'move_mount\(FD, "", \d+', 'move_mount(FD, "", FD', line)
+    line = re.sub(r"dup2\(\d+, ", "dup2(FD, ", line)
+    return line.rstrip()
+
+
+def without_the_kernels_choice(lines: list[str]) -> list[str]:
+    """Which paths there are to mask or to fix depends on the kernel: only that each is looked for counts."""
+    start = next(index for index, line in enumerate(lines) if '"dev/null"' in line)
+    end = next(index for index, line in enumerate(lines) if line.startswith("read("))
+    looked = [line.replace(" = ENOENT", "") for line in lines[start:end] if line.startswith("openat2(")]
+    return lines[:start] + looked + lines[end:]
+
+
+def test_the_calls_are_those_of_the_golden_file(box: Box) -> None:
+    mode = "v1" if Path("/sys/fs/cgroup/pids").exists() else "v2"
+    golden = HERE / "confinement" / f"trace.{mode}.txt"
+    lines, result = trace(box)
+    assert result == {"status": 0}
+    found = without_the_kernels_choice([plain(line) for line in lines])
+    if os.environ.get("LAMINA_WRITE_GOLDEN"):
+        golden.write_text("\n".join(found) + "\n")
+    if not golden.exists():
+        pytest.skip(f"no trace was recorded for control groups {mode}")
+    assert found == golden.read_text().splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_container_whose_setting_up_fails_anywhere_does_not_start(boxes: Callable[[], Box], runtime: Runtime) -> None:
+    lines, _ = trace(boxes())
+    counts: Counter[str] = Counter()
+    before = Path("/proc/self/mountinfo").read_text()
+    survived = []
+    for line in lines:
+        call = line.split("(")[0]
+        counts[call] += 1
+        # The wait for this test is a read that comes before.
+        number = counts[call] + (1 if call == "read" else 0)
+        box = boxes()
+        _, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number}")
+        if result.get("kind") != ("not_executable" if call == "execve" else "failed") or (box.directory / "upper/ran").exists():
+            survived.append(f"{call} number {number}: {line}")
+        shutil.rmtree(box.directory)
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/{box.name}"))
+    assert survived == []
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_the_filter_is_the_last_but_the_privileges(box: Box) -> None:
+    lines, _ = trace(box)
+    names = [line.split("(")[0] for line in lines]
+    assert names.index("seccomp") < names.index("setresuid") < names.index("capset") < names.index("execve")
+    assert seccomp.compile_filter  # the filter itself is compared in tests/linux/test_seccomp.py
