@@ -6,6 +6,7 @@ import _socket
 
 from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
+from lamina.errors import NotFound
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class Containers:
 
     def stat(self, name: str, path: str) -> str:
         """The `X-Docker-Container-Path-Stat` of a path: base64 of a JSON object."""
-        answer = self._transport.request("HEAD", f"/containers/{quoted(name)}/archive{query([('path', path)])}")
+        try:
+            answer = self._transport.request("HEAD", f"/containers/{quoted(name)}/archive{query([('path', path)])}")
+        except NotFound:
+            # an answer to HEAD has no body that could say which of both is missing
+            raise NotFound(f"no such container or path: {name}:{path}") from None
         return answer.headers.get("x-docker-container-path-stat", "")
 
     def put(self, name: str, pairs: Pairs, pieces: Iterable[bytes | memoryview]) -> None:

@@ -186,9 +186,7 @@ class _Copier:
         content = source.endswith("/.") or source == "."
         try:
             stat = _stat(self._containers.stat(name, path))
-        except NotFound as error:
-            if "container" in error.message.lower() and "file" not in error.message.lower():
-                raise
+        except NotFound:
             stat = {}
         mode = stat.get("mode")
         is_directory = isinstance(mode, int) and bool(mode & 1 << 31)

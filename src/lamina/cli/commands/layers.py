@@ -11,6 +11,7 @@ from lamina.cli.session import Session
 from lamina.cli.table import aligned
 from lamina.cli.units import human_size
 from lamina.client.images import Images
+from lamina.client.text import encode
 
 _LAYER_HEADERS = {"ID": "LAYER", "CreatedSince": "CREATED", "DiffID": "DIFF ID"}
 _LETTERS = {"directory": "d", "dir": "d", "symlink": "l", "link": "l", "char": "c", "block": "b", "fifo": "p", "socket": "s"}
@@ -149,5 +150,6 @@ def image_diff(session: Session, arguments: Arguments) -> int:
         session.print(f"{change.get('kind')} {change.get('path')}")
     config = found.get("config")
     for key, pair in sorted(config.items()) if isinstance(config, dict) else []:
-        session.print(f"config {key}: {pair}")
+        sides = [encode(pair.get(side)).decode() for side in ("a", "b")]
+        session.print(f"config {key}: {sides[0]} -> {sides[1]}")
     return 0

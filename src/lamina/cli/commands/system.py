@@ -52,8 +52,8 @@ def _info_lines(facts: dict[str, object], own: dict[str, object]) -> list[str]:
     ]
     status = facts.get("DriverStatus")
     lines += [f" {row[0]}: {row[1]}" for row in status if len(row) == 2] if isinstance(status, list) else []
-    if own.get("driver_reason"):
-        lines.append(f" Chosen because: {own['driver_reason']}")
+    if own.get("driver_reason") and not any(line.startswith(" Reason:") for line in lines):
+        lines.append(f" Reason: {own['driver_reason']}")
     names = (
         ("LoggingDriver", "Logging Driver"),
         ("CgroupDriver", "Cgroup Driver"),
