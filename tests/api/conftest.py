@@ -72,6 +72,7 @@ class FakeContainers:
 
     def attach(self, ref: str, request: AttachRequest) -> None:
         self.attached.append(request)
+        request.accept()
         os.write(request.fd, b"<" + request.pending + b">")
 
     def logs(self, ref: str, query: LogQuery) -> Iterator[bytes]:
@@ -98,6 +99,8 @@ class FakeContainers:
         return {"ID": exec_id, "OpenStdin": True, "Running": False, "ExitCode": 0}
 
     def exec_start(self, exec_id: str, request: AttachRequest | None = None, *, size: object = None) -> None:
+        assert request is not None
+        request.accept()
         raise InvalidArgument("executable file not found in $PATH")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,8 @@ def _handle(request: Request) -> Response:
     return Reply(body=b"hello")
 
 
-def _take(fd: int, pending: bytes) -> None:
+def _take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
+    accept()
     os.write(fd, b"got " + pending)
 
 

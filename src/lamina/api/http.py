@@ -207,8 +207,20 @@ class Connection:
             head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {response.content_type}\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
         else:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {response.content_type}\r\n"
-        self._sock.sendall(head.encode() + self._headers + b"\r\n")
-        response.take(self._sock.fileno(), self._wire.release())
+        accepted = False
+
+        def accept() -> None:
+            nonlocal accepted
+            if not accepted:
+                accepted = True
+                self._sock.sendall(head.encode() + self._headers + b"\r\n")
+
+        try:
+            response.take(self._sock.fileno(), self._wire.release(), accept)
+        except Exception as error:
+            if accepted:
+                raise
+            self._reply(self._failure(error), request.method, keep=False)
         return False
 
     def _head(self, status: int, headers: Iterable[tuple[str, str]], *, keep: bool) -> bytes:

@@ -187,9 +187,12 @@ class Direct:
 
 @dataclass(frozen=True, slots=True)
 class Hijacked:
-    """The connection stops being HTTP: `take` borrows the descriptor (what is to outlive the call duplicates it) and gets the bytes already read."""
+    """The connection stops being HTTP once `take` calls what it gets last, which sends the head; until then a failure is a plain reply.
 
-    take: Callable[[int, bytes], None]
+    `take` borrows the descriptor (what is to outlive the call duplicates it) and gets the bytes already read from it.
+    """
+
+    take: Callable[[int, bytes, Callable[[], None]], None]
     content_type: str = "application/vnd.docker.raw-stream"
 
 

@@ -67,15 +67,19 @@ class Attachments:
         """See Containers.attach."""
         self.check(live)
         attach = runtime_attach(request, fd=request.fd, tty=live.container.tty)
+        if request.logs or not request.stream:
+            request.accept()
         if request.logs:
             self._replay(live, request)
         if not request.stream:
             return
         with live.lock:
             if live.process is not None:
+                request.accept()
                 live.process.attach(attach)
             else:
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
+                request.accept()
         self._parts.emit(live.event("attach"))
 
     def _replay(self, live: Live, request: AttachRequest) -> None:

@@ -103,7 +103,9 @@ class Execs:
     def inspect(self, exec_id: str) -> dict[str, Any]:
         """See Containers.exec_inspect."""
         each = self._find(exec_id)
-        process = each.process
+        # A client that has seen the end of its streams may ask before the start has returned here: the lock waits for that.
+        with each.lock:
+            process = each.process
         if process is not None:
             # A monitor takes its socket away before its clients see the end: then the exit is on its way here.
             ending = not os.path.exists(f"{each.live.container.directory}/exec/{exec_id}/{SOCKET}")
@@ -173,6 +175,8 @@ class Execs:
         tty = flag(record.config, "Tty")
         attaches = [] if request is None else [runtime_attach(request, fd=request.fd, tty=tty)]
         self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
+        if request is not None:
+            request.accept()
         try:
             process = self._parts.runtime.exec(self._request(each, directory, attached=request is not None), attaches)
         except LaminaError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -14,14 +14,19 @@ class Created:
     warnings: tuple[str, ...] = ()
 
 
+def _accepted() -> None:
+    """An `accept` where the head has been sent already."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttachRequest:
     """A client's connection that wants a container's (or an exec's) streams.
 
-    `fd` is the connected socket, after its 101 head was sent; it is duplicated before the call returns, so that the caller closes
+    `fd` is the connected socket; it is duplicated before the call returns, so that the caller closes
     its own (close, not shutdown: others go on using the connection). `pending` are bytes already read from the client.
     `detach_keys` is Docker's spelling ("ctrl-p,ctrl-q"; "" is that default). Whether frames are written is the container's
-    matter: they are unless it has a terminal.
+    matter: they are unless it has a terminal. `accept` sends the 101 head: it is called once the attachment is known, so that a
+    container which the client starts upon that head does not run ahead of it, and before anything else is written.
     """
 
     fd: int
@@ -32,6 +37,7 @@ class AttachRequest:
     logs: bool = False
     detach_keys: str = ""
     pending: bytes = b""
+    accept: Callable[[], None] = _accepted
 
 
 @dataclass(frozen=True, slots=True)

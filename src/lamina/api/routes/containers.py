@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 from lamina.api.backend import Backend
@@ -134,7 +135,7 @@ def attach(engine: Backend, request: Request) -> Response:
     ref, query = request.parameters["id"], request.query
     container = engine.containers.check_attachable(ref)
 
-    def take(fd: int, pending: bytes) -> None:
+    def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         engine.containers.attach(
             container.id,
             AttachRequest(
@@ -146,6 +147,7 @@ def attach(engine: Backend, request: Request) -> Response:
                 logs=query.flag("logs"),
                 detach_keys=query.text("detachKeys"),
                 pending=pending,
+                accept=accept,
             ),
         )
 

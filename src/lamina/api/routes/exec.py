@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 from lamina.api.backend import Backend
@@ -35,19 +36,29 @@ def start(engine: Backend, request: Request) -> Response:
     if asked.detach:
         engine.containers.exec_start(exec_id, None, size=size)
         return Reply(200)
-    config = cast(dict[str, Any], engine.containers.exec_inspect(exec_id))
+    config = engine.containers.exec_inspect(exec_id)
 
-    def take(fd: int, pending: bytes) -> None:
+    def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
+        begun = False
+
+        def accepted() -> None:
+            nonlocal begun
+            begun = True
+            accept()
+
         attach = AttachRequest(
             fd,
             stdin=bool(config.get("OpenStdin")),
             stdout=bool(config.get("OpenStdout", True)),
             stderr=bool(config.get("OpenStderr", True)),
             pending=pending,
+            accept=accepted,
         )
         try:
             engine.containers.exec_start(exec_id, attach, size=size)
         except Exception as error:
+            if not begun:
+                raise
             # The 101 has gone out: what went wrong can only be told in the stream, as dockerd does.
             text = f"{message_of(error)}\r\n".encode()
             os.write(fd, text if tty else struct.pack(">BxxxL", _STDERR, len(text)) + text)
