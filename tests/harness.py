@@ -20,7 +20,7 @@ def script(name: str) -> list[str]:
     installed = SCRIPTS / name
     if installed.exists():
         return [str(installed)]
-    modules = {"laminad": "lamina.daemon.main", "lamina": "lamina.cli", "lamina-runtime": "lamina.runtime.cli"}
+    modules = {"laminad": "lamina.daemon.main", "lamina": "lamina.cli.main", "lamina-runtime": "lamina.runtime.cli"}
     return [sys.executable, "-m", modules[name]]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lamina.cli.ages import parse_time
 from lamina.cli.progress import Rate
@@ -59,6 +63,19 @@ def test_times_of_the_api_are_read() -> None:
     assert parse_time("1970-01-01T00:00:01.500000000Z") == 1.5
     assert parse_time("1970-01-01T01:00:00+01:00") == 0
     assert parse_time("0001-01-01T00:00:00Z") is None and parse_time("soon") is None
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_times_are_the_librarys(moment: datetime) -> None:
+    offset = moment.utcoffset()
+    if moment.year > 1 and offset is not None and not offset.total_seconds() % 60:
+        assert parse_time(moment.isoformat()) == pytest.approx(moment.timestamp(), abs=1e-5)
+
+
+@given(st.text())
+def test_any_time_is_accepted_or_refused(text: str) -> None:
+    parse_time(text)
+    parse_time(f"2020-01-01T{text}")
 
 
 def test_columns_are_three_apart_and_none_narrower_than_ten() -> None:

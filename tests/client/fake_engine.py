@@ -52,7 +52,9 @@ def frame(kind: int, data: bytes) -> bytes:
     return struct.pack(">BxxxI", kind, len(data)) + data
 
 
-UPGRADED = b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+UPGRADED = (
+    b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+)
 
 
 @dataclass
@@ -77,7 +79,9 @@ class FakeEngine:
         with connection, connection.makefile("rb") as file:
             while (request := _read(file)) is not None:
                 self.requests.append(request)
-                answer = self.routes.get(f"{request.method} {request.path}", reply({"message": f"page not found: {request.path}"}, status=404))
+                answer = self.routes.get(
+                    f"{request.method} {request.path}", reply({"message": f"page not found: {request.path}"}, status=404)
+                )
                 data = answer(request, connection) if callable(answer) else answer
                 if data is None:
                     return

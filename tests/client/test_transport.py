@@ -41,7 +41,12 @@ def answer_of(data: bytes, *, at_once: int) -> Connection:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("unix:///run/x.sock", "unix:///run/x.sock"), ("/run/x.sock", "unix:///run/x.sock"), ("tcp://h:1", "tcp://h:1"), ("tcp://h", "tcp://h:2375")],
+    [
+        ("unix:///run/x.sock", "unix:///run/x.sock"),
+        ("/run/x.sock", "unix:///run/x.sock"),
+        ("tcp://h:1", "tcp://h:1"),
+        ("tcp://h", "tcp://h:2375"),
+    ],
 )
 def test_addresses_are_read_as_dockers(text: str, shown: str) -> None:
     assert str(Address.parse(text)) == shown

@@ -64,6 +64,7 @@ class Store:
         return self
 
     def close(self) -> None:
+        self.images.close()
         self.durability.flush()
         self.metadata.close()
 

@@ -335,6 +335,7 @@ def test_a_long_history_of_empty_layers_is_told(store: Store) -> None:
 
 def test_the_store_is_an_oci_layout(store: Store, tmp_path: Path) -> None:
     image = imported(store)
+    store.images.close()
     [entry] = store.content.names()
     assert entry.digest == image.manifest.digest
     assert dict(entry.annotations)["org.opencontainers.image.ref.name"] == "docker.io/library/base:latest"

@@ -74,8 +74,6 @@ def test_a_damaged_layer_is_named_and_never_mounted(daemon: Daemon, big: str) ->
     facts = json.loads(daemon.docker("inspect", big).stdout)[0]
     diff_id = facts["RootFS"]["Layers"][-1].removeprefix("sha256:")
     daemon.stop()
-    for pid_file in daemon.data.glob("run/*.pid"):
-        pid_file.unlink()
     metadata = next(daemon.data.glob(f"layers/{diff_id}*.erofs"))
     with open(metadata, "r+b") as file:
         file.seek(1024 + 64)
@@ -83,22 +81,23 @@ def test_a_damaged_layer_is_named_and_never_mounted(daemon: Daemon, big: str) ->
     daemon.start()
     done = daemon.docker("run", "--rm", *NONE, big, "true", code=125)
     assert diff_id[:12] in done.stderr or facts["RootFS"]["Layers"][-1] in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 3
+    assert "Traceback" not in done.stderr
 
 
 def test_lost_rows_and_lost_files_are_rebuilt_from_each_other(daemon: Daemon, big: str) -> None:
-    before = daemon.docker("images", "--no-trunc", "-a").stdout
+    listing = ("images", "--no-trunc", "-a", "--format", "{{.Repository}}:{{.Tag}} {{.ID}} {{.CreatedAt}} {{.Size}}")
+    before = daemon.docker(*listing).stdout
     daemon.stop()
     (daemon.data / "metadata.db").unlink()
     for rest in daemon.data.glob("metadata.db-*"):
         rest.unlink()
     daemon.start()
-    assert daemon.docker("images", "--no-trunc", "-a").stdout == before
+    assert daemon.docker(*listing).stdout == before
     daemon.stop()
     for file in daemon.data.glob("layers/*.json"):
         file.unlink()
     daemon.start()
-    assert daemon.docker("images", "--no-trunc", "-a").stdout == before
+    assert daemon.docker(*listing).stdout == before
     assert daemon.docker("run", "--rm", *NONE, big, "true").returncode == 0
     assert list(daemon.data.glob("layers/*.json"))
     assert "rebuilt" in daemon.log
