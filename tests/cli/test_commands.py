@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -374,6 +375,29 @@ def test_a_credential_helper_is_asked(engine: FakeEngine, tmp_path: Path) -> Non
     assert json.loads(base64.urlsafe_b64decode(engine.requests[0].headers["x-registry-auth"]))["username"] == "u-get"
 
 
+@pytest.mark.root
+def test_a_daemon_is_started_where_nobody_listens(tmp_path: Path) -> None:
+    from lamina.cli.autostart import start_daemon
+    from lamina.client.system import System
+    from lamina.client.transport import Address, EngineUnreachable, Transport
+
+    address, root = f"unix://{tmp_path}/s", tmp_path / "root"
+    start_daemon(address, {"SECRET": "x"}, str(root))
+    transport = Transport(Address.parse(address))
+    assert System(transport).version()["ApiVersion"] == "1.51"
+    pid = int((root / "lock").read_text().split()[0])
+    try:
+        assert os.getsid(pid) != os.getsid(0)
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert b"SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert "Umask:\t0022" in Path(f"/proc/{pid}/status").read_text()
+        with pytest.raises(EngineUnreachable, match="laminad did not start: laminad: "):
+            start_daemon(f"unix://{tmp_path}/other", {}, str(root))
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
 def test_nobody_listening_is_one_sentence(tmp_path: Path) -> None:
     done = lamina_(FakeEngine("/nowhere.sock"), "ps")
     assert done.returncode == 1
@@ -443,4 +467,4 @@ def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.Ca
     assert main(["-H", engine.host, "which", "bb:1:/f"]) == 0
     engine.routes["GET /lamina/images/bb:1/which"] = reply({"path": "/f", "found": False, "layer": None, "older": [], "deleted_by": layer})
     assert main(["-H", engine.host, "which", "bb:1", "/f"]) == 1
-    assert "deleted by layer 1" in capsys.readouterr().err
+    assert "by layer 1 cccccccccccc  RUN touch /f" in capsys.readouterr().out

@@ -23,17 +23,32 @@ def local(seconds: object) -> str:
 
 def parse_time(text: str) -> float | None:
     """Seconds since 1970 of RFC 3339 text; nothing where it is none or Go's zero time."""
-    if not text or text.startswith("0001"):
-        return None
-    from datetime import UTC, datetime
-
-    head, _, rest = text.partition(".")
-    zone = rest.lstrip("0123456789") if rest else ""
-    fraction = rest[: len(rest) - len(zone)]
+    date, _, rest = text.partition("T")
+    clock, zone = _zone(rest)
+    hours, _, fraction = clock.partition(".")
     try:
-        moment = datetime.fromisoformat((head + zone).replace("Z", "+00:00"))
+        year, month, day = map(int, date.split("-"))
+        hour, minute, second = map(int, hours.split(":"))
+        seconds = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second - zone
+        return None if year <= 1 else seconds + (float(f"0.{fraction}") if fraction else 0)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0)
+
+
+def _zone(rest: str) -> tuple[str, int]:
+    """The clock's text, and the seconds its zone is east of Greenwich."""
+    at = max(rest.find("+"), rest.find("-"))
+    if at < 0:
+        return rest.removesuffix("Z"), 0
+    hours, _, minutes = rest[at + 1 :].partition(":")
+    if not hours.isdigit() or not minutes.isdigit():
+        return "", 0
+    return rest[:at], (1 if rest[at] == "+" else -1) * (int(hours) * 3600 + int(minutes) * 60)
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970 of a date; datetime would cost a hot command 2 ms."""
+    # years are counted from March, so that the day that leaps is a year's last
+    year -= month <= 2
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return year * 365 + year // 4 - year // 100 + year // 400 + day_of_year - 719468

@@ -69,16 +69,25 @@ def which(session: Session, arguments: Arguments) -> int:
     if form := arguments.text("format"):
         show(session, form, found)
         return 0
+    gone, listed = found.get("deleted_by"), found.get("older")
+    older = listed if isinstance(listed, list) else []
     if not found.get("found"):
-        gone = found.get("deleted_by")
-        session.note(f"lamina: no {path} in {image}" + (f": deleted by {_layer(gone)}" if isinstance(gone, dict) else ""))
+        if not isinstance(gone, dict):
+            session.note(f"lamina: no {path} in {image}")
+            return 1
+        session.print(f"{found.get('path', path)}  deleted")
+        session.print(f"  by {_layer(gone)}")
+        _print_older(session, older)
         return 1
     session.print(f"{found.get('path', path)}  {found.get('type', '')}  {human_size(_number(found.get('size')))}")
     session.print(f"  from {_layer(found.get('layer'))}")
-    older = found.get("older")
-    for layer in older if isinstance(older, list) else []:
-        session.print(f"  hides {_layer(layer)}")
+    _print_older(session, older)
     return 0
+
+
+def _print_older(session: Session, layers: list[object]) -> None:
+    for layer in layers:
+        session.print(f"  hides {_layer(layer)}")
 
 
 def _layer(value: object) -> str:
