@@ -11,7 +11,9 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+
+from lamina.content.later import Later
 
 _BOOT = "user.lamina.boot"
 _DURABLE = "user.lamina.durable"
@@ -38,23 +40,18 @@ class Durability:
     """Marks of the files under one directory. Thread-safe. `delay` is seconds from the first mark to the sync, so that work that comes together is synced together."""
 
     def __init__(self, directory: str, boot: str, *, delay: float = 2.0, sync: Callable[[str], None] = sync_file_system) -> None:
-        self._directory, self._boot, self._delay, self._sync = directory, boot.encode(), delay, sync
-        self._changed = threading.Condition()
+        self._directory, self._boot, self._sync = directory, boot.encode(), sync
+        self._lock = threading.Lock()
         self._pending: list[str] = []
-        self._thread: threading.Thread | None = None
-        self._flushing = False
+        self._later = Later(self._make_durable, delay=delay)
 
     def settle(self, *paths: str) -> None:
         """Mark files written in this boot and see to it that they become durable; returns at once."""
         marked = [path for path in paths if self._mark(path, _BOOT, self._boot)]
-        if not marked:
-            return
-        with self._changed:
-            self._pending += marked
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="durability", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        if marked:
+            with self._lock:
+                self._pending += marked
+            self._later.request()
 
     def trusted(self, path: str) -> bool:
         """Whether no crash of the machine can have hurt the file: it is durable, or of this boot."""
@@ -72,26 +69,11 @@ class Durability:
 
     def flush(self) -> None:
         """Return when all that was settled is durable."""
-        with self._changed:
-            self._flushing = True
-            self._changed.notify_all()
-            while self._thread is not None:
-                self._changed.wait()
-            self._flushing = False
+        self._later.flush()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._pending:
-                    self._thread = None
-                    self._changed.notify_all()
-                    return
-                if not self._flushing:
-                    self._changed.wait(self._delay)
-                batch, self._pending = self._pending, []
-            self._make_durable(batch)
-
-    def _make_durable(self, batch: Sequence[str]) -> None:
+    def _make_durable(self) -> None:
+        with self._lock:
+            batch, self._pending = self._pending, []
         try:
             self._sync(self._directory)
         except OSError:

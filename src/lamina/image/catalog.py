@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from lamina.content.durability import Durability
 from lamina.content.files import write_file
+from lamina.content.later import Later
 from lamina.content.store import ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import Record, decode_descriptor, decode_record, encode_descriptor, encode_record
@@ -27,6 +28,7 @@ from lamina.spec.reference import Reference
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "dev.lamina.image.id"
+_INDEX_DELAY = 0.2
 
 
 class Catalog:
@@ -40,6 +42,7 @@ class Catalog:
         self.lock = threading.RLock()
         self._images: dict[Digest, Image] = {}
         self._names: dict[Reference, tuple[Digest, Descriptor]] = {}
+        self._index = Later(self._write_index, delay=_INDEX_DELAY)
         os.makedirs(directory, exist_ok=True)
 
     def open(self) -> None:
@@ -150,7 +153,7 @@ class Catalog:
                     change.delete_name(str(name))
             touched = {self._names.pop(name)[0] for name in gone}
             self._refresh(touched)
-            self._write_index()
+            self._index.request()
 
     def remove(self, image: Digest) -> None:
         """Forget an image and all its names; its blobs and layers are the collector's."""
@@ -164,7 +167,7 @@ class Catalog:
             with suppress(FileNotFoundError):
                 os.unlink(document_path(self._directory, str(image)))
             if had:
-                self._write_index()
+                self._index.request()
 
     def blobs(self) -> set[Digest]:
         """The documents that images and names need: configurations, manifests, and indexes they were resolved through."""
@@ -180,7 +183,7 @@ class Catalog:
             self._names[name] = (image, descriptor)
         if names:
             self._refresh(touched)
-            self._write_index()
+            self._index.request()
 
     def _refresh(self, images: Iterable[Digest]) -> None:
         """Make the names in the images what `_names` says."""
@@ -197,13 +200,19 @@ class Catalog:
                 )
                 self._images[image] = changed
 
+    def close(self) -> None:
+        """Write what is still to be written."""
+        self._index.flush()
+
     def _write_index(self) -> None:
-        """The names' twin: the OCI layout's index.json. The database holds where they differ."""
-        entries = [_labelled(descriptor, {REF_NAME: str(name), IMAGE_ID: str(image)}) for name, (image, descriptor) in self._names.items()]
+        """The names' twin: the OCI layout's index.json. The database holds where they differ, so it may come a moment later."""
+        with self.lock:
+            names = list(self._names.items())
+        entries = [_labelled(descriptor, {REF_NAME: str(name), IMAGE_ID: str(image)}) for name, (image, descriptor) in names]
         try:
             self._content.set_names(entries)
-        except LaminaError as error:
-            self._warn(f"index.json was not written: {error.message}")
+        except (LaminaError, OSError) as error:
+            self._warn(f"index.json was not written: {error}")
 
     def _open_images(self) -> None:
         rows = self._metadata.images()
@@ -258,7 +267,9 @@ class Catalog:
             for reference, (owner, resolved) in self._names.items():
                 change.put_name(str(reference), owner, encode_descriptor(resolved))
         self._refresh(set(self._images))
-        if len(self._content.names()) != len(self._names):
+        if self._names_of_index() != {
+            str(name): (str(owner), encode_descriptor(found).decode()) for name, (owner, found) in self._names.items()
+        }:
             self._write_index()
 
     def _names_of_index(self) -> dict[str, tuple[str, str]]:

@@ -62,13 +62,15 @@ class Collector:
 
     def _needed_layers(self) -> set[Digest]:
         """Layers of images and of leases, and all below them."""
-        parents = {facts.id: facts.parent for facts in self._layers.all()}
         needed = {layer for image in self._catalog.all() for layer in image.layers}
-        for layer in [*needed, *self._leases.kept()]:
-            below: Digest | None = layer
-            while below is not None and below in parents and (below not in needed or below == layer):
-                needed.add(below)
-                below = parents[below]
+        held = self._leases.kept() - needed
+        if held:
+            parents = {facts.id: facts.parent for facts in self._layers.all()}
+            for layer in held & parents.keys():
+                below: Digest | None = layer
+                while below is not None and below not in needed:
+                    needed.add(below)
+                    below = parents.get(below)
         return needed
 
     def _needed_blobs(self) -> set[Digest]:

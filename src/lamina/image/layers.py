@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -48,6 +49,8 @@ class Layers:
         self._lock = threading.RLock()
         self._facts: dict[Digest, LayerFacts] = {}
         self._looked_at: set[Digest] = set()
+        self._uses: Counter[str | Digest] = Counter()
+        self._usage: dict[Digest, int] = {}
         self._counts: dict[Digest, tuple[int, int, int]] = {}
         os.makedirs(directory, exist_ok=True)
 
@@ -61,6 +64,7 @@ class Layers:
         twins = reconcile(self._directory, rows, decode_facts, removed=self._metadata.removed(), what="layer", warn=self._warn)
         with self._lock:
             self._facts = {facts.id: facts for facts in twins.values.values()}
+            self._uses = Counter(file for facts in self._facts.values() for file in _files(facts))
         if twins.to_rows:
             with self._metadata.transaction() as change:
                 for key in twins.to_rows:
@@ -231,13 +235,26 @@ class Layers:
         source = self.source(diff_id)
         return decompressed(self._content.open(source.digest), mediatype.compression(source.media_type) or "")
 
+    def remake(self, layer: Digest) -> None:
+        """Make what the driver keeps of a layer anew from its tar.
+
+        Raises:
+            LayerDamaged: the tar is not what it was.
+        """
+        facts = self._get(layer)
+        self._remake(facts)
+        self._durability.settle(document_path(self._directory, str(layer)))
+
     def usage(self, layer: Digest) -> int:
         """Bytes on disk of one layer: blobs, metadata image, extracted tree."""
+        if layer in self._usage:
+            return self._usage[layer]
         facts = self._get(layer)
         total = self._snapshotter.usage(facts.name) if self._snapshotter.exists(facts.name) else 0
         for digest in (facts.diff_id, *(source.digest for source in facts.sources)):
             with suppress(BlobNotFound):
                 total += self._content.stat(digest).size
+        self._usage[layer] = total
         return total
 
     def remove(self, layers: Sequence[Digest]) -> int:
@@ -248,22 +265,24 @@ class Layers:
                 return 0
             with self._metadata.transaction() as change:
                 change.delete_layers(facts.id for facts in gone)
-            left = self._facts.values()
-            names = {facts.name for facts in left}
-            blobs = {digest for facts in left for digest in _blobs(facts)}
-            return sum(self._delete_files(facts, names, blobs) for facts in gone)
+            for facts in gone:
+                self._uses.subtract(_files(facts))
+            freed = sum(self._delete_files(facts) for facts in gone)
+            self._uses += Counter()
+            return freed
 
-    def _delete_files(self, facts: LayerFacts, names: set[str], blobs: set[Digest]) -> int:
-        """Delete what no name and blob of other layers needs."""
+    def _delete_files(self, facts: LayerFacts) -> int:
+        """Delete what no other layer uses."""
         freed = 0
         self._looked_at.discard(facts.id)
+        self._usage.pop(facts.id, None)
         with suppress(FileNotFoundError):
             os.unlink(document_path(self._directory, str(facts.id)))
-        if facts.name not in names and self._snapshotter.exists(facts.name):
+        if not self._uses[facts.name] and self._snapshotter.exists(facts.name):
             freed += self._snapshotter.usage(facts.name)
             self._snapshotter.remove(facts.name)
         for digest in _blobs(facts):
-            if digest not in blobs:
+            if not self._uses[digest]:
                 freed += self._content.delete(digest)
         return freed
 
@@ -280,7 +299,11 @@ class Layers:
         write_file(path, data)
         with self._metadata.transaction() as change:
             change.put_layer(facts.id, data)
+        before = self._facts.get(facts.id)
+        self._uses.update(_files(facts))
+        self._uses.subtract(_files(before) if before else ())
         self._facts[facts.id] = facts
+        self._usage.pop(facts.id, None)
         self._leases.touch(facts.id)
         self._durability.settle(path)
 
@@ -342,6 +365,11 @@ class Layers:
 def _merged(known: Sequence[Descriptor], more: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
     by_digest = {source.digest: source for source in (*known, *more)}
     return tuple(by_digest.values())
+
+
+def _files(facts: LayerFacts) -> tuple[str | Digest, ...]:
+    """What layers may share: the driver's files by name, blobs by digest."""
+    return (facts.name, *_blobs(facts))
 
 
 def _blobs(facts: LayerFacts) -> tuple[Digest, ...]:

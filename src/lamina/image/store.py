@@ -10,7 +10,7 @@ from typing import BinaryIO
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.content.store import ContentStore
 from lamina.image import history as histories
-from lamina.image import lookup, queries, tree
+from lamina.image import lookup, queries, tree, validate
 from lamina.image.archive import save
 from lamina.image.archive.importing import ImportRequest, import_tar
 from lamina.image.archive.load import Loader
@@ -24,6 +24,7 @@ from lamina.image.making import Maker
 from lamina.image.model import HistoryEntry, Image, ImageInUse, ImageNotFound, LayerFacts, LayerRow, Pruned, Removed, TreeNode, Usage
 from lamina.image.queries import Difference, FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
+from lamina.image.validate import Problem
 from lamina.spec import config as configs
 from lamina.spec.config import ImageConfig
 from lamina.spec.descriptor import Descriptor
@@ -269,8 +270,13 @@ class Images:
         """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""
         return self._collector.collect()
 
+    def check(self, *, repair: bool = False) -> Iterator[Problem]:
+        """Look at everything the store holds, bytes too. See `validate.check`."""
+        return validate.check(self._catalog, self._layers, self._content, repair=repair)
+
     def close(self) -> None:
-        """Nothing of it runs by itself; content, metadata and workers are closed by who made them."""
+        """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""
+        self._catalog.close()
 
     def _removed_if_free(self, image: Image, in_use: InUse, *, force: bool) -> builtins.list[Removed]:
         try:

@@ -1,0 +1,45 @@
+"""Work that may come a moment after its cause, once for many causes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Later:
+    """Does `work` in a thread of its own at most `delay` seconds after a request. Thread-safe; idle, it has no thread."""
+
+    def __init__(self, work: Callable[[], None], *, delay: float) -> None:
+        self._work, self._delay = work, delay
+        self._changed = threading.Condition()
+        self._requested = self._hurry = False
+        self._thread: threading.Thread | None = None
+
+    def request(self) -> None:
+        """See to it that `work` is done, begun after this call; returns at once."""
+        with self._changed:
+            self._requested = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="later", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Return when all that was requested is done."""
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            while self._thread is not None:
+                self._changed.wait()
+            self._hurry = False
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._requested:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+                if not self._hurry:
+                    self._changed.wait(self._delay)
+                self._requested = False
+            self._work()
