@@ -73,6 +73,7 @@ def plain(line: str) -> str:
         line,
     )
     line = re.sub(r'move_mount\(FD, "", \d+', 'move_mount(FD, "", FD', line)
+    line = re.sub(r'(symlinkat\("[^"]*"), \d+', r"\1, FD", line)
     line = re.sub(r"dup2\(\d+, ", "dup2(FD, ", line)
     return line.rstrip()
 

@@ -136,7 +136,8 @@ def _place(root: int, path: str, resolve: int, *, directory: bool = True) -> int
     if directory:
         os.mkdir(name, 0o755, dir_fd=parent)
     else:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755, dir_fd=parent))
+        # Through a link that dangles, as long as it leads to somewhere inside: many images have /etc/resolv.conf so.
+        os.close(openat2(root, path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, resolve, 0o755))
     os.close(parent)
     return openat2(root, path, os.O_PATH, resolve)
 

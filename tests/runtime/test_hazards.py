@@ -1,0 +1,424 @@
+"""What has gone wrong in container runtimes before, or did in trials of this one: each with its test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Box, eventually
+from lamina.errors import LaminaError
+from lamina.runtime import interpreter
+from lamina.runtime.client import Runtime
+from lamina.runtime.launch import Attach, CommandNotFound, Exit, Mount, RuntimeFailed
+from lamina.runtime.plan import InvalidSpec
+
+pytestmark = pytest.mark.root
+
+
+def zygote_pid(runtime: Runtime) -> int:
+    runtime._zygote.warm()
+    assert runtime._zygote._process is not None
+    return runtime._zygote._process.pid
+
+
+def bare(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in the interpreter as the zygote's is started."""
+    start = f"import sys; sys.path.insert(0, {interpreter.SOURCE!r}); {code}"
+    return subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=False)
+
+
+# --- the zygote
+
+
+def test_the_zygote_has_one_thread_and_refuses_to_have_more(runtime: Runtime) -> None:
+    assert os.listdir(f"/proc/{zygote_pid(runtime)}/task") == [str(zygote_pid(runtime))]
+    done = bare("import _thread, time; _thread.start_new_thread(time.sleep, (5,)); from lamina.runtime import zygote; zygote.close_doors()")
+    assert "the zygote has 2 threads" in done.stderr
+
+
+def test_nothing_can_be_imported_after_the_doors_are_closed() -> None:
+    done = bare("from lamina.runtime import zygote; zygote.close_doors(); import colorsys")
+    assert "ModuleNotFoundError" in done.stderr
+    done = bare("from lamina.runtime import zygote; zygote.close_doors(); b'x'.decode('cp037')")
+    assert "LookupError" in done.stderr
+
+
+def test_the_zygote_imports_nothing_slow() -> None:
+    done = bare("import lamina.runtime.zygote; print(*sys.modules)")
+    heavy = {
+        "typing",
+        "re",
+        "enum",
+        "json",
+        "dataclasses",
+        "socket",
+        "subprocess",
+        "threading",
+        "pathlib",
+        "logging",
+        "collections",
+        "signal",
+    }
+    assert not heavy & set(done.stdout.split()), done.stderr
+
+
+def test_an_image_cannot_make_the_runtime_import_its_code(box: Box) -> None:
+    for name in ("encodings", "site-packages"):
+        folder = box.directory / "upper/usr/lib/python3" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("open('/owned', 'w')")
+    for name in ("sitecustomize.py", "grp.py", "pwd.py", "traceback.py"):
+        (box.directory / "upper" / name).write_text("open('/owned', 'w')")
+    with pytest.raises(CommandNotFound):
+        box.start("nosuch")
+    box.run("true", env=["PYTHONPATH=/", "PYTHONSTARTUP=/grp.py"])
+    assert not (box.directory / "upper/owned").exists()
+
+
+def test_the_zygote_runs_from_a_sealed_copy_that_nobody_can_write(runtime: Runtime) -> None:
+    executable = os.readlink(f"/proc/{zygote_pid(runtime)}/exe")
+    assert executable.startswith("/memfd:lamina")
+    with pytest.raises(OSError):
+        os.open(f"/proc/{zygote_pid(runtime)}/exe", os.O_WRONLY)
+    fd = interpreter.sealed_copy("/bin/sh")
+    with pytest.raises(PermissionError):
+        os.write(fd, b"x")
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 0)
+    os.close(fd)
+
+
+def test_zygote_and_monitors_cannot_be_looked_into(box: Box) -> None:
+    box.start("sleep", "100")
+    monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+    # An undumpable process's files in /proc belong to root whoever it runs as; here both are root, so ask as nobody.
+    probe = "import os; os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534); os.readlink('/proc/%d/exe')"
+    for pid in (zygote_pid(box.runtime), monitor):
+        done = subprocess.run([sys.executable, "-c", probe % pid], capture_output=True, text=True, check=False)
+        assert "PermissionError" in done.stderr
+
+
+def test_the_zygote_is_started_again_when_it_was_killed(box: Box) -> None:
+    pid = zygote_pid(box.runtime)
+    os.kill(pid, signal.SIGKILL)
+    assert box.run("true")[0] == 0
+    assert zygote_pid(box.runtime) != pid
+
+
+# --- escapes of the past
+
+
+def test_a_script_that_names_proc_self_exe_gets_nothing_of_the_hosts(box: Box) -> None:
+    """CVE-2019-5736."""
+    (box.directory / "upper").mkdir()
+    script = box.directory / "upper/escape"
+    script.write_text("#!/proc/self/exe\nimport os; os.mkdir('/escaped')\n")
+    script.chmod(0o755)
+    with pytest.raises(LaminaError):
+        box.start("/escape")
+        assert box.process is not None
+        end = box.process.wait(10)
+        assert end is not None and end.code != 0
+        raise CommandNotFound("it ran without effect")
+    assert not (box.directory / "upper/escaped").exists()
+
+
+def test_an_exec_of_proc_self_exe_gets_nothing_of_the_hosts(box: Box) -> None:
+    box.start("sleep", "100")
+    upper = box.directory / "upper/escape"
+    upper.write_text("#!/proc/self/exe\nimport os; os.mkdir('/escaped')\n")
+    upper.chmod(0o755)
+    try:
+        assert box.exec("/escape")[0] != 0
+    except LaminaError:
+        pass
+    assert not (box.directory / "upper/escaped").exists()
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_symlinks_in_place_of_the_kernels_directories_are_refused(box: Box, name: str) -> None:
+    """CVE-2023-27561, CVE-2025-52881: a link at /proc would move what is mounted and written there."""
+    (box.directory / "upper").mkdir()
+    (box.directory / "upper/elsewhere").mkdir()
+    box.launch(["true"])
+    (box.directory / "init" / name).rmdir() if not any((box.directory / "init" / name).iterdir()) else None
+    (box.directory / "upper" / name).symlink_to("elsewhere")
+    with pytest.raises(RuntimeFailed):
+        box.start("true")
+
+
+def test_symlinked_mount_targets_stay_inside(box: Box, tmp_path: Path) -> None:
+    """CVE-2021-30465 and its like."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "file").write_text("content")
+    (box.directory / "upper/inside").mkdir(parents=True)
+    (box.directory / "upper/target").symlink_to("/../../../../../inside")
+    (box.directory / "upper/dangling").symlink_to("../../../lamina-made-outside")
+    mounts = [Mount("bind", "/target", str(tmp_path / "source")), Mount("bind", "/dangling", str(tmp_path / "file"))]
+    code, text = box.run("sh", "-c", "touch /inside/x && cat /lamina-made-outside", mounts=mounts)
+    assert (code, text) == (0, "content") and (tmp_path / "source/x").exists()
+    assert not Path("/lamina-made-outside").exists()
+
+
+@pytest.mark.parametrize("target", ["/proc/self", "/proc/sys/kernel", "/proc/1/attr", "/proc"])
+def test_nothing_can_be_put_over_proc(box: Box, tmp_path: Path, target: str) -> None:
+    """CVE-2019-19921, CVE-2023-27561."""
+    with pytest.raises(InvalidSpec, match="inside /proc"):
+        box.start("true", mounts=[Mount("bind", target, str(tmp_path))])
+
+
+def test_a_fake_null_device_does_not_mask(box: Box, tmp_path: Path) -> None:
+    """CVE-2025-31133: what masks must be the null device itself."""
+    from lamina.linux import mount
+    from lamina.runtime import init
+
+    root = tmp_path / "root"
+    (root / "dev").mkdir(parents=True)
+    (root / "dev/null").write_text("")
+    fd = os.open(root, os.O_PATH)
+    with pytest.raises(OSError, match="not the null device"):
+        init.mask({"/": fd}, ["/x"])
+    (root / "dev/null").unlink()
+    (root / "dev/null").symlink_to("/dev/null")
+    with pytest.raises(OSError):
+        init.mask({"/": fd}, ["/x"])
+    os.close(fd)
+    assert mount and box
+
+
+def test_the_console_is_the_terminal_whatever_the_image_puts_there(box: Box) -> None:
+    """CVE-2025-52565: /dev/console by a descriptor from TIOCGPTPEER, no path."""
+    (box.directory / "upper/dev").mkdir(parents=True)
+    (box.directory / "upper/dev/console").symlink_to("/etc/hosts")
+    (box.directory / "upper/dev/pts").mkdir()
+    (box.directory / "upper/dev/pts/0").write_text("fake")
+    _, text = box.run("sh", "-c", "stat -c %t:%T /dev/console /dev/pts/0; grep -c /dev/console /proc/self/mountinfo", tty=True)
+    assert text.split() == ["88:0", "88:0", "1"]
+
+
+def test_writes_to_proc_do_not_go_through_what_is_mounted_at_proc() -> None:
+    """CVE-2025-52881: a procfs of its own, attached nowhere."""
+    from lamina.runtime import init
+
+    slots: dict[str, object] = {}
+    init.private_proc(slots)
+    assert isinstance(slots["proc"], int)
+    fd = os.open("self/mountinfo", os.O_RDONLY, dir_fd=slots["proc"])
+    kinds = [line.split(" - ")[1].split()[0] for line in os.read(fd, 1 << 20).decode().splitlines()]
+    before = Path("/proc/self/mountinfo").read_text().count(" - proc ")
+    assert kinds.count("proc") == before
+    os.close(fd)
+    os.close(slots["proc"])
+
+
+@pytest.mark.parametrize("number", [3, 5, 7, 8, 10, 15])
+def test_the_working_directory_cannot_be_a_descriptor_of_the_hosts(box: Box, number: int) -> None:
+    """CVE-2024-21626."""
+    with pytest.raises(RuntimeFailed):
+        box.start("true", cwd=f"/proc/self/fd/{number}")
+
+
+def test_exec_cannot_start_in_a_descriptor_of_the_hosts(box: Box) -> None:
+    box.start("sleep", "100")
+    for number in (3, 7, 10):
+        with pytest.raises(RuntimeFailed):
+            box.exec("true", cwd=f"/proc/self/fd/{number}")
+
+
+def test_exec_leaks_no_descriptor(box: Box) -> None:
+    box.start("sleep", "100")
+    _, text = box.exec("sh", "-c", "ls /proc/self/fd | wc -l; ls /proc/$$/fd")
+    assert text.split()[:4] == ["4", "0", "1", "2"] and set(text.split()[4:]) <= {"3", "10"}  # the shell's own, or its directory's
+
+
+def test_an_exec_that_is_being_set_up_cannot_be_looked_into(box: Box) -> None:
+    """Its memory and descriptors are the host's until execve: undumpable before it joins."""
+    box.start("sh", "-c", "while :; do for p in /proc/[0-9]*; do readlink $p/exe; ls -l $p/fd 2>/dev/null; done; done")
+    for _ in range(20):
+        assert box.exec("true")[0] == 0
+    log = (box.directory / "log").read_text()
+    assert str(box.directory) not in log and "/containers/" not in log
+
+
+def test_devices_in_layers_cannot_be_opened(box: Box) -> None:
+    (box.directory / "upper").mkdir()
+    os.mknod(box.directory / "upper/disk", 0o60666, os.makedev(254, 0))
+    os.mknod(box.directory / "upper/memory", 0o20666, os.makedev(1, 1))
+    _, text = box.run("sh", "-c", "head -c 1 /disk; head -c 1 /memory")
+    assert text.count("Operation not permitted") == 2
+
+
+def test_hardlinks_and_copies_up_leave_the_image_alone(box: Box) -> None:
+    before = (box.image / "bin/busybox").read_bytes()
+    box.run("sh", "-c", "ln /bin/busybox /other; echo x >> /other; chmod 600 /bin/busybox; rm /bin/ls")
+    assert (box.image / "bin/busybox").read_bytes() == before and (box.image / "bin/ls").is_symlink()
+
+
+# --- processes
+
+
+def test_ignored_signals_are_given_back(box: Box) -> None:
+    """The interpreter ignores SIGPIPE and SIGXFSZ; `yes | head` would never end."""
+    _, text = box.run("sh", "-c", "grep SigIgn /proc/self/status; grep SigBlk /proc/self/status")
+    ignored = int(text.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
+    assert text.split()[3] == "0000000000000000"
+
+
+def test_the_container_dies_with_its_monitor(box: Box) -> None:
+    process = box.start("sleep", "100")
+    monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+    os.kill(monitor, signal.SIGKILL)
+    end = process.wait(10)
+    assert isinstance(end, Exit) and end.code == 137 and "monitor" in end.error
+    eventually(lambda: not Path(f"/proc/{process.pid}/root/bin").exists())
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/{box.name}"))
+
+
+def test_a_process_that_changed_its_user_dies_with_its_monitor_too(box: Box) -> None:
+    process = box.start("sleep", "100", user="12:12")
+    os.kill(json.loads((box.directory / "monitor.json").read_text())["monitor"], signal.SIGKILL)
+    process.wait(10)
+    eventually(lambda: not Path(f"/proc/{process.pid}/root/bin").exists())
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Callable[[], Runtime]:
+    return lambda: Runtime(str(tmp_path / "run2"))
+
+
+DAEMON = """
+import json, os, socket, sys, time
+sys.path[:0] = json.loads(sys.argv[2])
+from pathlib import Path
+from conftest import Box
+from lamina.runtime.client import Runtime
+from lamina.runtime.launch import Attach
+directory, image = Path(sys.argv[1]), Path(sys.argv[3])
+box = Box(Runtime(str(directory / "run")), directory, image, sys.argv[4])
+theirs = socket.socket(fileno=int(sys.argv[5]))
+box.start("sh", "-c", "while read x; do echo got $x; done; exit 7", open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False)])
+theirs.close()
+(directory / "spec.json").write_text(json.dumps(box.spec))
+print("started", flush=True)
+time.sleep(100)
+"""
+
+
+def test_everything_goes_on_when_daemon_and_zygote_are_killed(box: Box, second: Callable[[], Runtime]) -> None:
+    mine, theirs = socket.socketpair()
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", DAEMON, str(box.directory), json.dumps(sys.path), str(box.image), box.name, str(theirs.fileno())],
+        stdout=subprocess.PIPE, pass_fds=[theirs.fileno()], cwd="/",
+    )  # fmt: skip
+    theirs.close()
+    assert daemon.stdout is not None and daemon.stdout.readline() == b"started\n"
+    mine.settimeout(20)
+    mine.sendall(b"one\n")
+    assert mine.recv(100) == b"got one\n"
+    zygotes = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    daemon.kill()
+    daemon.wait()
+    for pid in zygotes:
+        try:
+            os.kill(int(pid), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    mine.sendall(b"two\n")
+    assert mine.recv(100) == b"got two\n"
+    later = second()
+    process = later.adopt(str(box.directory))
+    assert process is not None and not isinstance(process, Exit)
+    box.runtime, box.process, box.spec = later, process, json.loads((box.directory / "spec.json").read_text())
+    assert box.exec("echo", "from the second") == (0, "from the second\n")
+    new, other = socket.socketpair()
+    process.attach(Attach(other.fileno(), stdin=True, framed=False, logs=True))
+    other.close()
+    new.settimeout(20)
+    assert new.recv(1000) == b"got one\ngot two\n"
+    mine.shutdown(socket.SHUT_WR)
+    new.close()
+    process.signal(9)
+    end = process.wait(10)
+    assert end is not None and end.code == 137
+    assert later.adopt(str(box.directory)) == end
+    later.close()
+
+
+def test_a_container_that_ends_while_no_daemon_lives_is_recorded(box: Box, second: Callable[[], Runtime]) -> None:
+    first = second()
+    box.runtime = first
+    process = box.start("sh", "-c", "sleep 0.3; exit 9")
+    first.close()
+    del process
+    eventually(lambda: (box.directory / "exit.json").exists())
+    later = second()
+    end = later.adopt(str(box.directory))
+    assert isinstance(end, Exit) and end.code == 9
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/{box.name}"))
+    later.close()
+
+
+def test_a_container_whose_monitor_died_with_the_daemon_is_buried(box: Box, second: Callable[[], Runtime]) -> None:
+    first = second()
+    box.runtime = first
+    box.start("sleep", "100")
+    record = json.loads((box.directory / "monitor.json").read_text())
+    first.close()
+    os.kill(record["monitor"], signal.SIGKILL)
+    later = second()
+    end = later.adopt(str(box.directory))
+    assert isinstance(end, Exit) and end.code == 137
+    assert later.adopt(str(box.directory)) is None
+    later.close()
+
+
+def test_four_at_a_time(boxes: Callable[[], Box]) -> None:
+    import threading
+
+    results: list[tuple[int, str]] = []
+
+    def run(box: Box) -> None:
+        results.append(box.run("sh", "-c", "echo hi"))
+
+    threads = [threading.Thread(target=run, args=(boxes(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [(0, "hi\n")] * 4
+
+
+def test_a_monitor_is_small(boxes: Callable[[], Box]) -> None:
+    """Proportional set size, kilobytes, in the company of four."""
+    sizes = []
+    for _ in range(4):
+        box = boxes()
+        box.start("sleep", "100")
+        monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+        sizes.append(monitor)
+    proportional = [
+        int(line.split()[1])
+        for pid in sizes
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Pss:")
+    ]
+    assert max(proportional) < 2048, proportional
+
+
+def test_a_full_backlog_of_a_dead_client_does_not_stop_the_cleaning_up(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    process = box.start("sh", "-c", "yes | head -c 3000000; exit 5", attaches=[Attach(theirs.fileno(), framed=False)])
+    theirs.close()
+    assert process.wait(0.2) is None
+    mine.close()
+    end = process.wait(10)
+    assert end is not None and end.code == 5
