@@ -1,0 +1,75 @@
+"""The engine in one process."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina import Engine
+from lamina.daemon.root import RootHeld
+from lamina.image.store import ImageNotFound
+from lamina.spec.reference import Reference
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=["erofs", "overlay"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a root of its own, with an image of one file."""
+    from lamina.errors import Unsupported
+
+    try:
+        opened = Engine.open(tmp_path / "root", storage_driver=request.param)
+    except Unsupported as error:
+        pytest.skip(str(error))
+    with opened as engine:
+        _import(engine, "one:1")
+        yield engine
+
+
+def _import(engine: Engine, name: str) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        member = tarfile.TarInfo("etc/motd")
+        member.size = 3
+        tar.addfile(member, io.BytesIO(b"hi\n"))
+    data.seek(0)
+    engine.images.import_(data, name=Reference.parse(name))
+
+
+def test_a_second_opening_fails_and_says_who_holds_the_root(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(RootHeld, match=rf"pid {os.getpid()}"):
+        Engine.open(tmp_path / "root")
+    assert engine.images.resolve("one:1").names
+
+
+def test_what_was_done_is_there_when_it_is_opened_again(engine: Engine, tmp_path: Path) -> None:
+    image = engine.images.resolve("one:1")
+    engine.close()
+    engine.close()
+    with Engine.open(tmp_path / "root", storage_driver=engine.system.details()["driver"]) as again:
+        assert again.images.resolve("one:1").id == image.id
+        assert b"".join(again.images.cat("one:1", "/etc/motd")[1]) == b"hi\n"
+
+
+def test_events_and_disk_usage_tell_what_happened(engine: Engine) -> None:
+    with engine.events.subscribe({"type": ["image"]}) as events:
+        engine.images.tag("one:1", Reference.parse("two:2"))
+        told = events.get(5)
+    assert told is not None
+    assert (told.action, told.attributes["name"]) == ("tag", "two:2")
+    usage = engine.system.disk_usage()
+    assert usage["LayersSize"] > 0
+    assert usage["Images"][0]["RepoTags"] == ["one:1", "two:2"]
+
+
+def test_an_image_is_removed_with_its_names(engine: Engine) -> None:
+    removed = engine.system.remove_image("one:1", force=False, prune=True)
+    assert removed[0] == {"Untagged": "one:1"}
+    with pytest.raises(ImageNotFound):
+        engine.images.resolve("one:1")
