@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from lamina.runtime.launch import Attach, Launch
 from lamina.snapshot.protocol import Lower, RootMount
 from lamina.spec.digest import Digest
 
+_OWN_DEVICES = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"))
+"""What every container has of its own."""
 _NAMESPACES = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts"}
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -58,6 +61,8 @@ class Launcher:
         network = network_mode(text(container.host_config, "NetworkMode"))
         netns = _namespace(roster, network.container, "net") if network.kind == "container" else ""
         arguments = runtime_arguments(container, network, runtime_mounts(container.mounts), netns=netns)
+        if arguments["privileged"]:
+            arguments["devices"] = [*host_devices(), *arguments["devices"]]
         parent = text(container.host_config, "CgroupParent") or "/lamina"
         spec = default_spec(**arguments, etc=etc, cgroup_path=f"{parent}/{container.id}")
         return adjusted(spec, container, _joined(container, roster))
@@ -69,6 +74,21 @@ class Launcher:
         if not writable:
             return RootMount((Lower(path=container.upper), *lowers))
         return RootMount(lowers, container.upper, f"{container.directory}/work", container.auto_remove)
+
+
+def host_devices(root: str = "/dev") -> list[dict[str, Any]]:
+    """The host's device nodes as OCI `linux.devices`: what a privileged container gets."""
+    found: list[dict[str, Any]] = []
+    for directory, folders, names in os.walk(root):
+        folders[:] = [folder for folder in folders if f"{directory}/{folder}" not in _OWN_DEVICES]
+        for name in names:
+            path = f"{directory}/{name}"
+            about = os.lstat(path)
+            kind = "c" if stat.S_ISCHR(about.st_mode) else "b" if stat.S_ISBLK(about.st_mode) else ""
+            if kind and path not in _OWN_DEVICES:
+                where = {"path": path, "type": kind, "major": os.major(about.st_rdev), "minor": os.minor(about.st_rdev)}
+                found.append({**where, "fileMode": stat.S_IMODE(about.st_mode), "uid": about.st_uid, "gid": about.st_gid})
+    return found
 
 
 def forget_exit(directory: str) -> None:

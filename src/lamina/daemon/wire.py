@@ -97,6 +97,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     catalog = Catalog(f"{root}/images", content, layers, metadata, leases, durability, _log.warning)
     images = Images(catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit)
     images.open()
+    closing.callback(images.close)
     runtime = Runtime(f"{root}/run")
     closing.callback(runtime.close)
     volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=events.emit)
