@@ -177,3 +177,11 @@ def test_the_same_bundle_under_runc_gives_the_same_fingerprint(box: Box, tmp_pat
     ]
     different = unexplained(mine, done.stdout.splitlines(), explained)
     assert not different, "\n".join(different)
+
+
+def test_a_privileged_container_has_the_hosts_devices(box: Box) -> None:
+    from lamina.linux.devices import host_devices
+
+    devices = host_devices()
+    _, text = box.run("find", "/dev", "-type", "b", "-o", "-type", "c", privileged=True, devices=devices)
+    assert {device["path"] for device in devices} <= set(text.split())
