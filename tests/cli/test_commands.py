@@ -20,6 +20,7 @@ import lamina
 from lamina.cli.catalog import COMMANDS, GROUPS
 from lamina.cli.main import main
 from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, frame, json_lines, reply
+from tests.harness import helpers
 
 SOURCE = os.path.dirname(os.path.dirname(lamina.__file__))
 PROGRAM = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({SOURCE!r}); from lamina.cli.main import run; run()"]
@@ -385,7 +386,7 @@ def test_a_daemon_is_started_where_nobody_listens(tmp_path: Path) -> None:
     start_daemon(address, {"SECRET": "x"}, str(root))
     transport = Transport(Address.parse(address))
     assert System(transport).version()["ApiVersion"] == "1.51"
-    pid = int((root / "lock").read_text().split()[0])
+    pid = json.loads((root / "lock").read_text())["pid"]
     try:
         assert os.getsid(pid) != os.getsid(0)
         assert os.readlink(f"/proc/{pid}/cwd") == "/"
@@ -396,6 +397,8 @@ def test_a_daemon_is_started_where_nobody_listens(tmp_path: Path) -> None:
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
+        for helper in helpers(root):
+            os.kill(helper, signal.SIGKILL)
 
 
 def test_nobody_listening_is_one_sentence(tmp_path: Path) -> None:
@@ -467,4 +470,4 @@ def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.Ca
     assert main(["-H", engine.host, "which", "bb:1:/f"]) == 0
     engine.routes["GET /lamina/images/bb:1/which"] = reply({"path": "/f", "found": False, "layer": None, "older": [], "deleted_by": layer})
     assert main(["-H", engine.host, "which", "bb:1", "/f"]) == 1
-    assert "by layer 1 cccccccccccc  RUN touch /f" in capsys.readouterr().out
+    assert "deleted by layer 1 cccccccccccc  RUN touch /f" in capsys.readouterr().err

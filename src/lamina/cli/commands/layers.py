@@ -72,12 +72,8 @@ def which(session: Session, arguments: Arguments) -> int:
     gone, listed = found.get("deleted_by"), found.get("older")
     older = listed if isinstance(listed, list) else []
     if not found.get("found"):
-        if not isinstance(gone, dict):
-            session.note(f"lamina: no {path} in {image}")
-            return 1
-        session.print(f"{found.get('path', path)}  deleted")
-        session.print(f"  by {_layer(gone)}")
-        _print_older(session, older)
+        by = f": deleted by {_layer(gone)}" if isinstance(gone, dict) else ""
+        session.note(f"lamina: no {path} in {image}{by}")
         return 1
     session.print(f"{found.get('path', path)}  {found.get('type', '')}  {human_size(_number(found.get('size')))}")
     session.print(f"  from {_layer(found.get('layer'))}")
