@@ -40,7 +40,6 @@ class Store:
     def open(self) -> Store:
         self.durability = Durability(str(self.root), self.boot, delay=0.0)
         self.content = LocalContent(str(self.root / "content"), self.durability)
-        self.content.clean()
         workers = InlineWorkers()
         self.snapshotter: Snapshotter
         if self.driver == "erofs":

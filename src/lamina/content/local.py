@@ -164,7 +164,7 @@ class LocalContent:
             return ()
 
     def clean(self, *, keep_seconds: float = 24 * 3600.0) -> None:
-        """At start: remove what ingests and scratch directories of a dead process left, except keyed bytes younger than `keep_seconds`."""
+        """See `ContentStore.clean`."""
         for entry in list(os.scandir(self._ingests)):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -160,6 +160,10 @@ class ContentStore(Protocol):
         """
         ...
 
+    def clean(self, *, keep_seconds: float = 24 * 3600.0) -> None:
+        """At start, before any ingest: remove what a dead process left half done, except bytes under a key that are younger than `keep_seconds`."""
+        ...
+
     def set_names(self, named: Sequence[Descriptor]) -> None:
         """Replace the list of what has a name (OCI layout's index.json); names are annotations of the descriptors."""
         ...

@@ -64,7 +64,12 @@ class Images:
         return self._leases
 
     def open(self) -> None:
-        """At start: read what is here, heal what differs between files and database. `collect` comes later, when containers have pinned their layers."""
+        """At start: remove what a dead process left half done, read what is here, heal what differs between files and database.
+
+        `collect` comes later, when containers have pinned their layers.
+        """
+        self._content.clean()
+        self._layers.driver.sweep()
         self._layers.open()
         self._catalog.open()
 
