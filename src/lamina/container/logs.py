@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from lamina.container.inotify import IN_ATTRIB, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, Watch
+from lamina.container.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO, Watch
 from lamina.container.launching import log_settings
 from lamina.container.live import Live
 from lamina.container.loglines import render
@@ -53,7 +53,7 @@ class Logs:
         watched: int | None = None
         while True:
             ended = watch.stopped or not _may_write(live)
-            if query.follow and watched != reader.inode:
+            if query.follow and (watched is None or watched != reader.inode):
                 watched = _watch(watch, reader)
                 # Between reading and watching lines may have come: they are read now, what comes later wakes the wait.
             for lines in reader.lines():
@@ -80,7 +80,7 @@ def _watch(watch: Watch, reader: Reader) -> int | None:
         watch.add(reader.path, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF | IN_ATTRIB)
         return reader.inode
     except FileNotFoundError:
-        watch.add(os.path.dirname(reader.path), IN_MODIFY | 0x100 | 0x80)
+        watch.add(os.path.dirname(reader.path), IN_CREATE | IN_MOVED_TO)
         return None
 
 

@@ -1,0 +1,25 @@
+"""Why files cannot be copied in or out. Raised in workers too, so this imports nothing else."""
+
+from __future__ import annotations
+
+from lamina.errors import Forbidden, InvalidArgument, NotFound
+
+
+class PathNotFound(NotFound):
+    """The container has no such path."""
+
+
+class NotADirectory(InvalidArgument):
+    """Something that is no directory cannot be extracted into."""
+
+
+class ReadOnlyPath(Forbidden):
+    """The root file system or the mount is read-only."""
+
+
+class BadArchive(InvalidArgument):
+    """The stream is no tar, or tries to leave its root."""
+
+
+class CannotOverwrite(InvalidArgument):
+    """A directory would take the place of something else, or the other way round."""

@@ -1,0 +1,116 @@
+"""Reading logs: the tail without the rest, frames, times, following, rotation."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.container.live import Live
+from lamina.container.loglines import nanoseconds, padded, render
+from lamina.container.logs import Logs, Reader, tail_offset
+from lamina.container.model import Container, ContainerState, State
+from lamina.container.requests import LogQuery, WaitResult
+
+
+def line(text: str, stream: str = "stdout", time: str = "2026-11-21T04:14:02.5Z") -> bytes:
+    return json.dumps({"log": text, "stream": stream, "time": time}).encode()
+
+
+def container(directory: Path, *, tty: bool = False, status: State = State.EXITED) -> Live:
+    record = Container(
+        "a" * 64, "x", 0, "sha256:" + "0" * 64, "x", "", "sh", (), str(directory), {"Tty": tty}, {}, state=ContainerState(status=status)
+    )
+    return Live(record)
+
+
+@given(st.binary(max_size=400).map(lambda data: data.replace(b"\r", b"\n")), st.integers(0, 20))
+def test_the_tail_is_what_splitting_the_whole_would_give(data: bytes, count: int) -> None:
+    offset, lines = tail_offset(lambda size, at: data[at : at + size], len(data), count)
+    expected = data.splitlines(keepends=True) if b"\r" not in data else []
+    expected = [part for part in data.split(b"\n")]
+    expected = [part + b"\n" for part in expected[:-1]] + ([expected[-1]] if expected[-1] else [])
+    wanted = expected[-count:] if count else []
+    assert data[offset:] == b"".join(wanted)
+    assert lines == len(wanted)
+
+
+def test_times_are_read_to_the_nanosecond_and_shown_with_nine_digits() -> None:
+    assert nanoseconds("1970-01-01T00:00:01.000000002Z") == 1_000_000_002
+    assert nanoseconds("1970-01-01T01:00:00+01:00") == 0
+    assert padded("2026-11-21T04:14:02.5Z") == "2026-11-21T04:14:02.500000000Z"
+
+
+def test_each_line_has_its_frame_and_streams_are_chosen() -> None:
+    lines = [line("out\n"), line("err\n", "stderr"), b"{broken"]
+    both = render(lines, LogQuery(), framed=True).data
+    assert both == b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n"
+    assert render(lines, LogQuery(stdout=False), framed=False).data == b"err\n"
+    assert render(lines, LogQuery(stderr=False, timestamps=True), framed=False).data == b"2026-11-21T04:14:02.500000000Z out\n"
+
+
+def test_since_and_until_bound_the_lines() -> None:
+    lines = [line(f"{second}\n", time=f"1970-01-01T00:00:0{second}Z") for second in range(5)]
+    query = LogQuery(since_ns=10**9, until_ns=3 * 10**9)
+    assert render(lines, query, framed=False) == (b"1\n2\n3\n", True)
+
+
+def test_tail_goes_over_rotated_parts(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True)
+    log = Path(live.container.log_path)
+    Path(f"{log}.2").write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(0, 3)))
+    Path(f"{log}.1").write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(3, 6)))
+    log.write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(6, 8)))
+    assert b"".join(Logs().read(live, LogQuery())) == b"0\n1\n2\n3\n4\n5\n6\n7\n"
+    assert b"".join(Logs().read(live, LogQuery(tail=4))) == b"4\n5\n6\n7\n"
+    assert b"".join(Logs().read(live, LogQuery(tail=0))) == b""
+
+
+def test_following_sees_lines_as_they_come_and_over_a_rotation_and_ends_with_the_container(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True, status=State.RUNNING)
+    log = Path(live.container.log_path)
+    chunks = (chunk for chunk in Logs().read(live, LogQuery(follow=True)) if chunk)
+    log.write_bytes(line("first\n") + b"\n")
+    assert next(chunks) == b"first\n"
+    later = threading.Timer(0.05, lambda: _append(log, line("second\n") + b"\n"))
+    later.start()
+    assert next(chunks) == b"second\n"
+    log.rename(f"{log}.1")
+    _append(log, line("third\n") + b"\n")
+    assert next(chunks) == b"third\n"
+    _append(log, line("last\n") + b"\n")
+    live.container = container(tmp_path, tty=True).container
+    live.waiters.exited(WaitResult(0))
+    assert b"".join(chunks) == b"last\n"
+
+
+def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True, status=State.CREATED)
+    chunks = Logs().read(live, LogQuery(follow=True))
+    threading.Timer(0.05, lambda: _append(Path(live.container.log_path), line("here\n") + b"\n")).start()
+    assert next(chunk for chunk in chunks if chunk) == b"here\n"
+    chunks.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_a_line_that_is_half_written_waits_for_its_end(tmp_path: Path, pieces: int) -> None:
+    whole = line("x" * 100 + "\n") + b"\n"
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    reader = Reader(str(path))
+    reader.seek_tail(None)
+    seen: list[bytes] = []
+    for start in range(0, len(whole), pieces):
+        _append(path, whole[start : start + pieces])
+        seen += [each for lines in reader.lines() for each in lines]
+    reader.close()
+    assert seen == [whole[:-1]]
+
+
+def _append(path: Path, data: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(data)
