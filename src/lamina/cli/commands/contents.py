@@ -187,6 +187,7 @@ class _Copier:
         try:
             stat = _stat(self._containers.stat(name, path))
         except NotFound:
+            self._containers.inspect(name)  # says so if it is the container that is missing
             stat = {}
         mode = stat.get("mode")
         is_directory = isinstance(mode, int) and bool(mode & 1 << 31)
