@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -200,13 +201,8 @@ class Images:
             InvalidArchive, Corrupt, Exhausted: the store is as before.
         """
         loader = Loader(self._layers, lambda image, layers: self._loaded(image, layers, sink), self._host, sink)
-        try:
-            with self._leases.hold(), self._layers.staging() as scratch:
-                return loader.load(source, scratch)
-        except BaseException:
-            # Layers that were registered before it failed belong to no image.
-            self._collector.collect_layers(facts.id for facts in self._layers.all())
-            raise
+        with self._whole() as scratch:
+            return loader.load(source, scratch)
 
     def import_(
         self,
@@ -224,7 +220,7 @@ class Images:
             DockerfileError, InvalidArchive, Corrupt, Exhausted: the store is as before.
         """
         request = ImportRequest(changes, message, platform or self._host, self._now())
-        with self._leases.hold(), self._layers.staging() as scratch:
+        with self._whole() as scratch:
             config, facts = import_tar(source, request, self._layers, scratch, sink)
             image = self.create(config, [facts], names=[name] if name else [])
         self._emit(Event("image", "import", str(image.id), {"name": name.familiar if name else str(image.id)}))
@@ -282,6 +278,16 @@ class Images:
     def close(self) -> None:
         """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""
         self._catalog.close()
+
+    @contextmanager
+    def _whole(self) -> Iterator[str]:
+        """A lease and a scratch directory for one operation; where it fails, what it had registered goes again."""
+        try:
+            with self._leases.hold(), self._layers.staging() as scratch:
+                yield scratch
+        except BaseException:
+            self._collector.collect()
+            raise
 
     def _removed_if_free(self, image: Image, in_use: InUse, *, force: bool) -> builtins.list[Removed]:
         try:

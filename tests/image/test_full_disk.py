@@ -1,0 +1,73 @@
+"""A full disk: one sentence, the store as before, and room again afterwards."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.errors import LaminaError
+
+from .conftest import DRIVERS, Store
+from .tars import imported, tar
+from .test_archive import GOOD, WAYS
+
+
+@pytest.fixture(params=DRIVERS)
+def small(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store on a file system of 4 MB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "small", str(tmp_path)], check=True)
+    try:
+        store = Store(tmp_path, request.param).open()
+        imported(store, "first")
+        yield store
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+BIG = tar({"big": os.urandom(8 << 20)})
+
+
+@pytest.mark.root
+def test_an_import_that_does_not_fit_says_so_and_leaves_nothing(small: Store) -> None:
+    before = shape(small)
+    for _ in range(3):
+        with pytest.raises(LaminaError, match="no space left") as refusal:
+            imported(small, "big", BIG)
+        assert refusal.value.code == "exhausted"
+        assert shape(small) == before
+    imported(small, "second", tar({"x": b"y"}))
+
+
+@pytest.mark.root
+def test_a_disk_without_a_byte_left_refuses_every_change(small: Store) -> None:
+    for way in WAYS:
+        before = shape(small)
+        with open(small.root / "filler", "wb", buffering=0) as file:
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(4096))
+        with pytest.raises(LaminaError):
+            way(small, GOOD) if way is not WAYS[1] else small.images.load(io.BytesIO(GOOD))
+        with pytest.raises(LaminaError):
+            imported(small, "other", tar({"x": b"y"}))
+        (small.root / "filler").unlink()
+        assert shape(small) == before
+    small.images.remove("first")
+    assert os.listdir(small.root / "content/blobs/sha256") == []
+
+
+def shape(store: Store) -> object:
+    return (
+        [image.id for image in store.images.list(all=True)],
+        [facts.id for facts in store.layers.all()],
+        sorted(os.listdir(store.root / "content/ingest")),
+        sorted(os.listdir(store.root / "content/blobs/sha256")),
+        sorted(name for name in os.listdir(store.root / "layers") if name.endswith(".json")),
+        sorted(store.snapshotter.names()),
+    )
