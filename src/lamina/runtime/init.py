@@ -328,8 +328,8 @@ def keyring(slots: Slots, name: str) -> None:
 
 
 def close_descriptors(slots: Slots) -> None:
-    """No descriptor but the standard ones is inherited."""
-    namespace.close_on_exec_from(3)
+    """No descriptor is inherited but the standard ones, and those after them that were asked for."""
+    namespace.close_on_exec_from(3 + slots.get("preserved", 0))
 
 
 def directory(slots: Slots, path: str) -> None:

@@ -18,7 +18,7 @@ from lamina.runtime.cgroup import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from lamina.runtime.cgroup import Hierarchy
@@ -67,8 +67,17 @@ class Prepared:
         return fd
 
 
-def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequence[Hierarchy], *, sibling: bool = False) -> Launched:
+def launch(
+    document: Mapping[str, Any],
+    slots: dict[str, Any],
+    hierarchies: Sequence[Hierarchy],
+    *,
+    sibling: bool = False,
+    hook: Callable[[int], None] = lambda _: None,
+) -> Launched:
     """Start one process, as a child or a `sibling` of this one.
+
+    `hook` is called with its pid when its namespaces stand and before its command runs; what it raises stops the launch.
 
     `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
     ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`. `slots` are descriptors that
@@ -85,7 +94,7 @@ def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequ
         if asked := document.get("cgroup"):
             made = bool(asked.get("create"))
             cgroup = Cgroup.create(asked["path"], asked.get("resources") or {}, hierarchies) if made else Cgroup(asked["path"], hierarchies)
-        pid, pidfd = _start(document, prepared, cgroup, sibling=sibling)
+        pid, pidfd = _start(document, prepared, cgroup, hook, sibling=sibling)
         return Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
     except (OSError, LaminaError, LaunchFailed, ValueError) as error:
         channel.close_all([*prepared.pipes.values(), *([prepared.master] if prepared.master >= 0 else [])])
@@ -210,7 +219,9 @@ def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]
     return environment
 
 
-def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, *, sibling: bool) -> tuple[int, int]:
+def _start(
+    document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, hook: Callable[[int], None], *, sibling: bool
+) -> tuple[int, int]:
     plan, slots = document["plan"], prepared.slots
     report, told = os.pipe()
     heard, go = os.pipe()
@@ -231,12 +242,13 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     try:
         if cgroup:
             cgroup.attach_v1(pid)
+        hook(pid)
         os.write(go, b"+")
         said = _read_report(report)
     except BrokenPipeError:
         said = _read_report(report) or b"-1\0start\x000\0the process ended"
     except OSError as error:
-        said = f"-1\0cgroup\0{error.errno}\0{error.strerror}".encode()
+        said = f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
     finally:
         channel.close_all([report, go])
     if said:

@@ -22,12 +22,12 @@ _RLIMITS = {
     "CPU": 0, "FSIZE": 1, "DATA": 2, "STACK": 3, "CORE": 4, "RSS": 5, "NPROC": 6, "NOFILE": 7, "MEMLOCK": 8, "AS": 9,
     "LOCKS": 10, "SIGPENDING": 11, "MSGQUEUE": 12, "NICE": 13, "RTPRIO": 14, "RTTIME": 15,
 }  # fmt: skip
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "ro": (1, 0), "rw": (0, 1), "nosuid": (2, 0), "suid": (0, 2), "nodev": (4, 0), "dev": (0, 4), "noexec": (8, 0), "exec": (0, 8),
     "noatime": (0x10, 0x70), "strictatime": (0x20, 0x70), "relatime": (0, 0x70), "nodiratime": (0x80, 0), "diratime": (0, 0x80),
     "nosymfollow": (0x200000, 0), "symfollow": (0, 0x200000),
 }  # fmt: skip
-_PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
+PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
 _IGNORED = {"bind", "rbind", "defaults", "newinstance", "create", "nocopy", "z", "Z", "tmpcopyup", "norelatime", "nostrictatime"}
 _PROC_FILES = {f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")}
 """What lxcfs gives containers values of their own for."""
@@ -91,13 +91,13 @@ def options(words: Sequence[str]) -> Options:
     deep = False
     data: list[tuple[str, ...]] = []
     for word in words:
-        if word in _ATTRIBUTES:
-            more, less = _ATTRIBUTES[word]
+        if word in ATTRIBUTES:
+            more, less = ATTRIBUTES[word]
             add, remove = add & ~less | more, remove & ~more | less
-        elif word.startswith("r") and word[1:] in _ATTRIBUTES:
-            recursive_add |= _ATTRIBUTES[word[1:]][0]
-        elif word.removeprefix("r") in _PROPAGATION:
-            propagation, deep = _PROPAGATION[word.removeprefix("r")], word.startswith("r")
+        elif word.startswith("r") and word[1:] in ATTRIBUTES:
+            recursive_add |= ATTRIBUTES[word[1:]][0]
+        elif word.removeprefix("r") in PROPAGATION:
+            propagation, deep = PROPAGATION[word.removeprefix("r")], word.startswith("r")
         elif word not in _IGNORED:
             key, equals, value = word.partition("=")
             data.append((key, value) if equals else (key,))
@@ -238,7 +238,7 @@ def _check_place(target: str, kind: str, entry: Mapping[str, Any]) -> None:
 def _changes(chosen: Options) -> list[list[Any]]:
     """What to change of a copied mount before it is attached: attributes to add and remove, recursively, propagation."""
     # It would keep the propagation it has on the host; private unless asked otherwise.
-    changes: list[list[Any]] = [[0, 0, True, chosen.propagation or _PROPAGATION["private"]]]
+    changes: list[list[Any]] = [[0, 0, True, chosen.propagation or PROPAGATION["private"]]]
     if chosen.add or chosen.remove:
         changes.append([chosen.add, chosen.remove, False, 0])
     if chosen.recursive_add:
@@ -288,7 +288,7 @@ def _device(entry: Mapping[str, Any]) -> list[Any]:
 
 
 def _root_propagation(word: str) -> list[Step]:
-    flag = _PROPAGATION.get(word.removeprefix("r"))
+    flag = PROPAGATION.get(word.removeprefix("r"))
     return [["set_mount", "/", 0, 0, word.startswith("r"), flag]] if flag and word not in ("private", "rprivate", "slave", "rslave") else []
 
 

@@ -1,0 +1,535 @@
+"""`lamina-runtime`: the OCI runtime command line over the same plan, launcher and init as the daemon's.
+
+It reads bundle and options and plans; then it becomes `oci`, a bare process from a sealed interpreter, which launches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lamina import __version__
+from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
+from lamina.linux import channel
+from lamina.linux.capability import NAMES
+from lamina.linux.namespace import KINDS
+from lamina.runtime import bundle, cgroup, interpreter, plan
+from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.client import cgroup_mounts
+from lamina.runtime.filters import Filters
+from lamina.runtime.monitor import start_time
+from lamina.runtime.oci import FIFO
+
+_ROOT = "/run/lamina-runtime"
+_SPEC_VERSION = "1.1.0"
+_UNSUPPORTED_HOOKS = ("createContainer", "startContainer")
+
+
+class ContainerNotFound(NotFound):
+    """No container has that ID."""
+
+
+class WrongState(Conflict):
+    """The container is not in the state that the command needs."""
+
+
+class InvalidBundle(InvalidArgument):
+    """There is no readable config.json."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (LaminaError, OSError) as error:
+        _complain(options, str(error))
+        return 1
+
+
+def _complain(options: argparse.Namespace, message: str) -> None:
+    print(f"lamina-runtime: {message}", file=sys.stderr)
+    if options.log:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        as_json = json.dumps({"level": "error", "msg": message, "time": stamp})
+        with open(options.log, "a", encoding="utf-8") as log:
+            log.write((as_json if options.log_format == "json" else f"{stamp} error: {message}") + "\n")
+
+
+# --- state
+
+
+def _directory(options: argparse.Namespace) -> str:
+    identifier = options.id
+    if not identifier or not all(character.isalnum() or character in "_.+-" for character in identifier) or identifier in (".", ".."):
+        raise InvalidArgument(f"invalid container ID: {identifier[:100]!r}")
+    return f"{options.root}/{identifier}"
+
+
+def _state(options: argparse.Namespace) -> dict[str, Any]:
+    """The container's record with its `status`."""
+    directory = _directory(options)
+    try:
+        record = dict(json.loads(Path(directory, "state.json").read_text()))
+    except (OSError, ValueError):
+        raise ContainerNotFound(f"container {options.id} does not exist") from None
+    record["directory"] = directory
+    record["status"] = _status(record)
+    return record
+
+
+def _status(record: Mapping[str, Any]) -> str:
+    pid = record["pid"]
+    if start_time(pid) != record["started"] or _is_zombie(pid):
+        return "stopped"
+    if os.path.exists(f"{record['directory']}/{FIFO}"):
+        return "created"
+    return "paused" if _is_frozen(record["cgroup"]) else "running"
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def _is_frozen(path: str) -> bool:
+    for directory in Cgroup(path, cgroup.here()).directories():
+        for name, frozen in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            try:
+                if Path(directory, name).read_text().strip() == frozen:
+                    return True
+            except OSError:
+                continue
+    return False
+
+
+def _oci_state(record: Mapping[str, Any]) -> dict[str, Any]:
+    """runtime-spec runtime.md "State", and what runc adds."""
+    return {
+        "ociVersion": record["ociVersion"],
+        "id": record["id"],
+        "status": record["status"],
+        "pid": 0 if record["status"] == "stopped" else record["pid"],
+        "bundle": record["bundle"],
+        "rootfs": record["rootfs"],
+        "created": record["created"],
+        "owner": "",
+        "annotations": record["annotations"],
+    }
+
+
+# --- commands
+
+
+def _create(options: argparse.Namespace) -> int:
+    """create and run."""
+    where = os.path.realpath(options.bundle)
+    spec = _read_spec(where)
+    directory = _directory(options)
+    document = _launch_document(options, spec, where, directory)
+    try:
+        os.makedirs(options.root, mode=0o711, exist_ok=True)
+        os.mkdir(directory, 0o711)
+    except FileExistsError:
+        raise WrongState(f"container {options.id} exists already") from None
+    Path(directory, "config.json").write_text(json.dumps(spec))
+    document["wait"] = options.command == "run" and not options.detach
+    return _launch_and_clean_up(document, directory)
+
+
+def _launch_and_clean_up(document: dict[str, Any], directory: str) -> int:
+    """Launch in a child; what it leaves behind where it fails is removed here.
+
+    Where it does not stay, what it started becomes the child of whoever reaps orphans, not of this process.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(document)
+        finally:
+            os._exit(1)
+    if document["wait"]:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, lambda number, _frame: os.kill(pid, number))
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code and not os.path.exists(f"{directory}/state.json"):
+        _forget(directory)
+    return code
+
+
+def _become(document: dict[str, Any]) -> int:
+    if not document["wait"]:
+        # The process outlives who launches it: somebody else reaps it.
+        made = document["launch"]["plan"]
+        made["steps"] = [step for step in made["steps"] if step != ["die_with_parent"]]
+    fd = os.memfd_create("launch", 0)
+    channel.write_all(fd, channel.encode(document))
+    for slot in document["slots"].values():
+        os.set_inheritable(slot, True)
+    os.set_inheritable(fd, True)
+    interpreter.run_sealed("lamina.runtime.oci", [str(fd)])
+    raise AssertionError("execve returned")
+
+
+def _read_spec(where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(where, "config.json").read_text())
+    except FileNotFoundError:
+        raise InvalidBundle(f"there is no config.json in {where}") from None
+    except ValueError:
+        raise InvalidBundle(f"{where}/config.json is not JSON") from None
+    if not isinstance(found, dict) or not isinstance(found.get("process"), dict) or not isinstance(found.get("root"), dict):
+        raise InvalidBundle(f"{where}/config.json has no process or no root")
+    return found
+
+
+def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where: str, directory: str) -> dict[str, Any]:
+    process, linux = spec["process"], spec.get("linux") or {}
+    hooks = spec.get("hooks") or {}
+    for name in _UNSUPPORTED_HOOKS:
+        if hooks.get(name):
+            raise InvalidArgument(f"{name} hooks are not supported")
+    hierarchies = cgroup.here()
+    made = plan.container_plan(spec, cgroup_mounts(hierarchies), bundle=where)
+    rootfs = os.path.join(where, spec["root"]["path"])
+    path = _cgroup_path(linux.get("cgroupsPath") or "", options.id)
+    record = {
+        "id": options.id,
+        "bundle": where,
+        "rootfs": rootfs,
+        "cgroup": path,
+        "ociVersion": spec.get("ociVersion", _SPEC_VERSION),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "annotations": spec.get("annotations") or {},
+    }
+    launch = {
+        **_process_part(process, made, directory),
+        "rootfs": rootfs,
+        "cgroup": {"path": path, "resources": linux.get("resources") or {}, "create": True},
+    }
+    return {
+        **_common(options, launch, linux),
+        "state": directory,
+        "record": record,
+        "hooks": [*(hooks.get("prestart") or []), *(hooks.get("createRuntime") or [])],
+        "hook_state": _oci_state({**record, "status": "created", "pid": 0}),
+    }
+
+
+def _process_part(process: Mapping[str, Any], made: plan.Plan, directory: str) -> dict[str, Any]:
+    who = process.get("user") or {}
+    size = process.get("consoleSize")
+    return {
+        "plan": made.encode(),
+        "command": {"candidates": plan.candidates(process), "args": list(process["args"]), "env": list(process.get("env") or [])},
+        "directory": directory,
+        "ids": [who.get("uid", 0), who.get("gid", 0), who.get("additionalGids") or []],
+        "terminal": bool(process.get("terminal")),
+        "size": [size["height"], size["width"]] if size else None,
+    }
+
+
+def _common(options: argparse.Namespace, launch: dict[str, Any], linux: Mapping[str, Any]) -> dict[str, Any]:
+    """What the launching half needs in every case."""
+    slots = {}
+    if linux.get("seccomp"):
+        os.makedirs(options.root, mode=0o711, exist_ok=True)
+        slots["filter"] = os.dup(Filters(options.root).descriptor(linux["seccomp"]))
+    return {
+        "command": options.command,
+        "launch": launch,
+        "slots": slots,
+        "preserve": options.preserve_fds,
+        "log": options.log,
+        "log_json": options.log_format == "json",
+        "console_socket": options.console_socket,
+        "pid_file": options.pid_file,
+        "wait": False,
+        "state": "",
+        "hooks": [],
+        "hook_state": {},
+    }
+
+
+def _cgroup_path(text: str, identifier: str) -> str:
+    """Where the group is; systemd's `slice:prefix:name` becomes the path that systemd would use."""
+    if text.count(":") == 2:
+        parent, prefix, name = text.split(":")
+        words = (parent or "system.slice").removesuffix(".slice").split("-")
+        slices = ["-".join(words[: depth + 1]) + ".slice" for depth in range(len(words))]
+        return "/" + "/".join([*slices, f"{prefix}-{name}.scope" if prefix else f"{name}.scope"])
+    if ".." in text.split("/"):
+        raise InvalidArgument(f"invalid cgroup path: {text[:200]!r}")
+    return "/" + (text.strip("/") or identifier)
+
+
+def _start(options: argparse.Namespace) -> int:
+    record = _state(options)
+    if record["status"] != "created":
+        raise WrongState(f"container {options.id} is {record['status']}, not created")
+    path = f"{record['directory']}/{FIFO}"
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(fd, b"+")
+    os.close(fd)
+    os.unlink(path)
+    _run_hooks(record, "poststart")
+    return 0
+
+
+def _run_hooks(record: Mapping[str, Any], kind: str) -> None:
+    """Hooks after the fact: what fails is said and changes nothing."""
+    import subprocess
+
+    spec = json.loads(Path(record["directory"], "config.json").read_text())
+    for hook in (spec.get("hooks") or {}).get(kind) or []:
+        environment = dict(entry.split("=", 1) for entry in hook.get("env") or [] if "=" in entry)
+        state = json.dumps(_oci_state({**record, "status": _status(record)})).encode()
+        try:
+            arguments = hook.get("args") or [hook["path"]]
+            subprocess.run(arguments, executable=hook["path"], input=state, env=environment, timeout=hook.get("timeout"), check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"lamina-runtime: warning: {kind} hook {hook['path']}: {error}", file=sys.stderr)
+
+
+def _print_state(options: argparse.Namespace) -> int:
+    print(json.dumps(_oci_state(_state(options)), indent=2))
+    return 0
+
+
+def _kill(options: argparse.Namespace) -> int:
+    record = _state(options)
+    number = _signal_number(options.signal)
+    if options.all:
+        for pid in Cgroup(record["cgroup"], cgroup.here()).pids():
+            os.kill(pid, number)
+        return 0
+    if record["status"] == "stopped":
+        raise WrongState(f"container {options.id} is not running")
+    os.kill(record["pid"], number)
+    return 0
+
+
+def _signal_number(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    try:
+        return int(signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"])
+    except KeyError:
+        raise InvalidArgument(f"unknown signal {text[:40]!r}") from None
+
+
+def _delete(options: argparse.Namespace) -> int:
+    try:
+        record = _state(options)
+    except ContainerNotFound:
+        if options.force:
+            _forget(_directory(options))
+            return 0
+        raise
+    if record["status"] != "stopped":
+        if not options.force and record["status"] != "created":
+            raise WrongState(f"container {options.id} is {record['status']}", hint="stop it first, or use --force")
+        _end(record["pid"])
+    Cgroup(record["cgroup"], cgroup.here()).remove()
+    _run_hooks(record, "poststop")
+    _forget(record["directory"])
+    return 0
+
+
+def _end(pid: int) -> None:
+    """Kill a process that is somebody else's child, and wait until it has ended."""
+    import select
+
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    signal.pidfd_send_signal(fd, signal.SIGKILL)
+    select.select([fd], [], [], 10)
+    os.close(fd)
+
+
+def _forget(directory: str) -> None:
+    if os.path.isdir(directory):
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+
+
+def _exec(options: argparse.Namespace) -> int:
+    record = _state(options)
+    if record["status"] != "running":
+        raise WrongState(f"container {options.id} is {record['status']}, not running")
+    spec = json.loads(Path(record["directory"], "config.json").read_text())
+    process = json.loads(Path(options.process).read_text()) if options.process else _exec_process(options, spec)
+    launch = {
+        **_process_part(process, plan.exec_plan(process, spec), record["directory"]),
+        "joined": f"/proc/{record['pid']}/root",
+        "devpts": f"/proc/{record['pid']}/root/dev/pts",
+        "cgroup": {"path": record["cgroup"]},
+    }
+    document = _common(options, launch, spec.get("linux") or {})
+    document["slots"]["target"] = os.pidfd_open(record["pid"])
+    document["wait"] = not options.detach
+    return _become(document)
+
+
+def _exec_process(options: argparse.Namespace, spec: Mapping[str, Any]) -> dict[str, Any]:
+    if not options.args:
+        raise InvalidArgument("exec needs a command, or --process")
+    process = bundle.exec_process(spec, args=options.args, env=options.env, cwd=options.cwd, tty=options.tty)
+    if options.user:
+        uid, _, gid = options.user.partition(":")
+        process["user"] = {"uid": int(uid), "gid": int(gid or 0), "additionalGids": options.additional_gids}
+    if options.cap:
+        names = [f"CAP_{name.upper().removeprefix('CAP_')}" for name in options.cap]
+        own = process.get("capabilities") or {}
+        process["capabilities"] = {kind: sorted({*(own.get(kind) or []), *names}) for kind in ("bounding", "effective", "permitted")}
+    if options.no_new_privs:
+        process["noNewPrivileges"] = True
+    return process
+
+
+def _list(options: argparse.Namespace) -> int:
+    found = []
+    for name in sorted(os.listdir(options.root)) if os.path.isdir(options.root) else []:
+        try:
+            found.append(_oci_state(_state(argparse.Namespace(root=options.root, id=name))))
+        except LaminaError:
+            continue
+    if options.format == "json":
+        print(json.dumps(found))
+    else:
+        for state in found:
+            print(state["id"], state["pid"], state["status"], state["bundle"], state["created"])
+    return 0
+
+
+def _ps(options: argparse.Namespace) -> int:
+    print(json.dumps(Cgroup(_state(options)["cgroup"], cgroup.here()).pids()))
+    return 0
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    Cgroup(_state(options)["cgroup"], cgroup.here()).freeze(frozen=options.command == "pause")
+    return 0
+
+
+def _update(options: argparse.Namespace) -> int:
+    text = sys.stdin.read() if options.resources == "-" else Path(options.resources).read_text()
+    Cgroup(_state(options)["cgroup"], cgroup.here()).limit(json.loads(text))
+    return 0
+
+
+def _spec(options: argparse.Namespace) -> int:
+    path = Path(options.bundle, "config.json")
+    if path.exists():
+        raise WrongState(f"{path} exists already")
+    made = bundle.default_spec(args=["sh"], tty=True, hostname="lamina", machine=os.uname().machine)
+    path.write_text(json.dumps(made, indent=2) + "\n")
+    return 0
+
+
+def _features(options: argparse.Namespace) -> int:
+    del options
+    found = {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": _SPEC_VERSION,
+        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+        "mountOptions": sorted(["bind", "rbind", *plan.ATTRIBUTES, *plan.PROPAGATION]),
+        "linux": {
+            "namespaces": sorted(kind for kind in KINDS if kind not in ("user", "time")),
+            "capabilities": [f"CAP_{name}" for name in NAMES],
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
+            "seccomp": {"enabled": True},
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": False},
+        },
+    }
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+# --- options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lamina-runtime", description="Run containers from OCI bundles.")
+    parser.add_argument("--version", "-v", action="version", version=f"lamina-runtime version {__version__}\nspec: {_SPEC_VERSION}")
+    parser.add_argument("--root", default=_ROOT, help="directory of the containers' state (default: %(default)s)")
+    parser.add_argument("--log", default="", help="file that errors are written to as well")
+    parser.add_argument("--log-format", choices=["text", "json"], default="text")
+    parser.add_argument("--debug", action="store_true", help="accepted, changes nothing")
+    parser.add_argument("--systemd-cgroup", action="store_true", help="take slice:prefix:name as the path systemd would use")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, about in (("create", "set a container up"), ("run", "create and start a container, and wait for it")):
+        command = _command(commands, name, about, _create)
+        _io_options(command)
+        command.add_argument("--bundle", "-b", default=".", help="directory of config.json (default: here)")
+        command.add_argument("--no-pivot", action="store_true", help=argparse.SUPPRESS)
+        command.add_argument("--no-new-keyring", action="store_true", help=argparse.SUPPRESS)
+        command.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+        command.add_argument("--detach", "-d", action="store_true", help="do not wait")
+    _command(commands, "start", "let a created container's command run", _start)
+    _command(commands, "state", "print a container's state", _print_state)
+    kill = _command(commands, "kill", "send a signal to a container", _kill)
+    kill.add_argument("signal", nargs="?", default="TERM")
+    kill.add_argument("--all", "-a", action="store_true", help="to all its processes")
+    _command(commands, "delete", "remove what a container left", _delete).add_argument(
+        "--force", "-f", action="store_true", help="kill it first"
+    )
+    _exec_options(_command(commands, "exec", "run one more command in a container", _exec))
+    _command(commands, "ps", "print the pids in a container", _ps).add_argument("--format", "-f", default="json")
+    _command(commands, "pause", "stop all processes", _freeze)
+    _command(commands, "resume", "let them go on", _freeze)
+    _command(commands, "update", "change limits", _update).add_argument("--resources", "-r", required=True, help="file of JSON, or -")
+    _plain(commands, "list", "print all containers", _list).add_argument("--format", "-f", choices=["table", "json"], default="table")
+    _plain(commands, "spec", "write a config.json", _spec).add_argument("--bundle", "-b", default=".")
+    _plain(commands, "features", "print what this runtime can do", _features)
+    return parser
+
+
+def _plain(commands: Any, name: str, about: str, run: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def _command(commands: Any, name: str, about: str, run: Any) -> argparse.ArgumentParser:
+    command = _plain(commands, name, about, run)
+    command.add_argument("id", help="the container's ID")
+    return command
+
+
+def _io_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--pid-file", default="", help="file the process's pid is written to")
+    command.add_argument("--console-socket", default="", help="socket the terminal is sent to")
+    command.add_argument("--preserve-fds", type=int, default=0, help="so many descriptors after 2 are inherited")
+
+
+def _exec_options(command: argparse.ArgumentParser) -> None:
+    _io_options(command)
+    command.add_argument("--process", "-p", default="", help="file of an OCI process")
+    command.add_argument("--tty", "-t", action="store_true")
+    command.add_argument("--detach", "-d", action="store_true")
+    command.add_argument("--user", "-u", default="", help="uid[:gid]")
+    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
+    command.add_argument("--env", "-e", action="append", default=[])
+    command.add_argument("--cwd", default="")
+    command.add_argument("--cap", "-c", action="append", default=[])
+    command.add_argument("--no-new-privs", action="store_true")
+    command.add_argument("args", nargs=argparse.REMAINDER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
