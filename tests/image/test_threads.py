@@ -1,0 +1,89 @@
+"""Several threads at once: the daemon has one a connection."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+
+from lamina.errors import LaminaError
+from lamina.image.leases import Leases
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+
+from .conftest import Store
+from .tars import BASE, SECOND, child, imported, tar
+from .test_archive import GOOD
+
+
+def test_threads_that_come_and_go_leave_a_whole_store(any_store: Store) -> None:
+    store = any_store
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(6):
+                base = imported(store, f"own{number}", BASE)
+                child(store, base, f"top{number}", tar({"x": b"%d" % turn}), parent=False)
+                store.images.load(io.BytesIO(GOOD))
+                store.images.tag(f"top{number}", Reference.parse("common:1"))
+                for text in ("common:1", f"own{number}", f"top{number}", "x:1"):
+                    try:
+                        store.images.remove(text)
+                    except LaminaError as error:
+                        # Another thread may have been faster; nothing else may happen.
+                        assert error.code in ("not_found", "conflict")
+                store.images.list(all=True)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert failures == []
+    store.images.prune({"dangling": ["false"]})
+    assert store.images.list(all=True) == []
+    assert store.layers.all() == ()
+    assert os.listdir(store.root / "content/blobs/sha256") == []
+    assert store.warnings == []
+
+
+def test_collecting_beside_a_build_takes_nothing_from_it(any_store: Store) -> None:
+    store, stop = any_store, threading.Event()
+
+    def collect() -> None:
+        while not stop.is_set():
+            store.images.collect()
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        for number in range(10):
+            base = imported(store, f"b{number}", tar({"n": b"%d" % number}))
+            top = child(store, base, f"c{number}", SECOND)
+            with store.layers.union(top.layers[-1]) as union:
+                assert union.lookup(b"srv/new") is not None
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def test_a_lease_keeps_what_is_touched_while_it_lasts() -> None:
+    leases = Leases()
+    one, two, three = (Digest.of(bytes([n])) for n in range(3))
+    leases.touch(one)
+    with leases.hold(two):
+        leases.touch(three)
+        assert leases.kept() == {two, three}
+        with leases.hold():
+            assert leases.kept() == {two, three}
+        assert leases.kept() == {two, three}
+    assert leases.kept() == set()
+    leases.pin("container", [one])
+    leases.pin("container", [two])
+    assert leases.kept() == {two}
+    leases.unpin("container")
+    leases.unpin("container")
+    assert leases.kept() == set()
