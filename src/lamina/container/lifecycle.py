@@ -12,6 +12,7 @@ from lamina.container.model import ALIVE, AlreadyThere, NameTaken, State, WrongS
 from lamina.container.names import checked_name
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_tree
+from lamina.container.requests import WaitResult
 from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
 from lamina.container.spec import signal_number, stop_signal, stop_timeout
 from lamina.container.store import ContainerStore
@@ -262,7 +263,8 @@ class LifeCycle:
         except BaseException:
             live.removing = False
             raise
-        live.waiters.removed(live.result())
+        # Why a start failed is the start's answer; here it would be told twice.
+        live.waiters.removed(WaitResult(live.state.exit_code))
         remove_tree(gone, self._parts.workers)
         if volumes:
             self._remove_volumes(live)
