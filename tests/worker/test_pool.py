@@ -122,7 +122,7 @@ def test_a_crash_fails_its_own_job_only(pool: WorkerPool) -> None:
 
 
 def test_what_on_update_raises_ends_the_job(pool: WorkerPool) -> None:
-    def refuse(update: dict[str, object]) -> None:  # noqa: ARG001
+    def refuse(update: dict[str, object]) -> None:
         raise InvalidArgument("enough")
 
     with pytest.raises(InvalidArgument, match="enough"):
