@@ -90,8 +90,8 @@ class LayerFiles:
         remove_path(self.path(name))
         tree = self.tree(name)
         if os.path.isdir(tree):
-            aside = tree + _REMOVING
-            remove_path(aside)
+            # A name of its own: the same layer may come back and go again while the first tree is still being deleted.
+            aside = f"{tree}.{os.urandom(4).hex()}{_REMOVING}"
             os.rename(tree, aside)
             remover(aside)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
+from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.jobs import remove as remove_path
@@ -117,7 +119,12 @@ class OverlaySnapshotter:
         return Lower(path=self._files.tree(name))
 
     def _remove_tree(self, path: str) -> None:
-        self._workers.run("lamina.layer.jobs:remove_tree", {"path": path})
+        """In the background: the tree is out of the way already, and `sweep` takes what a killed daemon leaves."""
+        threading.Thread(target=self._delete, args=(path,), name="delete", daemon=True).start()
+
+    def _delete(self, path: str) -> None:
+        with suppress(LaminaError):
+            self._workers.run("lamina.layer.jobs:remove_tree", {"path": path})
 
     def _check_tree(self, name: str) -> None:
         if not os.path.isdir(self._files.tree(name)):

@@ -136,7 +136,7 @@ class Snapshotter(Protocol):
         """
 
     def remove(self, name: str) -> None:
-        """Forget a layer. Idempotent."""
+        """Forget a layer. Idempotent. It is gone at once; its bytes may go a moment later."""
 
     def sweep(self) -> None:
         """Delete what interrupted removals left. Call it while nobody else uses the root."""
