@@ -2,29 +2,111 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 
+from lamina.container.document import flag, text
 from lamina.container.launching import Launcher
 from lamina.container.live import Live
+from lamina.container.model import Container
 from lamina.container.parts import Parts
+from lamina.container.refusals import ReadOnlyPath
 from lamina.container.requests import PathStat
-from lamina.errors import Unsupported
+from lamina.container.roots import Root, directory, mount_point_of, reachable
+from lamina.container.times import rfc3339
+
+_CHUNK = 1 << 20
 
 
 class Archives:
-    """See Containers.archive_stat, archive_get, archive_put. `launcher.root(container)` is the container's root as a RootMount."""
+    """See Containers.archive_stat, archive_get, archive_put. Thread-safe; the reading and writing happens in workers."""
 
     def __init__(self, parts: Parts, launcher: Launcher) -> None:
         self._parts, self._launcher = parts, launcher
 
     def stat(self, live: Live, path: str) -> PathStat:
         """See Containers.archive_stat."""
-        raise Unsupported("cp is not there yet")
+        with self._root(live, path) as (root, inside):
+            found = self._run("stat_job", live, root, inside, path)
+        return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"]), found["link"])
 
     def get(self, live: Live, path: str, out: int) -> PathStat:
         """See Containers.archive_get."""
-        raise Unsupported("cp is not there yet")
+        found = self.stat(live, path)
+        below = [mount.target for mount in live.container.mounts]
+        with self._root(live, path) as (root, inside):
+            self._run("get_job", live, root, inside, path, fd=out, below=below)
+        self._parts.emit(live.event("archive-path", path=path))
+        return found
 
     def put(self, live: Live, path: str, source: BinaryIO | int, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
         """See Containers.archive_put."""
-        raise Unsupported("cp is not there yet")
+        _refuse_read_only(live.container, path)
+        owner = text(live.container.config, "User") if copy_uid_gid else ""
+        with self._root(live, path, writable=True) as (root, inside), _descriptor(source) as fd:
+            self._run("put_job", live, root, inside, path, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir)
+        self._parts.emit(live.event("extract-to-dir", path=path))
+
+    @contextmanager
+    def _root(self, live: Live, path: str, *, writable: bool = False) -> Iterator[tuple[Root, str]]:
+        """The root in which to look, and the path in it: of a container that does not run, a volume is a root of its own."""
+        held = None if live.process is not None else mount_point_of(live.container, path)
+        if held is not None:
+            yield directory(held.source), held.inside
+            return
+        with reachable(live, self._launcher, self._parts.root, writable=writable) as root:
+            yield root, path
+
+    def _run(self, job: str, live: Live, root: Root, inside: str, path: str, *, fd: int | None = None, **params: Any) -> dict[str, Any]:
+        params = {**root.params, "path": inside, "asked": path, "container": live.container.name, **params}
+        return self._parts.workers.run(f"lamina.container.files:{job}", params, [*root.fds, *([] if fd is None else [fd])])
+
+
+def _refuse_read_only(container: Container, path: str) -> None:
+    """Raises ReadOnlyPath, in Docker's words."""
+    held = mount_point_of(container, path)
+    if held is not None and held.read_only:
+        raise ReadOnlyPath("mounted volume is marked read-only")
+    if held is None and flag(container.host_config, "ReadonlyRootfs"):
+        raise ReadOnlyPath("container rootfs is marked read-only")
+
+
+@contextmanager
+def _descriptor(source: BinaryIO | int) -> Iterator[int]:
+    """A descriptor to read the source from; a file object is pumped through a pipe, so that the worker never sees it.
+
+    What the source raises ends the pipe early, and comes out here after the worker has refused the cut archive.
+    """
+    if isinstance(source, int):
+        yield source
+        return
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    failures: list[Exception] = []
+    pump = threading.Thread(target=_pump, args=(source, writing, failures), name="archive", daemon=True)
+    pump.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        pump.join()
+        if failures:
+            raise failures[0]
+
+
+def _pump(source: BinaryIO, out: int, failures: list[Exception]) -> None:
+    try:
+        while data := source.read(_CHUNK):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(out, view) :]
+    except BrokenPipeError:  # the worker has refused the archive, and says why itself
+        with suppress(Exception):
+            while source.read(_CHUNK):
+                pass
+    except Exception as error:
+        failures.append(error)
+    finally:
+        os.close(out)

@@ -23,9 +23,10 @@ from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.seeding import Seeder
 from lamina.container.sizes import sizes
-from lamina.container.store import INIT, ContainerStore
+from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.errors import LaminaError
 from lamina.image.model import Image
+from lamina.linux.fileflags import mark_top_directory
 from lamina.runtime.initlayer import write_init_layer
 from lamina.spec.digest import Digest
 
@@ -61,6 +62,8 @@ class Containers:
         os.makedirs(parts.root, mode=0o710, exist_ok=True)
         init = f"{parts.root}/{INIT}"
         write_init_layer(init)
+        os.makedirs(f"{parts.root}/{SCRATCH}", mode=0o700, exist_ok=True)
+        mark_top_directory(parts.root)
         self._parts = parts
         self._store = store = ContainerStore(parts.root)
         self._roster = roster = Roster(store.load())

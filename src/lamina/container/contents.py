@@ -8,19 +8,29 @@ from lamina.container.launching import Launcher
 from lamina.container.live import Live
 from lamina.container.parts import Parts
 from lamina.container.requests import Change
-from lamina.errors import Unsupported
+from lamina.container.roots import reachable
+from lamina.spec.digest import Digest
+
+_KINDS = {"M": 0, "A": 1, "D": 2}
 
 
 class Contents:
-    """See Containers.changes and Containers.export."""
+    """See Containers.changes and Containers.export. Thread-safe; the looking happens in workers."""
 
     def __init__(self, parts: Parts, launcher: Launcher) -> None:
         self._parts, self._launcher = parts, launcher
 
     def changes(self, live: Live) -> Sequence[Change]:
         """See Containers.changes."""
-        raise Unsupported("diff is not there yet")
+        container, layers = live.container, self._parts.layers
+        stack = layers.chain(Digest.parse(container.layer)) if container.layer else ()
+        below = [layers.driver.index(facts.name) for facts in stack]
+        found = self._parts.workers.run("lamina.container.files:changes_job", {"upper": container.upper, "below": below})
+        return [Change(path, _KINDS[kind]) for path, kind in found["changes"]]
 
     def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:
         """See Containers.export."""
-        raise Unsupported("export is not there yet")
+        del progress
+        with reachable(live, self._launcher, self._parts.root) as root:
+            self._parts.workers.run("lamina.container.files:export_job", root.params, [*root.fds, out])
+        self._parts.emit(live.event("export"))

@@ -11,7 +11,7 @@ from lamina.apitypes.events import Emit
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
-from lamina.snapshot.protocol import Lower
+from lamina.snapshot.protocol import Lower, Snapshotter
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
@@ -67,7 +67,10 @@ class Images(Protocol):
 class Layers(Protocol):
     """See `image.layers.Layers`."""
 
-    def chain(self, layer: Digest) -> Sequence[LayerFacts]: ...
+    @property
+    def driver(self) -> Snapshotter: ...
+
+    def chain(self, layer: Digest | None) -> Sequence[LayerFacts]: ...
 
     def lowers(self, layer: Digest | None) -> tuple[Lower, ...]: ...
 

@@ -17,7 +17,7 @@ from typing import Any
 from lamina.container.model import AmbiguousContainer, Container, ContainerNotFound, ContainerState, MountPoint, NameTaken, State
 
 REMOVING = ".removing-"
-INIT = ".init"
+INIT, SCRATCH = ".init", ".scratch"
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"[0-9a-f]{1,64}\Z")
 

@@ -1,0 +1,194 @@
+"""Worker side of cp, export, diff and the filling of volumes: jobs over a root that `roots.opened` gives."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.container.refusals import NotADirectory, PathNotFound
+from lamina.container.roots import opened
+from lamina.container.tarpack import Packer
+from lamina.container.tarunpack import Unpacker
+from lamina.errors import Internal
+from lamina.layer.diff import changes
+from lamina.layer.union import Union
+from lamina.linux.openat2 import open_in_root
+from lamina.runtime.users import look_up
+
+Report = Callable[[dict[str, Any]], None]
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LINKS = 40
+_GO_BITS = (
+    (stat.S_IFDIR, 1 << 31), (stat.S_IFLNK, 1 << 27), (stat.S_IFBLK, 1 << 26), (stat.S_IFCHR, 1 << 26 | 1 << 21),
+    (stat.S_IFIFO, 1 << 25), (stat.S_IFSOCK, 1 << 24),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path as Docker's cp reads it: the directory that holds it, resolved; and its last part, which is not followed.
+
+    `name` is "" where the path ends in a slash or a dot: then the directory itself is meant. `shown` is the name in archives.
+    """
+
+    directory: str
+    name: str
+    shown: str
+
+    @classmethod
+    def of(cls, path: str) -> Place:
+        """Read a path, absolute or from the root on."""
+        cleaned = posixpath.normpath(f"/{path.lstrip('/')}")
+        if path.endswith("/.") or path in (".", ""):
+            return cls(cleaned, "", ".")
+        if path.endswith("/") or cleaned == "/":
+            return cls(cleaned, "", posixpath.basename(cleaned) or "/")
+        return cls(posixpath.dirname(cleaned), posixpath.basename(cleaned), posixpath.basename(cleaned))
+
+
+def stat_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """What `path` is. Answers the fields of PathStat, `mtime` in nanoseconds."""
+    del report
+    place = Place.of(params["path"])
+    with opened(params, fds) as (root, _):
+        directory = _open(root, place, params)
+        try:
+            status = os.stat(place.name, dir_fd=directory, follow_symlinks=False) if place.name else os.fstat(directory)
+        except FileNotFoundError:
+            raise _missing(params) from None
+        finally:
+            os.close(directory)
+        target = _target(root, posixpath.join(place.directory, place.name)) if stat.S_ISLNK(status.st_mode) else ""
+    return {"name": place.shown, "size": status.st_size, "mode": go_mode(status.st_mode), "mtime": status.st_mtime_ns, "link": target}
+
+
+def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Write `path` as a tar into the last descriptor. `below` are paths of mounts whose content belongs to it."""
+    del report
+    place = Place.of(params["path"])
+    with opened(params, fds) as (root, others):
+        packer = Packer(others[-1], _devices(root, [place.directory, *params["below"]]))
+        directory = _open(root, place, params)
+        try:
+            if place.name:
+                packer.add(directory, place.name, os.fsencode(place.shown))
+            else:
+                packer.add_directory(directory, os.fsencode(place.shown))
+        except FileNotFoundError:
+            raise _missing(params) from None
+        finally:
+            os.close(directory)
+        packer.finish()
+    return {}
+
+
+def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Extract the tar that the last descriptor gives into `path`."""
+    del report
+    with opened(params, fds) as (root, others):
+        base = posixpath.normpath(f"/{params['path'].lstrip('/')}")
+        try:
+            os.close(open_in_root(root, base, _FOLDER))
+        except FileNotFoundError:
+            raise _missing(params) from None
+        except NotADirectoryError:
+            raise NotADirectory("extraction point is not a directory") from None
+        user = look_up(root, params["owner"]) if params["owner"] else None
+        owner = None if user is None else (user.uid, user.gid)
+        Unpacker(root, base, strict=params["strict"], owner=owner).extract(others[-1])
+    return {}
+
+
+def export_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Write the whole root as a tar into the last descriptor, without what is mounted on it."""
+    del report
+    with opened(params, fds) as (root, others):
+        packer = Packer(others[-1], _devices(root, ["/"]))
+        packer.add_directory(root, b"", itself=False)
+        packer.finish()
+    return {}
+
+
+def changes_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """What the directory `upper` changes on the layers whose indexes are `below`, base first."""
+    del fds, report
+    with Union.open(params["below"]) as union:
+        found = [(path.decode(errors="surrogateescape"), kind) for path, kind in changes(params["upper"], union)]
+    return {"changes": sorted(found)}
+
+
+def seed_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Copy what the root has at each of `targets` into the host directory it maps to."""
+    del report
+    with opened(params, fds) as (root, _):
+        for target, destination in params["targets"].items():
+            try:
+                source = open_in_root(root, target, _FOLDER)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                _copy_all(source, destination)
+            finally:
+                os.close(source)
+    return {}
+
+
+def go_mode(mode: int) -> int:
+    """st_mode as Go's os.FileMode, which the API shows."""
+    kind = next((bit for kind, bit in _GO_BITS if stat.S_IFMT(mode) == kind), 0)
+    special = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
+    return kind | sum(bit for flag, bit in special if mode & flag) | mode & 0o777
+
+
+def _open(root: int, place: Place, params: dict[str, Any]) -> int:
+    try:
+        return open_in_root(root, place.directory, _FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(params) from None
+
+
+def _missing(params: dict[str, Any]) -> PathNotFound:
+    return PathNotFound(f"Could not find the file {params['asked']} in container {params['container']}")
+
+
+def _devices(root: int, paths: list[str]) -> frozenset[int]:
+    """The file systems that these directories are on."""
+    found = set()
+    for path in paths:
+        try:
+            fd = open_in_root(root, path, _FOLDER)
+        except OSError:
+            continue
+        found.add(os.fstat(fd).st_dev)
+        os.close(fd)
+    return frozenset(found)
+
+
+def _target(root: int, path: str) -> str:
+    """Where a symlink leads inside the root, as text; one that leads in a circle is answered as far as it was followed."""
+    for _ in range(_LINKS):
+        fd = -1
+        try:
+            fd = open_in_root(root, posixpath.dirname(path), _FOLDER)
+            link = os.readlink(posixpath.basename(path) or ".", dir_fd=fd)
+        except OSError:
+            break
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+    return path
+
+
+def _copy_all(source: int, destination: str) -> None:
+    """Everything below an open directory, and its own attributes: cp(1) keeps links, holes, devices and xattrs."""
+    command = [shutil.which("cp") or "/bin/cp", "-a", "--reflink=auto", f"/proc/self/fd/{source}/.", destination]
+    done = subprocess.run(command, pass_fds=(source,), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Internal(f"a volume could not be filled: {done.stderr.strip()[:300]}")
