@@ -93,6 +93,30 @@ def test_a_device_program_decides_by_the_last_rule_that_fits() -> None:
     assert run_program(program, 2, read, 136, 9) == 1
 
 
+def reached(program: bytes) -> set[int]:
+    """The instructions that some way through a device program comes by."""
+    seen, ways = set[int](), [0]
+    while ways:
+        position = ways.pop()
+        if position in seen:
+            continue
+        seen.add(position)
+        opcode, _, offset, _ = bpf._INSTRUCTION.unpack_from(program, position * 8)
+        if opcode != bpf._EXIT:
+            ways.append(position + 1)
+        if opcode in (bpf._UNLESS_EQUAL, bpf._UNLESS_EQUAL_REGISTER, bpf._IF_EQUAL):
+            ways.append(position + 1 + offset)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "rules", [[DENY_ALL], [{"allow": True}], [{"allow": True, "type": "c"}], [DENY_ALL, {"allow": True, "type": "b", "access": "m"}]]
+)
+def test_a_device_program_has_no_instruction_that_is_never_reached(rules: list[dict[str, object]]) -> None:
+    program = bpf.device_program(rules)
+    assert reached(program) == set(range(len(program) // 8))
+
+
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     process = subprocess.Popen(["sleep", "1000"])
