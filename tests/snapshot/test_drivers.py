@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lamina.snapshot.erofs import Ways
 from lamina.snapshot.fdstore import MemoryFdStore
-from tests.contracts.snapshotter import Rig, SnapshotterContract
+from tests.contracts.snapshotter import Rig, SnapshotterContract, file, tar
 from tests.snapshot.conftest import rig_of
 
 
@@ -36,6 +37,42 @@ class TestErofsMountedByPath(SnapshotterContract):
     @pytest.fixture
     def rig(self, tmp_path: Path, ways: Ways, fds: MemoryFdStore) -> Iterator[Rig]:
         yield from rig_of(tmp_path, replace(ways, descriptors=False), fds)
+
+
+@pytest.mark.root
+def test_127_layers_are_stacked_by_short_names_where_overlayfs_takes_no_descriptors(overlay_rig: Rig) -> None:
+    """What older kernels need, tried on this one."""
+    from lamina.linux import mount, overlay
+    from lamina.linux.namespace import CLONE_NEWNS, unshare
+
+    for i in range(127):
+        overlay_rig.publish(tar(file(f"f{i}", b"%d" % i)))
+    place = overlay_rig.root / "container"
+    for name in ("diff", "work", "scratch", "target"):
+        (place / name).mkdir(parents=True)
+    lowers = [(lower.fd, lower.path) for lower in overlay_rig.snapshotter.lowers(overlay_rig.published)]
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            unshare(CLONE_NEWNS)
+            mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+            fd = overlay._by_names(lowers, str(place / "diff"), str(place / "work"), str(place / "scratch"), volatile=True)
+            mount.move_mount(fd, str(place / "target"))
+            (place / "target/made").write_text("x")
+            mounts = Path("/proc/self/mountinfo").read_text()
+            hidden = str(overlay_rig.root) not in "".join(
+                line.rpartition(" - ")[2] for line in mounts.splitlines() if "overlay overlay" in line
+            )
+            os.write(writer, f"{len(os.listdir(place / 'target'))} {hidden}".encode())
+        except BaseException as error:
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with open(reader) as answer:
+        assert answer.read() == "128 True"
+    assert os.listdir(place / "diff") == ["made"]
 
 
 class TestOverlay(SnapshotterContract):

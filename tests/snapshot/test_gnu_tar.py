@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.layer.compression import inflater
 from lamina.layer.index import LayerIndex
 from lamina.snapshot.protocol import TarSource
 from tests.contracts.snapshotter import WHEN, Rig, listing
@@ -128,10 +129,12 @@ def test_a_tree_made_a_layer_comes_back_through_gnu_tar(tmp_path: Path, request:
     expected = without_trusted([item for item in listing(str(source)) if item[0] != "left-out.sock"])
     staged = rig.snapshotter.stage_upper(str(source), [], str(rig.scratch))
     [blob] = staged.blobs
-    packed = Path(blob.path)
+    stream = inflater("zstd" if driver == "overlay" else "")
+    packed = tmp_path / "packed.tar"
+    packed.write_bytes(b"".join(stream.feed(Path(blob.path).read_bytes())))
     subprocess.run(
-        ["tar", "-C", str(unpacked), "--numeric-owner", "--same-owner", "-p", "--xattrs", "--xattrs-include=*", *(["--zstd"] if driver == "overlay" else []), "-xf", str(packed)],
+        ["tar", "-C", str(unpacked), "--numeric-owner", "--same-owner", "-p", "--xattrs", "--xattrs-include=*", "-xf", str(packed)],
         check=True,
-    )  # fmt: skip
+    )
     assert without_trusted(listing(str(unpacked))) == expected
     rig.snapshotter.discard(staged)

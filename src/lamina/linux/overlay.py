@@ -82,13 +82,14 @@ def _by_names(lowers: Sequence[tuple[int | None, str | None]], upper: str | None
             # One working directory must reach the layers and the upper: the upper's parent is placed beside them.
             _place(f"{scratch}/u", None, os.path.dirname(upper))
             upper, work = f"u/{os.path.basename(upper)}", f"u/{os.path.basename(work or '')}"
+        options = [f"lowerdir={joined}", *(f"{key}={value}" for key, value in _OPTIONS)]
+        if upper is not None:
+            options += [f"upperdir={upper}", f"workdir={work}", *(["volatile"] if volatile else [])]
         os.chdir(scratch)
-        context = mount.fsopen("overlay")
-        try:
-            mount.set_string(context, "lowerdir", joined)
-            return _finish(context, upper, work, volatile=volatile, relative=True)
-        finally:
-            os.close(context)
+        os.mkdir("root")
+        # By mount(2): fsconfig takes at most 255 characters for a value, which is some 70 layers.
+        mount.mount("overlay", "root", "overlay", 0 if upper is not None else mount.MS_RDONLY, ",".join(options))
+        return mount.open_tree("root")
     finally:
         os.chdir("/")
         mount.unmount(scratch, mount.MNT_DETACH)
@@ -105,16 +106,14 @@ def _place(target: str, fd: int | None, path: str | None) -> str:
     return os.path.basename(target)
 
 
-def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool, relative: bool = False) -> int:
+def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool) -> int:
     mount.set_string(context, "source", "overlay")
     for key, value in _OPTIONS:
         mount.set_string(context, key, value)
     if upper is not None and work is not None:
-        if not relative:
-            os.chdir(os.path.dirname(upper))
-            upper, work = os.path.basename(upper), os.path.basename(work)
-        mount.set_string(context, "upperdir", upper)
-        mount.set_string(context, "workdir", work)
+        os.chdir(os.path.dirname(upper))
+        mount.set_string(context, "upperdir", os.path.basename(upper))
+        mount.set_string(context, "workdir", os.path.basename(work))
         if volatile:
             mount.set_flag(context, "volatile")
     mount.create(context)
