@@ -228,10 +228,7 @@ def _default_sysctls(network: str, netns: str) -> dict[str, str]:
 def _device_rules(devices: Sequence[Mapping[str, Any]], *, privileged: bool) -> list[dict[str, Any]]:
     if privileged:
         return [{"allow": True, "access": "rwm"}]
-    rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
-    for kind, major, minor, access in _DEVICE_RULES:
-        numbers = {key: value for key, value in (("major", major), ("minor", minor)) if value is not None}
-        rules.append({"allow": True, "type": kind, **numbers, "access": access})
+    rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}, *default_device_rules()]
     for device in devices:
         rules.append(
             {
@@ -242,6 +239,15 @@ def _device_rules(devices: Sequence[Mapping[str, Any]], *, privileged: bool) -> 
                 "access": device.get("access", "rwm"),
             }
         )
+    return rules
+
+
+def default_device_rules() -> list[dict[str, Any]]:
+    """What every container may do: make nodes, and open those it has by default (runtime-spec config-linux.md "Default Devices")."""
+    rules = []
+    for kind, major, minor, access in _DEVICE_RULES:
+        numbers = {key: value for key, value in (("major", major), ("minor", minor)) if value is not None}
+        rules.append({"allow": True, "type": kind, **numbers, "access": access})
     return rules
 
 

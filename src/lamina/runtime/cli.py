@@ -212,11 +212,10 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "annotations": spec.get("annotations") or {},
     }
-    launch = {
-        **_process_part(process, made, directory),
-        "rootfs": rootfs,
-        "cgroup": {"path": path, "resources": linux.get("resources") or {}, "create": True},
-    }
+    limits = dict(linux.get("resources") or {})
+    if limits.get("devices"):
+        limits["devices"] = [*limits["devices"], *bundle.default_device_rules()]
+    launch = {**_process_part(process, made, directory), "rootfs": rootfs, "cgroup": {"path": path, "resources": limits, "create": True}}
     return {
         **_common(options, launch, linux),
         "state": directory,
