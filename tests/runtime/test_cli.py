@@ -30,7 +30,9 @@ class Runtime:
 
     def write(self, *args: str, **changes: Any) -> None:
         """The bundle's config.json."""
-        spec = bundle.default_spec(args=args, hostname="box", cgroup_path=f"/lamina-test/cli-{os.getpid()}", **changes)
+        spec = bundle.default_spec(
+            args=args, hostname="box", cgroup_path=f"/lamina-test/cli-{os.getpid()}", security=["apparmor=unconfined"], **changes
+        )
         (self.bundle / "config.json").write_text(json.dumps(spec))
 
     def __call__(self, *arguments: str, code: int = 0, stdout: Any = subprocess.PIPE) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Box
+from lamina.runtime import apparmor
 
 HERE = Path(__file__).parent / "confinement"
 PRIVATE_CGROUP = "a private cgroup namespace: the host's paths of groups are not shown (Docker: on cgroup v2 only)"
@@ -183,3 +184,12 @@ def test_a_privileged_container_has_the_devices_it_is_given(box: Box) -> None:
     devices = [{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666}]
     _, text = box.run("sh", "-c", "stat -c %t:%T /dev/net/tun", privileged=True, devices=devices)
     assert text == "a:c8\n"
+
+
+@pytest.mark.skipif(not apparmor.enabled(), reason="this kernel has AppArmor off")
+def test_the_profile_of_default_containers_is_entered(boxes: Callable[[], Box]) -> None:
+    if not apparmor.is_loaded(apparmor.DEFAULT):
+        pytest.skip("there is no apparmor_parser")
+    first, second = boxes(), boxes()
+    assert first.run("cat", "/proc/self/attr/current") == (0, f"{apparmor.DEFAULT} (enforce)\n")
+    assert second.run("cat", "/proc/self/attr/current", privileged=True) == (0, "unconfined\n")

@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.errors import InvalidArgument
 from lamina.linux.capability import NAMES
+from lamina.runtime import apparmor
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Limits, Mount
 from lamina.runtime.syscalls import default_filter
@@ -138,7 +139,7 @@ def _security(words: Sequence[str], held: Sequence[str], machine: str, *, privil
     """Docker's --security-opt, on top of what is the default for these capabilities."""
     chosen: dict[str, Any] = {
         "no_new_privileges": False,
-        "apparmor": "",
+        "apparmor": "" if privileged else apparmor.DEFAULT,
         "seccomp": None if privileged else default_filter(held, machine),
         "system_paths": not privileged,
     }
@@ -291,4 +292,5 @@ def exec_process(
         "env": [*kept, *env],
         "cwd": cwd or own["cwd"],
         "capabilities": _capability_document(NAMES) if privileged else own["capabilities"],
+        "apparmorProfile": "" if privileged else own.get("apparmorProfile", ""),
     }

@@ -434,7 +434,7 @@ def _spec(options: argparse.Namespace) -> int:
     path = Path(options.bundle, "config.json")
     if path.exists():
         raise WrongState(f"{path} exists already")
-    made = bundle.default_spec(args=["sh"], tty=True, hostname="lamina", machine=os.uname().machine)
+    made = bundle.default_spec(args=["sh"], tty=True, hostname="lamina", machine=os.uname().machine, security=["apparmor=unconfined"])
     path.write_text(json.dumps(made, indent=2) + "\n")
     return 0
 

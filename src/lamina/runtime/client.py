@@ -11,7 +11,7 @@ from typing import Any
 
 from lamina.errors import Unavailable
 from lamina.linux import channel
-from lamina.runtime import cgroup, interpreter, plan
+from lamina.runtime import apparmor, cgroup, interpreter, plan
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, RuntimeFailed
@@ -36,6 +36,7 @@ class Runtime:
         self._watcher = Watcher()
         self._hierarchies = cgroup.here()
         self._shown = cgroup_mounts(self._hierarchies)
+        self._has_profile = apparmor.load()
 
     def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process:
         """Start a container; returns once its command was executed.
@@ -96,6 +97,7 @@ class Runtime:
 
     def _container(self, launch: Launch) -> tuple[dict[str, Any], dict[str, int]]:
         spec = launch.spec
+        spec = {**spec, "process": self._labelled(spec["process"])}
         made = plan.container_plan(spec, self._shown, bundle=launch.directory)
         fds = self._filter(spec)
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
@@ -114,7 +116,7 @@ class Runtime:
         return document, fds
 
     def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:
-        made = plan.exec_plan(request.process, request.spec)
+        made = plan.exec_plan(self._labelled(request.process), request.spec)
         os.makedirs(request.directory, exist_ok=True)
         return {
             **_process_document(request.process, made, request.user),
@@ -126,6 +128,11 @@ class Runtime:
             "devpts": f"/proc/{record['pid']}/root/dev/pts",
             "cgroup": {"path": record["cgroup"]} if record.get("cgroup") else None,
         }
+
+    def _labelled(self, process: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the default profile where this host has no AppArmor; one that was asked for by name stays, and fails there."""
+        profile = process.get("apparmorProfile")
+        return {**process, "apparmorProfile": "" if profile == apparmor.DEFAULT and not self._has_profile else profile}
 
     def _filter(self, spec: Mapping[str, Any]) -> dict[str, int]:
         document = (spec.get("linux") or {}).get("seccomp")
