@@ -28,6 +28,11 @@ class Maker:
 
     def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, seeder: Seeder) -> None:
         self._parts, self._store, self._roster, self._seeder = parts, store, roster, seeder
+        self._claims: dict[str, tuple[str, ...]] = {}
+
+    def claiming(self, volume: str) -> list[str]:
+        """IDs of the containers being made at this moment that will mount the volume: it must stay for them."""
+        return [container_id for container_id, names in list(self._claims.items()) if volume in names]
 
     def create(self, config: Document, host_config: Document, networking: Document, name: str) -> Created:
         """See Containers.create."""
@@ -41,7 +46,7 @@ class Maker:
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
-        warnings = [network.warning] if network.warning and text(host_config, "NetworkMode") not in ("", "default") else []
+        warnings = [network.warning] if network.warning else []
         self._parts.emit(live.event("create"))
         return Created(container_id, (*warnings, *not_available(host_config)))
 
@@ -76,7 +81,7 @@ class Maker:
             inherited += inherited_mounts(self._roster.find(ref).container, mode)
         mounts = asked_mounts(record.config, host, inherited)
         for mount in mounts:
-            if mount.kind == "bind" and mount.mode == "strict" and not os.path.exists(mount.source):
+            if mount.kind == "bind" and mount.must_exist and not os.path.exists(mount.source):
                 raise InvalidMount(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
         return mounts
 
@@ -88,11 +93,12 @@ class Maker:
         else:
             given = names.claim_invented(lambda taken: invented_name(self._parts.choose, taken), record.id)
         made: list[MountPoint] = []
+        self._claims[record.id] = tuple(mount.name for mount in mounts if mount.name)
         try:
             self._parts.leases.pin(f"container:{record.id}", (image.id, *image.layers))
             self._store.make(record.id)
             for mount in mounts:
-                made.append(self._with_volume(mount))
+                made.append(self._with_volume(record.id, mount))
             record = replace(record, name=given, mounts=tuple(made))
             self._seeder.seed(record)
             self._store.save(record)
@@ -101,12 +107,15 @@ class Maker:
             names.release(given, record.id)
             self._undo(record, made)
             raise
+        finally:
+            del self._claims[record.id]
 
-    def _with_volume(self, mount: MountPoint) -> MountPoint:
+    def _with_volume(self, container_id: str, mount: MountPoint) -> MountPoint:
         """A volume's mount with its name and host path; the volume is made if it is not there."""
         if mount.kind != "volume" or mount.source:
             return mount
         volume = self._parts.volumes.create(mount.name)
+        self._claims[container_id] += (volume.name,)
         return replace(mount, name=volume.name, source=volume.mountpoint)
 
     def _undo(self, record: Container, made: Sequence[MountPoint]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-NO_BRIDGE = "bridge networks are not available yet: the container has only a loopback interface"
+NO_BRIDGE = "bridge networks are not available yet: the container has only a loopback interface (--network host gives it the host's)"
 _IDS = {"none": "6e" * 32, "host": "40" * 32}
 
 
