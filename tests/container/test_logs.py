@@ -31,9 +31,8 @@ def container(directory: Path, *, tty: bool = False, status: State = State.EXITE
 @given(st.binary(max_size=400).map(lambda data: data.replace(b"\r", b"\n")), st.integers(0, 20))
 def test_the_tail_is_what_splitting_the_whole_would_give(data: bytes, count: int) -> None:
     offset, lines = tail_offset(lambda size, at: data[at : at + size], len(data), count)
-    expected = data.splitlines(keepends=True) if b"\r" not in data else []
-    expected = [part for part in data.split(b"\n")]
-    expected = [part + b"\n" for part in expected[:-1]] + ([expected[-1]] if expected[-1] else [])
+    *whole, rest = data.split(b"\n")
+    expected = [part + b"\n" for part in whole] + ([rest] if rest else [])
     wanted = expected[-count:] if count else []
     assert data[offset:] == b"".join(wanted)
     assert lines == len(wanted)
@@ -62,7 +61,7 @@ def test_since_and_until_bound_the_lines() -> None:
 def test_tail_goes_over_rotated_parts(tmp_path: Path) -> None:
     live = container(tmp_path, tty=True)
     log = Path(live.container.log_path)
-    Path(f"{log}.2").write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(0, 3)))
+    Path(f"{log}.2").write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(3)))
     Path(f"{log}.1").write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(3, 6)))
     log.write_bytes(b"".join(line(f"{n}\n") + b"\n" for n in range(6, 8)))
     assert b"".join(Logs().read(live, LogQuery())) == b"0\n1\n2\n3\n4\n5\n6\n7\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from lamina.container.live import Live
 from lamina.container.model import State, WrongState
@@ -11,6 +12,7 @@ from lamina.container.parts import Parts
 from lamina.container.requests import AttachRequest, LogQuery
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import DETACH_KEYS, Attach
+from lamina.runtime.process import ProcessGone
 
 ReadLog = Callable[[Live, LogQuery], Iterator[bytes]]
 
@@ -76,7 +78,8 @@ class Attachments:
         with live.lock:
             if live.process is not None:
                 request.accept()
-                live.process.attach(attach)
+                with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
+                    live.process.attach(attach)
             else:
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
                 request.accept()
@@ -95,7 +98,8 @@ class Attachments:
         with live.lock:
             live.size = (height, width)
             if live.process is not None:
-                live.process.resize(height, width)
+                with suppress(ProcessGone):
+                    live.process.resize(height, width)
         self._parts.emit(live.event("resize", height=str(height), width=str(width)))
 
 

@@ -73,6 +73,8 @@ class Containers:
         self._logs = Logs()
         self._attachments = Attachments(parts, self._logs.read)
         self._maker = Maker(parts, store, roster, Seeder(parts, launcher))
+        parts.volumes.users = self._users_of_volume
+        self._life.on_gone = self._execs.forget
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher)
         self._committer = Committer(parts, self._life)
@@ -135,6 +137,11 @@ class Containers:
         users = self._roster.some(lambda container: container.image == str(image))
         return [live.container.id for live in sorted(users, key=lambda live: not live.container.running)]
 
+    def _users_of_volume(self, name: str) -> Sequence[str]:
+        """IDs of the containers that mount the volume, those that are being made too."""
+        made = self._roster.some(lambda container: any(mount.name == name for mount in container.mounts))
+        return [*(live.container.id for live in made), *self._maker.claiming(name)]
+
     def usage(self) -> Sequence[dict[str, Any]]:
         """Summaries with sizes, for `system df`."""
         return self.list(all=True, size=True)
@@ -173,7 +180,8 @@ class Containers:
         """Register a waiter for `not-running`, `next-exit` or `removed`. Flush the response's head after this returned."""
         live = self._roster.find(ref)
         with live.lock:
-            return live.waiters.register(condition, now=None if live.container.running else live.result())
+            busy = live.container.running or live.state.status is State.RESTARTING
+            return live.waiters.register(condition, now=None if busy else live.result())
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """Remove it and what it wrote; `force` kills it first, `volumes` removes its anonymous volumes.
@@ -181,9 +189,7 @@ class Containers:
         Raises:
             WrongState: it runs and `force` is not given (409).
         """
-        live = self._roster.find(ref)
-        self._life.remove(live, force=force, volumes=volumes)
-        self._execs.forget(live.container.id)
+        self._life.remove(self._roster.find(ref), force=force, volumes=volumes)
 
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.runtime.bundle import exec_process
 from lamina.runtime.launch import Exec, Exit
 from lamina.runtime.monitor import SOCKET
+from lamina.runtime.process import ProcessGone
 
 _EXIT_ON_ITS_WAY = 2.0
 _KEPT = 256
@@ -129,8 +131,10 @@ class Execs:
         """See Containers.exec_resize."""
         each = self._find(exec_id)
         each.size = (height, width)
-        if each.process is not None:
-            each.process.resize(height, width)
+        process = each.process
+        if process is not None:
+            with suppress(ProcessGone):
+                process.resize(height, width)
 
     def of(self, container_id: str) -> list[str]:
         """IDs of the execs of a container that run."""
@@ -187,7 +191,8 @@ class Execs:
         each.process = process
         each.record = replace(record, pid=process.pid)
         if each.size is not None and tty:
-            process.resize(*each.size)
+            with suppress(ProcessGone):
+                process.resize(*each.size)
         process.on_exit(lambda how: self._exit_seen(each, how))
 
     def _request(self, each: LiveExec, directory: str, *, attached: bool) -> Exec:

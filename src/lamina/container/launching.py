@@ -7,10 +7,10 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.container.document import Document, mapping, text, texts
+from lamina.container.document import Document, flag, mapping, text, texts
 from lamina.container.live import Roster
 from lamina.container.model import Container, WrongState
-from lamina.container.mounts import runtime_mounts
+from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Layers, Process, Runtime
 from lamina.container.spec import adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
@@ -24,6 +24,7 @@ from lamina.spec.digest import Digest
 _OWN_DEVICES = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"))
 """What every container has of its own."""
 _NAMESPACES = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts"}
+_INITS = ("/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini-static", "/usr/local/bin/docker-init")
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -37,6 +38,7 @@ class Launcher:
     def start(self, container: Container, attaches: Sequence[Attach], roster: Roster) -> Process:
         """Run it. Raises as runtime.client.Runtime.start."""
         forget_exit(container.directory)
+        make_sources(container)
         return self._runtime.start(self.launch(container, roster), attaches)
 
     def launch(self, container: Container, roster: Roster) -> Launch:
@@ -64,7 +66,8 @@ class Launcher:
         if arguments["privileged"]:
             arguments["devices"] = [*host_devices(), *arguments["devices"]]
         parent = text(container.host_config, "CgroupParent") or "/lamina"
-        spec = default_spec(**arguments, etc=etc, cgroup_path=f"{parent}/{container.id}")
+        init = init_program() if flag(container.host_config, "Init") else ""
+        spec = default_spec(**arguments, etc=etc, cgroup_path=f"{parent}/{container.id}", init=init)
         return adjusted(spec, container, _joined(container, roster))
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
@@ -89,6 +92,35 @@ def host_devices(root: str = "/dev") -> list[dict[str, Any]]:
                 where = {"path": path, "type": kind, "major": os.major(about.st_rdev), "minor": os.minor(about.st_rdev)}
                 found.append({**where, "fileMode": stat.S_IMODE(about.st_mode), "uid": about.st_uid, "gid": about.st_gid})
     return found
+
+
+def init_program() -> str:
+    """The host's static init for `--init`.
+
+    Raises:
+        InvalidArgument: there is none.
+    """
+    for path in _INITS:
+        if os.access(path, os.X_OK):
+            return path
+    raise InvalidArgument("no static init is installed for --init", hint="apt-get install tini")
+
+
+def make_sources(container: Container) -> None:
+    """Make what -v names and is not there, as a directory.
+
+    Raises:
+        InvalidMount: a source that must be there is not, or cannot be made.
+    """
+    for mount in container.mounts:
+        if mount.kind != "bind" or os.path.lexists(mount.source):
+            continue
+        if mount.must_exist:
+            raise InvalidMount(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+        try:
+            os.makedirs(mount.source, mode=0o755)
+        except OSError as error:
+            raise InvalidMount(f"error while creating mount source path '{mount.source}': {error.strerror}") from None
 
 
 def forget_exit(directory: str) -> None:

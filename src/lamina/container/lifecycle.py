@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
-from lamina.container.model import ALIVE, AlreadyThere, NameTaken, State, WrongState
+from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
 from lamina.container.names import checked_name
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_tree
@@ -19,6 +21,7 @@ from lamina.container.store import ContainerStore
 from lamina.container.waiters import NEXT_EXIT, RegisteredWaiter
 from lamina.errors import Internal, LaminaError
 from lamina.runtime.launch import Exit
+from lamina.runtime.process import ProcessGone
 
 _KILL_PATIENCE = 30.0
 """Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
@@ -29,6 +32,8 @@ class LifeCycle:
 
     def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
         self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
+        self.on_gone: Callable[[str], None] = lambda container_id: None
+        """Told the ID of each container that is removed, whoever asked for it."""
 
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, live: Live) -> None:
@@ -82,7 +87,8 @@ class LifeCycle:
         )
         self._store.save_state(live.container)
         if live.size is not None:
-            process.resize(*live.size)
+            with suppress(ProcessGone):
+                process.resize(*live.size)
 
     # ── exit ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def watch(self, live: Live, process: Process) -> None:
@@ -104,8 +110,7 @@ class LifeCycle:
             again = not kept and wants_restart(live.container)
             if again:
                 self._restart_later(live)
-        if not again:
-            live.waiters.exited(live.result())
+        live.waiters.exited(live.result(), again=again)
         if live.container.auto_remove and not kept:
             self._remove_ended(live)
 
@@ -171,11 +176,21 @@ class LifeCycle:
     def _signal(self, live: Live, number: int) -> None:
         """With the lock: send it, and let a frozen container feel it."""
         if live.process is None or live.state.status not in ALIVE:
-            raise WrongState(f"cannot kill container: {live.container.id}: Container {live.container.id} is not running")
-        live.process.signal(number)
+            raise NotRunning(f"cannot kill container: {live.container.id}: Container {live.container.id} is not running")
+        try:
+            live.process.signal(number)
+        except ProcessGone:
+            raise NotRunning(f"cannot kill container: {live.container.id}: Container {live.container.id} is not running") from None
         if live.state.status is State.PAUSED and number in (signal.SIGKILL, signal.SIGTERM):
             self._thaw(live)
         self._parts.emit(live.event("kill", signal=str(number)))
+
+    def _signal_unless_gone(self, live: Live, number: int) -> None:
+        """With the lock: as _signal; a process that ended just now needs none, its exit is on its way here."""
+        try:
+            self._signal(live, number)
+        except NotRunning:
+            pass
 
     def _await_end(self, live: Live, waiter: RegisteredWaiter) -> None:
         if waiter.result(_KILL_PATIENCE) is None:
@@ -192,11 +207,11 @@ class LifeCycle:
                 if live.state.status not in ALIVE:
                     raise AlreadyThere(f"container {live.container.id} is not running")
                 live.note(stopped_by_user=True)
-                self._signal(live, number)
+                self._signal_unless_gone(live, number)
             if waiter.result(None if patience < 0 else patience) is None:
                 with live.lock:
                     if live.process is not None:
-                        self._signal(live, signal.SIGKILL)
+                        self._signal_unless_gone(live, signal.SIGKILL)
                 self._await_end(live, waiter)
         self._parts.emit(live.event("stop"))
 
@@ -275,7 +290,7 @@ class LifeCycle:
             status = live.state.status
             if live.removing:
                 raise WrongState(f"removal of container {container.id} is already in progress")
-            if status in ALIVE and not force:
+            if status in (*ALIVE, State.RESTARTING) and not force:
                 advice = "Unpause and then stop" if status is State.PAUSED else "Stop"
                 raise WrongState(
                     f"You cannot remove a {status} container {container.id}. "
@@ -286,10 +301,12 @@ class LifeCycle:
             live.removing = True
 
     def _kill_for_removal(self, live: Live) -> None:
-        try:
-            self.kill(live, "SIGKILL")
-        except WrongState:  # it ended by itself just now
-            pass
+        with live.waiters.register(NEXT_EXIT, now=None) as waiter:
+            with live.lock:
+                if live.process is None:
+                    return
+                self._signal_unless_gone(live, signal.SIGKILL)
+            self._await_end(live, waiter)
 
     def _discard(self, live: Live) -> str:
         """With the lock: from here on it does not exist, whatever happens; the folder that is left to be removed."""
@@ -298,6 +315,7 @@ class LifeCycle:
         self._roster.drop(live)
         self._parts.leases.unpin(f"container:{live.container.id}")
         live.drop_pending()
+        self.on_gone(live.container.id)
         self._parts.emit(live.event("destroy"))
         return gone
 

@@ -60,6 +60,10 @@ class WrongState(Conflict):
     """The container's state does not allow it."""
 
 
+class NotRunning(WrongState):
+    """It has no processes."""
+
+
 class AlreadyThere(NotModified):
     """The container is already in the state that was asked for."""
 
@@ -151,7 +155,8 @@ class MountPoint:
     """One mount of a container: `kind` is volume, bind or tmpfs; `name` is the volume's; `source` a host path.
 
     `options` are mount options in Docker's words (rprivate, z, nocopy …); `copy` says an empty volume takes the image's content;
-    `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options.
+    `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options; `must_exist` that a bind's source is not made
+    where it is missing (--mount, other than -v).
     """
 
     kind: str
@@ -164,6 +169,7 @@ class MountPoint:
     copy: bool = False
     owned: bool = False
     data: str = ""
+    must_exist: bool = False
 
 
 def check_transition(container_id: str, before: State, after: State) -> None:

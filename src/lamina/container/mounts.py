@@ -68,9 +68,8 @@ def parse_mount(mount: Document) -> MountPoint:
         if not source.startswith("/"):
             raise InvalidMount(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
         options = mapping(mount, "BindOptions")
-        # --mount wants the source to be there; "strict" in `mode` remembers it until the file system is looked at.
-        strict = "" if flag(options, "CreateMountpoint") else "strict"
-        return replace(point, source=posixpath.normpath(source), propagation=text(options, "Propagation") or "rprivate", mode=strict)
+        propagation, made = text(options, "Propagation") or "rprivate", flag(options, "CreateMountpoint")
+        return replace(point, source=posixpath.normpath(source), propagation=propagation, must_exist=not made)
     if kind == "volume":
         return replace(point, name=source, copy=not flag(mapping(mount, "VolumeOptions"), "NoCopy"), owned=not source)
     raise InvalidMount(f'invalid mount config: mount type "{kind}" is not available yet')

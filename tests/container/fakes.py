@@ -1,0 +1,217 @@
+"""A runtime, images and layers in memory, and containers on them: life cycles without a process."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lamina.apitypes.events import Event
+from lamina.container.containers import Containers
+from lamina.container.parts import Parts
+from lamina.errors import LaminaError
+from lamina.image.leases import Leases
+from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
+from lamina.layer.union import Union
+from lamina.runtime.launch import Attach, Exec, Exit, Launch
+from lamina.snapshot.protocol import Lower, Snapshotter
+from lamina.spec.config import ContainerConfig, ImageConfig, RootFS
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
+from lamina.volume.store import Volumes
+from lamina.worker import InlineWorkers
+
+
+class FakeProcess:
+    """A process that ends when told to, or by a signal it does not ignore."""
+
+    def __init__(self, pid: int, ignored: Sequence[int] = ()) -> None:
+        self.pid, self.ignored = pid, tuple(ignored)
+        self.signals: list[int] = []
+        self.attached: list[Attach] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.frozen = False
+        self._over = threading.Event()
+        self._exit: Exit | None = None
+        self._callbacks: list[Callable[[Exit], None]] = []
+
+    def end(self, code: int = 0, *, number: int = 0) -> None:
+        """Let it end."""
+        self._exit = Exit(code, number, 1.0)
+        self._over.set()
+        for callback in self._callbacks:
+            callback(self._exit)
+
+    def attach(self, attach: Attach) -> None:
+        self.attached.append(attach)
+
+    def resize(self, height: int, width: int) -> None:
+        self.sizes.append((height, width))
+
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+        if number not in self.ignored and not self._over.is_set():
+            self.end(128 + number, number=number)
+
+    def pause(self) -> None:
+        self.frozen = True
+
+    def resume(self) -> None:
+        self.frozen = False
+
+    def pids(self) -> list[int]:
+        return [self.pid]
+
+    def wait(self, timeout: float | None = None) -> Exit | None:
+        self._over.wait(timeout)
+        return self._exit
+
+    def on_exit(self, callback: Callable[[Exit], None]) -> None:
+        if self._exit is not None:
+            callback(self._exit)
+        else:
+            self._callbacks.append(callback)
+
+
+@dataclass
+class FakeRuntime:
+    """Starts FakeProcesses. `failure` is raised by the next start; `found` is what adopt answers by directory."""
+
+    ignored: tuple[int, ...] = ()
+    failure: LaminaError | None = None
+    launches: list[Launch] = field(default_factory=list)
+    processes: list[FakeProcess] = field(default_factory=list)
+    found: dict[str, FakeProcess | Exit] = field(default_factory=dict)
+    handed: list[Sequence[Attach]] = field(default_factory=list)
+
+    def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> FakeProcess:
+        if self.failure is not None:
+            raise self.failure
+        self.launches.append(launch)
+        self.handed.append(list(attaches))
+        return self._process()
+
+    def exec(self, request: Exec, attaches: Sequence[Attach] = ()) -> FakeProcess:
+        if self.failure is not None:
+            raise self.failure
+        self.handed.append(list(attaches))
+        return self._process()
+
+    def adopt(self, directory: str) -> FakeProcess | Exit | None:
+        return self.found.get(directory)
+
+    def _process(self) -> FakeProcess:
+        process = FakeProcess(1000 + len(self.processes), self.ignored)
+        self.processes.append(process)
+        return process
+
+
+class FakeImages:
+    """One image, `base`, whose configuration tests may change."""
+
+    def __init__(self) -> None:
+        config = ContainerConfig(cmd=("sh",), env=("PATH=/bin", "A=image"), labels={"from": "image"}, working_dir="/w")
+        self.image = self._made(ImageConfig("amd64", "linux", RootFS(), config))
+
+    def resolve(self, text: str) -> Image:
+        if text not in ("base", "base:latest", str(self.image.id)):
+            raise ImageNotFound(f"No such image: {text}")
+        return self.image
+
+    def list(self, *, all: bool = False) -> Sequence[Image]:
+        return [self.image]
+
+    def create(
+        self, config: ImageConfig, layers: Sequence[LayerFacts], *, names: Sequence[Reference] = (), parent: Digest | None = None
+    ) -> Image:
+        return replace(self._made(config), names=tuple(names), parent=parent, layers=tuple(layer.id for layer in layers))
+
+    def configure(self, **changes: object) -> None:
+        """Change the image's configuration."""
+        config = msgspec.structs.replace(self.image.config.config, **changes)
+        self.image = replace(self.image, config=msgspec.structs.replace(self.image.config, config=config))
+
+    @staticmethod
+    def _made(config: ImageConfig) -> Image:
+        digest = Digest.of(repr(config).encode())
+        return Image(digest, Descriptor("x", digest, 1), config, b"{}", ())
+
+
+class FakeLayers:
+    """No layers at all; a commit answers a layer that says which directory it was made of."""
+
+    @property
+    def driver(self) -> Snapshotter:
+        raise AssertionError("there are no layers")
+
+    def chain(self, layer: Digest | None) -> Sequence[LayerFacts]:
+        return ()
+
+    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]:
+        return ()
+
+    def union(self, layer: Digest | None) -> Union:
+        return Union([])
+
+    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote) -> LayerFacts:
+        diff = Digest.of(upper.encode())
+        return LayerFacts(diff, diff, parent, diff.encoded, 1024)
+
+
+@dataclass
+class World:
+    """Containers on fakes. `events` are what they emitted; `again()` is another engine on the same root after a crash."""
+
+    root: Path
+    runtime: FakeRuntime = field(default_factory=FakeRuntime)
+    images: FakeImages = field(default_factory=FakeImages)
+    events: list[Event] = field(default_factory=list)
+    clock: Callable[[], int] = field(default_factory=lambda: itertools.count(10**18).__next__)
+    first: int = 0xABC0 << 236
+
+    def __post_init__(self) -> None:
+        ids = (f"{number:064x}" for number in itertools.count(self.first))
+        self.leases = Leases()
+        self.volumes = Volumes(str(self.root / "volumes"), clock=self.clock)
+        self.parts = Parts(
+            root=str(self.root / "containers"),
+            runtime=self.runtime,
+            images=self.images,
+            layers=FakeLayers(),
+            leases=self.leases,
+            volumes=self.volumes,
+            workers=InlineWorkers(),
+            emit=self.events.append,
+            clock=self.clock,
+            new_id=lambda: next(ids),
+            choose=lambda words: words[0],
+        )
+        self.containers = Containers(self.parts)
+
+    def again(self) -> World:
+        """The engine of the next process; nothing was closed."""
+        world = World(self.root, images=self.images, first=self.first + 1000)
+        world.runtime.found = self.runtime.found
+        return world
+
+    def run(self, name: str = "it", *, host: dict[str, object] | None = None, **config: object) -> FakeProcess:
+        """Create and start; the process."""
+        created = self.containers.create({"Image": "base", **config}, host, name=name)
+        self.containers.start(created.id)
+        return self.runtime.processes[-1]
+
+    def actions(self, *, without: Sequence[str] = ()) -> list[str]:
+        """The actions of the events so far."""
+        return [event.action for event in self.events if event.action not in without]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Containers on fakes; a test module imports it."""
+    return World(tmp_path)

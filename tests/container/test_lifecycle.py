@@ -1,0 +1,385 @@
+"""Life cycles: states, events, waiters, names, failures."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
+from lamina.container.requests import AttachRequest, CommitRequest
+from lamina.container.restarting import next_backoff
+from lamina.errors import InvalidArgument
+from lamina.image.model import ImageNotFound
+from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
+from lamina.volume.store import VolumeInUse
+from tests.container.fakes import World, world
+
+__all__ = ["world"]
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, "it never became true"
+        threading.Event().wait(0.005)
+
+
+def status(world: World, ref: str = "it") -> str:
+    return str(world.containers.get(ref).state.status)
+
+
+def test_every_state_can_be_left_and_reached() -> None:
+    reached = {after for befores in TRANSITIONS.values() for after in befores}
+    assert reached | {State.CREATED} == set(State)
+    assert set(TRANSITIONS) == set(State)
+
+
+def test_a_run_goes_through_dockers_events(world: World) -> None:
+    process = world.run(Labels={"own": "1"})
+    with world.containers.wait("it") as waiter:
+        process.end(3)
+        result = waiter.result(10)
+    assert result is not None
+    assert (result.status_code, status(world)) == (3, "exited")
+    world.containers.remove("it")
+    assert world.actions() == ["create", "start", "die", "destroy"]
+    attributes = world.events[2].attributes
+    assert (attributes["exitCode"], attributes["image"], attributes["name"]) == ("3", "base", "it")
+    assert (attributes["own"], attributes["from"]) == ("1", "image")
+
+
+def test_an_unknown_image_makes_nothing(world: World) -> None:
+    with pytest.raises(ImageNotFound):
+        world.containers.create({"Image": "ghost"})
+    assert [name for name in os.listdir(world.parts.root) if not name.startswith(".")] == []
+
+
+def test_a_taken_name_is_refused_in_dockers_words_and_leaves_nothing(world: World) -> None:
+    first = world.containers.create({"Image": "base"}, name="twin")
+    with pytest.raises(NameTaken, match=rf'Conflict. The container name "/twin" is already in use by container "{first.id}".'):
+        world.containers.create({"Image": "base"}, name="/twin")
+    assert len(world.containers.list(all=True)) == 1
+    assert [name for name in os.listdir(world.parts.root) if not name.startswith(".")] == [first.id]
+
+
+def test_names_ids_and_prefixes_find_a_container(world: World) -> None:
+    first, second = (world.containers.create({"Image": "base"}) for _ in range(2))
+    assert world.containers.get(first.id).name != world.containers.get(second.id).name
+    assert world.containers.get(world.containers.get(second.id).name).id == second.id
+    with pytest.raises(AmbiguousContainer):
+        world.containers.get(first.id[:4])
+    with pytest.raises(ContainerNotFound, match="No such container: nobody"):
+        world.containers.get("nobody")
+
+
+@pytest.mark.parametrize("name", ["a", "-x", "x y", "über", "x/y", ""])
+def test_names_that_docker_does_not_allow_are_refused(world: World, name: str) -> None:
+    if name == "":
+        assert world.containers.create({"Image": "base"}, name=name).id
+        return
+    with pytest.raises(InvalidArgument, match="Invalid container name"):
+        world.containers.create({"Image": "base"}, name=name)
+
+
+def test_a_container_that_runs_is_not_started_nor_removed(world: World) -> None:
+    world.run()
+    with pytest.raises(AlreadyThere):
+        world.containers.start("it")
+    with pytest.raises(WrongState, match=r"You cannot remove a running container \w+\. Stop the container before attempting removal"):
+        world.containers.remove("it")
+    assert status(world) == "running"
+
+
+def test_forced_removal_kills_first(world: World) -> None:
+    process = world.run()
+    directory = world.containers.get("it").directory
+    world.containers.remove("it", force=True)
+    assert process.signals == [9]
+    assert world.actions() == ["create", "start", "kill", "die", "destroy"]
+    assert not os.path.exists(directory)
+    with pytest.raises(ContainerNotFound):
+        world.containers.get("it")
+
+
+def test_forced_removal_of_what_ends_at_that_moment_waits_for_its_exit(world: World) -> None:
+    process = world.run()
+    from lamina.runtime.process import ProcessGone
+
+    def gone(number: int) -> None:
+        threading.Timer(0.05, process.end, (0,)).start()
+        raise ProcessGone("process has ended")
+
+    process.signal = gone  # type: ignore[method-assign]
+    world.containers.remove("it", force=True)
+    assert world.actions() == ["create", "start", "die", "destroy"]
+
+
+def test_stop_asks_first_and_kills_after_the_grace(world: World) -> None:
+    world.runtime.ignored = (15,)
+    process = world.run()
+    world.containers.stop("it", timeout=0)
+    assert process.signals == [15, 9]
+    assert world.containers.get("it").state.exit_code == 137
+    assert world.actions() == ["create", "start", "kill", "kill", "die", "stop"]
+    with pytest.raises(AlreadyThere):
+        world.containers.stop("it")
+
+
+def test_stop_uses_the_containers_own_signal_and_grace(world: World) -> None:
+    process = world.run(StopSignal="SIGUSR1", StopTimeout=60)
+    world.containers.stop("it")
+    assert process.signals == [10]
+
+
+def test_killing_what_does_not_run_is_a_conflict(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    with pytest.raises(WrongState, match="is not running"):
+        world.containers.kill("it")
+    with pytest.raises(InvalidArgument, match="invalid signal: SIGFOO"):
+        world.containers.kill("it", signal="SIGFOO")
+
+
+def test_restart_stops_and_starts_in_dockers_order(world: World) -> None:
+    world.run()
+    world.containers.restart("it")
+    assert status(world) == "running"
+    assert world.actions() == ["create", "start", "kill", "die", "stop", "start", "restart"]
+
+
+def test_restart_keeps_a_container_that_is_removed_when_it_exits(world: World) -> None:
+    world.run(host={"AutoRemove": True})
+    world.containers.restart("it")
+    assert status(world) == "running"
+
+
+def test_auto_removal_tells_the_exit_code_to_who_waits_for_it(world: World) -> None:
+    process = world.run(host={"AutoRemove": True})
+    with world.containers.wait("it", "removed") as removed, world.containers.wait("it", "next-exit") as ended:
+        process.end(7)
+        results = [waiter.result(10) for waiter in (removed, ended)]
+    assert [result.status_code if result else None for result in results] == [7, 7]
+    eventually(lambda: world.containers.list(all=True) == [])
+    assert world.actions() == ["create", "start", "die", "destroy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandNotFound("x: executable file not found in $PATH"), 127),
+        (CommandNotExecutable("permission denied"), 126),
+        (RuntimeFailed("x"), 125),
+    ],
+)
+def test_a_failed_start_leaves_it_created_with_dockers_exit_code(world: World, error: Exception, code: int) -> None:
+    world.runtime.failure = error  # type: ignore[assignment]
+    world.containers.create({"Image": "base"}, name="it")
+    with pytest.raises(type(error)):
+        world.containers.start("it")
+    state = world.containers.get("it").state
+    assert (str(state.status), state.exit_code) == ("created", code)
+    world.runtime.failure = None
+    world.containers.start("it")
+    assert (status(world), world.containers.get("it").state.exit_code) == ("running", 0)
+
+
+def test_a_failed_start_removes_what_is_to_be_removed_on_exit(world: World) -> None:
+    world.runtime.failure = CommandNotFound("x")
+    world.containers.create({"Image": "base"}, {"AutoRemove": True}, name="it")
+    with world.containers.wait("it", "removed") as waiter:
+        with pytest.raises(CommandNotFound):
+            world.containers.start("it")
+        result = waiter.result(10)
+    assert result is not None
+    assert result.status_code == 127
+    assert world.containers.list(all=True) == []
+
+
+def test_pause_freezes_and_stop_thaws(world: World) -> None:
+    process = world.run()
+    world.containers.pause("it")
+    assert (process.frozen, status(world)) == (True, "paused")
+    with pytest.raises(WrongState, match="already paused"):
+        world.containers.pause("it")
+    with pytest.raises(WrongState, match="cannot start a paused container"):
+        world.containers.start("it")
+    world.containers.unpause("it")
+    assert (process.frozen, status(world)) == (False, "running")
+    world.containers.pause("it")
+    world.containers.stop("it")
+    assert not process.frozen
+    assert status(world) == "exited"
+
+
+def test_rename_moves_the_name_and_survives(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="old")
+    world.containers.create({"Image": "base"}, name="other")
+    world.containers.rename("old", "new")
+    with pytest.raises(NameTaken):
+        world.containers.rename("new", "other")
+    with pytest.raises(ContainerNotFound):
+        world.containers.get("old")
+    assert world.again().containers.get("new").name == "new"
+
+
+def test_an_attachment_before_start_is_handed_over_with_the_launch(world: World) -> None:
+    mine, theirs = os.pipe()
+    world.containers.create({"Image": "base", "OpenStdin": True}, name="it")
+    accepted: list[bool] = []
+    world.containers.attach("it", AttachRequest(theirs, stdin=True, pending=b"early", accept=lambda: accepted.append(True)))
+    os.close(theirs)
+    world.containers.resize("it", 24, 80)
+    world.containers.start("it")
+    (attach,) = world.runtime.handed[0]
+    assert (attach.stdin, attach.pending, attach.framed, accepted) == (True, b"early", True, [True])
+    assert world.runtime.processes[0].sizes == [(24, 80)]
+    assert os.read(mine, 1) == b"", "every copy of ours was closed"
+    os.close(mine)
+
+
+def test_an_attachment_that_waits_ends_with_the_container(world: World) -> None:
+    mine, theirs = os.pipe()
+    world.containers.create({"Image": "base"}, name="it")
+    world.containers.attach("it", AttachRequest(theirs))
+    os.close(theirs)
+    world.containers.remove("it")
+    assert os.read(mine, 1) == b""
+    os.close(mine)
+
+
+def test_a_restart_policy_starts_it_again_until_it_is_stopped(world: World) -> None:
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: len(world.runtime.processes) == 2 and status(world) == "running")
+    assert world.containers.get("it").state.restart_count == 1
+    world.containers.stop("it")
+    assert status(world) == "exited"
+    assert len(world.runtime.processes) == 2
+
+
+def test_on_failure_gives_up_after_its_limit(world: World) -> None:
+    world.run(host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}}).end(1)
+    eventually(lambda: len(world.runtime.processes) == 2)
+    with world.containers.wait("it") as waiter:
+        world.runtime.processes[1].end(4)
+        result = waiter.result(10)
+    assert result is not None
+    assert (result.status_code, status(world)) == (4, "exited")
+
+
+def test_back_off_doubles_up_to_a_minute() -> None:
+    waits = [0.0]
+    for _ in range(12):
+        waits.append(next_backoff(waits[-1]))
+    assert waits[1:4] == [0.1, 0.2, 0.4]
+    assert waits[-1] == 60.0
+
+
+def test_anonymous_volumes_go_with_the_container_and_named_ones_stay(world: World) -> None:
+    world.images.configure(volumes={"/data": {}})
+    world.containers.create({"Image": "base"}, {"Binds": ["named:/n"]}, name="it")
+    mounts = {mount.target: mount for mount in world.containers.get("it").mounts}
+    assert sorted(mounts) == ["/data", "/n"]
+    assert len(world.volumes.list()) == 2
+    with pytest.raises(VolumeInUse):
+        world.volumes.remove("named")
+    world.containers.remove("it", volumes=True)
+    assert [volume.name for volume in world.volumes.list()] == ["named"]
+    world.volumes.remove("named")
+
+
+def test_volumes_from_shares_and_does_not_own(world: World) -> None:
+    world.containers.create({"Image": "base", "Volumes": {"/data": {}}}, name="first")
+    world.containers.create({"Image": "base"}, {"VolumesFrom": ["first:ro"]}, name="second")
+    (theirs,), (ours,) = (world.containers.get(name).mounts for name in ("first", "second"))
+    assert (ours.source, ours.read_only, ours.owned) == (theirs.source, True, False)
+
+
+def test_a_missing_bind_source_is_made_for_v_and_refused_for_mount(world: World, tmp_path: Path) -> None:
+    world.run(host={"Binds": [f"{tmp_path}/made:/m"]})
+    assert (tmp_path / "made").is_dir()
+    with pytest.raises(InvalidArgument, match="bind source path does not exist"):
+        world.containers.create({"Image": "base"}, {"Mounts": [{"Type": "bind", "Source": f"{tmp_path}/absent", "Target": "/a"}]})
+
+
+def test_listing_shows_what_runs_and_filters(world: World) -> None:
+    world.run("runs", Labels={"k": "v"})
+    world.containers.create({"Image": "base"}, name="created")
+    assert [row["Names"] for row in world.containers.list()] == [["/runs"]]
+    assert [row["Names"] for row in world.containers.list(all=True)] == [["/created"], ["/runs"]]
+    assert [row["State"] for row in world.containers.list(filters={"status": ["created"]})] == ["created"]
+    assert len(world.containers.list(all=True, filters={"label": ["k=v", "from=image"]})) == 1
+    assert len(world.containers.list(all=True, filters={"ancestor": ["base"]})) == 2
+    assert world.containers.list(all=True, filters={"name": ["^nothing$"]}) == []
+
+
+def test_prune_removes_what_does_not_run(world: World) -> None:
+    world.run("runs")
+    gone = world.containers.create({"Image": "base"}, name="created")
+    assert world.containers.prune().removed == (gone.id,)
+    assert [row["Names"] for row in world.containers.list(all=True)] == [["/runs"]]
+
+
+def test_commit_freezes_and_takes_the_containers_configuration(world: World) -> None:
+    process = world.run(Env=["B=own"], Hostname="mine")
+    image = world.containers.commit("it", CommitRequest("name", "1", changes=('CMD ["cat"]',)))
+    assert not process.frozen
+    assert (image.config.config.cmd, image.config.config.hostname) == (("cat",), "")
+    assert "B=own" in image.config.config.env
+    assert image.names[0].familiar == "name:1"
+    assert [event.action for event in world.events][-3:] == ["pause", "unpause", "commit"]
+
+
+def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
+    world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls", "-l"], "AttachStdout": True})
+    assert world.containers.exec_inspect(exec_id)["Running"] is False
+    world.containers.exec_start(exec_id)
+    assert world.containers.exec_inspect(exec_id)["Running"] is True
+    world.runtime.processes[-1].end(5)
+    eventually(lambda: world.containers.exec_inspect(exec_id)["ExitCode"] == 5)
+    with pytest.raises(WrongState):
+        world.containers.exec_start(exec_id)
+    eventually(lambda: "exec_die" in world.actions())
+    assert [action for action in world.actions() if action.startswith("exec")] == ["exec_create: ls -l", "exec_start: ls -l", "exec_die"]
+    world.containers.remove("it", force=True)
+    with pytest.raises(LookupError if False else Exception, match="No such exec instance"):
+        world.containers.exec_inspect(exec_id)
+
+
+def test_an_exec_needs_a_running_container(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    with pytest.raises(WrongState, match="is not running"):
+        world.containers.exec_create("it", {"Cmd": ["ls"]})
+
+
+def test_many_clients_at_once_leave_a_consistent_state(world: World) -> None:
+    def client(number: int) -> None:
+        for round_ in range(5):
+            name = f"c{number}-{round_}"
+            process = None
+            created = world.containers.create({"Image": "base"}, {"AutoRemove": round_ % 2 == 0}, name=name)
+            with world.containers.wait(created.id, "removed") as waiter:
+                world.containers.start(created.id)
+                process = next(each for each in world.runtime.processes if each.pid == world.containers.get(created.id).state.pid)
+                process.end(round_)
+                if round_ % 2:
+                    with world.containers.wait(created.id) as ended:
+                        assert ended.result(10) is not None
+                    world.containers.remove(created.id)
+                result = waiter.result(10)
+                if result is None or result.status_code != round_:
+                    wrong.append((name, result))
+
+    wrong: list[object] = []
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert world.containers.list(all=True) == []
+    eventually(lambda: [name for name in os.listdir(world.parts.root) if name not in (".init", ".scratch")] == [])

@@ -1,0 +1,75 @@
+"""Mounts as they are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.container.model import MountPoint
+from lamina.container.mounts import InvalidMount, asked_mounts, parse_bind, parse_mount, runtime_mounts
+
+
+def test_a_bind_a_name_and_a_target_alone_are_told_apart() -> None:
+    bind = parse_bind("/host//dir:/in/../x:ro,rslave")
+    assert (bind.kind, bind.source, bind.target, bind.read_only, bind.propagation) == ("bind", "/host/dir", "/x", True, "rslave")
+    named = parse_bind("data:/x")
+    assert (named.kind, named.name, named.copy, named.owned) == ("volume", "data", True, False)
+    assert parse_bind("data:/x:nocopy").copy is False
+    alone = parse_bind("/x")
+    assert (alone.kind, alone.name, alone.owned) == ("volume", "", True)
+
+
+@pytest.mark.parametrize("bind", ["", ":", "a:b", "a:/b:c:d", "/a:/", "a:/x:wrong", "/a:relative", "a::ro"])
+def test_malformed_binds_are_refused(bind: str) -> None:
+    with pytest.raises(InvalidMount):
+        parse_bind(bind)
+
+
+@given(st.text(alphabet="/a:.,ro \0é", max_size=16))
+def test_any_bind_is_accepted_or_refused(text: str) -> None:
+    try:
+        point = parse_bind(text)
+    except InvalidMount:
+        return
+    assert point.target.startswith("/")
+    assert ".." not in point.target.split("/")
+
+
+@pytest.mark.parametrize(
+    ("mount", "point"),
+    [
+        (
+            {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 10, "Mode": 0o700}},
+            MountPoint("tmpfs", "/t", data="size=10,mode=700"),
+        ),
+        ({"Type": "volume", "Target": "/t"}, MountPoint("volume", "/t", copy=True, owned=True)),
+        (
+            {"Type": "bind", "Target": "/t", "Source": "/s", "ReadOnly": True},
+            MountPoint("bind", "/t", "/s", read_only=True, propagation="rprivate", must_exist=True),
+        ),
+    ],
+)
+def test_mounts_by_their_long_spelling(mount: dict[str, Any], point: MountPoint) -> None:
+    assert parse_mount(mount) == point
+
+
+def test_unknown_kinds_and_relative_sources_are_refused() -> None:
+    for mount in ({"Type": "npipe", "Target": "/t"}, {"Type": "bind", "Target": "/t", "Source": "s"}, {"Type": "volume", "Target": "t"}):
+        with pytest.raises(InvalidMount):
+            parse_mount(mount)
+
+
+def test_explicit_mounts_win_over_the_images_volumes_and_two_on_one_target_are_refused() -> None:
+    config: dict[str, Any] = {"Volumes": {"/data": {}, "/own": {}}}
+    found = asked_mounts(config, {"Binds": ["/host:/data"]})
+    assert [(mount.target, mount.kind) for mount in found] == [("/data", "bind"), ("/own", "volume")]
+    with pytest.raises(InvalidMount, match="Duplicate mount point: /x"):
+        asked_mounts({}, {"Binds": ["/a:/x"], "Tmpfs": {"/x": ""}})
+
+
+def test_parents_are_mounted_before_children() -> None:
+    points = [MountPoint("bind", target, "/s") for target in ("/a/b/c", "/a", "/a/b")]
+    assert [mount.target for mount in runtime_mounts(points)] == ["/a", "/a/b", "/a/b/c"]

@@ -1,0 +1,121 @@
+"""After a crash of the engine: what runs is adopted, what ended is noted, what was half done is finished or undone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from lamina.container.store import REMOVING
+from lamina.runtime.launch import Exit
+from tests.container.fakes import FakeProcess, World, world
+
+__all__ = ["world"]
+
+
+def test_what_runs_is_adopted_and_its_exit_seen(world: World) -> None:
+    process = world.run()
+    world.runtime.found[world.containers.get("it").directory] = process
+    after = world.again()
+    after.containers.recover()
+    assert after.containers.get("it").running
+    with after.containers.wait("it") as waiter:
+        process.end(9)
+        result = waiter.result(10)
+    assert result is not None
+    assert result.status_code == 9
+    assert after.actions() == ["die"]
+
+
+def test_an_exit_that_nobody_saw_is_noted_with_its_true_code(world: World) -> None:
+    world.run()
+    world.runtime.found[world.containers.get("it").directory] = Exit(42, 0, 5.0)
+    after = world.again()
+    after.containers.recover()
+    state = after.containers.get("it").state
+    assert (str(state.status), state.exit_code, state.finished_ns) == ("exited", 42, 5 * 10**9)
+
+
+def test_a_lost_monitor_is_said_instead_of_a_code_made_up(world: World) -> None:
+    world.run()
+    after = world.again()
+    after.containers.recover()
+    state = after.containers.get("it").state
+    assert (str(state.status), state.exit_code) == ("exited", 255)
+    assert "not known" in state.error
+
+
+def test_a_start_that_was_not_noted_is_found(world: World) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    directory = world.containers.get(created.id).directory
+    world.runtime.found[directory] = FakeProcess(77)
+    after = world.again()
+    after.containers.recover()
+    assert after.containers.get("it").state.pid == 77
+
+
+def test_a_run_that_ended_before_its_start_was_noted_is_told(world: World) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    world.runtime.found[world.containers.get(created.id).directory] = Exit(3, 0, 5.0)
+    after = world.again()
+    after.containers.recover()
+    assert (str(after.containers.get("it").state.status), after.containers.get("it").state.exit_code) == ("exited", 3)
+
+
+def test_what_is_removed_on_exit_is_removed_when_it_ended_unseen(world: World) -> None:
+    world.run(host={"AutoRemove": True})
+    directory = world.containers.get("it").directory
+    world.runtime.found[directory] = Exit(0, 0, 5.0)
+    after = world.again()
+    after.containers.recover()
+    assert after.containers.list(all=True) == []
+    assert not os.path.exists(directory)
+
+
+def test_unfinished_creates_and_removals_are_swept(world: World) -> None:
+    kept = world.containers.create({"Image": "base"}, name="kept")
+    half = world.containers.create({"Image": "base"}, name="half")
+    os.unlink(f"{world.parts.root}/{half.id}/config.json")
+    gone = world.containers.create({"Image": "base"}, name="gone")
+    os.rename(f"{world.parts.root}/{gone.id}", f"{world.parts.root}/{REMOVING}{gone.id}")
+    after = world.again()
+    after.containers.recover()
+    assert [row["Id"] for row in after.containers.list(all=True)] == [kept.id]
+    assert sorted(name for name in os.listdir(world.parts.root) if not name.startswith(".")) == [kept.id]
+    assert after.containers.create({"Image": "base"}, name="half").id
+
+
+def test_a_torn_state_is_said_and_the_container_stays(world: World) -> None:
+    world.run().end(0)
+    created = world.containers.get("it")
+    with open(f"{created.directory}/state.json", "w", encoding="utf-8") as file:
+        file.write("{")
+    after = world.again()
+    after.containers.recover()
+    assert "could not be read" in after.containers.get("it").state.error
+
+
+def test_policies_start_what_they_say_when_the_engine_starts(world: World) -> None:
+    for name, policy in (("always", "always"), ("unless", "unless-stopped"), ("no", "no")):
+        world.run(name, host={"RestartPolicy": {"Name": policy}})
+    world.containers.stop("unless")
+    world.containers.stop("always")
+    world.containers.stop("no")
+    after = world.again()
+    after.containers.recover()
+    running = {row["Names"][0] for row in after.containers.list()}  # type: ignore[index]
+    assert running == {"/always"}
+
+
+def test_layers_of_containers_are_kept_from_the_start_on(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    after = world.again()
+    after.containers.recover()
+    assert world.images.image.id in after.leases.kept()
+    after.containers.remove("it")
+    assert world.images.image.id not in after.leases.kept()
+
+
+def test_a_vanished_folder_is_no_container(world: World) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    shutil.rmtree(f"{world.parts.root}/{created.id}")
+    assert world.again().containers.list(all=True) == []

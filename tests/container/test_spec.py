@@ -1,0 +1,130 @@
+"""From documents to what is started, as Docker merges them."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.container.model import Container
+from lamina.container.spec import (
+    InvalidSignal,
+    NoCommand,
+    adjusted,
+    limits,
+    merged_config,
+    merged_env,
+    merged_host_config,
+    runtime_arguments,
+    signal_number,
+)
+from lamina.errors import InvalidArgument, LaminaError
+from lamina.network.mode import network_mode
+from lamina.spec.config import ContainerConfig
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+CONFIG_KEYS = st.sampled_from(["Cmd", "Entrypoint", "Env", "User", "Labels", "Volumes", "Tty", "StopTimeout", "ExposedPorts", "Hostname"])
+HOST_KEYS = st.sampled_from(["Binds", "Memory", "RestartPolicy", "LogConfig", "CapAdd", "Ulimits", "AutoRemove", "ShmSize", "PidsLimit"])
+
+
+def merged(config: dict[str, Any], **image: Any) -> dict[str, Any]:
+    return merged_config(config, ContainerConfig(**image), image_name="base", hostname="host")
+
+
+@pytest.mark.parametrize(
+    ("config", "entrypoint", "cmd"),
+    [
+        ({}, ["/e"], ["c"]),
+        ({"Cmd": ["own"]}, ["/e"], ["own"]),
+        ({"Cmd": "own"}, ["/e"], ["own"]),
+        ({"Entrypoint": ["/own"]}, ["/own"], None),
+        ({"Entrypoint": ["/own"], "Cmd": ["x"]}, ["/own"], ["x"]),
+        ({"Entrypoint": [""], "Cmd": ["x"]}, None, ["x"]),
+        ({"Entrypoint": [], "Cmd": None}, ["/e"], ["c"]),
+    ],
+)
+def test_entrypoint_and_command_are_merged_as_dockers(config: dict[str, Any], entrypoint: object, cmd: object) -> None:
+    document = merged(config, entrypoint=("/e",), cmd=("c",))
+    assert (document["Entrypoint"], document["Cmd"]) == (entrypoint, cmd)
+
+
+def test_nothing_to_run_is_refused() -> None:
+    for config in ({}, {"Entrypoint": [""]}):
+        with pytest.raises(NoCommand, match="no command specified"):
+            merged(config)
+
+
+def test_variables_of_the_request_win_and_one_without_a_value_is_taken_away() -> None:
+    assert merged_env(["A=own", "GONE"], ["PATH=/bin", "A=image", "GONE=x"]) == ["A=own", "PATH=/bin"]
+
+
+def test_labels_and_volumes_are_added_to_the_images() -> None:
+    document = merged({"Labels": {"a": "own"}, "Volumes": {"/v": {}}}, cmd=("c",), labels={"a": "image", "b": "2"}, volumes={"/w": {}})
+    assert document["Labels"] == {"a": "own", "b": "2"}
+    assert sorted(document["Volumes"]) == ["/v", "/w"]
+
+
+@given(st.dictionaries(CONFIG_KEYS, JSON), st.dictionaries(HOST_KEYS, JSON))
+def test_any_document_is_accepted_or_refused(config: dict[str, Any], host: dict[str, Any]) -> None:
+    try:
+        whole = merged_config(config, ContainerConfig(cmd=("c",)), image_name="base", hostname="host")
+        hosts = merged_host_config(host, network_mode("none"))
+        record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", whole, hosts)
+        runtime_arguments(record, network_mode("none"), ())
+    except LaminaError:
+        pass
+
+
+def test_wrong_types_are_named() -> None:
+    with pytest.raises(InvalidArgument, match="Cmd must be a list of strings"):
+        merged({"Cmd": [1]})
+    with pytest.raises(InvalidArgument, match="Tty must be true or false"):
+        merged({"Tty": "yes", "Cmd": ["c"]})
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"RestartPolicy": {"Name": "sometimes"}}, "unknown policy 'sometimes'"),
+        ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove' container with restart policy"),
+        ({"Memory": 1024}, "Minimum memory limit allowed is 6MB"),
+        ({"LogConfig": {"Type": "gelf"}}, "no log driver named 'gelf'"),
+    ],
+)
+def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        merged_host_config(host, network_mode("none"))
+
+
+@pytest.mark.parametrize(("name", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", signal.SIGRTMIN + 3), ("SigUsr1", 10)])
+def test_signals_are_read_by_name_and_number(name: str, number: int) -> None:
+    assert signal_number(name) == number
+
+
+@pytest.mark.parametrize("name", ["", "0", "99", "FOO", "SIG", "-1", "SIG_DFL", "TERM+x", "٣"])
+def test_what_is_no_signal_is_refused(name: str) -> None:
+    with pytest.raises(InvalidSignal):
+        signal_number(name)
+
+
+def test_limits_keep_dockers_units() -> None:
+    found = limits({"Memory": 1 << 30, "NanoCpus": 1500000000, "PidsLimit": -1, "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}]})
+    assert (found.memory, found.nano_cpus, found.pids, found.rlimits) == (1 << 30, 1500000000, 0, {"nofile": (1, 2)})
+
+
+def test_namespaces_of_the_host_and_of_others_are_put_in() -> None:
+    record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", {}, {"PidMode": "host", "IpcMode": "container:x", "GroupAdd": ["7"]})
+    spec = {"process": {}, "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]}}
+    done = adjusted(spec, record, {"IpcMode": "/proc/1/ns/ipc"})
+    assert done["linux"]["namespaces"] == [{"type": "uts"}, {"type": "mount"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}]
+    assert done["process"]["user"]["additionalGids"] == [7]
+    host = replace(record, host_config={"UTSMode": "host"})
+    assert "hostname" not in adjusted({"hostname": "x", **spec}, host, {})

@@ -1,0 +1,90 @@
+"""Volumes on disk."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from lamina.apitypes.events import Event
+from lamina.volume.store import InvalidVolume, VolumeInUse, VolumeNotFound, Volumes
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Volumes:
+    return Volumes(str(tmp_path / "volumes"), clock=itertools.count(10**18).__next__)
+
+
+def test_a_volume_is_found_again_with_its_labels(volumes: Volumes, tmp_path: Path) -> None:
+    made = volumes.create("data", labels={"k": "v"})
+    assert os.path.isdir(made.mountpoint)
+    assert Volumes(str(tmp_path / "volumes"), clock=lambda: 0).get("data") == made
+    assert made.document()["Labels"] == {"k": "v"}
+
+
+def test_creating_what_is_there_gives_it_back_as_it_is(tmp_path: Path) -> None:
+    events: list[Event] = []
+    volumes = Volumes(str(tmp_path), clock=lambda: 1, emit=events.append)
+    first = volumes.create("data", labels={"k": "v"})
+    assert volumes.create("data", labels={"other": "x"}) == first
+    assert [event.action for event in events] == ["create"]
+
+
+@pytest.mark.parametrize("name", ["a", "../x", "x/y", ".hidden", "x y", "\n"])
+def test_names_that_could_lead_elsewhere_are_refused(volumes: Volumes, name: str) -> None:
+    with pytest.raises(InvalidVolume):
+        volumes.create(name)
+    with pytest.raises(VolumeNotFound):
+        volumes.get(name)
+
+
+def test_a_volume_in_use_stays_and_is_named_with_its_users(volumes: Volumes) -> None:
+    volumes.create("data")
+    volumes.users = lambda name: ["abc"] if name == "data" else []
+    with pytest.raises(VolumeInUse, match=r"volume is in use - \[abc\]"):
+        volumes.remove("data", force=True)
+    assert volumes.prune({"all": ["1"]})[0] == []
+
+
+def test_prune_takes_anonymous_ones_and_with_all_named_ones(volumes: Volumes) -> None:
+    named, anonymous = volumes.create("named"), volumes.create()
+    (Path(anonymous.mountpoint) / "file").write_bytes(bytes(10000))
+    removed, space = volumes.prune()
+    assert list(removed) == [anonymous.name]
+    assert space >= 10000
+    assert list(volumes.prune({"all": ["true"]})[0]) == [named.name]
+
+
+def test_filters_choose(volumes: Volumes) -> None:
+    volumes.create("one", labels={"k": "v"})
+    volumes.create("two")
+    volumes.users = lambda name: ["x"] if name == "two" else []
+    assert [volume.name for volume in volumes.list({"label": ["k=v"]})] == ["one"]
+    assert [volume.name for volume in volumes.list({"dangling": ["true"]})] == ["one"]
+    assert [volume.name for volume in volumes.list({"name": ["w"]})] == ["two"]
+
+
+def test_removing_an_absent_one_is_an_error_unless_forced(volumes: Volumes) -> None:
+    with pytest.raises(VolumeNotFound, match="no such volume"):
+        volumes.remove("ghost")
+    volumes.remove("ghost", force=True)
+
+
+def test_an_unfinished_create_is_no_volume_and_can_be_finished(volumes: Volumes) -> None:
+    os.makedirs(f"{volumes.root}/half")
+    assert volumes.list() == []
+    assert volumes.create("half").name == "half"
+
+
+def test_many_creators_of_one_name_get_one_volume(volumes: Volumes) -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.append(volumes.create("data").mountpoint)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert len(set(made)) == 1
