@@ -11,11 +11,9 @@ from typing import Any, BinaryIO
 from lamina.container.document import flag, text
 from lamina.container.launching import Launcher
 from lamina.container.live import Live
-from lamina.container.model import Container
 from lamina.container.parts import Parts
-from lamina.container.refusals import ReadOnlyPath
 from lamina.container.requests import PathStat
-from lamina.container.roots import Root, directory, mount_point_of, reachable
+from lamina.container.roots import Root, reachable
 from lamina.container.times import rfc3339
 
 _CHUNK = 1 << 20
@@ -29,49 +27,30 @@ class Archives:
 
     def stat(self, live: Live, path: str) -> PathStat:
         """See Containers.archive_stat."""
-        with self._root(live, path) as (root, inside):
-            found = self._run("stat_job", live, root, inside, path)
+        with reachable(live, self._launcher, self._parts.root) as root:
+            found = self._run("stat_job", live, root, path)
         return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"]), found["link"])
 
     def get(self, live: Live, path: str, out: int) -> PathStat:
         """See Containers.archive_get."""
         found = self.stat(live, path)
         below = [mount.target for mount in live.container.mounts]
-        with self._root(live, path) as (root, inside):
-            self._run("get_job", live, root, inside, path, fd=out, below=below)
+        with reachable(live, self._launcher, self._parts.root) as root:
+            self._run("get_job", live, root, path, fd=out, below=below)
         self._parts.emit(live.event("archive-path", path=path))
         return found
 
     def put(self, live: Live, path: str, source: BinaryIO | int, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
         """See Containers.archive_put."""
-        _refuse_read_only(live.container, path)
         owner = text(live.container.config, "User") if copy_uid_gid else ""
-        with self._root(live, path, writable=True) as (root, inside), _descriptor(source) as fd:
-            self._run("put_job", live, root, inside, path, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir)
+        writable = not flag(live.container.host_config, "ReadonlyRootfs")
+        with reachable(live, self._launcher, self._parts.root, writable=writable) as root, _descriptor(source) as fd:
+            self._run("put_job", live, root, path, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir)
         self._parts.emit(live.event("extract-to-dir", path=path))
 
-    @contextmanager
-    def _root(self, live: Live, path: str, *, writable: bool = False) -> Iterator[tuple[Root, str]]:
-        """The root in which to look, and the path in it: of a container that does not run, a volume is a root of its own."""
-        held = None if live.process is not None else mount_point_of(live.container, path)
-        if held is not None:
-            yield directory(held.source), held.inside
-            return
-        with reachable(live, self._launcher, self._parts.root, writable=writable) as root:
-            yield root, path
-
-    def _run(self, job: str, live: Live, root: Root, inside: str, path: str, *, fd: int | None = None, **params: Any) -> dict[str, Any]:
-        params = {**root.params, "path": inside, "asked": path, "container": live.container.name, **params}
+    def _run(self, job: str, live: Live, root: Root, path: str, *, fd: int | None = None, **params: Any) -> dict[str, Any]:
+        params = {**root.params, "path": path, "container": live.container.name, **params}
         return self._parts.workers.run(f"lamina.container.files:{job}", params, [*root.fds, *([] if fd is None else [fd])])
-
-
-def _refuse_read_only(container: Container, path: str) -> None:
-    """Raises ReadOnlyPath, in Docker's words."""
-    held = mount_point_of(container, path)
-    if held is not None and held.read_only:
-        raise ReadOnlyPath("mounted volume is marked read-only")
-    if held is None and flag(container.host_config, "ReadonlyRootfs"):
-        raise ReadOnlyPath("container rootfs is marked read-only")
 
 
 @contextmanager

@@ -31,6 +31,6 @@ class Contents:
     def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:
         """See Containers.export."""
         del progress
-        with reachable(live, self._launcher, self._parts.root) as root:
+        with reachable(live, self._launcher, self._parts.root, bare=True) as root:
             self._parts.workers.run("lamina.container.files:export_job", root.params, [*root.fds, out])
         self._parts.emit(live.event("export"))

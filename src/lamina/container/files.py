@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lamina.container.refusals import NotADirectory, PathNotFound
+from lamina.container.refusals import NotADirectory, PathNotFound, ReadOnlyPath
 from lamina.container.roots import opened
 from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
@@ -59,9 +61,8 @@ def stat_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str
     with opened(params, fds) as (root, _):
         directory = _open(root, place, params)
         try:
-            status = os.stat(place.name, dir_fd=directory, follow_symlinks=False) if place.name else os.fstat(directory)
-        except FileNotFoundError:
-            raise _missing(params) from None
+            with _missing_named(params):
+                status = os.stat(place.name, dir_fd=directory, follow_symlinks=False) if place.name else os.fstat(directory)
         finally:
             os.close(directory)
         target = _target(root, posixpath.join(place.directory, place.name)) if stat.S_ISLNK(status.st_mode) else ""
@@ -76,12 +77,11 @@ def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
         packer = Packer(others[-1], _devices(root, [place.directory, *params["below"]]))
         directory = _open(root, place, params)
         try:
-            if place.name:
-                packer.add(directory, place.name, os.fsencode(place.shown))
-            else:
-                packer.add_directory(directory, os.fsencode(place.shown))
-        except FileNotFoundError:
-            raise _missing(params) from None
+            with _missing_named(params):
+                if place.name:
+                    packer.add(directory, place.name, os.fsencode(place.shown))
+                else:
+                    packer.add_directory(directory, os.fsencode(place.shown))
         finally:
             os.close(directory)
         packer.finish()
@@ -93,12 +93,7 @@ def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
     del report
     with opened(params, fds) as (root, others):
         base = posixpath.normpath(f"/{params['path'].lstrip('/')}")
-        try:
-            os.close(open_in_root(root, base, _FOLDER))
-        except FileNotFoundError:
-            raise _missing(params) from None
-        except NotADirectoryError:
-            raise NotADirectory("extraction point is not a directory") from None
+        _check_base(root, base, params)
         user = look_up(root, params["owner"]) if params["owner"] else None
         owner = None if user is None else (user.uid, user.gid)
         Unpacker(root, base, strict=params["strict"], owner=owner).extract(others[-1])
@@ -147,14 +142,40 @@ def go_mode(mode: int) -> int:
 
 
 def _open(root: int, place: Place, params: dict[str, Any]) -> int:
-    try:
+    with _missing_named(params, errno.ENOTDIR):
         return open_in_root(root, place.directory, _FOLDER)
-    except (FileNotFoundError, NotADirectoryError):
+
+
+def _check_base(root: int, base: str, params: dict[str, Any]) -> None:
+    """Raises PathNotFound, NotADirectory, ReadOnlyPath: nothing can be extracted into `base`."""
+    try:
+        with _missing_named(params):
+            fd = open_in_root(root, base, _FOLDER)
+    except NotADirectoryError:
+        raise NotADirectory("extraction point is not a directory") from None
+    try:
+        if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+            on_root = os.fstat(fd).st_dev == os.fstat(root).st_dev
+            raise ReadOnlyPath("container rootfs is marked read-only" if on_root else "mounted volume is marked read-only")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _missing_named(params: dict[str, Any], *more: int) -> Iterator[None]:
+    """Where the path leads nowhere (these errors, and `more`), PathNotFound."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, *more):
+            raise
+        raise _missing(params) from None
+    except ValueError:  # a zero byte
         raise _missing(params) from None
 
 
 def _missing(params: dict[str, Any]) -> PathNotFound:
-    return PathNotFound(f"Could not find the file {params['asked']} in container {params['container']}")
+    return PathNotFound(f"Could not find the file {params['path']} in container {params['container']}")
 
 
 def _devices(root: int, paths: list[str]) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.errors import Forbidden, InvalidArgument, NotFound
+from lamina.errors import Conflict, Forbidden, InvalidArgument, NotFound
 
 
 class PathNotFound(NotFound):
@@ -19,6 +19,10 @@ class ReadOnlyPath(Forbidden):
 
 class BadArchive(InvalidArgument):
     """The stream is no tar, or tries to leave its root."""
+
+
+class PathBusy(Conflict):
+    """Something is mounted there, which cannot be replaced."""
 
 
 class CannotOverwrite(InvalidArgument):

@@ -5,9 +5,10 @@ The detached mount is made in a worker, is attached nowhere and goes with its de
 
 from __future__ import annotations
 
+import errno
 import os
-import posixpath
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,15 @@ from lamina.container.launching import Launcher
 from lamina.container.live import Live
 from lamina.container.model import Container
 from lamina.container.store import SCRATCH
-from lamina.linux.overlay import mount_overlay_anywhere
+from lamina.errors import LaminaError
+from lamina.linux import channel, mount
+from lamina.linux.namespace import CLONE_NEWNS, setns, unshare
+from lamina.linux.openat2 import open_in_root
+from lamina.linux.overlay import mount_overlay, mount_overlay_anywhere
 from lamina.snapshot.protocol import RootMount
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +37,55 @@ class Root:
 
 
 @contextmanager
-def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool = False) -> Iterator[Root]:
-    """The root, for one job; `containers` is ROOT/containers. What does not run is kept from being started meanwhile."""
+def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool = False, bare: bool = False) -> Iterator[Root]:
+    """The root, for one job, with the container's volumes and binds on it, or `bare`; `containers` is ROOT/containers.
+
+    What does not run is kept from being started meanwhile.
+    """
     with live.lock:
-        fd = _process_root(live)
+        fd = _of_process(live, "ns/mnt" if bare else "root")
         if fd is None:
-            yield mounted(launcher.root(live.container, writable=writable), containers)
+            root = mounted(launcher.root(live.container, writable=writable), containers)
+            yield root if bare else Root({**root.params, "binds": _binds(live.container)}, root.fds)
             return
     try:
-        yield Root({"open": True}, (fd,))
+        yield Root({"namespace" if bare else "open": True}, (fd,))
     finally:
         os.close(fd)
 
 
-def _process_root(live: Live) -> int | None:
-    """The root directory of its first process; None where there is none, or it ends at this moment."""
+def _of_process(live: Live, name: str) -> int | None:
+    """A file in /proc of its first process; None where there is no process, or it ends at this moment."""
     if live.process is None:
         return None
+    kind = os.O_RDONLY if name.startswith("ns/") else os.O_PATH | os.O_DIRECTORY
     try:
-        return os.open(f"/proc/{live.process.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{live.process.pid}/{name}", kind | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        # That it can be signalled now says that its number was not given to a process of the host's before.
+        live.process.signal(0)
+    except LaminaError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _binds(container: Container) -> list[dict[str, Any]]:
+    """What is bound onto the root when it runs, parents first."""
+    binds = [
+        {"source": point.source, "target": point.target, "read_only": point.read_only}
+        for point in sorted(container.mounts, key=lambda point: point.target)
+        if point.source
+    ]
+    files = [(f"{container.directory}/{name}", f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
+    taken = {point.target for point in container.mounts}
+    return binds + [
+        {"source": source, "target": target, "read_only": False}
+        for source, target in files
+        if target not in taken and os.path.exists(source)
+    ]
 
 
 def mounted(root: RootMount, containers: str) -> Root:
@@ -59,51 +95,123 @@ def mounted(root: RootMount, containers: str) -> Root:
     return Root({"lowers": lowers, "upper": root.upper, "work": root.work, "scratch": f"{containers}/{SCRATCH}"}, fds)
 
 
-def directory(host_path: str) -> Root:
-    """A directory of the host as a root: a volume's, a bind mount's source."""
-    return Root({"directory": host_path})
-
-
 @contextmanager
 def opened(params: dict[str, Any], fds: list[int]) -> Iterator[tuple[int, list[int]]]:
     """Worker side: the root's descriptor, and the job's other descriptors."""
-    if "directory" in params:
-        fd, others = os.open(params["directory"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fds
-    elif "open" in params:
-        fd, others = os.open(f"/proc/self/fd/{fds[0]}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fds[1:]
+    if "open" in params:
+        tree, others = os.dup(fds[0]), fds[1:]
+    elif "namespace" in params:
+        tree, others = _from_child(lambda: _bare_root(fds[0])), fds[1:]
     else:
-        waiting = list(fds)
-        lowers = [(waiting.pop(0) if path is None else None, path) for path in params["lowers"]]
-        mount = mount_overlay_anywhere(lowers, params["upper"], params["work"], params["scratch"])
-        try:
-            fd, others = os.open(f"/proc/self/fd/{mount}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), waiting
-        finally:
-            os.close(mount)
+        others = list(fds)
+        lowers = [(others.pop(0) if path is None else None, path) for path in params["lowers"]]
+        if params.get("binds"):
+            tree = _from_child(lambda: _bound_root(params, lowers))
+        else:
+            tree = mount_overlay_anywhere(lowers, params["upper"], params["work"], params["scratch"])
+    try:
+        fd = os.open(f"/proc/self/fd/{tree}", _FOLDER)
+    finally:
+        os.close(tree)
     try:
         yield fd, others
     finally:
         os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A path that lies in a mount: the host directory, and the path in that."""
+def _from_child(make: Callable[[], int]) -> int:
+    """The descriptor that `make` returns in a forked child, which may enter what namespaces it likes. Workers only."""
+    mine, theirs = channel.pair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            theirs.send({}, [make()])
+        except OSError as error:
+            theirs.send({"errno": error.errno or errno.EIO, "message": error.strerror or ""})
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        answer, fds = mine.recv()
+    finally:
+        mine.close()
+        os.waitpid(pid, 0)
+    if not fds:
+        raise OSError(answer["errno"], answer["message"])
+    return fds[0]
 
-    source: str
-    inside: str
-    read_only: bool
+
+def _bare_root(namespace: int) -> int:
+    """A copy of the root mount of a mount namespace, without what is mounted on it. From here on, nothing may be imported."""
+    setns(namespace, CLONE_NEWNS)
+    return mount.open_tree("/")
 
 
-def mount_point_of(container: Container, path: str) -> Held | None:
-    """The mount that `path` lies in by its text: a volume's or bind's, or one of the engine's own files in /etc."""
-    cleaned = posixpath.normpath(f"/{path.lstrip('/')}")
-    trailing = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
-    for mount in sorted(container.mounts, key=lambda mount: -len(mount.target)):
-        if mount.source and (cleaned == mount.target or cleaned.startswith(f"{mount.target}/")):
-            if os.path.isdir(mount.source):
-                return Held(mount.source, (cleaned[len(mount.target) :] or "/") + trailing, mount.read_only)
-            return Held(os.path.dirname(mount.source), f"/{os.path.basename(mount.source)}", mount.read_only)
-    name = cleaned.removeprefix("/etc/")
-    if name in ("hosts", "hostname", "resolv.conf") and os.path.exists(f"{container.directory}/{name}"):
-        return Held(container.directory, f"/{name}", False)
-    return None
+def _bound_root(params: dict[str, Any], lowers: Sequence[tuple[int | None, str | None]]) -> int:
+    """The overlay with the binds on it. Mount points that are missing are made: for reading, in memory only."""
+    unshare(CLONE_NEWNS)
+    mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
+    scratch, upper, work = params["scratch"], params["upper"], params["work"]
+    mount.mount("tmpfs", scratch, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV)
+    for name in ("upper", "work", "cover", "root"):
+        os.mkdir(f"{scratch}/{name}", 0o755)
+    throwaway = upper is None
+    if throwaway:
+        upper, work = f"{scratch}/upper", f"{scratch}/work"
+        _dress_like(upper, lowers[0][1])
+    overlay = mount_overlay(lowers, upper, work, f"{scratch}/cover")
+    mount.move_mount(overlay, f"{scratch}/root")
+    root = os.open(f"{scratch}/root", _FOLDER)
+    for bind in params["binds"]:
+        _bind(root, bind["source"], bind["target"], read_only=bind["read_only"])
+    if throwaway:
+        mount.set_attributes(overlay, mount.MOUNT_ATTR_RDONLY)
+    return mount.open_tree(f"{scratch}/root", recursive=True)
+
+
+def _dress_like(directory: str, model: str | None) -> None:
+    """The root directory of an overlay looks like its upper's."""
+    if model is not None:
+        status = os.stat(model)
+        os.chown(directory, status.st_uid, status.st_gid)
+        os.chmod(directory, stat.S_IMODE(status.st_mode))
+        os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
+    """Bind a file or directory of the host; where it is gone, or something else is at the target, nothing."""
+    try:
+        tree = mount.open_tree(source, recursive=True)
+    except FileNotFoundError:
+        return
+    if read_only:
+        mount.set_attributes(tree, mount.MOUNT_ATTR_RDONLY, recursive=True)
+    try:
+        place = _mount_point(root, target, folder=os.path.isdir(source))
+        mount.move_mount(tree, "", directory=place)
+        os.close(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.EINVAL, errno.EROFS):
+            raise
+
+
+def _mount_point(root: int, target: str, *, folder: bool) -> int:
+    try:
+        return open_in_root(root, target, _PLACE)
+    except FileNotFoundError:
+        pass
+    walked = ""
+    *above, last = [part for part in target.split("/") if part]
+    here = os.dup(root)
+    for part in (*above, *([last] if folder else [])):
+        try:
+            os.mkdir(part, 0o755, dir_fd=here)
+        except FileExistsError:
+            pass
+        walked += f"/{part}"
+        os.close(here)
+        here = open_in_root(root, walked, _FOLDER)
+    if not folder:
+        os.close(os.open(last, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=here))
+    os.close(here)
+    return open_in_root(root, target, _PLACE)

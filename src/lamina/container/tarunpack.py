@@ -13,15 +13,21 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import BinaryIO, cast
 
-from lamina.container.refusals import BadArchive, CannotOverwrite
+from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
 from lamina.layer.compression import detect, inflater
 from lamina.linux.openat2 import open_in_root
 
 _CHUNK = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TIME_LIMIT = (1 << 62) - 1
+_SENDERS_FAULT = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.EEXIST, errno.EPERM, errno.EINVAL)
+)
 
 
 @dataclass(slots=True)
@@ -32,7 +38,7 @@ class Unpacker:
     base: str
     strict: bool = False
     owner: tuple[int, int] | None = None
-    _times: list[tuple[str, float]] = field(default_factory=list)
+    _times: list[tuple[str, int]] = field(default_factory=list)
 
     def extract(self, source: int) -> None:
         """Read the tar from a descriptor to its end.
@@ -40,11 +46,15 @@ class Unpacker:
         Raises:
             BadArchive: it is no tar, or tries to leave its root; entries before that were written.
             CannotOverwrite: `strict`, and a directory would take the place of something else or the other way round.
+            ReadOnlyPath, PathBusy: an entry lies in a read-only mount, or a mount would have to be replaced.
         """
+        stream = Inflated(source)
         try:
-            with tarfile.open(fileobj=cast(BinaryIO, Inflated(source)), mode="r|", bufsize=_CHUNK) as archive:
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=_CHUNK) as archive:
                 for member in archive:
-                    self._entry(archive, member)
+                    with _sender_blamed(member.name):
+                        self._entry(archive, member)
+            stream.drain()
         except (tarfile.TarError, EOFError) as error:
             raise BadArchive(f"Error processing tar file: {error}") from None
         for path, moment in reversed(self._times):
@@ -54,6 +64,8 @@ class Unpacker:
         relative = clean(member.name)
         if relative == ".":
             return
+        if member.islnk() and clean(member.linkname) == relative:
+            raise BadArchive(f'"{member.name}" is a hard link to itself')
         parent = self._parent(relative)
         try:
             name = posixpath.basename(relative)
@@ -64,7 +76,7 @@ class Unpacker:
         finally:
             os.close(parent)
         if member.isdir():
-            self._times.append((relative, member.mtime))
+            self._times.append((relative, _mtime_ns(member)))
 
     def _parent(self, relative: str) -> int:
         """The directory that holds the entry, made where it is missing."""
@@ -147,16 +159,17 @@ class Unpacker:
                     _set_xattr(path, key, value)
             finally:
                 os.close(fd)
-        os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+        moment = _mtime_ns(member)
+        os.utime(name, ns=(moment, moment), dir_fd=parent, follow_symlinks=False)
 
-    def _set_directory_time(self, relative: str, moment: float) -> None:
+    def _set_directory_time(self, relative: str, moment: int) -> None:
         """Last of all, since every entry made in a directory changes its time."""
         try:
             fd = open_in_root(self.root, posixpath.join(self.base, relative), _DIRECTORY)
         except OSError:
             return
         try:
-            os.utime(fd, (moment, moment))
+            os.utime(fd, ns=(moment, moment))
         finally:
             os.close(fd)
 
@@ -186,6 +199,41 @@ class Inflated:
         yield from stream.feed(head)
         while data := os.read(self._source, _CHUNK):
             yield from stream.feed(data)
+        stream.finish()
+
+    def drain(self) -> None:
+        """Read what follows the archive: whoever writes it is not cut off, and a damaged end is noticed."""
+        for _ in self._chunks:
+            pass
+
+
+@contextmanager
+def _sender_blamed(name: str) -> Iterator[None]:
+    """What the system refuses because of what the archive says, as an error that names the entry."""
+    try:
+        yield
+    except OSError as error:
+        said = f'cannot extract "{name[:200]}": {(error.strerror or str(error)).lower()}'
+        if error.errno == errno.EROFS:
+            raise ReadOnlyPath(said) from None
+        if error.errno == errno.EBUSY:
+            raise PathBusy(said) from None
+        if error.errno in _SENDERS_FAULT:
+            raise BadArchive(said) from None
+        raise
+    except (OverflowError, ValueError) as error:
+        raise BadArchive(f'cannot extract "{name[:200]}": {error}') from None
+
+
+def _mtime_ns(member: tarfile.TarInfo) -> int:
+    """The time to the nanosecond, which `member.mtime`, a float, does not have."""
+    try:
+        moment = Decimal(member.pax_headers.get("mtime", "")) * 10**9
+    except InvalidOperation:
+        moment = Decimal(member.mtime) * 10**9
+    if not abs(moment) < _TIME_LIMIT:
+        raise BadArchive(f'"{member.name[:200]}" has a time out of range')
+    return int(moment)
 
 
 def clean(name: str) -> str:

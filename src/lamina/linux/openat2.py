@@ -8,6 +8,7 @@ import struct
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 _CALL = 437
+_PATIENCE = 1000
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -31,4 +32,10 @@ def openat2(directory: int, path: str | bytes, flags: int, resolve: int, mode: i
 
 def open_in_root(root: int, path: str | bytes, flags: int = os.O_RDONLY, mode: int = 0) -> int:
     """Open `path` as a process with the directory `root` as its root would, magic links (of /proc) refused."""
+    for _ in range(_PATIENCE):
+        try:
+            return openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode)
+        except BlockingIOError:
+            # openat2(2): EAGAIN where a rename or mount anywhere on the machine met a `..` of the path.
+            continue
     return openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode)

@@ -1,0 +1,396 @@
+"""cp: out of and into containers that run and that do not, with both drivers."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathNotFound, ReadOnlyPath
+from lamina.errors import InvalidArgument, LaminaError
+from tests.container.conftest import SECRET, Box, House
+
+pytestmark = pytest.mark.root
+Make = Callable[..., Box]
+DIR, LINK, SETUID = 1 << 31, 1 << 27, 1 << 23
+
+
+def made(*members: tuple[str, Any], size: int | None = None, **changes: Any) -> bytes:
+    """A tar: names with bytes (a file), None (a directory), `-> x` (a symlink) or `== x` (a hard link)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.mode, info.mtime = 0o644, 1_500_000_000
+            data = content if isinstance(content, bytes) else b""
+            if content is None:
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            elif isinstance(content, str):
+                info.type = tarfile.SYMTYPE if content.startswith("->") else tarfile.LNKTYPE
+                info.linkname = content[3:]
+            info.size = len(data) if size is None else size
+            for key, value in changes.items():
+                setattr(info, key, value)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def entries(tar: bytes) -> dict[str, tarfile.TarInfo]:
+    """Its members by name."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {member.name: member for member in archive}
+
+
+def content(tar: bytes, name: str) -> bytes:
+    """What one member holds."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        file = archive.extractfile(name)
+        assert file is not None
+        return file.read()
+
+
+# ── out ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_is_told_as_docker_tells_it(box: Box) -> None:
+    told = box.containers.archive_stat(box.id, "/folder/file")
+    assert (told.name, told.size, told.mode, told.link_target) == ("file", 5, SETUID | 0o751, "")
+    assert told.mtime == "2020-09-13T12:26:40.123456789Z"
+    assert box.containers.archive_stat(box.id, "folder").mode == DIR | 0o755
+
+
+def test_a_last_link_is_told_not_followed(box: Box) -> None:
+    told = box.containers.archive_stat(box.id, "/to-folder")
+    assert (told.name, told.mode, told.link_target) == ("to-folder", LINK | 0o777, "/folder")
+    assert box.containers.archive_stat(box.id, "/folder/relative").link_target == "/folder/deep/big"
+    assert box.containers.archive_stat(box.id, "/circle").mode & LINK
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/folder/file/below", "/nothing/at/all", "/circle/x", "/folder/nothing/"])
+def test_an_absent_path_is_named(box: Box, path: str) -> None:
+    with pytest.raises(PathNotFound, match="Could not find the file"):
+        box.containers.archive_stat(box.id, path)
+    with pytest.raises(PathNotFound):
+        box.read(path)
+
+
+def test_a_folder_comes_out_with_everything_it_has(box: Box) -> None:
+    tar = box.read("/folder")
+    found = entries(tar)
+    assert sorted(found) == [
+        "folder", "folder/deep", "folder/deep/big", "folder/fifo", "folder/file", "folder/null", "folder/relative", "folder/twin",
+    ]  # fmt: skip
+    assert (found["folder/file"].mode, found["folder/file"].uid, found["folder/file"].gid) == (0o4751, 1000, 1001)
+    assert (found["folder/twin"].type, found["folder/twin"].linkname) == (tarfile.LNKTYPE, "folder/file")
+    assert found["folder/relative"].linkname == "deep/big"
+    assert found["folder/fifo"].isfifo() and found["folder/null"].ischr()
+    assert found["folder/deep/big"].size == 3 << 20
+    assert found["folder/file"].pax_headers["mtime"] == "1600000000.123456789"
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [("/folder/file", "file"), ("/folder/", "folder"), ("/folder/.", "."), ("/to-folder/", "to-folder"), ("/to-folder", "to-folder")],
+)
+def test_names_in_the_archive_begin_with_the_last_part_asked_for(box: Box, path: str, first: str) -> None:
+    assert next(iter(entries(box.read(path)))) == first
+
+
+def test_attributes_and_bytes_come_out_and_go_in_again_as_they_are(box: Box) -> None:
+    taken = box.read("/folder/.")
+    box.write("/tmp", taken)
+    again = box.read("/tmp/.")
+    assert content(again, "./deep/big") == content(taken, "./deep/big")
+    before, after = entries(taken), entries(again)
+    before.pop(".")  # the directory that is extracted into stays as it is
+    assert {name: _facts(after[name]) for name in before} == {name: _facts(member) for name, member in before.items()}
+
+
+def _facts(member: tarfile.TarInfo) -> tuple[Any, ...]:
+    marks = {key: value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.user")}
+    return member.type, member.mode, member.uid, member.gid, member.size, member.linkname, int(member.mtime), marks
+
+
+def test_times_keep_their_nanoseconds_on_the_way_in(box: Box) -> None:
+    box.write("/tmp", made(("stamped", b"x"), pax_headers={"mtime": "1600000000.123456789"}))
+    assert box.containers.archive_stat(box.id, "/tmp/stamped").mtime == "2020-09-13T12:26:40.123456789Z"
+
+
+def test_no_link_leads_onto_the_host_on_the_way_out(box: Box, house: House) -> None:
+    for path in ("/out/secret", "/up/secret", f"/out/../..{house.host}/secret", f"/../../../..{house.host}/secret"):
+        with pytest.raises(PathNotFound):
+            box.read(path)
+    assert SECRET.encode() not in box.read("/out") + box.read("/up")
+
+
+def test_the_root_comes_out_whole_without_what_is_mounted_on_it(box: Box) -> None:
+    names = {name.strip("/") for name in entries(box.read("/"))}
+    assert {"folder/file", "bin/busybox", "etc/passwd"} <= names
+    assert "proc" in names and not [name for name in names if name.startswith(("proc/", "sys/"))]
+
+
+def test_what_a_running_container_writes_is_seen_at_once_and_after_its_end(make: Make) -> None:
+    box = make(True, {"Cmd": ["sh", "-c", "echo written > /tmp/x; rm -r /stock; echo done; sleep 1000"]})
+    log = box.containers.logs(box.id, _following())
+    assert b"done" in next(chunk for chunk in log if chunk)
+    log.close()  # type: ignore[attr-defined]
+    assert content(box.read("/tmp/x"), "x") == b"written\n"
+    box.containers.kill(box.id)
+    assert content(box.read("/tmp/x"), "x") == b"written\n"
+    with pytest.raises(PathNotFound):
+        box.read("/stock")
+
+
+def _following() -> Any:
+    from lamina.container.requests import LogQuery
+
+    return LogQuery(follow=True)
+
+
+def test_a_reader_that_goes_away_ends_the_copy(box: Box) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with pytest.raises(LaminaError):
+            box.containers.archive_get(box.id, "/", writer)
+    finally:
+        os.close(writer)
+    assert box.containers.archive_stat(box.id, "/folder").name == "folder"
+
+
+# ── in ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("compression", ["plain", "gzip", "zstd"])
+def test_an_archive_goes_in_however_it_is_compressed(box: Box, compression: str) -> None:
+    data = made(("a", None), ("a/b", b"content"), ("implied/c", b"c"), ("a/link", "-> b"), ("a/twin", "== a/b"))
+    if compression == "gzip":
+        data = gzip.compress(data)
+    if compression == "zstd":
+        if shutil.which("zstd") is None:
+            pytest.skip("no zstd here")
+        data = subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
+    box.write("/tmp", data)
+    found = entries(box.read("/tmp/."))
+    assert content(box.read("/tmp/."), "./a/b") == b"content"
+    assert found["./a/twin"].islnk() or found["./a/b"].islnk()
+    assert {"./implied", "./implied/c", "./a/link"} <= set(found)
+    assert found["./a"].mtime == 1_500_000_000
+
+
+def test_a_file_object_is_a_source_too(box: Box) -> None:
+    box.containers.archive_put(box.id, "/tmp", io.BytesIO(made(("x", b"y" * (3 << 20)))))
+    assert content(box.read("/tmp/x"), "x") == b"y" * (3 << 20)
+
+
+def test_a_writer_of_a_pipe_is_not_left_with_padding(box: Box) -> None:
+    """GNU tar fills its last record with zeros, up to 10 KiB; and a gigabyte of them is no reason to fail."""
+    reader, writer = os.pipe()
+    failures: list[OSError] = []
+
+    def feed() -> None:
+        try:
+            with open(writer, "wb") as out:
+                out.write(made(("x", b"y")) + bytes(1 << 20))
+        except OSError as error:
+            failures.append(error)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        box.containers.archive_put(box.id, "/tmp", reader)
+    finally:
+        os.close(reader)
+        feeder.join()
+    assert content(box.read("/tmp/x"), "x") == b"y"
+    assert all(error.errno == errno.EPIPE for error in failures)
+
+
+def test_owners_and_modes_go_in_and_set_id_bits_survive(box: Box) -> None:
+    box.write("/tmp", made(("tool", b"x"), mode=0o6755, uid=123, gid=456))
+    found = entries(box.read("/tmp/tool"))["tool"]
+    assert (found.mode, found.uid, found.gid) == (0o6755, 123, 456)
+
+
+def test_the_containers_user_owns_what_goes_in_where_that_is_asked(make: Make) -> None:
+    box = make(config={"User": "nobody"})
+    box.write("/tmp", made(("x", b"y"), uid=7, gid=7), copy_uid_gid=True)
+    found = entries(box.read("/tmp/x"))["x"]
+    assert (found.uid, found.gid) == (65534, 65534)
+
+
+def test_what_goes_into_a_stopped_container_is_there_when_it_runs(make: Make, house: House) -> None:
+    box = make(config={"Cmd": ["cat", "/folder/file", "/tmp/new"]})
+    box.write("/", made(("folder/file", b"changed "), ("tmp/new", b"fresh")))
+    with house.containers.wait(box.id, "next-exit") as waiter:
+        house.containers.start(box.id)
+        result = waiter.result(60)
+    assert result is not None and result.status_code == 0
+    log = b"".join(house.containers.logs(box.id, type(_following())()))
+    assert b"changed fresh" in log.replace(b"\n", b"")
+
+
+def test_no_link_leads_onto_the_host_on_the_way_in(box: Box, house: House) -> None:
+    attempts = [
+        ("/", made(("out/planted", b"x"))),
+        ("/", made(("up/planted", b"x"))),
+        ("/out", made(("planted", b"x"))),
+        ("/tmp", made(("trap", f"-> {house.host}"), ("trap/planted", b"x"))),
+        ("/tmp", made(("trap2", f"-> {house.host}/planted"), ("trap2", b"x"))),
+        ("/tmp", made(("stolen", f"== ../..{house.host}/secret"))),
+        ("/tmp", made(("stolen", "== ../../../out/secret"))),
+        ("/", made(("stolen", "== out/secret"))),
+        ("/tmp", made((f"../../../../../..{house.host}/planted", b"x"))),
+        ("/tmp", made((f"{house.host}/planted", b"x"))),
+        ("/tmp", made(("proc-root", "-> /proc/self/root"), (f"proc-root{house.host}/planted", b"x"))),
+        ("/tmp", made(("proc-root", "-> /proc/1/root"), (f"proc-root{house.host}/planted", b"x"))),
+        ("/tmp", made(("cwd", "-> /proc/self/cwd"), ("cwd/planted", b"x"))),
+    ]
+    for path, tar in attempts:
+        try:
+            box.write(path, tar)
+        except LaminaError as error:
+            assert error.http_status < 500, f"{path}: {error!r} is our own failure"
+    assert os.listdir(house.host) == ["secret"]
+    assert (house.host / "secret").read_text() == SECRET
+    for root in ("/", "/tmp"):
+        assert not (Path(root) / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"this is no archive" * 100, id="garbage"),
+        pytest.param(made(("x", b"y" * 5000))[:3000], id="cut in a file"),
+        pytest.param(made(("x", b"y" * 512))[:700], id="cut in a block"),
+        pytest.param(gzip.compress(made(("x", os.urandom(5000))))[:2000], id="gzip cut"),
+        pytest.param(gzip.compress(made(("x", b"y")))[:-4], id="gzip cut at its end"),
+        pytest.param(made(("../x", b"y")), id="upwards"),
+        pytest.param(made(("a", "== nothing")), id="link to nothing"),
+        pytest.param(made(("a", "== a")), id="link to itself"),
+        pytest.param(made(("a", b"x"), ("a/b", b"y")), id="below a file"),
+        pytest.param(made(("n" * 300, b"y")), id="name too long"),
+        pytest.param(made(("loop", "-> loop"), ("loop/x", b"y")), id="through a circle"),
+    ],
+)
+def test_a_bad_archive_is_the_senders_fault(box: Box, data: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        box.write("/tmp", data)
+
+
+def test_entries_before_the_bad_one_were_written(box: Box) -> None:
+    with pytest.raises(BadArchive):
+        box.write("/tmp", made(("good", b"x"), ("../bad", b"y")))
+    assert box.containers.archive_stat(box.id, "/tmp/good").size == 1
+
+
+def test_only_a_directory_can_be_extracted_into(box: Box) -> None:
+    with pytest.raises(NotADirectory):
+        box.write("/folder/file", made(("x", b"y")))
+    for path in ("/nothing", "/circle"):
+        with pytest.raises(PathNotFound):
+            box.write(path, made(("x", b"y")))
+
+
+def test_a_directory_and_a_file_do_not_replace_each_other_where_that_is_asked(box: Box) -> None:
+    for tar in (made(("file", None)), made(("deep", b"x")), made(("relative", None))):
+        with pytest.raises(CannotOverwrite):
+            box.write("/folder", tar, no_overwrite_dir_non_dir=True)
+    assert entries(box.read("/folder"))["folder/deep"].isdir()
+    box.write("/folder", made(("deep", None), ("file", b"x")), no_overwrite_dir_non_dir=True)
+    assert "folder/deep/big" in entries(box.read("/folder"))
+    box.write("/folder", made(("deep", b"x"), ("file", None)))
+    found = entries(box.read("/folder"))
+    assert found["folder/deep"].isfile() and found["folder/file"].isdir()
+
+
+def test_a_link_in_the_way_is_replaced_not_followed(box: Box) -> None:
+    box.write("/folder", made(("relative", b"mine")))
+    assert entries(box.read("/folder"))["folder/deep/big"].size == 3 << 20
+    assert content(box.read("/folder/relative"), "relative") == b"mine"
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_read_only_root_is_refused(make: Make, running: bool) -> None:
+    box = make(running, ReadonlyRootfs=True)
+    with pytest.raises(ReadOnlyPath, match="container rootfs is marked read-only"):
+        box.write("/folder", made(("x", b"y")))
+    assert box.containers.archive_stat(box.id, "/folder/file").size == 5
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_read_only_mount_is_refused_also_through_a_link(make: Make, tmp_path: Path, running: bool) -> None:
+    box = make(running, Binds=[f"{tmp_path}:/mnt:ro", f"{tmp_path}:/folder/deep:ro"])
+    with pytest.raises(ReadOnlyPath):
+        box.write("/mnt", made(("x", b"y")))
+    with pytest.raises(ReadOnlyPath):
+        box.write("/", made(("mnt/x", b"y")))
+    with pytest.raises(ReadOnlyPath):
+        box.write("/to-folder/deep", made(("x", b"y")))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_binds_and_volumes_are_part_of_the_container(make: Make, tmp_path: Path, running: bool) -> None:
+    (tmp_path / "host-file").write_text("bound")
+    box = make(running, Binds=[f"{tmp_path}:/mnt", "files-volume:/data"])
+    assert content(box.read("/mnt/host-file"), "host-file") == b"bound"
+    assert content(box.read("/mnt/."), "./host-file") == b"bound"
+    box.write("/mnt", made(("sent", b"here")))
+    assert (tmp_path / "sent").read_text() == "here"
+    box.write("/data", made(("kept", b"kept")))
+    assert content(box.read("/data/kept"), "kept") == b"kept"
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_mount_is_found_below_and_through_links_too(make: Make, tmp_path: Path, running: bool) -> None:
+    (tmp_path / "host-file").write_text("bound")
+    box = make(running, Binds=[f"{tmp_path}:/folder/deep"])
+    assert content(box.read("/to-folder/deep/host-file"), "host-file") == b"bound"
+    assert content(box.read("/folder"), "folder/deep/host-file") == b"bound"
+    box.write("/", made(("folder/deep/sent", b"here")))
+    assert (tmp_path / "sent").read_text() == "here"
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_bind_whose_links_lead_to_the_host_gives_nothing_away(make: Make, house: House, tmp_path: Path, running: bool) -> None:
+    (tmp_path / "out").symlink_to(house.host)
+    (tmp_path / "up").symlink_to(os.path.relpath(house.host, tmp_path))
+    box = make(running, Binds=[f"{tmp_path}:/mnt"])
+    for link in ("out", "up"):
+        with pytest.raises(PathNotFound):
+            box.read(f"/mnt/{link}/secret")
+        with pytest.raises(LaminaError):
+            box.write(f"/mnt/{link}", made(("planted", b"x")))
+    assert os.listdir(house.host) == ["secret"]
+
+
+def test_the_engines_own_files_come_out(box: Box) -> None:
+    assert b"localhost" in content(box.read("/etc/hosts"), "hosts") or not box.running
+
+
+def test_nothing_is_left_mounted(make: Make) -> None:
+    box = make()
+    before = Path("/proc/self/mountinfo").read_text()
+    box.read("/folder")
+    box.write("/tmp", made(("x", b"y")))
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_a_paused_container_is_reached(make: Make) -> None:
+    box = make(True)
+    box.containers.pause(box.id)
+    box.write("/tmp", made(("x", b"y")))
+    assert stat.S_IMODE(entries(box.read("/tmp/x"))["x"].mode) == 0o644
+    box.containers.unpause(box.id)

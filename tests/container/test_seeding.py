@@ -1,0 +1,76 @@
+"""An empty volume takes what the image has at its target, once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.container.conftest import Box, House
+
+pytestmark = pytest.mark.root
+Make = Callable[..., Box]
+
+
+@pytest.fixture
+def volume(house: House) -> Iterator[tuple[str, Path]]:
+    """A new volume's name and folder; removed at the end."""
+    made = house.engine.volumes.create("seeded")
+    yield made.name, Path(made.mountpoint)
+    for container in house.containers.list(all=True):
+        house.containers.remove(container["Id"], force=True)
+    house.engine.volumes.remove("seeded", force=True)
+
+
+def test_an_empty_volume_takes_the_images_files_and_attributes(make: Make, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    make(Binds=[f"{name}:/stock"])
+    assert (folder / "below/item").read_text() == "in stock"
+    assert os.readlink(folder / "link") == "below/item"
+    status = folder.stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o2770, 33, 34)
+
+
+def test_links_devices_and_hard_links_are_kept(make: Make, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    make(Binds=[f"{name}:/folder"])
+    assert (folder / "file").stat().st_ino == (folder / "twin").stat().st_ino
+    assert (folder / "file").stat().st_mtime_ns == 1_600_000_000_123_456_789
+    assert (folder / "file").stat().st_mode & 0o7777 == 0o4751
+    assert (folder / "fifo").is_fifo() and (folder / "null").is_char_device()
+    assert os.getxattr(folder / "deep/big", "user.mark") == b"a\nb\xff\0c"
+
+
+def test_a_volume_that_holds_something_stays_as_it_is(make: Make, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    (folder / "mine").write_text("mine")
+    make(Binds=[f"{name}:/stock"])
+    assert os.listdir(folder) == ["mine"]
+
+
+def test_nocopy_and_a_target_that_the_image_lacks_leave_it_empty(make: Make, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    make(Binds=[f"{name}:/stock:nocopy"])
+    make(Binds=[f"{name}:/not/in/the/image"])
+    assert os.listdir(folder) == []
+
+
+def test_a_bind_of_the_host_is_never_filled(make: Make, tmp_path: Path) -> None:
+    make(Binds=[f"{tmp_path}:/stock"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_target_behind_a_link_of_the_image_does_not_take_the_hosts_files(make: Make, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    make(Binds=[f"{name}:/out"])
+    assert os.listdir(folder) == []
+
+
+def test_volumes_below_each_other_take_each_their_part(make: Make, house: House, volume: tuple[str, Path]) -> None:
+    name, folder = volume
+    box = make(config={"Volumes": {"/stock/below": {}}}, Binds=[f"{name}:/stock"])
+    inner = next(mount for mount in house.containers.get(box.id).mounts if mount.target == "/stock/below")
+    assert (Path(inner.source) / "item").read_text() == "in stock"
+    assert (folder / "link").is_symlink()
