@@ -11,11 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lamina import __version__
 from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
 from lamina.linux import channel
 from lamina.linux.capability import NAMES
@@ -26,9 +25,8 @@ from lamina.runtime.client import cgroup_mounts
 from lamina.runtime.filters import Filters
 from lamina.runtime.monitor import start_time
 from lamina.runtime.oci import FIFO
+from lamina.runtime.options import SPEC_VERSION, parser
 
-_ROOT = "/run/lamina-runtime"
-_SPEC_VERSION = "1.1.0"
 _UNSUPPORTED_HOOKS = ("createContainer", "startContainer")
 
 
@@ -46,9 +44,9 @@ class InvalidBundle(InvalidArgument):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        return _COMMANDS[options.command](options)
     except (LaminaError, OSError) as error:
         _complain(options, str(error))
         return 1
@@ -208,7 +206,7 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
         "bundle": where,
         "rootfs": rootfs,
         "cgroup": path,
-        "ociVersion": spec.get("ociVersion", _SPEC_VERSION),
+        "ociVersion": spec.get("ociVersion", SPEC_VERSION),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "annotations": spec.get("annotations") or {},
     }
@@ -443,7 +441,7 @@ def _features(options: argparse.Namespace) -> int:
     del options
     found = {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": _SPEC_VERSION,
+        "ociVersionMax": SPEC_VERSION,
         "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
         "mountOptions": sorted(["bind", "rbind", *plan.ATTRIBUTES, *plan.PROPAGATION]),
         "linux": {
@@ -459,75 +457,22 @@ def _features(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lamina-runtime", description="Run containers from OCI bundles.")
-    parser.add_argument("--version", "-v", action="version", version=f"lamina-runtime version {__version__}\nspec: {_SPEC_VERSION}")
-    parser.add_argument("--root", default=_ROOT, help="directory of the containers' state (default: %(default)s)")
-    parser.add_argument("--log", default="", help="file that errors are written to as well")
-    parser.add_argument("--log-format", choices=["text", "json"], default="text")
-    parser.add_argument("--debug", action="store_true", help="accepted, changes nothing")
-    parser.add_argument("--systemd-cgroup", action="store_true", help="take slice:prefix:name as the path systemd would use")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, about in (("create", "set a container up"), ("run", "create and start a container, and wait for it")):
-        command = _command(commands, name, about, _create)
-        _io_options(command)
-        command.add_argument("--bundle", "-b", default=".", help="directory of config.json (default: here)")
-        command.add_argument("--no-pivot", action="store_true", help=argparse.SUPPRESS)
-        command.add_argument("--no-new-keyring", action="store_true", help=argparse.SUPPRESS)
-        command.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
-        command.add_argument("--detach", "-d", action="store_true", help="do not wait")
-    _command(commands, "start", "let a created container's command run", _start)
-    _command(commands, "state", "print a container's state", _print_state)
-    kill = _command(commands, "kill", "send a signal to a container", _kill)
-    kill.add_argument("signal", nargs="?", default="TERM")
-    kill.add_argument("--all", "-a", action="store_true", help="to all its processes")
-    _command(commands, "delete", "remove what a container left", _delete).add_argument(
-        "--force", "-f", action="store_true", help="kill it first"
-    )
-    _exec_options(_command(commands, "exec", "run one more command in a container", _exec))
-    _command(commands, "ps", "print the pids in a container", _ps).add_argument("--format", "-f", default="json")
-    _command(commands, "pause", "stop all processes", _freeze)
-    _command(commands, "resume", "let them go on", _freeze)
-    _command(commands, "update", "change limits", _update).add_argument("--resources", "-r", required=True, help="file of JSON, or -")
-    _plain(commands, "list", "print all containers", _list).add_argument("--format", "-f", choices=["table", "json"], default="table")
-    _plain(commands, "spec", "write a config.json", _spec).add_argument("--bundle", "-b", default=".")
-    _plain(commands, "features", "print what this runtime can do", _features)
-    return parser
-
-
-def _plain(commands: Any, name: str, about: str, run: Any) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about.capitalize() + ".")
-    command.set_defaults(run=run)
-    return command
-
-
-def _command(commands: Any, name: str, about: str, run: Any) -> argparse.ArgumentParser:
-    command = _plain(commands, name, about, run)
-    command.add_argument("id", help="the container's ID")
-    return command
-
-
-def _io_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--pid-file", default="", help="file the process's pid is written to")
-    command.add_argument("--console-socket", default="", help="socket the terminal is sent to")
-    command.add_argument("--preserve-fds", type=int, default=0, help="so many descriptors after 2 are inherited")
-
-
-def _exec_options(command: argparse.ArgumentParser) -> None:
-    _io_options(command)
-    command.add_argument("--process", "-p", default="", help="file of an OCI process")
-    command.add_argument("--tty", "-t", action="store_true")
-    command.add_argument("--detach", "-d", action="store_true")
-    command.add_argument("--user", "-u", default="", help="uid[:gid]")
-    command.add_argument("--additional-gids", "-g", type=int, action="append", default=[])
-    command.add_argument("--env", "-e", action="append", default=[])
-    command.add_argument("--cwd", default="")
-    command.add_argument("--cap", "-c", action="append", default=[])
-    command.add_argument("--no-new-privs", action="store_true")
-    command.add_argument("args", nargs=argparse.REMAINDER)
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "create": _create,
+    "run": _create,
+    "start": _start,
+    "state": _print_state,
+    "kill": _kill,
+    "delete": _delete,
+    "exec": _exec,
+    "ps": _ps,
+    "pause": _freeze,
+    "resume": _freeze,
+    "update": _update,
+    "list": _list,
+    "spec": _spec,
+    "features": _features,
+}
 
 
 if __name__ == "__main__":
