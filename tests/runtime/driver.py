@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 from lamina.runtime import cgroup
@@ -14,6 +15,8 @@ from lamina.runtime.launcher import LaunchFailed, launch
 
 
 def main() -> None:
+    # Whoever runs the tests may ignore it (nohup), and what is ignored is restored by one more call.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     directory, hold = sys.argv[1], int(sys.argv[2])
     with open(f"{directory}/document.json", encoding="utf-8") as file:
         document = json.load(file)

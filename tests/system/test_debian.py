@@ -47,7 +47,7 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_one_layer_an_instruction_that_changes_files(daemon: Daemon) -> None:
-    lines = daemon.lamina("layers", APPS).stdout.splitlines()
+    lines = daemon.lamina("layers", "--no-trunc", APPS).stdout.splitlines()
     assert len(lines) == 4
     assert "emacs-nox" in lines[2] and "apache2" in lines[3]
     assert "emacs" in daemon.lamina("which", APPS, "/usr/bin/emacs").stdout

@@ -33,15 +33,15 @@ class Collector:
         """Remove every layer and blob that nothing needs."""
         with self._catalog.lock:
             freed = self.collect_layers(facts.id for facts in self._layers.all())
-            reclaimed = freed.reclaimed
-            # Blobs of a pull that is under way belong to nothing yet.
-            if self._leases.working:
-                return Collected(freed.layers, reclaimed)
+            return Collected(freed.layers, freed.reclaimed + self._sweep_blobs())
+
+    def _sweep_blobs(self) -> int:
+        """Bytes freed; none while an operation is under way, whose blobs belong to nothing yet."""
+        with self._leases.quiet() as quiet:
+            if not quiet:
+                return 0
             kept = self._needed_blobs()
-            for blob in list(self._content.walk()):
-                if blob.digest not in kept:
-                    reclaimed += self._content.delete(blob.digest)
-            return Collected(freed.layers, reclaimed)
+            return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
 
     def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
         """Remove those of `candidates` that nothing needs."""

@@ -21,6 +21,7 @@ class Leases:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._gate = threading.Lock()
         self._clock = itertools.count(1)
         self._working: set[int] = set()
         self._held: Counter[Digest] = Counter()
@@ -33,7 +34,7 @@ class Leases:
 
         Meant for one operation: a pull, a load, a build.
         """
-        with self._lock:
+        with self._gate, self._lock:
             number = next(self._clock)
             self._working.add(number)
             self._held.update(digests)
@@ -45,6 +46,15 @@ class Leases:
                 self._held.subtract(digests)
                 self._held += Counter()
                 self._forget()
+
+    @contextmanager
+    def quiet(self) -> Iterator[bool]:
+        """Let no operation begin until the context is left; gives whether none is under way.
+
+        For sweeping what belongs to nothing: an operation that began meanwhile could be given what is about to go.
+        """
+        with self._gate:
+            yield not self.working
 
     def pin(self, owner: str, digests: Iterable[Digest]) -> None:
         """Keep `digests` until `unpin(owner)`: a container its layers. A second pin of the same owner replaces the first."""
