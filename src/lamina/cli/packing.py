@@ -32,10 +32,16 @@ class Packer:
         if not self._keep_owner:
             info.uid = info.gid = 0
             info.uname = info.gname = ""
-        self._tar.addfile(info)
+        self._header(info)
         if info.isreg():
             yield from self._content(path, info.size)
         yield self._out.take()
+
+    def _header(self, info: tarfile.TarInfo) -> None:
+        """What `addfile` writes before a file's content; since Python 3.13 it wants the content in the same call."""
+        header = info.tobuf(tarfile.PAX_FORMAT)
+        self._tar.fileobj.write(header)
+        self._tar.offset += len(header)
 
     def _entry(self, path: str, name: str) -> tarfile.TarInfo | None:
         return self._tar.gettarinfo(path, name)
