@@ -38,6 +38,10 @@ class Runtime:
         self._shown = cgroup_mounts(self._hierarchies)
         self._has_profile = apparmor.load()
 
+    def warm(self) -> None:
+        """Start the zygote now, so that the first container need not wait for it (40 ms)."""
+        self._zygote.warm()
+
     def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process:
         """Start a container; returns once its command was executed.
 

@@ -263,13 +263,15 @@ class Monitor:
         return bool(ready)
 
     def _register(self, poll: Any) -> dict[int, list[Any]]:
-        wanted: dict[int, int] = {self._listener.fileno(): _IN}
-        handlers: dict[int, list[Any]] = {self._listener.fileno(): [self._on_connection]}
+        wanted: dict[int, int] = {}
+        handlers: dict[int, list[Any]] = {}
 
         def want(fd: int, events: int, handler: Any) -> None:
             wanted[fd] = wanted.get(fd, 0) | events
             handlers.setdefault(fd, []).append(handler)
 
+        if self._listener.fileno() >= 0:
+            want(self._listener.fileno(), _IN, self._on_connection)
         if self._exit is None:
             want(self._launched.pidfd, _IN, self._on_exit)
         # A client that does not read holds the process up, as a pipe would; not beyond its end.
@@ -287,11 +289,12 @@ class Monitor:
             poll.register(fd, events)
         return handlers
 
-    def _on_connection(self, _fd: int, _events: int) -> None:
+    def _on_connection(self, _fd: int, _events: int) -> bool:
         try:
             self.greet(channel.accept(self._listener), "running")
+            return True
         except OSError:
-            pass  # it went away before it was accepted
+            return False  # it went away before it was accepted
 
     def _on_client(self, client: Client, events: int) -> None:
         if events & (_OUT | _GONE) and not client.closed:
