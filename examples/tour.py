@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 DOCKERFILE = """\
@@ -41,7 +42,13 @@ class Tour:
         """Print a command, run it in the work folder, print and return what it printed."""
         print(f"{self.bold}$ {command}{self.plain}", flush=True)
         done = subprocess.run(
-            ["sh", "-c", command], env=self.environment, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            ["sh", "-c", command],
+            env=self.environment,
+            cwd=self.work,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         print(done.stdout, end="", flush=True)
         if done.returncode:
@@ -52,7 +59,9 @@ class Tour:
         """Start a server in the background; it is there when its socket (a path or a port of 127.0.0.1) answers."""
         print(f"{self.bold}$ {command} &{self.plain}", flush=True)
         with open(self.work / "servers.log", "ab") as log:
-            process = subprocess.Popen(shlex.split(command), env=self.environment, cwd=self.work, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                shlex.split(command), env=self.environment, cwd=self.work, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
         self.background.append(process)
         deadline = time.monotonic() + 30
         while not answers(ready):
@@ -65,6 +74,19 @@ class Tour:
         for process in reversed(self.background):
             process.send_signal(signal.SIGTERM)
             process.wait(30)
+        leave(self.root)
+
+
+def leave(root: Path) -> None:
+    """End what outlives a daemon for the next one on its root: the keeper, and layers that are mounted below the root."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and str(root).encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for path in reversed(mounted):
+        if path.startswith(f"{root}/"):
+            subprocess.run(["umount", "-l", path], check=False)
 
 
 def answers(where: Path | int) -> bool:

@@ -125,7 +125,16 @@ class Daemon:
         self.stop()
         for pid in helpers(self.root):
             os.kill(pid, signal.SIGKILL)
+        unmount_below(self.root)
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def unmount_below(root: Path) -> None:
+    """Unmount layers that the daemon mounted below its root: it does where overlayfs takes no detached mounts."""
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for path in reversed(mounted):
+        if path.startswith(f"{root}/"):
+            subprocess.run(["umount", "-l", path], check=False)
 
 
 def helpers(root: Path) -> list[int]:
