@@ -81,7 +81,7 @@ def leave(root: Path) -> None:
     """End what outlives a daemon for the next one on its root: the keeper, and layers that are mounted below the root."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and str(root).encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and str(root).encode() in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGKILL)
     mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for path in reversed(mounted):
