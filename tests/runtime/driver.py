@@ -1,17 +1,24 @@
 """Launches one container as the OCI command line would, holding init before its first operation until told.
 
-driver.py DIRECTORY HOLD    DIRECTORY/document.json says what; a byte on descriptor HOLD lets init go
+driver.py DIRECTORY HOLD    DIRECTORY/document.json says what; a byte on descriptor HOLD lets init go;
+                                      old: overlayfs takes no descriptors, as before Linux 6.15
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 
+from lamina.linux import overlay
 from lamina.runtime import cgroup
 from lamina.runtime.launcher import LaunchFailed, launch
+
+
+def _refuse(*_arguments: object, **_options: object) -> int:
+    raise OSError(errno.EINVAL, "an older kernel")
 
 
 def main() -> None:
@@ -20,6 +27,8 @@ def main() -> None:
     directory, hold = sys.argv[1], int(sys.argv[2])
     with open(f"{directory}/document.json", encoding="utf-8") as file:
         document = json.load(file)
+    if len(sys.argv) > 3:
+        overlay._by_descriptors = _refuse  # type: ignore[assignment]
     document["plan"]["steps"].insert(0, ["wait", "hold"])
     null = os.open("/dev/null", os.O_RDWR)
     slots = {"hold": hold, "filter": os.open(f"{directory}/filter.bpf", os.O_RDONLY), "stdin": null, "stdout": null, "stderr": null}

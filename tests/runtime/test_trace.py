@@ -126,3 +126,23 @@ def test_the_filter_is_the_last_but_the_privileges(box: Box) -> None:
     names = [line.split("(")[0] for line in lines]
     assert names.index("seccomp") < names.index("setresuid") < names.index("capset") < names.index("execve")
     assert seccomp.compile_filter  # the filter itself is compared in tests/linux/test_seccomp.py
+
+
+def test_on_kernels_whose_overlayfs_takes_no_descriptors_no_path_is_shown_either(box: Box) -> None:
+    (box.directory / "out").mkdir()
+    launch = box.launch(["sh", "-c", "cat /proc/self/mountinfo > /info"], security=["apparmor=unconfined"])
+    document, fds = box.runtime._container(launch)
+    (box.directory / "filter.bpf").write_bytes(os.pread(fds["filter"], 1 << 20, 0))
+    (box.directory / "document.json").write_text(json.dumps(document))
+    held, hold = os.pipe()
+    os.write(hold, b"+")
+    command = [sys.executable, "-S", str(HERE / "driver.py"), str(box.directory), str(held), "old"]
+    done = subprocess.run(
+        command, pass_fds=[held], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False
+    )
+    assert done.stdout == '{"status": 0}\n', done.stderr
+    shown = (box.directory / "upper/info").read_text()
+    root = next(line for line in shown.splitlines() if line.split()[4] == "/")
+    assert "lowerdir=0:1" in root and str(box.directory / "upper") not in shown and str(box.image) not in shown
+    os.close(held)
+    os.close(hold)

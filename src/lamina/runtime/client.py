@@ -146,25 +146,33 @@ class Runtime:
         directory = document["directory"]
         if os.path.lexists(f"{directory}/{EXIT_RECORD}"):
             os.unlink(f"{directory}/{EXIT_RECORD}")
-        mine, theirs = channel.pair()
         document["attaches"] = [attach_options(attach) for attach in attaches]
-        slots = {"channel": theirs.fileno(), **fds, **{f"attach:{number}": attach.fd for number, attach in enumerate(attaches)}}
-        document["slots"] = list(slots)
-        try:
-            self._zygote.send(channel.encode(document), list(slots.values()))
-        finally:
-            theirs.close()
-        try:
-            return self._started(mine, document)
-        except BaseException:
-            mine.close()
-            raise
+        slots = {**fds, **{f"attach:{number}": attach.fd for number, attach in enumerate(attaches)}}
+        document["slots"] = ["channel", *slots]
+        body = channel.encode(document)
+        for last in (False, True):
+            mine, theirs = channel.pair()
+            try:
+                self._zygote.send(body, [theirs.fileno(), *slots.values()])
+            finally:
+                theirs.close()
+            try:
+                return self._started(mine, document)
+            except channel.ChannelClosed:
+                mine.close()
+                # Killed before it read the message, the zygote leaves it to the next one.
+                if last or not self._zygote.died():
+                    raise RuntimeFailed("the monitor ended before it could start the container") from None
+            except BaseException:
+                mine.close()
+                raise
+        raise AssertionError("unreachable")
 
     def _started(self, mine: channel.Channel, document: Mapping[str, Any]) -> Process:
         try:
             answer, received = mine.recv(_START_TIMEOUT)
-        except Unavailable:
-            raise RuntimeFailed("the monitor ended before it could start the container") from None
+        except channel.ChannelTimeout:
+            raise RuntimeFailed(f"the container did not start within {_START_TIMEOUT:.0f} seconds") from None
         if answer["event"] != "started":
             channel.close_all(received)
             raise _FAILURES.get(answer["kind"], RuntimeFailed)(answer["message"])
@@ -200,6 +208,15 @@ class Zygote:
                 except channel.ChannelClosed:
                     self._end()
         raise RuntimeFailed("the zygote does not start", hint=f"see {self._log}")
+
+    def died(self) -> bool:
+        """Whether it ended without being told to."""
+        with self._lock:
+            try:
+                # A process that is being killed closes its descriptors before it can be waited for.
+                return self._process is None or self._process.wait(0.5) is not None
+            except subprocess.TimeoutExpired:
+                return False
 
     def warm(self) -> None:
         """Start it now, so that the first container need not wait for it."""
