@@ -15,6 +15,7 @@ from lamina.container.loglines import nanoseconds, padded, render
 from lamina.container.logs import Logs, Reader, tail_offset
 from lamina.container.model import Container, ContainerState, State
 from lamina.container.requests import LogQuery, WaitResult
+from lamina.runtime.logfile import LogFile
 
 
 def line(text: str, stream: str = "stdout", time: str = "2026-11-21T04:14:02.5Z") -> bytes:
@@ -85,6 +86,24 @@ def test_following_sees_lines_as_they_come_and_over_a_rotation_and_ends_with_the
     live.container = container(tmp_path, tty=True).container
     live.waiters.exited(WaitResult(0))
     assert b"".join(chunks) == b"last\n"
+
+
+def test_no_line_is_lost_while_the_log_rotates_all_the_time(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True, status=State.RUNNING)
+
+    def write() -> None:
+        log = LogFile(live.container.log_path, max_size=2000, max_file=500)
+        for number in range(3000):
+            log.write("stdout", b"%d\n" % number)
+        log.close()
+        live.container = container(tmp_path, tty=True).container
+        live.waiters.exited(WaitResult(0))
+
+    chunks = Logs().read(live, LogQuery(follow=True))
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert b"".join(chunks) == b"".join(b"%d\n" % number for number in range(3000))
+    writer.join()
 
 
 def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) -> None:

@@ -79,6 +79,13 @@ def test_an_unfinished_create_is_no_volume_and_can_be_finished(volumes: Volumes)
     assert volumes.create("half").name == "half"
 
 
+def test_what_an_interrupted_removal_left_is_swept(volumes: Volumes) -> None:
+    made = volumes.create("data")
+    os.rename(os.path.dirname(made.mountpoint), f"{volumes.root}/.removing-x")
+    volumes.sweep()
+    assert os.listdir(volumes.root) == []
+
+
 def test_many_creators_of_one_name_get_one_volume(volumes: Volumes) -> None:
     made: list[str] = []
     threads = [threading.Thread(target=lambda: made.append(volumes.create("data").mountpoint)) for _ in range(8)]

@@ -128,21 +128,15 @@ class Reader:
         self._file, self._waiting = -1, []
 
     def _advance(self) -> bool:
-        """At the end of a part: go to the next one, or to the file that took its place; False: nothing more now."""
-        if self._waiting:
-            self._next_part()
-            return True
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        if os.fstat(fd).st_ino == self.inode:
-            os.close(fd)
-            return False
-        if os.fstat(self._file).st_size > os.lseek(self._file, 0, os.SEEK_CUR):
-            os.close(fd)
-            return True
-        self._waiting = [fd]
+        """At the end of a part: go to the next one; False: this is the current one, and there is nothing more now."""
+        if not self._waiting:
+            newer = self._successor(self._file)
+            if newer is None:
+                return False
+            if os.fstat(self._file).st_size > os.lseek(self._file, 0, os.SEEK_CUR):
+                os.close(newer)  # lines came before it was rotated: they are read first
+                return True
+            self._waiting = [newer]
         self._next_part()
         return True
 
@@ -153,23 +147,67 @@ class Reader:
         self._file = self._waiting.pop(0) if self._waiting else -1
 
     def _open_parts(self) -> list[int]:
-        """Descriptors, oldest part first. Rotation renames while we look: a part seen twice is taken once."""
-        opened: dict[int, int] = {}
+        """Descriptors of all parts, oldest first."""
+        parts: list[int] = []
+        part = self._oldest()
+        while part is not None:
+            parts.append(part)
+            part = self._successor(part)
+        return parts
+
+    def _oldest(self) -> int | None:
+        """The part with the highest number; None where there is no log yet."""
         number = 0
-        while True:
-            try:
-                fd = os.open(f"{self.path}.{number}" if number else self.path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                if number:
-                    break
-            else:
-                inode = os.fstat(fd).st_ino
-                if inode in opened:
-                    os.close(fd)
-                else:
-                    opened[inode] = fd
+        # While the parts are renamed, the oldest first, there is one gap.
+        while os.path.exists(self._part(number + 1)) or os.path.exists(self._part(number + 2)):
             number += 1
-        return list(reversed(opened.values()))
+        for tried in range(number + 1, -1, -1):
+            try:
+                return os.open(self._part(tried), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+        return None
+
+    def _successor(self, part: int) -> int | None:
+        """The part that was begun after this one; None where this is the current one.
+
+        Rotation renames while we look, the oldest part first: where this part still has its number after its neighbour was opened, the
+        neighbour was the right one.
+        """
+        inode = os.fstat(part).st_ino
+        while True:
+            number = self._number(inode)
+            if number == 0:
+                return None
+            if number is None:  # rotated away: what is left of the log begins with the oldest part
+                return self._oldest()
+            try:
+                fd = os.open(self._part(number - 1), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if number == 1:
+                    return None  # the new file is about to be made
+                continue
+            if self._has(number, inode):
+                return fd
+            os.close(fd)
+
+    def _number(self, inode: int) -> int | None:
+        """Which number a part has now."""
+        number = 0
+        while not self._has(number, inode):
+            if not os.path.exists(self._part(number)) and not os.path.exists(self._part(number + 1)) and number:
+                return None
+            number += 1
+        return number
+
+    def _has(self, number: int, inode: int) -> bool:
+        try:
+            return os.stat(self._part(number)).st_ino == inode
+        except FileNotFoundError:
+            return False
+
+    def _part(self, number: int) -> str:
+        return f"{self.path}.{number}" if number else self.path
 
 
 def _standing_at_tail(parts: list[int], count: int) -> list[int]:

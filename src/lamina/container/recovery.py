@@ -25,6 +25,7 @@ class Recovery:
 
     def run(self) -> None:
         """See Containers.recover."""
+        self._parts.volumes.sweep()
         for path in self._store.leftovers():
             remove_tree(path, self._parts.workers)
         for live in self._roster.all():

@@ -11,6 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -83,8 +84,9 @@ class ContainerStore:
         write_file(f"{container.directory}/config.json", encode_record(container))
 
     def save_state(self, container: Container) -> None:
-        """Write what changes."""
-        write_file(f"{container.directory}/state.json", encode_state(container.state))
+        """Write what changes. On a full disk it stays as it was: what the monitor records about start and end wins at the next start."""
+        with suppress(OSError):
+            write_file(f"{container.directory}/state.json", encode_state(container.state))
 
     def load(self) -> list[Container]:
         """Every container, the oldest first. Folders without a readable record are passed over."""

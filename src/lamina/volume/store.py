@@ -19,6 +19,7 @@ from typing import Any
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.errors import Conflict, InvalidArgument, NotFound
 
+_REMOVING = ".removing-"
 ANONYMOUS = "com.docker.volume.anonymous"
 _GRAMMAR = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 
@@ -119,11 +120,12 @@ class Volumes:
             if force:
                 return
             raise
-        users = self.users(name)
-        if users:
-            raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        with self._lock:
-            self._discard(volume)
+        with self._lock:  # whoever is about to use it says so before asking for it by create, which takes the lock
+            users = self.users(name)
+            if users:
+                raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            gone = self._detach(volume)
+        shutil.rmtree(gone, ignore_errors=True)
         self._emit(Event("volume", "destroy", name, {"driver": "local"}))
 
     def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
@@ -137,6 +139,12 @@ class Volumes:
                 self.remove(volume.name, force=True)
                 removed.append(volume.name)
         return removed, space
+
+    def sweep(self) -> None:
+        """At start: remove what interrupted removals left."""
+        for name in os.listdir(self.root) if os.path.isdir(self.root) else ():
+            if name.startswith(_REMOVING):
+                shutil.rmtree(f"{self.root}/{name}", ignore_errors=True)
 
     def _present(self, names: Iterable[str]) -> Iterable[Volume]:
         for name in names:
@@ -170,10 +178,11 @@ class Volumes:
         os.mkdir(volume.mountpoint, 0o755)
         return volume
 
-    def _discard(self, volume: Volume) -> None:
-        gone = f"{self.root}/.removing-{volume.name}"
+    def _detach(self, volume: Volume) -> str:
+        """Take it out of the volumes in one step; what is left to be removed."""
+        gone = f"{self.root}/{_REMOVING}{secrets.token_hex(8)}"
         os.rename(os.path.dirname(volume.mountpoint), gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        return gone
 
 
 def usage(directory: str) -> int:
