@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lamina.snapshot.choose import choose
+from lamina.snapshot.choose import DriverMismatch, choose, made_with
 from lamina.snapshot.fdstore import MemoryFdStore
 from lamina.snapshot.probe import DriverUnavailable, probe
 from lamina.spec.digest import Digest
 from lamina.worker.workers import InlineWorkers
+from tests.contracts.snapshotter import Rig, file, tar
 
 
 class NoBlobs:
@@ -32,6 +33,26 @@ def test_what_the_probe_chooses_says_why_and_leaves_nothing(tmp_path: Path) -> N
 def test_a_driver_can_be_asked_for(tmp_path: Path) -> None:
     chosen = choose(str(tmp_path), NoBlobs(), InlineWorkers(), MemoryFdStore(), driver="overlay")
     assert (chosen.snapshotter.name, chosen.reason) == ("overlay", "asked for")
+
+
+@pytest.mark.root
+def test_a_root_keeps_the_driver_its_layers_were_made_with(overlay_rig: Rig) -> None:
+    root = str(overlay_rig.root)
+    overlay_rig.publish(tar(file("x")))
+    chosen = choose(root, NoBlobs(), InlineWorkers(), MemoryFdStore())
+    assert chosen.snapshotter.name == "overlay"
+    assert "made with it" in chosen.reason
+    with pytest.raises(DriverMismatch, match="layers of the overlay storage driver, not of erofs"):
+        choose(root, NoBlobs(), InlineWorkers(), MemoryFdStore(), driver="erofs")
+    overlay_rig.snapshotter.remove(overlay_rig.published[0])
+    assert made_with(root) == ""
+
+
+@pytest.mark.root
+def test_a_root_with_mounted_layers_is_not_given_to_the_overlay_driver(erofs_rig: Rig) -> None:
+    erofs_rig.publish(tar(file("x")))
+    with pytest.raises(DriverMismatch):
+        choose(str(erofs_rig.root), NoBlobs(), InlineWorkers(), MemoryFdStore(), driver="overlay")
 
 
 def test_an_unknown_driver_is_refused(tmp_path: Path) -> None:

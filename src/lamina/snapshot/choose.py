@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from lamina.errors import Conflict
 from lamina.layer.tree import Limits
 from lamina.snapshot.erofs import BlobPath, ErofsSnapshotter
+from lamina.snapshot.layers import IMAGE_SUFFIX
 from lamina.snapshot.overlay import OverlaySnapshotter
 from lamina.snapshot.probe import ProbeResult, probe
 from lamina.snapshot.protocol import FdStore, Snapshotter
 from lamina.spec.digest import Digest
 from lamina.worker.workers import Workers
+
+_KEPT = "the layers of this data root were made with it"
+
+
+class DriverMismatch(Conflict):
+    """The data root has layers of another storage driver."""
 
 
 class Blobs(Protocol):
@@ -31,17 +40,38 @@ class Chosen:
 
 
 def choose(root: str, content: Blobs, workers: Workers, fds: FdStore, *, driver: str = "") -> Chosen:
-    """The best driver that works on the data root, or the one called `driver`.
+    """The driver that the data root's layers were made with; of an empty one the best that works, or the one called `driver`.
 
     Raises:
+        DriverMismatch: the root has layers of another driver than `driver`.
         DriverUnavailable: none works, or not that one; says why.
     """
-    probed = probe(root, driver)
+    kept = made_with(root)
+    if driver and kept and driver != kept:
+        raise DriverMismatch(
+            f"data root {root} has layers of the {kept} storage driver, not of {driver}",
+            hint="use another --root, or remove its images first",
+        )
+    probed = probe(root, driver or kept)
+    if kept and not driver:
+        probed = replace(probed, reason=f"{_KEPT}; {probed.reason}" if kept == "erofs" else _KEPT)
 
     def blob_path(encoded: str) -> str:
         return content.path(Digest("sha256", encoded))
 
     return Chosen(open_driver(probed, root, blob_path=blob_path, workers=workers, fds=fds), probed.reason, probed.details)
+
+
+def made_with(root: str) -> str:
+    """The driver whose layers the data root has, "" where it has none. A layer with a tree is the overlay driver's."""
+    try:
+        entries = set(os.listdir(os.path.join(root, "layers")))
+    except FileNotFoundError:
+        return ""
+    names = {entry.removesuffix(IMAGE_SUFFIX) for entry in entries if entry.endswith(IMAGE_SUFFIX)}
+    if not names:
+        return ""
+    return "overlay" if names & entries else "erofs"
 
 
 def open_driver(

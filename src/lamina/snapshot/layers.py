@@ -15,7 +15,7 @@ from lamina.layer.tree import Limits
 from lamina.snapshot.protocol import LayerNotFound, Progress
 from lamina.worker.workers import Workers
 
-_SUFFIX = ".erofs"
+IMAGE_SUFFIX = ".erofs"
 _REMOVING = ".removing"
 
 
@@ -29,7 +29,7 @@ class LayerFiles:
 
     def path(self, name: str) -> str:
         """Where the image is, whether it exists or not."""
-        return os.path.join(self._directory, name + _SUFFIX)
+        return os.path.join(self._directory, name + IMAGE_SUFFIX)
 
     def tree(self, name: str) -> str:
         """Where the tree is, whether it exists or not."""
@@ -48,7 +48,7 @@ class LayerFiles:
 
     def names(self) -> list[str]:
         """See `Snapshotter.names`."""
-        return sorted(entry[: -len(_SUFFIX)] for entry in os.listdir(self._directory) if entry.endswith(_SUFFIX))
+        return sorted(entry[: -len(IMAGE_SUFFIX)] for entry in os.listdir(self._directory) if entry.endswith(IMAGE_SUFFIX))
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """Rename a staged layer into place; implied directories take after the indexes `below` (base first)."""
