@@ -291,6 +291,14 @@ def test_anonymous_volumes_go_with_the_container_and_named_ones_stay(world: Worl
     world.volumes.remove("named")
 
 
+def test_a_create_that_fails_takes_its_anonymous_volumes_back(world: World) -> None:
+    world.images.configure(volumes={"/a": {}})
+    with pytest.raises(InvalidArgument, match="invalid characters for a local volume name"):
+        world.containers.create({"Image": "base"}, {"Binds": ["x:/b"]}, name="it")
+    assert world.volumes.list() == []
+    assert world.containers.create({"Image": "base"}, name="it").id
+
+
 def test_volumes_from_shares_and_does_not_own(world: World) -> None:
     world.containers.create({"Image": "base", "Volumes": {"/data": {}}}, name="first")
     world.containers.create({"Image": "base"}, {"VolumesFrom": ["first:ro"]}, name="second")

@@ -85,7 +85,10 @@ def test_unfinished_creates_and_removals_are_swept(world: World) -> None:
 
 
 def test_a_torn_state_is_said_and_the_container_stays(world: World) -> None:
-    world.run().end(0)
+    process = world.run()
+    with world.containers.wait("it") as waiter:
+        process.end(0)
+        assert waiter.result(10) is not None
     created = world.containers.get("it")
     with open(f"{created.directory}/state.json", "w", encoding="utf-8") as file:
         file.write("{")

@@ -104,11 +104,12 @@ class Maker:
             self._store.save(record)
             return self._roster.add(record)
         except BaseException:
+            del self._claims[record.id]
             names.release(given, record.id)
             self._undo(record, made)
             raise
         finally:
-            del self._claims[record.id]
+            self._claims.pop(record.id, None)
 
     def _with_volume(self, container_id: str, mount: MountPoint) -> MountPoint:
         """A volume's mount with its name and host path; the volume is made if it is not there."""
