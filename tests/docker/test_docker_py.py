@@ -6,10 +6,10 @@ import io
 import tarfile
 from collections.abc import Iterator
 
-import docker
 import docker.errors
 import pytest
 
+import docker
 from tests.docker.conftest import BASE
 from tests.harness import Daemon
 

@@ -18,7 +18,9 @@ def test_a_digest_is_of_the_bytes() -> None:
     assert str(Digest.of(b"")) == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-@pytest.mark.parametrize("text", ["", "sha256:", f"sha256:{HEX[:-1]}", f"sha256:{HEX.upper()}", f"md5:{HEX[:32]}", f"sha256:{HEX}\n", f"sha256:../{HEX}", HEX])
+@pytest.mark.parametrize(
+    "text", ["", "sha256:", f"sha256:{HEX[:-1]}", f"sha256:{HEX.upper()}", f"md5:{HEX[:32]}", f"sha256:{HEX}\n", f"sha256:../{HEX}", HEX]
+)
 def test_a_malformed_digest_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Digest.parse(text)
@@ -52,7 +54,13 @@ def test_the_same_layer_over_another_parent_has_another_chain_id() -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("linux/amd64", "linux/amd64"), ("arm64", "linux/arm64"), ("linux/x86_64", "linux/amd64"), ("linux/arm64/v8", "linux/arm64"), ("linux/arm/v7", "linux/arm/v7")],
+    [
+        ("linux/amd64", "linux/amd64"),
+        ("arm64", "linux/arm64"),
+        ("linux/x86_64", "linux/amd64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm/v7", "linux/arm/v7"),
+    ],
 )
 def test_a_platform_is_normalised(text: str, shown: str) -> None:
     assert str(Platform.parse(text)) == shown

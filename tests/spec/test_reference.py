@@ -33,7 +33,9 @@ def test_a_reference_is_completed_as_docker_does(text: str, full: str, familiar:
     assert (str(reference), reference.familiar) == (full, familiar)
 
 
-@pytest.mark.parametrize("text", ["", ":", "a:", "A", "app:", "-a", "a..b", "a//b", "/a", "a/", "app:-x", "app@", "a b", "x" * 300, "http://a/b", "é"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "a:", "A", "app:", "-a", "a..b", "a//b", "/a", "a/", "app:-x", "app@", "a b", "x" * 300, "http://a/b", "é"]
+)
 def test_a_malformed_reference_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Reference.parse(text)

@@ -48,7 +48,9 @@ class Reference:
         if colon > slash:
             name, tag = name[:colon], name[colon + 1 :]
             if not _TAG.match(tag):
-                raise InvalidReference(f"invalid reference format: {text[:300]!r}", hint="a tag is at most 128 letters, digits, '_', '.' and '-'")
+                raise InvalidReference(
+                    f"invalid reference format: {text[:300]!r}", hint="a tag is at most 128 letters, digits, '_', '.' and '-'"
+                )
         domain, path = _split(name)
         if path != path.lower():
             raise InvalidReference(f"invalid reference format: repository name ({path[:200]}) must be lowercase")
