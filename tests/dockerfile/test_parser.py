@@ -93,7 +93,7 @@ def test_shift_operators_in_json_and_arithmetic_open_no_here_document() -> None:
         ("ENV a b  c", ast.Env(pairs=(("a", "b  c"),))),
         ("LABEL a.b=c", ast.Label(pairs=(("a.b", "c"),))),
         ("ARG a b=1 c=", ast.Arg(pairs=(("a", None), ("b", "1"), ("c", "")))),
-        ("EXPOSE 80 53/udp", ast.Expose(ports=("80", "53/udp"))),
+        ("EXPOSE 80 53/udp", ast.Expose(ports=("53/udp", "80"))),
         ('VOLUME ["/a", "/b"]', ast.Volume(paths=("/a", "/b"))),
         ("WORKDIR /a b", ast.Workdir(path="/a b")),
         ("USER a:b", ast.User(user="a:b")),

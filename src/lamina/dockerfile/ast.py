@@ -127,7 +127,7 @@ class User(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expose(Instruction):
-    """Ports as written: `80`, `53/udp`, `8000-8010/tcp`."""
+    """Ports as written, sorted: `80`, `53/udp`, `8000-8010/tcp`."""
 
     keyword: ClassVar[str] = "EXPOSE"
     ports: tuple[str, ...]

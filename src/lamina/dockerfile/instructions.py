@@ -12,6 +12,7 @@ from lamina.dockerfile.lexer import BLANKS, LogicalLine, heredoc_of
 from lamina.dockerfile.words import boolean, cut_flags, duration, json_array, pairs, plain_words, quoted_words, single, words_or_array
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*\Z")
+_SWITCHES = frozenset({"link", "parents", "keep-git-dir", "unpack"})
 Flags = dict[str, tuple[str, ...]]
 
 
@@ -29,9 +30,11 @@ class Source:
         words, rest = cut_flags(self.rest)
         found: Flags = {}
         for word in words:
-            name, _, value = word[2:].partition("=")
+            name, equals, value = word[2:].partition("=")
             if name not in known:
                 raise DockerfileError(f"unknown flag for {self.keyword}: --{name[:50]}", hint=self._known(known))
+            if not equals and name not in _SWITCHES:
+                raise DockerfileError(f"missing a value on flag: --{name}")
             found[name] = (*found.get(name, ()), value)
         return found, rest.strip()
 
@@ -152,7 +155,7 @@ def _expose(source: Source) -> ast.Instruction:
     ports = plain_words(source.flags()[1])
     if not ports:
         raise DockerfileError("EXPOSE requires at least one argument")
-    return ast.Expose(ports=ports)
+    return ast.Expose(ports=tuple(sorted(ports)))
 
 
 def _volume(source: Source) -> ast.Instruction:
