@@ -13,6 +13,7 @@ import pytest
 from lamina.content import BlobDamaged, DiskFull, LocalContent
 from lamina.content.durability import Durability, boot_id
 from lamina.content.files import write_file
+from lamina.content.later import Later
 from lamina.spec.digest import Digest
 
 DATA = b"some bytes"
@@ -58,8 +59,8 @@ def test_after_a_crash_of_the_machine_unmarked_blobs_are_hashed_before_use(tmp_p
     disk.may_sync.clear()
     content, _ = opened(tmp_path, disk)
     content.put(DATA, "")
-    place(tmp_path).write_bytes(b"zeros here")
-    content.path(DIGEST)  # The same boot: nothing can have been lost.
+    assert content.path(DIGEST) == str(place(tmp_path))  # The same boot: nothing can have been lost.
+    lose_bytes(place(tmp_path))
     after, _ = opened(tmp_path, Disk(), boot="boot-2")
     with pytest.raises(BlobDamaged, match=str(DIGEST)):
         after.path(DIGEST)
@@ -69,6 +70,52 @@ def test_after_a_crash_of_the_machine_unmarked_blobs_are_hashed_before_use(tmp_p
     assert after.path(DIGEST) == str(place(tmp_path))
     assert "user.lamina.durable" in os.listxattr(place(tmp_path))
     disk.may_sync.set()
+
+
+def lose_bytes(path: Path) -> None:
+    """As a crash of the machine does: the file says that it is what it was."""
+    when = path.stat().st_mtime_ns
+    path.write_bytes(bytes(path.stat().st_size))
+    os.utime(path, ns=(when, when))
+
+
+def test_a_blob_that_was_written_to_is_hashed_before_use(tmp_path: Path) -> None:
+    content, durability = opened(tmp_path, Disk())
+    content.put(DATA, "")
+    durability.flush()
+    assert content.path(DIGEST) == str(place(tmp_path))
+    place(tmp_path).write_bytes(bytes(len(DATA)))
+    with pytest.raises(BlobDamaged):
+        content.path(DIGEST)
+    content.put(DATA, "")
+    assert content.read(DIGEST) == DATA
+    os.utime(place(tmp_path))
+    assert content.path(DIGEST) == str(place(tmp_path))  # touched, and found right
+
+
+def test_a_disk_too_full_for_marks_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, durability = opened(tmp_path, Disk())
+    content.put(DATA, "")
+
+    def full(path: str, name: str, value: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(os, "setxattr", full)
+    durability.flush()
+    content.put(b"more", "")
+    durability.flush()
+    assert content.read(DIGEST) == DATA
+
+
+def test_work_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    later = Later(fail, delay=0.0)
+    for _ in range(2):
+        later.request()
+        later.flush()
+    assert caplog.text.count("work that was put off failed") == 2
 
 
 def test_a_damaged_blob_is_replaced_by_a_good_one(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Durability without waiting: files are marked with the boot they were written in, synced behind, then marked durable.
 
-The marks are extended attributes of the files, so they cannot be lost apart from them. A file with neither this boot's
-mark nor the durable one may have lost bytes when the machine went down: `trusted` says so and its owner looks at it
-(hashes it, makes it anew) before use. Where the file system takes no such attributes, files are synced at once.
+The marks are extended attributes of the files, so they cannot be lost apart from them. Each holds the file's time of
+modification, so one that somebody wrote to loses its mark by that. A file with neither this boot's mark nor the durable
+one may have lost bytes when the machine went down, or changed: `trusted` says so and its owner looks at it (hashes it,
+makes it anew) before use. Where the file system takes no such attributes, files are synced at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lamina.content.later import Later
 _BOOT = "user.lamina.boot"
 _DURABLE = "user.lamina.durable"
 _UNMARKABLE = (errno.ENOTSUP, errno.EPERM, errno.ENOSYS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def boot_id() -> str:
@@ -42,22 +44,30 @@ class Durability:
     def __init__(self, directory: str, boot: str, *, delay: float = 2.0, sync: Callable[[str], None] = sync_file_system) -> None:
         self._directory, self._boot, self._sync = directory, boot.encode(), sync
         self._lock = threading.Lock()
-        self._pending: list[str] = []
+        self._pending: list[tuple[str, bytes]] = []
         self._later = Later(self._make_durable, delay=delay)
 
     def settle(self, *paths: str) -> None:
         """Mark files written in this boot and see to it that they become durable; returns at once."""
-        marked = [path for path in paths if self._mark(path, _BOOT, self._boot)]
+        stamped = [(path, stamp) for path in paths if (stamp := _stamp(path)) is not None]
+        marked = [(path, stamp) for path, stamp in stamped if self._mark(path, _BOOT, self._boot + b" " + stamp)]
         if marked:
             with self._lock:
                 self._pending += marked
             self._later.request()
 
     def trusted(self, path: str) -> bool:
-        """Whether no crash of the machine can have hurt the file: it is durable, or of this boot."""
+        """Whether no crash of the machine can have hurt the file, and nobody wrote to it: it is durable, or of this boot.
+
+        Raises:
+            FileNotFoundError
+        """
         try:
             names = os.listxattr(path)
-            return _DURABLE in names or (_BOOT in names and os.getxattr(path, _BOOT) == self._boot)
+            stamp = b"%d" % os.stat(path).st_mtime_ns
+            if _DURABLE in names and os.getxattr(path, _DURABLE) == stamp:
+                return True
+            return _BOOT in names and os.getxattr(path, _BOOT) == self._boot + b" " + stamp
         except OSError as error:
             if error.errno in _UNMARKABLE:
                 return True
@@ -65,7 +75,9 @@ class Durability:
 
     def confirm(self, path: str) -> None:
         """Mark durable what was read back from the disk and found right."""
-        self._mark(path, _DURABLE, b"1")
+        stamp = _stamp(path)
+        if stamp is not None:
+            self._mark(path, _DURABLE, stamp)
 
     def flush(self) -> None:
         """Return when all that was settled is durable."""
@@ -78,19 +90,30 @@ class Durability:
             self._sync(self._directory)
         except OSError:
             return  # Not durable then; after a crash these are looked at before use.
-        for path in batch:
-            self._mark(path, _DURABLE, b"1")
+        for path, stamp in batch:
+            self._mark(path, _DURABLE, stamp)
 
     def _mark(self, path: str, name: str, value: bytes) -> bool:
-        """Set one mark; False where there is nothing left to make durable (the file went, or it is synced already)."""
+        """Set one mark; False where there is nothing left to make durable (the file went, or it is synced already).
+
+        A disk too full for a mark costs no more than that: the file is looked at again before its use.
+        """
         try:
             os.setxattr(path, name, value)
             return True
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno not in _UNMARKABLE:
+            if error.errno not in (*_UNMARKABLE, *_FULL):
                 raise
         if name == _BOOT:
             self._sync(self._directory)
         return False
+
+
+def _stamp(path: str) -> bytes | None:
+    """When the file was last written to, in nanoseconds; None where there is none."""
+    try:
+        return b"%d" % os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
+_log = logging.getLogger("lamina.content")
+
 
 class Later:
-    """Does `work` in a thread of its own at most `delay` seconds after a request. Thread-safe; idle, it has no thread."""
+    """Does `work` in a thread of its own at most `delay` seconds after a request. Thread-safe; idle, it has no thread.
+
+    What `work` raises is logged; whoever waits in `flush` is not kept.
+    """
 
     def __init__(self, work: Callable[[], None], *, delay: float) -> None:
         self._work, self._delay = work, delay
@@ -42,4 +48,7 @@ class Later:
                 if not self._hurry:
                     self._changed.wait(self._delay)
                 self._requested = False
-            self._work()
+            try:
+                self._work()
+            except Exception:
+                _log.exception("work that was put off failed")
