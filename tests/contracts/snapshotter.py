@@ -18,6 +18,7 @@ from lamina.layer.compression import gzip_deflater, inflater, zstd_deflater
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, LayerDamaged, TruncatedArchive
 from lamina.layer.index import LayerIndex
 from lamina.layer.tar.member import HARDLINK, Member
+from lamina.layer.tar.parser import BLOCK
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.linux.overlay import mount_overlay_anywhere
@@ -302,6 +303,26 @@ class SnapshotterContract:
         with pytest.raises(TruncatedArchive):
             rig.stage(tar(file("a", b"x" * 2000), file("b"))[:cut])
         assert rig.left_over() == []
+
+    @pytest.mark.parametrize("size", [1, 511, 600, 70_000, 5_000_001], ids=str)
+    def test_an_archive_may_end_in_the_middle_of_its_last_files_block(self, rig: Rig, size: int) -> None:
+        """As umoci writes them: the last block is not filled up."""
+        content = os.urandom(1 << 16) * (size // (1 << 16) + 1)
+        data = tar(*BASE, file("etc/last", content[:size]))
+        rig.publish(data[: len(data) - 2 * BLOCK - -size % BLOCK])
+        with rig.mounted() as top:
+            assert Path(top, "etc/last").read_bytes() == content[:size]
+            assert Path(top, "etc/x").read_bytes() == b"base"
+        with LayerIndex.open(rig.snapshotter.index(rig.published[0])) as index:
+            entry = index.lookup(b"etc/last")
+            assert entry is not None and entry.size == size
+
+    def test_a_sparse_file_may_be_the_last_of_an_archive_that_is_not_filled_up(self, rig: Rig) -> None:
+        member = Member(b"holes", stat.S_IFREG | 0o644, 0, 0, 1 << 20, WHEN)
+        header, stored = tarwrite.sparse_header(member, [(4096, 512), ((1 << 20) - 700, 700)])
+        rig.publish(header + b"a" * 512 + b"x" * (stored - 512))
+        with rig.mounted() as top:
+            assert Path(top, "holes").read_bytes() == bytes(4096) + b"a" * 512 + bytes((1 << 20) - 700 - 4608) + b"x" * 700
 
     @pytest.mark.parametrize(
         "members",

@@ -97,6 +97,14 @@ WAYS: list[Callable[[Store, bytes], list[Any]]] = [through_pipe, through_file, t
 
 
 @pytest.mark.parametrize("load", WAYS)
+def test_an_archive_may_end_with_the_last_byte_of_its_last_member(any_store: Store, load: Callable[[Store, bytes], list[Any]]) -> None:
+    data = docker_archive(config_of(BASE), {"a.tar": BASE}).rstrip(b"\0")
+    assert len(data) % 512
+    [image] = load(any_store, data)
+    assert image.id == Digest.of(config_of(BASE))
+
+
+@pytest.mark.parametrize("load", WAYS)
 def test_what_is_saved_is_loaded_again(store: Store, load: Callable[[Store, bytes], list[Any]]) -> None:
     base = imported(store)
     top = child(store, base, "top:2", SECOND)

@@ -155,6 +155,24 @@ def test_an_archive_may_end_at_a_boundary_without_zero_blocks() -> None:
     assert len(parse(data[:-BLOCK])) == 2
 
 
+@pytest.mark.parametrize("step", [0, 1, 100])
+def test_an_archive_may_end_with_the_last_byte_of_its_content(step: int) -> None:
+    data = packed(plain(), plain(b"last", b"x" * 600))[: -3 * BLOCK + 600 - BLOCK]
+    assert len(data) == 2 * BLOCK + 600
+    for more in (b"", bytes(1), bytes(423)):
+        assert [member.path for member in parse(data + more, step)] == [b"file", b"last"]
+    with pytest.raises(TruncatedArchive, match="'last' lacks 1 bytes"):
+        parse(data[:-1], step)
+
+
+def test_a_sparse_archive_may_end_with_the_last_byte_of_its_content() -> None:
+    header, stored = tarwrite.sparse_header(Member(b"holes", stat.S_IFREG | 0o644, 0, 0, 1 << 20, 0), [((1 << 20) - 700, 700)])
+    [member] = parse(header + b"x" * stored)
+    assert member.extents is not None and member.extents[0].length == 700
+    with pytest.raises(TruncatedArchive):
+        parse(header + b"x" * (stored - 1))
+
+
 def test_what_follows_the_end_is_ignored() -> None:
     data = packed(plain()) + b"\1" * 700
     assert len(parse(data)) == 1 == len(parse(data, 3))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.layer.erofs.chunks import plan_chunks
+from lamina.layer.erofs.chunks import plan_chunks, plan_unfinished
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, TruncatedArchive
 from lamina.layer.tar import sparse
 from lamina.layer.tar.member import Extent
@@ -85,3 +85,12 @@ def test_a_hole_of_a_terabyte_takes_few_chunks() -> None:
 def test_a_map_too_large_is_refused() -> None:
     with pytest.raises(ArchiveTooLarge):
         plan_chunks((Extent(512, 512, 0),), 1 << 50)
+
+
+@given(st.integers(1, 1 << 42), st.integers(0, 1 << 40))
+def test_of_a_file_that_its_tar_ends_with_only_the_end_is_copied(size: int, block: int) -> None:
+    chunks = plan_unfinished(block * 512, size)
+    [(last, [(start, length, offset)])] = chunks.copied
+    assert (start, (last << chunks.bits) + length, offset) == (0, size, block * 512 + size - length)
+    assert chunks.mapped == (((0, last, block),) if last else ())
+    assert chunks.count == last + 1 <= 1 << 17

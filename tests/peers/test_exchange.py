@@ -79,6 +79,18 @@ def test_skopeo_reads_it_and_umoci_unpacks_it(daemon: Daemon, archive: Path, tmp
     assert not (tmp_path / "bundle/rootfs/etc/group").exists()
 
 
+def test_lamina_runs_what_umoci_packed_with_archives_that_are_not_filled_up(daemon: Daemon, archive: Path, tmp_path: Path) -> None:
+    layout, bundle = tmp_path / "layout", tmp_path / "bundle"
+    called([needs("skopeo"), "copy", "-q", f"docker-archive:{archive}", f"oci:{layout}:1"])
+    called([needs("umoci"), "unpack", "--image", f"{layout}:1", str(bundle)])
+    (bundle / "rootfs/exchanged").write_text("by umoci\n")
+    called(["umoci", "repack", "--image", f"{layout}:2", str(bundle)])
+    packed = tmp_path / "packed.tar"
+    called(["skopeo", "copy", "-q", f"oci:{layout}:2", f"oci-archive:{packed}:umoci:2"])
+    loaded = daemon.docker("load", "-i", str(packed)).stdout.rpartition("Loaded image")[2].partition(": ")[2].strip()
+    assert daemon.docker("run", "--rm", "--network", "none", loaded).stdout == "by umoci\n"
+
+
 def test_other_tools_read_the_store_as_an_oci_layout(daemon: Daemon) -> None:
     manifest = json.loads(called([needs("skopeo"), "inspect", "--raw", f"oci:{daemon.data}/content:docker.io/library/app:1"]))
     assert manifest["config"]["digest"] == image_id(daemon, "app:1")

@@ -42,7 +42,9 @@ def members(source: Source) -> Iterator[OuterMember]:
         if member is None:
             return
         yield member
-        source.skip(_padding(member.size))
+        # Of a last member some writers leave out what fills up its block too.
+        if source.peek(1):
+            source.skip(_padding(member.size))
     raise InvalidArchive(f"the archive has more than {_MEMBERS_LIMIT} members")
 
 

@@ -31,17 +31,33 @@ class ChunkMap:
         return len(self.copied) << self.bits - BLOCK_BITS
 
 
-def plan_chunks(extents: Sequence[Extent], size: int) -> ChunkMap:
-    """The map of a file of `size` bytes. Runs that are not on block boundaries have to be copied.
+def plan_chunks(extents: Sequence[Extent], size: int, whole: int = 1 << 63) -> ChunkMap:
+    """The map of a file of `size` bytes. Runs that are not on block boundaries have to be copied, or that leave the tar's `whole` blocks.
 
     Raises:
         ArchiveTooLarge: it would have more than four million chunks.
     """
     if all(extent.offset % BLOCK == 0 and extent.start % BLOCK == 0 for extent in extents) and all(
-        extent.length % BLOCK == 0 or extent.start + extent.length == size for extent in extents
+        extent.offset + extent.length <= whole and (extent.length % BLOCK == 0 or extent.start + extent.length == size)
+        for extent in extents
     ):
         return _mapped(extents, size)
     return _copied(extents, size)
+
+
+def plan_unfinished(offset: int, size: int) -> ChunkMap:
+    """The map of a file whose content, at `offset` in the tar, ends with the tar in the middle of a block: its end has to be copied.
+
+    Raises:
+        ArchiveTooLarge: see `plan_chunks`.
+    """
+    bits = 12
+    while size >> bits > 1 << 16:
+        bits += 1
+    last = (size - 1) >> bits
+    tail = last << bits
+    mapped = ((0, last, offset // BLOCK),) if last else ()
+    return ChunkMap(bits, _count(size, bits), mapped, ((last, ((0, size - tail, offset + tail),)),))
 
 
 def _mapped(extents: Sequence[Extent], size: int) -> ChunkMap:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lamina.layer.erofs import layout
-from lamina.layer.erofs.chunks import ChunkMap, plan_chunks
+from lamina.layer.erofs.chunks import ChunkMap, plan_chunks, plan_unfinished
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, shown
 from lamina.layer.tree import Node, Tree, Xattrs, walk
 
@@ -50,18 +50,20 @@ def write(tree: Tree, diff_id: str, tar_size: int, read_tar: ReadTar) -> Image:
     """The image of a finished tree whose members' offsets are into a tar of `tar_size` bytes.
 
     `diff_id` is in hex, 64 characters. `read_tar` is asked only for sparse files whose runs are not
-    on block boundaries.
+    on block boundaries, and for the end of a file that the tar ends with in the middle of a block.
 
     Raises:
         ArchiveTooLarge: the maps of sparse files, or all metadata, would be too large.
     """
-    return _Writer(tree, read_tar).image(diff_id, tar_size)
+    return _Writer(tree, read_tar, tar_size).image(diff_id)
 
 
 class _Writer:
-    def __init__(self, tree: Tree, read_tar: ReadTar) -> None:
+    def __init__(self, tree: Tree, read_tar: ReadTar, tar_size: int) -> None:
         self._root = tree.root
-        self._read_tar = read_tar
+        self._read_tar, self._tar_size = read_tar, tar_size
+        # The kernel is told of whole blocks only: a loop device ends with the last one.
+        self._whole = tar_size // _BLOCK * _BLOCK
         self._placed: list[_Placed] = []
         self._by_node: dict[int, _Placed] = {}
         self._end = layout.INODES_AT
@@ -70,7 +72,7 @@ class _Writer:
         self._copied = 0
         self._content = 0
 
-    def image(self, diff_id: str, tar_size: int) -> Image:
+    def image(self, diff_id: str) -> Image:
         self._layout()
         base = -(-self._end // _BLOCK)
         total = base + self._blocks
@@ -81,7 +83,7 @@ class _Writer:
         for placed in self._placed:
             self._write(data, placed, base)
         implied = tuple((node.nid * _NID, path) for path, node in walk(self._root) if node.implied)
-        seal(data, diff_id, tar_size, len(self._placed), self._root.nid, chunked=self._chunked > 0)
+        seal(data, diff_id, self._tar_size, len(self._placed), self._root.nid, chunked=self._chunked > 0)
         return Image(bytes(data), implied, self._content)
 
     def _layout(self) -> None:
@@ -115,8 +117,9 @@ class _Writer:
         end = at + head
         if kind == _REG:
             self._content += node.size
-            if node.extents is not None:
-                placed.chunks = plan_chunks(node.extents, node.size)
+            if node.extents is not None or node.offset + node.size > self._whole:
+                placed.chunks = self._chunks(node)
+            if placed.chunks is not None:
                 end = -(-end // 8) * 8 + 8 * placed.chunks.count
                 self._count_chunks(placed.chunks)
                 placed.block = self._blocks
@@ -132,6 +135,11 @@ class _Writer:
         self._placed.append(placed)
         placed.number = len(self._placed)
         self._by_node[id(node)] = placed
+
+    def _chunks(self, node: Node) -> ChunkMap | None:
+        if node.extents is not None:
+            return plan_chunks(node.extents, node.size, self._whole)
+        return plan_unfinished(node.offset, node.size) if node.size else None
 
     def _place_tail(self, placed: _Placed, at: int, head: int, tail: int, full: int) -> tuple[int, int]:
         """Place data of `full` blocks and `tail` bytes: the tail behind the inode, where it is short enough."""

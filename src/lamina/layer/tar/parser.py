@@ -2,7 +2,8 @@
 
 Understood: v7, ustar (POSIX.1-1988), pax local and global headers (POSIX.1-2001), GNU long names and
 links, GNU sparse files (old, 0.0, 0.1, 1.0), base-256 numbers, star's extended attributes. The
-archive ends at two zero blocks or at a header's boundary; what follows the zero blocks is ignored.
+archive ends at two zero blocks, at a header's boundary, or where its last member's content is complete
+(some writers leave out the zeros that fill up its last block); what follows the zero blocks is ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Parser:
         self._numbers = Fields()
         self._pending = b""
         self._offset = 0
-        self._skip = 0
+        self._skip = self._padding = 0
         self._need = BLOCK
         self._state: _State = self._header
         self._zero_blocks = 0
@@ -96,8 +97,8 @@ class Parser:
         Raises:
             TruncatedArchive: the archive ends inside a header or inside a member's content.
         """
-        if self._skip:
-            raise TruncatedArchive(f"archive is truncated: {shown(self._last)} lacks {self._skip} bytes")
+        if self._skip > self._padding:
+            raise TruncatedArchive(f"archive is truncated: {shown(self._last)} lacks {self._skip - self._padding} bytes")
         if self._pending or self._extended or self._state != self._header:
             raise TruncatedArchive(f"archive is truncated in a header, after {self._offset + len(self._pending)} bytes")
 
@@ -133,7 +134,8 @@ class Parser:
             type_bits, stored = stat.S_IFDIR, 0
         if not 0 <= stored <= SIZE_LIMIT:
             raise InvalidArchive(f"absurd size in tar header of {shown(path)}: {stored}")
-        self._skip = (stored + 511) & ~511
+        self._padding = -stored & 511
+        self._skip = stored + self._padding
         self._last = path
         if type_bits == stat.S_IFREG or type_bits == stat.S_IFDIR:
             size_kept = stored if type_bits == stat.S_IFREG else 0
@@ -163,9 +165,13 @@ class Parser:
             if not size:
                 self._meta(kind, b"")
         elif kind == b"V":  # a volume label
-            self._skip = (max(size, 0) + 511) & ~511
+            self._pass_over(max(size, 0))
         else:
             raise InvalidArchive(f"unsupported tar member type {kind!r}: {shown(name.partition(bytes(1))[0])}")
+
+    def _pass_over(self, size: int) -> None:
+        self._padding = -size & 511
+        self._skip = size + self._padding
 
     def _expect(self, state: _State, need: int) -> None:
         self._state, self._need = state, need
@@ -210,7 +216,7 @@ class Parser:
             *((self._numbers[block[329:337]], self._numbers[block[337:345]]) if kind in b"34" else (0, 0)),
             xattrs=tuple((key[13:], value) for key, value in records.items() if key.startswith(_XATTR)),
         )
-        self._skip = (stored + 511) & ~511
+        self._pass_over(stored)
         self._last = path
         if kind == b"S":
             return self._old_sparse(block, member, stored)
@@ -241,7 +247,7 @@ class Parser:
         """The map is complete and `offset` is where the content starts."""
         self._partial, self._map = None, b""
         self._expect(self._header, BLOCK)
-        self._skip = (stored + 511) & ~511
+        self._pass_over(stored)
         return member._replace(offset=offset, extents=sparse.extents(runs, member.size, offset, stored))
 
     def _pax_sparse(self, records: dict[bytes, bytes], member: Member, stored: int) -> Member | None:
