@@ -25,14 +25,16 @@ from lamina.image.metadata import Metadata
 from lamina.image.model import Image, ImageNotFound
 from lamina.image.store import Images
 from lamina.runtime.launch import Attach, Exit, Launch
-from lamina.snapshot.erofs import ErofsSnapshotter
+from lamina.snapshot.choose import open_driver
 from lamina.snapshot.fdstore import MemoryFdStore
 from lamina.snapshot.overlay import OverlaySnapshotter
+from lamina.snapshot.probe import probe
 from lamina.snapshot.protocol import Snapshotter
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Update
 from lamina.spec.reference import Reference
 from lamina.worker.workers import InlineWorkers
+from tests.harness import unmount_below
 
 HOST = Platform("linux", "amd64")
 Command = Callable[[Path, Launch], tuple[int, str]]
@@ -114,7 +116,10 @@ class Lab:
         if self.driver == "erofs":
             fds = MemoryFdStore()
             self.closing.callback(fds.close)
-            snapshotter = ErofsSnapshotter(root, lambda diff_id: f"{root}/content/blobs/sha256/{diff_id}", self.workers, fds)
+            self.closing.callback(unmount_below, self.root)
+            snapshotter = open_driver(
+                probe(root, "erofs"), root, blob_path=lambda hex: f"{root}/content/blobs/sha256/{hex}", workers=self.workers, fds=fds
+            )
         self.layers = Layers(f"{root}/layers", content, snapshotter, metadata, leases, durability, print)
         catalog = Catalog(f"{root}/images", content, self.layers, metadata, leases, durability, print)
         self.images = Images(catalog, self.layers, content, leases, self.workers, host=HOST, clock=lambda: self.time / 1e9)

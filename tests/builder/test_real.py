@@ -19,6 +19,7 @@ from lamina.builder.execute import StepFailed
 from lamina.builder.request import Cancellation
 from lamina.errors import Cancelled
 from lamina.runtime.client import Runtime
+from lamina.snapshot.probe import DriverUnavailable
 from lamina.spec.reference import Reference
 from lamina.worker.pool import WorkerPool
 from tests.builder.lab import Lab
@@ -58,7 +59,10 @@ def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
         (tmp_path / "run").mkdir()
         runtime = Runtime(str(tmp_path / "run"))
         closing.callback(runtime.close)
-        made = Lab(tmp_path, closing, runtime=runtime, workers=workers, driver=request.param)
+        try:
+            made = Lab(tmp_path, closing, runtime=runtime, workers=workers, driver=request.param)
+        except DriverUnavailable as unavailable:
+            pytest.skip(unavailable.message)
         (tmp_path / "busybox.tar").write_bytes(busybox_tar())
         with open(tmp_path / "busybox.tar", "rb") as file:
             made.images.import_(file.fileno(), name=Reference.parse("busybox:latest"))
