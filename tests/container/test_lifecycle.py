@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
 from lamina.errors import InvalidArgument
-from lamina.image.model import ImageNotFound
+from lamina.image.model import Image, ImageNotFound
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
+from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
 from tests.container.fakes import World, world
 
@@ -57,6 +58,24 @@ def test_an_unknown_image_makes_nothing(world: World) -> None:
     with pytest.raises(ImageNotFound):
         world.containers.create({"Image": "ghost"})
     assert [name for name in os.listdir(world.parts.root) if not name.startswith(".")] == []
+
+
+def test_an_image_removed_between_look_up_and_pin_makes_no_container(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, pin = world.images, world.leases.pin
+
+    def pin_too_late(owner: str, digests: Iterable[Digest]) -> None:
+        pin(owner, digests)
+        monkeypatch.setattr(images, "resolve", lambda text: _gone(text))
+
+    monkeypatch.setattr(world.leases, "pin", pin_too_late)
+    with pytest.raises(ImageNotFound):
+        world.containers.create({"Image": "base"}, name="it")
+    assert world.leases.kept() == set()
+    assert [name for name in os.listdir(world.parts.root) if not name.startswith(".")] == []
+
+
+def _gone(text: str) -> Image:
+    raise ImageNotFound(f"no such image: {text}")
 
 
 def test_a_taken_name_is_refused_in_dockers_words_and_leaves_nothing(world: World) -> None:

@@ -111,12 +111,26 @@ def test_filters_choose(any_store: Store) -> None:
     assert names(store, reference=["*"]) == ["c:3", "b:2"]
     assert names(store, reference=["*:[23]"]) == ["c:3", "b:2"]
     assert names(store, reference=["?", "a/x:1"]) == ["c:3", "b:2", "a/x:1"]
+    assert names(store, before=[store.images.resolve("b:2").id.short]) == ["a/x:1"]
+    assert names(store, until=["15s"]) == ["a/x:1"]
+    assert names(store, until=[str(int(store.now))]) == ["b:2", "a/x:1"]
     with pytest.raises(InvalidArgument):
         names(store, nonsense=["1"])
+    with pytest.raises(InvalidArgument):
+        names(store, until=["soon"])
     with pytest.raises(InvalidArgument):
         names(store, dangling=["maybe"])
     with pytest.raises(InvalidArgument):
         names(store, reference=["[a"])
+
+
+def test_a_star_of_a_reference_filter_stops_at_a_slash(any_store: Store) -> None:
+    for name in ("one:1", "team/one:1", "registry.example:5000/team/sub/one:1"):
+        imported(any_store, name, changes=[f"LABEL name={name}"])
+    assert names(any_store, reference=["*"]) == ["one:1"]
+    assert names(any_store, reference=["*/*"]) == ["team/one:1"]
+    assert names(any_store, reference=["registry.example:5000/*/*/*:1"]) == ["registry.example:5000/team/sub/one:1"]
+    assert names(any_store, reference=["registry.example:5000/*"]) == []
 
 
 def test_with_a_reference_filter_only_matching_names_are_shown(any_store: Store) -> None:
@@ -233,6 +247,37 @@ def test_rmi_names_the_container_that_uses_the_image(store: Store) -> None:
     assert names(store) == ["base:latest"]
     store.images.remove(image.id.short, force=True, in_use=lambda _: [("abc123", False)])
     assert names(store) == []
+
+
+def test_rmi_by_force_under_a_running_container_leaves_the_image_without_a_name(store: Store) -> None:
+    image = imported(store)
+    assert store.images.remove("base", force=True, in_use=lambda _: [("abc123", True)]) == [Removed("Untagged", "base:latest")]
+    assert [each.id for each in store.images.list(filters={"dangling": ["true"]})] == [image.id]
+
+
+def test_rmi_of_one_of_two_names_is_no_matter_of_containers(store: Store) -> None:
+    imported(store, "a:1")
+    store.images.tag("a:1", Reference.parse("a:2"))
+    assert store.images.remove("a:1", in_use=lambda _: [("abc123", True)]) == [Removed("Untagged", "a:1")]
+    with pytest.raises(ImageInUse, match=r"unable to remove repository reference \"a:2\" \(must force\)"):
+        store.images.remove("a:2", in_use=lambda _: [("abc123", False)])
+
+
+def test_what_cannot_be_forced_is_said_first(store: Store) -> None:
+    image = imported(store, "a:1")
+    store.images.tag("a:1", Reference.parse("b:1"))
+    with pytest.raises(ImageInUse, match="cannot be forced"):
+        store.images.remove(image.id.short, in_use=lambda _: [("abc123", True)])
+
+
+def test_an_image_is_kept_for_a_container_that_is_being_made(store: Store) -> None:
+    image = imported(store)
+    store.leases.pin("container:" + "c" * 64, (image.id, *image.layers))
+    for text in ("base", image.id.short):
+        with pytest.raises(ImageInUse, match=f"container {'c' * 12}"):
+            store.images.remove(text)
+    store.leases.unpin("container:" + "c" * 64)
+    store.images.remove("base")
 
 
 def test_rmi_of_a_parent_names_its_children_and_keeps_it(store: Store) -> None:

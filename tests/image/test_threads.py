@@ -6,8 +6,11 @@ import io
 import os
 import threading
 
+import pytest
+
 from lamina.errors import LaminaError
 from lamina.image.leases import Leases
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
 
@@ -68,6 +71,47 @@ def test_collecting_beside_a_build_takes_nothing_from_it(any_store: Store) -> No
     finally:
         stop.set()
         thread.join(30)
+
+
+def test_an_image_removed_while_it_is_made_again_has_its_documents(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = any_store
+    image = imported(store)
+    put = store.content.put
+
+    def removed_meanwhile(data: bytes, media_type: str) -> Descriptor:
+        described = put(data, media_type)
+        if described.digest == image.id and store.images.list():
+            store.images.remove("base")
+        return described
+
+    with store.leases.hold():
+        store.layers.find(None, store.layers.get(image.layers[0]).diff_id)
+        monkeypatch.setattr(store.content, "put", removed_meanwhile)
+        again = store.images.create(image.config_bytes, store.layers.chain(image.layers[-1]), names=[Reference.parse("again")])
+    assert again.id == image.id
+    assert store.content.read(again.id) == image.config_bytes
+    assert store.content.read(again.manifest.digest)
+    assert [*store.images.check()] == []
+
+
+def test_what_is_touched_is_not_deleted_and_what_is_deleted_is_not_touched_meanwhile() -> None:
+    leases, one = Leases(), Digest.of(b"1")
+    deleted: list[Digest] = []
+
+    def delete(digest: Digest) -> int:
+        deleted.append(digest)
+        return 5
+
+    assert leases.unless_kept(one, delete) == 5
+    with leases.hold():
+        assert leases.unless_kept(one, delete) == 5
+        leases.touch(one)
+        assert leases.unless_kept(one, delete) == 0
+    with leases.hold(one):
+        assert leases.unless_kept(one, delete) == 0
+    leases.pin("container:x", [one])
+    assert (leases.unless_kept(one, delete), leases.pinned(one)) == (0, ["container:x"])
+    assert deleted == [one, one]
 
 
 def test_a_lease_keeps_what_is_touched_while_it_lasts() -> None:

@@ -1041,6 +1041,9 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 """A group's summary and its commands."""
 
+SPELLINGS: dict[str, dict[str, str]] = {"images": {"-tree": "--tree"}}
+"""Other spellings of a command's flags."""
+
 ALIASES: dict[str, str] = {
     "container ls": "ps",
     "container list": "ps",

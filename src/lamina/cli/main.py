@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS, SPELLINGS
 from lamina.cli.flags import Arguments, HelpWanted, Reader, UsageError, table
 from lamina.cli.session import Session
 from lamina.errors import LaminaError
@@ -86,6 +86,8 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
 
 def _perform(name: str, words: list[str], options: Arguments) -> int:
     module, fewest, most, interspersed, usage, _, flags = COMMANDS[name]
+    if name in SPELLINGS:
+        words = [SPELLINGS[name].get(word, word) for word in words]
     try:
         found = Reader(table(flags), interspersed=interspersed).read(words)
         if len(found.words) < fewest or 0 <= most < len(found.words):

@@ -12,28 +12,35 @@ if TYPE_CHECKING:
     Row = Mapping[str, object]
 
 
-def print_rows(session: Session, form: str, rows: Sequence[Row], columns: Sequence[str], headers: Mapping[str, str]) -> None:
-    """Print rows: as a table of `columns` where `form` is empty or `table`, as JSON lines for `json`, else by template."""
+def print_rows(
+    session: Session, form: str, rows: Sequence[Row], columns: Sequence[str], headers: Mapping[str, str], fields: Sequence[str] = ()
+) -> None:
+    """Print rows: as a table of `columns` where `form` is empty or `table`, as JSON lines for `json`, else by template.
+
+    With `fields`, all that a row has, a template is checked even where there are no rows.
+    """
     if form in ("", "table"):
         lines = [[headers.get(name, name.upper()) for name in columns]]
         lines += [[str(row[name]) for name in columns] for row in rows]
         for line in aligned(lines):
             session.print(line)
         return
-    _by_template(session, form, rows, headers)
+    _by_template(session, form, rows, headers, fields)
 
 
-def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapping[str, str]) -> None:
+def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapping[str, str], fields: Sequence[str]) -> None:
     from lamina.cli.template import Template
 
     tabular = form.startswith("table")
     text = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip() if tabular else form
     template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
+    if fields and not rows:
+        template.render(dict.fromkeys(fields, ""))
     if not tabular:
         for row in rows:
             session.print(template.render(row))
         return
-    known = {name for row in rows[:1] for name in row} | set(headers)
+    known = {name for row in rows[:1] for name in row} | set(headers) | set(fields)
     lines = [template.render({name: headers.get(name, name.upper()) for name in known})] + [template.render(row) for row in rows]
     for line in aligned([line.split("\t") for line in lines]):
         session.print(line)

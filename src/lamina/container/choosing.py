@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 
 from lamina.container.document import text
 from lamina.container.model import Container, State
 from lamina.errors import InvalidArgument
+from lamina.spec.moment import seconds
 
 Filters = Mapping[str, Sequence[str]]
 _LISTING = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
 })  # fmt: skip
 _PRUNING = frozenset({"label", "label!", "until"})
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s|ms)")
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 class InvalidFilter(InvalidArgument):
@@ -53,7 +51,7 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
 def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
     """Whether `container prune` may remove it, if it does not run."""
     _check(filters, _PRUNING)
-    until = [moment(value, now_ns) for value in filters.get("until", ())]
+    until = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
     unwanted = filters.get("label!", ())
     return (
         labelled(container.labels, filters.get("label", ()))
@@ -65,25 +63,6 @@ def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
 def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     """Whether all of `key` and `key=value` are there."""
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in (entry.partition("=") for entry in wanted))
-
-
-def moment(value: str, now_ns: int) -> int:
-    """A time as filters give it, in nanoseconds: seconds since 1970, RFC 3339, or a duration before now (`10m`, `1h30m`).
-
-    Raises:
-        InvalidFilter: it is none of these.
-    """
-    parts = _DURATION.findall(value)
-    if parts and "".join(figure + unit for figure, unit in parts) == value:
-        return now_ns - int(sum(float(figure) * _UNITS[unit] for figure, unit in parts) * 1e9)
-    try:
-        return int(float(value) * 1e9)
-    except ValueError:
-        pass
-    try:
-        return int(datetime.fromisoformat(value).timestamp() * 1e9)
-    except ValueError:
-        raise InvalidFilter(f"invalid time: {value[:100]}", hint="write seconds since 1970, a date, or a duration like 10m") from None
 
 
 def _check(filters: Filters, known: frozenset[str]) -> None:

@@ -96,6 +96,7 @@ class Maker:
         self._claims[record.id] = tuple(mount.name for mount in mounts if mount.name)
         try:
             self._parts.leases.pin(f"container:{record.id}", (image.id, *image.layers))
+            self._parts.images.resolve(str(image.id))  # removed between the look-up and the pin, it is no image to start from
             self._store.make(record.id)
             for mount in mounts:
                 made.append(self._with_volume(record.id, mount))

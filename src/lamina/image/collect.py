@@ -45,7 +45,8 @@ class Collector:
 
     def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
         """Remove those of `candidates` that nothing needs."""
-        with self._catalog.lock:
+        # Who finds a layer takes its lock and touches it: either the layer is gone before, or it stays.
+        with self._catalog.lock, self._layers.lock:
             needed = self._needed_layers()
             gone = _top_first([facts for facts in self._known(candidates) if facts.id not in needed])
             return Collected(tuple(gone), self._layers.remove(gone))
@@ -53,8 +54,8 @@ class Collector:
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
         """Remove those documents of `candidates` that nothing needs; returns the bytes freed."""
         with self._catalog.lock:
-            gone = set(candidates) - self._catalog.blobs() - self._leases.kept()
-            return sum(self._content.delete(digest) for digest in gone)
+            gone = set(candidates) - self._catalog.blobs()
+            return sum(self._leases.unless_kept(digest, self._content.delete) for digest in gone)
 
     def _known(self, candidates: Iterable[Digest]) -> list[LayerFacts]:
         by_id = {facts.id: facts for facts in self._layers.all()}

@@ -32,7 +32,10 @@ from lamina.worker import Workers
 
 
 class Layers:
-    """All layers that are here. Thread-safe. `directory` is where facts lie, one JSON file a layer, beside the driver's files."""
+    """All layers that are here. Thread-safe; `lock` makes several calls one step (after the catalog's, where both are taken).
+
+    `directory` is where facts lie, one JSON file a layer, beside the driver's files.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Layers:
     ) -> None:
         self._directory, self._content, self._snapshotter, self._metadata = directory, content, snapshotter, metadata
         self._leases, self._durability, self._warn = leases, durability, warn
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._facts: dict[Digest, LayerFacts] = {}
         self._looked_at: set[Digest] = set()
         self._uses: Counter[str | Digest] = Counter()
@@ -62,7 +65,7 @@ class Layers:
         """At start, before anything else: read facts from files and database, heal what differs."""
         rows = self._metadata.layers()
         twins = reconcile(self._directory, rows, decode_facts, removed=self._metadata.removed(), what="layer", warn=self._warn)
-        with self._lock:
+        with self.lock:
             self._facts = {facts.id: facts for facts in twins.values.values()}
             self._uses = Counter(file for facts in self._facts.values() for file in _files(facts))
         if twins.to_rows:
@@ -91,7 +94,7 @@ class Layers:
             DiskFull: nothing was registered.
         """
         layer = chain_id(parent, staged.diff_id)
-        with self._lock:
+        with self.lock:
             known = self._sound(layer)
             if known is not None:
                 self._snapshotter.discard(staged)
@@ -113,7 +116,7 @@ class Layers:
 
     def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None:
         """The layer `diff_id` on top of `parent`, made of one that is here on another parent; None where there is no such."""
-        with self._lock:
+        with self.lock:
             twins = [facts for facts in self._facts.values() if facts.diff_id == diff_id]
             for twin in twins:
                 if self._sound(twin.id) is None:
@@ -167,7 +170,7 @@ class Layers:
 
     def all(self) -> tuple[LayerFacts, ...]:
         """All layers, in no order."""
-        with self._lock:
+        with self.lock:
             return tuple(self._facts.values())
 
     def lowers(self, layer: Digest | None) -> tuple[Lower, ...]:
@@ -259,7 +262,7 @@ class Layers:
 
     def remove(self, layers: Sequence[Digest]) -> int:
         """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over."""
-        with self._lock:
+        with self.lock:
             gone = [self._facts.pop(layer) for layer in layers if layer in self._facts]
             if not gone:
                 return 0
@@ -309,14 +312,14 @@ class Layers:
 
     def _with_sources(self, facts: LayerFacts, sources: Sequence[Descriptor]) -> LayerFacts:
         merged = _merged(facts.sources, sources)
-        with self._lock:
+        with self.lock:
             if merged != facts.sources:
                 facts = replace(facts, sources=merged)
                 self._record(facts)
             return facts
 
     def _sound(self, layer: Digest) -> LayerFacts | None:
-        with self._lock:
+        with self.lock:
             facts = self._facts.get(layer)
             if facts is None:
                 return None
@@ -357,7 +360,7 @@ class Layers:
             staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
             if staged.diff_id != facts.diff_id:
                 raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
-            with self._lock:
+            with self.lock:
                 self._snapshotter.remove(facts.name)
                 self._snapshotter.publish(staged, facts.name, [each.name for each in self.chain(facts.parent)])
 

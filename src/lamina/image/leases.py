@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from lamina.spec.digest import Digest
@@ -78,6 +78,24 @@ class Leases:
             oldest = min(self._working, default=None)
             fresh = {digest for digest, number in self._touched.items() if oldest is not None and number >= oldest}
             return fresh.union(self._held, *self._pins.values())
+
+    def pinned(self, digest: Digest) -> list[str]:
+        """Who has pinned `digest`."""
+        with self._lock:
+            return [owner for owner, digests in self._pins.items() if digest in digests]
+
+    def unless_kept(self, digest: Digest, delete: Callable[[Digest], int]) -> int:
+        """Call `delete` unless `digest` must stay, and answer what it answers (else 0).
+
+        Nobody can `touch` it meanwhile: who touches a digest and then looks for its bytes finds them, or none, never some
+        that are about to go.
+        """
+        with self._lock:
+            oldest = min(self._working, default=None)
+            fresh = oldest is not None and self._touched.get(digest, 0) >= oldest
+            if fresh or digest in self._held or any(digest in digests for digests in self._pins.values()):
+                return 0
+            return delete(digest)
 
     @property
     def working(self) -> bool:

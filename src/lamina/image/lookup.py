@@ -11,6 +11,7 @@ from lamina.errors import InvalidArgument, LaminaError
 from lamina.image.catalog import Catalog
 from lamina.image.model import AmbiguousId, Image, ImageNotFound
 from lamina.spec.digest import Digest
+from lamina.spec.moment import seconds
 from lamina.spec.reference import Reference
 
 Filters = Mapping[str, Sequence[str]]
@@ -56,10 +57,11 @@ def timestamp(text: str) -> float:
         return 0.0
 
 
-def select(catalog: Catalog, filters: Filters, *, everything: bool = False) -> list[Image]:
+def select(catalog: Catalog, filters: Filters, *, now: float, everything: bool = False) -> list[Image]:
     """The images that pass all filters (several values of one: any of them, labels: all), newest first.
 
-    Without `everything`, images without a name that others were built from, and steps of builds, are left out.
+    Without `everything`, images without a name that others were built from, and steps of builds, are left out. `now` is
+    seconds since 1970.
 
     Raises:
         InvalidArgument: an unknown filter or a value that makes no sense.
@@ -69,7 +71,7 @@ def select(catalog: Catalog, filters: Filters, *, everything: bool = False) -> l
         raise InvalidArgument(f"invalid filter: {min(unknown)}")
     images = catalog.all()
     parents = catalog.parents()
-    tests = [*_tests(catalog, filters, parents)]
+    tests = _tests(catalog, filters, parents, now)
     chosen = [image for image in images if (everything or not _hidden(image, parents)) and all(test(image) for test in tests)]
     if patterns := filters.get("reference", ()):
         chosen = [named for image in chosen if (named := _matching(image, patterns)) is not None]
@@ -80,7 +82,7 @@ def _hidden(image: Image, parents: set[Digest]) -> bool:
     return not image.names and not image.digests and (image.intermediate or image.id in parents)
 
 
-def _tests(catalog: Catalog, filters: Filters, parents: set[Digest]) -> list[Callable[[Image], bool]]:
+def _tests(catalog: Catalog, filters: Filters, parents: set[Digest], now: float) -> list[Callable[[Image], bool]]:
     tests: list[Callable[[Image], bool]] = []
     if values := filters.get("dangling", ()):
         wanted = _truth("dangling", values)
@@ -96,7 +98,7 @@ def _tests(catalog: Catalog, filters: Filters, parents: set[Digest]) -> list[Cal
         moment = timestamp(resolve(catalog, value)[0].config.created)
         tests.append(lambda image, moment=moment: timestamp(image.config.created) > moment)  # type: ignore[misc]
     for value in filters.get("until", ()):
-        moment = _moment(value)
+        moment = seconds(value, now)
         tests.append(lambda image, moment=moment: timestamp(image.config.created) < moment)  # type: ignore[misc]
     return tests
 
@@ -112,16 +114,6 @@ def _has_label(image: Image, wanted: str) -> bool:
     key, equals, value = wanted.partition("=")
     labels = image.config.config.labels
     return key in labels and (not equals or labels[key] == value)
-
-
-def _moment(value: str) -> float:
-    """A moment as the API writes it: seconds since 1970 or RFC 3339; the CLI turns durations into these."""
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    moment = timestamp(value)
-    if not moment:
-        raise InvalidArgument(f"invalid filter 'until={value[:100]}'", hint="write a moment as 2024-01-31T10:00:00Z")
-    return moment
 
 
 def _matching(image: Image, patterns: Sequence[str]) -> Image | None:

@@ -11,6 +11,7 @@ from lamina.errors import InvalidArgument
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
 from lamina.image.layers import Layers
+from lamina.image.leases import Leases
 from lamina.image.model import Image, LayerFacts, StoreDamaged
 from lamina.spec import config as configs
 from lamina.spec import mediatype
@@ -26,9 +27,16 @@ class Maker:
     """Stores images and gives names. Thread-safe. `clock` is seconds since 1970."""
 
     def __init__(
-        self, catalog: Catalog, layers: Layers, content: ContentStore, collector: Collector, emit: Emit, clock: Callable[[], float]
+        self,
+        catalog: Catalog,
+        layers: Layers,
+        content: ContentStore,
+        leases: Leases,
+        collector: Collector,
+        emit: Emit,
+        clock: Callable[[], float],
     ) -> None:
-        self._catalog, self._layers, self._content = catalog, layers, content
+        self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
         self._collector, self._emit, self._clock = collector, emit, clock
 
     def create(
@@ -49,7 +57,7 @@ class Maker:
         parsed = configs.parse(config)
         if parsed.diff_ids != tuple(facts.diff_id for facts in stack):
             raise StoreDamaged("an image's configuration does not list the layers it is made of")
-        described = self._content.put(config, mediatype.OCI_CONFIG)
+        described = self._put(config, mediatype.OCI_CONFIG)
         manifest = new_manifest(described, [self._described(facts) for facts in stack])
         return self._store(manifest, parsed, config, manifest.descriptor, names, parent, intermediate=intermediate)
 
@@ -95,7 +103,7 @@ class Maker:
     ) -> Image:
         chain = chain_ids(config.diff_ids)
         stack = self._layers.chain(chain[-1]) if chain else ()
-        stored = self._content.put(manifest.raw, manifest.media_type)
+        stored = self._put(manifest.raw, manifest.media_type)
         image = Image(
             id=Digest.of(config_bytes),
             manifest=stored,
@@ -117,6 +125,11 @@ class Maker:
     def _after_move(self, images: Sequence[Image], descriptors: Sequence[Descriptor]) -> None:
         """A name that moves may leave the document it stood for to nobody."""
         self._collector.collect_blobs([*(descriptor.digest for descriptor in descriptors), *(image.manifest.digest for image in images)])
+
+    def _put(self, data: bytes, media_type: str) -> Descriptor:
+        """Store a document; touched first, so that who removes an image of the same bytes meanwhile leaves it."""
+        self._leases.touch(Digest.of(data))
+        return self._content.put(data, media_type)
 
     def _described(self, facts: LayerFacts) -> Descriptor:
         with suppress(BlobNotFound):

@@ -184,8 +184,9 @@ class Puller:
             return None  # Not here, or damaged: it comes anew.
 
     def _keep(self, data: bytes, descriptor: Descriptor) -> None:
-        stored = self._content.put(data, descriptor.media_type)
-        self._images.leases.touch(stored.digest)
+        # Touched first: who removes an image of the same bytes meanwhile leaves it.
+        self._images.leases.touch(Digest.of(data))
+        self._content.put(data, descriptor.media_type)
 
     # --- layers
 

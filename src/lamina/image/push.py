@@ -72,6 +72,7 @@ class Pusher:
         else:
             config = Descriptor(mediatype.OCI_CONFIG, image.id, len(image.config_bytes))
             manifest = new_manifest(config, sent)
+        self._images.leases.touch(Digest.of(manifest.raw))
         descriptor = self._content.put(manifest.raw, manifest.media_type)
         client.put_manifest(manifest.media_type, manifest.raw, str(name.digest) if name.digest else name.tag)
         self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from lamina.apitypes.events import Emit, Event
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
+from lamina.image.leases import Leases
 from lamina.image.lookup import resolve
 from lamina.image.model import Image, ImageInUse, Removed
 from lamina.spec.digest import Digest
@@ -24,8 +25,8 @@ def unused(image: Digest) -> Sequence[tuple[str, bool]]:  # noqa: ARG001
 class Remover:
     """Removes names and images. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, collector: Collector, emit: Emit) -> None:
-        self._catalog, self._collector, self._emit = catalog, collector, emit
+    def __init__(self, catalog: Catalog, collector: Collector, leases: Leases, emit: Emit) -> None:
+        self._catalog, self._collector, self._leases, self._emit = catalog, collector, leases, emit
 
     def remove(self, text: str, *, force: bool = False, prune: bool = True, in_use: InUse = unused) -> list[Removed]:
         """By name: the name goes, and the image with its last one. By ID: the image with its names, if they are of one
@@ -37,26 +38,33 @@ class Remover:
         """
         with self._catalog.lock:
             image, name = resolve(self._catalog, text)
-            removed: list[Removed] = []
-            quiet = False
-            if name is not None:
-                self._check_named(image, name, text, in_use, force=force)
-                removed += self._untag(image, name)
-                if _references(self._catalog.get(image.id)):
-                    return removed
-                quiet = True
-            elif len(_references(image)) > 1 and not _one_repository(image) and not force:
-                raise _refusal(image, "must be forced", "image is referenced in multiple repositories")
-            removed += self._delete(image.id, in_use, force=force, prune=prune, quiet=quiet)
+            users = self._with_pins(in_use)
+            if name is None:
+                return self._delete(image.id, users, force=force, prune=prune, names_matter=not _one_repository(image))
+            self._check_named(image, text, users, force=force)
+            removed = self._untag(image, name)
+            if not _references(self._catalog.get(image.id)):
+                removed += self._delete(image.id, users, force=force, prune=prune, quiet=True)
             return removed
 
-    def _check_named(self, image: Image, name: Reference, text: str, in_use: InUse, *, force: bool) -> None:
-        if force or not _one_repository(image) or (len(image.names) > 1):
+    def _with_pins(self, in_use: InUse) -> InUse:
+        """`in_use` and what it cannot know yet: containers that are being made have pinned their image before they can be seen."""
+
+        def users(image: Digest) -> Sequence[tuple[str, bool]]:
+            seen = list(in_use(image))
+            pinned = [owner.partition(":")[2][:12] for owner in self._leases.pinned(image)]
+            return [*seen, *((container, False) for container in pinned if container not in {name for name, _ in seen})]
+
+        return users
+
+    def _check_named(self, image: Image, text: str, in_use: InUse, *, force: bool) -> None:
+        """Without force, the last name of an image that a container uses stays: it would be left without any."""
+        if force or not _one_repository(image):
             return
         for container, _ in in_use(image.id):
             raise ImageInUse(
-                f"conflict: unable to remove repository reference {text!r} (must force) - "
-                f"container {container} is using its referenced image {name.familiar if name.digest else image.id.short}"
+                f'conflict: unable to remove repository reference "{text}" (must force) - '
+                f"container {container} is using its referenced image {image.id.short}"
             )
 
     def _untag(self, image: Image, name: Reference) -> list[Removed]:
@@ -66,13 +74,15 @@ class Remover:
             gone += [digest for digest in image.digests if digest.name == name.name]
         return self._unname(image, gone)
 
-    def _delete(self, image_id: Digest, in_use: InUse, *, force: bool, prune: bool, quiet: bool) -> list[Removed]:
+    def _delete(
+        self, image_id: Digest, in_use: InUse, *, force: bool, prune: bool, quiet: bool = False, names_matter: bool = False
+    ) -> list[Removed]:
         """Delete an image and, with `prune`, the parents that nothing else needs. `quiet`: what must stay stays without an error."""
         removed: list[Removed] = []
         parent: Digest | None = image_id
         while parent is not None:
             image = self._catalog.get(parent)
-            conflict = self._conflict(image, in_use, force=force, names_matter=quiet)
+            conflict = self._conflict(image, in_use, force=force, names_matter=names_matter)
             if conflict is not None:
                 if quiet:
                     return removed
@@ -80,7 +90,7 @@ class Remover:
             removed += self._unname(image, _references(image))
             removed += self._erase(image)
             parent = image.parent if prune and image.parent is not None and self._is_here(image.parent) else None
-            force, quiet = False, True
+            force, quiet, names_matter = False, True, True
         return removed
 
     def _conflict(self, image: Image, in_use: InUse, *, force: bool, names_matter: bool) -> ImageInUse | None:

@@ -57,8 +57,8 @@ class Images:
         self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
         self._workers, self._host, self._clock, self._emit = workers, host, clock, emit
         self._collector = Collector(catalog, layers, content, leases)
-        self._maker = Maker(catalog, layers, content, self._collector, emit, clock)
-        self._remover = Remover(catalog, self._collector, emit)
+        self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
+        self._remover = Remover(catalog, self._collector, leases, emit)
 
     @property
     def leases(self) -> Leases:
@@ -107,7 +107,7 @@ class Images:
             InvalidArgument: an unknown filter, or a value that makes no sense.
             ImageNotFound: before or since name none.
         """
-        return lookup.select(self._catalog, filters or {}, everything=all)
+        return lookup.select(self._catalog, filters or {}, now=self._clock(), everything=all)
 
     def history(self, text: str) -> builtins.list[HistoryEntry]:
         """The image's steps, newest first."""
@@ -260,7 +260,7 @@ class Images:
         every = chosen.pop("dangling", ["true"])[0] in ("false", "0")
         removed: list[Removed] = []
         before = self._content_bytes()
-        for image in lookup.select(self._catalog, chosen, everything=True):
+        for image in lookup.select(self._catalog, chosen, now=self._clock(), everything=True):
             if in_use(image.id) or (image.intermediate and not every) or (image.names and not every):
                 continue
             removed += self._removed_if_free(image, in_use, force=every)

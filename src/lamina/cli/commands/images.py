@@ -16,6 +16,9 @@ _HEADERS = {
     "UniqueSize": "UNIQUE SIZE",
     "SharedSize": "SHARED SIZE",
 }
+_FIELDS = (
+    "Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository", "SharedSize", "Size", "Tag", "UniqueSize", "VirtualSize"
+)  # fmt: skip
 _NONE = "<none>"
 
 
@@ -33,7 +36,7 @@ def images(session: Session, arguments: Arguments) -> int:
             session.print(str(row["ID"]))
         return 0
     columns = ["Repository", "Tag", *(["Digest"] if arguments.on("digests") else []), "ID", "CreatedSince", "Size"]
-    print_rows(session, form, rows, columns, _HEADERS)
+    print_rows(session, form, rows, columns, _HEADERS, _FIELDS)
     return 0
 
 
