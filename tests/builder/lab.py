@@ -27,6 +27,7 @@ from lamina.image.store import Images
 from lamina.runtime.launch import Attach, Exit, Launch
 from lamina.snapshot.choose import open_driver
 from lamina.snapshot.fdstore import MemoryFdStore
+from lamina.snapshot.native import NativeSnapshotter
 from lamina.snapshot.overlay import OverlaySnapshotter
 from lamina.snapshot.probe import probe
 from lamina.snapshot.protocol import Snapshotter
@@ -112,7 +113,7 @@ class Lab:
         metadata = Metadata(f"{root}/metadata.db", print)
         self.closing.callback(metadata.close)
         leases = Leases()
-        snapshotter: Snapshotter = OverlaySnapshotter(root, self.workers)
+        snapshotter: Snapshotter = (NativeSnapshotter if self.driver == "native" else OverlaySnapshotter)(root, self.workers)
         if self.driver == "erofs":
             fds = MemoryFdStore()
             self.closing.callback(fds.close)

@@ -64,7 +64,7 @@ def received(write: Callable[[int], object]) -> bytes:
         return file.read()
 
 
-@pytest.fixture(scope="package", params=["erofs", "overlay"])
+@pytest.fixture(scope="package", params=["erofs", "overlay", "native"])
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The engine with the image."""
     base = tmp_path_factory.mktemp(f"house-{request.param}")

@@ -19,12 +19,12 @@ from lamina.image.leases import Leases
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
-from lamina.snapshot.protocol import Lower, Snapshotter
+from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ContainerConfig, ImageConfig, RootFS
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
-from lamina.volume.store import Volumes
+from lamina.volume.store import Volumes, usage
 from lamina.worker import InlineWorkers
 
 
@@ -153,8 +153,18 @@ class FakeLayers:
     def chain(self, layer: Digest | None) -> Sequence[LayerFacts]:
         return ()
 
-    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]:
+    def prepare(self, layer: Digest | None, own: Own) -> None: ...
+
+    def root(self, layer: Digest | None, own: Own, *, writable: bool = True) -> RootMount:
+        if not writable:
+            return RootMount((Lower(path=own.upper), Lower(path=own.init)))
+        return RootMount((Lower(path=own.init),), own.upper, own.work, own.volatile)
+
+    def changes(self, layer: Digest | None, upper: str) -> Sequence[tuple[str, str]]:
         return ()
+
+    def written(self, layer: Digest | None, upper: str) -> int:
+        return usage(upper)
 
     def union(self, layer: Digest | None) -> Union:
         return Union([])

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 NONE = {"NetworkMode": "none"}
 
 
-@pytest.fixture(scope="module", params=["erofs", "overlay"])
+@pytest.fixture(scope="module", params=["erofs", "overlay", "native"])
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with busybox in it; its name ends in the driver's."""
     root = tmp_path_factory.mktemp(f"running-{request.param}")

@@ -22,7 +22,7 @@ from lamina.layer.tar.parser import BLOCK
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.linux.overlay import mount_overlay_anywhere
-from lamina.snapshot.protocol import LayerNotFound, RootMount, Snapshotter, Staged, TarSource
+from lamina.snapshot.protocol import LayerNotFound, Own, Snapshotter, Staged, TarSource
 from lamina.spec.digest import Digest
 from tests.harness import eventually
 
@@ -99,8 +99,11 @@ class Rig:
         place = at or self.root / "container"
         for name in ("diff", "work", "scratch"):
             (place / name).mkdir(parents=True, exist_ok=True)
-        lowers = self.snapshotter.lowers(self.published if names is None else names)
-        root = RootMount(lowers, str(place / "diff") if upper else None, str(place / "work") if upper else None)
+        below = self.published if names is None else names
+        own = Own(str(place / "diff"), str(place / "work"))
+        if not os.listdir(own.upper):
+            self.snapshotter.prepare(own, below)
+        root = self.snapshotter.root(own, below, writable=upper)
         fd = mount_overlay_anywhere([(lower.fd, lower.path) for lower in root.lowers], root.upper, root.work, str(place / "scratch"))
         try:
             yield f"/proc/self/fd/{fd}"

@@ -18,7 +18,7 @@ from lamina.spec.reference import Reference
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(params=["erofs", "overlay"])
+@pytest.fixture(params=["erofs", "overlay", "native"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An engine on a root of its own, with an image of one file."""
     from lamina.errors import Unsupported

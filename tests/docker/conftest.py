@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no docker CLI here: ./dev test fetches one where apt-get is"))
 
 
-@pytest.fixture(scope="session", params=["erofs", "overlay"])
+@pytest.fixture(scope="session", params=["erofs", "overlay", "native"])
 def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A running daemon with a busybox image."""
     daemon = Daemon(tmp_path_factory.mktemp(f"daemon-{request.param}"), request.param)

@@ -19,6 +19,7 @@ from lamina.image.metadata import Metadata
 from lamina.image.store import Images
 from lamina.snapshot.erofs import ErofsSnapshotter
 from lamina.snapshot.fdstore import MemoryFdStore
+from lamina.snapshot.native import NativeSnapshotter
 from lamina.snapshot.overlay import OverlaySnapshotter
 from lamina.snapshot.protocol import Snapshotter
 from lamina.spec.digest import Digest
@@ -46,7 +47,7 @@ class Store:
             content = self.content
             self.snapshotter = ErofsSnapshotter(str(self.root), lambda hex: content.path(Digest("sha256", hex)), workers, MemoryFdStore())
         else:
-            self.snapshotter = OverlaySnapshotter(str(self.root), workers)
+            self.snapshotter = (OverlaySnapshotter if self.driver == "overlay" else NativeSnapshotter)(str(self.root), workers)
         self.metadata = Metadata(str(self.root / "metadata.db"), self.warnings.append)
         self.leases = Leases()
         parts = (self.content,)
@@ -75,7 +76,10 @@ class Store:
 
 DRIVERS = [
     pytest.param("erofs"),
-    pytest.param("overlay", marks=[] if os.geteuid() == 0 else [pytest.mark.skip(reason="extracting as root's files needs root")]),
+    *(
+        pytest.param(name, marks=[] if os.geteuid() == 0 else [pytest.mark.skip(reason="extracting as root's files needs root")])
+        for name in ("overlay", "native")
+    ),
 ]
 
 

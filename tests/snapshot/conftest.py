@@ -10,9 +10,11 @@ import pytest
 from lamina.layer.tree import Limits
 from lamina.snapshot.erofs import ErofsSnapshotter, Ways
 from lamina.snapshot.fdstore import MemoryFdStore
+from lamina.snapshot.native import NativeSnapshotter
 from lamina.snapshot.overlay import OverlaySnapshotter
 from lamina.snapshot.probe import DriverUnavailable, probe
 from lamina.snapshot.protocol import Snapshotter
+from lamina.snapshot.trees import Trees
 from lamina.worker.workers import InlineWorkers
 from tests.contracts.snapshotter import Rig
 
@@ -46,15 +48,21 @@ def overlay_rig(tmp_path: Path) -> Iterator[Rig]:
     yield from rig_of(tmp_path, None, MemoryFdStore())
 
 
-def rig_of(path: Path, ways: Ways | None, fds: MemoryFdStore) -> Iterator[Rig]:
-    """A rig below `path`; without `ways`, the overlay driver's."""
+@pytest.fixture
+def native_rig(tmp_path: Path) -> Iterator[Rig]:
+    """The native driver."""
+    yield from rig_of(tmp_path, None, MemoryFdStore(), trees=NativeSnapshotter)
+
+
+def rig_of(path: Path, ways: Ways | None, fds: MemoryFdStore, *, trees: type[Trees] = OverlaySnapshotter) -> Iterator[Rig]:
+    """A rig below `path`; without `ways`, that of the driver `trees`."""
     scratch, blobs = path / "scratch", path / "blobs"
     scratch.mkdir()
     blobs.mkdir()
 
     def make(limits: Limits) -> Snapshotter:
         if ways is None:
-            return OverlaySnapshotter(str(path), InlineWorkers(), limits)
+            return trees(str(path), InlineWorkers(), limits)  # type: ignore[return-value]
         return ErofsSnapshotter(str(path), lambda digest: str(blobs / digest), InlineWorkers(), fds, ways, limits)
 
     def reopen() -> Snapshotter:

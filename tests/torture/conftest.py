@@ -30,7 +30,7 @@ def rounds() -> int:
     return int(os.environ.get("LAMINA_TORTURE_ROUNDS", "40"))
 
 
-@pytest.fixture(params=["erofs", "overlay"])
+@pytest.fixture(params=["erofs", "overlay", "native"])
 def driver(request: pytest.FixtureRequest) -> str:
     """Each storage driver."""
     return str(request.param)

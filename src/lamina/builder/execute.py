@@ -18,7 +18,7 @@ from lamina.runtime.bundle import default_spec
 from lamina.runtime.client import Process
 from lamina.runtime.initlayer import write_etc_files, write_init_layer
 from lamina.runtime.launch import Attach, Exit, Launch, Mount
-from lamina.snapshot.protocol import Lower, RootMount
+from lamina.snapshot.protocol import Own, RootMount
 
 _KILL = 9
 
@@ -66,7 +66,7 @@ class Executor:
     def run(
         self,
         execution: Execution,
-        lowers: tuple[Lower, ...],
+        root: Callable[[Own], RootMount],
         *,
         started: Callable[[str], None],
         output: Callable[[str], None],
@@ -74,12 +74,12 @@ class Executor:
     ) -> Iterator[tuple[str, str, int]]:
         """Run to the end; gives the container's ID, its upper directory, which is gone when the context is left, and the code.
 
-        `started` gets the ID before the first `output`. Whatever is raised, here or inside, nothing is left.
+        `root` makes directories of its own the root over the layers so far. `started` gets the ID before the first `output`. Whatever is raised, here or inside, nothing is left.
         """
         container = secrets.token_hex(32)
         directory = os.path.join(self._scratch, container)
         try:
-            launch = self._prepare(container, directory, execution, lowers)
+            launch = self._prepare(container, directory, execution, root)
             code = self._attend(launch, started, output, cancellation)
             yield container, os.path.join(directory, "diff"), code
         finally:
@@ -97,7 +97,7 @@ class Executor:
                         process.wait(10)
                 shutil.rmtree(directory, ignore_errors=True)
 
-    def _prepare(self, container: str, directory: str, execution: Execution, lowers: tuple[Lower, ...]) -> Launch:
+    def _prepare(self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount]) -> Launch:
         self._see_to_init()
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
@@ -107,8 +107,8 @@ class Executor:
         spec = default_spec(
             args=argv, env=execution.env, cwd=execution.cwd or "/", hostname=hostname, network=execution.network, mounts=mounts, etc=etc
         )
-        root = RootMount((Lower(path=self._init), *lowers), os.path.join(directory, "diff"), os.path.join(directory, "work"), True)
-        return Launch(container, directory, spec, root=root, volatile=True, user=execution.user)
+        own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), self._init, volatile=True)
+        return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user)
 
     def _see_to_init(self) -> None:
         """Mount points are the same for every step: one layer of them serves all, and nobody writes to it."""

@@ -29,7 +29,7 @@ from lamina.dockerfile.substitute import expanded
 from lamina.errors import InvalidArgument, Unsupported
 from lamina.image import configure
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
-from lamina.snapshot.protocol import TarSource
+from lamina.snapshot.protocol import Own, RootMount, TarSource
 from lamina.spec.config import ContainerConfig
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -189,10 +189,15 @@ class StageWork:
         )  # fmt: skip
 
     def _execute(self, state: State, instruction: ast.Instruction, execution: Execution, created_by: str) -> LayerFacts | None:
-        lowers = self.engine.layers.lowers(state.top)
+        layers = self.engine.layers
+
+        def root(own: Own) -> RootMount:
+            layers.prepare(state.top, own)
+            return layers.root(state.top, own)
+
         ran = self.engine.executor.run(
             execution,
-            lowers,
+            root,
             started=lambda container: self.progress(CommandStarted(container)),
             output=lambda text: self.progress(Output(text)),
             cancellation=self.cancellation,
@@ -201,8 +206,8 @@ class StageWork:
             if code:
                 raise StepFailed(wording.returned(execution.argv, code), status=code)
             layer = None
-            if any(os.scandir(upper)):
-                layer = self.engine.layers.commit_upper(upper, state.top, self._note(instruction, created_by))
+            if layers.changed(state.top, upper):
+                layer = layers.commit_upper(upper, state.top, self._note(instruction, created_by))
         self.progress(CommandEnded(container))
         return layer
 

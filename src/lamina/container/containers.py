@@ -21,7 +21,6 @@ from lamina.container.model import Container, State
 from lamina.container.parts import Parts
 from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
-from lamina.container.seeding import Seeder
 from lamina.container.sizes import sizes
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.errors import LaminaError
@@ -72,7 +71,7 @@ class Containers:
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()
         self._attachments = Attachments(parts, self._logs.read)
-        self._maker = Maker(parts, store, roster, Seeder(parts, launcher))
+        self._maker = Maker(parts, store, roster, launcher)
         parts.volumes.users = self._users_of_volume
         self._life.on_gone = self._execs.forget
         self._archives = Archives(parts, launcher)

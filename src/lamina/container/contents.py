@@ -22,11 +22,9 @@ class Contents:
 
     def changes(self, live: Live) -> Sequence[Change]:
         """See Containers.changes."""
-        container, layers = live.container, self._parts.layers
-        stack = layers.chain(Digest.parse(container.layer)) if container.layer else ()
-        below = [layers.driver.index(facts.name) for facts in stack]
-        found = self._parts.workers.run("lamina.container.files:changes_job", {"upper": container.upper, "below": below})
-        return [Change(path, _KINDS[kind]) for path, kind in found["changes"]]
+        container = live.container
+        layer = Digest.parse(container.layer) if container.layer else None
+        return [Change(path, _KINDS[kind]) for path, kind in self._parts.layers.changes(layer, container.upper)]
 
     def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:
         """See Containers.export."""

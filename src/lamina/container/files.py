@@ -18,8 +18,6 @@ from lamina.container.roots import opened
 from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
 from lamina.errors import Internal
-from lamina.layer.diff import changes
-from lamina.layer.union import Union
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
 
@@ -108,14 +106,6 @@ def export_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[s
         packer.add_directory(root, b"", itself=False)
         packer.finish()
     return {}
-
-
-def changes_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """What the directory `upper` changes on the layers whose indexes are `below`, base first."""
-    del fds, report
-    with Union.open(params["below"]) as union:
-        found = [(path.decode(errors="surrogateescape"), kind) for path, kind in changes(params["upper"], union)]
-    return {"changes": sorted(found)}
 
 
 def seed_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lamina.network.mode import NetworkMode, network_mode
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.initlayer import EtcFiles, write_etc_files
 from lamina.runtime.launch import Attach, Launch
-from lamina.snapshot.protocol import Lower, RootMount
+from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
 
 _OWN_DEVICES = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"))
@@ -72,11 +72,18 @@ class Launcher:
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
         """The root file system: layers, init layer, and on them what the container writes."""
-        layer = Digest.parse(container.layer) if container.layer else None
-        lowers = (Lower(path=self._init), *self._layers.lowers(layer))
-        if not writable:
-            return RootMount((Lower(path=container.upper), *lowers))
-        return RootMount(lowers, container.upper, f"{container.directory}/work", container.auto_remove)
+        return self._layers.root(_layer(container), self._own(container), writable=writable)
+
+    def prepare(self, container: Container) -> None:
+        """Make a new container's writable layer ready."""
+        self._layers.prepare(_layer(container), self._own(container))
+
+    def _own(self, container: Container) -> Own:
+        return Own(container.upper, f"{container.directory}/work", self._init, container.auto_remove)
+
+
+def _layer(container: Container) -> Digest | None:
+    return Digest.parse(container.layer) if container.layer else None
 
 
 def host_devices(root: str = "/dev") -> list[dict[str, Any]]:

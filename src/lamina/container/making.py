@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from lamina.container.document import Document, text, texts
+from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
 from lamina.container.model import Container, MountPoint
 from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
@@ -26,8 +27,9 @@ from lamina.network.mode import NetworkMode, network_mode
 class Maker:
     """Makes containers. Thread-safe: nothing is shared between two creates but the index of names."""
 
-    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, seeder: Seeder) -> None:
-        self._parts, self._store, self._roster, self._seeder = parts, store, roster, seeder
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
+        self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
+        self._seeder = Seeder(parts, launcher)
         self._claims: dict[str, tuple[str, ...]] = {}
 
     def claiming(self, volume: str) -> list[str]:
@@ -98,6 +100,7 @@ class Maker:
             self._parts.leases.pin(f"container:{record.id}", (image.id, *image.layers))
             self._parts.images.resolve(str(image.id))  # removed between the look-up and the pin, it is no image to start from
             self._store.make(record.id)
+            self._launcher.prepare(record)
             for mount in mounts:
                 made.append(self._with_volume(record.id, mount))
             record = replace(record, name=given, mounts=tuple(made))

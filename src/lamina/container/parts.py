@@ -11,7 +11,7 @@ from lamina.apitypes.events import Emit
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
-from lamina.snapshot.protocol import Lower, Snapshotter
+from lamina.snapshot.protocol import Own, RootMount, Snapshotter
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
@@ -72,7 +72,13 @@ class Layers(Protocol):
 
     def chain(self, layer: Digest | None) -> Sequence[LayerFacts]: ...
 
-    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]: ...
+    def prepare(self, layer: Digest | None, own: Own) -> None: ...
+
+    def root(self, layer: Digest | None, own: Own, *, writable: bool = True) -> RootMount: ...
+
+    def changes(self, layer: Digest | None, upper: str) -> Sequence[tuple[str, str]]: ...
+
+    def written(self, layer: Digest | None, upper: str) -> int: ...
 
     def union(self, layer: Digest | None) -> Union: ...
 

@@ -147,8 +147,11 @@ def _bare_root(namespace: int) -> int:
     return mount.open_tree("/")
 
 
-def _bound_root(params: dict[str, Any], lowers: Sequence[tuple[int | None, str | None]]) -> int:
-    """The overlay with the binds on it. Mount points that are missing are made: for reading, in memory only."""
+def _bound_root(params: dict[str, Any], lowers: list[tuple[int | None, str | None]]) -> int:
+    """The overlay with the binds on it. Mount points that are missing are made: for reading, in memory only.
+
+    A root that is no overlay gets them as it would when it is started.
+    """
     unshare(CLONE_NEWNS)
     mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
     scratch, upper, work = params["scratch"], params["upper"], params["work"]
@@ -156,7 +159,9 @@ def _bound_root(params: dict[str, Any], lowers: Sequence[tuple[int | None, str |
     for name in ("upper", "work", "cover", "root"):
         os.mkdir(f"{scratch}/{name}", 0o755)
     throwaway = upper is None
-    if throwaway:
+    if throwaway and len(lowers) == 1:
+        upper, lowers = lowers[0][1], []
+    elif throwaway:
         upper, work = f"{scratch}/upper", f"{scratch}/work"
         _dress_like(upper, lowers[0][1])
     overlay = mount_overlay(lowers, upper, work, f"{scratch}/cover")

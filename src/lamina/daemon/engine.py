@@ -38,7 +38,7 @@ class Engine:
         labels: Sequence[str] = (),
         what: str = "library",
     ) -> Engine:
-        """Open the data root, which is made where it is not there. `storage_driver` is erofs or overlay; empty: what this kernel does best.
+        """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
 
         Raises:
             RootHeld: another process holds it; the message says which.

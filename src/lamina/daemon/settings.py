@@ -13,7 +13,7 @@ from lamina.errors import InvalidArgument
 ROOT = "/var/lib/lamina"
 HOST = "unix:///run/lamina.sock"
 CONFIG = "/etc/lamina/daemon.json"
-DRIVERS = ("erofs", "overlay")
+DRIVERS = ("erofs", "overlay", "native")
 _LEVELS = ("debug", "info", "warn", "error", "fatal")
 # Keys of daemon.json as dockerd spells them, to the names of the fields here; several ones take lists.
 _KEYS = {

@@ -23,7 +23,7 @@ from lamina.image.twins import document_path, heal, reconcile
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
 from lamina.layer.union import Union
-from lamina.snapshot.protocol import LayerNotFound, Lower, Progress, Snapshotter, Staged, TarSource
+from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, Progress, RootMount, Snapshotter, Staged, TarSource
 from lamina.spec import mediatype
 from lamina.spec.chain import chain_id
 from lamina.spec.descriptor import Descriptor
@@ -179,10 +179,27 @@ class Layers:
         Raises:
             LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
         """
-        stack = self.chain(layer)
-        for facts in stack:
-            self._look_at(facts)
-        return self._snapshotter.lowers([facts.name for facts in stack])
+        return self._snapshotter.lowers(self._sound_names(layer))
+
+    def prepare(self, layer: Digest | None, own: Own) -> None:
+        """Make a new container's upper directory ready for the stack. See Snapshotter.prepare."""
+        self._snapshotter.prepare(own, self._sound_names(layer))
+
+    def root(self, layer: Digest | None, own: Own, *, writable: bool = True) -> RootMount:
+        """The root file system of a container on the stack. See Snapshotter.root, and `lowers`."""
+        return self._snapshotter.root(own, self._sound_names(layer), writable=writable)
+
+    def changes(self, layer: Digest | None, upper: str) -> list[Change]:
+        """What was written to an upper directory on the stack. See Snapshotter.changes."""
+        return self._snapshotter.changes(upper, [facts.name for facts in self.chain(layer)])
+
+    def changed(self, layer: Digest | None, upper: str) -> bool:
+        """Whether anything was written to an upper directory on the stack."""
+        return self._snapshotter.changed(upper, [facts.name for facts in self.chain(layer)])
+
+    def written(self, layer: Digest | None, upper: str) -> int:
+        """Bytes on disk of what was written to an upper directory on the stack."""
+        return self._snapshotter.written(upper, [facts.name for facts in self.chain(layer)])
 
     def index(self, layer: Digest) -> LayerIndex:
         """What the one layer holds, from its metadata image; the caller closes it."""
@@ -288,6 +305,13 @@ class Layers:
             if not self._uses[digest]:
                 freed += self._content.delete(digest)
         return freed
+
+    def _sound_names(self, layer: Digest | None) -> list[str]:
+        """The driver's names of a stack, base first, each layer looked at."""
+        stack = self.chain(layer)
+        for facts in stack:
+            self._look_at(facts)
+        return [facts.name for facts in stack]
 
     def _get(self, layer: Digest) -> LayerFacts:
         try:

@@ -24,6 +24,8 @@ from lamina.spec import whiteout
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = b"trusted.overlay.opaque"
+Links = dict[tuple[int, int], bytes]
+"""By device and inode, the first path that a tar has of it."""
 Change = tuple[bytes, str]
 """A path with a leading slash, and `A`dded, `M`odified or `D`eleted."""
 
@@ -41,6 +43,15 @@ class Found:
     def whiteout(self) -> bool:
         """Whether it hides the path in the layers below."""
         return stat.S_ISCHR(self.status.st_mode) and self.status.st_rdev == 0
+
+    @property
+    def xattrs(self) -> Xattrs:
+        """What a layer keeps of its extended attributes.
+
+        Raises:
+            UnsupportedArchive: see `upper_tar`.
+        """
+        return kept_xattrs(_xattrs(self).items(), self.path)
 
     @property
     def where(self) -> bytes:
@@ -83,10 +94,10 @@ def upper_tar(directory: str, below: Union) -> Iterator[bytes]:
     Raises:
         UnsupportedArchive: a file is one that only overlayfs can read.
     """
-    yield from _joined(_tar(directory, below))
+    yield from joined(_tar(directory, below))
 
 
-def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes in larger pieces: each costs whoever takes them the same, however short it is."""
     held: list[bytes] = []
     size = 0
@@ -99,32 +110,39 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join([*held, tarwrite.END])
 
 
-def _tar(directory: str, below: Union | None) -> Iterator[bytes]:
-    links: dict[tuple[int, int], bytes] = {}
+def _tar(directory: str, below: Union) -> Iterator[bytes]:
+    links: Links = {}
     for found in walk_upper(directory):
         status = found.status
-        if stat.S_ISSOCK(status.st_mode):
-            continue
         if found.whiteout:
-            if below is None or below.lookup(found.path) is not None:
-                yield _marker(found.path.rpartition(b"/")[0], whiteout.whiteout(found.name), status)
+            if below.lookup(found.path) is not None:
+                yield marker(found.path.rpartition(b"/")[0], whiteout.whiteout(found.name), status)
             continue
-        xattrs = _xattrs(found)
-        identity = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-            first = links.setdefault(identity, found.path)
-            if first is not found.path:
-                yield tarwrite.header(Member(found.path, HARDLINK, 0, 0, 0, 0, link=first))
-                continue
-        member = _member(found, kept_xattrs(xattrs.items(), found.path))
-        if stat.S_ISREG(status.st_mode):
-            yield from _file(found, member)
-            continue
+        yield from member_tar(found, links)
+        if stat.S_ISDIR(status.st_mode) and _xattrs(found).get(_OPAQUE) == b"y" and _hides(below, found.path):
+            yield marker(found.path, whiteout.OPAQUE, status)
+
+
+def member_tar(found: Found, links: Links) -> Iterator[bytes]:
+    """One name of an upper directory as a member; `links` remembers which inodes came before. Sockets give nothing.
+
+    Raises:
+        UnsupportedArchive: only overlayfs can read it.
+    """
+    status = found.status
+    if stat.S_ISSOCK(status.st_mode):
+        return
+    xattrs = _xattrs(found)
+    if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+        first = links.setdefault((status.st_dev, status.st_ino), found.path)
+        if first is not found.path:
+            yield tarwrite.header(Member(found.path, HARDLINK, 0, 0, 0, 0, link=first))
+            return
+    member = _member(found, kept_xattrs(xattrs.items(), found.path))
+    if stat.S_ISREG(status.st_mode):
+        yield from _file(found, member)
+    else:
         yield tarwrite.header(member)
-        if not stat.S_ISDIR(status.st_mode):
-            continue
-        if xattrs.get(_OPAQUE) == b"y" and below is not None and _hides(below, found.path):
-            yield _marker(found.path, whiteout.OPAQUE, status)
 
 
 def _hides(below: Union, path: bytes) -> bool:
@@ -133,7 +151,8 @@ def _hides(below: Union, path: bytes) -> bool:
     return hit is not None and hit[1].directory
 
 
-def _marker(directory: bytes, name: bytes, status: os.stat_result) -> bytes:
+def marker(directory: bytes, name: bytes, status: os.stat_result) -> bytes:
+    """An empty file of that name, with the time of what `status` is of: whiteouts are such."""
     path = directory + b"/" + name if directory else name
     return tarwrite.header(Member(path, stat.S_IFREG, 0, 0, 0, status.st_mtime_ns // 10**9 * 10**9))
 
@@ -174,7 +193,7 @@ def _file(found: Found, member: Member) -> Iterator[bytes]:
     try:
         runs = [(0, member.size)]
         if member.size > _CHUNK and found.status.st_blocks * 1024 < member.size:
-            runs = _runs(fd, member.size)
+            runs = stored_runs(fd, member.size)
         stored = member.size
         if runs == [(0, member.size)]:
             yield tarwrite.header(member)
@@ -188,7 +207,7 @@ def _file(found: Found, member: Member) -> Iterator[bytes]:
         os.close(fd)
 
 
-def _runs(fd: int, size: int) -> list[tuple[int, int]]:
+def stored_runs(fd: int, size: int) -> list[tuple[int, int]]:
     """What the file system stores of a file, (start, bytes); an empty run says where a hole at the end ends."""
     found: list[tuple[int, int]] = []
     at = 0

@@ -91,7 +91,7 @@ class _Extraction:
             if node.extents is not None:
                 os.ftruncate(fd, node.size)
             for extent in extents:
-                _copy(self._tar, extent, fd)
+                copy_extent(self._tar, extent, fd)
             if node.uid or node.gid:
                 os.fchown(fd, node.uid, node.gid)
             os.fchmod(fd, node.mode & 0o7777)
@@ -113,7 +113,12 @@ class _Extraction:
             os.close(fd)
 
 
-def _copy(source: int, extent: Extent, fd: int) -> None:
+def copy_extent(source: int, extent: Extent, fd: int) -> None:
+    """Copy a run of one file into another, in the kernel where it can (sharing blocks where the file system does).
+
+    Raises:
+        OSError: the disk is full, or the source ends before the run does.
+    """
     start, left, offset = extent
     while left:
         try:
@@ -123,7 +128,7 @@ def _copy(source: int, extent: Extent, fd: int) -> None:
                 raise
             copied = os.pwrite(fd, os.pread(source, min(left, 1 << 20), offset), start)
         if not copied:
-            raise OSError(errno.EIO, "the tar has become shorter")
+            raise OSError(errno.EIO, "the source has become shorter")
         start, left, offset = start + copied, left - copied, offset + copied
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
-from lamina.layer.diff import upper_tar
+from lamina.layer.diff import Change, changes, upper_tar, walk_upper
 from lamina.layer.erofs.writer import Image, write
 from lamina.layer.errors import LayerDamaged, shown
 from lamina.layer.extract import extract
@@ -36,7 +36,7 @@ def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
     """Stage a layer whose tar is kept as it is, with a metadata image beside it. See `Snapshotter.stage`."""
     source = _source(params, fds[0])
     inflated = Inflated(source, _reporter(report), _limits(params).tar_size)
-    return _stage(params, inflated, lambda: _compressed(inflated)).encode()
+    return staged(params, inflated, lambda: _compressed(inflated)).encode()
 
 
 def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
@@ -46,17 +46,33 @@ def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> d
 
 def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
     """Stage what the directory `upper` changed on the layers whose indexes are `below`, base first."""
-    step, done = _reporter(report), 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal done
-        for chunk in upper_tar(params["upper"], union):
-            done += len(chunk)
-            step(done)
-            yield chunk
-
     with Union.open(params["below"]) as union:
-        return _stage(params, counted(), lambda: None).encode()
+        return staged(params, counted(upper_tar(params["upper"], union), report), lambda: None).encode()
+
+
+def upper_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """What the directory `upper` changes on the layers whose indexes are `below`, base first: pairs of path and kind."""
+    with Union.open(params["below"]) as union:
+        return {"changes": listed(changes(params["upper"], union))}
+
+
+def upper_written(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Bytes on disk of what is in the directory `upper`, each inode once."""
+    return {"bytes": sum({found.status.st_ino: found.status.st_blocks * 512 for found in walk_upper(params["upper"])}.values())}
+
+
+def listed(found: Iterable[Change]) -> list[list[str]]:
+    """Changes as JSON values."""
+    return sorted([path.decode(errors="surrogateescape"), kind] for path, kind in found)
+
+
+def counted(chunks: Iterable[bytes], report: Reporter) -> Iterator[bytes]:
+    """The same chunks; their bytes are reported."""
+    step, done = _reporter(report), 0
+    for chunk in chunks:
+        done += len(chunk)
+        step(done)
+        yield chunk
 
 
 def check_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
@@ -83,7 +99,12 @@ def _check_entry(tree: bytes, entry: Entry, name: str) -> None:
         raise LayerDamaged(f"layer {name} is damaged: {shown(entry.path)} in its tree is not what was written")
 
 
-def _stage(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:
+def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:
+    """Stage the tar that comes in: `extract`: with a tree; `copy`: with a zstd copy. `compressed` is asked when all has come.
+
+    Raises:
+        InvalidArchive, Exhausted: nothing is left below `scratch`.
+    """
     scratch, keep = Scratch(params["scratch"]), ()
     extract, copying = params.get("extract", False), params.get("copy", False)
     # The tree is garbage free of cycles; collecting would look at all of it again and again.
@@ -102,12 +123,12 @@ def _stage(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callab
             elif copy is not None:
                 copied = copy.finish()
                 blobs = (StagedBlob(zstd_path, Digest("sha256", copied.digest), copied.size, OCI_LAYER_ZSTD),)
-            staged = Staged(
+            made = Staged(
                 Digest("sha256", applied.diff_id), applied.tar_size, compressed(), blobs, metadata, tree, image.implied,
                 applied.tree.entries, image.content_size,
             )  # fmt: skip
         keep = (metadata, *(blob.path for blob in blobs), *((tree,) if tree else ()))
-        return staged
+        return made
     finally:
         gc.enable()
         scratch.close(remove, keep=keep)

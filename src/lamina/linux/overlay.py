@@ -27,14 +27,14 @@ def mount_overlay(
     """A descriptor of a detached overlay mount, for `mount.move_mount`; the caller closes it.
 
     `lowers`, top first, are a descriptor of a detached mount, or a path. `upper` and `work` lie in one
-    directory, or are None (read-only). `scratch` is a directory that may be covered for a moment: call this in a
-    private mount namespace.
+    directory, or are None (read-only). Without `lowers`, `upper` alone is the root, and nothing is stacked. `scratch` is a
+    directory that may be covered for a moment: call this in a private mount namespace.
 
     Raises:
         OSError: the kernel refused; nothing stays mounted.
     """
-    if upper is None and len(lowers) == 1:
-        return _alone(*lowers[0])
+    if (alone := _alone(lowers, upper)) is not None:
+        return alone
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -48,10 +48,14 @@ def mount_overlay(
         os.close(before)
 
 
-def _alone(fd: int | None, path: str | None) -> int:
-    """One layer needs no overlay, only a read-only copy of its mount."""
+def _alone(lowers: Sequence[tuple[int | None, str | None]], upper: str | None) -> int | None:
+    """One directory needs no overlay, only a copy of its mount, read-only if it is a layer's; None where there are more."""
+    if len(lowers) + (upper is not None) != 1:
+        return None
+    fd, path = lowers[0] if lowers else (None, upper)
     copied = mount.open_tree(path or "", directory=mount.AT_FDCWD if fd is None else fd)
-    mount.set_attributes(copied, mount.MOUNT_ATTR_RDONLY)
+    # Private: what is mounted on it must not appear on the host, where the mount it was copied from is shared.
+    mount.set_attributes(copied, mount.MOUNT_ATTR_RDONLY if lowers else 0, propagation=mount.MS_PRIVATE)
     return copied
 
 
@@ -128,10 +132,10 @@ def mount_overlay_anywhere(
     Where the kernel takes no descriptors, a forked child does it in a namespace of its own: only for
     processes with one thread.
     """
+    if (alone := _alone(lowers, upper)) is not None:
+        return alone
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if upper is None and len(lowers) == 1:
-            return _alone(*lowers[0])
         return _by_descriptors(lowers, upper, work, volatile=volatile)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from lamina.content.files import write_file
 from lamina.errors import Conflict
 from lamina.layer.tree import Limits
 from lamina.snapshot.erofs import BlobPath, ErofsSnapshotter
 from lamina.snapshot.layers import IMAGE_SUFFIX
+from lamina.snapshot.native import COPIED, NativeSnapshotter
 from lamina.snapshot.overlay import OverlaySnapshotter
 from lamina.snapshot.probe import ProbeResult, probe
 from lamina.snapshot.protocol import FdStore, Snapshotter
 from lamina.spec.digest import Digest
 from lamina.worker.workers import Workers
 
+NOTE = "driver"
+"""The file in a data root that names its driver."""
 _KEPT = "the layers of this data root were made with it"
 
 
@@ -56,6 +61,9 @@ def choose(root: str, content: Blobs, workers: Workers, fds: FdStore, *, driver:
     if kept and not driver:
         probed = replace(probed, reason=f"{_KEPT}; {probed.reason}" if kept == "erofs" else _KEPT)
 
+    if _noted(root) != probed.driver:
+        write_file(os.path.join(root, NOTE), probed.driver.encode() + b"\n")
+
     def blob_path(encoded: str) -> str:
         return content.path(Digest("sha256", encoded))
 
@@ -63,7 +71,7 @@ def choose(root: str, content: Blobs, workers: Workers, fds: FdStore, *, driver:
 
 
 def made_with(root: str) -> str:
-    """The driver whose layers the data root has, "" where it has none. A layer with a tree is the overlay driver's."""
+    """The driver whose layers the data root has, "" where it has none: the one that is noted, if it keeps layers as these are."""
     try:
         entries = set(os.listdir(os.path.join(root, "layers")))
     except FileNotFoundError:
@@ -71,7 +79,21 @@ def made_with(root: str) -> str:
     names = {entry.removesuffix(IMAGE_SUFFIX) for entry in entries if entry.endswith(IMAGE_SUFFIX)}
     if not names:
         return ""
-    return "overlay" if names & entries else "erofs"
+    if not names & entries:
+        return "erofs"
+    noted = _noted(root)
+    if noted in ("overlay", "native"):
+        return noted
+    return "native" if any(glob.iglob(os.path.join(glob.escape(root), "containers", "*", COPIED))) else "overlay"
+
+
+def _noted(root: str) -> str:
+    """What the root's file says; anything where it is damaged, "" where it is missing."""
+    try:
+        with open(os.path.join(root, NOTE), encoding="utf-8", errors="replace") as file:
+            return file.read(100).strip()
+    except OSError:
+        return ""
 
 
 def open_driver(
@@ -80,4 +102,5 @@ def open_driver(
     """The driver that was probed, on the data root `root`. `blob_path` gives the path of a blob by its SHA-256 in hex."""
     if probed.driver == "erofs":
         return ErofsSnapshotter(root, blob_path, workers, fds, probed.ways, limits)
-    return OverlaySnapshotter(root, workers, limits)
+    made = OverlaySnapshotter if probed.driver == "overlay" else NativeSnapshotter
+    return made(root, workers, limits)

@@ -16,6 +16,7 @@ from lamina.layer.tree import Limits
 from lamina.linux import mount
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.protocol import FdStore, Lower, Progress
+from lamina.snapshot.stacked import Stacked
 from lamina.worker.workers import Workers
 
 BlobPath = Callable[[str], str]
@@ -33,7 +34,7 @@ class Ways:
     descriptors: bool = True
 
 
-class ErofsSnapshotter:
+class ErofsSnapshotter(Stacked):
     """See `protocol.Snapshotter`."""
 
     name = "erofs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from lamina.layer.contextual import patched
 from lamina.layer.index import LayerIndex
@@ -111,7 +110,7 @@ def run_stage(
         "offset": source.offset, "length": source.length, "compression": source.compression,
         "scratch": scratch, "limits": asdict(limits), **more,
     }  # fmt: skip
-    return Staged.decode(workers.run(job, params, [source.fd], _updates(progress)))
+    return run_staging(workers, job, params, [source.fd], progress)
 
 
 def run_stage_upper(
@@ -125,10 +124,10 @@ def run_stage_upper(
 ) -> Staged:
     """Run the job that makes a layer of an upper directory."""
     params = {"upper": upper, "below": list(indexes), "scratch": scratch, "limits": asdict(limits), **more}
-    return Staged.decode(workers.run("lamina.layer.jobs:stage_upper", params, [], _updates(progress)))
+    return run_staging(workers, "lamina.layer.jobs:stage_upper", params, [], progress)
 
 
-def _updates(progress: Progress | None) -> Callable[[dict[str, Any]], None] | None:
-    if progress is None:
-        return None
-    return lambda update: progress(int(update["bytes"]))
+def run_staging(workers: Workers, job: str, params: Mapping[str, object], fds: Sequence[int], progress: Progress | None) -> Staged:
+    """Run a job that answers a staged layer; `progress` hears of the bytes it has done."""
+    told = None if progress is None else lambda update: progress(int(update["bytes"]))
+    return Staged.decode(workers.run(job, params, fds, told))

@@ -23,6 +23,7 @@ from lamina.layer.tree import Tree
 from lamina.linux import mount
 from lamina.snapshot.erofs import Ways, mount_layer
 
+DRIVERS = ("erofs", "overlay", "native")
 _CONTENT = b"lamina reads this through the kernel\n" * 200
 
 
@@ -41,13 +42,13 @@ class ProbeResult:
 
 
 def probe(root: str, wanted: str = "") -> ProbeResult:
-    """Try the drivers on the data root, best first; `wanted` ("erofs" or "overlay") allows only that one.
+    """Try the drivers on the data root, best first; `wanted` (one of DRIVERS) allows only that one.
 
     Raises:
         DriverUnavailable: none works, or not the wanted one; says why.
     """
-    if wanted not in ("", "erofs", "overlay"):
-        raise DriverUnavailable(f"no such storage driver: {wanted}", hint="erofs and overlay are")
+    if wanted not in ("", *DRIVERS):
+        raise DriverUnavailable(f"no such storage driver: {wanted}", hint=f"{', '.join(DRIVERS)} are")
     os.makedirs(root, exist_ok=True)
     directory = tempfile.mkdtemp(prefix=".probe-", dir=root)
     try:
@@ -62,17 +63,20 @@ class _Probe:
         self._details: list[tuple[str, str]] = []
 
     def choose(self, wanted: str) -> ProbeResult:
-        if wanted != "overlay":
+        if wanted in ("", "erofs"):
             for loop in (False, True):
                 if self._try("erofs through loop devices" if loop else "erofs from files", lambda: self._erofs(loop)):  # noqa: B023
                     descriptors = self._try("overlayfs over detached mounts", lambda: self._descriptors(loop))  # noqa: B023
                     reason = "the kernel mounts layers from their tars" + (", through loop devices" if loop else "")
                     return self._result("erofs", reason, Ways(loop, descriptors))
-        if wanted != "erofs" and self._try("overlayfs", self._overlay):
+        if wanted in ("", "overlay") and self._try("overlayfs", self._overlay):
             reason = "asked for" if wanted else f"erofs cannot be used here: {self._details[0][1]}"
             return self._result("overlay", reason, Ways())
+        if wanted in ("", "native") and self._try("copies", self._copies):
+            reason = "asked for" if wanted else f"overlayfs cannot be used here: {self._details[-2][1]}"
+            return self._result("native", reason, Ways())
         said = "; ".join(f"{what}: {how}" for what, how in self._details)
-        raise DriverUnavailable(f"storage driver {wanted or 'erofs or overlay'} cannot be used here: {said}")
+        raise DriverUnavailable(f"storage driver {wanted or ', '.join(DRIVERS)} cannot be used here: {said}")
 
     def _result(self, driver: str, reason: str, ways: Ways) -> ProbeResult:
         return ProbeResult(driver, reason, ways, tuple(self._details))
@@ -128,6 +132,18 @@ class _Probe:
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def _copies(self) -> None:
+        """A directory as the root of a mount of its own."""
+        path = os.path.join(self._directory, "copy")
+        os.makedirs(path, exist_ok=True)
+        with open(os.path.join(path, "file"), "wb") as file:
+            file.write(_CONTENT)
+        fd = mount.open_tree(path)
+        try:
+            _read(fd, "file")
+        finally:
+            os.close(fd)
 
     def _layer(self, loop: bool) -> int:
         tar, metadata = os.path.join(self._directory, "tar"), os.path.join(self._directory, "metadata")

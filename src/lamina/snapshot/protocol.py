@@ -46,13 +46,32 @@ class Lower:
 class RootMount:
     """A root file system: `lowers` top first; `upper` and `work` in one directory, or None (read-only).
 
-    `volatile` leaves out syncing: for containers that are removed when they end.
+    Without `lowers`, `upper` is the whole of it and nothing is stacked. `volatile` leaves out syncing: for containers
+    that are removed when they end.
     """
 
     lowers: tuple[Lower, ...]
     upper: str | None = None
     work: str | None = None
     volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a container has of its own, as host directories.
+
+    `upper` is what it writes to, `work` is overlayfs's, in the same directory. `init` is the layer of mount points between image
+    and upper directory, the same for all; empty: none. `volatile`: see `RootMount`.
+    """
+
+    upper: str
+    work: str
+    init: str = ""
+    volatile: bool = False
+
+
+Change = tuple[str, str]
+"""A path with a leading slash, undecodable bytes as surrogates; and `A`dded, `M`odified or `D`eleted."""
 
 
 class FdStore(Protocol):
@@ -75,7 +94,7 @@ class Snapshotter(Protocol):
     """A driver. Thread-safe; whatever loops over entries or bytes happens in a worker."""
 
     name: str
-    """`erofs` or `overlay`."""
+    """`erofs`, `overlay` or `native`."""
 
     def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
         """Read a tar once and write all that is made of it below `scratch` (same file system as the root).
@@ -86,10 +105,34 @@ class Snapshotter(Protocol):
         """
 
     def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
-        """Make a layer of what an upper directory changed on the layers `below` (names, base first).
+        """Make a layer of what was written to an upper directory on the layers `below` (names, base first).
 
         The upper directory is read as it is; nobody may be writing to it. See `stage`.
         """
+
+    def prepare(self, own: Own, below: Sequence[str]) -> None:
+        """Make the empty `own.upper` ready to be written to, on the layers `below` (names, base first); once for each.
+
+        Raises:
+            LayerNotFound, LayerDamaged: names the layer.
+            Exhausted: the disk is full; `own.upper` may be gone.
+        """
+
+    def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
+        """What a container sees: what it wrote, on the init layer, on the layers `below`. `prepare` comes before.
+
+        Raises:
+            LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
+        """
+
+    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
+        """What was written to an upper directory, by path. Directories around a change are modified."""
+
+    def changed(self, upper: str, below: Sequence[str]) -> bool:
+        """Whether anything was written to an upper directory."""
+
+    def written(self, upper: str, below: Sequence[str]) -> int:
+        """Bytes on disk of what was written to an upper directory."""
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """Rename a staged layer into place. Implied directories take after the layers `below` (names, base first).

@@ -1,0 +1,73 @@
+"""The native driver: a container is a full copy of what its layers show, so no kernel needs to stack anything.
+
+Layers are kept as the overlay driver keeps them. Copies share blocks with them where the file system can (reflinks). What was
+written is found by comparison with the layers below.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from lamina.layer.staged import Staged
+from lamina.snapshot.layers import run_staging
+from lamina.snapshot.protocol import Change, Lower, Own, Progress, RootMount
+from lamina.snapshot.trees import Trees
+
+COPIED = "copied.json"
+"""Beside an upper directory: when it was filled, and with what besides the layers' files."""
+
+
+class NativeSnapshotter(Trees):
+    """See `protocol.Snapshotter`."""
+
+    name = "native"
+
+    def prepare(self, own: Own, below: Sequence[str]) -> None:
+        """See `Snapshotter.prepare`. Copies everything."""
+        for name in below:
+            self._lower(name)
+        params = {**self._stack(below), "target": own.upper, "init": own.init}
+        found = self._workers.run("lamina.layer.copyjobs:make_copy", params)
+        with open(_record(own.upper), "w", encoding="utf-8", errors="surrogateescape") as file:
+            json.dump(found, file)
+
+    def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
+        """See `Snapshotter.root`."""
+        return RootMount((), own.upper) if writable else RootMount((Lower(path=own.upper),))
+
+    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
+        """See `Snapshotter.stage_upper`."""
+        params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits), "extract": True, "copy": True}
+        return run_staging(self._workers, "lamina.layer.copyjobs:stage_copy", params, [], progress)
+
+    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
+        """See `Snapshotter.changes`."""
+        found = self._workers.run("lamina.layer.copyjobs:copy_changes", self._copy(upper, below))["changes"]
+        return [(path, kind) for path, kind in found]
+
+    def changed(self, upper: str, below: Sequence[str]) -> bool:
+        """See `Snapshotter.changed`."""
+        return bool(self.changes(upper, below))
+
+    def written(self, upper: str, below: Sequence[str]) -> int:
+        """See `Snapshotter.written`."""
+        return int(self._workers.run("lamina.layer.copyjobs:copy_written", self._copy(upper, below))["bytes"])
+
+    def _stack(self, below: Sequence[str]) -> dict[str, Any]:
+        return {"below": [self.index(name) for name in below], "trees": [self._files.tree(name) for name in below]}
+
+    def _copy(self, upper: str, below: Sequence[str]) -> dict[str, Any]:
+        """What describes a copy. Without its record everything in it is compared."""
+        known: dict[str, Any] = {"finished": 0, "extra": []}
+        with suppress(OSError, ValueError), open(_record(upper), encoding="utf-8", errors="surrogateescape") as file:
+            known = json.load(file)
+        return {**self._stack(below), "upper": upper, "finished": int(known["finished"]), "extra": list(known["extra"])}
+
+
+def _record(upper: str) -> str:
+    return os.path.join(os.path.dirname(upper), COPIED)

@@ -1,0 +1,47 @@
+"""Upper directories as overlayfs fills them: they hold what was written and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from lamina.snapshot.protocol import Change, Lower, Own, RootMount
+from lamina.worker.workers import Workers
+
+
+class Stacked:
+    """The part of a driver that is the same wherever overlayfs stacks its layers."""
+
+    _workers: Workers
+
+    def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
+        """See `Snapshotter.lowers`."""
+        raise NotImplementedError
+
+    def index(self, name: str) -> str:
+        """See `Snapshotter.index`."""
+        raise NotImplementedError
+
+    def prepare(self, own: Own, below: Sequence[str]) -> None:
+        """See `Snapshotter.prepare`. An empty directory is ready."""
+
+    def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
+        """See `Snapshotter.root`."""
+        lowers = (*([Lower(path=own.init)] if own.init else []), *self.lowers(below))
+        if not writable:
+            return RootMount((Lower(path=own.upper), *lowers))
+        return RootMount(lowers, own.upper, own.work, own.volatile)
+
+    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
+        """See `Snapshotter.changes`."""
+        params = {"upper": upper, "below": [self.index(name) for name in below]}
+        return [(path, kind) for path, kind in self._workers.run("lamina.layer.jobs:upper_changes", params)["changes"]]
+
+    def changed(self, upper: str, below: Sequence[str]) -> bool:
+        """See `Snapshotter.changed`."""
+        with os.scandir(upper) as entries:
+            return next(entries, None) is not None
+
+    def written(self, upper: str, below: Sequence[str]) -> int:
+        """See `Snapshotter.written`."""
+        return int(self._workers.run("lamina.layer.jobs:upper_written", {"upper": upper})["bytes"])

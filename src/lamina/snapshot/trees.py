@@ -1,0 +1,129 @@
+"""Layers extracted into directories, as two drivers keep them.
+
+The metadata image is written all the same: it is the index that `which`, `ls` and `diff` read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from lamina.errors import LaminaError
+from lamina.layer.erofs.reader import check_all, read_superblock
+from lamina.layer.errors import LayerDamaged
+from lamina.layer.jobs import remove as remove_path
+from lamina.layer.staged import Staged, TarSource
+from lamina.layer.tree import Limits
+from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
+from lamina.snapshot.protocol import Lower, Progress
+from lamina.worker.workers import Workers
+
+
+class Trees:
+    """The part of a driver that is about trees. See `protocol.Snapshotter`."""
+
+    def __init__(self, root: str, workers: Workers, limits: Limits | None = None) -> None:
+        self._files = LayerFiles(os.path.join(root, "layers"))
+        self._workers, self._limits = workers, limits or Limits()
+        self._checked: set[str] = set()
+        self._lock = threading.Lock()
+
+    def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
+        """See `Snapshotter.stage`. Where nobody keeps the tar, a zstd copy is made of it."""
+        more = {"copy": not source.kept}
+        return run_stage(self._workers, "lamina.layer.jobs:stage_overlay", source, scratch, self._limits, progress, more)
+
+    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
+        """See `Snapshotter.stage_upper`."""
+        indexes = [self.index(name) for name in below]
+        return run_stage_upper(self._workers, {"extract": True, "copy": True}, upper, indexes, scratch, self._limits, progress)
+
+    def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
+        """See `Snapshotter.publish`."""
+        if self.exists(name):
+            for path in (staged.metadata, *([staged.tree] if staged.tree else [])):
+                remove_path(path)
+            return
+        self._files.publish(staged, name, [self.index(lower) for lower in below])
+
+    def discard(self, staged: Staged) -> None:
+        """See `Snapshotter.discard`."""
+        self._files.discard(staged)
+
+    def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
+        """See `Snapshotter.lowers`."""
+        return tuple(self._lower(name) for name in self._files.visible(names))
+
+    def index(self, name: str) -> str:
+        """See `Snapshotter.index`."""
+        return self._files.index(name)
+
+    def tree(self, name: str) -> str | None:
+        """See `Snapshotter.tree`."""
+        self.index(name)
+        return self._files.tree(name)
+
+    def exists(self, name: str) -> bool:
+        """See `Snapshotter.exists`."""
+        return self._files.exists(name)
+
+    def names(self) -> list[str]:
+        """See `Snapshotter.names`."""
+        return self._files.names()
+
+    def usage(self, name: str) -> int:
+        """See `Snapshotter.usage`. The tree counts as its index says: no walk over files."""
+        fd = os.open(self.index(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            superblock = read_superblock(fd, name)
+            return os.fstat(fd).st_blocks * 512 + superblock.tar_size
+        finally:
+            os.close(fd)
+
+    def check(self, name: str, *, deep: bool = False) -> None:
+        """See `Snapshotter.check`. Of the tree, its top is looked at; `deep`: every name, type and size in it."""
+        fd = os.open(self.index(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if deep:
+                check_all(fd, name)
+            else:
+                read_superblock(fd, name)
+        finally:
+            os.close(fd)
+        self._check_tree(name)
+        if deep:
+            self._workers.run("lamina.layer.jobs:check_tree", {"metadata": self.index(name), "tree": self._files.tree(name), "name": name})
+
+    def remove(self, name: str) -> None:
+        """See `Snapshotter.remove`."""
+        with self._lock:
+            self._checked.discard(name)
+        self._files.remove(name, self._remove_tree)
+
+    def sweep(self) -> None:
+        """See `Snapshotter.sweep`."""
+        self._files.sweep()
+
+    def _lower(self, name: str) -> Lower:
+        if name not in self._checked:
+            self.check(name)
+            with self._lock:
+                self._checked.add(name)
+        else:
+            self.index(name)
+            self._check_tree(name)
+        return Lower(path=self._files.tree(name))
+
+    def _remove_tree(self, path: str) -> None:
+        """In the background: the tree is out of the way already, and `sweep` takes what a killed daemon leaves."""
+        threading.Thread(target=self._delete, args=(path,), name="delete", daemon=True).start()
+
+    def _delete(self, path: str) -> None:
+        with suppress(LaminaError):
+            self._workers.run("lamina.layer.jobs:remove_tree", {"path": path})
+
+    def _check_tree(self, name: str) -> None:
+        if not os.path.isdir(self._files.tree(name)):
+            raise LayerDamaged(f"layer {name} is damaged: its tree {self._files.tree(name)} is missing")
