@@ -62,7 +62,10 @@ class Daemon:
         with open(self.root / "daemon.log", "ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.starts.append(self.process.pid)
-        eventually(self.answers, f"laminad did not start:\n{self.log}", alive=self.process)
+        try:
+            eventually(self.answers, "it does not answer", seconds=120, alive=self.process)
+        except AssertionError as late:
+            raise AssertionError(f"laminad did not start: {late}\n{self.log}") from None
         return self
 
     def answers(self) -> bool:

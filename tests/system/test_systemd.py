@@ -46,7 +46,7 @@ def test_a_service_starts_again_and_its_containers_go_on(served: Daemon) -> None
     name = served.docker("run", "-d", "busybox:test", "sh", "-c", "echo first; while sleep 0.1; do echo more; done").stdout.strip()
     pid = served.docker("inspect", "-f", "{{.State.Pid}}", name).stdout
     assert systemctl("is-active") == "active"
-    for verb in (("restart",), ("kill", "--signal=KILL")):
+    for verb in (("restart",), ("kill", "--signal=KILL", "--kill-who=main")):
         before = systemctl("show", "-p", "MainPID")
         systemctl(*verb)
         eventually(lambda before=before: systemctl("show", "-p", "MainPID") not in (before, "MainPID=0"), "systemd did not start it again")
