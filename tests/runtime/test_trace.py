@@ -41,9 +41,7 @@ def trace(box: Box, *options: str) -> tuple[list[str], dict[str, object]]:
     os.close(held)
     eventually(lambda: driver.poll() is not None or init_below(driver.pid))
     out = box.directory / "trace"
-    strace = subprocess.Popen(
-        ["strace", "-s", "200", "-o", str(out), *options, "-p", init_below(driver.pid)], stderr=subprocess.PIPE
-    )
+    strace = subprocess.Popen(["strace", "-s", "200", "-o", str(out), *options, "-p", init_below(driver.pid)], stderr=subprocess.PIPE)
     assert strace.stderr is not None
     assert b"attached" in strace.stderr.readline()
     os.write(hold, b"+")
