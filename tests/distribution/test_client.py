@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from lamina.distribution.search import catalog, search
 from lamina.distribution.session import log_in
 from lamina.distribution.transport import RateLimited, RegistryFailed, RegistryUnauthorized, RegistryUnreachable
 from lamina.errors import InvalidArgument, LaminaError, Unsupported
+from lamina.layer.errors import LayerDamaged
 from lamina.registry.http import Request, Response
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
@@ -126,6 +128,68 @@ def test_an_upload_that_is_cut_is_sent_again(faulty: Faulty, registries: Registr
     faulty.fault = fault
     client.upload(blob(data), io.BytesIO(data))
     assert client.exists(Digest.of(data)) == len(data)
+
+
+class Made:
+    """Bytes that are made while they go; `fail_after` pieces their maker gives up."""
+
+    def __init__(self, data: bytes, fail_after: int = 1 << 30) -> None:
+        self.data, self.fail_after, self.begun, self.ended = data, fail_after, 0, 0
+
+    def pieces(self) -> Generator[bytes, None, None]:
+        self.begun += 1
+        try:
+            for number, start in enumerate(range(0, len(self.data), 100_000)):
+                if number == self.fail_after:
+                    raise LayerDamaged("damaged layer")
+                yield self.data[start : start + 100_000]
+        finally:
+            self.ended += 1
+
+    def descriptor(self) -> Descriptor:
+        return blob(self.data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 350_000])
+def test_a_stream_goes_in_one_chunked_request_and_is_named_at_its_end(faulty: Faulty, registries: Registries, size: int) -> None:
+    client, made = client_of(registries, faulty.host), Made(os.urandom(size))
+    assert client.upload_stream(made) == blob(made.data)
+    assert client.exists(Digest.of(made.data)) == size
+    [patch] = [headers for (method, _), headers in zip(faulty.asked, faulty.headers, strict=True) if method == "PATCH"]
+    assert patch["transfer-encoding"] == "chunked" and "content-length" not in patch
+    [put] = [headers for (method, _), headers in zip(faulty.asked, faulty.headers, strict=True) if method == "PUT"]
+    assert put["content-length"] == "0"
+
+
+def test_a_stream_that_is_cut_is_made_anew(faulty: Faulty, registries: Registries) -> None:
+    client, made, cuts = client_of(registries, faulty.host), Made(os.urandom(350_000)), 2
+
+    def fault(request: Request, response: Response) -> Response | None:
+        nonlocal cuts
+        if request.method in ("PATCH", "PUT") and cuts:
+            cuts -= 1
+            return None
+        return response
+
+    faulty.fault = fault
+    client.upload_stream(made)
+    assert client.exists(Digest.of(made.data)) == len(made.data)
+    assert (made.begun, made.ended) == (3, 3)
+
+
+def test_a_stream_whose_maker_fails_is_given_up_at_the_registry(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    client, made = client_of(registries, faulty.host), Made(os.urandom(350_000), fail_after=2)
+    with pytest.raises(LayerDamaged, match="damaged layer"):
+        client.upload_stream(made)
+    assert (made.begun, made.ended) == (1, 1) and not pauses
+    assert faulty.requests("DELETE", "/blobs/uploads/") == 1 and not faulty.requests("PUT", "")
+
+
+def test_nothing_is_asked_of_the_registry_before_the_first_bytes_are_made(faulty: Faulty, registries: Registries) -> None:
+    client, made = client_of(registries, faulty.host), Made(b"x", fail_after=0)
+    with pytest.raises(LayerDamaged):
+        client.upload_stream(made)
+    assert faulty.asked == []
 
 
 def test_an_upload_in_pieces_asks_what_arrived(faulty: Faulty, registries: Registries) -> None:

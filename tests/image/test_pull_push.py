@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lamina.content.store import BlobNotFound
 from lamina.distribution.client import ManifestUnknown
 from lamina.distribution.transport import RegistryUnreachable
 from lamina.errors import LaminaError
 from lamina.image.model import ImageNotFound
 from lamina.image.pull import NotAnImage, PlatformMissing
+from lamina.layer.errors import LayerDamaged
 from lamina.registry.http import Request, Response
 from lamina.spec import mediatype
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
+from tests.harness import eventually
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
 from tests.registry.servers import Faulty, cut_after, in_memory, started
 
@@ -280,6 +285,44 @@ def test_the_overlay_driver_pulls_and_pushes_too(faulty: Faulty, store: MakeStor
     here, there = store("overlay"), store("overlay")
     digest = pushed(faulty, here)
     assert there.puller.pull(reference(faulty))[0].digests[0].digest == digest
+
+
+def test_what_a_push_compresses_is_sent_as_it_is_made_and_not_kept(faulty: Faulty, store: MakeStore) -> None:
+    here = store()
+    digest = pushed(faulty, here)
+    assert faulty.requests("PATCH", "/blobs/uploads/") == 3
+    for row in parse_manifest(here.content.read(digest)).layers:
+        with pytest.raises(BlobNotFound):
+            here.content.stat(row.digest)
+    assert os.listdir(here.root / "content/ingest") == []
+    # The next push knows the digests, and the one to another registry makes the same bytes again.
+    faulty.asked.clear()
+    assert here.pusher.push(reference(faulty))[0].digest == digest
+    assert not faulty.requests("PATCH", "")
+
+
+def test_a_layer_whose_tar_is_damaged_is_not_pushed(faulty: Faulty, store: MakeStore) -> None:
+    here = store()
+    image = here.make(str(reference(faulty)), some_tars(1))
+    path = here.content.path(image.config.diff_ids[0])
+    written = os.stat(path).st_mtime_ns
+    with open(path, "r+b") as file:
+        file.seek(1000)
+        file.write(b"other bytes")
+    os.utime(path, ns=(written, written))  # as if the disk had done it
+    with pytest.raises(LayerDamaged, match="damaged layer"):
+        here.pusher.push(reference(faulty))
+    assert faulty.requests("DELETE", "/blobs/uploads/") == 1
+    assert not faulty.requests("PUT", "")
+
+
+def test_a_sink_that_raises_stops_a_push_while_it_compresses(faulty: Faulty, store: MakeStore) -> None:
+    here = store()
+    here.make(str(reference(faulty)), [tar_of("large", b"compressible " * 3_000_000)])
+    with pytest.raises(KeyboardInterrupt):
+        here.pusher.push(reference(faulty), sink=Recorder(fail_at="Pushing"))
+    assert not faulty.requests("PUT", "")
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("push")], "a push left threads")
 
 
 def test_a_read_only_registry_refuses_a_push_in_one_sentence(faulty: Faulty, store: MakeStore) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import BinaryIO
-from urllib.parse import urljoin
 
 from urllib3.exceptions import HTTPError
 
@@ -23,12 +21,9 @@ from lamina.distribution.protocol import (
     blob_path,
     manifest_path,
     next_link,
-    received,
     registry_host,
     scope,
     span,
-    upload_path,
-    with_digest,
 )
 from lamina.distribution.session import Endpoints, Session
 from lamina.distribution.transport import (
@@ -43,14 +38,12 @@ from lamina.distribution.transport import (
     failure,
     translated,
 )
+from lamina.distribution.upload import PIECE, Outgoing, Uploads
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable, Unsupported
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch, InvalidDigest
 from lamina.spec.reference import Reference
-
-PIECE = 1 << 20
-"""Bytes read from or written to a socket at once."""
 
 
 class ManifestUnknown(NotFound):
@@ -229,12 +222,7 @@ class RegistryClient:
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Take the blob from the repository path `source` of the same registry; False where the registry will not."""
-        path = upload_path(self.repository.path, mount=digest, source=source)
-        response = self.origin.request("POST", path, {"Content-Length": "0"}, also=(scope(source),))
-        discard(response)
-        if response.status == 202:
-            self._abandon(response.headers.get("Location", ""))
-        return response.status == 201
+        return self._uploads.mount(digest, source)
 
     def upload(
         self,
@@ -252,20 +240,14 @@ class RegistryClient:
         Raises:
             RegistryFailed: the registry does not take it.
         """
-        retries = self.origin.transport.options.retries
-        for attempt in range(retries):
-            try:
-                location = self._begin()
-                if chunk:
-                    location = self._send_pieces(location, descriptor, blob, chunk, sent)
-                    self._finish(location, descriptor, None, 0)
-                else:
-                    self._finish(location, descriptor, lambda: _pieces(blob, 0, descriptor.size, sent), descriptor.size)
-                return
-            except RegistryUnreachable:
-                if attempt + 1 == retries:
-                    raise
-                self.origin.transport.pause(attempt)
+        if chunk:
+            self._uploads.pieces(descriptor, blob, chunk, sent)
+        else:
+            self._uploads.whole(descriptor, blob, sent)
+
+    def upload_stream(self, outgoing: Outgoing) -> Descriptor:
+        """Send bytes while they are made; what they were is known at their end. See `Uploads.stream`."""
+        return self._uploads.stream(outgoing)
 
     # --- parts
 
@@ -299,81 +281,9 @@ class RegistryClient:
             )
         return error
 
-    def _begin(self) -> str:
-        response = self.origin.request("POST", upload_path(self.repository.path), {"Content-Length": "0"})
-        if response.status != 202:
-            raise self._push_refused(response)
-        discard(response)
-        return self._location(response)
-
-    def _finish(self, location: str, descriptor: Descriptor, body: Callable[[], Iterator[bytes]] | None, length: int) -> None:
-        headers = {"Content-Length": str(length), "Content-Type": "application/octet-stream"}
-        response = self.origin.request("PUT", with_digest(location, descriptor.digest), headers, body)
-        if response.status not in (201, 204):
-            raise self._push_refused(response)
-        discard(response)
-
-    def _send_pieces(self, location: str, descriptor: Descriptor, blob: BinaryIO, chunk: int, sent: Callable[[int], object]) -> str:
-        offset, failures = 0, 0
-        while offset < descriptor.size:
-            end = min(offset + chunk, descriptor.size)
-            headers = {
-                "Content-Length": str(end - offset),
-                "Content-Range": f"{offset}-{end - 1}",
-                "Content-Type": "application/octet-stream",
-            }
-            try:
-                response = self.origin.request("PATCH", location, headers, partial(_pieces, blob, offset, end, sent))
-            except RegistryUnreachable:
-                failures += 1
-                if failures >= self.origin.transport.options.retries:
-                    raise
-                self.origin.transport.pause(failures - 1)
-                location, offset = self._progress(location)
-                continue
-            if response.status == 416:
-                discard(response)
-                location, offset = self._progress(location)
-                failures += 1
-                if failures >= self.origin.transport.options.retries:
-                    raise RegistryFailed(f"registry {self.origin.name} does not accept the pieces of {descriptor.digest}")
-                continue
-            if response.status not in (202, 204):
-                raise self._push_refused(response)
-            discard(response)
-            location, offset, failures = self._location(response), end, 0
-        return location
-
-    def _progress(self, location: str) -> tuple[str, int]:
-        """Where an interrupted upload goes on ("Pushing a blob in chunks"): location and bytes that are there."""
-        response = self.origin.request("GET", location)
-        if response.status != 204:
-            raise self._push_refused(response)
-        discard(response)
-        new = self._location(response) if response.headers.get("Location") else location
-        return new, received(response.headers.get("Range", ""))
-
-    def _location(self, response: Response) -> str:
-        location = response.headers.get("Location", "")
-        if not location:
-            raise RegistryFailed(f"registry {self.origin.name} began an upload without saying where")
-        return urljoin(self.origin.endpoints.find(self.origin.host).base + "/", location)
-
-    def _abandon(self, location: str) -> None:
-        if not location:
-            return
-        try:
-            discard(self.origin.request("DELETE", location))
-        except LaminaError:
-            pass  # The registry clears it away itself in time.
-
-    def _push_refused(self, response: Response) -> LaminaError:
-        error = failure(response, self.origin.name, f"repository {self.repository.familiar_name}")
-        if response.status in (401, 403):
-            return type(error)(
-                f"push access denied for {self.repository.familiar_name}: {error.message}", hint=f"lamina login {self.repository.domain}"
-            )
-        return error
+    @property
+    def _uploads(self) -> Uploads:
+        return Uploads(self.origin, self.repository)
 
 
 @dataclass(slots=True)
@@ -449,17 +359,6 @@ def _manifest_type(response: Response, data: bytes, reference: Reference) -> str
     if isinstance(stated, str) and stated:
         raise Unsupported(f"manifest of {reference.familiar} has the unknown media type {stated[:100]}")
     return mediatype.OCI_INDEX if "manifests" in document else mediatype.OCI_MANIFEST
-
-
-def _pieces(blob: BinaryIO, start: int, stop: int, sent: Callable[[int], object]) -> Iterator[bytes]:
-    blob.seek(start)
-    while start < stop:
-        piece = blob.read(min(PIECE, stop - start))
-        if not piece:
-            raise DigestMismatch("blob ended before its size")
-        yield piece
-        start += len(piece)
-        sent(start)
 
 
 def _following(response: Response, path: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 from isal import isal_zlib
 
-from lamina.content.store import full_disk
 from lamina.image.tarbytes import decompressed
 from lamina.worker.workers import Report
 
@@ -26,7 +25,7 @@ _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """Job. `fds` are the source (from its start) and the file to write; `compression` says what the source is in.
+    """Job. `fds` are the source (from its start) and where to write, mostly a pipe; `compression` says what the source is in.
 
     `level` is isal's (0 to 3), `threads` how many compress at once. Reports `{"done": bytes of tar}` every 16 MiB.
     Answers `digest`, `size` of what was written, and `tar_digest`, `tar_size` of what was read.
@@ -79,7 +78,7 @@ def _deflated(block: bytes, window: bytes, level: int) -> tuple[bytes, int, int]
 
 
 class _Out:
-    """Writes to a descriptor from its start, and hashes."""
+    """Writes to a descriptor, and hashes."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -88,9 +87,7 @@ class _Out:
 
     def write(self, data: bytes) -> None:
         self.hash.update(data)
+        self.size += len(data)
         view = memoryview(data)
-        with full_disk("the content store"):
-            while view:
-                written = os.pwrite(self._fd, view, self.size)
-                self.size += written
-                view = view[written:]
+        while view:
+            view = view[os.write(self._fd, view) :]

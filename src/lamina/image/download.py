@@ -7,25 +7,23 @@ download that is resumed hands on what an earlier one left.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
 
 from lamina.content.store import BlobNotFound, ContentStore, Ingest
 from lamina.distribution.client import RegistryClient
 from lamina.image.layers import Layers
+from lamina.linux.pipe import wide_pipe
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import DigestMismatch
 from lamina.spec.progress import Sink, Update
 
-_PIPE = 1 << 20
 _EVERY = 0.1
 
 
@@ -119,9 +117,7 @@ class Staging:
     def __init__(self, layers: Layers, scratch: str, descriptor: Descriptor, ingest: Ingest) -> None:
         self._layers, self._scratch, self._descriptor = layers, scratch, descriptor
         self._file = os.dup(ingest.fileno())
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
-        with suppress(OSError):  # Above the user's limit: the kernel's own size does as well.
-            fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._reader, self._writer = wide_pipe()
         self._grown = Condition()
         self._here, self._ended = 0, False
         self._staged: Future[Staged] = Future()

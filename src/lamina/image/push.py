@@ -1,22 +1,20 @@
-"""Push: layers compressed (or the very blobs a pull brought), uploaded where they are missing, then the manifest."""
+"""Push: layers compressed (or the very blobs a pull brought) and uploaded where they are missing, then the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import BinaryIO
+from dataclasses import replace
 
-from lamina.content.store import BlobNotFound, ContentStore
+from lamina.content.store import ContentStore
 from lamina.distribution.auth import Auth
 from lamina.distribution.client import Registries, RegistryClient
 from lamina.errors import LaminaError
-from lamina.image.download import Paced
+from lamina.image.departure import Departure
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
 from lamina.image.store import Images
-from lamina.snapshot.protocol import LayerDamaged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -24,11 +22,6 @@ from lamina.spec.manifest import Manifest, new_manifest, parse
 from lamina.spec.progress import Sink, Update, silent
 from lamina.spec.reference import Reference
 from lamina.worker.workers import Workers
-
-LEVEL = 2
-"""isal's: as fast as its level 1 on a Debian root, one percent smaller; a fifth larger than zlib's 6 at thirty times its speed."""
-
-_SIBLINGS = 3
 
 
 class Pusher:
@@ -130,93 +123,3 @@ class Pusher:
             for layer in found.keys() & set(other.layers) if paths else ():
                 found[layer] += [path for path in sorted(paths) if path not in found[layer]]
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """What takes one layer to a registry. `siblings` are repository paths that may have it, by chain ID."""
-
-    client: RegistryClient
-    content: ContentStore
-    layers: Layers
-    workers: Workers
-    siblings: Mapping[Digest, Sequence[str]]
-    sink: Sink
-
-    def take(self, facts: LayerFacts, row: Descriptor | None) -> Descriptor:
-        """Have the registry have the layer; its descriptor there. `row` is how the image's own manifest names it.
-
-        Known compressed forms come first: what is there already costs one question, what is here needs no compressing.
-        """
-        known = list(_forms(facts, row))
-        for form in known:
-            if self.client.exists(form.digest) is not None:
-                return self._done("Layer already exists", facts, form)
-        for form in known:
-            for path in self.siblings.get(facts.id, ())[:_SIBLINGS]:
-                if self.client.mount(form.digest, path):
-                    return self._done(f"Mounted from {path}", facts, form)
-        for form in known:
-            if self._here(form):
-                return self._upload(facts, form)
-        form = self._compress(facts)
-        if self.client.exists(form.digest) is not None:
-            return self._done("Layer already exists", facts, form)
-        return self._upload(facts, form)
-
-    def _here(self, form: Descriptor) -> bool:
-        try:
-            return self.content.stat(form.digest).size == form.size
-        except BlobNotFound:
-            return False
-
-    def _upload(self, facts: LayerFacts, form: Descriptor) -> Descriptor:
-        progress = Paced(self.sink, "Pushing", facts.diff_id.short, form.size)
-        with closing(self.content.open(form.digest)) as blob:
-            self.client.upload(form, blob, sent=progress)
-        return self._done("Pushed", facts, form)
-
-    def _done(self, status: str, facts: LayerFacts, form: Descriptor) -> Descriptor:
-        self.sink(Update(status, facts.diff_id.short))
-        return Descriptor(form.media_type, form.digest, form.size)
-
-    def _compress(self, facts: LayerFacts) -> Descriptor:
-        """A gzip of the layer's tar, made in a worker and kept, so that the next push has the same digest.
-
-        Raises:
-            LayerDamaged: the tar does not have its diff ID any more.
-        """
-        progress = Paced(self.sink, "Preparing", facts.diff_id.short, facts.tar_size)
-        blob, compression = self._source(facts)
-        with closing(blob), self.layers.staging() as scratch:
-            path = f"{scratch}/gzip"
-            with open(path, "xb") as out:
-                made = self.workers.run(
-                    "lamina.image.compress:gzip",
-                    {"compression": compression, "level": LEVEL, "threads": 1},
-                    [blob.fileno(), out.fileno()],
-                    lambda update: progress(update["done"]),
-                )
-            if made["tar_digest"] != str(facts.diff_id):
-                raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
-            form = Descriptor(mediatype.OCI_LAYER_GZIP, Digest.parse(made["digest"]), made["size"])
-            self.content.adopt(path, form.digest, form.size)
-        self.layers.add_source(facts.id, form)
-        return form
-
-    def _source(self, facts: LayerFacts) -> tuple[BinaryIO, str]:
-        """The tar or a compressed form of it, open, and what it is compressed with."""
-        try:
-            return self.content.open(facts.diff_id), ""
-        except BlobNotFound:
-            source = self.layers.source(facts.diff_id)
-            return self.content.open(source.digest), mediatype.compression(source.media_type) or ""
-
-
-def _forms(facts: LayerFacts, row: Descriptor | None) -> Iterator[Descriptor]:
-    """Compressed forms of a layer that a registry may be given: as its manifest names it, then gzips that are known."""
-    if row is not None and mediatype.compression(row.media_type):
-        yield row
-    for source in facts.sources:
-        if mediatype.compression(source.media_type) == "gzip" and (row is None or source.digest != row.digest):
-            yield source

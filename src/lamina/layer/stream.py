@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import queue
@@ -15,10 +14,10 @@ from types import TracebackType
 from lamina.layer import compression
 from lamina.layer.errors import ArchiveTooLarge, TruncatedArchive
 from lamina.layer.staged import TarSource
+from lamina.linux.pipe import widen
 
 CHUNK = 1 << 20
 _AHEAD = 6
-_F_SETPIPE_SZ = 1031
 
 Report = Callable[[int], None]
 
@@ -33,7 +32,7 @@ def chunks(source: TarSource) -> Iterator[bytes]:
     offset = source.offset
     seekable = stat.S_ISREG(os.fstat(source.fd).st_mode)
     if not seekable:
-        _widen(source.fd)
+        widen(source.fd)
     while left is None or left > 0:
         want = CHUNK if left is None else min(CHUNK, left)
         data = os.pread(source.fd, want, offset) if seekable else os.read(source.fd, want)
@@ -45,13 +44,6 @@ def chunks(source: TarSource) -> Iterator[bytes]:
         yield data
     if left:
         raise TruncatedArchive(f"archive is truncated: {left} bytes are missing")
-
-
-def _widen(fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, _F_SETPIPE_SZ, CHUNK)
-    except OSError:
-        pass  # no pipe, or the user's pipes are at their limit: slower, not wrong
 
 
 @dataclass(slots=True)

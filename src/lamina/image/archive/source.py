@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import stat
@@ -14,10 +13,10 @@ from typing import BinaryIO, cast
 from lamina.image.layers import Layers
 from lamina.image.model import InvalidArchive
 from lamina.image.tarbytes import compression_of, decompressed
+from lamina.linux.pipe import wide_pipe
 from lamina.snapshot.protocol import Progress, Staged, TarSource
 
 _CHUNK = 1 << 20
-_PIPE_SIZE = 1 << 20
 _HEAD = 6
 
 
@@ -138,9 +137,7 @@ def stage(layers: Layers, source: Source, size: int | None, scratch: str, progre
         job.start(TarSource(source.part_fd, source.position, size))
         source.skip(size)
         return job.result
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    with suppress(OSError):
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    reader, writer = wide_pipe()
     job.start(TarSource(reader), reader)
     try:
         # Where the job has failed, nobody reads; its own error says more.
