@@ -49,7 +49,7 @@ def test_an_import_for_another_platform_says_so(store: Store) -> None:
 
 def test_a_refused_import_leaves_the_store_as_it_was(store: Store) -> None:
     before = blobs(store)
-    for data in (b"no tar at all" * 100, BASE[:3000], tar({"../escape": b"x"})):
+    for data in (b"no tar at all" * 100, BASE[: BASE.index(b"127.0.0.1") + 5], tar({"../escape": b"x"})):
         with pytest.raises((InvalidArgument, InvalidArchive)):
             imported(store, data=data)
     assert store.images.list() == []
