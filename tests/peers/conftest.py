@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,12 +76,14 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[list[str]]:
     """podman's command line on a root of its own."""
+    # podman refuses a run root longer than 50 characters.
+    short = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
     command = [
         needs("podman"),
         "--root",
         str(tmp_path / "podman"),
         "--runroot",
-        str(tmp_path / "podman-run"),
+        short,
         "--storage-driver",
         "vfs",
         "--cgroup-manager",
@@ -88,6 +91,7 @@ def podman(tmp_path: Path) -> Iterator[list[str]]:
     ]
     yield command
     subprocess.run([*command, "system", "reset", "-f"], capture_output=True, check=False)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 __all__ = ["Dockerd", "needs", "run"]
