@@ -187,9 +187,6 @@ def test_questions_about_files_are_answered_without_mounting(store: Store) -> No
         store.images.cat("top", "/etc/old")
     with pytest.raises(InvalidArgument, match="directory"):
         store.images.cat("top", "/etc")
-    rows = store.images.layers("top")
-    assert [(row.added, row.modified, row.deleted) for row in rows] == [(6, 0, 0), (2, 1, 1)]
-    assert all(os.path.exists(row.path) for row in rows)
     difference = store.images.diff("base", "top")
     assert [(change.kind, change.path) for change in difference.changes] == [
         ("M", "/etc/hosts"), ("D", "/etc/old"), ("A", "/srv"), ("A", "/srv/new")

@@ -10,6 +10,7 @@ from lamina.apitypes.events import Event
 if TYPE_CHECKING:
     from lamina.builder.build import Builder
     from lamina.container.containers import Containers
+    from lamina.explore.explorer import Explorer
     from lamina.image.remote import RegistryService
     from lamina.image.store import Images
     from lamina.volume.store import Volumes
@@ -75,6 +76,8 @@ class Backend(Protocol):
     def containers(self) -> Containers: ...
     @property
     def builder(self) -> Builder: ...
+    @property
+    def explorer(self) -> Explorer: ...
     @property
     def registry(self) -> RegistryService: ...
     @property

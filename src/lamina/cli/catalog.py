@@ -901,10 +901,10 @@ v verbose bool|Verbose output for diagnostics
         1,
         1,
         True,
-        "IMAGE",
-        "List an image's layers, base first, with the instruction that made each",
+        "IMAGE|CONTAINER",
+        "List the layers of an image or a container, base first, with the instruction that made each",
         """\
-- no-trunc bool|Don't truncate output
+- no-trunc bool|Don't truncate output; show where each layer's bytes lie on the host
 q quiet bool|Only show layer IDs
 - format string|Format output as "table", "json" or by a Go template
 """,

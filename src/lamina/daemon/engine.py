@@ -12,6 +12,7 @@ from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
+from lamina.explore.explorer import Explorer
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
 from lamina.volume.store import Volumes
@@ -63,6 +64,11 @@ class Engine:
     def builder(self) -> Builder:
         """Builds from Dockerfiles."""
         return self._rooms.builder
+
+    @property
+    def explorer(self) -> Explorer:
+        """Questions about the layers of images and containers."""
+        return self._rooms.explorer
 
     @property
     def registry(self) -> RegistryService:

@@ -27,6 +27,7 @@ from lamina.daemon.root import claim
 from lamina.daemon.system import Facts, System
 from lamina.distribution.client import Registries
 from lamina.distribution.transport import RegistryOptions
+from lamina.explore.explorer import Explorer
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
@@ -64,6 +65,7 @@ class Rooms:
     images: Images
     containers: Containers
     builder: Builder
+    explorer: Explorer
     registry: RegistryService
     volumes: Volumes
     events: EventBus
@@ -110,11 +112,14 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     facts = Facts(
         root, chosen.snapshotter.name, chosen.reason, read_host(root), options.labels, options.insecure_registries, options.registry_mirrors
     )
+    explorer = Explorer(images, layers, containers, workers, f"{root}/cache/answers")
     containers.recover()
     builder.sweep()
     images.collect()
     closing.callback(Collection(images.collect).close)
-    return Rooms(images, containers, builder, registry, volumes, events, System(facts, images, containers, volumes, builder, events))
+    return Rooms(
+        images, containers, builder, explorer, registry, volumes, events, System(facts, images, containers, volumes, builder, events)
+    )
 
 
 @dataclass(frozen=True, slots=True)

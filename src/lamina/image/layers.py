@@ -28,7 +28,6 @@ from lamina.spec import mediatype
 from lamina.spec.chain import chain_id
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
-from lamina.worker import Workers
 
 
 class Layers:
@@ -54,7 +53,6 @@ class Layers:
         self._looked_at: set[Digest] = set()
         self._uses: Counter[str | Digest] = Counter()
         self._usage: dict[Digest, int] = {}
-        self._counts: dict[Digest, tuple[int, int, int]] = {}
         os.makedirs(directory, exist_ok=True)
 
     @property
@@ -212,16 +210,6 @@ class Layers:
         facts = self._get(layer)
         self._look_at(facts)
         return self._snapshotter.index(facts.name)
-
-    def counts(self, stack: Sequence[Digest], workers: Workers) -> dict[Digest, tuple[int, int, int]]:
-        """How many entries each layer of a stack (base first) adds, modifies and deletes; counted once, by a worker."""
-        unknown = [number for number, layer in enumerate(stack) if layer not in self._counts]
-        if unknown:
-            paths = [self.index_path(layer) for layer in stack]
-            answer = workers.run("lamina.image.scan:counts", {"stacks": [paths[: number + 1] for number in unknown]})
-            for number, (added, modified, deleted) in zip(unknown, answer["counts"], strict=True):
-                self._counts[stack[number]] = (added, modified, deleted)
-        return {layer: self._counts[layer] for layer in stack}
 
     def union(self, layer: Digest | None) -> Union:
         """The stack as one tree, from the metadata images, without mounting; the caller closes it."""

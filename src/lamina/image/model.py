@@ -137,18 +137,6 @@ class TreeNode:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerRow:
-    """A line of `layers IMAGE`: what the layer adds, changes and deletes, in entries; `path` is the blob's place on the host."""
-
-    facts: LayerFacts
-    index: int
-    added: int
-    modified: int
-    deleted: int
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """Bytes on disk of one image: `shared` with others, `unique` its own."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lamina.errors import InvalidArgument
 from lamina.image.layers import Layers
-from lamina.image.model import Image, LayerFacts, LayerRow, PathNotFound
+from lamina.image.model import Image, LayerFacts, PathNotFound
 from lamina.image.paths import clean, follow
 from lamina.image.reading import content
 from lamina.layer.index import Entry
@@ -121,13 +121,6 @@ def cat(layers: Layers, image: Image, path: str) -> tuple[int, Iterator[bytes]]:
         return entry.size, content(layers, holders[level].facts, entry)
 
 
-def layer_rows(layers: Layers, image: Image, workers: Workers) -> list[LayerRow]:
-    """See `Images.layers`."""
-    chain = layers.chain(image.layers[-1]) if image.layers else ()
-    counts = layers.counts([facts.id for facts in chain], workers)
-    return [LayerRow(facts, index, *counts[facts.id], path=_host_path(layers, facts)) for index, facts in enumerate(chain)]
-
-
 def difference(layers: Layers, a: Image, b: Image, workers: Workers) -> Difference:
     """See `Images.diff`."""
     answer = workers.run(
@@ -177,8 +170,3 @@ def _row(level: int, entry: Entry) -> FileRow:
 
 def _side(row: Sequence[Any] | None) -> Side | None:
     return None if row is None else Side(*row)
-
-
-def _host_path(layers: Layers, facts: LayerFacts) -> str:
-    """Where the layer's content lies on the host: its tree, or its tar."""
-    return layers.driver.tree(facts.name) or layers.tar_blob(facts.diff_id) or ""

@@ -1,4 +1,4 @@
-"""Jobs for workers that loop over all entries of images: how many a layer changes, and how two images differ."""
+"""A job for workers that loops over all entries of images: how two of them differ."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from typing import Any
 from lamina.layer.index import Entry, LayerIndex
 from lamina.layer.union import Union
 from lamina.worker import Report
-
-
-def counts(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
-    """For each stack of metadata images in `stacks` (base first): what its top layer added, modified and deleted, in entries."""
-    return {"counts": [_counted(paths) for paths in params["stacks"]]}
 
 
 def difference(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
@@ -34,23 +29,6 @@ def difference(params: dict[str, Any], fds: list[int], report: Report) -> dict[s
         kind = "A" if path not in a else "D" if path not in b else "M"
         rows.append(["/" + os.fsdecode(path), kind, a.get(path), b.get(path)])
     return {"changes": rows}
-
-
-def _counted(paths: Sequence[str]) -> list[int]:
-    added = modified = deleted = 0
-    with ExitStack() as stack:
-        indexes = [stack.enter_context(LayerIndex.open(path)) for path in paths]
-        below = Union(indexes[:-1])
-        for entry in indexes[-1].walk():
-            if entry.whiteout:
-                deleted += 1
-                continue
-            before = below.lookup(entry.path) if len(indexes) > 1 else None
-            if before is None:
-                added += 1
-            elif not (entry.directory and _side(before[1])[:4] == _side(entry)[:4]):
-                modified += 1
-    return [added, modified, deleted]
 
 
 def _entries(paths: Sequence[str], stack: ExitStack) -> dict[bytes, list[Any]]:

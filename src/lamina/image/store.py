@@ -22,7 +22,7 @@ from lamina.image.collect import Collected, Collector
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.making import Maker
-from lamina.image.model import HistoryEntry, Image, ImageInUse, ImageNotFound, LayerFacts, LayerRow, Pruned, Removed, TreeNode, Usage
+from lamina.image.model import HistoryEntry, Image, ImageInUse, ImageNotFound, LayerFacts, Pruned, Removed, TreeNode, Usage
 from lamina.image.queries import Difference, FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.image.validate import Problem
@@ -122,10 +122,6 @@ class Images:
         return tree.usage(self._catalog, self._layers)
 
     # -- into an image, without mounting
-
-    def layers(self, text: str) -> builtins.list[LayerRow]:
-        """The image's layers, base first."""
-        return queries.layer_rows(self._layers, self.resolve(text), self._workers)
 
     def which(self, text: str, path: str) -> Found:
         """Which layer gave `path` its present state, and which others had it."""

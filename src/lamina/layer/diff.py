@@ -23,7 +23,7 @@ from lamina.spec import whiteout
 
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = b"trusted.overlay.opaque"
+OPAQUE = b"trusted.overlay.opaque"
 Links = dict[tuple[int, int], bytes]
 """By device and inode, the first path that a tar has of it."""
 Change = tuple[bytes, str]
@@ -51,7 +51,7 @@ class Found:
         Raises:
             UnsupportedArchive: see `upper_tar`.
         """
-        return kept_xattrs(_xattrs(self).items(), self.path)
+        return kept_xattrs(attributes(self).items(), self.path)
 
     @property
     def where(self) -> bytes:
@@ -71,11 +71,14 @@ def walk_upper(directory: str) -> Iterator[Found]:
                 os.close(stack.pop()[0])
                 continue
             inside = path + b"/" + name if path else name
-            found = Found(inside, here, name, os.stat(name, dir_fd=here, follow_symlinks=False))
-            yield found
-            if stat.S_ISDIR(found.status.st_mode):
-                child = os.open(name, _DIRECTORY, dir_fd=here)
+            try:
+                found = Found(inside, here, name, os.stat(name, dir_fd=here, follow_symlinks=False))
+                child = os.open(name, _DIRECTORY, dir_fd=here) if stat.S_ISDIR(found.status.st_mode) else -1
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # whoever writes there has just removed it
+            if child >= 0:
                 stack.append((child, inside, iter(_sorted(child))))
+            yield found
     finally:
         for fd, _, _ in stack:
             os.close(fd)
@@ -119,7 +122,7 @@ def _tar(directory: str, below: Union) -> Iterator[bytes]:
                 yield marker(found.path.rpartition(b"/")[0], whiteout.whiteout(found.name), status)
             continue
         yield from member_tar(found, links)
-        if stat.S_ISDIR(status.st_mode) and _xattrs(found).get(_OPAQUE) == b"y" and _hides(below, found.path):
+        if stat.S_ISDIR(status.st_mode) and attributes(found).get(OPAQUE) == b"y" and _hides(below, found.path):
             yield marker(found.path, whiteout.OPAQUE, status)
 
 
@@ -132,7 +135,7 @@ def member_tar(found: Found, links: Links) -> Iterator[bytes]:
     status = found.status
     if stat.S_ISSOCK(status.st_mode):
         return
-    xattrs = _xattrs(found)
+    xattrs = attributes(found)
     if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
         first = links.setdefault((status.st_dev, status.st_ino), found.path)
         if first is not found.path:
@@ -165,7 +168,7 @@ def _member(found: Found, xattrs: Xattrs) -> Member:
     return Member(found.path, status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, 0, os.fsencode(link), *device, xattrs)
 
 
-def _xattrs(found: Found) -> dict[bytes, bytes]:
+def attributes(found: Found) -> dict[bytes, bytes]:
     """All extended attributes.
 
     Raises:
@@ -256,7 +259,7 @@ def changes(directory: str, below: Union) -> Iterator[Change]:
         else:
             kind = "A" if hit is None else "M"
         is_directory = stat.S_ISDIR(found.status.st_mode)
-        if is_directory and not hidden and (hit is None or not hit[1].directory or _xattrs(found).get(_OPAQUE) == b"y"):
+        if is_directory and not hidden and (hit is None or not hit[1].directory or attributes(found).get(OPAQUE) == b"y"):
             hidden.append(path + b"/")
         if is_directory and hit is not None and hit[1].directory and _same(hit[1], found.status):
             pending.append((path, hit[1], found.status))

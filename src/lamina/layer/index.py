@@ -101,6 +101,11 @@ class LayerIndex:
         return self._reader.superblock.tar_size
 
     @property
+    def reader(self) -> Reader:
+        """The image itself, for walks over everything."""
+        return self._reader
+
+    @property
     def superblock(self) -> Superblock:
         """The head of the image."""
         return self._reader.superblock
@@ -108,7 +113,7 @@ class LayerIndex:
     def lookup(self, path: bytes) -> Entry | None:
         """What the layer has at a clean path ("" is the root); symbolic links on the way are not followed."""
         inode = self._find(path)
-        return None if inode is None else self._entry(path, inode)
+        return None if inode is None else self.entry(path, inode)
 
     def children(self, path: bytes) -> list[Entry]:
         """The entries of a directory, whiteouts included, by name; none where there is no directory."""
@@ -117,7 +122,7 @@ class LayerIndex:
             return []
         prefix = path + b"/" if path else b""
         reader = self._reader
-        return [self._entry(prefix + name, reader.inode(nid)) for name, nid in reader.names(inode)]
+        return [self.entry(prefix + name, reader.inode(nid)) for name, nid in reader.names(inode)]
 
     def names(self, path: bytes) -> list[bytes]:
         """The names in a directory, whiteouts included, sorted; faster than `children`."""
@@ -134,7 +139,7 @@ class LayerIndex:
             path, nid = stack.pop()
             inode = reader.inode(nid)
             if path:
-                yield self._entry(path, inode)
+                yield self.entry(path, inode)
             if inode.type == stat.S_IFDIR and nid not in seen:
                 seen.add(nid)  # only a damaged image has a directory twice
                 prefix = path + b"/" if path else b""
@@ -154,7 +159,8 @@ class LayerIndex:
             self._directories[path] = inode
         return inode
 
-    def _entry(self, path: bytes, inode: Inode) -> Entry:
+    def entry(self, path: bytes, inode: Inode) -> Entry:
+        """The entry of an inode of this image that stands at `path`."""
         reader, kind = self._reader, inode.type
         xattrs = reader.xattrs(inode) if inode.xattr_size else ()
         link, rdev, offset, size = b"", (0, 0), 0, inode.size

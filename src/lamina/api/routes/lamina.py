@@ -10,7 +10,8 @@ import msgspec
 from lamina.api.backend import Backend, Document
 from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
-from lamina.image.model import LayerFacts, LayerRow, TreeNode
+from lamina.explore.model import LayerRow
+from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import Change, FileRow, Found, Holder, Side
 
 _BATCH = 1 << 16
@@ -61,22 +62,21 @@ def _node(node: TreeNode) -> Document:
 
 
 def layers(engine: Backend, request: Request) -> Response:
-    """GET /lamina/images/{ref}/layers, base first."""
-    ref = request.parameters["ref"]
-    return json_reply({"image": str(engine.images.resolve(ref).id), "layers": [_layer_row(row) for row in engine.images.layers(ref)]})
+    """GET /lamina/images/{ref}/layers, base first; `ref` may name a container, whose writable layer comes last."""
+    subject = engine.explorer.subject(request.parameters["ref"])
+    document: Document = {"image": str(subject.image.id), "layers": [_layer_row(row) for row in engine.explorer.layers(subject)]}
+    return json_reply(document | ({"container": subject.container.id} if subject.container else {}))
 
 
 def _layer_row(row: LayerRow) -> Document:
-    return {
-        **_layer(row.facts, row.index),
-        "parent": str(row.facts.parent) if row.facts.parent else None,
-        "created": row.facts.created,
-        "size": row.facts.content_size,
-        "tar_size": row.facts.tar_size,
+    facts = asdict(row.facts)
+    return facts | {
+        "parent": facts["parent"] or None,
+        "size": row.size,
+        "hidden": row.hidden,
         "added": row.added,
         "modified": row.modified,
         "deleted": row.deleted,
-        "path": row.path,
     }
 
 

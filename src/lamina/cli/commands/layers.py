@@ -7,13 +7,15 @@ import time
 from lamina.cli.ages import age, parse_time
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import print_rows, show
+from lamina.cli.screen import Screen, columns, shortened
 from lamina.cli.session import Session
 from lamina.cli.table import aligned
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 from lamina.client.text import encode
 
-_LAYER_HEADERS = {"ID": "LAYER", "CreatedSince": "CREATED", "DiffID": "DIFF ID"}
+_LAYER_HEADERS = {"Index": "#", "ID": "LAYER", "CreatedSince": "AGE", "DiffID": "DIFF ID"}
+_NUMBERS = frozenset((0, 3, 4))
 _LETTERS = {"directory": "d", "dir": "d", "symlink": "l", "link": "l", "char": "c", "block": "b", "fifo": "p", "socket": "s"}
 
 
@@ -31,33 +33,67 @@ def _place(words: list[str]) -> tuple[str, str]:
 
 
 def layers(session: Session, arguments: Arguments) -> int:
-    """List an image's layers, base first."""
+    """List the layers of an image or a container, base first."""
     whole = arguments.on("no-trunc")
     found = Images(session.engine).layers(arguments.words[0]).get("layers")
-    rows = [_layer_row(fact, whole=whole) for fact in found] if isinstance(found, list) else []
+    facts = [fact for fact in found if isinstance(fact, dict)] if isinstance(found, list) else []
+    rows = [_layer_row(fact, whole=whole) for fact in facts]
+    form = arguments.text("format")
     if arguments.on("quiet"):
         for row in rows:
             session.print(str(row["ID"]))
-        return 0
-    columns = ["ID", "CreatedSince", "Size", "Changes", "Instruction"]
-    print_rows(session, arguments.text("format"), rows, columns, _LAYER_HEADERS)
+    elif form not in ("", "table"):
+        print_rows(session, form, rows, [], _LAYER_HEADERS)
+    else:
+        _print_layers(session, rows, facts, whole=whole)
     return 0
+
+
+def _print_layers(session: Session, rows: list[dict[str, object]], facts: list[dict[str, object]], *, whole: bool) -> None:
+    screen = Screen(session.environment)
+    names = ["Index", "ID", "CreatedSince", "Size", "Hidden", "Changes", *(["Path"] if whole else []), "Instruction"]
+    lines = columns(
+        [[_LAYER_HEADERS.get(name, name.upper()) for name in names], *([str(row[name]) for name in names] for row in rows)], _NUMBERS
+    )
+    for number, cells in enumerate(lines):
+        room = screen.width - sum(len(cell) + 2 for cell in cells[:-1])
+        text = cells[-1] if whole else shortened(cells[-1], max(room, 20))
+        if not number:
+            session.print(screen.bold("  ".join([*cells[:-1], text])))
+            continue
+        session.print("  ".join([screen.layer(number - 1, f"{cells[0]}  {cells[1]}"), *cells[2:-1], screen.layer(number - 1, text)]))
+    if screen.terminal and facts:
+        session.print(screen.dim(_total(facts)))
+
+
+def _total(facts: list[dict[str, object]]) -> str:
+    """What all layers take, and how much of it nobody sees."""
+    size, hidden = (sum(_number(fact.get(name)) for fact in facts) for name in ("size", "hidden"))
+    wasted = f", {human_size(hidden)} of it ({100 * hidden // size} %) hidden by later layers" if hidden and size else ""
+    return f"{len(facts)} layer{'s' * (len(facts) > 1)}, {human_size(size)}{wasted}"
 
 
 def _layer_row(fact: dict[str, object], *, whole: bool) -> dict[str, object]:
     short = None if whole else 12
-    created = parse_time(str(fact.get("created") or ""))
-    text = " ".join(str(fact.get("instruction") or fact.get("created_by") or "").split())
     counts = [(sign, fact.get(key)) for sign, key in (("+", "added"), ("~", "modified"), ("-", "deleted"))]
-    size = fact.get("size")
+    hidden = _number(fact.get("hidden"))
     return {
+        "Index": fact.get("index"),
         "ID": str(fact.get("id", "")).removeprefix("sha256:")[:short],
         "DiffID": str(fact.get("diff_id", "")).removeprefix("sha256:")[:short],
         "Parent": str(fact.get("parent") or "").removeprefix("sha256:")[:short],
-        "CreatedSince": age(created),
-        "Size": human_size(size) if isinstance(size, int) else "N/A",
+        "Created": fact.get("created") or "",
+        "CreatedSince": age(parse_time(str(fact.get("created") or ""))).removesuffix(" ago"),
+        "Size": human_size(_number(fact.get("size"))),
+        "Bytes": _number(fact.get("size")),
+        "Hidden": human_size(hidden) if hidden else "",
+        "HiddenBytes": hidden,
+        "Added": fact.get("added"),
+        "Modified": fact.get("modified"),
+        "Deleted": fact.get("deleted"),
         "Changes": " ".join(f"{sign}{count}" for sign, count in counts if count),
-        "Instruction": text if whole or len(text) <= 60 else text[:59] + "…",
+        "Instruction": " ".join(str(fact.get("instruction") or fact.get("created_by") or "").split()),
+        "Writable": bool(fact.get("writable")),
         "Path": fact.get("path") or "",
     }
 

@@ -74,6 +74,20 @@ def read_superblock(fd: int, name: str) -> Superblock:
     )
 
 
+def _dirents(block: bytes) -> list[tuple[bytes, int, int]]:
+    """Name, inode number and file type of each entry of one block of a directory, without "." and ".."."""
+    first = layout.DIRENT.unpack_from(block)[1]
+    if not first:
+        raise struct.error("a directory's block without entries")
+    entries = list(layout.DIRENT.iter_unpack(block[:first]))
+    ends = [entry[1] for entry in entries]
+    ends.append(len(block))
+    found = [(block[at:end], nid, kind) for (nid, at, kind, _), end in zip(entries, ends[1:], strict=True)]
+    name, nid, kind = found[-1]
+    found[-1] = (name.rstrip(b"\0"), nid, kind)
+    return [entry for entry in found if entry[0] != b"." and entry[0] != b".."]
+
+
 def check_all(fd: int, name: str) -> Superblock:
     """`read_superblock`, and the digest of all that follows it.
 
@@ -151,6 +165,42 @@ class Reader:
         for at in range(0, len(data), _BLOCK):
             found += self._block_names(data[at : at + _BLOCK])
         return [(name, nid) for name, nid in found if name not in (b".", b"..")]
+
+    def listing(self, nid: int) -> list[tuple[bytes, int, int]]:
+        """`names` of the directory with that number, each with its number and file type (`layout.FILE_TYPES`); call `load` before.
+
+        For walks over everything: it makes no objects, and takes 0.3 µs an entry.
+        """
+        try:
+            form, xattrs, _, _, size, value = layout.INODE_HEAD.unpack_from(self._whole, nid * layout.NID)
+            start = nid * layout.NID + 64 + (layout.XATTR_HEADER + 4 * (xattrs - 1) if xattrs else 0)
+            full = size // _BLOCK if form == layout.INLINE else -(-size // _BLOCK)
+            if full * _BLOCK > self.superblock.size:
+                raise self._damaged()
+            found: list[tuple[bytes, int, int]] = []
+            for number in range(full):
+                at = (value + number) * _BLOCK
+                found += _dirents(self._whole[at : min(at + _BLOCK, value * _BLOCK + size)])
+            if form == layout.INLINE and size % _BLOCK:
+                found += _dirents(self._whole[start : start + size % _BLOCK])
+            return found
+        except (struct.error, OverflowError):
+            raise self._damaged() from None
+
+    def status(self, nid: int) -> tuple[int, int, int, int, int, int]:
+        """Mode, owner, group, size in bytes, modification time in nanoseconds and links of an inode; call `load` before. Fast."""
+        try:
+            fields = layout.INODE.unpack_from(self._whole, nid * layout.NID)
+        except (struct.error, OverflowError):
+            raise self._damaged() from None
+        return fields[2], fields[7], fields[8], fields[4], fields[9] * 10**9 + fields[10], fields[11]
+
+    def size(self, nid: int) -> tuple[int, int]:
+        """Size in bytes and links of an inode; call `load` before. Faster still."""
+        try:
+            return layout.INODE_SIZE.unpack_from(self._whole, nid * layout.NID)
+        except (struct.error, OverflowError):
+            raise self._damaged() from None
 
     def find(self, inode: Inode, name: bytes) -> int | None:
         """The inode number under one name in a directory, by halving its blocks."""

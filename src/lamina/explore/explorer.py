@@ -1,0 +1,46 @@
+"""What can be asked about layers people see: `engine.explorer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from lamina.container.containers import Containers
+from lamina.explore.answers import Answer, Answers
+from lamina.explore.model import LayerRow, Subject
+from lamina.explore.subjects import Subjects
+from lamina.image.layers import Layers
+from lamina.image.store import Images
+from lamina.worker import Workers
+
+
+class Explorer:
+    """Questions about images' and containers' layers. Thread-safe: the loops run in workers, these methods wait.
+
+    `directory` keeps answers that cannot change.
+    """
+
+    def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, directory: str) -> None:
+        self._images, self._layers = images, layers
+        self._subjects = Subjects(images, layers, containers)
+        self._answers = Answers(directory, workers)
+
+    def subject(self, text: str) -> Subject:
+        """The image or container that `text` names. See `Subjects.find`."""
+        return self._subjects.find(text)
+
+    def layers(self, subject: Subject) -> Sequence[LayerRow]:
+        """Its layers, base first; a container's writable layer is the last."""
+        counted = msgspec.json.decode(self._ask("survey", [subject], {}).read())
+        return [
+            LayerRow(facts, each["added"], each["modified"], each["deleted"], each["size"], each["hidden"])
+            for facts, each in zip(subject.facts, counted, strict=True)
+        ]
+
+    def _ask(self, module: str, subjects: Sequence[Subject], more: dict[str, object]) -> Answer:
+        """Ask a job of this room, which gets the subjects' levels; they stay while it reads."""
+        levels = [list(subject.described) for subject in subjects]
+        params = {"levels": levels[0], **more} if len(levels) == 1 else {"a": levels[0], "b": levels[1], **more}
+        with self._images.leases.hold(*(layer for subject in subjects for layer in subject.layers)):
+            return self._answers.ask(f"lamina.explore.{module}:job", params, keep=all(subject.fixed for subject in subjects))

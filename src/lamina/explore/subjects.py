@@ -1,0 +1,95 @@
+"""Finding whose layers are meant, an image's or a container's, and where each lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lamina.container.containers import Containers
+from lamina.container.model import Container, ContainerNotFound
+from lamina.explore.model import LevelFacts, Subject
+from lamina.image.layers import Layers
+from lamina.image.model import Image, ImageNotFound, LayerFacts
+from lamina.image.store import Images
+from lamina.spec.digest import Digest
+
+
+class Subjects:
+    """Thread-safe."""
+
+    def __init__(self, images: Images, layers: Layers, containers: Containers) -> None:
+        self._images, self._layers, self._containers = images, layers, containers
+
+    def find(self, text: str) -> Subject:
+        """The image `text` means, or the container.
+
+        A container's name wins over the beginning of an image's ID; else an image wins.
+
+        Raises:
+            ImageNotFound: neither is here.
+            AmbiguousId: several images, or containers, have IDs that begin so.
+        """
+        try:
+            image = self._images.resolve(text)
+        except ImageNotFound as error:
+            container = self._container(text)
+            if container is None:
+                raise ImageNotFound(f"no such image or container: {text[:300]}") from error
+            return self._of_container(container)
+        if image.id.encoded.startswith(text) and (container := self._container(text)) is not None and container.name == text:
+            return self._of_container(container)
+        return self.of_image(image)
+
+    def image(self, text: str) -> Subject:
+        """The image `text` means. Raises ImageNotFound, AmbiguousId."""
+        return self.of_image(self._images.resolve(text))
+
+    def of_image(self, image: Image) -> Subject:
+        """An image's stack."""
+        chain = self._layers.chain(image.layers[-1]) if image.layers else ()
+        comments = _comments(image)
+        facts = tuple(self._facts(number, each, comments) for number, each in enumerate(chain))
+        described = tuple(self.described(each) for each in chain)
+        return Subject(image, None, facts, described, image.layers)
+
+    def described(self, facts: LayerFacts) -> Mapping[str, Any]:
+        """A layer as jobs get it. One whose files are gone or may be hurt is made anew first.
+
+        Raises:
+            LayerDamaged: it could not be.
+        """
+        index = self._layers.index_path(facts.id)
+        tree, tar = self._layers.driver.tree(facts.name), self._layers.tar_blob(facts.diff_id)
+        return {"name": facts.name, "index": index, "tree": tree or "", "tar": tar or ""}
+
+    def _container(self, text: str) -> Container | None:
+        try:
+            return self._containers.get(text)
+        except ContainerNotFound:
+            return None
+
+    def _of_container(self, container: Container) -> Subject:
+        below = self.of_image(self._images.get(Digest.parse(container.image)))
+        created = datetime.fromtimestamp(container.created_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
+        own = LevelFacts(
+            len(below.facts), container.id, "", str(below.layers[-1]) if below.layers else "", created, "",
+            f"container {container.name}", 0, container.upper, writable=True,
+        )  # fmt: skip
+        described: dict[str, Any] = {"name": container.id, "upper": container.upper}
+        if self._layers.driver.name == "native":  # its directory holds all that the layers show
+            described["changes"] = self._layers.changes(below.layers[-1] if below.layers else None, container.upper)
+        return Subject(below.image, container, (*below.facts, own), (*below.described, described), below.layers)
+
+    def _facts(self, number: int, facts: LayerFacts, comments: Sequence[str]) -> LevelFacts:
+        said = " ".join((facts.instruction or facts.created_by).split())
+        return LevelFacts(
+            number, str(facts.id), str(facts.diff_id), str(facts.parent or ""), facts.created, facts.created_by,
+            said or (comments[number] if number < len(comments) else ""), facts.tar_size,
+            self._layers.driver.tree(facts.name) or self._layers.tar_blob(facts.diff_id) or "",
+        )  # fmt: skip
+
+
+def _comments(image: Image) -> list[str]:
+    """What the history remarks on each layer, base first."""
+    return [step.comment for step in image.config.history if not step.empty_layer]
