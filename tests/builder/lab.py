@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
+from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.engine import Engine
 from lamina.builder.execute import Executor
 from lamina.builder.request import BuildRequest, Cancellation, Context
@@ -125,10 +126,22 @@ class Lab:
         catalog = Catalog(f"{root}/images", content, self.layers, metadata, leases, durability, print)
         self.images = Images(catalog, self.layers, content, leases, self.workers, host=HOST, clock=lambda: self.time / 1e9)
         self.images.open()
-        executor = Executor(self.runtime, f"{root}/run/build")
+        executor = Executor(self.runtime, f"{root}/run/build", self.workers)
         cache = Cache(metadata, self.images, self.layers)
         self.builder = Builder(
-            Engine(self.images, self.layers, leases, cache, executor, self.workers, self.registry, f"{root}/run", HOST, self.now)
+            Engine(
+                self.images,
+                self.layers,
+                leases,
+                cache,
+                executor,
+                self.workers,
+                self.registry,
+                f"{root}/run",
+                HOST,
+                self.now,
+                CacheMounts(f"{root}/caches"),
+            )
         )
         self.context = self.root / "context"
         self.context.mkdir()

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import subprocess
-import sys
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,55 +12,16 @@ import pytest
 from lamina.builder.execute import StepFailed
 from lamina.builder.request import Cancellation
 from lamina.errors import Cancelled
-from lamina.runtime.client import Runtime
-from lamina.snapshot.probe import DriverUnavailable
-from lamina.spec.reference import Reference
-from lamina.worker.pool import WorkerPool
 from tests.builder.lab import Lab
+from tests.builder.real import BUSYBOX, real_lab
 
-BUSYBOX = shutil.which("busybox")
 pytestmark = [pytest.mark.root, pytest.mark.skipif(BUSYBOX is None, reason="needs a static busybox")]
-
-
-def busybox_tar() -> bytes:
-    """A root file system: busybox and its applets, passwd, /tmp."""
-    assert BUSYBOX is not None
-    applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
-            directory = tarfile.TarInfo(name)
-            directory.type, directory.mode = tarfile.DIRTYPE, mode
-            tar.addfile(directory)
-        tar.add(BUSYBOX, "bin/busybox")
-        for applet in applets:
-            if applet != "busybox":
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-        text = b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
-        passwd = tarfile.TarInfo("etc/passwd")
-        passwd.size = len(text)
-        tar.addfile(passwd, io.BytesIO(text))
-    return out.getvalue()
 
 
 @pytest.fixture(params=["erofs", "overlay", "native"])
 def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with ExitStack() as closing:
-        workers = WorkerPool(2, path=tuple(sys.path))
-        closing.callback(workers.close)
-        (tmp_path / "run").mkdir()
-        runtime = Runtime(str(tmp_path / "run"))
-        closing.callback(runtime.close)
-        try:
-            made = Lab(tmp_path, closing, runtime=runtime, workers=workers, driver=request.param)
-        except DriverUnavailable as unavailable:
-            pytest.skip(unavailable.message)
-        (tmp_path / "busybox.tar").write_bytes(busybox_tar())
-        with open(tmp_path / "busybox.tar", "rb") as file:
-            made.images.import_(file.fileno(), name=Reference.parse("busybox:latest"))
-        yield made
+    with real_lab(tmp_path / "lab", request.param) as lab:
+        yield lab
 
 
 def test_a_real_build(lab: Lab) -> None:

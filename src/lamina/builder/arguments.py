@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from lamina.builder.request import EPOCH
 from lamina.dockerfile import ast
 from lamina.spec.platform import Platform
 
@@ -14,9 +15,9 @@ PREDEFINED = frozenset(
 """Arguments that need no ARG. They reach RUN but neither history nor cache, unless an ARG declares them."""
 
 
-def platform_arguments(host: Platform, target: Platform) -> dict[str, str]:
-    """What BuildKit predefines of platforms: before the first FROM as they are, in a stage once an ARG declares them."""
-    values: dict[str, str] = {}
+def platform_arguments(host: Platform, target: Platform, stage: str = "") -> dict[str, str]:
+    """What BuildKit predefines: before the first FROM as they are, in a stage once an ARG declares them. `stage` is --target."""
+    values = {"TARGETSTAGE": stage or "default"}
     for prefix, platform in (("BUILD", host), ("TARGET", target)):
         values |= {
             f"{prefix}PLATFORM": str(platform),
@@ -79,4 +80,4 @@ def unused(given: Iterable[str], dockerfile: ast.Dockerfile) -> list[str]:
     """Given arguments that no ARG of the file declares, sorted."""
     steps: list[ast.Instruction] = [*dockerfile.arguments, *(step for stage in dockerfile.stages for step in stage.steps)]
     declared = {name for step in steps if isinstance(step, ast.Arg) for name, _ in step.pairs}
-    return sorted(set(given) - declared - PREDEFINED)
+    return sorted(set(given) - declared - PREDEFINED - {EPOCH})

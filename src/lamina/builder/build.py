@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from lamina.builder import context
+from lamina.builder import context, remote
 from lamina.builder.arguments import Arguments, platform_arguments, unused
 from lamina.builder.blame import blamed
+from lamina.builder.context import Received
 from lamina.builder.engine import Engine
-from lamina.builder.progress import Built, Classic, StepBegan, Warned
+from lamina.builder.fetching import Fetcher
+from lamina.builder.gitsource import Git
+from lamina.builder.progress import Built, Classic, StepBegan, Turns, Warned
 from lamina.builder.request import BuildRequest, Cancellation
-from lamina.builder.stages import find_target, needed
-from lamina.builder.stagework import StageWork
+from lamina.builder.schedule import Stages, States
+from lamina.builder.site import Site
+from lamina.builder.sources import CacheImages
+from lamina.builder.squashing import squashed
+from lamina.builder.stages import edges, find_target
+from lamina.builder.stagework import Count, StageWork
 from lamina.builder.state import State
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
@@ -54,7 +62,12 @@ class Builder:
         os.makedirs(self._engine.scratch, exist_ok=True)
         try:
             with self._engine.leases.hold(), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._engine.scratch) as scratch:
-                return _Build(self._engine, request, progress, cancellation or Cancellation(), scratch).run()
+                own = Cancellation()
+                forget = cancellation.on_cancel(own.cancel) if cancellation else lambda: None
+                try:
+                    return _Build(self._engine, request, progress, own, scratch).run()
+                finally:
+                    forget()
         except Exception:
             with suppress(Exception):
                 progress.failed()
@@ -80,25 +93,57 @@ class _Build:
     scratch: str
 
     def run(self) -> Image:
+        epoch = self.request.epoch
+        home = os.path.join(self.scratch, "home")
+        os.mkdir(home, 0o700)
+        git, fetcher = Git(home, self.cancellation), Fetcher(self.engine.cache, self.cancellation.check)
+        try:
+            received, documents = self._receive(git, fetcher)
+            ignore = self._ignore(documents)
+            dockerfile = self._dockerfile(documents.get(received.dockerfile or self.request.dockerfile))
+            site = Site(self.engine, self.request, self.cancellation, self.scratch, received, ignore, dockerfile, fetcher, git, epoch)
+            return self._stages(site)
+        finally:
+            fetcher.close()
+
+    def _receive(self, git: Git, fetcher: Fetcher) -> tuple[Received, dict[str, bytes]]:
         name = self.request.dockerfile
-        own, common = f"{name}.dockerignore", ".dockerignore"
-        received, documents = context.receive(
-            self.request.context, self.scratch, self.engine.workers, (name, own, common), lambda _: self.cancellation.check()
-        )
-        ignore = documents.get(own, documents.get(common, b"")).decode("utf-8", "surrogateescape")
-        dockerfile = self._dockerfile(documents.get(name))
+        wanted = (name, f"{name}.dockerignore", ".dockerignore")
+        alive = lambda _: self.cancellation.check()  # noqa: E731
+        if self.request.context.remote:
+            return remote.receive(self.request.context.remote, self.scratch, self.engine.workers, git, fetcher, wanted, alive)
+        return context.receive(self.request.context, self.scratch, self.engine.workers, wanted, alive)
+
+    def _ignore(self, documents: dict[str, bytes]) -> str:
+        own = documents.get(f"{self.request.dockerfile}.dockerignore", documents.get(".dockerignore", b""))
+        return own.decode("utf-8", "surrogateescape")
+
+    def _stages(self, site: Site) -> Image:
+        """Build the stages that the target needs, side by side."""
+        dockerfile = site.dockerfile
         target = find_target(dockerfile, self.request.target)
         arguments, bases = self._bases(dockerfile)
-        stages = needed(dockerfile, target, bases)
+        plan = edges(dockerfile, target, bases)
         labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
-        total = len(dockerfile.arguments) + sum(1 + len(stage.steps) for stage in stages) + len(labels)
-        work = StageWork(self.engine, self.request, self.progress, self.cancellation, self.scratch, received, ignore, dockerfile, total)
-        for argument in dockerfile.arguments:
-            self.progress(StepBegan(work.next_number(), total, argument.text))
-        states: dict[int, State] = {}
-        for stage in stages:
-            states[stage.index] = work.stage(stage, bases[stage.index], arguments, states, labels if stage is target else ())
-        return self._finish(states[target.index], dockerfile)
+        counts = _counts(dockerfile, plan, len(labels))
+        for number, argument in enumerate(dockerfile.arguments, 1):
+            self.progress(StepBegan(number, counts[target.index].total, argument.text))
+        cached = CacheImages(self.engine, self.request.cache_from)
+        for name in cached.absent:
+            self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is no cache"))
+        turns = Turns(self.progress, list(plan))
+
+        def build(index: int) -> State:
+            stage, own = dockerfile.stages[index], labels if index == target.index else ()
+            count = counts.get(index, Count(1, len(dockerfile.stages[index].steps) + 1))
+            state = StageWork(site, stage, bases[index], arguments, states, turns.of(index), count, cached, own).run()
+            turns.ended(index)
+            return state
+
+        stages = Stages(build, self.cancellation.cancel)
+        states = States(stages.state)
+        stages.run(plan, turns.failed)
+        return self._finish(site, states[target.index], dockerfile)
 
     def _dockerfile(self, data: bytes | None) -> ast.Dockerfile:
         name = os.path.basename(self.request.dockerfile) or "Dockerfile"
@@ -118,7 +163,7 @@ class _Build:
     def _bases(self, dockerfile: ast.Dockerfile) -> tuple[Arguments, dict[int, str]]:
         """The arguments before the first FROM, and what each stage's FROM names after expansion."""
         expander = Expander(dockerfile.escape)
-        predefined = platform_arguments(self.engine.host, self.request.platform or self.engine.host)
+        predefined = platform_arguments(self.engine.host, self.request.platform or self.engine.host, self.request.target)
         arguments = Arguments(given={**predefined, **self.request.build_args})
         for argument in dockerfile.arguments:
             scope = {**predefined, **arguments.outer}
@@ -134,7 +179,7 @@ class _Build:
             bases[stage.index] = base
         return arguments, bases
 
-    def _finish(self, state: State, dockerfile: ast.Dockerfile) -> Image:
+    def _finish(self, site: Site, state: State, dockerfile: ast.Dockerfile) -> Image:
         image = state.image
         if image is None:
             raise InvalidArgument("no image was generated", hint="is your Dockerfile empty?")
@@ -143,7 +188,9 @@ class _Build:
             self.progress(Warned(f"One or more build-args [{' '.join(strange)}] were not consumed"))
         tags = tuple(tag.with_default_tag() for tag in self.request.tags)
         images = self.engine.images
-        if image.intermediate:
+        if self.request.squash:
+            image = squashed(site, state)
+        if image.intermediate and image.id == getattr(state.image, "id", None):
             image = images.create(image.config_bytes, state.layers, names=tags, parent=image.parent, intermediate=False)
         else:
             for tag in tags:
@@ -151,3 +198,14 @@ class _Build:
             image = replace(image, names=(*image.names, *tags))
         self.progress(Built(image.id, [tag.familiar for tag in tags]))
         return image
+
+
+def _counts(dockerfile: ast.Dockerfile, plan: Mapping[int, object], labels: int) -> dict[int, Count]:
+    """The number of each stage's first step; ARGs before the first FROM count, and labels of the command line at the end."""
+    total = len(dockerfile.arguments) + sum(1 + len(dockerfile.stages[index].steps) for index in plan) + labels
+    found: dict[int, Count] = {}
+    number = len(dockerfile.arguments) + 1
+    for index in plan:
+        found[index] = Count(number, total)
+        number += 1 + len(dockerfile.stages[index].steps)
+    return found

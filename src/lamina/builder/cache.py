@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lamina.errors import NotFound
-from lamina.image.model import Image, LayerFacts
+from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.spec.digest import Digest
 
 
@@ -29,6 +29,8 @@ class LayerSource(Protocol):
     """Finds layers (image.layers.Layers)."""
 
     def find(self, parent: Digest | None, diff_id: Digest) -> LayerFacts | None: ...
+
+    def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,18 @@ class Cache:
         """Remember what a step made."""
         self._records.cache_put(f"step:{step}", {"image": str(image.id)}, [image.id])
 
-    def layer(self, work: Digest, parent: Digest | None) -> Remembered | None:
-        """What this work came to on the stack `parent`; None if it was never done, or its layer is gone."""
+    def layer(self, work: Digest, parent: Digest | None, note: LayerNote | None = None) -> Remembered | None:
+        """What this work came to on the stack `parent`; None if it was never done, or its layer is gone.
+
+        With a `note` its layer may lie on another stack: it is put on this one.
+        """
         record = self._records.cache_get(f"work:{work}")
         if record is None:
             return None
         if record["diff_id"] is None:
             return Remembered(None)
-        facts = self._layers.find(parent, Digest.parse(record["diff_id"]))
+        diff_id = Digest.parse(record["diff_id"])
+        facts = self._layers.find(parent, diff_id) or (self._layers.reuse(parent, diff_id, note) if note else None)
         return Remembered(facts) if facts else None
 
     def put_layer(self, work: Digest, layer: LayerFacts | None, image: Image) -> None:
@@ -79,3 +85,28 @@ class Cache:
     def put_selection(self, key: Digest, facts: dict[str, Any]) -> None:
         """Remember what paths came to; it holds as long as the stack's ID, which is for ever."""
         self._records.cache_put(f"selection:{key}", facts)
+
+    def remote(self, address: str) -> dict[str, Any] | None:
+        """What a server said of an address last time (`fetching.Fetcher`)."""
+        return self._records.cache_get(f"remote:{address}")
+
+    def put_remote(self, address: str, facts: dict[str, Any]) -> None:
+        """Remember what a server says of an address."""
+        self._records.cache_put(f"remote:{address}", facts)
+
+    def account(self, key: str) -> dict[str, Any] | None:
+        """What a step of that place or text depended on last time (`explain`)."""
+        return self._records.cache_get(f"account:{key}")
+
+    def put_account(self, key: str, facts: dict[str, Any], image: Image) -> None:
+        """Remember what a step depended on, as long as what it made is here."""
+        self._records.cache_put(f"account:{key}", facts, [image.id])
+
+    def manifest(self, files: str) -> str:
+        """What each path of files of that digest came to (`manifest.packed`); "" where that is not known."""
+        record = self._records.cache_get(f"files:{files}")
+        return str(record["manifest"]) if record else ""
+
+    def put_manifest(self, files: str, manifest: str, image: Image) -> None:
+        """Remember what each path came to."""
+        self._records.cache_put(f"files:{files}", {"manifest": manifest}, [image.id])

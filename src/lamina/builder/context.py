@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from lamina.builder.files import DirectoryFiles, EmptyFiles, Files, InlineFiles, Item, TarFiles, resolve
+from lamina.builder.files import DirectoryFiles, EmptyFiles, FetchedFile, Files, InlineFiles, Item, TarFiles, resolve
 from lamina.builder.layerfiles import opened_layers
 from lamina.builder.request import Context
 from lamina.dockerfile.ignore import Ignore
@@ -31,18 +31,24 @@ class InvalidContext(InvalidArgument):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A context that can be read again and again. Exactly one of both is given, or none for an empty context."""
+    """A context that can be read again and again: `directory` or `tar`, or neither for an empty context.
+
+    `time`, if given, is that of all files of a checkout, in nanoseconds. `dockerfile` names the Dockerfile where the context does.
+    """
 
     directory: str = ""
     tar: str = ""
+    time: int | None = None
+    dockerfile: str = ""
 
     def describe(self, ignore: str = "") -> dict[str, Any]:
         """For a job's parameters; `opened` makes Files of it."""
-        return {
+        described = {
             "kind": "directory" if self.directory else "tar" if self.tar else "empty",
             "path": self.directory or self.tar,
             "ignore": ignore,
         }
+        return described if self.time is None else {**described, "time": self.time, "hide_git": True}
 
 
 def receive(
@@ -62,9 +68,19 @@ def receive(
         if not os.path.isdir(context.directory):
             raise InvalidContext(f"build context is no directory: {context.directory}")
         received = Received(directory=os.path.abspath(context.directory))
-    params = {"files": received.describe(), "wanted": list(wanted)}
-    answer = workers.run("lamina.builder.context:receive_job", params, [] if context.fd is None else [context.fd], alive)
-    return received, {name: text.encode("latin-1") for name, text in answer.items()}
+    return received, documents(received, workers, wanted, alive, [] if context.fd is None else [context.fd])
+
+
+def documents(
+    received: Received,
+    workers: Workers,
+    wanted: Sequence[str],
+    alive: Callable[[dict[str, Any]], None] | None = None,
+    fds: Sequence[int] = (),
+) -> dict[str, bytes]:
+    """The small files `wanted` of a context, those that are there; its tar is taken from `fds` first, if one is given."""
+    answer = workers.run("lamina.builder.context:receive_job", {"files": received.describe(), "wanted": list(wanted)}, fds, alive)
+    return {name: text.encode("latin-1") for name, text in answer.items()}
 
 
 class Heartbeat:
@@ -111,25 +127,58 @@ def opened(description: Mapping[str, Any]) -> Iterator[Files]:
         files: Files = EmptyFiles()
         if kind == "layers":
             files = stack.enter_context(opened_layers(description))
+        elif kind == "file":
+            files = FetchedFile(os.fsencode(description["name"]), path, description["time"])
         elif kind == "inline":
             files = InlineFiles({os.fsencode(name): text.encode() for name, text in description["documents"].items()}, description["time"])
         elif kind == "directory" or (kind == "tar" and os.path.getsize(path)):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, fd)
             files = DirectoryFiles(fd) if kind == "directory" else TarFiles.scan(fd)
+        if "time" in description and kind == "directory":
+            files = SteadyFiles(files, description["time"], hidden=(b".git",) if description.get("hide_git") else ())
         yield IgnoringFiles(files, Ignore.parse(ignore)) if ignore else files
 
 
-class IgnoringFiles:
-    """Files without what a .dockerignore leaves out. A directory that is left out shows what exceptions let back in."""
+class SteadyFiles:
+    """Files of a checkout: all of root's and of one time, since neither owner nor time of a file there means anything.
 
-    def __init__(self, files: Files, ignore: Ignore) -> None:
+    `hidden` are names at the top that are not shown.
+    """
+
+    def __init__(self, files: Files, time_ns: int, hidden: Sequence[bytes] = ()) -> None:
+        self._files, self._time, self._hidden = files, time_ns, frozenset(hidden)
+
+    def lookup(self, path: bytes) -> Item | None:
+        """See Files.lookup."""
+        item = None if path.partition(b"/")[0] in self._hidden else self._files.lookup(path)
+        return item._replace(uid=0, gid=0, mtime_ns=self._time) if item is not None else None
+
+    def names(self, path: bytes) -> list[bytes]:
+        """See Files.names."""
+        return [name for name in self._files.names(path) if path or name not in self._hidden]
+
+    def read(self, path: bytes, item: Item) -> Iterator[bytes]:
+        """See Files.read."""
+        return self._files.read(path, item)
+
+
+class IgnoringFiles:
+    """Files without what a .dockerignore leaves out. A directory that is left out shows what exceptions let back in.
+
+    Patterns are of paths below `base`; `base` itself and what lies elsewhere is shown.
+    """
+
+    def __init__(self, files: Files, ignore: Ignore, base: bytes = b"") -> None:
         self._files, self._ignore = files, ignore
+        self._base = base + b"/" if base else b""
 
     def lookup(self, path: bytes) -> Item | None:
         """See Files.lookup."""
         item = self._files.lookup(path)
-        return item if item is not None and (not path or self._shows(path, item)) else None
+        if item is None or not path or not path.startswith(self._base):
+            return item
+        return item if self._shows(path, item) else None
 
     def names(self, path: bytes) -> list[bytes]:
         """See Files.names."""
@@ -141,7 +190,7 @@ class IgnoringFiles:
         return self._files.read(path, item)
 
     def _shows(self, path: bytes, item: Item) -> bool:
-        text = os.fsdecode(path)
+        text = os.fsdecode(path[len(self._base) :])
         if not self._ignore.excludes(text):
             return True
         return item.is_directory and self._ignore.may_descend(text) and bool(self.names(path))

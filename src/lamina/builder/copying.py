@@ -8,15 +8,16 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lamina.builder import manifest
 from lamina.builder.archives import is_archive, opened_archive
-from lamina.builder.context import Heartbeat, opened
+from lamina.builder.context import Heartbeat, IgnoringFiles, opened
 from lamina.builder.files import Files, Item, resolve
 from lamina.builder.owner import Owner, parse_mode, resolve_owner
 from lamina.builder.placement import Placement
-from lamina.dockerfile.ignore import InvalidPattern, path_regex
+from lamina.dockerfile.ignore import Ignore, InvalidPattern, path_regex
 from lamina.errors import InvalidArgument
 from lamina.worker.workers import Report
 
@@ -29,24 +30,40 @@ class CopyFailed(InvalidArgument):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One source after wildcards and links: `name` is what the target gets, `path` where it lies."""
+    """One source after wildcards and links: `name` is what the target gets, `path` where it lies.
+
+    With --parents (`kept`), `name` is a path, and `above` are the directories on it: their path in the target, and what they look like.
+    An archive is unpacked where `unpack` says so.
+    """
 
     files: Files
     name: bytes
     path: bytes
     item: Item
+    above: tuple[tuple[bytes, Item], ...] = ()
+    kept: bool = False
+    unpack: bool = False
 
 
 def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
-    """Worker: the digest of everything the sources name: names, modes, content, links; neither times nor owners."""
+    """Worker: the digest of everything the sources name: names, modes, content, links; neither times nor owners.
+
+    `manifest` says what each path came to, for those who want to know what changed; "" where there are too many, or all is as
+    `known`, a digest of before.
+    """
     with ExitStack() as stack:
         whole, beat = hashlib.sha256(), Heartbeat(report)
         sources = list(_found(params, stack))
+        lines: list[tuple[bytes, bytes]] = []
         for found in sources:
-            for record in _records(found, beat):
+            for name, record in _records(found, beat):
                 whole.update(record)
+                if len(lines) <= manifest.LIMIT:
+                    lines.append((name, record))
+    digest = f"sha256:{whole.hexdigest()}"
     directory = len(sources) == 1 and sources[0].item.is_directory
-    return {"digest": f"sha256:{whole.hexdigest()}", "sources": len(sources), "directory": directory}
+    kept = "" if digest == params.get("known") else manifest.packed(lines)
+    return {"digest": digest, "sources": len(sources), "directory": directory, "manifest": kept}
 
 
 def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
@@ -54,7 +71,8 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
     with ExitStack() as stack:
         root = stack.enter_context(opened(params["root"]))
         owner = resolve_owner(root, params["chown"]) if params["chown"] else None
-        placement = Placement(root, params["time"], owner or Owner(0, 0), parse_mode(params["chmod"]))
+        newest, link = params.get("newest"), params.get("link", False)
+        placement = Placement(root, params["time"], owner or Owner(0, 0), parse_mode(params["chmod"]), bare=link, newest=newest)
         target = os.fsencode(params["target"])
         if not params["sources"]:
             placement.directory(resolve(placement, target))
@@ -66,15 +84,100 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
 def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
     """All sources in the order written. Several, or a wildcard, need a directory as the target."""
     found: list[Found] = []
+    exclude = Ignore.of(params.get("exclude", ()))
     for source in params["sources"]:
         files = stack.enter_context(opened(source["files"]))
         for text in source["paths"]:
-            found += _matches(files, text, params["keyword"])
-    if len(found) > 1 and not params["target"].endswith("/"):
+            matches = _named(files, text, params, exact=source.get("exact", False))
+            kept = [each for match in matches if (each := _kept(match, exclude)) is not None]
+            found += [replace(each, unpack=source.get("unpack", params.get("unpack", False))) for each in kept]
+    if (len(found) > 1 or params.get("several")) and params["target"] and not params["target"].endswith("/"):
         raise CopyFailed(
             f"when using {params['keyword']} with more than one source file, the destination must be a directory and end with a /"
         )
     yield from found
+
+
+def _named(files: Files, text: str, params: Mapping[str, Any], *, exact: bool) -> list[Found]:
+    """What one source names; an `exact` one has no wildcards."""
+    if params.get("parents"):
+        return _with_parents(files, text, params["keyword"])
+    return _exactly(files, text, params["keyword"]) if exact else _matches(files, text, params["keyword"])
+
+
+def _exactly(files: Files, text: str, keyword: str) -> list[Found]:
+    resolved = resolve(files, os.fsencode(text))
+    item = files.lookup(resolved)
+    if item is None:
+        raise CopyFailed(
+            f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
+        )
+    parts = [part for part in os.fsencode(text).split(b"/") if part not in (b"", b".")]
+    return [Found(files, parts[-1] if parts else b"", resolved, item)]
+
+
+def _kept(found: Found, exclude: Ignore) -> Found | None:
+    """A source without what --exclude leaves out: patterns are of paths inside of a folder, or of a file's own name."""
+    if not exclude.patterns:
+        return found
+    if found.item.is_directory:
+        return replace(found, files=IgnoringFiles(found.files, exclude, found.path))
+    return None if exclude.excludes(os.fsdecode(found.name)) else found
+
+
+def _with_parents(files: Files, text: str, keyword: str) -> list[Found]:
+    """What a source of COPY --parents names, with the folders above it, up to the pivot `/./`."""
+    if escapes(text):
+        raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
+    head, pivot, tail = os.fsencode(text).partition(b"/./")
+    base = resolve(files, head) if pivot else b""
+    parts = [part for part in (tail if pivot else os.fsencode(text)).split(b"/") if part not in (b"", b".")]
+    found: list[Found] = []
+    for match in dict.fromkeys(_deep_glob(files, base, parts, set())):
+        item = files.lookup(match)
+        if item is None:
+            continue
+        name = match[len(base) :].lstrip(b"/")
+        steps = [name[:at] for at, character in enumerate(name) if character == ord("/")]
+        above = tuple((step, files.lookup(base + b"/" + step if base else step) or item) for step in steps)
+        found.append(Found(files, name, match, item, above, kept=True))
+    if not found and not _WILD.search(os.fsencode(text)):
+        raise CopyFailed(
+            f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
+        )
+    return found
+
+
+def _deep_glob(files: Files, base: bytes, parts: list[bytes], seen: set[tuple[bytes, int]]) -> Iterator[bytes]:
+    """`_glob` where a part `**` is any number of folders; nothing is looked at twice, and no link is followed."""
+    if (base, len(parts)) in seen:
+        return
+    seen.add((base, len(parts)))
+    if not parts:
+        yield base
+        return
+    part, rest = parts[0], parts[1:]
+    prefix = base + b"/" if base else b""
+    if part == b"**":
+        yield from _deep_glob(files, base, rest, seen) if rest else ()
+    pattern = _pattern(part) if part != b"**" and _WILD.search(part) else None
+    for name in files.names(base) if part == b"**" or pattern else [part]:
+        item = files.lookup(prefix + name)
+        if item is None or (pattern is not None and not pattern.match(os.fsdecode(name))):
+            continue
+        if part != b"**":
+            yield from _deep_glob(files, prefix + name, rest, seen)
+        elif item.is_directory:
+            yield from _deep_glob(files, prefix + name, parts, seen)
+        elif not rest:
+            yield prefix + name
+
+
+def _pattern(part: bytes) -> re.Pattern[str]:
+    try:
+        return re.compile(path_regex(os.fsdecode(part)), re.DOTALL)
+    except (re.error, InvalidPattern):
+        raise CopyFailed(f"syntax error in pattern: {os.fsdecode(part)}") from None
 
 
 def _matches(files: Files, text: str, keyword: str) -> list[Found]:
@@ -83,13 +186,7 @@ def _matches(files: Files, text: str, keyword: str) -> list[Found]:
         raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if not _WILD.search(path):
-        resolved = resolve(files, path)
-        item = files.lookup(resolved)
-        if item is None:
-            raise CopyFailed(
-                f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
-            )
-        return [Found(files, parts[-1] if parts else b"", resolved, item)]
+        return _exactly(files, text, keyword)
     found: list[Found] = []
     for match in _glob(files, b"", parts):
         resolved = resolve(files, match)
@@ -122,19 +219,18 @@ def _glob(files: Files, base: bytes, parts: list[bytes]) -> Iterator[bytes]:
         if files.lookup(resolve(files, prefix + part)) is not None:
             yield from _glob(files, prefix + part, rest)
         return
-    try:
-        pattern = re.compile(path_regex(os.fsdecode(part)), re.DOTALL)
-    except (re.error, InvalidPattern):
-        raise CopyFailed(f"syntax error in pattern: {os.fsdecode(part)}") from None
+    pattern = _pattern(part)
     for name in files.names(resolve(files, base)):
         if pattern.match(os.fsdecode(name)):
             yield from _glob(files, prefix + name, rest)
 
 
-def _records(found: Found, beat: Heartbeat) -> Iterator[bytes]:
-    """What counts of a source and all below it, one record an entry."""
+def _records(found: Found, beat: Heartbeat) -> Iterator[tuple[bytes, bytes]]:
+    """What counts of a source and all below it: a name to show and one record an entry."""
     for relative, path, item in walk(found.files, found.path, found.item):
         name = relative if found.item.is_directory else found.name
+        if found.kept and relative:
+            name = found.name + b"/" + relative
         content = hashlib.sha256()
         if item.is_file:
             for chunk in found.files.read(path, item):
@@ -148,7 +244,7 @@ def _records(found: Found, beat: Heartbeat) -> Iterator[bytes]:
             content.digest(),
             *(part for pair in item.xattrs for part in pair),
         )
-        yield b"".join(b"%d:%s" % (len(part), part) for part in parts)
+        yield path, b"".join(b"%d:%s" % (len(part), part) for part in parts)
 
 
 def walk(files: Files, path: bytes, item: Item) -> Iterator[tuple[bytes, bytes, Item]]:
@@ -168,7 +264,10 @@ def walk(files: Files, path: bytes, item: Item) -> Iterator[tuple[bytes, bytes, 
 
 def _place(found: Found, placement: Placement, target: bytes, params: Mapping[str, Any], owner: Owner | None, stack: ExitStack) -> None:
     into = resolve(placement, target)
-    if params["unpack"] and found.item.is_file and is_archive(found.files, found.path, found.item):
+    if found.kept:
+        _place_with_parents(found, placement, into)
+        return
+    if found.unpack and found.item.is_file and is_archive(found.files, found.path, found.item):
         archive = stack.enter_context(opened_archive(found.files, found.path, found.item, params["scratch"]))
         placement.tree(archive, b"", into, own=owner is None)
         return
@@ -179,3 +278,16 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
     if target.endswith(b"/") or (existing is not None and existing.is_directory):
         into = resolve(placement, into + b"/" + found.name)
     placement.file(found.files, found.path, found.item, into)
+
+
+def _place_with_parents(found: Found, placement: Placement, target: bytes) -> None:
+    base = target + b"/" if target else b""
+    placement.directory(target)
+    for path, item in found.above:
+        placement.directory_like(base + path, item)
+    if not found.item.is_directory:
+        placement.file(found.files, found.path, found.item, base + found.name)
+        return
+    if found.name:
+        placement.directory_like(base + found.name, found.item)
+    placement.tree(found.files, found.path, base + found.name if found.name else target, own=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lamina.builder.cache import Cache
+from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.execute import Executor
 from lamina.distribution.auth import Auth
 from lamina.image.layers import Layers
@@ -50,7 +51,7 @@ class Pulls(Protocol):
 class Engine:
     """The parts. `now` gives nanoseconds since 1970; `scratch` is a directory on the data root's file system.
 
-    `network` is what a RUN gets where nothing is asked for.
+    `caches` are the folders of RUN --mount=type=cache. `network` is what a RUN gets where nothing is asked for.
     """
 
     images: ImageStore
@@ -63,4 +64,5 @@ class Engine:
     scratch: str
     host: Platform
     now: Callable[[], int]
+    caches: CacheMounts
     network: str = "none"

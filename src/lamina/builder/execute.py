@@ -8,17 +8,20 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from lamina.builder.request import Cancellation
+from lamina.builder import mounting
+from lamina.builder.mounting import Mounts, Shown
+from lamina.builder.request import Cancellation, RunOptions
 from lamina.errors import LaminaError
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.client import Process
 from lamina.runtime.initlayer import write_etc_files, write_init_layer
 from lamina.runtime.launch import Attach, Exit, Launch, Mount
 from lamina.snapshot.protocol import Own, RootMount
+from lamina.worker.workers import Workers
 
 _KILL = 9
 
@@ -41,7 +44,10 @@ class Starter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One RUN. `env` is complete; `script` is a here-document that is executed itself, by its first line."""
+    """One RUN. `env` is complete; `script` is a here-document that is executed itself, by its first line.
+
+    `mounts` are what --mount shows; `root` describes the files of the stack, where there are any.
+    """
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
@@ -51,13 +57,16 @@ class Execution:
     script: str = ""
     script_name: str = ""
     extra_hosts: tuple[str, ...] = ()
+    options: RunOptions = field(default_factory=RunOptions)
+    mounts: tuple[Shown, ...] = ()
+    root: dict[str, Any] = field(default_factory=dict)
 
 
 class Executor:
     """Runs commands. `scratch` holds a directory a step while it runs; `sweep` ends what a crash left there."""
 
-    def __init__(self, runtime: Starter, scratch: str) -> None:
-        self._runtime, self._scratch = runtime, scratch
+    def __init__(self, runtime: Starter, scratch: str, workers: Workers) -> None:
+        self._runtime, self._scratch, self._workers = runtime, scratch, workers
         self._init = f"{scratch}-init"
         self._lock = threading.Lock()
         self._ready = False
@@ -74,13 +83,15 @@ class Executor:
     ) -> Iterator[tuple[str, str, int]]:
         """Run to the end; gives the container's ID, its upper directory, which is gone when the context is left, and the code.
 
-        `root` makes directories of its own the root over the layers so far. `started` gets the ID before the first `output`. Whatever is raised, here or inside, nothing is left.
+        `root` makes directories of its own the root over the layers so far. `started` gets the ID before the first `output`.
+        Whatever is raised, here or inside, nothing is left.
         """
         container = secrets.token_hex(32)
         directory = os.path.join(self._scratch, container)
         try:
-            launch = self._prepare(container, directory, execution, root)
-            code = self._attend(launch, started, output, cancellation)
+            with ExitStack() as stack:
+                launch = self._prepare(container, directory, execution, root, stack)
+                code = self._attend(launch, started, output, cancellation)
             yield container, os.path.join(directory, "diff"), code
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -95,19 +106,36 @@ class Executor:
                     if isinstance(process, Process):
                         process.signal(_KILL)
                         process.wait(10)
+                mounting.sweep(directory)
                 shutil.rmtree(directory, ignore_errors=True)
 
-    def _prepare(self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount]) -> Launch:
+    def _prepare(
+        self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount], stack: ExitStack
+    ) -> Launch:
         self._see_to_init()
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
         hostname = container[:12]
         etc = write_etc_files(directory, hostname=hostname, extra_hosts=execution.extra_hosts)
         mounts, argv = self._script(directory, execution)
+        shown = Mounts(directory, self._workers)
+        made = stack.enter_context(shown.made(execution.mounts))
+        points = shown.points(execution.root, made) if made else ""
+        options = execution.options
         spec = default_spec(
-            args=argv, env=execution.env, cwd=execution.cwd or "/", hostname=hostname, network=execution.network, mounts=mounts, etc=etc
+            args=argv,
+            env=execution.env,
+            cwd=execution.cwd or "/",
+            hostname=hostname,
+            network=execution.network,
+            mounts=(*mounts, *(mount for mount, _ in made)),
+            etc=etc,
+            limits=options.limits,
+            shm_size=options.shm_size,
+            security=options.security,
+            cgroup_path=f"{options.cgroup_parent.rstrip('/')}/{container}" if options.cgroup_parent else "",
         )
-        own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), self._init, volatile=True)
+        own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), points or self._init, volatile=True)
         return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user)
 
     def _see_to_init(self) -> None:

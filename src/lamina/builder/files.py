@@ -128,6 +128,28 @@ class InlineFiles:
         yield self._documents[path]
 
 
+class FetchedFile:
+    """One file of the host, under another name, as ADD puts what it fetched: root's alone. `time` is its mtime in nanoseconds."""
+
+    def __init__(self, name: bytes, path: str, time: int) -> None:
+        self._name, self._path, self._time = name, path, time
+
+    def lookup(self, path: bytes) -> Item | None:
+        """See Files.lookup."""
+        if not path:
+            return Item(stat.S_IFDIR | 0o755)
+        return Item(stat.S_IFREG | 0o600, size=os.path.getsize(self._path), mtime_ns=self._time) if path == self._name else None
+
+    def names(self, path: bytes) -> list[bytes]:
+        """See Files.names."""
+        return [] if path else [self._name]
+
+    def read(self, path: bytes, item: Item) -> Iterator[bytes]:
+        """See Files.read."""
+        with open(self._path, "rb") as file:
+            yield from read_range(file.fileno(), 0, item.size)
+
+
 class TarFiles:
     """The files of an uncompressed tar in a seekable file; the caller keeps `fd` open."""
 

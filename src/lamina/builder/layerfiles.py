@@ -41,11 +41,11 @@ class LayerFiles:
     """See files.Files. `stores` hold the content, one a layer, base first."""
 
     def __init__(self, union: Union, stores: Sequence[_Store]) -> None:
-        self._union, self._stores = union, stores
+        self.union, self._stores = union, stores
 
     def lookup(self, path: bytes) -> Item | None:
         """See Files.lookup."""
-        found = self._union.lookup(path)
+        found = self.union.lookup(path)
         if found is None:
             return None
         level, entry = found
@@ -56,7 +56,7 @@ class LayerFiles:
 
     def names(self, path: bytes) -> list[bytes]:
         """See Files.names."""
-        return sorted(entry.path.rpartition(b"/")[2] for _, entry in self._union.listdir(path))
+        return sorted(entry.path.rpartition(b"/")[2] for _, entry in self.union.listdir(path))
 
     def read(self, path: bytes, item: Item) -> Iterator[bytes]:
         """See Files.read."""

@@ -27,17 +27,20 @@ class _Placed(NamedTuple):
     files: Files | None
     path: bytes
     fresh: bool
+    on_the_way: bool = False
 
 
 class Placement:
     """The files of a layer to be, over `root`. Itself looks like Files, so that links can be followed through both.
 
     `time` (nanoseconds) is the mtime of directories made on the way, `owner` theirs and that of what is put; `mode`,
-    if given, replaces the permissions of what is put.
+    if given, replaces the permissions of what is put. A `bare` one does not list directories on the way: such a layer
+    is the same on every stack, and leaves them as they are there. No time is later than `newest`, if given (nanoseconds).
     """
 
-    def __init__(self, root: Files, time: int, owner: Owner, mode: int | None) -> None:
+    def __init__(self, root: Files, time: int, owner: Owner, mode: int | None, *, bare: bool = False, newest: int | None = None) -> None:
         self._root, self._time, self._owner, self._mode = root, time, owner, mode
+        self._bare, self._newest = bare, newest
         self._placed: dict[bytes, _Placed] = {}
 
     def lookup(self, path: bytes) -> Item | None:
@@ -65,12 +68,19 @@ class Placement:
             existing = self.lookup(part)
             if existing is not None and existing.is_directory:
                 # Listed with the attributes it has: a layer that lists its parents looks the same on any stack.
-                self._placed.setdefault(part, _Placed(existing._replace(same=None), None, b"", False))
+                self._placed.setdefault(part, _Placed(existing._replace(same=None), None, b"", False, True))
             elif existing is None:
                 item = Item(stat.S_IFDIR | 0o755, self._owner.uid, self._owner.gid, mtime_ns=self._time)
-                self._put(part, _Placed(item, None, b"", True))
+                self._put(part, _Placed(item, None, b"", True, True))
             else:
                 raise CannotPlace(f"cannot make a directory at /{os.fsdecode(part)}: a file is there")
+
+    def directory_like(self, path: bytes, item: Item) -> None:
+        """See that there is a directory at `path` (links resolved); one that is new looks like `item`."""
+        existing = self.lookup(path)
+        if existing is None or not existing.is_directory:
+            self.directory(path.rpartition(b"/")[0])
+            self._put(path, _Placed(self._owned(item), None, b"", True))
 
     def file(self, files: Files, path: bytes, item: Item, target: bytes) -> None:
         """Put one file, link or device at `target` (links resolved); the directories above are made."""
@@ -104,16 +114,24 @@ class Placement:
 
     def write(self, path: str, beat: Callable[[], None]) -> int:
         """Write the tar, calling `beat` on the way; the number of entries, 0 (and no file) where everything is there already."""
-        if not any(placed.fresh for placed in self._placed.values()):
+        if not any(placed.fresh and not (self._bare and placed.on_the_way) for placed in self._placed.values()):
             return 0
         first: dict[object, bytes] = {}
         with open(path, "wb") as out:
             for name in sorted(self._placed):
-                if name:
-                    _write_entry(out, name, self._placed[name], first)
+                placed = self._placed[name]
+                if name and not (self._bare and placed.on_the_way):
+                    aged = self._aged(placed)
+                    write_entry(out, name, aged.item, aged.files, aged.path, first)
                     beat()
             out.write(bytes(1024))
         return len(self._placed)
+
+    def _aged(self, placed: _Placed) -> _Placed:
+        item = placed.item
+        if self._newest is None or item.mtime_ns <= self._newest:
+            return placed
+        return placed._replace(item=item._replace(mtime_ns=self._newest))
 
     def _owned(self, item: Item) -> Item:
         mode = item.mode if self._mode is None or item.is_link else stat.S_IFMT(item.mode) | self._mode
@@ -142,8 +160,8 @@ def _join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def _write_entry(out: BinaryIO, name: bytes, placed: _Placed, first: dict[object, bytes]) -> None:
-    item = placed.item
+def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, path: bytes, first: dict[object, bytes]) -> None:
+    """Write one member of a layer's tar; a file's content is `path` of `files`. `first` has where each file with several names came first."""
     info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
     info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
     seconds, nanoseconds = divmod(item.mtime_ns, 10**9)
@@ -157,7 +175,7 @@ def _write_entry(out: BinaryIO, name: bytes, placed: _Placed, first: dict[object
     info.type = _KINDS.get(stat.S_IFMT(item.mode), tarfile.REGTYPE)
     info.linkname = item.link.decode("utf-8", "surrogateescape")
     info.devmajor, info.devminor = item.rdev
-    same = (id(placed.files), item.same, item.uid, item.gid, item.mode) if item.same is not None else None
+    same = (id(files), item.same, item.uid, item.gid, item.mode) if item.same is not None else None
     if same is not None and same in first:
         info.type, info.linkname = tarfile.LNKTYPE, first[same].decode("utf-8", "surrogateescape")
     elif same is not None:
@@ -165,7 +183,7 @@ def _write_entry(out: BinaryIO, name: bytes, placed: _Placed, first: dict[object
     content = item.is_file and info.type == tarfile.REGTYPE
     info.size = item.size if content else 0
     out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
-    if content and placed.files is not None:
-        for chunk in placed.files.read(placed.path, item):
+    if content and files is not None:
+        for chunk in files.read(path, item):
             out.write(chunk)
         out.write(bytes(-item.size % 512))

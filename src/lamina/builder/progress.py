@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from lamina.spec.digest import Digest
 from lamina.spec.progress import Sink, Update
@@ -66,6 +67,20 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """Why the step hit or missed the cache, one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The progress of a pull or a download, as it is."""
+
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """The whole build is done; `names` are familiar references."""
 
@@ -73,7 +88,9 @@ class Built:
     names: Sequence[str]
 
 
-Event = StepBegan | TriggersBegan | CacheHit | CommandStarted | Output | CommandEnded | StepEnded | Warned | Built
+Event = StepBegan | TriggersBegan | CacheHit | CommandStarted | Output | CommandEnded | StepEnded | Warned | Explained | Passed | Built
+Tell = Callable[[Event], None]
+_HELD = 4 << 20
 
 
 class Classic:
@@ -88,6 +105,10 @@ class Classic:
 
     def __call__(self, event: Event) -> None:
         """Tell one event. What the sink raises comes out here."""
+        if isinstance(event, Passed):
+            if not self._quiet:
+                self._sink(event.update)
+            return
         if isinstance(event, Built):
             self._sink(Update(aux={"ID": str(event.image)}))
             if self._quiet:
@@ -99,16 +120,78 @@ class Classic:
             else:
                 self._sink(Update(stream=text))
 
-    def passed(self, update: Update) -> None:
-        """Pass on the progress of a pull."""
-        if not self._quiet:
-            self._sink(update)
-
     def failed(self) -> None:
         """The build failed: what a quiet one printed is of interest after all."""
         for text in self._held:
             self._sink(Update(stream=text))
         self._held.clear()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One stage's events that wait; `size` counts the characters of output among them."""
+
+    held: list[Event] = field(default_factory=list)
+    size: int = 0
+    ended: bool = False
+
+
+class Turns:
+    """Has stages that are built side by side tell their events one stage after the other, in `order`.
+
+    The first that has not ended tells as it goes; what the others say is held back until it is their turn. Thread-safe.
+    """
+
+    def __init__(self, tell: Tell, order: Sequence[int]) -> None:
+        self._tell, self._order = tell, list(order)
+        self._turns = {index: _Turn() for index in order}
+        self._lock = threading.Lock()
+
+    def of(self, index: int) -> Tell:
+        """What stage `index` tells its events; those of a stage that nobody counted on are dropped."""
+        return lambda event: self._event(index, event)
+
+    def ended(self, index: int) -> None:
+        """The stage has told everything."""
+        with self._lock:
+            if index in self._turns:
+                self._turns[index].ended = True
+            self._advance()
+
+    def failed(self, index: int) -> None:
+        """Everything ends with stage `index`, which failed: what came before it and itself is told."""
+        with self._lock:
+            for each in [each for each in self._order if each <= index]:
+                self._release(self._turns[each])
+
+    def _event(self, index: int, event: Event) -> None:
+        with self._lock:
+            turn = self._turns.get(index)
+            if turn is None:
+                return
+            if self._order and self._order[0] == index:
+                self._tell(event)
+                return
+            if isinstance(event, Output):
+                if turn.size > _HELD:
+                    return
+                turn.size += len(event.text)
+                if turn.size > _HELD:
+                    event = Output("\n[the rest of this output is left out]\n")
+            turn.held.append(event)
+
+    def _advance(self) -> None:
+        while self._order:
+            turn = self._turns[self._order[0]]
+            self._release(turn)
+            if not turn.ended:
+                return
+            self._order.pop(0)
+
+    def _release(self, turn: _Turn) -> None:
+        held, turn.held = turn.held, []
+        for event in held:
+            self._tell(event)
 
 
 def words(event: Event) -> list[str]:
@@ -130,5 +213,9 @@ def words(event: Event) -> list[str]:
             return [f" ---> {image.short if image else ''}\n"]
         case Warned(text):
             return [f"[Warning] {text}\n"]
+        case Explained(text):
+            return [f" ---> Cache {text}\n"]
+        case Passed():
+            return []
         case Built(image, names):
             return [f"Successfully built {image.short}\n", *(f"Successfully tagged {name}\n" for name in names)]

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lamina.distribution.auth import Auth
-from lamina.errors import Cancelled
+from lamina.errors import Cancelled, InvalidArgument
+from lamina.runtime.launch import Limits
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
+
+EPOCH = "SOURCE_DATE_EPOCH"
+"""The build argument after which the same build gives the same digests (reproducible-builds.org)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +21,13 @@ class Context:
     """The files a build may copy from: a directory, or a tar on a descriptor (pipe, socket or file).
 
     The tar may be plain or packed (gzip, zstd, bzip2, xz). The descriptor stays the caller's; it is read to its
-    end. `Context()` is an empty context.
+    end. `remote` is an address instead: of a git repository (`URL#ref:folder`), a tar, or a Dockerfile.
+    `Context()` is an empty context.
     """
 
     directory: str | None = None
     fd: int | None = None
+    remote: str = ""
 
 
 class Cancellation:
@@ -60,13 +66,29 @@ class Cancellation:
             self._callbacks.pop(key, None)
 
 
+class InvalidEpoch(InvalidArgument):
+    """SOURCE_DATE_EPOCH is no number of seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What holds for every RUN besides its network. `shm_size` in bytes; `security` are Docker's --security-opt."""
+
+    limits: Limits = field(default_factory=Limits)
+    shm_size: int = 64 << 20
+    security: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One `docker build`.
 
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its
     name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
-    "none" or "host". `credentials` gives what a registry wants for a base image that has to be pulled.
+    "none" or "host". `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
+    are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
+    say why it hit or missed the cache.
     """
 
     context: Context
@@ -84,3 +106,20 @@ class BuildRequest:
     cache_from: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     credentials: Callable[[Reference], Auth | None] | None = None
+    run: RunOptions = field(default_factory=RunOptions)
+    squash: bool = False
+    explain: bool = False
+
+    @property
+    def epoch(self) -> int | None:
+        """Seconds since 1970 of SOURCE_DATE_EPOCH, None where it is not given.
+
+        Raises:
+            InvalidEpoch: it is no such number.
+        """
+        text = self.build_args.get(EPOCH)
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 12):
+            raise InvalidEpoch(f"invalid {EPOCH}: {text[:50]!r}", hint="give seconds since 1970")
+        return int(text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lamina.dockerfile.ast import Copy, Dockerfile, Stage
+from lamina.dockerfile.ast import Copy, Dockerfile, Instruction, Run, Stage
 from lamina.dockerfile.errors import DockerfileError
+from lamina.dockerfile.mounts import origin_of
 from lamina.errors import InvalidArgument
 
 
@@ -39,19 +40,25 @@ def named(stages: tuple[Stage, ...], name: str) -> Stage | None:
     return None
 
 
-def needed(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> tuple[Stage, ...]:
-    """The stages that `target` stands on or copies from, itself included, in the file's order.
+def edges(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> dict[int, frozenset[int]]:
+    """The stages that `target` stands on or copies from, itself included, in the file's order, and what each needs itself.
 
     `bases` gives each stage's FROM after expansion. A stage sees only the ones before it.
 
     Raises:
-        DockerfileError: a stage copies from itself or a later one.
+        DockerfileError: a stage copies or mounts from itself or a later one.
     """
-    wanted = {target.index}
+    found = {target.index: frozenset[int]()}
     for stage in reversed(dockerfile.stages[: target.index + 1]):
-        if stage.index in wanted:
-            wanted.update(_inputs(dockerfile, stage, bases[stage.index]))
-    return tuple(stage for stage in dockerfile.stages if stage.index in wanted)
+        if stage.index in found:
+            found[stage.index] = frozenset(_inputs(dockerfile, stage, bases[stage.index]))
+            found.update({index: frozenset() for index in found[stage.index] if index not in found})
+    return dict(sorted(found.items()))
+
+
+def needed(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> tuple[Stage, ...]:
+    """The stages of `edges`."""
+    return tuple(dockerfile.stages[index] for index in edges(dockerfile, target, bases))
 
 
 def _inputs(dockerfile: Dockerfile, stage: Stage, base: str) -> Iterator[int]:
@@ -60,10 +67,24 @@ def _inputs(dockerfile: Dockerfile, stage: Stage, base: str) -> Iterator[int]:
     if not base.isdigit() and (below := named(earlier, base)):
         yield below.index
     for step in stage.steps:
-        if not isinstance(step, Copy) or not step.origin:
-            continue
-        source = named(earlier, step.origin)
-        if source is not None:
-            yield source.index
-        elif step.origin.isdigit() or (stage.name and step.origin.lower() == stage.name):
-            raise DockerfileError(f"invalid from flag value {step.origin}: refers to the current or a later build stage", line=step.line)
+        for origin in _origins(step):
+            source = named(earlier, origin)
+            if source is not None:
+                yield source.index
+            elif origin.isdigit() or named(dockerfile.stages[stage.index :], origin):
+                raise DockerfileError(
+                    f"invalid from flag value {origin}: refers to the current or a later build stage", line=step.line, hint=_circle(origin)
+                )
+
+
+def _origins(step: Instruction) -> list[str]:
+    """What COPY --from and RUN --mount=from= name."""
+    if isinstance(step, Copy) and step.origin:
+        return [step.origin]
+    if isinstance(step, Run):
+        return [origin for text in step.mounts if (origin := origin_of(text))]
+    return []
+
+
+def _circle(origin: str) -> str:
+    return f"stages are built from top to bottom: move {origin} up"

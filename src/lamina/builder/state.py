@@ -16,13 +16,18 @@ from lamina.spec.platform import Platform
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The image so far and what the next instruction sees. `layers` are base first; `image` is None before scratch's first step."""
+    """The image so far and what the next instruction sees. `layers` are base first; `image` is None before scratch's first step.
+
+    `base` and `base_image` are what the stage's FROM gave.
+    """
 
     image: Image | None
     config: ImageConfig
     layers: tuple[LayerFacts, ...] = ()
     arguments: Arguments = field(default_factory=Arguments)
     cmd_set: bool = False
+    base: tuple[LayerFacts, ...] = ()
+    base_image: Digest | None = None
 
     @property
     def top(self) -> Digest | None:

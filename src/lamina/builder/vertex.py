@@ -57,34 +57,53 @@ def source(content: Digest | None) -> Vertex:
 
 
 def execute(
-    root: Digest | None, argv: tuple[str, ...], *, env: tuple[str, ...], cwd: str, user: str, network: str, script: str = ""
+    root: Digest | None,
+    argv: tuple[str, ...],
+    *,
+    env: tuple[str, ...],
+    cwd: str,
+    user: str,
+    network: str,
+    script: str = "",
+    mounts: tuple[tuple[str, str], ...] = (),
+    epoch: int | None = None,
 ) -> Vertex:
-    """A RUN. `env` is all the command sees; proxies that no ARG declares are left out by the caller."""
+    """A RUN. `env` is all the command sees; proxies that no ARG declares are left out by the caller.
+
+    `mounts` are what is mounted, each with the digest of what it shows ("" where that counts for nothing: caches).
+    """
     facts: dict[str, Fact] = {"argv": argv, "env": env, "cwd": cwd, "user": user, "network": network, "script": script}
-    return Vertex("exec", facts, (source(root),))
+    return Vertex("exec", {**facts, **_given(mounts=mounts or None, epoch=epoch)}, (source(root),))
 
 
-def copy(root: Digest | None, files: Digest, *, target: str, chown: str, chmod: str, unpack: bool) -> Vertex:
-    """A COPY or ADD of files whose content is `files`."""
+def copy(
+    root: Digest | None, files: Digest, *, target: str, chown: str, chmod: str, unpack: bool, link: bool = False, epoch: int | None = None
+) -> Vertex:
+    """A COPY or ADD of files whose content is `files`; one with `link` comes to the same on every stack."""
     facts: dict[str, Fact] = {"target": target, "chown": chown, "chmod": chmod, "unpack": unpack}
-    return Vertex("copy", facts, (source(root), source(files)))
+    return Vertex("copy", {**facts, **_given(link=link or None, epoch=epoch)}, (source(None if link else root), source(files)))
 
 
-def selection(stack: Digest, paths: tuple[str, ...]) -> Vertex:
+def selection(stack: Digest, paths: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False) -> Vertex:
     """Paths, with wildcards, of a stack of layers."""
-    return Vertex("source", {"paths": paths}, (source(stack),))
+    return Vertex("source", {"paths": paths, **_given(exclude=exclude or None, parents=parents or None)}, (source(stack),))
 
 
-def directory(root: Digest | None, path: str) -> Vertex:
+def directory(root: Digest | None, path: str, epoch: int | None = None) -> Vertex:
     """The directory that WORKDIR makes sure of."""
-    return Vertex("copy", {"directory": path}, (source(root),))
+    return Vertex("copy", {"directory": path, **_given(epoch=epoch)}, (source(root),))
 
 
-def step(image: str, what: str, created_by: str, work: Digest | None) -> Vertex:
+def _given(**facts: Fact) -> dict[str, Fact]:
+    """Facts that count only where there is something to say, so that digests of old stay."""
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def step(image: str, what: str, created_by: str, work: Digest | None, epoch: int | None = None) -> Vertex:
     """What the image that an instruction made is remembered by.
 
     `image` is the ID of the one before ("" for none), `what` the instruction with its variables replaced, `created_by`
     its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration.
     """
     facts: dict[str, Fact] = {"image": image, "what": what, "created_by": created_by, "work": str(work) if work else None}
-    return Vertex("configure", facts)
+    return Vertex("configure", {**facts, **_given(epoch=epoch)})

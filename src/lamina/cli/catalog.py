@@ -664,9 +664,12 @@ u username string|Username
 c cpu-shares int|CPU shares (relative weight)
 - cpuset-cpus string|CPUs in which to allow execution (0-3, 0,1)
 - cpuset-mems string|MEMs in which to allow execution (0-3, 0,1)
+- disable-content-trust bool|Skip image verification (default true)
+- explain bool|Say of each step why it hit or missed the cache
 f file string|Name of the Dockerfile (Default is "PATH/Dockerfile")
 - force-rm bool|Always remove intermediate containers
 - iidfile string|Write the image ID to the file
+- isolation string|Container isolation technology
 - label list|Set metadata for an image
 m memory bytes|Memory limit
 - memory-swap bytes|Swap limit equal to memory plus swap: -1 to enable unlimited swap

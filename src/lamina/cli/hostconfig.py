@@ -226,8 +226,13 @@ def _devices(arguments: Arguments) -> object:
     return found or None
 
 
-def _ulimits(arguments: Arguments) -> object:
-    found = []
+def ulimits(arguments: Arguments) -> list[dict[str, object]]:
+    """--ulimit as the API has it.
+
+    Raises:
+        UsageError: one is malformed.
+    """
+    found: list[dict[str, object]] = []
     for word in arguments.many("ulimit"):
         name, _, limits = word.partition("=")
         soft, _, hard = limits.partition(":")
@@ -235,7 +240,7 @@ def _ulimits(arguments: Arguments) -> object:
             found.append({"Name": name, "Soft": int(soft), "Hard": int(hard or soft)})
         except ValueError:
             raise UsageError(f"invalid ulimit argument: {word}") from None
-    return found or None
+    return found
 
 
 def _throttle(name: str, read: Callable[[str], int]) -> Callable[[Arguments], object]:
@@ -334,7 +339,7 @@ _BUILT: tuple[tuple[str, Callable[[Arguments], object]], ...] = (
     ("RestartPolicy", _restart),
     ("LogConfig", _log),
     ("Devices", _devices),
-    ("Ulimits", _ulimits),
+    ("Ulimits", lambda arguments: ulimits(arguments) or None),
     ("Mounts", _mounts),
     ("PortBindings", _ports),
     ("BlkioWeightDevice", _weights),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from lamina.apitypes.events import Emit
 from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
+from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.engine import Engine as BuildEngine
 from lamina.builder.execute import Executor
 from lamina.container.containers import Containers
@@ -171,12 +172,13 @@ def _builder(stores: _Stores, puller: Puller) -> Builder:
             layers=stores.layers,
             leases=stores.leases,
             cache=Cache(stores.metadata, stores.images, stores.layers),
-            executor=Executor(stores.runtime, f"{stores.root}/run/build"),
+            executor=Executor(stores.runtime, f"{stores.root}/run/build", stores.workers),
             workers=stores.workers,
             puller=puller,
             scratch=f"{stores.root}/run",
             host=host_platform(),
             now=time.time_ns,
+            caches=CacheMounts(f"{stores.root}/caches"),
         )
     )
 

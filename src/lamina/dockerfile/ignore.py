@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lamina.errors import InvalidArgument
@@ -35,6 +36,11 @@ class Ignore:
         """
         lines = text.removeprefix("\ufeff").split("\n")
         return cls(tuple(_compile(line.strip()) for line in lines if line.strip() and not line.startswith("#")))
+
+    @classmethod
+    def of(cls, patterns: Sequence[str]) -> Ignore:
+        """Patterns one by one, as COPY --exclude gives them.  See parse."""
+        return cls(tuple(_compile(pattern.strip()) for pattern in patterns if pattern.strip()))
 
     def excludes(self, path: str) -> bool:
         """Whether `path` (relative, slashes, no leading one) is left out of the context.

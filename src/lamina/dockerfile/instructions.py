@@ -87,7 +87,7 @@ def _run(source: Source) -> ast.Instruction:
     if not command.args:
         raise DockerfileError("RUN requires at least one argument")
     if "device" in flags:
-        raise DockerfileError("RUN --device is not supported yet")
+        raise DockerfileError("RUN --device is not supported: this engine knows no CDI devices")
     return ast.Run(
         command=_with_heredocs(command, source.line.heredocs),
         mounts=flags.get("mount", ()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -13,57 +14,114 @@ from lamina.api.message import InvalidParameter, Query, Request, Response, Write
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
-from lamina.builder.request import BuildRequest, Cancellation, Context
+from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
 from lamina.errors import Unsupported
+from lamina.runtime.launch import Limits
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 
 
 def build(engine: Backend, request: Request) -> Response:
-    """POST /build: the context is a tar in the body; a client that goes away cancels the build."""
-    asked = request.query
-    _refuse_unavailable(asked)
-    credentials = credentials_of(registry_config(request.headers.get("x-registry-config", "")))
-    tags = tuple(Reference.parse(tag).with_default_tag() for tag in asked.all("t"))
-    build_args, labels = _mapping(asked, "buildargs"), _mapping(asked, "labels")
-    platform, cache_from = platform_of(request), _strings(asked, "cachefrom")
+    """POST /build: the context is a tar in the body, or `remote`; a client that goes away cancels the build."""
+    asked = _asked(request)
 
     def work(sink: Sink, writer: Writer) -> None:
         cancellation = Cancellation()
-        with request.body.piped() as source, watching(writer, cancellation.cancel):
-            engine.builder.build(
-                BuildRequest(
-                    context=Context(fd=source),
-                    dockerfile=asked.text("dockerfile", "Dockerfile"),
-                    tags=tags,
-                    build_args=build_args,
-                    labels={name: value or "" for name, value in labels.items()},
-                    target=asked.text("target"),
-                    no_cache=asked.flag("nocache"),
-                    pull=asked.flag("pull"),
-                    quiet=asked.flag("q"),
-                    network=_network(asked.text("networkmode")),
-                    platform=platform,
-                    cache_from=cache_from,
-                    extra_hosts=tuple(value for text in asked.all("extrahosts") for value in text.split(",")),
-                    credentials=credentials,
-                ),
-                sink,
-                cancellation,
-            )
+        with watching(writer, cancellation.cancel):
+            if asked.context.remote:
+                engine.builder.build(asked, sink, cancellation)
+                return
+            with request.body.piped() as source:
+                engine.builder.build(replace(asked, context=Context(fd=source)), sink, cancellation)
 
     return progress(work)
 
 
-def _refuse_unavailable(query: Query) -> None:
-    if query.text("remote"):
-        raise Unsupported("building from a remote context is not available yet", hint="fetch it and send it as the context")
-    if query.text("version", "1") != "1":
+def _asked(request: Request) -> BuildRequest:
+    """What the query asks for, but for a context that comes in the body.
+
+    Raises:
+        InvalidParameter, Unsupported: a parameter is malformed, or asks for what is not here.
+    """
+    asked = request.query
+    if asked.text("version", "1") != "1":
         raise Unsupported("BuildKit's builder is not available yet", hint="set DOCKER_BUILDKIT=0")
-    if query.flag("squash"):
-        raise Unsupported("squashing layers is not available yet")
+    if asked.text("isolation", "default").lower() not in ("default", ""):
+        raise InvalidParameter(f"invalid isolation: {asked.text('isolation')[:50]!r} on linux", hint="only default is known here")
+    labels = _mapping(asked, "labels")
+    return BuildRequest(
+        context=Context(remote=asked.text("remote")),
+        dockerfile=asked.text("dockerfile", "Dockerfile"),
+        tags=tuple(Reference.parse(tag).with_default_tag() for tag in asked.all("t")),
+        build_args=_mapping(asked, "buildargs"),
+        labels={name: value or "" for name, value in labels.items()},
+        target=asked.text("target"),
+        no_cache=asked.flag("nocache"),
+        pull=asked.flag("pull"),
+        quiet=asked.flag("q"),
+        network=_network(asked.text("networkmode")),
+        platform=platform_of(request),
+        cache_from=_strings(asked, "cachefrom"),
+        extra_hosts=_extra_hosts(asked),
+        credentials=credentials_of(registry_config(request.headers.get("x-registry-config", ""))),
+        run=_run_options(asked),
+        squash=asked.flag("squash"),
+        explain=asked.flag("explain"),
+    )
+
+
+def _run_options(asked: Query) -> RunOptions:
+    """Limits of every RUN; -1 for --memory-swap is no limit of swap."""
+
+    def number(name: str) -> int:
+        return asked.number(name, 0) or 0
+
+    limits = Limits(
+        memory=number("memory"),
+        memory_swap=number("memswap"),
+        cpu_shares=number("cpushares"),
+        cpu_quota=number("cpuquota"),
+        cpu_period=number("cpuperiod"),
+        cpuset_cpus=asked.text("cpusetcpus"),
+        cpuset_mems=asked.text("cpusetmems"),
+        rlimits=_ulimits(asked),
+    )
+    for name, least in (("memory", 0), ("memswap", -1), ("cpushares", 0), ("cpuquota", -1), ("cpuperiod", 0), ("shmsize", 0)):
+        if number(name) < least:
+            raise InvalidParameter(f"invalid value for {name}: {number(name)}")
+    size = number("shmsize") or RunOptions().shm_size
+    security = tuple(word for text in asked.all("securityopt") for word in _words(text))
+    return RunOptions(limits, size, security, asked.text("cgroupparent"))
+
+
+def _ulimits(asked: Query) -> dict[str, tuple[int, int]]:
+    """`[{"Name": "nofile", "Soft": 1, "Hard": 2}]`."""
+    document = asked.document("ulimits") or []
+    try:
+        return {str(entry["Name"]): (int(entry["Soft"]), int(entry["Hard"])) for entry in document}
+    except (TypeError, KeyError, ValueError):
+        raise InvalidParameter("invalid value for ulimits: not a list of names with soft and hard limits") from None
+
+
+def _extra_hosts(asked: Query) -> tuple[str, ...]:
+    """`name:address`, one a parameter, in a list, or between commas."""
+    hosts = tuple(word for text in asked.all("extrahosts") for word in _words(text))
+    for host in hosts:
+        if ":" not in host.strip(":"):
+            raise InvalidParameter(f"invalid value for extrahosts: {host[:100]!r}", hint="write it as name:address")
+    return hosts
+
+
+def _words(text: str) -> list[str]:
+    """A JSON list, or words between commas."""
+    if not text.startswith("["):
+        return [word for word in text.split(",") if word]
+    try:
+        return [str(word) for word in msgspec.json.decode(text, type=list[str])]
+    except msgspec.MsgspecError:
+        raise InvalidParameter(f"invalid list: {text[:100]!r}") from None
 
 
 def _network(mode: str) -> str:

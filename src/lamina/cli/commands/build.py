@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.hostconfig import labels
+from lamina.cli.hostconfig import labels, ulimits
 from lamina.cli.packing import Packer
 from lamina.cli.progress import Display, message_error, metered
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
 from lamina.client.images import Images, Pairs
-from lamina.errors import InvalidArgument, NotFound
+from lamina.errors import InvalidArgument, NotFound, Unsupported
 
 Kept = Callable[[str], bool]
 _TEXTS = (
@@ -24,15 +25,21 @@ _TEXTS = (
     ("networkmode", "network"),
     ("cpusetcpus", "cpuset-cpus"),
     ("cpusetmems", "cpuset-mems"),
+    ("cgroupparent", "cgroup-parent"),
+    ("isolation", "isolation"),
 )
 _NUMBERS = (("cpushares", "cpu-shares"), ("cpuperiod", "cpu-period"), ("cpuquota", "cpu-quota"))
 _SIZES = (("memory", "memory"), ("memswap", "memory-swap"), ("shmsize", "shm-size"))
-_SWITCHES = (("nocache", "no-cache"), ("pull", "pull"), ("q", "quiet"), ("forcerm", "force-rm"), ("squash", "squash"))
+_SWITCHES = (
+    ("nocache", "no-cache"), ("pull", "pull"), ("q", "quiet"), ("forcerm", "force-rm"), ("squash", "squash"), ("explain", "explain"),
+)  # fmt: skip
+_EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def build(session: Session, arguments: Arguments) -> int:
     """Build an image from a Dockerfile."""
     place, dockerfile = arguments.words[0], arguments.text("file")
+    _refuse_trust(arguments, session)
     if place == "-" and dockerfile == "-":
         raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
     iidfile = arguments.text("iidfile")
@@ -44,7 +51,8 @@ def build(session: Session, arguments: Arguments) -> int:
     if context.remote:
         pairs.append(("remote", context.remote))
     else:
-        pieces = metered(context.pieces, None, "Sending build context")
+        sent = _compressed(context.pieces) if arguments.on("compress") else context.pieces
+        pieces = metered(sent, None, "Sending build context")
     registries = header(Credentials(session.config_directory, session.environment).all())
     messages = Images(session.engine).build(pairs, pieces, registries)
     image = _quietly(messages) if arguments.on("quiet") else _shown(messages)
@@ -54,6 +62,22 @@ def build(session: Session, arguments: Arguments) -> int:
         with open(iidfile, "w", encoding="ascii") as file:
             file.write(image)
     return 0
+
+
+def _refuse_trust(arguments: Arguments, session: Session) -> None:
+    """Content trust is never passed over silently: where it is asked for, the build is refused."""
+    asked = session.environment.get("DOCKER_CONTENT_TRUST", "").lower() in ("1", "true", "yes", "on")
+    if not arguments.on("disable-content-trust", default=not asked):
+        raise Unsupported("the signatures of base images cannot be verified", hint="name them by digest, and build without content trust")
+
+
+def _compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The context packed by gzip, always in the same way."""
+    packer = zlib.compressobj(wbits=31)
+    for piece in pieces:
+        if packed := packer.compress(piece):
+            yield packed
+    yield packer.flush()
 
 
 def _shown(messages: Iterator[dict[str, object]]) -> str:
@@ -79,7 +103,7 @@ def _quietly(messages: Iterator[dict[str, object]]) -> str:
 def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
     pairs = [("t", name) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
     pairs += [(key, arguments.text(name)) for key, name in (*_TEXTS, *_NUMBERS) if arguments.given(name)]
-    pairs += [(key, str(parse_size(arguments.text(name)))) for key, name in _SIZES if arguments.given(name)]
+    pairs += [(key, _size(arguments.text(name))) for key, name in _SIZES if arguments.given(name)]
     pairs += [(key, "1") for key, name in _SWITCHES if arguments.on(name)]
     pairs.append(("rm", "1" if arguments.on("rm", default=True) else "0"))
     if values := _build_args(arguments, session):
@@ -89,8 +113,16 @@ def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
     if sources := arguments.many("cache-from"):
         pairs.append(("cachefrom", json.dumps([name for word in sources for name in word.split(",")])))
     if hosts := arguments.many("add-host"):
-        pairs.append(("extrahosts", json.dumps(hosts)))
+        pairs.append(("extrahosts", json.dumps([host.replace("=", ":", 1) for host in hosts])))
+    if options := arguments.many("security-opt"):
+        pairs.append(("securityopt", json.dumps(options)))
+    if limits := ulimits(arguments):
+        pairs.append(("ulimits", json.dumps(limits)))
     return pairs
+
+
+def _size(text: str) -> str:
+    return "-1" if text == "-1" else str(parse_size(text))
 
 
 def _build_args(arguments: Arguments, session: Session) -> dict[str, str | None]:
@@ -98,6 +130,8 @@ def _build_args(arguments: Arguments, session: Session) -> dict[str, str | None]
     for word in arguments.many("build-arg"):
         name, equals, value = word.partition("=")
         found[name] = value if equals else session.environment.get(name)
+    if session.environment.get(_EPOCH):
+        found.setdefault(_EPOCH, session.environment[_EPOCH])
     return found
 
 

@@ -1,0 +1,124 @@
+"""What RUN --mount shows, made ready on the host while the command runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.builder.extraction import CannotMount
+from lamina.linux.mount import MNT_DETACH, move_mount, unmount
+from lamina.linux.openat2 import open_in_root
+from lamina.linux.overlay import mount_overlay_anywhere
+from lamina.runtime.initlayer import write_init_layer
+from lamina.runtime.launch import Mount
+from lamina.snapshot.protocol import Own, RootMount
+from lamina.worker.workers import Report, Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One mount of a RUN at `target`.
+
+    A tmpfs with `options`; or the host's `path`; or `source` in the root that `root` makes of directories of its own, where writes
+    are dropped afterwards. `folder` says which of both is mounted where it is a host path.
+    """
+
+    target: str
+    path: str = ""
+    root: Callable[[Own], RootMount] | None = None
+    source: str = ""
+    readonly: bool = False
+    options: tuple[str, ...] = ()
+    folder: bool = True
+
+
+class Mounts:
+    """The mounts of one step, below `directory`, which is the step's own."""
+
+    def __init__(self, directory: str, workers: Workers) -> None:
+        self._directory, self._workers = os.path.join(directory, "mounts"), workers
+
+    @contextmanager
+    def made(self, shown: Sequence[Shown]) -> Iterator[list[tuple[Mount, bool]]]:
+        """What the runtime is to mount, and whether it is a folder; unmounted again when the context is left."""
+        with ExitStack() as stack:
+            yield [self._one(number, each, stack.callback) for number, each in enumerate(shown)]
+
+    def points(self, root: dict[str, Any], mounts: Sequence[tuple[Mount, bool]]) -> str:
+        """An init layer with the mount points that `root` lacks; "" where it lacks none. What lies in another mount is not its business."""
+        targets = [mount.target.rstrip("/") for mount, _ in mounts]
+        lacking = [
+            [mount.target, folder]
+            for mount, folder in mounts
+            if not any(mount.target.startswith(f"{other}/") for other in targets if other != mount.target.rstrip("/"))
+        ]
+        path = os.path.join(self._directory, "points")
+        write_init_layer(path)
+        answer = self._workers.run("lamina.builder.extraction:points_job", {"root": root, "targets": lacking, "path": path})
+        return path if answer["made"] else ""
+
+    def _one(self, number: int, shown: Shown, later: Callable[..., object]) -> tuple[Mount, bool]:
+        if not shown.path and shown.root is None:
+            return Mount("tmpfs", shown.target, readonly=shown.readonly, options=shown.options), True
+        path, folder = shown.path, shown.folder
+        if shown.root is not None:
+            path, folder = _inside(self._stacked(number, shown.root, later), shown.source)
+        return Mount("bind", shown.target, path, readonly=shown.readonly), folder
+
+    def _stacked(self, number: int, root: Callable[[Own], RootMount], later: Callable[..., object]) -> str:
+        """Where the files of a stack can be read and written now."""
+        place = os.path.join(self._directory, str(number))
+        for name in ("root", "upper", "work"):
+            os.makedirs(f"{place}/{name}")
+        made = root(Own(f"{place}/upper", f"{place}/work", volatile=True))
+        if not made.lowers:
+            return made.upper or f"{place}/upper"
+        later(detach, f"{place}/root")
+        fds = [lower.fd for lower in made.lowers if lower.fd is not None]
+        params = {"place": place, "paths": [lower.path if lower.fd is None else None for lower in made.lowers]}
+        self._workers.run("lamina.builder.mounting:mount_job", params, fds)
+        return f"{place}/root"
+
+
+def mount_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
+    """Worker: mount layers (`paths`, None for one that comes as a descriptor; top first) at `place`/root, writable."""
+    place, left = params["place"], iter(fds)
+    lowers = [(next(left), None) if path is None else (None, path) for path in params["paths"]]
+    fd = mount_overlay_anywhere(lowers, f"{place}/upper", f"{place}/work", f"{place}/root", volatile=True)
+    try:
+        move_mount(fd, f"{place}/root")
+    finally:
+        os.close(fd)
+    return {}
+
+
+def detach(path: str) -> None:
+    """Unmount what a step mounted at `path`, if something is."""
+    with suppress(OSError):
+        unmount(path, MNT_DETACH)
+
+
+def sweep(directory: str) -> None:
+    """Unmount what the step of `directory` left mounted."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(os.path.join(directory, "mounts")):
+            detach(os.path.join(directory, "mounts", name, "root"))
+
+
+def _inside(root: str, source: str) -> tuple[str, bool]:
+    """The host path of `source` below `root`, links followed as in a chroot; and whether it is a folder."""
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_in_root(top, source.lstrip("/") or ".", os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise CannotMount(f"RUN --mount: {source} cannot be mounted: {os.strerror(error.errno or 0).lower()}") from None
+    finally:
+        os.close(top)
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        return path, os.path.isdir(path)
+    finally:
+        os.close(fd)

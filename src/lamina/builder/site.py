@@ -1,0 +1,137 @@
+"""What all steps of one build share: its parts, its context, and a few things each of them does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lamina.builder.context import Received
+from lamina.builder.engine import Engine
+from lamina.builder.fetching import Fetcher
+from lamina.builder.gitsource import Git
+from lamina.builder.layerfiles import describe_layers
+from lamina.builder.progress import Passed, Tell
+from lamina.builder.request import BuildRequest, Cancellation
+from lamina.builder.stages import named
+from lamina.builder.state import State
+from lamina.dockerfile import ast
+from lamina.errors import InvalidArgument
+from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
+from lamina.snapshot.protocol import TarSource
+from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
+from lamina.spec.reference import Reference
+
+
+class PlatformMismatch(InvalidArgument):
+    """The base image is for another platform than was asked for."""
+
+
+@dataclass(slots=True)
+class Site:
+    """One build's. `ignore` is the text of the .dockerignore in force, `epoch` SOURCE_DATE_EPOCH in seconds. Thread-safe."""
+
+    engine: Engine
+    request: BuildRequest
+    cancellation: Cancellation
+    scratch: str
+    received: Received
+    ignore: str
+    dockerfile: ast.Dockerfile
+    fetcher: Fetcher
+    git: Git
+    epoch: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    _found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> int | None:
+        """No time of a file is later than this, in nanoseconds; None: any is as it is."""
+        return None if self.epoch is None else self.epoch * 10**9
+
+    def now(self) -> int:
+        """Nanoseconds since 1970: the epoch's, if there is one."""
+        return self.engine.now() if self.newest is None else self.newest
+
+    def created(self) -> str:
+        """Now, as configurations have it."""
+        seconds, nanoseconds = divmod(self.now(), 10**9)
+        fraction = f".{nanoseconds:09d}" if self.epoch is None else ""
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f"{fraction}Z"
+
+    def note(self, instruction: ast.Instruction, created_by: str) -> LayerNote:
+        """What is kept of a layer."""
+        return LayerNote(self.created(), created_by, instruction.text)
+
+    def job(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Run `module:function` of the builder in a worker; a cancelled build ends it."""
+        return self.engine.workers.run(f"lamina.builder.{name}", params, (), lambda _: self.cancellation.check())
+
+    def once(self, key: str, find: Any) -> Any:
+        """What `find()` gives, asked once in this build however many stages want it at the same time."""
+        with self._lock:
+            lock = self._locks[key]
+        with lock:
+            if key not in self._found:
+                self._found[key] = find()
+            return self._found[key]
+
+    def image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
+        """The image of that name, pulled where it is absent or where --pull says so.
+
+        Raises:
+            PlatformMismatch: it is for another platform.
+        """
+        image: Image = self.once(f"image {name} {platform}", lambda: self._image(name, platform, tell))
+        if platform is not None and not image.config.platform.matches(platform):
+            raise PlatformMismatch(
+                f"image with reference {name} was found but does not match the specified platform: "
+                f"wanted {platform}, actual: {image.config.platform}"
+            )
+        return image
+
+    def _image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
+        if not self.request.pull:
+            try:
+                return self.engine.images.resolve(name)
+            except ImageNotFound:
+                pass
+        reference = Reference.parse(name).with_default_tag()
+        auth = self.request.credentials(reference) if self.request.credentials else None
+        sink = self.engine.puller.pull(reference, platform=platform, auth=auth, sink=lambda update: tell(Passed(update)))
+        return sink[0]
+
+    def origin(self, name: str, stage: ast.Stage, states: Mapping[int, State], tell: Tell) -> Digest | None:
+        """The stack that `--from=name` means in `stage`; None for an empty one."""
+        source = named(self.dockerfile.stages[: stage.index], name)
+        if source is not None:
+            return states[source.index].top
+        image = self.image(name, self.request.platform, tell)
+        return image.layers[-1] if image.layers else None
+
+    def write_layer(self, state: State, instruction: ast.Instruction, params: Mapping[str, Any], created_by: str) -> LayerFacts | None:
+        """The layer that a copying job writes (`copying.write_job`); None where it would change nothing."""
+        with self.engine.layers.staging() as scratch:
+            path = os.path.join(scratch, "layer.tar")
+            written = self.job("copying:write_job", {**params, "time": self.now(), "newest": self.newest, "path": path})
+            return self.register(path, state, instruction, created_by, scratch) if written["entries"] else None
+
+    def register(self, path: str, state: State, instruction: ast.Instruction, created_by: str, scratch: str) -> LayerFacts:
+        """Make the tar at `path` a layer on the stack."""
+        with open(path, "rb") as file:
+            staged = self.engine.layers.stage(TarSource(file.fileno(), compression=""), scratch)
+        return self.engine.layers.register(staged, state.top, self.note(instruction, created_by))
+
+    def files_of(self, top: Digest | None) -> dict[str, Any]:
+        """A stack of layers for a job's parameters."""
+        return describe_layers(self.engine.layers, top)
+
+    def place(self, what: str) -> str:
+        """A new path in the build's scratch directory."""
+        return os.path.join(self.scratch, f"{what}-{os.urandom(6).hex()}")

@@ -1,0 +1,274 @@
+"""ADD by address, and the flags of COPY and ADD, over faked commands."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.builder.request import Context
+from lamina.errors import LaminaError
+from lamina.image.model import Image
+from tests.builder.lab import Lab
+from tests.builder.webserver import Web, committed, git, repository, serving
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving(Web()) as web:
+        yield web
+
+
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def paths(lab: Lab, image: Image, folder: str) -> list[str]:
+    """All files below a folder of an image, relative to it."""
+    found: list[str] = []
+    for row in lab.images.ls(str(image.id), folder):
+        inside = f"{folder.rstrip('/')}/{row.name}"
+        found += [f"{row.name}/{path}" for path in paths(lab, image, inside)] if row.type == "directory" else [row.name]
+    return found
+
+
+def write(lab: Lab, *names: str) -> None:
+    for name in names:
+        (lab.context / name).parent.mkdir(parents=True, exist_ok=True)
+        (lab.context / name).write_text(name)
+
+
+def test_an_address_is_put_as_a_file_of_root_alone_with_the_servers_time(lab: Lab, web: Web) -> None:
+    lab.base()
+    web.files["/files/a%20b.txt"] = b"content"
+    image, _ = lab.build(f"FROM base\nADD {web.url('/files/a%20b.txt')} /dir/\nADD {web.url('/files/a%20b.txt')} /named\n")
+    (row,) = lab.images.ls(str(image.id), "/dir")
+    assert (row.name, row.mode & 0o7777, row.uid, row.mtime_ns // 10**9) == ("a b.txt", 0o600, 0, 1714557600)
+    assert lab.read(image, "/named") == "content"
+
+
+def test_what_the_server_says_did_not_change_is_not_fetched_again(lab: Lab, web: Web) -> None:
+    lab.base()
+    web.files["/a"] = b"one"
+    text = f"FROM base\nADD {web.url('/a')} /a\n"
+    first, _ = lab.build(text)
+    second, told = lab.build(text)
+    assert (second.id, told.count("Using cache")) == (first.id, 1)
+    assert web.asked == [("/a", 200), ("/a", 304)]
+    web.files["/a"] = b"two"
+    third, told = lab.build(text)
+    assert "Using cache" not in told and lab.read(third, "/a") == "two"
+    assert web.asked[2:] == [("/a", 200)]
+
+
+def test_without_validators_the_bytes_decide(lab: Lab, web: Web) -> None:
+    lab.base()
+    web.files["/a"], web.plain = b"one", {"/a"}
+    text = f"FROM base\nADD {web.url('/a')} /a\n"
+    first, _ = lab.build(text)
+    second, _ = lab.build(text)
+    assert second.id == first.id
+    assert web.asked == [("/a", 200), ("/a", 200)]
+
+
+def test_a_known_address_is_fetched_when_its_layer_is_to_be_made_anew(lab: Lab, web: Web) -> None:
+    lab.base()
+    web.files["/a"] = b"one"
+    lab.build(f"FROM base\nADD {web.url('/a')} /a\n")
+    image, _ = lab.build(f"FROM base\nADD {web.url('/a')} /elsewhere\n")
+    assert lab.read(image, "/elsewhere") == "one"
+    assert web.asked == [("/a", 200), ("/a", 304), ("/a", 200)]
+
+
+def test_a_checksum_is_kept_or_the_build_fails_and_leaves_nothing(lab: Lab, web: Web) -> None:
+    lab.base()
+    web.files["/a"] = b"one"
+    good = f"FROM base\nADD --checksum={sha256(b'one')} {web.url('/a')} /a\n"
+    lab.build(good)
+    lab.build(good)
+    assert web.asked == [("/a", 200)], "a checksum that is known needs no server"
+    before = [image.id for image in lab.images.list(all=True)]
+    with pytest.raises(LaminaError) as caught:
+        lab.build(f"FROM base\nADD --checksum={sha256(b'two')} {web.url('/a')} /b\n")
+    assert caught.value.message == f"Dockerfile:2: digest mismatch of {web.url('/a')}: it is {sha256(b'one')}, not {sha256(b'two')}"
+    assert [image.id for image in lab.images.list(all=True)] == before
+    assert list((lab.root / "run").glob("build-*")) == []
+
+
+def test_an_archive_by_address_is_unpacked_only_when_asked(lab: Lab, web: Web) -> None:
+    lab.base()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        info = tarfile.TarInfo("inside")
+        info.size = 2
+        tar.addfile(info, io.BytesIO(b"in"))
+    web.files["/a.tgz"] = out.getvalue()
+    (lab.context / "b.tgz").write_bytes(out.getvalue())
+    image, _ = lab.build(
+        f"FROM base\nADD {web.url('/a.tgz')} /as-is/\nADD --unpack=true {web.url('/a.tgz')} /unpacked/\nADD --unpack=false b.tgz /b/\nADD b.tgz /c/\n"
+    )
+    assert [paths(lab, image, folder) for folder in ("/as-is", "/unpacked", "/b", "/c")] == [["a.tgz"], ["inside"], ["b.tgz"], ["inside"]]
+
+
+def test_an_address_that_gives_nothing_is_one_sentence_with_its_line(lab: Lab, web: Web) -> None:
+    lab.base()
+    with pytest.raises(LaminaError) as caught:
+        lab.build(f"FROM base\n\nADD {web.url('/none')} /a\n")
+    assert caught.value.message == f"Dockerfile:3: cannot fetch {web.url('/none')}: the server answered 404 Not Found"
+    web.files["/"] = b"page"
+    with pytest.raises(LaminaError, match="cannot determine filename from url"):
+        lab.build(f"FROM base\nADD {web.url('/')} /a/\n")
+
+
+@needs_git
+def test_a_git_repository_counts_by_its_commit(lab: Lab, web: Web, tmp_path: Path) -> None:
+    lab.base()
+    first = repository(tmp_path / "r.git", {"a": "1", "sub/b": "2"})
+    web.folders["/r.git"] = tmp_path / "r.git"
+    url = web.url("/r.git")
+    text = f"FROM base\nADD {url}#v1 /all/\nADD {url}#main:sub /sub/\nADD --keep-git-dir=true {url}#{first} /kept/\n"
+    image, _ = lab.build(text)
+    assert (paths(lab, image, "/all"), paths(lab, image, "/sub")) == (["a", "sub/b"], ["b"])
+    assert "HEAD" in [row.name for row in lab.images.ls(str(image.id), "/kept/.git")]
+    assert {row.mtime_ns // 10**9 for row in lab.images.ls(str(image.id), "/sub")} == {1714557600}
+    fetched = len(web.asked)
+    again, told = lab.build(text)
+    assert (again.id, told.count("Using cache")) == (image.id, 3)
+    assert len(web.asked) - fetched <= 8, "only refs are asked for"
+    work = tmp_path / "r.git.work"
+    (work / "a").write_text("new")
+    committed(work, "second")
+    git(work, "push", "--quiet", str(tmp_path / "r.git"), "main")
+    git(tmp_path / "r.git", "update-server-info")
+    image, told = lab.build(f"FROM base\nADD {url} /all/\n")
+    assert lab.read(image, "/all/a") == "new"
+    image, told = lab.build(f"FROM base\nADD --checksum={first[:12]} {url}?ref={first}&subdir=sub /x/\n")
+    assert paths(lab, image, "/x") == ["b"]
+
+
+@needs_git
+@pytest.mark.parametrize(
+    ("address", "flags", "message"),
+    [
+        ("#nowhere", "", "no such ref in URL: nowhere"),
+        ("#main:nowhere", "", "file not found in build context"),
+        ("?tag=v1&branch=main&subdir=../..", "", "invalid folder of a git repository"),
+        ("", "--checksum=0123456789 ", "no such ref"),
+        ("#main", "--checksum=0123456789 ", "expected checksum to match 0123456789"),
+    ],
+)
+def test_a_git_address_that_gives_nothing_is_one_sentence(
+    lab: Lab, web: Web, tmp_path: Path, address: str, flags: str, message: str
+) -> None:
+    lab.base()
+    repository(tmp_path / "r.git", {"a": "1"})
+    web.folders["/r.git"] = tmp_path / "r.git"
+    with pytest.raises(LaminaError) as caught:
+        lab.build(f"FROM base\nADD {flags}{web.url('/r.git')}{address} /x/\n")
+    assert caught.value.message.startswith("Dockerfile:2: ")
+    assert message.replace("URL", web.url("/r.git")) in caught.value.message
+    assert list((lab.root / "run").glob("build-*")) == []
+
+
+@needs_git
+def test_a_context_by_git_address_with_ref_and_folder(lab: Lab, web: Web, tmp_path: Path) -> None:
+    lab.base()
+    files = {"sub/Dockerfile": "FROM base\nCOPY . /all/\n", "sub/a": "1", "sub/.dockerignore": "b\n", "sub/b": "2", "c": "3"}
+    repository(tmp_path / "r.git", files)
+    web.folders["/r.git"] = tmp_path / "r.git"
+    context = Context(remote=web.url("/r.git") + "#v1:sub")
+    image, _ = lab.build(None, context=context)  # type: ignore[arg-type]
+    assert paths(lab, image, "/all") == [".dockerignore", "Dockerfile", "a"]
+    with pytest.raises(LaminaError, match="the repository has no folder nowhere"):
+        lab.build(None, context=Context(remote=web.url("/r.git") + "#v1:nowhere"))  # type: ignore[arg-type]
+
+
+def test_a_context_by_address_is_a_tar_or_a_dockerfile(lab: Lab, web: Web) -> None:
+    lab.base()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in {"Other": b"FROM base\nCOPY a /a\n", "a": b"1"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    web.files = {"/c.tgz": out.getvalue(), "/Dockerfile": b"FROM base\nCOPY <<a /b\nhere\na\n", "/binary": bytes(2000)}
+    image, _ = lab.build(None, context=Context(remote=web.url("/c.tgz")), dockerfile="Other")  # type: ignore[arg-type]
+    assert lab.read(image, "/a") == "1"
+    image, _ = lab.build(None, context=Context(remote=web.url("/Dockerfile")))  # type: ignore[arg-type]
+    assert lab.read(image, "/b") == "here\n"
+    for address, message in {
+        web.url("/binary"): "neither a tar nor a Dockerfile",
+        web.url("/none"): "the server answered 404",
+        "ftp://example.org/x": "no such build context",
+    }.items():
+        with pytest.raises(LaminaError, match=message):
+            lab.build(None, context=Context(remote=address))  # type: ignore[arg-type]
+
+
+def test_parents_keep_the_folders_of_a_source_from_the_pivot_on(lab: Lab) -> None:
+    lab.base()
+    write(lab, "a/b/c.txt", "a/b/d/e.txt", "a/f.md", "g.txt")
+    (lab.context / "a/b").chmod(0o750)
+    image, _ = lab.build(
+        "FROM base\nCOPY --parents a/b/c.txt g.txt /one/\nCOPY --parents a/./b /two/\nCOPY --parents ./a/./**/*.txt /three/\n"
+        "COPY --parents **/*.md /four/\nCOPY --parents none* /five/\n"
+    )
+    assert paths(lab, image, "/one") == ["a/b/c.txt", "g.txt"]
+    assert paths(lab, image, "/two") == ["b/c.txt", "b/d/e.txt"]
+    assert paths(lab, image, "/three") == ["b/c.txt", "b/d/e.txt"]
+    assert paths(lab, image, "/four") == ["a/f.md"]
+    assert {row.name: row.mode & 0o777 for row in lab.images.ls(str(image.id), "/one/a")}["b"] == 0o750
+    with pytest.raises(LaminaError, match="file not found in build context"):
+        lab.build("FROM base\nCOPY --parents none /x/\n")
+
+
+def test_exclude_leaves_out_inside_of_folders_and_files_by_name(lab: Lab) -> None:
+    lab.base()
+    write(lab, "d/a.txt", "d/b.md", "d/sub/c.txt", "h1.txt", "h2.md")
+    image, _ = lab.build(
+        "FROM base\nCOPY --exclude=*.txt d /one/\nCOPY --exclude=**/*.txt --exclude=b.md d /two/\nADD --exclude=*.md h* /three/\n"
+        "ARG P=*.txt\nCOPY --exclude=$P --parents d h* /four/\n"
+    )
+    assert paths(lab, image, "/one") == ["b.md", "sub/c.txt"]
+    assert paths(lab, image, "/two") == []
+    assert paths(lab, image, "/three") == ["h1.txt"]
+    assert paths(lab, image, "/four") == ["d/b.md", "d/sub/c.txt", "h2.md"]
+
+
+def test_what_is_excluded_does_not_count_for_the_cache(lab: Lab) -> None:
+    lab.base()
+    write(lab, "d/a.txt", "d/b.md")
+    text = "FROM base\nCOPY --exclude=*.txt d /d/\n"
+    lab.build(text)
+    (lab.context / "d/a.txt").write_text("changed")
+    assert lab.build(text)[1].count("Using cache") == 1
+    (lab.context / "d/b.md").write_text("changed")
+    assert lab.build(text)[1].count("Using cache") == 0
+
+
+def test_a_link_is_the_same_layer_on_every_stack_and_changes_no_folder(lab: Lab) -> None:
+    lab.base("one")
+    lab.base("two", **{"srv/x": "x", "tmp/y": "y"})
+    write(lab, "a", "d/b")
+    text = "COPY --link a /tmp/\nCOPY --link --chown=7:8 d /new/deep/\n"
+    first, _ = lab.build(f"FROM one\n{text}")
+    second, told = lab.build(f"FROM two\n{text}")
+    assert told.count("Using cache") == 2
+    assert [lab.layers.get(layer).diff_id for layer in second.layers[1:]] == [lab.layers.get(layer).diff_id for layer in first.layers[1:]]
+    assert paths(lab, second, "/tmp") == ["a", "y"]
+    assert [(row.uid, row.gid) for row in lab.images.ls(str(second.id), "/new/deep")] == [(7, 8)]
+
+
+def test_here_documents_may_stand_beside_files(lab: Lab) -> None:
+    lab.base()
+    write(lab, "a")
+    image, _ = lab.build('FROM base\nENV X=1\nCOPY a <<b <<-"c" /d/\nb $X\nb\n\tc $X\n\tc\nADD --chmod=600 <<e /e\nin e\ne\n')
+    assert paths(lab, image, "/d") == ["a", "b", "c"]
+    assert (lab.read(image, "/d/b"), lab.read(image, "/d/c"), lab.read(image, "/e")) == ("b 1\n", "c $X\n", "in e\n")
