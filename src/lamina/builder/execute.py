@@ -109,9 +109,7 @@ class Executor:
                 mounting.sweep(directory)
                 shutil.rmtree(directory, ignore_errors=True)
 
-    def _prepare(
-        self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount], stack: ExitStack
-    ) -> Launch:
+    def _prepare(self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount], stack: ExitStack) -> Launch:
         self._see_to_init()
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
