@@ -27,13 +27,14 @@ from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig, RootFS
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 from .conftest import Store
 from .tars import BASE, SECOND, child, imported, tar
 
 
-def saved(store: Store, *names: str) -> bytes:
+def saved(store: Store, *names: str, form: str = "docker", platform: Platform | None = None) -> bytes:
     reader, writer = os.pipe()
     out = io.BytesIO()
 
@@ -44,7 +45,7 @@ def saved(store: Store, *names: str) -> bytes:
     thread = threading.Thread(target=drain)
     thread.start()
     try:
-        store.images.save(list(names), writer)
+        store.images.save(list(names), writer, form=form, platform=platform)
     finally:
         os.close(writer)
         thread.join()
@@ -55,7 +56,8 @@ def saved(store: Store, *names: str) -> bytes:
 def emptied(store: Store) -> None:
     # Children before parents.
     for image in sorted(store.images.list(all=True), key=lambda image: -len(image.layers)):
-        store.images.remove(str(image.id), force=True, prune=False)
+        if image in store.images.list(all=True):
+            store.images.remove(str(image.id), force=True, prune=False)
     assert store.images.list(all=True) == []
     assert os.listdir(store.root / "content/blobs/sha256") == []
 
@@ -152,22 +154,6 @@ def test_an_id_is_saved_without_names(any_store: Store) -> None:
     [loaded] = any_store.images.load(io.BytesIO(data), lambda update: sunk.append(update.stream))
     assert loaded.names == ()
     assert sunk[-1] == f"Loaded image ID: {image.id}\n"
-
-
-def test_old_loaders_find_folders_links_and_repositories(store: Store) -> None:
-    base = imported(store)
-    child(store, base, "top", SECOND)
-    with tarfile.open(fileobj=io.BytesIO(saved(store, "base", "top"))) as archive:
-        repositories = json.load(archive.extractfile("repositories"))  # type: ignore[arg-type]
-        members = {member.name: member for member in archive}
-        for row in json.load(archive.extractfile("manifest.json")):  # type: ignore[arg-type]
-            for path in row["Layers"]:
-                folder = path.partition("/")[0]
-                assert {folder, f"{folder}/VERSION", f"{folder}/json", path} <= members.keys()
-            top = json.load(archive.extractfile(f"{repositories[row['RepoTags'][0].partition(':')[0]]['latest']}/json"))  # type: ignore[arg-type]
-            assert top["id"] == row["Layers"][-1].partition("/")[0]
-    links = [member for member in members.values() if member.issym()]
-    assert [members[link.linkname.removeprefix("../")].size for link in links] == [len(BASE)]
 
 
 def test_names_of_a_loaded_archive_move(any_store: Store) -> None:
@@ -357,7 +343,7 @@ def test_podman_loads_what_we_save_with_the_same_id(any_store: Store, tmp_path: 
     run(*podman, "load", "-i", str(path))
     assert run(*podman, "images", "-q", "--no-trunc").split() == [str(top.id)]
     theirs = tmp_path / "theirs.tar"
-    run(*podman, "save", "-o", str(theirs), "localhost/top:latest")
+    run(*podman, "save", "-o", str(theirs), "docker.io/library/top:latest")
     emptied(any_store)
     [image] = through_file(any_store, theirs.read_bytes())
     assert image.id == top.id

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lamina.explore.explorer import Explorer
     from lamina.image.remote import RegistryService
     from lamina.image.store import Images
+    from lamina.spec.platform import Platform
     from lamina.volume.store import Volumes
 
 Document = dict[str, Any]
@@ -63,8 +64,8 @@ class System(Protocol):
     def prune_build_cache(self, *, all: bool = False) -> Document:
         """Remove build cache: the API's BuildPruneResponse."""
 
-    def remove_image(self, name: str, *, force: bool, prune: bool) -> list[Document]:
-        """Remove an image unless a container needs it: the API's ImageDeleteResponseItems."""
+    def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
+        """Remove an image, or of it only those platforms, unless a container needs it: the API's ImageDeleteResponseItems."""
 
 
 class Backend(Protocol):

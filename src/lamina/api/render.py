@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from lamina.image.model import HistoryEntry, Image
+from lamina.image.model import HistoryEntry, Image, Variant
 from lamina.spec.config import ContainerConfig
 from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 
 _NULL = ("Cmd", "Entrypoint", "Env", "Volumes", "OnBuild", "Labels", "ExposedPorts", "Shell", "Healthcheck", "StopTimeout")
@@ -55,12 +57,18 @@ def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:
     document: dict[str, Any] = {"mediaType": descriptor.media_type, "digest": str(descriptor.digest), "size": descriptor.size}
     if descriptor.platform:
         document["platform"] = platform_document(descriptor.platform)
+    if descriptor.annotations:
+        document["annotations"] = dict(descriptor.annotations)
     return document
 
 
-def image_summary(image: Image, *, containers: int = -1, shared: int = -1, manifests: bool = False) -> dict[str, Any]:
-    """The API's ImageSummary."""
-    document: dict[str, Any] = {
+Users = Callable[[Digest], Sequence[str]]
+"""Asked with an image's ID: the IDs of the containers on it."""
+
+
+def image_summary(image: Image, *, resolved: Descriptor | None = None, containers: int = -1, shared: int = -1) -> dict[str, Any]:
+    """The API's ImageSummary. `resolved` is what its name stands for, where that is an index."""
+    return {
         "Id": str(image.id),
         "ParentId": str(image.parent or ""),
         "RepoTags": sorted(name.familiar for name in image.names),
@@ -70,26 +78,32 @@ def image_summary(image: Image, *, containers: int = -1, shared: int = -1, manif
         "SharedSize": shared,
         "Labels": dict(image.config.config.labels) or None,
         "Containers": containers,
-        "Descriptor": descriptor_document(image.manifest),
+        "Descriptor": descriptor_document(resolved or image.manifest),
     }
-    if manifests:
-        document["Manifests"] = [_manifest_summary(image)]
+
+
+def manifest_summary(variant: Variant, users: Users) -> dict[str, Any]:
+    """The API's ImageManifestSummary: one platform of an image, or an attestation."""
+    unpacked = variant.image.size if variant.image is not None else 0
+    content = variant.content if variant.available else 0
+    document: dict[str, Any] = {
+        "ID": str(variant.descriptor.digest),
+        "Descriptor": descriptor_document(variant.descriptor),
+        "Available": variant.available,
+        "Size": {"Content": content, "Total": content + unpacked},
+        "Kind": variant.kind,
+    }
+    if variant.kind == "attestation":
+        return {**document, "AttestationData": {"For": variant.attests}}
+    if variant.kind == "image":
+        containers = list(users(variant.image.id)) if variant.image is not None else []
+        platform = platform_document(variant.platform)
+        return {**document, "ImageData": {"Platform": platform, "Size": {"Unpacked": unpacked}, "Containers": containers}}
     return document
 
 
-def _manifest_summary(image: Image) -> dict[str, Any]:
-    return {
-        "ID": str(image.manifest.digest),
-        "Descriptor": descriptor_document(image.manifest),
-        "Available": True,
-        "Size": {"Content": 0, "Total": image.size},
-        "Kind": "image",
-        "ImageData": {"Platform": platform_document(image.config.platform), "Size": {"Unpacked": image.size}, "Containers": []},
-    }
-
-
-def image_inspect(image: Image, driver: str) -> dict[str, Any]:
-    """The API's ImageInspect."""
+def image_inspect(image: Image, driver: str, resolved: Descriptor | None = None) -> dict[str, Any]:
+    """The API's ImageInspect. See `image_summary`."""
     config = image.config
     document: dict[str, Any] = {
         "Id": str(image.id),
@@ -107,7 +121,7 @@ def image_inspect(image: Image, driver: str) -> dict[str, Any]:
         "GraphDriver": {"Data": None, "Name": driver},
         "RootFS": {"Type": "layers", "Layers": list(config.rootfs.diff_ids)},
         "Metadata": {"LastTagTime": timestamp(image.tagged)},
-        "Descriptor": descriptor_document(image.manifest),
+        "Descriptor": descriptor_document(resolved or image.manifest),
     }
     return document | ({"Variant": config.variant} if config.variant else {})
 

@@ -18,6 +18,7 @@ from lamina.daemon.host import Host, file_system_of
 from lamina.image.model import Removed, Usage
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.volume.store import Volumes, usage
 
 API_VERSION = "1.51"
@@ -138,9 +139,10 @@ class System:
         users = len(self._containers.users_of(entry.image.id))
         return image_summary(entry.image, containers=users, shared=entry.shared) | {"Size": entry.shared + entry.unique}
 
-    def remove_image(self, name: str, *, force: bool, prune: bool) -> list[Document]:
+    def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
         """See api.backend.System.remove_image."""
-        return [_removed(item) for item in self._images.remove(name, force=force, prune=prune, in_use=self.in_use)]
+        removed = self._images.remove(name, force=force, prune=prune, platforms=platforms, in_use=self.in_use)
+        return [_removed(item) for item in removed]
 
     def prune_images(self, filters: Mapping[str, Sequence[str]]) -> Document:
         """See api.backend.System.prune_images."""

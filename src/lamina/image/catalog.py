@@ -19,6 +19,7 @@ from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata, Transaction, Warn
 from lamina.image.model import Image, ImageNotFound
 from lamina.image.twins import document_path, heal, reconcile
+from lamina.image.variants import Variants
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.chain import chain_ids
@@ -41,6 +42,7 @@ class Catalog:
         self._leases, self._durability, self._warn = leases, durability, warn
         self.lock = threading.RLock()
         self._images: dict[Digest, Image] = {}
+        self.variants = Variants(content, self._images.get)
         self._names: dict[Reference, tuple[Digest, Descriptor]] = {}
         self._index = Later(self._write_index, delay=_INDEX_DELAY)
         os.makedirs(directory, exist_ok=True)
@@ -88,6 +90,12 @@ class Catalog:
         """The images from which others were built."""
         with self.lock:
             return {image.parent for image in self._images.values() if image.parent is not None}
+
+    def held(self) -> set[Digest]:
+        """The images that names of others stand for too: those of other platforms in the same index."""
+        with self.lock:
+            indexes = {(image, resolved) for image, resolved in self._names.values() if resolved.media_type in mediatype.INDEXES}
+            return set().union(*({each.id for each in self.variants.images(index)} - {image} for image, index in indexes))
 
     def heal(self, image: Image) -> None:
         """On use of one image: write its record and its configuration again where they went missing."""
@@ -170,10 +178,11 @@ class Catalog:
                 self._index.request()
 
     def blobs(self) -> set[Digest]:
-        """The documents that images and names need: configurations, manifests, and indexes they were resolved through."""
+        """The documents that images and names need: configurations, manifests, indexes and what else these list."""
         with self.lock:
             documents = {image.id for image in self._images.values()} | {image.manifest.digest for image in self._images.values()}
-            return documents | {descriptor.digest for _, descriptor in self._names.values()}
+            resolved = {descriptor for _, descriptor in self._names.values()}
+            return documents.union(*(self.variants.documents(descriptor) for descriptor in resolved))
 
     def _take_names(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
         touched = {image}

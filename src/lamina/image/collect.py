@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lamina.content.store import ContentStore
-from lamina.errors import LaminaError
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
-from lamina.image.model import LayerFacts
-from lamina.spec import manifest, mediatype
+from lamina.image.model import Image, LayerFacts
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 
 
@@ -54,8 +53,14 @@ class Collector:
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
         """Remove those documents of `candidates` that nothing needs; returns the bytes freed."""
         with self._catalog.lock:
-            gone = set(candidates) - self._catalog.blobs()
+            gone = {digest for digest in set(candidates) - self._catalog.blobs() if not self._layers.uses(digest)}
+            self._catalog.variants.forget(gone)
             return sum(self._leases.unless_kept(digest, self._content.delete) for digest in gone)
+
+    def release(self, images: Iterable[Image], resolved: Iterable[Descriptor]) -> int:
+        """Remove the documents of images and of what names stood for, as far as nothing else needs them; the bytes freed."""
+        documents = {digest for image in images for digest in (image.id, image.manifest.digest)}
+        return self.collect_blobs(documents.union(*(self._catalog.variants.documents(each) for each in resolved)))
 
     def _known(self, candidates: Iterable[Digest]) -> list[LayerFacts]:
         by_id = {facts.id: facts for facts in self._layers.all()}
@@ -79,19 +84,7 @@ class Collector:
         for facts in self._layers.all():
             needed.add(facts.diff_id)
             needed.update(source.digest for source in facts.sources)
-        for _, _, descriptor in self._catalog.names():
-            needed |= self._children(descriptor.digest, descriptor.media_type)
         return needed
-
-    def _children(self, digest: Digest, media_type: str) -> set[Digest]:
-        """The manifests that an index lists: those that are here stay with it."""
-        if media_type not in mediatype.INDEXES:
-            return set()
-        try:
-            index = manifest.parse_index(self._content.read(digest), media_type)
-        except LaminaError:
-            return set()
-        return {child.digest for child in index.manifests}
 
 
 def _top_first(facts: list[LayerFacts]) -> list[Digest]:

@@ -222,6 +222,17 @@ class Layers:
         except BlobNotFound:
             return None
 
+    def described(self, facts: LayerFacts) -> Descriptor:
+        """The layer as a manifest names it, in the form in which it is stored: its tar, or a compressed form of that.
+
+        Raises:
+            LayerNotFound: neither is here.
+        """
+        with suppress(BlobNotFound):
+            return Descriptor(mediatype.OCI_LAYER, facts.diff_id, self._content.stat(facts.diff_id).size)
+        source = self.source(facts.diff_id)
+        return Descriptor(source.media_type, source.digest, source.size)
+
     def source(self, diff_id: Digest) -> Descriptor:
         """A compressed form of the tar whose blob is here.
 
@@ -252,6 +263,10 @@ class Layers:
         facts = self._get(layer)
         self._remake(facts)
         self._durability.settle(document_path(self._directory, str(layer)))
+
+    def uses(self, blob: Digest) -> bool:
+        """Whether the blob is a layer's tar, or a compressed form of one."""
+        return self._uses[blob] > 0
 
     def usage(self, layer: Digest) -> int:
         """Bytes on disk of one layer: blobs, metadata image, extracted tree."""

@@ -9,9 +9,10 @@ from datetime import datetime
 
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.image.catalog import Catalog
-from lamina.image.model import AmbiguousId, Image, ImageNotFound
+from lamina.image.model import AmbiguousId, Image, ImageNotFound, Variant
 from lamina.spec.digest import Digest
 from lamina.spec.moment import seconds
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 Filters = Mapping[str, Sequence[str]]
@@ -20,14 +21,40 @@ _TRUE, _FALSE = ("1", "true", "True", "t"), ("0", "false", "False", "f")
 FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "until", "reference"})
 
 
-def resolve(catalog: Catalog, text: str) -> tuple[Image, Reference | None]:
+class PlatformNotHere(ImageNotFound):
+    """The image is here, but not for that platform."""
+
+
+def resolve(catalog: Catalog, text: str, platform: Platform | None = None) -> tuple[Image, Reference | None]:
     """The image `text` means, and the name by which it was found (None: by its ID).
 
     In Docker's order: a whole ID, a name with tag or digest (`latest` where it has neither), the beginning of an ID.
+    With `platform`, the one for it among those that the name stands for.
 
     Raises:
         ImageNotFound, AmbiguousId, InvalidReference
     """
+    image, name = _resolve(catalog, text)
+    if platform is None or image.config.platform.matches(platform):
+        return image, name
+    for variant in variants(catalog, image, name):
+        if variant.image is not None and variant.platform.matches(platform):
+            return variant.image, name
+    raise PlatformNotHere(
+        f"image with reference {text} was found but does not provide the specified platform ({platform})",
+        hint=f"it is here for {', '.join(sorted(str(each.platform) for each in variants(catalog, image, name) if each.image))}",
+    )
+
+
+def variants(catalog: Catalog, image: Image, name: Reference | None) -> tuple[Variant, ...]:
+    """What a name stands for, platform by platform; of an ID, what all names of the image do."""
+    names = [name] if name is not None else [*image.names, *image.digests]
+    resolved = dict.fromkeys(found[1] for each in names if (found := catalog.named(each)) is not None and found[0].id == image.id)
+    rows = {variant.descriptor.digest: variant for each in resolved or [image.manifest] for variant in catalog.variants.of(each)}
+    return tuple(rows.values())
+
+
+def _resolve(catalog: Catalog, text: str) -> tuple[Image, Reference | None]:
     whole = _whole_id(text)
     if whole is not None:
         return _by_id(catalog, whole, text), None
@@ -60,8 +87,8 @@ def timestamp(text: str) -> float:
 def select(catalog: Catalog, filters: Filters, *, now: float, everything: bool = False) -> list[Image]:
     """The images that pass all filters (several values of one: any of them, labels: all), newest first.
 
-    Without `everything`, images without a name that others were built from, and steps of builds, are left out. `now` is
-    seconds since 1970.
+    Without `everything`, images without a name that others were built from, steps of builds, and the other platforms of
+    a name are left out. `now` is seconds since 1970.
 
     Raises:
         InvalidArgument: an unknown filter or a value that makes no sense.
@@ -70,23 +97,23 @@ def select(catalog: Catalog, filters: Filters, *, now: float, everything: bool =
     if unknown:
         raise InvalidArgument(f"invalid filter: {min(unknown)}")
     images = catalog.all()
-    parents = catalog.parents()
-    tests = _tests(catalog, filters, parents, now)
-    chosen = [image for image in images if (everything or not _hidden(image, parents)) and all(test(image) for test in tests)]
+    needed = catalog.parents() | catalog.held()
+    tests = _tests(catalog, filters, needed, now)
+    chosen = [image for image in images if (everything or not _hidden(image, needed)) and all(test(image) for test in tests)]
     if patterns := filters.get("reference", ()):
         chosen = [named for image in chosen if (named := _matching(image, patterns)) is not None]
     return sorted(chosen, key=lambda image: (created_seconds(image), image.tagged, image.id), reverse=True)
 
 
-def _hidden(image: Image, parents: set[Digest]) -> bool:
-    return not image.names and not image.digests and (image.intermediate or image.id in parents)
+def _hidden(image: Image, needed: set[Digest]) -> bool:
+    return not image.names and not image.digests and (image.intermediate or image.id in needed)
 
 
-def _tests(catalog: Catalog, filters: Filters, parents: set[Digest], now: float) -> list[Callable[[Image], bool]]:
+def _tests(catalog: Catalog, filters: Filters, needed: set[Digest], now: float) -> list[Callable[[Image], bool]]:
     tests: list[Callable[[Image], bool]] = []
     if values := filters.get("dangling", ()):
         wanted = _truth("dangling", values)
-        tests.append(lambda image: (image.dangling and image.id not in parents) == wanted)
+        tests.append(lambda image: (image.dangling and image.id not in needed) == wanted)
     for label in filters.get("label", ()):
         tests.append(lambda image, label=label: _has_label(image, label))  # type: ignore[misc]
     for label in filters.get("label!", ()):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from lamina.apitypes.events import Emit, Event
-from lamina.content.store import BlobNotFound, ContentStore
+from lamina.content.store import ContentStore
 from lamina.errors import InvalidArgument
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
@@ -47,8 +46,11 @@ class Maker:
         names: Sequence[Reference] = (),
         parent: Digest | None = None,
         intermediate: bool = False,
+        manifest: Manifest | None = None,
+        resolved: Descriptor | None = None,
     ) -> Image:
-        """An image of a configuration and its layers, base first. Its manifest lists the layers as they are stored here.
+        """An image of a configuration and its layers, base first. Its manifest is the one it came with, or lists the layers
+        as they are stored here; `resolved` is what the names stand for, where that is an index of several images.
 
         Raises:
             InvalidConfig: the configuration is none.
@@ -57,9 +59,14 @@ class Maker:
         parsed = configs.parse(config)
         if parsed.diff_ids != tuple(facts.diff_id for facts in stack):
             raise StoreDamaged("an image's configuration does not list the layers it is made of")
-        described = self._put(config, mediatype.OCI_CONFIG)
-        manifest = new_manifest(described, [self._described(facts) for facts in stack])
-        return self._store(manifest, parsed, config, manifest.descriptor, names, parent, intermediate=intermediate)
+        self.document(config, mediatype.OCI_CONFIG)
+        found = manifest or own_manifest(config, stack, self._layers)
+        return self._store(found, parsed, config, resolved or found.descriptor, names, parent, intermediate=intermediate)
+
+    def document(self, data: bytes, media_type: str = "") -> Descriptor:
+        """Store a document; touched first, so that who removes an image of the same bytes meanwhile leaves it."""
+        self._leases.touch(Digest.of(data))
+        return self._content.put(data, media_type)
 
     def adopt(self, resolved: Descriptor, manifest_bytes: bytes, names: Sequence[Reference]) -> Image:
         """The image of a manifest whose configuration and layers are here. `resolved` is what the names stood for: the
@@ -103,7 +110,7 @@ class Maker:
     ) -> Image:
         chain = chain_ids(config.diff_ids)
         stack = self._layers.chain(chain[-1]) if chain else ()
-        stored = self._put(manifest.raw, manifest.media_type)
+        stored = self.document(manifest.raw, manifest.media_type)
         image = Image(
             id=Digest.of(config_bytes),
             manifest=stored,
@@ -123,17 +130,11 @@ class Maker:
             return made
 
     def _after_move(self, images: Sequence[Image], descriptors: Sequence[Descriptor]) -> None:
-        """A name that moves may leave the document it stood for to nobody."""
-        self._collector.collect_blobs([*(descriptor.digest for descriptor in descriptors), *(image.manifest.digest for image in images)])
+        """A name that moves may leave the documents it stood for to nobody."""
+        self._collector.release(images, descriptors)
 
-    def _put(self, data: bytes, media_type: str) -> Descriptor:
-        """Store a document; touched first, so that who removes an image of the same bytes meanwhile leaves it."""
-        self._leases.touch(Digest.of(data))
-        return self._content.put(data, media_type)
 
-    def _described(self, facts: LayerFacts) -> Descriptor:
-        with suppress(BlobNotFound):
-            info = self._content.stat(facts.diff_id)
-            return Descriptor(mediatype.OCI_LAYER, facts.diff_id, info.size)
-        source = self._layers.source(facts.diff_id)
-        return Descriptor(source.media_type, source.digest, source.size)
+def own_manifest(config: bytes, stack: Sequence[LayerFacts], layers: Layers) -> Manifest:
+    """The manifest of an image that was made here: its layers in the form in which they are stored."""
+    described = Descriptor(mediatype.OCI_CONFIG, Digest.of(config), len(config))
+    return new_manifest(described, [layers.described(facts) for facts in stack])

@@ -8,6 +8,7 @@ from lamina.errors import Conflict, Corrupt, InvalidArgument, NotFound
 from lamina.spec.config import ImageConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 
@@ -91,6 +92,27 @@ class Image:
     def dangling(self) -> bool:
         """Whether no name with a tag points here."""
         return not self.names
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One entry of what a name stands for: `kind` is image, attestation or unknown; `image` is the one that is here.
+
+    `attests` is the digest of the manifest that an attestation speaks of, `content` the bytes of all its blobs as a
+    registry has them.
+    """
+
+    descriptor: Descriptor
+    kind: str
+    image: Image | None
+    attests: str = ""
+    available: bool = False
+    content: int = 0
+
+    @property
+    def platform(self) -> Platform:
+        """As the image says it; for what is not here, as the index does."""
+        return self.image.config.platform if self.image is not None else self.descriptor.platform or Platform("", "")
 
 
 @dataclass(frozen=True, slots=True)

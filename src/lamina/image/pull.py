@@ -16,8 +16,8 @@ from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.image.store import Images
 from lamina.snapshot.protocol import Staged
-from lamina.spec import mediatype
-from lamina.spec.config import ImageConfig
+from lamina.spec import mediatype, strict
+from lamina.spec.config import ImageConfig, InvalidConfig
 from lamina.spec.config import parse as parse_config
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
@@ -129,7 +129,7 @@ class Puller:
         if manifest.config.media_type not in mediatype.CONFIGS:
             raise NotAnImage(f"{reference.familiar} is no image: its configuration is a {manifest.config.media_type[:100]}")
         config_bytes = self._config(client, manifest.config)
-        config = parse_config(config_bytes)
+        config = _checked_config(config_bytes)
         if len(config.diff_ids) != len(manifest.layers):
             raise NotAnImage(f"{reference.familiar} is no image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff IDs")
         if platform is not None and not config.platform.matches(platform):
@@ -298,6 +298,14 @@ def _notes(config: ImageConfig, count: int) -> Sequence[LayerNote]:
     steps = [step for step in config.history if not step.empty_layer]
     notes = [LayerNote(step.created, step.created_by) for step in steps[:count]]
     return [*notes, *(LayerNote(config.created) for _ in range(count - len(notes)))]
+
+
+def _checked_config(data: bytes) -> ImageConfig:
+    try:
+        strict.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfig(f"invalid image configuration: {str(error)[:200]}") from None
+    return parse_config(data)
 
 
 def _platforms(index: Index) -> str:

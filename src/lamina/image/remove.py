@@ -8,9 +8,11 @@ from lamina.apitypes.events import Emit, Event
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
 from lamina.image.leases import Leases
-from lamina.image.lookup import resolve
+from lamina.image.lookup import resolve, variants
 from lamina.image.model import Image, ImageInUse, Removed
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 InUse = Callable[[Digest], Sequence[tuple[str, bool]]]
@@ -28,9 +30,12 @@ class Remover:
     def __init__(self, catalog: Catalog, collector: Collector, leases: Leases, emit: Emit) -> None:
         self._catalog, self._collector, self._leases, self._emit = catalog, collector, leases, emit
 
-    def remove(self, text: str, *, force: bool = False, prune: bool = True, in_use: InUse = unused) -> list[Removed]:
+    def remove(
+        self, text: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = (), in_use: InUse = unused
+    ) -> list[Removed]:
         """By name: the name goes, and the image with its last one. By ID: the image with its names, if they are of one
-        repository; else `force` is needed. With `prune`, parents without name and children go too.
+        repository; else `force` is needed. With `prune`, parents without name and children go too. The other platforms of
+        a name go with it; with `platforms`, only the images for these.
 
         Raises:
             ImageNotFound, AmbiguousId: nothing was removed.
@@ -38,14 +43,14 @@ class Remover:
         """
         with self._catalog.lock:
             image, name = resolve(self._catalog, text)
-            users = self._with_pins(in_use)
-            if name is None:
-                return self._delete(image.id, users, force=force, prune=prune, names_matter=not _one_repository(image))
-            self._check_named(image, text, users, force=force)
-            removed = self._untag(image, name)
-            if not _references(self._catalog.get(image.id)):
-                removed += self._delete(image.id, users, force=force, prune=prune, quiet=True)
-            return removed
+            removal = _Removal(self._catalog, self._collector, self._emit, self._with_pins(in_use), prune)
+            if platforms:
+                removal.of_platforms(image, name, platforms, force=force)
+            elif name is None:
+                removal.delete(image.id, force=force, names_matter=not _one_repository(image))
+            else:
+                removal.named(image, name, text, force=force)
+            return removal.finished()
 
     def _with_pins(self, in_use: InUse) -> InUse:
         """`in_use` and what it cannot know yet: containers that are being made have pinned their image before they can be seen."""
@@ -57,47 +62,92 @@ class Remover:
 
         return users
 
-    def _check_named(self, image: Image, text: str, in_use: InUse, *, force: bool) -> None:
+
+class _Removal:
+    """One removal, under the catalog's lock. `removed` is what went, `loose` what the names that went had stood for."""
+
+    def __init__(self, catalog: Catalog, collector: Collector, emit: Emit, in_use: InUse, prune: bool) -> None:
+        self._catalog, self._collector, self._emit, self._in_use, self._prune = catalog, collector, emit, in_use, prune
+        self._removed: list[Removed] = []
+        self._loose: list[Descriptor] = []
+
+    def named(self, image: Image, name: Reference, text: str, *, force: bool) -> None:
+        """A name goes, and with the last one the image, unless something else needs it."""
+        self._check_named(image, text, force=force)
+        gone = [name]
+        # The digests of its repository go with the repository's last tag.
+        if not name.digest and not any(other.name == name.name for other in image.names if other != name):
+            gone += [digest for digest in image.digests if digest.name == name.name]
+        self._unname(image, gone)
+        if not _references(self._catalog.get(image.id)):
+            self.delete(image.id, force=force, quiet=True)
+
+    def of_platforms(self, image: Image, name: Reference | None, platforms: Sequence[Platform], *, force: bool) -> None:
+        """Only the images for these platforms go; a name passes to one that is left.
+
+        Raises:
+            PlatformNotHere: there is none for one of them; nothing was removed.
+        """
+        text = name.familiar if name is not None else str(image.id)
+        rows = [variant for variant in variants(self._catalog, image, name) if variant.image is not None]
+        chosen = {resolve(self._catalog, text, platform)[0].id for platform in platforms}
+        left = [variant.image for variant in rows if variant.image is not None and variant.image.id not in chosen]
+        for each in chosen:
+            gone = self._catalog.get(each)
+            conflict = self._conflict(gone, force=force, names_matter=False)
+            if conflict is not None:
+                raise conflict
+        for each in chosen:
+            if left:
+                self._hand_over(self._catalog.get(each), left[0])
+            self.delete(each, force=force or not left, names_matter=bool(left))
+
+    def delete(self, image_id: Digest, *, force: bool, quiet: bool = False, names_matter: bool = False) -> None:
+        """Delete an image and its parents, if these have neither names nor children. `quiet`: what must stay stays without an error."""
+        parent: Digest | None = image_id
+        while parent is not None:
+            image = self._catalog.get(parent)
+            conflict = self._conflict(image, force=force, names_matter=names_matter)
+            if conflict is not None:
+                if quiet:
+                    return
+                raise conflict
+            self._unname(image, _references(image))
+            self._erase(image)
+            parent = image.parent if self._prune and image.parent is not None and self._is_here(image.parent) else None
+            force, quiet, names_matter = False, True, True
+
+    def finished(self) -> list[Removed]:
+        """Let go of what the names had held: the images for other platforms, then documents. What was removed, in order."""
+        siblings = {image.id for resolved in self._loose for image in self._catalog.variants.images(resolved)}
+        for image_id in siblings - self._catalog.held():
+            if self._is_here(image_id) and not _references(self._catalog.get(image_id)):
+                self.delete(image_id, force=False, quiet=True, names_matter=True)
+        self._collector.release((), self._loose)
+        return self._removed
+
+    def _check_named(self, image: Image, text: str, *, force: bool) -> None:
         """Without force, the last name of an image that a container uses stays: it would be left without any."""
         if force or not _one_repository(image):
             return
-        for container, _ in in_use(image.id):
+        for container, _ in self._in_use(image.id):
             raise ImageInUse(
                 f'conflict: unable to remove repository reference "{text}" (must force) - '
                 f"container {container} is using its referenced image {image.id.short}"
             )
 
-    def _untag(self, image: Image, name: Reference) -> list[Removed]:
-        """Drop one name; the digests of its repository go with the repository's last tag."""
-        gone = [name]
-        if not name.digest and not any(other.name == name.name for other in image.names if other != name):
-            gone += [digest for digest in image.digests if digest.name == name.name]
-        return self._unname(image, gone)
+    def _hand_over(self, image: Image, heir: Image) -> None:
+        """Names that stand for the index of both pass from one to the other."""
+        for name in _references(image):
+            found = self._catalog.named(name)
+            if found is not None and heir.id in {each.id for each in self._catalog.variants.images(found[1])}:
+                self._catalog.name(heir.id, [(name, found[1])], heir.tagged)
 
-    def _delete(
-        self, image_id: Digest, in_use: InUse, *, force: bool, prune: bool, quiet: bool = False, names_matter: bool = False
-    ) -> list[Removed]:
-        """Delete an image and, with `prune`, the parents that nothing else needs. `quiet`: what must stay stays without an error."""
-        removed: list[Removed] = []
-        parent: Digest | None = image_id
-        while parent is not None:
-            image = self._catalog.get(parent)
-            conflict = self._conflict(image, in_use, force=force, names_matter=names_matter)
-            if conflict is not None:
-                if quiet:
-                    return removed
-                raise conflict
-            removed += self._unname(image, _references(image))
-            removed += self._erase(image)
-            parent = image.parent if prune and image.parent is not None and self._is_here(image.parent) else None
-            force, quiet, names_matter = False, True, True
-        return removed
-
-    def _conflict(self, image: Image, in_use: InUse, *, force: bool, names_matter: bool) -> ImageInUse | None:
+    def _conflict(self, image: Image, *, force: bool, names_matter: bool) -> ImageInUse | None:
         """Why the image must stay, if it must. What only `force` overrides comes last."""
         if self._catalog.children(image.id):
             return _refusal(image, "cannot be forced", "image has dependent child images")
-        containers = in_use(image.id)
+        containers = self._in_use(image.id)
         for container, runs in containers:
             if runs:
                 return _refusal(image, "cannot be forced", f"image is being used by running container {container}")
@@ -109,20 +159,22 @@ class Remover:
             return _refusal(image, "must be forced", f"image is being used by stopped container {container}")
         return None
 
-    def _unname(self, image: Image, names: Sequence[Reference]) -> list[Removed]:
+    def _unname(self, image: Image, names: Sequence[Reference]) -> None:
         if not names:
-            return []
+            return
+        self._loose += [found[1] for name in names if (found := self._catalog.named(name)) is not None]
         self._catalog.unname(names)
         for name in names:
             self._emit(Event("image", "untag", str(image.id), {"name": name.familiar}))
-        return [Removed("Untagged", name.familiar) for name in names]
+        self._removed += [Removed("Untagged", name.familiar) for name in names]
 
-    def _erase(self, image: Image) -> list[Removed]:
+    def _erase(self, image: Image) -> None:
         self._catalog.remove(image.id)
         collected = self._collector.collect_layers(image.layers)
-        self._collector.collect_blobs((image.id, image.manifest.digest))
+        self._collector.release((image,), ())
         self._emit(Event("image", "delete", str(image.id), {"name": str(image.id)}))
-        return [Removed("Deleted", str(image.id)), *(Removed("Deleted", str(layer)) for layer in collected.layers)]
+        self._removed.append(Removed("Deleted", str(image.id)))
+        self._removed += [Removed("Deleted", str(layer)) for layer in collected.layers]
 
     def _is_here(self, image: Digest) -> bool:
         return any(each.id == image for each in self._catalog.starting_with(image.encoded))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,23 +12,37 @@ from typing import BinaryIO
 
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.content.store import ContentStore
+from lamina.errors import InvalidArgument
 from lamina.image import history as histories
 from lamina.image import lookup, queries, tree, validate
 from lamina.image.archive import save
+from lamina.image.archive.chosen import Chosen
 from lamina.image.archive.importing import ImportRequest, import_tar
-from lamina.image.archive.load import Loader
-from lamina.image.archive.plan import ArchivedImage
-from lamina.image.archive.save import Chosen, SavePlan
+from lamina.image.archive.load import Loader, Store
+from lamina.image.archive.pieces import SavePlan, Sources
+from lamina.image.archive.plan import Archived
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collected, Collector
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.making import Maker
-from lamina.image.model import HistoryEntry, Image, ImageInUse, ImageNotFound, LayerFacts, Pruned, Removed, TreeNode, Usage
+from lamina.image.model import (
+    HistoryEntry,
+    Image,
+    ImageInUse,
+    ImageNotFound,
+    LayerFacts,
+    Pruned,
+    Removed,
+    TreeNode,
+    Usage,
+    Variant,
+)
 from lamina.image.queries import Difference, FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.image.validate import Problem
 from lamina.spec import config as configs
+from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -76,15 +92,26 @@ class Images:
 
     # -- looking
 
-    def resolve(self, text: str) -> Image:
+    def resolve(self, text: str, platform: Platform | None = None) -> Image:
         """The image of a name (`latest` where it has no tag), a name with digest, an ID, or the beginning of one.
+
+        With `platform`, the one for it of those that the name stands for.
 
         Raises:
             ImageNotFound, AmbiguousId, InvalidReference
         """
-        image = lookup.resolve(self._catalog, text)[0]
+        image = lookup.resolve(self._catalog, text, platform)[0]
         self._catalog.heal(image)
         return image
+
+    def resolved(self, image: Image) -> Descriptor:
+        """What the image's names stand for: an index, if one of them does."""
+        found = [each[1] for name in (*image.names, *image.digests) if (each := self._catalog.named(name)) is not None]
+        return next((each for each in found if each.media_type in mediatype.INDEXES), image.manifest)
+
+    def variants(self, image: Image) -> tuple[Variant, ...]:
+        """What the image's names stand for, platform by platform, here or not; at least the image itself."""
+        return lookup.variants(self._catalog, image, None)
 
     def get(self, image: Digest) -> Image:
         """The image of that ID. Raises ImageNotFound."""
@@ -109,9 +136,9 @@ class Images:
         """
         return lookup.select(self._catalog, filters or {}, now=self._clock(), everything=all)
 
-    def history(self, text: str) -> builtins.list[HistoryEntry]:
+    def history(self, text: str, platform: Platform | None = None) -> builtins.list[HistoryEntry]:
         """The image's steps, newest first."""
-        return histories.history(self._catalog, self._layers, self.resolve(text))
+        return histories.history(self._catalog, self._layers, self.resolve(text, platform))
 
     def tree(self) -> builtins.list[TreeNode]:
         """The layers of all images as trees, base layers at the roots."""
@@ -181,24 +208,36 @@ class Images:
         return image
 
     def tag(self, source: str, target: Reference) -> Image:
-        """Give an image one more name; it leaves the image that had it."""
-        return self._maker.tag(self.resolve(source), target)
+        """Give an image one more name; it leaves the image that had it. Of several platforms it stands for all, as its source."""
+        if target.digest is not None:
+            raise InvalidArgument(f"refusing to create a tag with a digest reference: {target.familiar}")
+        image, name = lookup.resolve(self._catalog, source)
+        self._catalog.heal(image)
+        known = self._catalog.named(name or next(iter((*image.names, *image.digests)), target))
+        resolved = known[1] if known is not None and known[0].id == image.id else None
+        return self._maker.tag(image, target, resolved)
 
     def add_digest(self, image: Digest, name: Reference, descriptor: Descriptor) -> Image:
         """Note that a registry has the image under `name` (with a digest), whose document `descriptor` is in the content store."""
         return self._maker.tag(self._catalog.get(image), name, descriptor)
 
-    def load(self, source: int | BinaryIO, sink: Sink = silent) -> builtins.list[Image]:
-        """Bring in the images of a docker-archive or a tarred OCI layout, plain or compressed; all of them or none.
+    def load(
+        self, source: int | BinaryIO | str | os.PathLike[str], sink: Sink = silent, *, platform: Platform | None = None
+    ) -> builtins.list[Image]:
+        """Bring in the images of an archive, all of them or none: a docker-archive, an OCI layout or the layout before Docker
+        1.10, plain or compressed, as a file or stream (a descriptor or binary file, read to its end) or in a directory (its path).
 
-        `source` is a descriptor (file, pipe, socket) or a binary file; it is read to its end.
+        Of an index, all platforms come that the archive has, with `platform` only that one. Answers one image a name or group
+        of names: the one that they point to.
 
         Raises:
             InvalidArchive, Corrupt, Exhausted: the store is as before.
         """
-        loader = Loader(self._layers, lambda image, layers: self._loaded(image, layers, sink), self._host, sink)
+        store = Store(self._layers, self._content, self._leases)
+        create = functools.partial(self._loaded, sink=sink)
+        loader = Loader(store, create, platform or self._host, sink, only=platform is not None)
         with self._whole() as scratch:
-            return loader.load(source, scratch)
+            return loader.load(os.fspath(source) if isinstance(source, str | os.PathLike) else source, scratch)
 
     def import_(
         self,
@@ -224,27 +263,36 @@ class Images:
 
     # -- giving
 
-    def saving(self, names: Sequence[str]) -> SavePlan:
-        """A docker-archive of the images: its size is known, `write` writes it. A repository without tag means all its tags.
+    def saving(self, names: Sequence[str], *, form: str = "docker", platform: Platform | None = None) -> SavePlan:
+        """An archive of the images: its size is known, `write` writes it. A repository without tag means all its tags.
+
+        `form` is docker, oci or v1 (see archive.save). Of several platforms all are saved, with `platform` only that one.
 
         Raises:
             ImageNotFound, AmbiguousId, InvalidReference
+            InvalidArgument: there is no such form.
         """
-        return save.planned([chosen for name in names for chosen in self._chosen(name)], self._layers)
+        chosen = [each for name in names for each in self._chosen(name, platform)]
+        return save.planned(chosen, Sources(self._layers, self._content, self._leases), self._catalog.variants, form)
 
-    def save(self, names: Sequence[str], target: int) -> None:
-        """Write a docker-archive of the images to a descriptor. See `saving`."""
-        chosen = [each for name in names for each in self._chosen(name)]
-        with self._leases.hold(*(each.image.id for each in chosen), *(layer for each in chosen for layer in each.image.layers)):
-            save.planned(chosen, self._layers).write(target)
-        for image, name in {each.image.id: (each.names[0].familiar if each.names else str(each.image.id)) for each in chosen}.items():
-            self._emit(Event("image", "save", str(image), {"name": name}))
+    def save(self, names: Sequence[str], target: int, *, form: str = "docker", platform: Platform | None = None) -> None:
+        """Write an archive of the images to a descriptor. See `saving`."""
+        self.saving(names, form=form, platform=platform).write(target)
+        self.saved(names)
+
+    def saved(self, names: Sequence[str]) -> None:
+        """Tell of images that were saved."""
+        for text in names:
+            for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
+                self._emit(Event("image", "save", str(image.id), {"name": text}))
 
     # -- removing
 
-    def remove(self, text: str, *, force: bool = False, prune: bool = True, in_use: InUse = unused) -> builtins.list[Removed]:
+    def remove(
+        self, text: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = (), in_use: InUse = unused
+    ) -> builtins.list[Removed]:
         """rmi. See `Remover.remove`."""
-        return self._remover.remove(text, force=force, prune=prune, in_use=in_use)
+        return self._remover.remove(text, force=force, prune=prune, platforms=platforms, in_use=in_use)
 
     def prune(self, filters: Filters | None = None, *, in_use: InUse = unused) -> Pruned:
         """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
@@ -255,9 +303,10 @@ class Images:
         chosen = dict(filters or {})
         every = chosen.pop("dangling", ["true"])[0] in ("false", "0")
         removed: list[Removed] = []
+        held = self._catalog.held()
         before = self._content_bytes()
         for image in lookup.select(self._catalog, chosen, now=self._clock(), everything=True):
-            if in_use(image.id) or (image.intermediate and not every) or (image.names and not every):
+            if in_use(image.id) or (image.intermediate and not every) or (image.names and not every) or image.id in held:
                 continue
             removed += self._removed_if_free(image, in_use, force=every)
         self._collector.collect()
@@ -296,31 +345,45 @@ class Images:
         names = {facts.name for facts in self._layers.all()}
         return sum(blob.size for blob in self._content.walk()) + sum(self._layers.driver.usage(name) for name in names)
 
-    def _loaded(self, archived: ArchivedImage, layers: Sequence[LayerFacts], sink: Sink) -> Image:
+    def _loaded(self, archived: Archived, stacks: Sequence[Sequence[LayerFacts]], sink: Sink) -> Image:
         for name in archived.names:
             had = self._catalog.named(name)
-            if had is not None and had[0].id != archived.id:
+            if had is not None and had[0].id != archived.images[0].id:
                 sink(Update(stream=f"The image {name.familiar} already exists, renaming the old one with ID {had[0].id} to empty string\n"))
-        image = self._maker.create(archived.config_bytes, layers, names=archived.names)
+        for document in archived.documents:
+            self._maker.document(document)
+        # The first comes last: the names move to it when all that they stand for is here.
+        for image, stack in reversed([*zip(archived.images[1:], stacks[1:], strict=True)]):
+            self._maker.create(image.config_bytes, stack, manifest=image.manifest)
+        first = archived.images[0]
+        made = self._maker.create(first.config_bytes, stacks[0], names=archived.names, manifest=first.manifest, resolved=archived.resolved)
         for name in archived.names:
             sink(Update(stream=f"Loaded image: {name.familiar}\n"))
         if not archived.names:
-            sink(Update(stream=f"Loaded image ID: {image.id}\n"))
-        self._emit(Event("image", "load", str(image.id), {"name": archived.names[0].familiar if archived.names else str(image.id)}))
-        return image
+            sink(Update(stream=f"Loaded image ID: {made.id}\n"))
+        self._emit(Event("image", "load", str(made.id), {"name": archived.names[0].familiar if archived.names else str(made.id)}))
+        return made
 
-    def _chosen(self, text: str) -> builtins.list[Chosen]:
+    def _chosen(self, text: str, platform: Platform | None) -> builtins.list[Chosen]:
         """What a name given to save stands for: one name, all tags of a repository, or an ID without names."""
         image, name = self._resolve_or_none(text)
-        if image is not None and name is not None and (name.digest or _has_tag(text)):
-            return [Chosen(image, () if name.digest else (name,))]
-        if image is not None and name is None:
-            return [Chosen(image, ())]
+        if image is not None and (name is None or name.digest or _has_tag(text)):
+            return [self._choice(image, name, platform)]
         repository = Reference.parse(text).name
         rows = [(other, owner) for other, owner, _ in self._catalog.names() if other.name == repository and not other.digest]
         if not rows:
             self.resolve(text)
-        return [Chosen(self._catalog.get(owner), (other,)) for other, owner in sorted(rows, key=lambda row: row[0].tag)]
+        return [self._choice(self._catalog.get(owner), other, platform) for other, owner in sorted(rows, key=lambda row: row[0].tag)]
+
+    def _choice(self, image: Image, name: Reference | None, platform: Platform | None) -> Chosen:
+        """The image of a name and those of other platforms beside it; of an ID, the image alone."""
+        found = self._catalog.named(name) if name is not None else None
+        names = (name,) if name is not None and not name.digest else ()
+        resolved = found[1] if found is not None else image.manifest
+        if platform is not None:
+            return Chosen((lookup.resolve(self._catalog, str(name or image.id), platform)[0],), names, resolved)
+        others = [each for each in self._catalog.variants.images(resolved) if each.id != image.id]
+        return Chosen((image, *others), names, resolved)
 
     def _resolve_or_none(self, text: str) -> tuple[Image | None, Reference | None]:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from lamina.errors import Corrupt, LaminaError
-from lamina.spec import mediatype
+from lamina.spec import mediatype, strict
 from lamina.spec.config import LIMIT
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -67,12 +67,12 @@ def parse(raw: bytes, media_type: str = "") -> Manifest | Index:
 
     Raises:
         InvalidManifest: malformed, larger than 8 MiB, of a kind not known here, or ambiguous (CVE-2021-41190):
-            its own mediaType and `media_type` differ, or it has the parts of a manifest and of an index at once.
+            its own mediaType and `media_type` differ, it has the parts of a manifest and of an index at once, or a key twice.
     """
     if len(raw) > LIMIT:
         raise InvalidManifest(f"manifest of {len(raw)} bytes is larger than the {LIMIT} that are read")
     try:
-        document = _object(msgspec.json.decode(raw), "a manifest")
+        document = _object(strict.decode(raw), "a manifest")
         kind = _kind(document, media_type.partition(";")[0].strip())
         return _index(document, kind, raw) if kind in mediatype.INDEXES else _manifest(document, kind, raw)
     except InvalidManifest:
@@ -214,6 +214,9 @@ def _annotations(raw: dict[str, Any]) -> tuple[tuple[str, str], ...]:
 def _object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidManifest(f"{what} must be an object")
+    # Other readers take keys that differ in case alone for the same: to them the document would say something else.
+    if what != "annotations" and (twice := strict.same_but_for_case(value)):
+        raise InvalidManifest(f"ambiguous manifest: {what} has the key {twice[:50]!r} in two spellings")
     return value
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lamina.api.backend import Backend
-from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, json_reply
-from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, platform_document
+from lamina.api.backend import Backend, Document
+from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, decode, json_reply
+from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, manifest_summary, platform_document
 from lamina.api.router import Route
 from lamina.api.streams import progress
 from lamina.distribution.auth import Auth
+from lamina.image.model import Image
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
@@ -22,7 +23,18 @@ def auth_of(request: Request) -> Auth:
 def platform_of(request: Request) -> Platform | None:
     """The platform asked for; None where the query names none."""
     text = request.query.text("platform")
-    return Platform.parse(text) if text else None
+    return read_platform(text) if text else None
+
+
+def read_platform(text: str) -> Platform:
+    """A platform as newer clients send it, as JSON, or as older ones: `linux/arm64`."""
+    if not text.startswith("{"):
+        return Platform.parse(text)
+    document = decode(text.encode(), dict)
+    if not all(isinstance(value, str) for key, value in document.items() if key in ("os", "architecture", "variant")):
+        raise InvalidParameter(f"invalid platform: {text[:100]}")
+    parts = [document.get(key, "") for key in ("os", "architecture", "variant")]
+    return Platform.parse("/".join(part for part in parts if part))
 
 
 def list_all(engine: Backend, request: Request) -> Response:
@@ -32,21 +44,36 @@ def list_all(engine: Backend, request: Request) -> Response:
     if query.text("filter"):
         filters.setdefault("reference", []).append(query.text("filter"))
     found = engine.images.list(all=query.flag("all"), filters=filters)
-    used = {}
-    if query.flag("manifests"):
-        used = {str(image.id): len(engine.containers.users_of(image.id)) for image in found}
-    return json_reply([image_summary(image, containers=used.get(str(image.id), -1), manifests=query.flag("manifests")) for image in found])
+    shared = {usage.image.id: usage.shared for usage in engine.images.usage()[1]} if query.flag("shared-size") else {}
+    whole = query.flag("manifests")
+    return json_reply([_summary(engine, image, whole=whole, shared=shared.get(image.id, -1)) for image in found])
+
+
+def _summary(engine: Backend, image: Image, *, whole: bool, shared: int) -> Document:
+    if not whole:
+        return image_summary(image, resolved=engine.images.resolved(image), shared=shared)
+    users = engine.containers.users_of
+    variants = engine.images.variants(image)
+    used = sum(len(users(variant.image.id)) for variant in variants if variant.image is not None)
+    document = image_summary(image, resolved=engine.images.resolved(image), containers=used, shared=shared)
+    return {**document, "Manifests": [manifest_summary(variant, users) for variant in variants]}
 
 
 def inspect(engine: Backend, request: Request) -> Response:
     """GET /images/{name}/json."""
-    image = engine.images.resolve(request.parameters["name"])
-    return json_reply(image_inspect(image, str(engine.system.details().get("driver", ""))))
+    whole, platform = request.query.flag("manifests"), platform_of(request)
+    if whole and platform:
+        raise InvalidParameter("conflicting options: manifests and platform options cannot both be set")
+    image = engine.images.resolve(request.parameters["name"], platform)
+    document = image_inspect(image, str(engine.system.details().get("driver", "")), engine.images.resolved(image))
+    if whole:
+        document["Manifests"] = [manifest_summary(variant, engine.containers.users_of) for variant in engine.images.variants(image)]
+    return json_reply(document)
 
 
 def history(engine: Backend, request: Request) -> Response:
     """GET /images/{name}/history."""
-    return json_reply([history_item(entry) for entry in engine.images.history(request.parameters["name"])])
+    return json_reply([history_item(entry) for entry in engine.images.history(request.parameters["name"], platform_of(request))])
 
 
 def tag(engine: Backend, request: Request) -> Response:
@@ -67,7 +94,12 @@ def target_of(request: Request) -> Reference:
 def remove(engine: Backend, request: Request) -> Response:
     """DELETE /images/{name}."""
     query = request.query
-    return json_reply(engine.system.remove_image(request.parameters["name"], force=query.flag("force"), prune=not query.flag("noprune")))
+    platforms = [read_platform(text) for text in query.all("platforms")]
+    return json_reply(
+        engine.system.remove_image(
+            request.parameters["name"], force=query.flag("force"), prune=not query.flag("noprune"), platforms=platforms
+        )
+    )
 
 
 def prune(engine: Backend, request: Request) -> Response:
@@ -121,7 +153,7 @@ def _import(engine: Backend, request: Request) -> Response:
 
 def load(engine: Backend, request: Request) -> Response:
     """POST /images/load."""
-    quiet = request.query.flag("quiet")
+    quiet, platform = request.query.flag("quiet"), platform_of(request)
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
         def heard(update: Update) -> None:
@@ -129,26 +161,36 @@ def load(engine: Backend, request: Request) -> Response:
                 sink(update)
 
         with request.body.piped() as source:
-            engine.images.load(source, heard)
+            engine.images.load(source, heard, platform=platform)
 
     return progress(work)
 
 
 def save_one(engine: Backend, request: Request) -> Response:
     """GET /images/{name}/get."""
-    return _save(engine, (request.parameters["name"],))
+    return _save(engine, (request.parameters["name"],), request)
 
 
 def save_many(engine: Backend, request: Request) -> Response:
     """GET /images/get."""
-    return _save(engine, request.query.all("names"))
+    return _save(engine, request.query.all("names"), request)
 
 
-def _save(engine: Backend, names: tuple[str, ...]) -> Response:
+def _save(engine: Backend, names: tuple[str, ...], request: Request) -> Response:
+    return save_as(engine, names, "docker", platform_of(request))
+
+
+def save_as(engine: Backend, names: tuple[str, ...], form: str, platform: Platform | None) -> Response:
+    """An archive of images in a layout of `image.archive.save`, as the reply's body."""
     if not names:
         raise InvalidParameter("no image is named")
-    plan = engine.images.saving(names)
-    return Direct(plan.size, plan.write, "application/x-tar")
+    plan = engine.images.saving(names, form=form, platform=platform)
+
+    def write(target: int) -> None:
+        plan.write(target)
+        engine.images.saved(names)
+
+    return Direct(plan.size, write, "application/x-tar")
 
 
 def push(engine: Backend, request: Request) -> Response:

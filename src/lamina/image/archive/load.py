@@ -1,158 +1,235 @@
-"""load: an archive of images comes in, from a file or as a stream, and nothing it says is believed before it is checked.
+"""load: an archive of images comes in, from a file, a directory or as a stream, and nothing it says is believed before it is checked.
 
-A stream is read once: each member that can be a layer goes into a stage job as it arrives, before manifest.json, which
-comes last, has told what it is. Of a file only the headers and documents are read, then the layers that are not here.
+A stream is read once: each member that can be a layer goes into a stage job as it arrives, before the document that comes
+last has told what it is. Of a file only the headers and documents are read, then the layers that are not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from lamina.image.archive import outer, plan
+from lamina.content.store import ContentStore
+from lamina.image.archive import old, plan
+from lamina.image.archive.contents import Contents, Part, open_file, read, read_directory
 from lamina.image.archive.outer import OuterMember
-from lamina.image.archive.plan import ArchivedImage
+from lamina.image.archive.pieces import copy_file
+from lamina.image.archive.plan import Archived, ArchivedImage
 from lamina.image.archive.source import Source, StageJob, stage
 from lamina.image.layers import Layers
+from lamina.image.leases import Leases
 from lamina.image.model import Image, InvalidArchive, LayerFacts, LayerNote
 from lamina.image.tarbytes import compression_of
 from lamina.snapshot.protocol import Staged, TarSource
+from lamina.spec import mediatype, v1image
 from lamina.spec.chain import chain_ids
-from lamina.spec.config import LIMIT, History, ImageConfig
+from lamina.spec.config import History, ImageConfig, InvalidConfig
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
 
-_DOCUMENTS_LIMIT = 256 << 20
-_LINKS_LIMIT = 40
-_LAYER_NAMES = (".tar", ".tar.gz", ".tgz")
-Create = Callable[[ArchivedImage, list[LayerFacts]], Image]
+Create = Callable[[Archived, list[list[LayerFacts]]], Image]
+"""Makes the images of what was checked, whose layers are given for each; the one that the names point to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where an archive's bytes go."""
+
+    layers: Layers
+    content: ContentStore
+    leases: Leases
 
 
 @dataclass(slots=True)
-class _Contents:
-    """What was found in an archive, by member. `parts` are layers in a file: (offset, length); `staged` those of a stream."""
+class _Job:
+    """A layer on its way in. `spool` is a copy of the bytes as they came, where they may have to be kept as a blob."""
 
-    documents: dict[str, bytes] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
-    staged: dict[str, Callable[[], Staged]] = field(default_factory=dict)
+    result: Callable[[], Staged]
+    spool: str = ""
 
-    def name(self, member: str) -> str:
-        """The member that a name leads to, through links inside the archive."""
-        for _ in range(_LINKS_LIMIT):
-            if member not in self.links:
-                return member
-            member = self.links[member]
-        raise InvalidArchive(f"the archive has a loop of links at {member[:200]!r}")
 
-    def document(self, member: str) -> bytes:
-        try:
-            return self.documents[self.name(member)]
-        except KeyError:
-            raise InvalidArchive(f"the archive lacks {member[:200]!r}") from None
+@dataclass(slots=True)
+class _Arrivals:
+    """The layers that are being staged, by member."""
+
+    scratch: str
+    jobs: dict[str, _Job] = field(default_factory=dict)
+    spools: int = 0
+
+    def spool(self) -> str:
+        """The path of a new file for a layer's bytes."""
+        self.spools += 1
+        return f"{self.scratch}/spool{self.spools}"
+
+    def finish(self) -> None:
+        """No job outlives the load: its scratch directory goes."""
+        for job in self.jobs.values():
+            with suppress(Exception):
+                job.result()
 
 
 class Loader:
-    """One load. `create` makes an image of what was checked."""
+    """One load. `create` makes images of what was checked; `wanted` is the platform that names point to, `only`: no other comes."""
 
-    def __init__(self, layers: Layers, create: Create, platform: Platform, sink: Sink) -> None:
-        self._layers, self._create, self._platform, self._sink = layers, create, platform, sink
+    def __init__(self, store: Store, create: Create, wanted: Platform, sink: Sink, *, only: bool = False) -> None:
+        self._store, self._create, self._wanted, self._sink, self._only = store, create, wanted, sink, only
+        self._layers = store.layers
 
-    def load(self, given: int | BinaryIO, scratch: str) -> list[Image]:
-        """Bring all images of the archive here.
+    def load(self, given: int | BinaryIO | str, scratch: str) -> list[Image]:
+        """Bring all images of the archive here: a descriptor, a file, or the path of a directory.
 
         Raises:
             InvalidArchive, Corrupt, Exhausted: no image was made and no layer registered.
         """
-        source = Source(given)
-        contents = _Contents()
+        contents, arrivals = Contents(), _Arrivals(scratch)
         try:
-            self._read(source, contents, scratch)
-            images = self._planned(contents)
-            staged = self._stage(images, source, contents, scratch)
-            for image in images:
-                self._check(image, contents, staged)
-            return [self._create(image, self._register(image, contents, staged)) for image in images]
-        finally:
-            self._finish(contents)
-
-    def _read(self, source: Source, contents: _Contents, scratch: str) -> None:
-        """Take in all members: documents are kept, layers noted or staged."""
-        kept = 0
-        for member in outer.members(source):
-            if member.kind in ("symlink", "hardlink"):
-                contents.links[member.name] = _target(member)
-            elif member.kind != "file":
-                source.skip(member.size)
-            elif _is_document(member, source):
-                kept += member.size
-                if kept > _DOCUMENTS_LIMIT:
-                    raise InvalidArchive(f"the archive has more than {_DOCUMENTS_LIMIT} bytes of documents")
-                contents.documents[member.name] = source.read(member.size)
-            elif source.part_fd is not None:
-                contents.parts[member.name] = (source.position, member.size)
-                source.skip(member.size)
+            if isinstance(given, str):
+                read_directory(given, contents)
             else:
-                self._take_layer(member, source, contents, scratch)
-        # What a writer pads with: a pipe must be read to its end, or who fills it fails.
-        if source.part_fd is None:
-            while source.peek(1):
-                source.read(len(source.peek(1 << 16)))
+                source = Source(given)
+                read(source, contents, lambda member: self._take(member, source, arrivals))
+            found, staged = self._planned(contents, arrivals)
+            for archived in found:
+                for image in archived.images:
+                    self._check(image, contents, staged)
+            return [
+                self._create(archived, [self._register(image, contents, arrivals, staged) for image in archived.images])
+                for archived in found
+            ]
+        finally:
+            arrivals.finish()
 
-    def _take_layer(self, member: OuterMember, source: Source, contents: _Contents, scratch: str) -> None:
-        if member.name in contents.staged:
-            raise InvalidArchive(f"the archive has {member.name[:200]!r} twice")
-        contents.staged[member.name] = stage(self._layers, source, member.size, scratch, self._progress(member.name, member.size))
+    def _take(self, member: OuterMember, source: Source, arrivals: _Arrivals) -> None:
+        """Take a layer out of a stream. A compressed blob of an OCI layout is kept as it is: its manifest names those bytes."""
+        progress = self._progress(member.name, member.size)
+        if not (member.name.startswith("blobs/") and compression_of(source.peek(min(member.size, 6)))):
+            arrivals.jobs[member.name] = _Job(stage(self._layers, source, member.size, arrivals.scratch, progress))
+            return
+        path = arrivals.spool()
+        with open(path, "xb", buffering=0) as file:
+            source.copy(file.fileno(), member.size)
+        arrivals.jobs[member.name] = self._spooled(path, arrivals, progress)
 
-    def _planned(self, contents: _Contents) -> list[ArchivedImage]:
-        if "manifest.json" in contents.documents:
-            images = plan.from_manifest(contents.documents["manifest.json"], contents.document)
-        elif "index.json" in contents.documents:
-            images = plan.from_layout(contents.documents["index.json"], contents.document, self._platform)
-        else:
-            raise InvalidArchive("the archive has neither manifest.json nor index.json", hint="a root file system is brought in by import")
-        if not images:
-            raise InvalidArchive(f"the archive has no image for {self._platform}")
-        return images
+    def _planned(self, contents: Contents, arrivals: _Arrivals) -> tuple[list[Archived], dict[str, Staged]]:
+        """What comes in, and the layers of it that are not here, staged."""
+        if "index.json" not in contents.documents and "manifest.json" not in contents.documents:
+            return self._old(contents, arrivals)
+        layout = plan.from_layout(contents, self._wanted, only=self._only) if "index.json" in contents.documents else []
+        docker = plan.from_docker(contents) if "manifest.json" in contents.documents else []
+        if self._only:
+            docker = [row for row in docker if row.images[0].config.platform.matches(self._wanted)]
+        found = plan.merged(layout, docker)
+        if not found:
+            raise InvalidArchive(f"the archive has no image for {self._wanted}" if self._only else "the archive has no image")
+        images = [image for archived in found for image in archived.images]
+        return found, self._stage({member: row for image in images for member, row in self._missing(image)}, contents, arrivals)
 
-    def _stage(self, images: list[ArchivedImage], source: Source, contents: _Contents, scratch: str) -> dict[str, Staged]:
+    def _old(self, contents: Contents, arrivals: _Arrivals) -> tuple[list[Archived], dict[str, Staged]]:
+        """Of the layout before Docker 1.10: the layers have to be read before it is known what they are."""
+        chains = old.chains(contents, contents.folders())
+        members = {member for chain in chains for member in chain.members}
+        staged = self._stage(dict.fromkeys(members), contents, arrivals)
+        found = []
+        for chain in chains:
+            diff_ids = [self._found(member, contents, staged).diff_id for member in chain.members]
+            try:
+                image = plan.checked(v1image.config_of(chain.layers, diff_ids), chain.members)
+            except InvalidConfig as error:
+                raise InvalidArchive(error.message) from None
+            if self._only and not image.config.platform.matches(self._wanted):
+                continue
+            found.append(Archived((image,), chain.names))
+        if not found:
+            raise InvalidArchive(f"the archive has no image for {self._wanted}")
+        return found, staged
+
+    def _stage(self, wanted: dict[str, Descriptor | None], contents: Contents, arrivals: _Arrivals) -> dict[str, Staged]:
         """Wait for what a stream brought, and stage what of a file is needed and not here; by member."""
-        wanted = {contents.name(member) for image in images for member in self._missing(image)}
-        jobs = {member: job for member, job in contents.staged.items() if member in wanted}
-        for member in sorted(wanted & contents.parts.keys(), key=lambda name: contents.parts[name]):
-            offset, size = contents.parts[member]
-            assert source.part_fd is not None
-            job = StageJob(self._layers, scratch, self._progress(member, size))
-            job.start(TarSource(source.part_fd, offset, size))
-            jobs[member] = contents.staged[member] = job.result
-        return {member: job() for member, job in jobs.items()}
+        rows = {contents.name(member): row for member, row in wanted.items()}
+        parts = {name: contents.parts[name] for name in rows if name in contents.parts}
+        for name in sorted(parts, key=lambda name: (parts[name].path, parts[name].offset)):
+            arrivals.jobs[name] = self._begin(name, parts[name], rows[name], arrivals)
+        return {name: arrivals.jobs[name].result() for name in rows if name in arrivals.jobs}
 
-    def _missing(self, image: ArchivedImage) -> list[str]:
+    def _begin(self, name: str, part: Part, row: Descriptor | None, arrivals: _Arrivals) -> _Job:
+        """Stage a part of a file; of compressed bytes that a manifest names, a copy, which is then kept."""
+        progress = self._progress(name, part.size)
+        fd = open_file(part.path) if part.path else os.dup(part.fd)
+        if row is None or not mediatype.compression(row.media_type):
+            job = StageJob(self._layers, arrivals.scratch, progress)
+            job.start(TarSource(fd, part.offset, part.size), fd)
+            return _Job(job.result)
+        path = arrivals.spool()
+        try:
+            with open(path, "xb", buffering=0) as file:
+                copy_file(fd, file.fileno(), part.size, part.offset)
+        finally:
+            os.close(fd)
+        return self._spooled(path, arrivals, progress)
+
+    def _spooled(self, path: str, arrivals: _Arrivals, progress: Callable[[int], None]) -> _Job:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        job = StageJob(self._layers, arrivals.scratch, progress)
+        job.start(TarSource(fd, 0, os.fstat(fd).st_size, kept=True), fd)
+        return _Job(job.result, path)
+
+    def _missing(self, image: ArchivedImage) -> list[tuple[str, Descriptor | None]]:
+        """The members whose layers are not here, or not in the form that the image's manifest names; and that form."""
         chain = chain_ids(image.config.diff_ids)
-        parents = (None, *chain[:-1])
-        pairs = zip(parents, image.config.diff_ids, image.members, strict=False)
-        return [member for parent, diff_id, member in pairs if self._layers.find(parent, diff_id) is None]
+        rows: Sequence[Descriptor | None] = image.manifest.layers if image.manifest else [None] * len(chain)
+        missing = []
+        for parent, diff_id, member, row in zip((None, *chain[:-1]), image.config.diff_ids, image.members, rows, strict=False):
+            facts = self._layers.find(parent, diff_id)
+            if facts is None or not _has(facts, row):
+                missing.append((member, row))
+        return missing
 
-    def _check(self, image: ArchivedImage, contents: _Contents, staged: dict[str, Staged]) -> None:
-        missing = set(self._missing(image))
+    def _check(self, image: ArchivedImage, contents: Contents, staged: dict[str, Staged]) -> None:
+        missing = dict(self._missing(image))
         for diff_id, member in zip(image.config.diff_ids, image.members, strict=True):
             if member not in missing:
                 continue
-            found = staged.get(contents.name(member))
-            if found is None:
-                raise InvalidArchive(f"the archive lacks the layer {member[:200]!r}")
+            found = self._found(member, contents, staged)
             if found.diff_id != diff_id:
                 raise InvalidArchive(f"layer {member[:200]!r} of the archive is {found.diff_id}, but the image was made with {diff_id}")
+            row = missing[member]
+            came = found.compressed.digest if found.compressed else found.diff_id
+            if row is not None and came != row.digest:
+                raise InvalidArchive(f"a blob of the archive does not have its digest: {row.digest}")
 
-    def _register(self, image: ArchivedImage, contents: _Contents, staged: dict[str, Staged]) -> list[LayerFacts]:
+    def _found(self, member: str, contents: Contents, staged: dict[str, Staged]) -> Staged:
+        found = staged.get(contents.name(member))
+        if found is None:
+            raise InvalidArchive(f"the archive lacks the layer {member[:200]!r}")
+        return found
+
+    def _register(self, image: ArchivedImage, contents: Contents, arrivals: _Arrivals, staged: dict[str, Staged]) -> list[LayerFacts]:
         done: list[LayerFacts] = []
-        for diff_id, member, note in zip(image.config.diff_ids, image.members, notes(image.config), strict=True):
-            parent = done[-1].id if done else None
+        rows: Sequence[Descriptor | None] = image.manifest.layers if image.manifest else [None] * len(image.members)
+        for diff_id, member, note, row in zip(image.config.diff_ids, image.members, notes(image.config), rows, strict=True):
+            parent, name = done[-1].id if done else None, contents.name(member)
+            source = self._kept(arrivals.jobs.get(name), row)
             facts = self._layers.find(parent, diff_id) or self._layers.reuse(parent, diff_id, note)
-            done.append(facts or self._layers.register(staged[contents.name(member)], parent, note))
+            if facts is None:
+                facts = self._layers.register(staged[name], parent, note, [source] if source else [])
+            elif source is not None:
+                facts = self._layers.add_source(facts.id, source)
+            done.append(facts)
         return done
+
+    def _kept(self, job: _Job | None, row: Descriptor | None) -> Descriptor | None:
+        """Make a blob of the compressed bytes that a manifest names; None where it names none, or they are here."""
+        if job is None or not job.spool or row is None:
+            return None
+        source = replace(row, platform=None, annotations=(), urls=())
+        self._store.leases.touch(source.digest)
+        if os.path.exists(job.spool):
+            self._store.content.adopt(job.spool, source.digest, source.size)
+        return source
 
     def _progress(self, member: str, size: int) -> Callable[[int], None]:
         shown = _short(member)
@@ -161,12 +238,6 @@ class Loader:
             self._sink(Update(status="Loading layer", id=shown, current=done, total=size))
 
         return report
-
-    def _finish(self, contents: _Contents) -> None:
-        """No job outlives the load: its scratch directory goes."""
-        for job in contents.staged.values():
-            with suppress(Exception):
-                job()
 
 
 def notes(config: ImageConfig) -> list[LayerNote]:
@@ -187,19 +258,11 @@ def instruction(created_by: str) -> str:
     return text
 
 
-def _is_document(member: OuterMember, source: Source) -> bool:
-    """Whether a member is JSON or text rather than a layer: a layer's name ends in .tar, or its first bytes are a tar's."""
-    if member.name.endswith(_LAYER_NAMES) or member.size > LIMIT:
-        return False
-    head = source.peek(min(member.size, outer.BLOCK))
-    return not (compression_of(head) or head[257:262] == b"ustar" or (len(head) == outer.BLOCK and not any(head)))
-
-
-def _target(member: OuterMember) -> str:
-    if member.kind == "hardlink":
-        return outer.cleaned(member.target)
-    directory = member.name.rpartition("/")[0]
-    return outer.cleaned(member.target if member.target.startswith("/") else f"{directory}/{member.target}")
+def _has(facts: LayerFacts, row: Descriptor | None) -> bool:
+    """Whether a layer that is here has the bytes that a manifest names."""
+    if row is None or not mediatype.compression(row.media_type):
+        return True
+    return row.digest in {source.digest for source in facts.sources}
 
 
 def _short(member: str) -> str:

@@ -1,0 +1,43 @@
+"""JSON of documents that others read too: what two readers could read differently is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class AmbiguousDocument(ValueError):
+    """An object has a key twice: one reader takes the first, another the last."""
+
+
+def decode(data: bytes) -> Any:
+    """Read JSON whose objects have no key twice.
+
+    Raises:
+        AmbiguousDocument: a key comes twice.
+        ValueError, RecursionError: it is no JSON, or nested too deep.
+    """
+    return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def same_but_for_case(keys: dict[str, Any]) -> str:
+    """A key that differs from another in case alone, which Go's readers take for the same; "" where there is none."""
+    seen: set[str] = set()
+    for key in keys:
+        if key.casefold() in seen:
+            return key
+        seen.add(key.casefold())
+    return ""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise AmbiguousDocument(f"the key {twice[:100]!r} comes twice in an object")
+    return found
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")
