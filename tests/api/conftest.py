@@ -110,13 +110,13 @@ class FakeImages:
 
     loaded: list[bytes] = field(default_factory=list)
 
-    def resolve(self, text: str) -> Any:
+    def resolve(self, text: str, platform: Any = None) -> Any:
         raise ImageNotFound(f"no such image: {text}")
 
     def list(self, *, all: bool, filters: Mapping[str, Sequence[str]]) -> Sequence[Any]:
         return []
 
-    def load(self, source: int, sink: Any) -> None:
+    def load(self, source: int, sink: Any, *, platform: Any = None) -> None:
         with os.fdopen(os.dup(source), "rb") as file:
             self.loaded.append(file.read())
 
