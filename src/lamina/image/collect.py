@@ -32,6 +32,7 @@ class Collector:
         """Remove every layer and blob that nothing needs."""
         with self._catalog.lock:
             freed = self.collect_layers(facts.id for facts in self._layers.all())
+            self._layers.trim({image.layers[-1] for image in self._catalog.all() if image.layers} | self._leases.kept())
             return Collected(freed.layers, freed.reclaimed + self._sweep_blobs())
 
     def _sweep_blobs(self) -> int:

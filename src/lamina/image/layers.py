@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO
@@ -279,6 +279,11 @@ class Layers:
                 total += self._content.stat(digest).size
         self._usage[layer] = total
         return total
+
+    def trim(self, tops: Iterable[Digest]) -> None:
+        """Let the driver forget what it merged for other stacks than those that end in `tops`; unknown ones are passed over."""
+        with self.lock:
+            self._snapshotter.trim([facts.name for facts in self.chain(top)] for top in tops if top in self._facts)
 
     def remove(self, layers: Sequence[Digest]) -> int:
         """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from lamina.layer.erofs import layout
-from lamina.layer.erofs.writer import seal
+from lamina.layer.erofs.writer import Device, seal
 from lamina.layer.index import Entry, LayerIndex
 from lamina.layer.union import Union
 
@@ -27,7 +27,7 @@ def patched(metadata: str, implied: Sequence[tuple[int, bytes]], below: Sequence
             _patch(data, offset, entry)
         with LayerIndex.open(metadata) as index:
             diff_id, tar_size, superblock = index.diff_id, index.tar_size, index.superblock
-        seal(data, diff_id, tar_size, superblock.inodes, superblock.root, chunked=superblock.chunked)
+        seal(data, [Device(diff_id, tar_size)], superblock.inodes, superblock.root, chunked=superblock.chunked)
         file.seek(0)
         file.write(data)
     if tree is not None:

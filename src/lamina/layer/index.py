@@ -145,6 +145,19 @@ class LayerIndex:
                 prefix = path + b"/" if path else b""
                 stack += [(prefix + name, child) for name, child in reversed(reader.names(inode))]
 
+    def stored(self, path: bytes) -> list[tuple[int, Extent]]:
+        """Where the content of a sparse file is stored: runs without holes, each in the tar (1) or in the image itself (0)."""
+        inode = self._find(path)
+        if inode is None or inode.form != layout.CHUNKED:
+            return []
+        step, chunks = self._reader.chunks(inode)
+        runs = []
+        for number, (device, block) in enumerate(chunks):
+            if block != layout.HOLE:
+                start = number * step
+                runs.append((device, Extent(start, min(step, inode.size - start), block * layout.BLOCK)))
+        return runs
+
     def _find(self, path: bytes) -> Inode | None:
         if path in self._directories:
             return self._directories[path]

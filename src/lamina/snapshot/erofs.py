@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lamina.errors import NotFound
-from lamina.layer.erofs.reader import check_all, read_superblock
+from lamina.layer.erofs.reader import check_all, read_superblock, read_tags
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.jobs import remove as remove_path
+from lamina.layer.merge import image_tag
 from lamina.layer.staged import Staged, TarSource
 from lamina.layer.tree import Limits
 from lamina.linux import mount
-from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
+from lamina.snapshot.layers import IMAGE_SUFFIX, LayerFiles, run_stage, run_stage_upper
+from lamina.snapshot.merging import Depth, MergedStacks
 from lamina.snapshot.protocol import FdStore, Lower, Progress
 from lamina.snapshot.stacked import Stacked
 from lamina.worker.workers import Workers
@@ -40,9 +43,17 @@ class ErofsSnapshotter(Stacked):
     name = "erofs"
 
     def __init__(
-        self, root: str, blob_path: BlobPath, workers: Workers, fds: FdStore, ways: Ways | None = None, limits: Limits | None = None
+        self,
+        root: str,
+        blob_path: BlobPath,
+        workers: Workers,
+        fds: FdStore,
+        ways: Ways | None = None,
+        limits: Limits | None = None,
+        depth: Depth | None = None,
     ) -> None:
         self._files = LayerFiles(os.path.join(root, "layers"))
+        self._stacks = MergedStacks(root, IMAGE_SUFFIX, depth)
         self._mounts = os.path.join(root, "run", "layers")
         self._blob_path, self._workers, self._fds = blob_path, workers, fds
         self._ways, self._limits = ways or Ways(), limits or Limits()
@@ -71,8 +82,13 @@ class ErofsSnapshotter(Stacked):
 
     def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
         """See `Snapshotter.lowers`."""
+        below, above = self._stacks.split(self._files.visible(names)[::-1])
+        merged = self._stacks.have(below, self._merge) if below else None
         with self._lock:
-            return tuple(self._lower(name) for name in self._files.visible(names))
+            found = [self._held(name, partial(self._mount, name)) for name in reversed(above)]
+            if merged is not None:
+                found.append(self._held(merged.key, partial(self._mount_merged, merged.path, below)))
+            return tuple(found)
 
     def index(self, name: str) -> str:
         """See `Snapshotter.index`."""
@@ -111,21 +127,27 @@ class ErofsSnapshotter(Stacked):
     def remove(self, name: str) -> None:
         """See `Snapshotter.remove`."""
         with self._lock:
-            self._fds.drop(_key(name))
-            self._unmount(name)
+            self._remove_merged(self._stacks.holding(name))
+            self._let_go(name)
             self._files.remove(name)
+
+    def trim(self, stacks: Iterable[Sequence[str]]) -> None:
+        """See `Snapshotter.trim`."""
+        with self._lock:
+            self._remove_merged(self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)))
 
     def sweep(self) -> None:
         """See `Snapshotter.sweep`."""
         self._files.sweep()
+        self._stacks.sweep()
 
-    def _lower(self, name: str) -> Lower:
+    def _held(self, name: str, make: Callable[[], int]) -> Lower:
+        """The mount of a layer or a merged stack, made by `make` where nobody holds it."""
         if not self._ways.descriptors:
-            return Lower(path=self._mounted(name))
+            return Lower(path=self._mounted(name, make))
         fd = self._fds.get(_key(name))
         if fd is None:
-            self.check(name)
-            made = self._mount(name)
+            made = make()
             try:
                 self._fds.hold(_key(name), made)
             finally:
@@ -133,47 +155,71 @@ class ErofsSnapshotter(Stacked):
             fd = self._fds.get(_key(name))
         return Lower(fd=fd)
 
-    def _mounted(self, name: str) -> str:
-        """Where a layer is mounted: in the host's sight, so that mount namespaces copied from it have it."""
+    def _mounted(self, name: str, make: Callable[[], int]) -> str:
+        """Where it is mounted: in the host's sight, so that mount namespaces copied from it have it."""
         path = os.path.join(self._mounts, name)
         if os.path.ismount(path):
             return path
-        self.check(name)
-        os.makedirs(path, exist_ok=True)
-        fd = self._mount(name)
+        fd = make()
         try:
+            os.makedirs(path, exist_ok=True)
             mount.move_mount(fd, path)
         finally:
             os.close(fd)
         return path
 
-    def _unmount(self, name: str) -> None:
+    def _let_go(self, name: str) -> None:
+        """Drop the mount; containers that run on it keep it."""
+        self._fds.drop(_key(name))
         path = os.path.join(self._mounts, name)
         if os.path.ismount(path):
             mount.unmount(path, mount.MNT_DETACH)
         if os.path.isdir(path):
             os.rmdir(path)
 
+    def _remove_merged(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._let_go(key)
+            self._stacks.remove(key)
+
     def _mount(self, name: str) -> int:
+        self.check(name)
         metadata = self.index(name)
         with open(metadata, "rb") as file:
             superblock = read_superblock(file.fileno(), name)
-        return mount_layer(metadata, self._blob_path(superblock.diff_id) if superblock.tar_size else "", loop=self._ways.loop)
+        tars = [self._blob_path(superblock.diff_id)] if superblock.tar_size else []
+        return mount_layer(metadata, tars, loop=self._ways.loop)
+
+    def _merge(self, path: str, names: Sequence[str]) -> None:
+        self._workers.run("lamina.layer.merge:merge_job", {"below": [self.index(name) for name in names], "path": path})
+
+    def _mount_merged(self, path: str, names: Sequence[str]) -> int:
+        """Mount a merged stack, whose devices are the layers' tars and, seldom, metadata images."""
+        places: dict[str, str] = {}
+        for name in names:
+            self.check(name)
+            with open(self.index(name), "rb") as file:
+                diff_id = read_superblock(file.fileno(), name).diff_id
+            places[diff_id], places[image_tag(diff_id)] = self._blob_path(diff_id), self.index(name)
+        with open(path, "rb") as file:
+            read_superblock(file.fileno(), os.path.basename(path))
+            devices = [places[tag] for tag in read_tags(file.fileno())]
+        return mount_layer(path, devices, loop=self._ways.loop)
 
 
 def _key(name: str) -> str:
     return f"layer/{name}"
 
 
-def mount_layer(metadata: str, tar: str, *, loop: bool = False) -> int:
-    """A descriptor of a detached read-only mount of a layer; `tar` is empty where the layer has no tar bytes.
+def mount_layer(metadata: str, devices: Sequence[str], *, loop: bool = False) -> int:
+    """A descriptor of a detached read-only mount of a metadata image; `devices` are the files that hold the contents, as the image lists them.
 
     Raises:
         OSError: the kernel cannot.
     """
     opened: list[int] = []
     try:
-        sources = [metadata, tar] if tar else [metadata]
+        sources = [metadata, *devices]
         if loop:
             attached = [mount.loop_attach(path) for path in sources]
             opened += [fd for fd, _ in attached]

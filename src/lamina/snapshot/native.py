@@ -58,9 +58,6 @@ class NativeSnapshotter(Trees):
         """See `Snapshotter.written`."""
         return int(self._workers.run("lamina.layer.copyjobs:copy_written", self._copy(upper, below))["bytes"])
 
-    def _stack(self, below: Sequence[str]) -> dict[str, Any]:
-        return {"below": [self.index(name) for name in below], "trees": [self._files.tree(name) for name in below]}
-
     def _copy(self, upper: str, below: Sequence[str]) -> dict[str, Any]:
         """What describes a copy. Without its record everything in it is compared."""
         known: dict[str, Any] = {"finished": 0, "extra": []}

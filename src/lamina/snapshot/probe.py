@@ -149,7 +149,7 @@ class _Probe:
         tar, metadata = os.path.join(self._directory, "tar"), os.path.join(self._directory, "metadata")
         if not os.path.exists(tar):
             _write_layer(tar, metadata)
-        return mount_layer(metadata, tar, loop=loop)
+        return mount_layer(metadata, [tar], loop=loop)
 
 
 def _write_layer(tar_path: str, metadata: str) -> None:

@@ -13,7 +13,7 @@ A layer's *name* is its diff ID in hex, or, where its tar implies directories it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -146,7 +146,7 @@ class Snapshotter(Protocol):
     def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
         """The layers `names` (base first) as overlayfs wants them: top first.
 
-        What an opaque root hides is left out.
+        What an opaque root hides is left out. More than the kernel can stack are merged below, into one that is shared.
 
         Raises:
             LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
@@ -180,6 +180,9 @@ class Snapshotter(Protocol):
 
     def remove(self, name: str) -> None:
         """Forget a layer. Idempotent. It is gone at once; its bytes may go a moment later."""
+
+    def trim(self, stacks: Iterable[Sequence[str]]) -> None:
+        """Delete what was merged of stacks that are none of these (names, base first): all that are wanted from now on."""
 
     def sweep(self) -> None:
         """Delete what interrupted removals left. Call it while nobody else uses the root."""

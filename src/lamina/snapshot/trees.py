@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
@@ -17,6 +18,7 @@ from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, TarSource
 from lamina.layer.tree import Limits
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
+from lamina.snapshot.merging import Depth, MergedStacks
 from lamina.snapshot.protocol import Lower, Progress
 from lamina.worker.workers import Workers
 
@@ -24,8 +26,9 @@ from lamina.worker.workers import Workers
 class Trees:
     """The part of a driver that is about trees. See `protocol.Snapshotter`."""
 
-    def __init__(self, root: str, workers: Workers, limits: Limits | None = None) -> None:
+    def __init__(self, root: str, workers: Workers, limits: Limits | None = None, depth: Depth | None = None) -> None:
         self._files = LayerFiles(os.path.join(root, "layers"))
+        self._stacks = MergedStacks(root, "", depth)
         self._workers, self._limits = workers, limits or Limits()
         self._checked: set[str] = set()
         self._lock = threading.Lock()
@@ -54,7 +57,13 @@ class Trees:
 
     def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
         """See `Snapshotter.lowers`."""
-        return tuple(self._lower(name) for name in self._files.visible(names))
+        below, above = self._stacks.split(self._files.visible(names)[::-1])
+        found = [self._lower(name) for name in reversed(above)]
+        if below:
+            for name in below:
+                self._lower(name)
+            found.append(Lower(path=self._stacks.have(below, self._merge).path))
+        return tuple(found)
 
     def index(self, name: str) -> str:
         """See `Snapshotter.index`."""
@@ -100,11 +109,28 @@ class Trees:
         """See `Snapshotter.remove`."""
         with self._lock:
             self._checked.discard(name)
+        for key in self._stacks.holding(name):
+            self._stacks.remove(key)
         self._files.remove(name, self._remove_tree)
+
+    def trim(self, stacks: Iterable[Sequence[str]]) -> None:
+        """See `Snapshotter.trim`."""
+        for key in self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)):
+            self._stacks.remove(key)
 
     def sweep(self) -> None:
         """See `Snapshotter.sweep`."""
         self._files.sweep()
+        self._stacks.sweep()
+
+    def _merge(self, path: str, names: Sequence[str]) -> None:
+        """Hard links to the layers' files: nothing is copied."""
+        os.mkdir(path, 0o755)
+        self._workers.run("lamina.layer.copyjobs:make_copy", {**self._stack(names), "target": path, "link": True})
+
+    def _stack(self, names: Sequence[str]) -> dict[str, Any]:
+        """The files of a stack, base first, for jobs over full copies."""
+        return {"below": [self.index(name) for name in names], "trees": [self._files.tree(name) for name in names]}
 
     def _lower(self, name: str) -> Lower:
         if name not in self._checked:

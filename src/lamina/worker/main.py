@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import threading
 from typing import Any
@@ -16,6 +17,9 @@ from lamina.worker.workers import find
 def main(fd: int) -> None:
     """Serve the channel at descriptor `fd`; returns when the other end closes it."""
     os.set_inheritable(fd, False)
+    # A job over a high stack opens a few files of every layer; who started us may be limited to 1024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     threading.Thread(target=_leave_with_the_pool, args=(fd,), daemon=True).start()
     serve(channel.from_fd(fd))
 

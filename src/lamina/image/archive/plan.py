@@ -20,7 +20,7 @@ from lamina.spec.manifest import Index, Manifest
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
-LAYERS_LIMIT = 500
+LAYERS_LIMIT = 5000
 _IMAGES_LIMIT = 10_000
 _NESTING = 4
 REF_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
@@ -241,7 +241,7 @@ def checked(data: bytes, members: Sequence[str], found: Manifest | None = None) 
     if len(parsed.rootfs.diff_ids) != len(members):
         raise InvalidArchive(f"the archive has {len(members)} layers for an image of {len(parsed.rootfs.diff_ids)}")
     if len(members) > LAYERS_LIMIT:
-        raise InvalidArchive(f"an image of {len(members)} layers: at most {LAYERS_LIMIT} can be stacked")
+        raise InvalidArchive(f"an image of {len(members)} layers: at most {LAYERS_LIMIT} are taken")
     return ArchivedImage(parsed, data, tuple(members), found)
 
 

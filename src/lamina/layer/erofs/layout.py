@@ -12,6 +12,7 @@ MAGIC = 0xE0F5E1E2
 SUPERBLOCK_AT = 1024
 DEVICE_AT = 2048
 INODES_AT = 2560
+"""Where inodes start behind at most four devices."""
 NID = 32
 """The unit of inode numbers, in bytes: an inode's number is where it starts, since meta_blkaddr is 0."""
 MAPPED = 1 << 22
@@ -48,6 +49,11 @@ _PREFIXES = (
     (4, b"trusted."),
     (6, b"security."),
 )
+
+
+def inodes_at(devices: int) -> int:
+    """Where inodes start behind a table of that many devices."""
+    return max(INODES_AT, DEVICE_AT + -(-devices * DEVICE.size // BLOCK) * BLOCK)
 
 
 def xattr_index(name: bytes) -> tuple[int, bytes]:

@@ -88,6 +88,13 @@ def _dirents(block: bytes) -> list[tuple[bytes, int, int]]:
     return [entry for entry in found if entry[0] != b"." and entry[0] != b".."]
 
 
+def read_tags(fd: int) -> list[str]:
+    """The tags of the devices that an image whose superblock is sound wants, in their order."""
+    fields = layout.SUPERBLOCK.unpack(os.pread(fd, layout.SUPERBLOCK.size, layout.SUPERBLOCK_AT))
+    table = os.pread(fd, fields[16] * layout.DEVICE.size, layout.DEVICE_AT)
+    return [tag.rstrip(b"\0").decode("ascii", "replace") for tag, _, _ in layout.DEVICE.iter_unpack(table)]
+
+
 def check_all(fd: int, name: str) -> Superblock:
     """`read_superblock`, and the digest of all that follows it.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from lamina.layer.erofs import layout
 from lamina.layer.erofs.chunks import ChunkMap, plan_chunks, plan_unfinished
@@ -55,24 +56,58 @@ def write(tree: Tree, diff_id: str, tar_size: int, read_tar: ReadTar) -> Image:
     Raises:
         ArchiveTooLarge: the maps of sparse files, or all metadata, would be too large.
     """
-    return _Writer(tree, read_tar, tar_size).image(diff_id)
+    return _Writer(tree.root, [Device(diff_id, tar_size)], read_tar).image()
+
+
+def write_merged(root: Node, devices: Sequence[Device]) -> Image:
+    """The image of a tree whose files lie in several devices, as if these were one after the other.
+
+    Offsets in it are into all of them together, each device taking whole blocks; see `starts`. No content is copied.
+
+    Raises:
+        ArchiveTooLarge: the devices hold more blocks than can be numbered, or all metadata would be too large.
+    """
+    return _Writer(root, devices, None).image()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What holds files' contents beside the image: `tag` is 64 characters, a tar's its diff ID in hex; `size` is in bytes."""
+
+    tag: str
+    size: int
+
+
+def starts(devices: Sequence[Device]) -> list[int]:
+    """Where each device starts in all of them together, in blocks; the last number is where they end.
+
+    Raises:
+        ArchiveTooLarge: they hold more blocks than can be numbered.
+    """
+    found = list(accumulate((-(-device.size // _BLOCK) for device in devices), initial=0))
+    if layout.MAPPED + found[-1] >= layout.HOLE:
+        raise ArchiveTooLarge(f"layers of {found[-1] * _BLOCK} bytes are more than can be mapped")
+    return found
 
 
 class _Writer:
-    def __init__(self, tree: Tree, read_tar: ReadTar, tar_size: int) -> None:
-        self._root = tree.root
-        self._read_tar, self._tar_size = read_tar, tar_size
+    """`read_tar` is None where nothing needs to be copied."""
+
+    def __init__(self, root: Node, devices: Sequence[Device], read_tar: ReadTar | None) -> None:
+        self._root, self._devices, self._read_tar = root, devices, read_tar
         # The kernel is told of whole blocks only: a loop device ends with the last one.
-        self._whole = tar_size // _BLOCK * _BLOCK
+        self._whole = devices[0].size // _BLOCK * _BLOCK if read_tar else layout.HOLE * _BLOCK
         self._placed: list[_Placed] = []
         self._by_node: dict[int, _Placed] = {}
-        self._end = layout.INODES_AT
+        # A single device is numbered, several are told apart by their blocks' numbers.
+        self._device, self._mapped = (1, 0) if len(devices) == 1 else (0, layout.MAPPED)
+        self._end = layout.inodes_at(len(devices))
         self._blocks = 0
         self._chunked = 0
         self._copied = 0
         self._content = 0
 
-    def image(self, diff_id: str) -> Image:
+    def image(self) -> Image:
         self._layout()
         base = -(-self._end // _BLOCK)
         total = base + self._blocks
@@ -83,7 +118,7 @@ class _Writer:
         for placed in self._placed:
             self._write(data, placed, base)
         implied = tuple((node.nid * _NID, path) for path, node in walk(self._root) if node.implied)
-        seal(data, diff_id, self._tar_size, len(self._placed), self._root.nid, chunked=self._chunked > 0)
+        seal(data, self._devices, len(self._placed), self._root.nid, chunked=self._chunked > 0)
         return Image(bytes(data), implied, self._content)
 
     def _layout(self) -> None:
@@ -228,9 +263,10 @@ class _Writer:
         for number, length, tar_block in chunks.mapped:
             step = 1 << chunks.bits - layout.BLOCK_BITS
             for i in range(length):
-                layout.CHUNK.pack_into(data, at + 8 * (number + i), 0, 1, tar_block + i * step)
+                layout.CHUNK.pack_into(data, at + 8 * (number + i), 0, self._device, self._mapped + tar_block + i * step)
         for number, pieces in chunks.copied:
             layout.CHUNK.pack_into(data, at + 8 * number, 0, 0, block)
+            assert self._read_tar is not None
             for start, length, offset in pieces:
                 data[block * _BLOCK + start : block * _BLOCK + start + length] = self._read_tar(offset, length)
             block += 1 << chunks.bits - layout.BLOCK_BITS
@@ -271,18 +307,21 @@ def _xattr_body(node: Node) -> bytes:
     return body
 
 
-def seal(data: bytearray, diff_id: str, tar_size: int, inodes: int, root: int, *, chunked: bool) -> None:
+def seal(data: bytearray, devices: Sequence[Device], inodes: int, root: int, *, chunked: bool) -> None:
     """Write device table and superblock over an image's inodes and data; its UUID is a digest of the rest."""
     blocks = len(data) // _BLOCK
-    layout.DEVICE.pack_into(data, layout.DEVICE_AT, diff_id.encode(), -(-tar_size // _BLOCK), layout.MAPPED)
-    # Where the kernel does not look: the exact size of the tar.
-    data[layout.DEVICE_AT + 120 : layout.DEVICE_AT + 128] = tar_size.to_bytes(8, "little")
-    features = (layout.INCOMPAT_CHUNKED if chunked else 0) | (layout.INCOMPAT_DEVICES if tar_size else 0)
+    for number, (device, start) in enumerate(zip(devices, starts(devices), strict=False)):
+        at = layout.DEVICE_AT + number * layout.DEVICE.size
+        layout.DEVICE.pack_into(data, at, device.tag.encode(), -(-device.size // _BLOCK), layout.MAPPED + start)
+        # Where the kernel does not look: the exact size of the tar.
+        data[at + 120 : at + 128] = device.size.to_bytes(8, "little")
+    present = sum(device.size > 0 for device in devices)
+    features = (layout.INCOMPAT_CHUNKED if chunked else 0) | (layout.INCOMPAT_DEVICES if present else 0)
     uuid = hashlib.sha256(memoryview(data)[layout.DEVICE_AT :]).digest()[:16]
     layout.SUPERBLOCK.pack_into(
         data, layout.SUPERBLOCK_AT,
         layout.MAGIC, 0, layout.COMPAT, layout.BLOCK_BITS, 0, root, inodes, 0, 0, blocks, 0, 0, uuid, b"lamina",
-        features, 0, 1 if tar_size else 0, layout.DEVICE_AT // 128, 0,
+        features, 0, present, layout.DEVICE_AT // 128, 0,
     )  # fmt: skip
     total = layout.checksum(bytes(data[layout.SUPERBLOCK_AT : layout.SUPERBLOCK_AT + _BLOCK]))
     data[layout.SUPERBLOCK_AT + 4 : layout.SUPERBLOCK_AT + 8] = total.to_bytes(4, "little")
