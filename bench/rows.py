@@ -155,7 +155,7 @@ def pull(bench: Bench) -> list[Row]:
             before = disk_bytes(str(engine.root / "data"))
             sample = timed(lambda: engine.docker("pull", "-q", name))
             grown = float(disk_bytes(str(engine.root / "data")) - before)
-            sizes.setdefault(engine.name, []).append(Sample(grown, grown))
+            sizes.setdefault(engine.name, []).append(whole(grown))
             engine.docker("rmi", "-f", name)
             return sample
 
@@ -221,8 +221,12 @@ def run(bench: Bench) -> list[Row]:
 
 
 def _short(command: list[str], engine: Engine) -> Sample:
-    seconds = repeated(command, engine.environment(), 1)[0]
-    return Sample(seconds, seconds)
+    return whole(repeated(command, engine.environment(), 1)[0])
+
+
+def whole(value: float) -> Sample:
+    """A figure with nothing left to sync."""
+    return Sample(value, value)
 
 
 def exec_by_api(engine: Engine, container: str) -> None:
@@ -238,7 +242,7 @@ def exec_by_api(engine: Engine, container: str) -> None:
 
 
 def latency(bench: Bench) -> Row:
-    """p99 of /_ping: idle, and while a pull, a load and a build run at once."""
+    """p99 of /_ping: idle, and while a pull, a load and a build run at once; of the pings of all rounds."""
     samples: dict[str, list[Sample]] = {}
     with busybox(bench.engines, bench.inputs), registry(bench.work / "latency-registry") as address:
         name = f"{address}/apps:bench"
@@ -247,10 +251,14 @@ def latency(bench: Bench) -> Row:
             engine.docker("tag", IMAGE, name)
             engine.docker("push", "-q", name)
             engine.docker("rmi", "-f", name, IMAGE)
-            idle = percentile(pings(engine, until=_after(3)), 0.99)
-            busy = percentile(pings(engine, until=_while_busy(engine, bench, name)), 0.99)
-            samples[f"{engine.name}"] = [Sample(busy, busy)]
-            samples[f"{engine.name} idle"] = [Sample(idle, idle)]
+            idle, busy = [], []
+            for _ in range(bench.rounds):
+                time.sleep(1)
+                idle += pings(engine, until=_after(3))
+                busy += pings(engine, until=_while_busy(engine, bench, name))
+                engine.docker("rmi", "-f", name, IMAGE)
+            samples[f"{engine.name}"] = [whole(percentile(busy, 0.99))]
+            samples[f"{engine.name} idle"] = [whole(percentile(idle, 0.99))]
     return Row("p99 of /_ping while a pull, a load and a build run", samples, wanted(3), against="idle", at_most=True)
 
 
@@ -300,7 +308,7 @@ def seeing(bench: Bench) -> Row:
         for _ in range(bench.rounds * 5):
             for title, arguments in commands.items():
                 seconds = repeated([*engine.own, *arguments], engine.environment(), 1)[0]
-                samples.setdefault(f"{engine.name} {title}", []).append(Sample(seconds, seconds))
+                samples.setdefault(f"{engine.name} {title}", []).append(whole(seconds))
         engine.docker("rmi", "-f", IMAGE)
     return Row("whole commands that show layers", samples, wanted(4), against="version", at_most=True)
 
@@ -325,12 +333,12 @@ def memory(bench: Bench) -> list[Row]:
             engine.start()
             time.sleep(15)  # helpers that idle away have done so
             idle = pss_kib(engine.processes()) * 1024.0
-            daemon[engine.name] = [Sample(idle, idle)]
+            daemon[engine.name] = [whole(idle)]
             names = [f"idle{number}" for number in range(8)]
             for name in names:
                 engine.docker("run", "-d", "--network", "none", "--name", name, "busybox:bench", "sleep", "100000")
             grown = (pss_kib(without_containers(engine.processes())) * 1024.0 - idle) / len(names)
-            monitor[engine.name] = [Sample(grown, grown)]
+            monitor[engine.name] = [whole(grown)]
             engine.docker("rm", "-f", *names)
     return [
         Row("memory (PSS), idle daemon with its helpers", daemon, wanted(1.5), unit="B"),

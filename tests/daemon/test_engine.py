@@ -14,6 +14,7 @@ from lamina import Engine
 from lamina.daemon.root import RootHeld
 from lamina.image.store import ImageNotFound
 from lamina.spec.reference import Reference
+from tests.harness import eventually
 
 pytestmark = pytest.mark.root
 
@@ -73,3 +74,20 @@ def test_an_image_is_removed_with_its_names(engine: Engine) -> None:
     assert removed[0] == {"Untagged": "one:1"}
     with pytest.raises(ImageNotFound):
         engine.images.resolve("one:1")
+
+
+def helpers() -> list[str]:
+    """Names of this process's children."""
+    children = Path(f"/proc/{os.getpid()}/task")
+    pids = [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
+    return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
+
+
+@pytest.mark.parametrize(("what", "expected"), [("daemon", True), ("library", False)])
+def test_a_daemon_has_its_zygote_before_the_first_container_and_a_library_has_none(tmp_path: Path, what: str, expected: bool) -> None:
+    with Engine.open(tmp_path / "root", what=what):
+        if expected:
+            eventually(lambda: "lamina-zygote" in helpers(), "no zygote was started")
+            eventually(lambda: any(name.startswith("seccomp-") for name in os.listdir(tmp_path / "root/run")), "no filter was compiled")
+        assert ("lamina-zygote" in helpers()) == expected
+    assert "lamina-zygote" not in helpers()

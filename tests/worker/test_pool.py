@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lamina.errors import Internal, InvalidArgument, LaminaError, NotFound, Unavailable
+from lamina.linux.scheduling import turns
 from lamina.spec.digest import InvalidDigest
 from lamina.worker import InlineWorkers, WorkerCrashed, WorkerPool, Workers
 from lamina.worker.failure import described, raised
@@ -187,3 +188,10 @@ def test_an_unknown_leaf_comes_back_as_its_kind() -> None:
     told = described(NotFound("gone"))
     assert type(raised({**told, "leaf": "lamina.nowhere:Gone"})) is NotFound
     assert type(raised({"code": "?", "leaf": "os:error", "message": "m"})) is Internal
+
+
+def test_workers_stand_back_within_the_pools_own_session(pool: WorkerPool) -> None:
+    pid = int(pool.run(f"{JOBS}:echo", {})["pid"])
+    policy, nice, _ = turns(pid)
+    assert (policy, nice > 0) == (os.SCHED_BATCH, True)
+    assert (os.getsid(pid), os.getpgid(pid)) == (os.getsid(0), pid)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lamina.api.framing import Framing
 from lamina.errors import Cancelled, InvalidArgument
+from lamina.linux.scheduling import take_long_turns
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -170,6 +171,7 @@ class Body(io.RawIOBase):
                 self._wire.sock.shutdown(socket.SHUT_RD)
 
     def _fill(self, writer: int, failure: list[BaseException]) -> None:
+        take_long_turns()
         try:
             self.pump(writer)
         except BrokenPipeError:

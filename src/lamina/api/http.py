@@ -18,6 +18,7 @@ from lamina.api.body import Body, BodyCut, Wire
 from lamina.api.framing import Chunked, Framing, Sized
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled
+from lamina.linux.scheduling import take_short_turns
 
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
@@ -66,6 +67,7 @@ class Server:
                 sock.close()
                 return
             self._open.add(sock)
+        take_short_turns()
         try:
             Connection(sock, self._handle, self._failure, self._headers).run()
         except (OSError, Cancelled) as error:

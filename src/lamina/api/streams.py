@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from lamina.api.errors import stream_failure
 from lamina.api.message import Streamed, Writer, encode
+from lamina.linux.scheduling import take_long_turns
 from lamina.spec.progress import Sink, Update
 
 _PIPE_SIZE = 1 << 20
@@ -65,6 +66,7 @@ def _pass_on(writer: Writer, write: Callable[[int], object]) -> None:
     failure: list[Exception] = []
 
     def fill() -> None:
+        take_long_turns()
         try:
             write(target)
         except Exception as error:

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lamina.daemon.root import claim
 from lamina.daemon.system import Facts, System
 from lamina.distribution.client import Registries
 from lamina.distribution.transport import RegistryOptions
+from lamina.errors import LaminaError
 from lamina.explore.explorer import Explorer
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
@@ -118,9 +120,19 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     builder.sweep()
     images.collect()
     closing.callback(Collection(images.collect).close)
+    if options.what == "daemon":
+        # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
+        threading.Thread(target=_warm, args=(runtime,), name="warm", daemon=True).start()
     return Rooms(
         images, containers, builder, explorer, registry, volumes, events, System(facts, images, containers, volumes, builder, events)
     )
+
+
+def _warm(runtime: Runtime) -> None:
+    try:
+        runtime.warm()
+    except (LaminaError, OSError) as error:
+        _log.warning("containers cannot be started yet: %s", error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lamina.content.store import BlobNotFound, ContentStore, Ingest
 from lamina.distribution.client import RegistryClient
 from lamina.image.layers import Layers
 from lamina.linux.pipe import wide_pipe
+from lamina.linux.scheduling import take_long_turns
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
@@ -150,6 +151,7 @@ class Staging:
         return self._staged.result()
 
     def _feed(self) -> None:
+        take_long_turns()
         try:
             offset = 0
             while offset < self._descriptor.size:

@@ -15,6 +15,7 @@ from lamina.image.download import Arrival, short
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.image.store import Images
+from lamina.linux.scheduling import take_long_turns
 from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype, strict
 from lamina.spec.config import ImageConfig, InvalidConfig
@@ -207,7 +208,7 @@ class Puller:
         stoppable = _Stoppable(sink)
         with self._layers.staging() as scratch:
             arrival = Arrival(client, self._content, self._layers, scratch, stoppable)
-            with ThreadPoolExecutor(self._parallel, "pull") as threads:
+            with ThreadPoolExecutor(self._parallel, "pull", take_long_turns) as threads:
                 coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in missing}
                 for number in range(here, len(rows)):
                     staged = _taken(coming, arrival, rows[number], stoppable)

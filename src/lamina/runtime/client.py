@@ -12,6 +12,7 @@ from typing import Any
 from lamina.errors import Unavailable
 from lamina.linux import channel
 from lamina.runtime import apparmor, cgroup, interpreter, plan
+from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, RuntimeFailed
@@ -39,7 +40,8 @@ class Runtime:
         self._has_profile = apparmor.load()
 
     def warm(self) -> None:
-        """Start the zygote now, so that the first container need not wait for it (40 ms)."""
+        """Get ready what the first container would wait for: the zygote (40 ms), and the default filter's program (15 ms)."""
+        self._filters.descriptor(default_spec(args=["true"])["linux"]["seccomp"])
         self._zygote.warm()
 
     def start(self, launch: Launch, attaches: Sequence[Attach] = ()) -> Process:
@@ -197,6 +199,7 @@ class Zygote:
         self._lock = threading.Lock()
         self._channel: channel.Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def send(self, body: bytes, fds: Sequence[int]) -> None:
         """Hand a launch over."""
@@ -219,9 +222,9 @@ class Zygote:
                 return False
 
     def warm(self) -> None:
-        """Start it now, so that the first container need not wait for it."""
+        """Start it now, so that the first container need not wait for it. After `close` nothing happens."""
         with self._lock:
-            if self._channel is None:
+            if self._channel is None and not self._closed:
                 self._start()
 
     def _start(self) -> channel.Channel:
@@ -250,6 +253,7 @@ class Zygote:
     def close(self) -> None:
         """End it; what it forked goes on."""
         with self._lock:
+            self._closed = True
             self._end()
 
 

@@ -15,7 +15,7 @@ import gc
 import os
 import sys
 
-from lamina.linux import channel, prctl
+from lamina.linux import channel, prctl, scheduling
 from lamina.runtime import cgroup, monitor
 
 TYPE_CHECKING = False
@@ -28,6 +28,8 @@ def main() -> None:
     control = channel.from_fd(0)
     prctl.set_undumpable()
     prctl.set_name("lamina-zygote")
+    # A connection may have started it: containers are not to have its short turns.
+    scheduling.take_usual_turns()
     os.umask(0o022)
     # Monitors are reaped by the kernel: nobody waits for them.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)

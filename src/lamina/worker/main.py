@@ -10,6 +10,7 @@ from typing import Any
 
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
+from lamina.linux.scheduling import work_in_the_background
 from lamina.worker.failure import described
 from lamina.worker.workers import find
 
@@ -20,6 +21,7 @@ def main(fd: int) -> None:
     # A job over a high stack opens a few files of every layer; who started us may be limited to 1024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    work_in_the_background()
     threading.Thread(target=_leave_with_the_pool, args=(fd,), daemon=True).start()
     serve(channel.from_fd(fd))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lamina.errors import Unavailable
-from lamina.linux import channel
+from lamina.linux import channel, spawn
 from lamina.linux.channel import Channel, ChannelClosed
 from lamina.worker.failure import raised
 from lamina.worker.workers import WorkerCrashed
@@ -25,7 +24,7 @@ _PATIENCE = 5.0
 class _Worker:
     """One process and our end of its channel. `idle_since` is of the monotonic clock."""
 
-    process: subprocess.Popen[bytes]
+    process: spawn.Child
     channel: Channel
     idle_since: float = field(default=0.0)
 
@@ -34,11 +33,12 @@ class _Worker:
         self.channel.close()
         if kill:
             self.process.kill()
-        try:
-            return self.process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
+        status = self.process.wait(_PATIENCE)
+        if status is None:
             self.process.kill()
-            return self.process.wait()
+            status = self.process.wait()
+        assert status is not None
+        return status
 
 
 class WorkerPool:
@@ -134,14 +134,9 @@ class WorkerPool:
     def _start(self) -> _Worker:
         ours, theirs = channel.pair()
         try:
-            # exec straight after vfork: a threaded process is never forked to run Python on.
-            process = subprocess.Popen(
-                [self._python, "-I", "-S", "-c", _MAIN, str(theirs.fileno()), *self._path],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
+            # In this process's session: the kernel shares processors between sessions first (sched(7), autogroups), and
+            # a session of their own would put all workers on a par with the daemon, whatever they give way to.
+            process = spawn.start([self._python, "-I", "-S", "-c", _MAIN, str(spawn.FIRST), *self._path], os.environ, theirs.fileno())
         except BaseException:
             ours.close()
             raise

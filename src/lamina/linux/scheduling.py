@@ -1,0 +1,60 @@
+"""Turns on a processor: who waits for little gets one at once, who has much to do takes long ones (sched(7), sched_setattr(2)).
+
+Since Linux 6.12 a thread can ask for the length of its turns: one that wakes up with shorter turns interrupts one with longer
+ones, where it would have waited for the end of that turn (3 to 4 ms, with every processor taken). Shares of processor time do
+not change by it. Older kernels ignore the length. Threads and processes inherit what the one that starts them has.
+
+These are hints: where the kernel refuses one, all goes on as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from lamina.linux.libc import machine, syscall
+
+_SCHED_SETATTR, _SCHED_GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}[machine]
+_ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period: the call's first version
+_OTHER, _BATCH = 0, 3
+_SHORT, _USUAL, _LONG = 100_000, 0, 20_000_000  # nanoseconds; the kernel takes 0.1 to 100 ms, 0 is its own default
+_BACKGROUND = 10
+
+
+def take_short_turns() -> None:
+    """The calling thread answers somebody: it interrupts what takes longer turns."""
+    _ask(_OTHER, 0, _SHORT)
+
+
+def take_usual_turns() -> None:
+    """The calling thread is like any other, whatever started it."""
+    _ask(_OTHER, 0, _USUAL)
+
+
+def take_long_turns() -> None:
+    """The calling thread moves many bytes. It keeps its share, since it may hold the interpreter's lock."""
+    _ask(_BATCH, 0, _LONG)
+
+
+def work_in_the_background() -> None:
+    """The calling thread, and those it starts from now on, leave the processors to whoever else of this session wants them."""
+    _ask(_BATCH, _BACKGROUND, _LONG)
+
+
+def turns(thread: int = 0) -> tuple[int, int, int]:
+    """What a thread has (0: the calling one): policy (os.SCHED_…), nice value, length of a turn in nanoseconds (0 before Linux 6.12)."""
+    buffer = ctypes.create_string_buffer(_ATTRIBUTES.size)
+    syscall(_SCHED_GETATTR, "sched_getattr", thread, buffer, len(buffer), 0)
+    _, policy, _, nice, _, length, _, _ = _ATTRIBUTES.unpack(buffer.raw)
+    return policy, nice, length
+
+
+def _ask(policy: int, nice: int, length: int) -> None:
+    """A nice value that is higher already stays."""
+    nice = max(nice, os.getpriority(os.PRIO_PROCESS, 0))
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, length, 0, 0)
+    try:
+        syscall(_SCHED_SETATTR, "sched_setattr", 0, attributes, 0)
+    except OSError:
+        pass

@@ -1,0 +1,64 @@
+"""Turns on a processor."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from lamina.linux import scheduling
+
+LINUX = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+SETS_LENGTHS = LINUX >= (6, 12)
+
+
+def after(*calls: Callable[[], None]) -> tuple[int, int, int]:
+    """The turns of a thread that made these calls."""
+    found: list[tuple[int, int, int]] = []
+
+    def run() -> None:
+        for call in calls:
+            call()
+        found.append(scheduling.turns())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.fixture
+def usual() -> tuple[int, int, int]:
+    return scheduling.turns()
+
+
+def test_a_thread_that_answers_has_the_shortest_turns_and_the_usual_share(usual: tuple[int, int, int]) -> None:
+    policy, nice, length = after(scheduling.take_short_turns)
+    assert (policy, nice) == (os.SCHED_OTHER, usual[1])
+    assert not SETS_LENGTHS or length < usual[2]
+
+
+def test_a_thread_that_moves_bytes_keeps_its_share_and_gives_way(usual: tuple[int, int, int]) -> None:
+    policy, nice, length = after(scheduling.take_long_turns)
+    assert (policy, nice) == (os.SCHED_BATCH, usual[1])
+    assert not SETS_LENGTHS or length > usual[2]
+
+
+def test_work_in_the_background_has_a_smaller_share(usual: tuple[int, int, int]) -> None:
+    policy, nice, length = after(scheduling.work_in_the_background)
+    assert (policy == os.SCHED_BATCH and nice > usual[1]) or nice == 19
+    assert not SETS_LENGTHS or length > usual[2]
+
+
+def test_a_thread_can_be_like_any_other_again(usual: tuple[int, int, int]) -> None:
+    assert after(scheduling.take_short_turns, scheduling.take_usual_turns) == usual
+
+
+def test_a_refusal_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(scheduling, "syscall", refuse)
+    scheduling.take_short_turns()
