@@ -78,7 +78,7 @@ class Tour:
 
 
 def leave(root: Path) -> None:
-    """End what outlives a daemon for the next one on its root: the keeper, and layers that are mounted below the root."""
+    """End what outlives a daemon for the next one on its root: the keeper, layers mounted below the root, its bridge."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and int(entry.name) != os.getpid() and str(root).encode() in (entry / "cmdline").read_bytes():
@@ -87,6 +87,7 @@ def leave(root: Path) -> None:
     for path in reversed(mounted):
         if path.startswith(f"{root}/"):
             subprocess.run(["umount", "-l", path], check=False)
+    erase(str(root))
 
 
 def answers(where: Path | int) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamina.network.networks import erase
+
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -129,6 +131,7 @@ class Daemon:
         for pid in helpers(self.root):
             os.kill(pid, signal.SIGKILL)
         unmount_below(self.root)
+        erase(str(self.data))
         shutil.rmtree(self.root, ignore_errors=True)
 
 

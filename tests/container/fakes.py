@@ -18,6 +18,8 @@ from lamina.errors import LaminaError
 from lamina.image.leases import Leases
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.layer.union import Union
+from lamina.network.model import Sandbox
+from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ContainerConfig, ImageConfig, RootFS
@@ -174,6 +176,35 @@ class FakeLayers:
         return LayerFacts(diff, diff, parent, diff.encoded, 1024)
 
 
+class FakeNetworks:
+    """Containers are on no network."""
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+
+    def join(self, member: Member) -> tuple[Sandbox, Wiring]:
+        self.members.append(member)
+        return Sandbox(member.id, member.name), Wiring()
+
+    def leave(self, container: str, kind: str = "bridge") -> None:
+        self.members = [member for member in self.members if member.id != container]
+
+    def restore(self, box: Sandbox) -> None: ...
+
+    def renamed(self, container: str, name: str) -> None: ...
+
+    def sandbox(self, container: str) -> Sandbox | None:
+        return None
+
+    def ids(self) -> dict[str, str]:
+        return {}
+
+    def recover(self) -> None: ...
+
+    def host_gateway(self) -> str:
+        return "172.17.0.1"
+
+
 @dataclass
 class World:
     """Containers on fakes. `events` are what they emitted; `again()` is another engine on the same root after a crash."""
@@ -196,6 +227,7 @@ class World:
             layers=FakeLayers(),
             leases=self.leases,
             volumes=self.volumes,
+            networks=FakeNetworks(),
             workers=InlineWorkers(),
             emit=self.events.append,
             clock=self.clock,

@@ -1,28 +1,27 @@
-"""What a container's network mode means here."""
+"""What a container's network mode means."""
 
 from __future__ import annotations
 
 import pytest
 
-from lamina.network.mode import built_in_networks, network_mode, network_settings
+from lamina.network.mode import network_mode
 
 
-@pytest.mark.parametrize(("asked", "kind"), [("none", "none"), ("host", "host"), ("bridge", "none"), ("default", "none"), ("mine", "none")])
-def test_what_would_be_a_bridge_becomes_none_with_a_warning(asked: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "kind", "shown"),
+    [
+        ("none", "none", "none"),
+        ("host", "host", "host"),
+        ("", "bridge", "bridge"),
+        ("default", "bridge", "bridge"),
+        ("mine", "bridge", "mine"),
+    ],
+)
+def test_everything_but_none_host_and_another_container_is_a_network(asked: str, kind: str, shown: str) -> None:
     mode = network_mode(asked)
-    assert mode.kind == kind
-    assert bool(mode.warning) == (asked not in ("none", "host"))
+    assert (mode.kind, mode.shown) == (kind, shown)
 
 
 def test_another_containers_network_is_named() -> None:
     mode = network_mode("container:abc")
-    assert (mode.kind, mode.container, mode.shown) == ("container", "abc", "container:abc")
-    assert network_settings(mode, running=True)["Networks"] == {}
-
-
-def test_settings_name_the_network_and_its_id_is_the_listed_one() -> None:
-    listed = {network["Name"]: network["Id"] for network in built_in_networks()}
-    for name in ("none", "host"):
-        endpoint = network_settings(network_mode(name), running=True)["Networks"][name]
-        assert endpoint["NetworkID"] == listed[name]
-        assert len(listed[name]) == 64
+    assert (mode.kind, mode.name, mode.shown, mode.own) == ("container", "abc", "container:abc", False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lamina.explore.explorer import Explorer
     from lamina.image.remote import RegistryService
     from lamina.image.store import Images
+    from lamina.network.networks import Networks
     from lamina.spec.platform import Platform
     from lamina.volume.store import Volumes
 
@@ -83,6 +84,8 @@ class Backend(Protocol):
     def registry(self) -> RegistryService: ...
     @property
     def volumes(self) -> Volumes: ...
+    @property
+    def networks(self) -> Networks: ...
     @property
     def events(self) -> EventSource: ...
     @property

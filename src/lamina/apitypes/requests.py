@@ -149,3 +149,55 @@ class VolumeCreate(Struct, frozen=True, rename="pascal"):
     driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+
+
+def _go_name(name: str) -> str:
+    """Go's spelling of a field: `EnableIPv4`, `IPAM`."""
+    special = {"ipam": "IPAM", "ipv4": "IPv4", "ipv6": "IPv6"}
+    return "".join(special.get(word, word.capitalize()) for word in name.split("_"))
+
+
+class Ipam(Struct, frozen=True, rename="pascal"):
+    """Where a network's addresses come from."""
+
+    driver: str = "default"
+    options: dict[str, str] | None = None
+    config: list[dict[str, Any]] | None = None
+
+
+class ConfigReference(Struct, frozen=True, rename="pascal"):
+    """The configuration network that a network is made like."""
+
+    network: str = ""
+
+
+class NetworkCreate(Struct, frozen=True, rename=_go_name):
+    """The body of POST /networks/create."""
+
+    name: str = ""
+    driver: str = "bridge"
+    scope: str = ""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigReference | None = None
+    enable_ipv4: bool | None = None
+    enable_ipv6: bool | None = None
+    ipam: Ipam | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class NetworkConnect(Struct, frozen=True, rename="pascal"):
+    """The body of POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: Object = None
+
+
+class NetworkDisconnect(Struct, frozen=True, rename="pascal"):
+    """The body of POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 
 from lamina.builder import mounting
 from lamina.builder.mounting import Mounts, Shown
+from lamina.builder.networking import Networks, joined
 from lamina.builder.request import Cancellation, RunOptions
 from lamina.errors import LaminaError
+from lamina.network.mode import network_mode
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.client import Process
 from lamina.runtime.initlayer import write_etc_files, write_init_layer
@@ -65,8 +67,9 @@ class Execution:
 class Executor:
     """Runs commands. `scratch` holds a directory a step while it runs; `sweep` ends what a crash left there."""
 
-    def __init__(self, runtime: Starter, scratch: str, workers: Workers) -> None:
-        self._runtime, self._scratch, self._workers = runtime, scratch, workers
+    def __init__(self, runtime: Starter, scratch: str, workers: Workers, networks: Networks | None = None) -> None:
+        """Without `networks` only none and host can be asked for."""
+        self._runtime, self._scratch, self._workers, self._networks = runtime, scratch, workers, networks
         self._init = f"{scratch}-init"
         self._lock = threading.Lock()
         self._ready = False
@@ -94,6 +97,8 @@ class Executor:
                 code = self._attend(launch, started, output, cancellation)
             yield container, os.path.join(directory, "diff"), code
         finally:
+            if self._networks is not None:
+                self._networks.leave(container)
             shutil.rmtree(directory, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -114,7 +119,8 @@ class Executor:
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
         hostname = container[:12]
-        etc = write_etc_files(directory, hostname=hostname, extra_hosts=execution.extra_hosts)
+        network = joined(container, network_mode(execution.network), execution.extra_hosts, self._networks)
+        etc = write_etc_files(directory, hostname=hostname, hosts=network.hosts, resolv_conf=network.resolver)
         mounts, argv = self._script(directory, execution)
         shown = Mounts(directory, self._workers)
         made = stack.enter_context(shown.made(execution.mounts))
@@ -125,7 +131,7 @@ class Executor:
             env=execution.env,
             cwd=execution.cwd or "/",
             hostname=hostname,
-            network=execution.network,
+            network=network.kind,
             mounts=(*mounts, *(mount for mount, _ in made)),
             etc=etc,
             limits=options.limits,
@@ -134,7 +140,7 @@ class Executor:
             cgroup_path=f"{options.cgroup_parent.rstrip('/')}/{container}" if options.cgroup_parent else "",
         )
         own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), points or self._init, volatile=True)
-        return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user)
+        return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user, network=network.wiring)
 
     def _see_to_init(self) -> None:
         """Mount points are the same for every step: one layer of them serves all, and nobody writes to it."""

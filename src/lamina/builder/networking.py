@@ -1,28 +1,66 @@
-"""Which network a RUN gets: the one place that decides."""
+"""Which network a RUN gets, and what it has of it: the one place that decides."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 from lamina.dockerfile import ast
 from lamina.errors import Unsupported
+from lamina.network.mode import NetworkMode
+from lamina.network.model import Sandbox
+from lamina.network.sandboxes import Member, Wiring
+from lamina.runtime.initlayer import host_resolver
+from lamina.spec.resolver import parse_resolver, reachable, render_hosts, render_resolver, served
 
 _NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
-"""What --network may say, and what runtime.bundle makes of it; "" leaves it to who is asked next."""
+"""What --network may say, and what is made of it; "" leaves it to who is asked next."""
 
 
 class NetworkNotSupported(Unsupported):
     """A RUN cannot be put into that network."""
 
 
+class Networks(Protocol):
+    """See network.networks.Networks."""
+
+    def join(self, member: Member) -> tuple[Sandbox, Wiring]: ...
+
+    def leave(self, container: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a RUN has of its network: `kind` is runtime.bundle's word, `wiring` for runtime.launch; the texts of /etc/hosts and resolv.conf."""
+
+    kind: str
+    wiring: Mapping[str, Any] | None
+    hosts: str
+    resolver: str
+
+
 def run_network(instruction: ast.Run, asked: str, default: str) -> str:
-    """What RUN --network says, else what the build's --network `asked` says, else the engine's default.
+    """What RUN --network says, else what the build's --network `asked` says (any network's name), else the engine's default.
 
     Raises:
-        NetworkNotSupported: one of both names a network that builds cannot join.
+        NetworkNotSupported: the instruction names a network that is none of BuildKit's.
     """
-    return _known(instruction.network, "RUN --network=") or _known(asked, "--network ") or default
+    if instruction.network not in _NETWORKS:
+        raise NetworkNotSupported(f"RUN --network={instruction.network[:50]} is not supported", hint="known are default, none and host")
+    return _NETWORKS[instruction.network] or _NETWORKS.get(asked, asked) or default
 
 
-def _known(name: str, flag: str) -> str:
-    if name not in _NETWORKS:
-        raise NetworkNotSupported(f"{flag}{name[:50]} is not supported", hint="known are default, none and host")
-    return _NETWORKS[name]
+def joined(container: str, mode: NetworkMode, extra_hosts: Sequence[str], networks: Networks | None) -> Joined:
+    """Put a RUN, by the ID of its container, on its network. Raises as network.networks.Networks.join; NetworkNotSupported."""
+    hostname = container[:12]
+    settings = parse_resolver(host_resolver())
+    if mode.kind == "bridge" and networks is not None:
+        box, wiring = networks.join(Member(container, hostname, hostname, mode, {mode.name: {}}))
+        settings = served(settings) if any(endpoint.names for endpoint in box.endpoints) else reachable(settings)
+        addresses = [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
+        hosts = render_hosts([(address, hostname) for address in addresses], extra_hosts)
+        return Joined(mode.kind, wiring.document(), hosts, render_resolver(settings))
+    if mode.kind not in ("none", "host"):
+        raise NetworkNotSupported(f"--network {mode.shown[:50]} is not supported here")
+    return Joined(mode.kind, None, render_hosts((), extra_hosts), render_resolver(settings))

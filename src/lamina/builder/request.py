@@ -86,7 +86,7 @@ class BuildRequest:
 
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its
     name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
-    "none" or "host". `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
+    "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
     are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
     say why it hit or missed the cache.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from lamina.apitypes.filters import InvalidFilter, labelled
 from lamina.container.document import text
 from lamina.container.model import Container, State
-from lamina.errors import InvalidArgument
 from lamina.spec.moment import seconds
 
 Filters = Mapping[str, Sequence[str]]
@@ -15,10 +15,6 @@ _LISTING = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
 })  # fmt: skip
 _PRUNING = frozenset({"label", "label!", "until"})
-
-
-class InvalidFilter(InvalidArgument):
-    """There is no such filter, or no such value of it."""
 
 
 def check_listing(filters: Filters) -> None:
@@ -58,11 +54,6 @@ def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
         and not (unwanted and labelled(container.labels, unwanted))
         and all(container.created_ns < limit for limit in until)
     )
-
-
-def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
-    """Whether all of `key` and `key=value` are there."""
-    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in (entry.partition("=") for entry in wanted))
 
 
 def _check(filters: Filters, known: frozenset[str]) -> None:

@@ -66,7 +66,7 @@ class Containers:
         self._parts = parts
         self._store = store = ContainerStore(parts.root)
         self._roster = roster = Roster(store.load())
-        launcher = Launcher(parts.runtime, parts.layers, init)
+        launcher = Launcher(parts.runtime, parts.layers, init, parts.networks)
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()
@@ -108,10 +108,14 @@ class Containers:
         everything = all or limit > 0 or "status" in wanted
         now = self._parts.clock()
         chosen = [container for container in self._records() if (everything or container.running) and self._shown(container, wanted)]
-        return [
-            describe.summary(container, now_ns=now, sizes=sizes(container, self._parts) if size else None)
-            for container in chosen[: limit or None]
-        ]
+        ids = self._parts.networks.ids()
+        return [self._summary(container, ids, now, size=size) for container in chosen[: limit or None]]
+
+    def _summary(self, container: Container, ids: Mapping[str, str], now: int, *, size: bool) -> dict[str, Any]:
+        box = self._parts.networks.sandbox(container.id)
+        networks = describe.network_of(container, box, ids)
+        written = sizes(container, self._parts) if size else None
+        return describe.summary(container, networks, box.published if box else (), now_ns=now, sizes=written)
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""
@@ -124,7 +128,8 @@ class Containers:
             "Layer": container.layer,
         }
         written = sizes(container, self._parts) if size else None
-        return describe.inspected(container, execs=self._execs.of(container.id), sizes=written, graph=graph)
+        networks = describe.network_of(container, self._parts.networks.sandbox(container.id), self._parts.networks.ids())
+        return describe.inspected(container, networks, execs=self._execs.of(container.id), sizes=written, graph=graph)
 
     def counts(self) -> Mapping[str, int]:
         """How many containers are in each state: keys are the state's words."""

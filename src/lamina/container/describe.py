@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lamina.container.connecting import asked_networks, exposed_of, mode_of
 from lamina.container.document import text
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
-from lamina.network.mode import network_mode, network_settings
+from lamina.network.describe import network_settings, port_rows
+from lamina.network.model import Published, Sandbox
 
 
-def inspected(container: Container, *, execs: Sequence[str], sizes: tuple[int, int] | None, graph: dict[str, Any]) -> dict[str, Any]:
+def network_of(container: Container, box: Sandbox | None, ids: Mapping[str, str]) -> dict[str, Any]:
+    """The API's NetworkSettings; `ids` are networks' IDs by name."""
+    mode = mode_of(container)
+    return network_settings(
+        mode,
+        asked_networks(container.networking, mode),
+        box=box,
+        pid=container.state.pid if container.running else 0,
+        ids=ids,
+        exposed=exposed_of(container),
+        ran=container.state.started_ns > 0,
+    )
+
+
+def inspected(
+    container: Container, networks: dict[str, Any], *, execs: Sequence[str], sizes: tuple[int, int] | None, graph: dict[str, Any]
+) -> dict[str, Any]:
     """The API's ContainerInspectResponse. `sizes` are bytes written and bytes in all; `graph` is where the layers lie."""
     directory = container.directory
     document = {
@@ -22,7 +40,7 @@ def inspected(container: Container, *, execs: Sequence[str], sizes: tuple[int, i
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": list(execs) or None,
         "HostConfig": dict(container.host_config), "GraphDriver": {"Name": container.driver, "Data": graph},
         "Mounts": [_mount(mount) for mount in container.mounts], "Config": dict(container.config),
-        "NetworkSettings": network_settings(network_mode(text(container.host_config, "NetworkMode")), running=container.running),
+        "NetworkSettings": networks,
     }  # fmt: skip
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
@@ -45,15 +63,17 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
     return {**shown, "Name": mount.name, "Driver": "local"} if mount.kind == "volume" else shown
 
 
-def summary(container: Container, *, now_ns: int, sizes: tuple[int, int] | None) -> dict[str, Any]:
+def summary(
+    container: Container, networks: dict[str, Any], published: Sequence[Published], *, now_ns: int, sizes: tuple[int, int] | None
+) -> dict[str, Any]:
     """The API's ContainerSummary. See `inspected`."""
     mode = text(container.host_config, "NetworkMode")
-    networks = network_settings(network_mode(mode), running=container.running)["Networks"]
+    ports = port_rows(published, exposed_of(container)) if container.running and mode_of(container).kind == "bridge" else []
     document = {
         "Id": container.id, "Names": [f"/{container.name}"], "Image": container.image_name, "ImageID": container.image,
-        "Command": _command(container), "Created": container.created_ns // 10**9, "Ports": [], "Labels": dict(container.labels),
+        "Command": _command(container), "Created": container.created_ns // 10**9, "Ports": ports, "Labels": dict(container.labels),
         "State": str(container.state.status), "Status": status_words(container, now_ns), "HostConfig": {"NetworkMode": mode},
-        "NetworkSettings": {"Networks": networks}, "Mounts": [_mount(mount) for mount in container.mounts],
+        "NetworkSettings": {"Networks": networks["Networks"]}, "Mounts": [_mount(mount) for mount in container.mounts],
     }  # fmt: skip
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes

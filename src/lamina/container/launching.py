@@ -7,16 +7,19 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.container.document import Document, flag, mapping, text, texts
+from lamina.container.connecting import Connections, mode_of
+from lamina.container.document import flag, mapping, text
+from lamina.container.etcfiles import HOST_GATEWAY, etc_files
 from lamina.container.live import Roster
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
-from lamina.container.parts import Layers, Process, Runtime
+from lamina.container.parts import Layers, Networks, Process, Runtime
 from lamina.container.spec import adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
-from lamina.network.mode import NetworkMode, network_mode
+from lamina.network.model import Sandbox
+from lamina.network.sandboxes import Wiring
 from lamina.runtime.bundle import default_spec
-from lamina.runtime.initlayer import EtcFiles, write_etc_files
+from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch
 from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
@@ -32,22 +35,29 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(self, runtime: Runtime, layers: Layers, init: str) -> None:
-        self._runtime, self._layers, self._init = runtime, layers, init
+    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks) -> None:
+        self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
+        self.connections = Connections(networks)
 
     def start(self, container: Container, attaches: Sequence[Attach], roster: Roster) -> Process:
         """Run it. Raises as runtime.client.Runtime.start."""
         forget_exit(container.directory)
         make_sources(container)
-        return self._runtime.start(self.launch(container, roster), attaches)
+        box, wiring = self.connections.join(container)
+        try:
+            return self._runtime.start(self.launch(container, roster, box, wiring), attaches)
+        except BaseException:
+            self.connections.leave(container)
+            raise
 
-    def launch(self, container: Container, roster: Roster) -> Launch:
+    def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring) -> Launch:
         """Everything the runtime wants to know."""
         log, size, files = log_settings(container)
+        gateway = self._networks.host_gateway if HOST_GATEWAY in str(container.host_config.get("ExtraHosts")) else str
         return Launch(
             id=container.id,
             directory=container.directory,
-            spec=self.spec(container, roster, _etc_files(container)),
+            spec=self.spec(container, roster, etc_files(container, roster, box, gateway())),
             root=self.root(container),
             log_path=log,
             log_max_size=size,
@@ -56,12 +66,13 @@ class Launcher:
             stdin_once=bool(container.config.get("StdinOnce")),
             volatile=container.auto_remove,
             user=text(container.config, "User"),
+            network=wiring.document() if wiring.interfaces else None,
         )
 
     def spec(self, container: Container, roster: Roster, etc: EtcFiles | None) -> dict[str, Any]:
         """The OCI specification; the same container gives the same one."""
-        network = network_mode(text(container.host_config, "NetworkMode"))
-        netns = _namespace(roster, network.container, "net") if network.kind == "container" else ""
+        network = mode_of(container)
+        netns = _namespace(roster, network.name, "net") if network.kind == "container" else ""
         arguments = runtime_arguments(container, network, runtime_mounts(container.mounts), netns=netns)
         if arguments["privileged"]:
             arguments["devices"] = [*host_devices(), *arguments["devices"]]
@@ -162,29 +173,6 @@ def _bytes(size: str) -> int:
     if not figure.isdigit() or unit not in _SIZES:
         raise InvalidArgument(f"invalid size: '{size}'")
     return int(figure) * _SIZES[unit]
-
-
-def _etc_files(container: Container) -> EtcFiles:
-    host = container.host_config
-    network = network_mode(text(host, "NetworkMode"))
-    hostname = text(container.config, "Hostname")
-    return write_etc_files(
-        container.directory,
-        hostname=hostname,
-        addresses=["127.0.1.1"] if network.kind == "none" else [],
-        extra_hosts=texts(host, "ExtraHosts"),
-        resolv_conf=_resolver(host, network),
-    )
-
-
-def _resolver(host: Document, network: NetworkMode) -> str:
-    """Text of resolv.conf where options ask for one of its own; empty: the host's."""
-    del network
-    servers, search, options = texts(host, "Dns"), texts(host, "DnsSearch"), texts(host, "DnsOptions")
-    lines = [f"nameserver {server}" for server in servers]
-    lines += [f"search {' '.join(search)}"] if search and search != ["."] else []
-    lines += [f"options {' '.join(options)}"] if options else []
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _joined(container: Container, roster: Roster) -> dict[str, str]:

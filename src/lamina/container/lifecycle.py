@@ -91,6 +91,10 @@ class LifeCycle:
                 process.resize(*live.size)
 
     # ── exit ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def restore_network(self, live: Live) -> None:
+        """A process was found running: it keeps its networks."""
+        self._launcher.connections.restore(live.container)
+
     def watch(self, live: Live, process: Process) -> None:
         """Follow a process that was found running."""
         process.on_exit(lambda how: self._exit_seen(live, process, how))
@@ -106,6 +110,7 @@ class LifeCycle:
             live.process = None
             self.note_exit(live, how)
             self._parts.emit(live.event("die", exitCode=str(how.code), execDuration=str(self._ran_seconds(live))))
+            self._launcher.connections.leave(live.container)
             kept = live.removing or live.staying
             again = not kept and wants_restart(live.container)
             if again:
@@ -336,5 +341,6 @@ class LifeCycle:
                 raise NameTaken("Renaming a container with the same name as its current name")
             self._roster.names.rename(old, name, live.container.id)
             live.rename(name)
+            self._parts.networks.renamed(live.container.id, name)
             self._store.save(live.container)
             self._parts.emit(live.event("rename", oldName=f"/{old}"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from lamina.container.connecting import asked_networks, check_networking
 from lamina.container.document import Document, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
@@ -44,13 +45,13 @@ class Maker:
             raise InvalidArgument("no image was given: Config.Image is empty")
         given = checked_name(name) if name else ""
         image = self._parts.images.resolve(image_name)
-        network = network_mode(text(host_config, "NetworkMode") or "default")
+        network = network_mode(text(host_config, "NetworkMode"))
+        check_networking(config, host_config, networking, network)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
-        warnings = [network.warning] if network.warning else []
         self._parts.emit(live.event("create"))
-        return Created(container_id, (*warnings, *not_available(host_config)))
+        return Created(container_id, tuple(not_available(host_config)))
 
     def _record(
         self, container_id: str, image: Image, image_name: str, config: Document, host: Document, networking: Document, network: NetworkMode
@@ -72,7 +73,7 @@ class Maker:
             directory=self._store.directory(container_id),
             config=merged,
             host_config=host_config,
-            networking=networking,
+            networking={"EndpointsConfig": asked_networks(networking, network)},
             driver=self._parts.driver,
         )
 

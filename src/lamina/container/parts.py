@@ -10,6 +10,8 @@ from typing import Protocol
 from lamina.apitypes.events import Emit
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
+from lamina.network.model import Sandbox
+from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.snapshot.protocol import Own, RootMount, Snapshotter
 from lamina.spec.config import ImageConfig
@@ -95,6 +97,26 @@ class Leases(Protocol):
     def unpin(self, owner: str) -> None: ...
 
 
+class Networks(Protocol):
+    """See `network.networks.Networks`."""
+
+    def join(self, member: Member) -> tuple[Sandbox, Wiring]: ...
+
+    def leave(self, container: str, kind: str = "bridge") -> None: ...
+
+    def restore(self, box: Sandbox) -> None: ...
+
+    def renamed(self, container: str, name: str) -> None: ...
+
+    def sandbox(self, container: str) -> Sandbox | None: ...
+
+    def ids(self) -> dict[str, str]: ...
+
+    def recover(self) -> None: ...
+
+    def host_gateway(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
@@ -106,6 +128,7 @@ class Parts:
     layers: Layers
     leases: Leases
     volumes: Volumes
+    networks: Networks
     workers: Workers
     emit: Emit
     clock: Callable[[], int]

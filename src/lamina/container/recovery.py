@@ -31,6 +31,7 @@ class Recovery:
         for live in self._roster.all():
             self._pin(live)
             self._find(live)
+        self._parts.networks.recover()
         for live in self._roster.all():
             if not live.container.running and wants_start(live.container):
                 self._life.restart_policy_start(live)
@@ -66,6 +67,7 @@ class Recovery:
                 # Killed between the start and the note of it: the monitor knows better.
                 live.become(State.RUNNING, pid=process.pid, started_ns=live.state.started_ns or self._parts.clock())
             live.note(pid=process.pid)
+            self._life.restore_network(live)
             self._store.save_state(live.container)
         self._execs.recover(live)
         self._life.watch(live, process)

@@ -113,7 +113,7 @@ def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
 def merged_host_config(host_config: Document, network: NetworkMode) -> dict[str, Any]:
     """The host configuration with every default, as inspect shows it."""
     merged = {**_HOST_DEFAULTS, **{key: value for key, value in host_config.items() if value is not None}}
-    merged["NetworkMode"] = network.shown if network.kind != "none" else (text(host_config, "NetworkMode") or "default")
+    merged["NetworkMode"] = network.shown
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
     if not text(mapping(merged, "LogConfig"), "Type"):
         merged["LogConfig"] = {"Type": "json-file", "Config": {}}
@@ -142,7 +142,7 @@ def _check_host_config(host: Document) -> None:
 
 def not_available(host: Document) -> list[str]:
     """Sentences for the create's warnings: what was asked for and is not here yet."""
-    named = (("PortBindings", "published ports"), ("Links", "links"), ("DeviceRequests", "device requests"), ("Isolation", "isolation"))
+    named = (("Links", "links"), ("DeviceRequests", "device requests"), ("Isolation", "isolation"))
     return [f"{words} are not available yet and are left out" for key, words in named if host.get(key) and host.get(key) != "default"]
 
 

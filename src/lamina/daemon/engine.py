@@ -15,6 +15,7 @@ from lamina.daemon.wire import Options, Rooms, assemble
 from lamina.explore.explorer import Explorer
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
+from lamina.network.networks import Networks
 from lamina.volume.store import Volumes
 
 
@@ -79,6 +80,11 @@ class Engine:
     def volumes(self) -> Volumes:
         """Volumes."""
         return self._rooms.volumes
+
+    @property
+    def networks(self) -> Networks:
+        """Networks."""
+        return self._rooms.networks
 
     @property
     def events(self) -> EventBus:

@@ -39,6 +39,8 @@ from lamina.image.pull import Puller
 from lamina.image.push import Pusher
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
+from lamina.network.networks import Networks, tag_of
+from lamina.network.networks import Parts as NetworkParts
 from lamina.runtime.client import Runtime
 from lamina.runtime.keeping import KeptFds
 from lamina.snapshot.choose import choose
@@ -71,6 +73,7 @@ class Rooms:
     explorer: Explorer
     registry: RegistryService
     volumes: Volumes
+    networks: Networks
     events: EventBus
     system: System
 
@@ -106,7 +109,11 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     runtime = Runtime(f"{root}/run")
     closing.callback(runtime.close)
     volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=events.emit)
-    stores = _Stores(root, images, layers, leases, metadata, content, volumes, runtime, workers, chosen.snapshotter.name)
+    networks = Networks(
+        NetworkParts(f"{root}/networks", tag_of(root), events.emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning)
+    )
+    closing.callback(networks.close)
+    stores = _Stores(root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name)
     containers = _containers(stores, events.emit)
     closing.callback(containers.close)
     registry = _registry(stores, options)
@@ -124,7 +131,15 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
         threading.Thread(target=_warm, args=(runtime,), name="warm", daemon=True).start()
     return Rooms(
-        images, containers, builder, explorer, registry, volumes, events, System(facts, images, containers, volumes, builder, events)
+        images,
+        containers,
+        builder,
+        explorer,
+        registry,
+        volumes,
+        networks,
+        events,
+        System(facts, images, containers, volumes, builder, events),
     )
 
 
@@ -146,6 +161,7 @@ class _Stores:
     metadata: Metadata
     content: ContentStore
     volumes: Volumes
+    networks: Networks
     runtime: Runtime
     workers: Workers
     driver: str
@@ -160,6 +176,7 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
             layers=stores.layers,
             leases=stores.leases,
             volumes=stores.volumes,
+            networks=stores.networks,
             workers=stores.workers,
             emit=emit,
             clock=time.time_ns,
@@ -184,13 +201,14 @@ def _builder(stores: _Stores, puller: Puller) -> Builder:
             layers=stores.layers,
             leases=stores.leases,
             cache=Cache(stores.metadata, stores.images, stores.layers),
-            executor=Executor(stores.runtime, f"{stores.root}/run/build", stores.workers),
+            executor=Executor(stores.runtime, f"{stores.root}/run/build", stores.workers, stores.networks),
             workers=stores.workers,
             puller=puller,
             scratch=f"{stores.root}/run",
             host=host_platform(),
             now=time.time_ns,
             caches=CacheMounts(f"{stores.root}/caches"),
+            network="bridge",
         )
     )
 

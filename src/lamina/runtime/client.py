@@ -116,6 +116,7 @@ class Runtime:
             "rootfs": launch.rootfs,
             "root": _root_document(launch, fds),
             "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
+            "network": launch.network,
         }
         if launch.log_path:
             document["log"] = {"path": launch.log_path, "max_size": launch.log_max_size, "max_file": launch.log_max_file}

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-_HOSTS = """127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
-ff02::1\tip6-allnodes
-ff02::2\tip6-allrouters
-"""
+from lamina.spec.resolver import render_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +17,19 @@ class EtcFiles:
     resolv_conf: str = ""
 
 
-def write_etc_files(
-    directory: str, *, hostname: str, addresses: Sequence[str] = (), extra_hosts: Sequence[str] = (), resolv_conf: str = ""
-) -> EtcFiles:
+def write_etc_files(directory: str, *, hostname: str, hosts: str = "", resolv_conf: str = "") -> EtcFiles:
     """Write hostname, hosts and resolv.conf into `directory` as Docker does; idempotent.
 
-    `extra_hosts` are `name:address`; `resolv_conf` is text, empty for a copy of the host's.
+    `hosts` and `resolv_conf` are texts; empty: names of the loopback alone, a copy of the host's.
     """
-    lines = [f"{address}\t{name}\n" for name, _, address in (entry.partition(":") for entry in extra_hosts)]
-    lines += [f"{address}\t{hostname}\n" for address in addresses]
-    resolver = resolv_conf or _host_resolver()
-    for name, text in (("hostname", f"{hostname}\n"), ("hosts", _HOSTS + "".join(lines)), ("resolv.conf", resolver)):
+    texts = (("hostname", f"{hostname}\n"), ("hosts", hosts or render_hosts(())), ("resolv.conf", resolv_conf or host_resolver()))
+    for name, text in texts:
         _write(f"{directory}/{name}", text)
     return EtcFiles(f"{directory}/hostname", f"{directory}/hosts", f"{directory}/resolv.conf")
 
 
-def _host_resolver() -> str:
+def host_resolver() -> str:
+    """The host's resolv.conf; empty where it has none."""
     try:
         with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
             return file.read()

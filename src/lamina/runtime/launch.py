@@ -66,6 +66,7 @@ class Launch:
     `volatile` is for containers removed on exit: the overlay and the exit record are not synced.
     `user` is Docker's USER text (`name`, `uid`, with `:group`), looked up in the container's own passwd and group;
     empty: the ids in `spec` hold.
+    `network` are the interfaces and gateways that its network namespace gets before the command runs (see linux.cabling.connect).
     """
 
     id: str
@@ -80,6 +81,7 @@ class Launch:
     stdin_once: bool = False
     volatile: bool = False
     user: str = ""
+    network: Mapping[str, Any] | None = None
 
     @property
     def tty(self) -> bool:

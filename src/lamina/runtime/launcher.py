@@ -12,7 +12,7 @@ import resource
 import select
 
 from lamina.errors import LaminaError
-from lamina.linux import capability, channel, mount, namespace, overlay, tty
+from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
 from lamina.runtime import init, users
 from lamina.runtime.cgroup import Cgroup
 
@@ -80,7 +80,7 @@ def launch(
     `hook` is called with its pid when its namespaces stand and before its command runs; what it raises stops the launch.
 
     `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
-    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`. `slots` are descriptors that
+    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling). `slots` are descriptors that
     came along: `filter`, `lower:N`, `target`, `stdin`, `stdout`, `stderr`, `start`.
 
     Raises:
@@ -242,6 +242,8 @@ def _start(
     try:
         if cgroup:
             cgroup.attach_v1(pid)
+        if wanted := document.get("network"):
+            cabling.connect(pid, wanted["interfaces"], wanted["gateways"])
         hook(pid)
         os.write(go, b"+")
         said = _read_report(report)

@@ -1,49 +1,75 @@
-"""/networks: the two that are there without any set-up, `none` and `host`; /swarm and /plugins, which there are not."""
+"""/networks; and /swarm and /plugins, which there are not."""
 
 from __future__ import annotations
 
-from lamina.api.backend import Backend, Document
-from lamina.api.message import Request, Response, json_reply
+from lamina.api.backend import Backend
+from lamina.api.message import Reply, Request, Response, json_reply
 from lamina.api.router import Route
-from lamina.errors import NotFound, Unavailable, Unsupported
-from lamina.network.mode import built_in_networks
+from lamina.apitypes.requests import NetworkConnect, NetworkCreate, NetworkDisconnect
+from lamina.errors import NotFound, Unavailable
+from lamina.network.requests import NetworkRequest
 
 
-class NetworkNotFound(NotFound):
-    """No network has that name or ID."""
-
-
-def list_all(engine: Backend, request: Request) -> Response:  # noqa: ARG001
+def list_all(engine: Backend, request: Request) -> Response:
     """GET /networks."""
-    filters = request.query.filters()
-    return json_reply([document for document in built_in_networks() if _passes(document, filters)])
+    return json_reply(list(engine.networks.list(request.query.filters())))
 
 
-def _passes(document: Document, filters: dict[str, list[str]]) -> bool:
-    for key, values in filters.items():
-        if key == "name" and not any(value in document["Name"] for value in values):
-            return False
-        if key == "id" and not any(document["Id"].startswith(value) for value in values):
-            return False
-        if key == "driver" and document["Driver"] not in values:
-            return False
-        if key == "label" or (key == "type" and "builtin" not in values):
-            return False
-    return True
-
-
-def inspect(engine: Backend, request: Request) -> Response:  # noqa: ARG001
+def inspect(engine: Backend, request: Request) -> Response:
     """GET /networks/{id}."""
-    wanted = request.parameters["id"]
-    for document in built_in_networks():
-        if wanted == document["Name"] or (len(wanted) >= 4 and document["Id"].startswith(wanted)):
-            return json_reply(document)
-    raise NetworkNotFound(f"network {wanted} not found")
+    query = request.query
+    return json_reply(engine.networks.inspect(request.parameters["id"], verbose=query.flag("verbose"), scope=query.text("scope")))
 
 
-def unavailable(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """Everything that makes or changes networks."""
-    raise Unsupported("networks other than none and host are not available yet")
+def create(engine: Backend, request: Request) -> Response:
+    """POST /networks/create."""
+    asked = request.document(NetworkCreate)
+    ipam = asked.ipam
+    made, warning = engine.networks.create(
+        NetworkRequest(
+            name=asked.name,
+            driver=asked.driver,
+            scope=asked.scope,
+            internal=asked.internal,
+            attachable=asked.attachable,
+            ingress=asked.ingress,
+            config_only=asked.config_only,
+            config_from=asked.config_from.network if asked.config_from else "",
+            ipv4=asked.enable_ipv4,
+            ipv6=asked.enable_ipv6,
+            ipam_driver=ipam.driver if ipam else "default",
+            ipam_options=ipam.options if ipam else None,
+            ipam=ipam.config or () if ipam else (),
+            options=asked.options or {},
+            labels=asked.labels or {},
+        )
+    )
+    return json_reply({"Id": made.id, "Warning": warning}, 201)
+
+
+def remove(engine: Backend, request: Request) -> Response:
+    """DELETE /networks/{id}."""
+    engine.networks.remove(request.parameters["id"])
+    return Reply(204)
+
+
+def connect(engine: Backend, request: Request) -> Response:
+    """POST /networks/{id}/connect."""
+    asked = request.document(NetworkConnect)
+    engine.networks.connect(request.parameters["id"], asked.container, asked.endpoint_config)
+    return Reply(200)
+
+
+def disconnect(engine: Backend, request: Request) -> Response:
+    """POST /networks/{id}/disconnect."""
+    asked = request.document(NetworkDisconnect)
+    engine.networks.disconnect(request.parameters["id"], asked.container, force=asked.force)
+    return Reply(200)
+
+
+def prune(engine: Backend, request: Request) -> Response:
+    """POST /networks/prune."""
+    return json_reply({"NetworksDeleted": list(engine.networks.prune(request.query.filters()))})
 
 
 def no_swarm(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -61,20 +87,15 @@ def no_plugins(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     return json_reply([])
 
 
-def prune(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """POST /networks/prune: there is nothing to remove."""
-    return json_reply({"NetworksDeleted": []})
-
-
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/networks", list_all),
     Route("POST", "/networks/prune", prune),
-    Route("POST", "/networks/create", unavailable),
-    Route("POST", "/networks/{id}/connect", unavailable),
-    Route("POST", "/networks/{id}/disconnect", unavailable),
+    Route("POST", "/networks/create", create),
+    Route("POST", "/networks/{id}/connect", connect),
+    Route("POST", "/networks/{id}/disconnect", disconnect),
     Route("GET", "/networks/{id}", inspect),
-    Route("DELETE", "/networks/{id}", unavailable),
+    Route("DELETE", "/networks/{id}", remove),
     Route("GET", "/plugins", no_plugins),
     Route("GET", "/plugins/{name:path}/json", no_plugin),
     *(Route("GET", f"/{name}", no_swarm) for name in _SWARM),

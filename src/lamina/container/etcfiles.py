@@ -1,0 +1,71 @@
+"""What a container finds in /etc/hosts, /etc/hostname and /etc/resolv.conf."""
+
+from __future__ import annotations
+
+from lamina.container.connecting import mode_of
+from lamina.container.document import Document, text, texts
+from lamina.container.live import Roster
+from lamina.container.model import Container
+from lamina.network.model import Sandbox
+from lamina.runtime.initlayer import EtcFiles, host_resolver, write_etc_files
+from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, reachable, render_hosts, render_resolver, served
+
+HOST_GATEWAY = "host-gateway"
+"""What --add-host takes in place of an address: that of the host on the default network."""
+
+
+def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str) -> EtcFiles:
+    """Write them into the container's folder; one that shares another's network has the other's. `gateway` is for HOST_GATEWAY."""
+    mode = mode_of(container)
+    if mode.kind == "container":
+        other = roster.find(mode.name).container.directory
+        return EtcFiles(f"{other}/hostname", f"{other}/hosts", f"{other}/resolv.conf")
+    return write_etc_files(
+        container.directory,
+        hostname=text(container.config, "Hostname"),
+        hosts=hosts_text(container, box, gateway, kind=mode.kind),
+        resolv_conf=resolver_text(container.host_config, box, kind=mode.kind),
+    )
+
+
+def hosts_text(container: Container, box: Sandbox, gateway: str, *, kind: str) -> str:
+    """The text of /etc/hosts: the container's own names by each of its addresses."""
+    hostname, domain = text(container.config, "Hostname"), text(container.config, "Domainname")
+    names = f"{hostname}.{domain} {hostname}" if domain else hostname
+    addresses = ["127.0.1.1"] if kind == "none" else []
+    addresses += [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
+    extra = [entry.replace(HOST_GATEWAY, gateway) if entry.endswith(f":{HOST_GATEWAY}") else entry for entry in extra_hosts(container)]
+    base = {"base": host_names()} if kind == "host" else {}
+    return render_hosts([(address, names) for address in addresses], extra, **base)
+
+
+def extra_hosts(container: Container) -> list[str]:
+    """What --add-host said, as `name:address`; `name=address` means the same."""
+    return [
+        entry.replace("=", ":", 1) if ":" not in entry.partition("=")[0] else entry for entry in texts(container.host_config, "ExtraHosts")
+    ]
+
+
+def host_names() -> str:
+    """The host's own /etc/hosts, for containers on its network."""
+    try:
+        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+            found = file.read()
+    except OSError:
+        return ""
+    return found if found.endswith("\n") or not found else f"{found}\n"
+
+
+def resolver_settings(host: Document) -> ResolverSettings:
+    """The host's settings with what the container asks for in their place."""
+    asked = ResolverSettings(*(tuple(texts(host, key)) for key in ("Dns", "DnsSearch", "DnsOptions")))
+    return overridden(parse_resolver(host_resolver()), asked)
+
+
+def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:
+    """The text of /etc/resolv.conf."""
+    settings = resolver_settings(host)
+    if kind == "bridge":
+        named = any(endpoint.names for endpoint in box.endpoints)
+        settings = served(settings) if named else reachable(settings)
+    return render_resolver(settings)

@@ -1,0 +1,79 @@
+"""The engine's nftables table: kept as networks and ports want it, nobody else's touched."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Sequence
+
+from lamina.linux import nftables
+from lamina.linux.netlink import NETFILTER, Netlink, NetlinkError, Request
+from lamina.network import ruleset
+from lamina.network.model import NetworkUnavailable, Published
+
+_MISSING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EPERM)
+
+
+class Firewall:
+    """One table. Thread-safe. `state` tells what it should hold: networks, published ports, whether 127.0.0.1 goes through the kernel."""
+
+    def __init__(self, table: str, state: Callable[[], tuple[Sequence[ruleset.Rules], Sequence[Published], bool]]) -> None:
+        self.table = table
+        self._state = state
+        self._lock = threading.Lock()
+        self._connection: Netlink | None = None
+
+    def renew(self) -> None:
+        """Write the whole table, in one transaction.
+
+        Raises:
+            NetworkUnavailable: this kernel lacks what it needs.
+        """
+        networks, published, loopback = self._state()
+        self._commit(ruleset.table(self.table, networks, published, loopback=loopback))
+
+    def publish(self, published: Sequence[Published]) -> None:
+        """Lead ports into containers. Where the table was lost (`nft flush ruleset`) it is made again."""
+        self._change(ruleset.publish(self.table, published))
+
+    def withdraw(self, published: Sequence[Published]) -> None:
+        """End that."""
+        self._change(ruleset.withdraw(self.table, published))
+
+    def remove(self) -> None:
+        """Take the table away; absent is fine."""
+        self._commit([nftables.new_table(self.table), nftables.delete_table(self.table)])
+
+    def close(self) -> None:
+        """Let go; the rules stay."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def _change(self, requests: Sequence[Request]) -> None:
+        if not requests:
+            return
+        try:
+            with self._lock:
+                nftables.commit(self._connected(), requests)
+        except NetlinkError:
+            # The table, or an element of it, is not as we left it; what it should hold is known.
+            self.renew()
+
+    def _commit(self, requests: Sequence[Request]) -> None:
+        try:
+            with self._lock:
+                nftables.commit(self._connected(), requests)
+        except NetlinkError as error:
+            if error.errno in _MISSING:
+                raise NetworkUnavailable(
+                    f"packets cannot be filtered and translated: {str(error.strerror).lower()}",
+                    hint="the kernel needs nf_tables with inet, nat, masquerade and fib, the engine CAP_NET_ADMIN; --network none and host go without",
+                ) from None
+            raise
+
+    def _connected(self) -> Netlink:
+        if self._connection is None:
+            self._connection = Netlink(NETFILTER)
+        return self._connection

@@ -1,0 +1,443 @@
+"""The facade: every operation on networks (`engine.networks`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from typing import Any, Protocol
+
+from lamina.apitypes.events import Emit, Event
+from lamina.network import choosing, describe
+from lamina.network.firewall import Firewall
+from lamina.network.hostports import HostPorts
+from lamina.network.interfaces import Interfaces
+from lamina.network.mode import DEFAULT_NETWORK
+from lamina.network.model import (
+    OPTION,
+    Document,
+    Network,
+    NetworkExists,
+    NetworkForbidden,
+    NetworkInUse,
+    NetworkNotFound,
+    NetworkUnavailable,
+    Pool,
+    Published,
+    Sandbox,
+    Subnet,
+)
+from lamina.network.pools import OVERLAP, POOLS, first_address, free_subnet, local_prefix, overlap
+from lamina.network.requests import NetworkRequest, asked_pools, check
+from lamina.network.roster import Roster
+from lamina.network.ruleset import Rules
+from lamina.network.sandboxes import Member, Sandboxes, Wiring
+from lamina.network.store import NetworkStore
+
+Filters = Mapping[str, Sequence[str]]
+_DEFAULT_ROOT = "/var/lib/lamina"
+_LOCK = "/run/lamina/networks.lock"
+
+
+class Connector(Protocol):
+    """Who has the containers: connects one that runs, or notes what one that does not shall be on."""
+
+    def connect(self, network: Network, container: str, settings: Document) -> None: ...
+
+    def disconnect(self, network: Network, container: str, *, force: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What networks stand on. `root` is ROOT/networks; `tag` a short word of hex digits that names this data root on the machine, ""
+    for the usual one."""
+
+    root: str
+    tag: str
+    emit: Emit
+    clock: Callable[[], int]
+    new_id: Callable[[], str]
+    warn: Callable[[str], None]
+    pools: Sequence[tuple[str, int]] = POOLS
+
+
+def tag_of(root: str) -> str:
+    """What interfaces and tables of the engine on this data root carry in their names: nothing for the usual root."""
+    real = os.path.realpath(root)
+    return "" if real == _DEFAULT_ROOT else hashlib.sha256(real.encode()).hexdigest()[:6]
+
+
+class Networks:
+    """Networks of an engine. `ref` is a name, an ID or the beginning of one. Thread-safe.
+
+    Every call with a `ref` raises NetworkNotFound, or AmbiguousNetwork for a prefix of several IDs. Nothing is made on the host before a
+    network is made or a container uses one.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store = NetworkStore(parts.root)
+        self._lock = threading.RLock()
+        self._roster = Roster([_fixed("host", parts), _fixed("none", parts), *self._store.load()])
+        self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
+        self._firewall = Firewall(table_of(parts.tag), self._rules)
+        self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, self._ready)
+        self._prepared: set[str] = set()
+        self.connector: Connector | None = None
+
+    # ── the API ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def list(self, filters: Filters | None = None) -> Sequence[dict[str, Any]]:
+        """The API's Network of each, without the containers on it."""
+        with suppress(NetworkUnavailable):
+            self._default()
+        used = {network.id for network in self._roster.all() if self._sandboxes.on(network.id)}
+        chosen = choosing.listed(self._roster.all(), filters or {}, used)
+        return [describe.network_document(network) for network in chosen]
+
+    def inspect(self, ref: str, *, verbose: bool = False, scope: str = "") -> dict[str, Any]:
+        """The API's Network, with the running containers on it."""
+        network = self.get(ref)
+        if scope not in ("", "local"):
+            raise NetworkNotFound(f"network {ref} not found")
+        document = describe.network_document(network, self._sandboxes.on(network.id))
+        return {**document, "Services": {}} if verbose else document
+
+    def get(self, ref: str) -> Network:
+        """The network."""
+        if ref == DEFAULT_NETWORK:
+            return self._default()
+        try:
+            return self._roster.find(ref)
+        except NetworkNotFound:
+            self._default()
+            return self._roster.find(ref)
+
+    def create(self, request: NetworkRequest) -> tuple[Network, str]:
+        """Make a network; with it comes a warning, or "".
+
+        Raises:
+            InvalidNetwork, NetworkForbidden, NetworkExists, DriverNotFound: in Docker's words.
+            NetworkUnavailable: this kernel cannot.
+        """
+        check(request)
+        with self._lock:
+            request = self._configured(request)
+            if self._roster.named(request.name):
+                raise NetworkExists(f"network with name {request.name} already exists")
+            with self._interfaces.choosing():
+                network = self._made(request)
+                self._check_bridge(network)
+                warning = self._overlapping(network)
+                self._store.save(network)
+                try:
+                    self._roster.add(network)
+                    if not network.config_only:
+                        self._prepare(network)
+                except BaseException:
+                    self._discard(network)
+                    raise
+        self._emit("create", network)
+        return network, warning
+
+    def remove(self, ref: str) -> None:
+        """Remove a network and its bridge.
+
+        Raises:
+            NetworkForbidden: it is predefined, or in use.
+        """
+        with self._lock:
+            network = self.get(ref)
+            if network.predefined:
+                raise NetworkForbidden(f"{network.name} is a pre-defined network and cannot be removed")
+            members = self._sandboxes.on(network.id)
+            if members:
+                names = ", ".join(f'name:"{box.name}" id:"{endpoint.id[:12]}"' for box, endpoint in members)
+                raise NetworkInUse(f"error while removing network: network {network.name} has active endpoints ({names})")
+            if network.config_only and any(other.config_from == network.name for other in self._roster.all()):
+                raise NetworkInUse(f'error while removing network: configuration network "{network.name}" is in use')
+            self._discard(network)
+        self._emit("destroy", network)
+
+    def prune(self, filters: Filters | None = None) -> Sequence[str]:
+        """Remove the networks of users' that no running container is on and that the filters (`until`, `label`, `label!`) let through;
+        their names."""
+        removed = []
+        for network in choosing.prunable(self._roster.all(), filters or {}, self._parts.clock()):
+            with suppress(NetworkForbidden, NetworkNotFound):
+                self.remove(network.id)
+                removed.append(network.name)
+        if removed:
+            self._parts.emit(Event("network", "prune", "", {"reclaimed": "0"}))
+        return removed
+
+    def connect(self, ref: str, container: str, settings: Document | None = None) -> None:
+        """Put a container on the network, now if it runs; `settings` are the API's EndpointSettings."""
+        network = self.get(ref)
+        assert self.connector is not None
+        self.connector.connect(network, container, settings or {})
+
+    def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
+        """Take a container off the network."""
+        network = self.get(ref)
+        assert self.connector is not None
+        self.connector.disconnect(network, container, force=force)
+
+    # ── containers ───────────────────────────────────────────────────────────────────────────────────────────────
+    def join(self, member: Member) -> tuple[Sandbox, Wiring]:
+        """What a container that starts gets, and what is to be done in its namespace. Raises as Sandboxes.join, NetworkNotFound."""
+        if member.mode.kind in ("none", "host"):
+            self._emit("connect", self.get(member.mode.kind), container=member.id)
+            return Sandbox(member.id, member.name), Wiring()
+        networks = [(self._usable(ref), settings) for ref, settings in member.networks.items()]
+        box, wiring = self._sandboxes.join(member, networks)
+        for network, _ in networks:
+            self._emit("connect", network, container=member.id)
+        return box, wiring
+
+    def leave(self, container: str, kind: str = "bridge") -> None:
+        """A container has ended, or did not start: what it had is free. `kind` is its mode's."""
+        if kind in ("none", "host"):
+            self._emit("disconnect", self.get(kind), container=container)
+        box = self._sandboxes.leave(container)
+        for endpoint in box.endpoints if box else ():
+            network = self._roster.get(endpoint.network)
+            if network is not None:
+                self._emit("disconnect", network, container=container)
+
+    def restore(self, box: Sandbox) -> None:
+        """A container was found running with this."""
+        self._sandboxes.restore(box)
+
+    def renamed(self, container: str, name: str) -> None:
+        """A container has another name."""
+        self._sandboxes.rename(container, name)
+
+    def sandbox(self, container: str) -> Sandbox | None:
+        """What a running container has."""
+        return self._sandboxes.get(container)
+
+    def ids(self) -> dict[str, str]:
+        """IDs of all networks by name."""
+        return {network.name: network.id for network in self._roster.all()}
+
+    def host_gateway(self) -> str:
+        """The host's address on the default network: what `host-gateway` stands for."""
+        return self._default().pools[0].gateway
+
+    def _usable(self, ref: str) -> Network:
+        network = self.get(ref)
+        if network.config_only:
+            raise NetworkForbidden("cannot create endpoint on configuration-only network")
+        if network.driver != "bridge":
+            raise NetworkForbidden(f"container cannot be connected to multiple networks with one of the networks in [{network.name}] mode")
+        return network
+
+    # ── start and end of the engine ──────────────────────────────────────────────────────────────────────────────
+    def recover(self) -> None:
+        """Once, after the containers that run were restored: the table says what there is now, nothing of what an earlier engine left."""
+        with self._lock:
+            self._prepared = {network.id for network in self._roster.all() if network.bridge and self._interfaces.exists(network.bridge)}
+            try:
+                if self._prepared:
+                    self._firewall.renew()
+                else:
+                    self._firewall.remove()
+            except Exception as error:
+                self._parts.warn(f"the packet filter could not be set up: {error}")
+
+    def close(self) -> None:
+        """Let go; networks, interfaces and rules stay for the containers that go on. Without any of those the table and bridge go."""
+        self._firewall.close()
+        self._interfaces.close()
+
+    # ── bridges ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _default(self) -> Network:
+        """The default network, made now where it was not yet, or with another subnet where that has come to be somebody else's."""
+        found = self._roster.named(DEFAULT_NETWORK)
+        if found is not None and (found.id in self._prepared or self._interfaces.exists(found.bridge)):
+            return found
+        with self._lock, self._interfaces.choosing():
+            found = self._roster.named(DEFAULT_NETWORK)
+            if found is None or not self._is_free(found):
+                found = self._make_default(found)
+            return found
+
+    def _make_default(self, before: Network | None) -> Network:
+        name = f"lamina-{self._parts.tag}" if self._parts.tag else "lamina0"
+        subnet = free_subnet(self._taken(), self._parts.pools)
+        pool = Pool(str(subnet), first_address(subnet), chosen=False)
+        options = {f"{OPTION}bridge.default_bridge": "true", f"{OPTION}bridge.name": name, f"{OPTION}driver.mtu": "1500"}
+        options |= {f"{OPTION}bridge.enable_icc": "true", f"{OPTION}bridge.enable_ip_masquerade": "true"}
+        options |= {f"{OPTION}bridge.host_binding_ipv4": "0.0.0.0"}
+        network_id = before.id if before else self._parts.new_id()
+        network = Network(network_id, DEFAULT_NETWORK, "bridge", self._parts.clock(), name, (pool,), options=options)
+        self._store.save(network)
+        self._sandboxes.forget(network.id)
+        self._roster.add(network)
+        self._prepare(network)
+        return network
+
+    def _is_free(self, network: Network) -> bool:
+        taken = self._taken(without=network)
+        return not any(overlap(ip_network(pool.subnet), other) for pool in network.pools for other in taken)
+
+    def _taken(self, without: Network | None = None) -> Sequence[Subnet]:
+        own: Sequence[Subnet] = [
+            ip_network(pool.subnet)
+            for network in self._roster.all()
+            for pool in network.pools
+            if network is not without and not network.config_only
+        ]
+        return [*own, *self._interfaces.subnets(without.bridge if without else "")]
+
+    def _ready(self, network: Network) -> int:
+        """See to it that a network's bridge is there; its index."""
+        index = self._interfaces.index(network.bridge) if network.id in self._prepared else 0
+        return index or self._prepare(network)
+
+    def _prepare(self, network: Network) -> int:
+        with self._lock:
+            index = self._interfaces.ensure(network)
+            self._prepared.add(network.id)
+            self._firewall.renew()
+            return index
+
+    def _discard(self, network: Network) -> None:
+        """Bridge first, file last: what is left by a crash is known by the file."""
+        self._prepared.discard(network.id)
+        self._roster.drop(network.id)
+        if network.bridge and not network.config_only:
+            self._interfaces.remove(network.bridge)
+            with suppress(Exception):
+                self._firewall.renew()
+        self._sandboxes.forget(network.id)
+        self._store.remove(network.id)
+
+    def _configured(self, request: NetworkRequest) -> NetworkRequest:
+        """With what the configuration network says, where it names one."""
+        if not request.config_from:
+            return request
+        source = self._roster.named(request.config_from)
+        if source is None or not source.config_only:
+            raise NetworkNotFound(f'configuration network "{request.config_from}" not found')
+        return replace(
+            request,
+            ipv4=source.ipv4,
+            ipv6=source.ipv6,
+            ipam_driver=source.ipam_driver,
+            ipam_options=source.ipam_options,
+            ipam=[pool.document() for pool in source.pools],
+            options=source.options,
+            labels=source.labels,
+        )
+
+    def _made(self, request: NetworkRequest) -> Network:
+        """The network that a checked request asks for, with subnets."""
+        ipv4, ipv6 = request.ipv4 is not False, bool(request.ipv6)
+        pools: Sequence[Pool] = asked_pools(request.ipam, ipv4=ipv4, ipv6=ipv6)
+        if not request.config_only:
+            pools = self._completed(pools, ipv4=ipv4, ipv6=ipv6)
+        network_id = self._parts.new_id()
+        return Network(
+            id=network_id,
+            name=request.name,
+            driver=request.driver or "bridge",
+            created_ns=self._parts.clock(),
+            bridge="" if request.config_only else request.options.get(f"{OPTION}bridge.name") or f"br-{network_id[:12]}",
+            pools=tuple(pools),
+            ipv4=ipv4,
+            ipv6=ipv6,
+            internal=request.internal,
+            attachable=request.attachable,
+            config_only=request.config_only,
+            config_from=request.config_from,
+            ipam_driver=request.ipam_driver or "default",
+            ipam_options=dict(request.ipam_options) if request.ipam_options is not None else None,
+            options=dict(request.options),
+            labels=dict(request.labels),
+        )
+
+    def _completed(self, asked: Iterable[Pool], *, ipv4: bool, ipv6: bool) -> Sequence[Pool]:
+        """Subnets for both versions, with gateways; those that were asked for must not be another network's."""
+        own = [ip_network(pool.subnet) for network in self._roster.all() if not network.config_only for pool in network.pools]
+        by_version: dict[int, Pool] = {}
+        for pool in asked:
+            subnet = ip_network(pool.subnet)
+            if any(overlap(subnet, other) for other in own):
+                raise NetworkForbidden(OVERLAP)
+            by_version[subnet.version] = replace(pool, gateway=pool.gateway or first_address(subnet, pool.range))
+        if ipv4 and 4 not in by_version:
+            subnet = free_subnet(self._taken(), self._parts.pools)
+            by_version[4] = Pool(str(subnet), first_address(subnet), chosen=False)
+        if ipv6 and 6 not in by_version:
+            seed = hashlib.sha256(f"{self._parts.tag} {self._parts.root}".encode()).hexdigest()
+            subnet = free_subnet(self._taken(), ((local_prefix(seed), 64),))
+            by_version[6] = Pool(str(subnet), first_address(subnet), chosen=False)
+        return [by_version[version] for version in sorted(by_version)]
+
+    def _check_bridge(self, network: Network) -> None:
+        for other in self._roster.all():
+            if network.bridge and other.bridge == network.bridge:
+                raise NetworkForbidden(
+                    f"cannot create network {network.id} ({network.bridge}): conflicts with network {other.id} ({other.bridge}): "
+                    "networks have same bridge name"
+                )
+
+    def _overlapping(self, network: Network) -> str:
+        """A word of warning where a chosen subnet is also somebody else's on this host."""
+        taken = self._interfaces.subnets(network.bridge) if not network.config_only else []
+        clashes = [pool.subnet for pool in network.pools if pool.chosen and any(overlap(ip_network(pool.subnet), other) for other in taken)]
+        return f"subnet {clashes[0]} overlaps with an address or a route of this host" if clashes else ""
+
+    # ── the packet filter ────────────────────────────────────────────────────────────────────────────────────────
+    def _rules(self) -> tuple[Sequence[Rules], Sequence[Published], bool]:
+        networks = [network for network in self._roster.all() if network.id in self._prepared]
+        loopback = all(self._interfaces.through_loopback(network.bridge) for network in networks)
+        return [rules_of(network) for network in networks], self._sandboxes.published(), loopback
+
+    def _emit(self, action: str, network: Network, **attributes: str) -> None:
+        self._parts.emit(Event("network", action, network.id, {"name": network.name, "type": network.driver, **attributes}))
+
+
+def rules_of(network: Network) -> Rules:
+    """What the packet filter has to know of a network."""
+    subnets = tuple(ip_network(pool.subnet) for pool in network.pools)
+    modes = {version: network.gateway_mode(version) for version in (4, 6)}
+    leaving = network.switch("bridge.enable_ip_masquerade", default=True) and not network.internal
+    sources = (network.option("host_ipv4"), network.option("host_ipv6"))
+    return Rules(
+        bridge=network.bridge,
+        subnets=subnets,
+        internal=network.internal,
+        talk=network.switch("bridge.enable_icc", default=True),
+        masqueraded=tuple(subnet for subnet in subnets if leaving and modes[subnet.version].startswith("nat")),
+        sources=tuple(source for source in sources if source),
+        open=frozenset(version for version, mode in modes.items() if mode == "nat-unprotected"),
+    )
+
+
+def _fixed(name: str, parts: Parts) -> Network:
+    network_id = hashlib.sha256(f"{name} {parts.root}".encode()).hexdigest()
+    return Network(network_id, name, "null" if name == "none" else name, ipv4=True)
+
+
+def erase(root: str) -> None:
+    """Take away what an engine on data root `root` left on the host: its bridges and its table. For roots that are to be removed."""
+    interfaces = Interfaces("", _LOCK, lambda _: None)
+    for network in NetworkStore(f"{root}/networks").load():
+        if network.bridge:
+            interfaces.remove(network.bridge)
+    interfaces.close()
+    firewall = Firewall(table_of(tag_of(root)), lambda: ((), (), False))
+    with suppress(NetworkUnavailable):
+        firewall.remove()
+    firewall.close()
+
+
+def table_of(tag: str) -> str:
+    """The name of the engine's table."""
+    return f"lamina-{tag}" if tag else "lamina"

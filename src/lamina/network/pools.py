@@ -1,0 +1,106 @@
+"""Subnets and the addresses in them: what is free, what was asked for. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from lamina.network.model import Address, InvalidNetwork, NetworkForbidden, NoAddress, Pool, Subnet
+
+POOLS: tuple[tuple[str, int], ...] = (*((f"172.{number}.0.0/16", 16) for number in range(17, 32)), ("192.168.0.0/16", 20))
+"""Docker's: what automatic subnets are cut from, and the length of their prefix."""
+OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
+
+
+@dataclass(slots=True)
+class AddressPool:
+    """The addresses of one subnet. The lowest free one is given; `reserved` never are."""
+
+    subnet: Subnet
+    range: Subnet
+    reserved: frozenset[int]
+    used: set[int]
+
+    @classmethod
+    def of(cls, pool: Pool) -> AddressPool:
+        """All of a network's subnet but its ends, the gateway and what the user set aside."""
+        subnet = ip_network(pool.subnet)
+        apart = {int(ip_address(address)) for address in (pool.gateway, *pool.auxiliary.values()) if address}
+        if subnet.prefixlen < subnet.max_prefixlen - 1:
+            apart |= {int(subnet.network_address)} | ({int(subnet.broadcast_address)} if subnet.version == 4 else set())
+        return cls(subnet, ip_network(pool.range or pool.subnet), frozenset(apart), set())
+
+    def take(self, wanted: str = "") -> str:
+        """An address, or just the one that is `wanted`.
+
+        Raises:
+            NetworkForbidden: the wanted one is somebody's.
+            NoAddress: all are in use.
+        """
+        if wanted:
+            number = int(ip_address(wanted))
+            if number in self.used or number in self.reserved:
+                raise NetworkForbidden("Address already in use")
+        else:
+            number = self._lowest()
+        self.used.add(number)
+        return str(type(self.subnet.network_address)(number))
+
+    def _lowest(self) -> int:
+        first, last = int(self.range.network_address), int(self.range.broadcast_address)
+        # One more candidate than are taken is enough.
+        for number in range(first, min(last, first + len(self.used) + len(self.reserved)) + 1):
+            if number not in self.used and number not in self.reserved:
+                return number
+        raise NoAddress("no available addresses on this pool")
+
+    def claim(self, address: str) -> None:
+        """Note that an address is in use, whoever has it."""
+        self.used.add(int(ip_address(address)))
+
+    def give_back(self, address: str) -> None:
+        """Let others have it; repeating does nothing."""
+        self.used.discard(int(ip_address(address)))
+
+
+def free_subnet(taken: Iterable[Subnet], pools: Sequence[tuple[str, int]] = POOLS) -> Subnet:
+    """The first subnet of `pools` that overlaps with nothing that is taken.
+
+    Raises:
+        InvalidNetwork: there is none.
+    """
+    known = list(taken)
+    for text, prefix in pools:
+        for candidate in ip_network(text).subnets(new_prefix=prefix):
+            if not any(overlap(candidate, other) for other in known):
+                return candidate
+    raise InvalidNetwork("all predefined address pools have been fully subnetted")
+
+
+def overlap(one: Subnet, other: Subnet) -> bool:
+    """Whether they have an address in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def local_prefix(seed: str) -> str:
+    """The /48 of unique local addresses (RFC 4193) that a data root cuts its IPv6 subnets from; `seed` is hex digits."""
+    return f"fd{seed[:2]}:{seed[2:6]}:{seed[6:10]}::/48"
+
+
+def first_address(subnet: Subnet, within: str = "") -> str:
+    """The address that a gateway gets where none was asked for: the lowest."""
+    space = ip_network(within) if within else subnet
+    first = int(space.network_address)
+    lowest = first if first != int(subnet.network_address) or subnet.prefixlen >= subnet.max_prefixlen - 1 else first + 1
+    return str(type(subnet.network_address)(lowest))
+
+
+def parse_address(text: str) -> Address | None:
+    """An address, or None where the text is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

@@ -1,0 +1,276 @@
+"""Containers on networks: what a container gets when it starts, and gives back when it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from lamina.network.bindings import Wanted
+from lamina.network.firewall import Firewall
+from lamina.network.hostports import Held, HostPorts
+from lamina.network.interfaces import Interfaces
+from lamina.network.mode import NetworkMode
+from lamina.network.model import OPTION, Document, Endpoint, InvalidNetwork, Network, PortTaken, Published, Sandbox
+from lamina.network.pools import AddressPool
+from lamina.network.requests import check_endpoint
+
+_MTU = 1500
+_SETUP = "failed to set up container networking: "
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A container that is about to run, as networks see it. `networks` are the API's EndpointSettings by network name or ID, the one of
+    its NetworkMode first."""
+
+    id: str
+    name: str
+    hostname: str
+    mode: NetworkMode
+    networks: Mapping[str, Document] = field(default_factory=dict)
+    ports: Sequence[Wanted] = ()
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a launcher does in the container's network namespace: see linux.cabling."""
+
+    interfaces: Sequence[dict[str, Any]] = ()
+    gateways: Sequence[str] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"interfaces": list(self.interfaces), "gateways": list(self.gateways)}
+
+
+class Sandboxes:
+    """Who is on which network. Thread-safe."""
+
+    def __init__(
+        self, interfaces: Interfaces, firewall: Firewall, ports: HostPorts, new_id: Callable[[], str], ready: Callable[[Network], int]
+    ) -> None:
+        """`ready` sees to a network's bridge and gives its index."""
+        self._interfaces, self._firewall, self._ports, self._new_id, self._ready = interfaces, firewall, ports, new_id, ready
+        self._lock = threading.RLock()
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._pools: dict[tuple[str, int], AddressPool] = {}
+        self._held: dict[str, list[Held]] = {}
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
+    def get(self, container: str) -> Sandbox | None:
+        """A running container's, by its ID."""
+        return self._sandboxes.get(container)
+
+    def on(self, network: str) -> list[tuple[Sandbox, Endpoint]]:
+        """Everybody on the network with that ID."""
+        with self._lock:
+            return [(box, endpoint) for box in self._sandboxes.values() for endpoint in box.endpoints if endpoint.network == network]
+
+    def published(self) -> list[Published]:
+        """Every port that leads into a container."""
+        with self._lock:
+            return [port for box in self._sandboxes.values() for port in box.published]
+
+    # ── start and end ────────────────────────────────────────────────────────────────────────────────────────────
+    def join(self, member: Member, networks: Sequence[tuple[Network, Document]]) -> tuple[Sandbox, Wiring]:
+        """Give a container all it needs on `networks`.
+
+        Raises:
+            InvalidNetwork, NetworkForbidden, NoAddress, PortTaken, NetworkUnavailable: it was given nothing.
+        """
+        with self._lock:
+            self.leave(member.id)
+            box = Sandbox(member.id, member.name)
+            try:
+                indexes = []
+                for network, settings in networks:
+                    indexes.append(self._ready(network))
+                    box = self._with_endpoint(box, member, network, settings)
+                box = replace(box, gateway=gateway_of(box, {network.id: network for network, _ in networks}))
+                self._sandboxes[member.id] = box
+                box = self._with_ports(box, member.ports)
+            except BaseException:
+                self._release(box)
+                self._sandboxes.pop(member.id, None)
+                raise
+            self._sandboxes[member.id] = box
+        return box, wiring(box, [network for network, _ in networks], indexes)
+
+    def leave(self, container: str) -> Sandbox | None:
+        """Take everything back; what the container had, if it had anything. Its interfaces go with its namespace."""
+        with self._lock:
+            box = self._sandboxes.pop(container, None)
+            if box is not None:
+                self._release(box)
+            return box
+
+    def restore(self, box: Sandbox) -> None:
+        """Note what a container that was found running has."""
+        with self._lock:
+            self._sandboxes[box.container] = box
+            self._ports.note(box.published)
+
+    def rename(self, container: str, name: str) -> Sandbox | None:
+        """A running container is called otherwise now."""
+        with self._lock:
+            box = self._sandboxes.get(container)
+            if box is not None:
+                box = self._sandboxes[container] = replace(box, name=name)
+            return box
+
+    # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
+    def _with_endpoint(self, box: Sandbox, member: Member, network: Network, settings: Document) -> Sandbox:
+        check_endpoint(settings, network.pools, name=network.name, default=network.default)
+        endpoint_id = self._new_id()
+        ipam = settings.get("IPAMConfig") or {}
+        wanted = {4: str(ipam.get("IPv4Address") or ""), 6: str(ipam.get("IPv6Address") or "")}
+        endpoint = Endpoint(
+            id=endpoint_id,
+            network=network.id,
+            network_name=network.name,
+            host=f"veth{endpoint_id[:7]}",
+            interface=interface_name(box, network, settings),
+            mac="",
+            settings=settings,
+            names=() if network.default else dns_names(member, settings),
+        )
+        for pool in network.pools:
+            subnet = ip_network(pool.subnet)
+            address = self._pool(network, pool.subnet).take(wanted[subnet.version])
+            gateway = "" if network.internal else pool.gateway
+            if subnet.version == 4:
+                endpoint = replace(endpoint, address4=address, prefix4=subnet.prefixlen, gateway4=gateway)
+            else:
+                endpoint = replace(endpoint, address6=address, prefix6=subnet.prefixlen, gateway6=gateway)
+        mac = str(settings.get("MacAddress") or "") or (member.mac if not box.endpoints else "")
+        endpoint = replace(endpoint, mac=(mac.replace("-", ":").lower() or mac_of(endpoint)))
+        return replace(box, endpoints=(*box.endpoints, endpoint))
+
+    def _pool(self, network: Network, subnet: str) -> AddressPool:
+        key = (network.id, ip_network(subnet).version)
+        if key not in self._pools or str(self._pools[key].subnet) != subnet:
+            pool = next(pool for pool in network.pools if pool.subnet == subnet)
+            self._pools[key] = made = AddressPool.of(pool)
+            for _, endpoint in self.on(network.id):
+                address = endpoint.address4 if key[1] == 4 else endpoint.address6
+                if address:
+                    made.claim(address)
+        return self._pools[key]
+
+    def forget(self, network: str) -> None:
+        """A network is gone."""
+        with self._lock:
+            for key in [key for key in self._pools if key[0] == network]:
+                del self._pools[key]
+
+    # ── ports ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _with_ports(self, box: Sandbox, wanted: Sequence[Wanted]) -> Sandbox:
+        endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
+        if not wanted or endpoint is None:
+            return box
+        try:
+            held = self._ports.take(wanted, endpoint.address4, endpoint.address6)
+        except PortTaken as error:
+            words = f"driver failed programming external connectivity on endpoint {box.name} ({endpoint.id}): {error.message}"
+            raise PortTaken(_SETUP + words) from None
+        self._held[box.container] = held
+        box = replace(box, published=tuple(one.published for one in held))
+        self._sandboxes[box.container] = box
+        self._firewall.publish(box.published)
+        return box
+
+    def _release(self, box: Sandbox) -> None:
+        for endpoint in box.endpoints:
+            for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
+                pool = self._pools.get((endpoint.network, version))
+                if pool is not None and address:
+                    pool.give_back(address)
+        if box.published:
+            self._sandboxes.pop(box.container, None)
+            self._firewall.withdraw(box.published)
+        for held in self._held.pop(box.container, []):
+            held.close()
+        self._ports.give_back(box.published)
+
+
+def gateway_of(box: Sandbox, networks: Mapping[str, Network]) -> str:
+    """The ID of the endpoint that leads outside: of those not on an internal network that of the highest priority, then the first by
+    name; "" where none does."""
+    outer = [endpoint for endpoint in box.endpoints if not networks[endpoint.network].internal]
+    outer.sort(key=lambda endpoint: (-int(endpoint.settings.get("GwPriority") or 0), endpoint.network_name))
+    return outer[0].id if outer else ""
+
+
+def dns_names(member: Member, settings: Document) -> tuple[str, ...]:
+    """What a network's DNS answers to for a container: its name, its aliases, the short ID, the host name."""
+    names = [member.name, *(str(alias) for alias in settings.get("Aliases") or ()), member.id[:12], member.hostname]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def mac_of(endpoint: Endpoint) -> str:
+    """Made of the address, so that a neighbour that remembers it is right for whoever has the address next."""
+    tail = ip_address(endpoint.address4).packed if endpoint.address4 else bytes.fromhex(endpoint.id[-8:])
+    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + tail)
+
+
+def interface_name(box: Sandbox, network: Network, settings: Document) -> str:
+    """eth0 and on, or as the network's or the endpoint's options say."""
+    asked = str((settings.get("DriverOpts") or {}).get(f"{OPTION}endpoint.ifname") or "")
+    taken = {endpoint.interface for endpoint in box.endpoints}
+    if asked:
+        if asked in taken or len(asked) > 15 or "/" in asked or asked == "lo":
+            raise InvalidNetwork(f"error setting interface name {asked!r}: it is taken, or no name of an interface")
+        return asked
+    prefix = network.option("container_iface_prefix") or "eth"
+    return next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
+
+
+def wiring(box: Sandbox, networks: Sequence[Network], indexes: Sequence[int]) -> Wiring:
+    """What is to be done in the container's namespace; `networks` and their bridges' `indexes` in the order of the endpoints."""
+    interfaces = [
+        interface(endpoint, network, index, hairpin=bool(box.published))
+        for endpoint, network, index in zip(box.endpoints, networks, indexes, strict=True)
+    ]
+    return Wiring(interfaces, gateways(box))
+
+
+def gateways(box: Sandbox) -> list[str]:
+    """Addresses of the default gateways."""
+    endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
+    return [address for address in (endpoint.gateway4, endpoint.gateway6) if address] if endpoint else []
+
+
+def interface(endpoint: Endpoint, network: Network, index: int, *, hairpin: bool) -> dict[str, Any]:
+    """One interface in linux.cabling's words."""
+    pairs = ((endpoint.address4, endpoint.prefix4), (endpoint.address6, endpoint.prefix6))
+    return {
+        "name": endpoint.interface,
+        "host": endpoint.host,
+        "bridge": index,
+        "mac": endpoint.mac,
+        "mtu": network.mtu or _MTU,
+        "hairpin": hairpin and endpoint.network == network.id,
+        "ipv6": bool(endpoint.address6),
+        "addresses": [[address, prefix] for address, prefix in pairs if address] + _link_local(endpoint.settings),
+        "sysctls": [[path, value] for path, value in _sysctls(endpoint)],
+    }
+
+
+def _link_local(settings: Document) -> list[list[Any]]:
+    addresses = (settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or ()
+    return [[str(address), 64 if ":" in str(address) else 16] for address in addresses]
+
+
+def _sysctls(endpoint: Endpoint) -> Iterable[tuple[str, str]]:
+    """Docker's driver option endpoint.sysctls: `net.ipv4.conf.IFNAME.log_martians=1`, several by commas."""
+    text = str((endpoint.settings.get("DriverOpts") or {}).get(f"{OPTION}endpoint.sysctls") or "")
+    for word in filter(None, text.split(",")):
+        name, _, value = word.partition("=")
+        parts = name.split(".")
+        if len(parts) != 5 or parts[0] != "net" or parts[1] not in ("ipv4", "ipv6", "mpls") or parts[3].lower() != "ifname" or "/" in word:
+            raise InvalidNetwork(f"unrecognised network interface sysctl '{word}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V'")
+        yield f"net/{parts[1]}/{parts[2]}/{endpoint.interface}/{parts[4]}", value
