@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lamina.network.networks import erase
+
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
@@ -142,3 +144,5 @@ def running(engines: Sequence[Engine]) -> Iterator[Sequence[Engine]]:
     finally:
         for engine in started:
             engine.stop()
+            if engine.name.startswith("lamina"):
+                erase(str(engine.root / "data"))

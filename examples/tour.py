@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from lamina.network.networks import erase
+
 DOCKERFILE = """\
 FROM tour/base:1
 RUN mkdir -p /srv/notes && echo "layers are content" > /srv/notes/first.txt

@@ -21,6 +21,8 @@ from lamina.container.requests import AttachRequest, Created, LogQuery, PathStat
 from lamina.daemon.events import EventBus
 from lamina.errors import InvalidArgument, NotModified
 from lamina.image.model import ImageNotFound
+from lamina.network.model import Network, NetworkNotFound
+from lamina.network.requests import NetworkRequest
 
 
 class FakeWaiter:
@@ -153,6 +155,28 @@ class FakeBuilder:
         sink(Update(aux={"ID": "sha256:1"}))
 
 
+class FakeNetworks:
+    """One network, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+
+    def list(self, filters: object) -> list[dict[str, Any]]:
+        return [{"Name": "bridge"}]
+
+    def inspect(self, ref: str, *, verbose: bool, scope: str) -> dict[str, Any]:
+        if ref != "bridge":
+            raise NetworkNotFound(f"network {ref} not found")
+        return {"Name": ref}
+
+    def create(self, request: NetworkRequest) -> tuple[Network, str]:
+        self.asked.append(("create", request))
+        return Network("1" * 64, request.name), "careful"
+
+    def connect(self, ref: str, container: str, settings: object) -> None:
+        self.asked.append(("connect", (ref, container, settings)))
+
+
 @dataclass
 class FakeEngine:
     """See api.backend.Backend."""
@@ -161,6 +185,7 @@ class FakeEngine:
     images: FakeImages = field(default_factory=FakeImages)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     builder: FakeBuilder = field(default_factory=FakeBuilder)
+    networks: FakeNetworks = field(default_factory=FakeNetworks)
     events: EventBus = field(default_factory=EventBus)
 
 

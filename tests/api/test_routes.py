@@ -173,9 +173,16 @@ def test_an_unknown_image_is_404(api: Client) -> None:
     assert (status, json.loads(body)["message"]) == (404, "no such image: docker.io/library/x:1")
 
 
-def test_only_none_and_host_are_networks(api: Client) -> None:
+def test_networks_are_the_engines(api: Client, engine: FakeEngine) -> None:
     status, body = api.ask("GET", "/networks")
-    assert (status, sorted(network["Name"] for network in json.loads(body))) == (200, ["host", "none"])
-    assert api.ask("GET", "/networks/none")[0] == 200
-    assert api.ask("GET", "/networks/web")[0] == 404
-    assert api.ask("POST", "/networks/create", b"{}")[0] == 501
+    assert (status, json.loads(body)) == (200, [{"Name": "bridge"}])
+    assert api.ask("GET", "/networks/bridge")[0] == 200
+    status, body = api.ask("GET", "/networks/web")
+    assert (status, json.loads(body)["message"]) == (404, "network web not found")
+    asked = {"Name": "web", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]}, "ConfigFrom": {"Network": ""}}
+    status, body = api.ask("POST", "/networks/create", json.dumps(asked).encode())
+    assert (status, json.loads(body)) == (201, {"Id": "1" * 64, "Warning": "careful"})
+    (_, request), *_ = engine.networks.asked
+    assert (request.name, request.ipv6, request.ipv4, list(request.ipam)) == ("web", True, None, [{"Subnet": "10.0.0.0/24"}])  # type: ignore[attr-defined]
+    assert api.ask("POST", "/networks/web/connect", b'{"Container": "c", "EndpointConfig": null}')[0] == 200
+    assert engine.networks.asked[-1] == ("connect", ("web", "c", None))
