@@ -515,7 +515,8 @@ m message string|Set commit message for imported image
         "IMAGE [IMAGE...]",
         "Save one or more images to a tar archive (streamed to STDOUT by default)",
         """\
-o output string|Write to a file, instead of STDOUT
+- format string|Layout of the archive: docker (an OCI layout that is a docker-archive too), oci or v1 (default docker)
+o output string|Write to a file (an OCI layout also to a directory), instead of STDOUT
 - platform string|Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
 """,
     ),
@@ -527,7 +528,7 @@ o output string|Write to a file, instead of STDOUT
         "",
         "Load an image from a tar archive or STDIN",
         """\
-i input string|Read from tar archive file, instead of STDIN
+i input string|Read from a tar archive file or a directory, instead of STDIN
 - platform string|Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
 q quiet bool|Suppress the load output
 """,

@@ -25,13 +25,15 @@ class Images:
         """Images as rows; `pairs` are the query: all, filters, digests."""
         return _rows(self._transport.get(f"/images/json{query(pairs)}"))
 
-    def inspect(self, name: str) -> dict[str, object]:
-        """Everything known of one image."""
-        return document(self._transport.request("GET", f"/images/{quoted(name, '/:@')}/json").read())
+    def inspect(self, name: str, platform: str = "") -> dict[str, object]:
+        """Everything known of one image. `platform` is JSON."""
+        pairs = [("platform", platform)] if platform else []
+        return document(self._transport.request("GET", f"/images/{quoted(name, '/:@')}/json{query(pairs)}").read())
 
-    def history(self, name: str) -> Rows:
-        """Its history, newest first."""
-        return _rows(self._transport.get(f"/images/{quoted(name, '/:@')}/history"))
+    def history(self, name: str, platform: str = "") -> Rows:
+        """Its history, newest first. `platform` is JSON."""
+        pairs = [("platform", platform)] if platform else []
+        return _rows(self._transport.get(f"/images/{quoted(name, '/:@')}/history{query(pairs)}"))
 
     def tag(self, name: str, repository: str, tag: str) -> None:
         """Give it another name."""
@@ -50,9 +52,10 @@ class Images:
         path = f"/images/{quoted(name, '/:@')}/push{query([('tag', tag)] if tag else [])}"
         return self._transport.request("POST", path, headers=(f"X-Registry-Auth: {auth}",)).lines()
 
-    def load(self, pieces: Pieces, length: int | None, *, quiet: bool) -> Response:
-        """Load an archive; JSON messages, or bytes to be shown as they are."""
-        return self._upload(f"/images/load?quiet={int(quiet)}", pieces, length)
+    def load(self, pieces: Pieces, length: int | None, *, quiet: bool, platform: str = "") -> Response:
+        """Load an archive; JSON messages, or bytes to be shown as they are. `platform` is JSON."""
+        pairs = [("quiet", str(int(quiet)))] + ([("platform", platform)] if platform else [])
+        return self._upload(f"/images/load{query(pairs)}", pieces, length)
 
     def import_(self, pairs: Pairs, pieces: Pieces, length: int | None) -> Iterator[dict[str, object]]:
         """Make an image of a root file system's tar; progress messages."""
@@ -65,10 +68,12 @@ class Images:
     def _upload(self, path: str, pieces: Pieces, length: int | None) -> Response:
         return self._transport.connect().upload("POST", path, pieces, headers=("Content-Type: application/x-tar",), length=length)
 
-    def save(self, names: Iterable[str], platform: str = "") -> Response:
-        """A docker-archive of these images."""
+    def save(self, names: Iterable[str], platform: str = "", form: str = "docker") -> Response:
+        """An archive of these images. `platform` is JSON; other forms than Docker's only Lamina has."""
         pairs = [("names", name) for name in names] + ([("platform", platform)] if platform else [])
-        return self._transport.request("GET", f"/images/get{query(pairs)}")
+        if form == "docker":
+            return self._transport.request("GET", f"/images/get{query(pairs)}")
+        return self._transport.request("GET", f"/lamina/images/save{query([*pairs, ('format', form)])}")
 
     def build(self, pairs: Pairs, pieces: Pieces, registries: str) -> Iterator[dict[str, object]]:
         """Build from a context's tar; progress messages. `registries` is the X-Registry-Config value."""

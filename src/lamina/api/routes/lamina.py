@@ -10,6 +10,7 @@ import msgspec
 from lamina.api.backend import Backend, Document
 from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
+from lamina.api.routes.images import platform_of, save_as
 from lamina.explore.model import LayerRow
 from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import Change, FileRow, Found, Holder, Side
@@ -26,6 +27,11 @@ def paths(engine: Backend, request: Request) -> Response:
     """GET /lamina/containers/{id}/paths: where on the host its files are."""
     container = engine.containers.get(request.parameters["id"])
     return json_reply({"diff": container.upper, "init": container.init_layer, "root": container.directory, "log": container.log_path})
+
+
+def save(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/save: an archive in one of the layouts docker, oci and v1."""
+    return save_as(engine, request.query.all("names"), request.query.text("format", "docker"), platform_of(request))
 
 
 def tree(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -168,6 +174,7 @@ def _side(side: Side | None) -> Document | None:
 
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/info", info),
+    Route("GET", "/lamina/images/save", save),
     Route("GET", "/lamina/images/tree", tree),
     Route("GET", "/lamina/images/diff", diff),
     Route("GET", "/lamina/images/{ref:path}/layers", layers),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import tarfile
 from collections.abc import Iterator
 
 from lamina.cli.commands.contents import refuse_terminal, write_out
 from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
+from lamina.cli.packing import Packer, below
 from lamina.cli.progress import Display, metered
 from lamina.cli.session import Session, is_terminal
 from lamina.client.images import Images
+from lamina.client.text import encode
 from lamina.errors import LaminaError
 
 _PIECE = 1 << 20
@@ -22,6 +25,7 @@ def source(path: str) -> tuple[Iterator[bytes], int | None]:
     fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     facts = os.fstat(fd)
     if stat.S_ISDIR(facts.st_mode):
+        os.close(fd)
         raise LaminaError(f"{path} is a directory, not an archive")
     length = max(facts.st_size - os.lseek(fd, 0, os.SEEK_CUR), 0) if stat.S_ISREG(facts.st_mode) else None
     return _pieces(fd, length), length
@@ -56,11 +60,33 @@ def import_(session: Session, arguments: Arguments) -> int:
 
 
 def save(session: Session, arguments: Arguments) -> int:
-    """Write images as a docker-archive."""
-    path = arguments.text("output")
+    """Write images as an archive."""
+    path, form = arguments.text("output"), arguments.text("format", "docker")
     refuse_terminal(path)
-    write_out(Images(session.engine).save(arguments.words, arguments.text("platform")).pieces(_PIECE), path, "Saving")
+    saved = Images(session.engine).save(arguments.words, platform_json(arguments.text("platform")), form)
+    if path.endswith("/") or os.path.isdir(path):
+        _unpack(saved.pieces(_PIECE), path)
+    else:
+        write_out(saved.pieces(_PIECE), path, "Saving")
     return 0
+
+
+def _unpack(pieces: Iterator[bytes], directory: str) -> None:
+    """Write an archive's files into a directory. Only plain names below it are taken from what the engine sends."""
+    from lamina.cli.commands.contents import Stream
+
+    with tarfile.open(fileobj=Stream(pieces), mode="r|") as archive:
+        for member in archive:
+            if not member.isreg():
+                continue
+            if member.name.startswith("/") or ".." in member.name.split("/"):
+                raise LaminaError(f"the engine sent an archive with a name that leads elsewhere: {member.name[:200]}")
+            target = os.path.join(directory, member.name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            content = archive.extractfile(member)
+            with open(target, "wb") as file:
+                while content is not None and (piece := content.read(_PIECE)):
+                    file.write(piece)
 
 
 def load(session: Session, arguments: Arguments) -> int:
@@ -68,12 +94,36 @@ def load(session: Session, arguments: Arguments) -> int:
     path = arguments.text("input", "-")
     if path == "-" and is_terminal(0):
         raise LaminaError("requested load from stdin, but stdin is empty")
-    pieces, length = source(path)
+    pieces, length = archived(path)
     quiet = arguments.on("quiet") or not is_terminal(1)
-    answer = Images(session.engine).load(metered(pieces, length, "Loading"), length, quiet=quiet)
+    platform = platform_json(arguments.text("platform"))
+    answer = Images(session.engine).load(metered(pieces, length, "Loading"), length, quiet=quiet, platform=platform)
     if "json" in answer.headers.get("content-type", ""):
         Display().show(answer.lines())
         return 0
     for piece in answer.pieces():
         session.write(piece)
     return 0
+
+
+def archived(path: str) -> tuple[Iterator[bytes], int | None]:
+    """An archive's bytes, of a directory as a tar. See `source`."""
+    return (_packed(path), None) if os.path.isdir(path) else source(path)
+
+
+def _packed(directory: str) -> Iterator[bytes]:
+    """The files and links of a directory as a tar, documents before layers."""
+    packer = Packer(keep_owner=False)
+    names = [(path, name.partition("/")[2]) for path, name in below(directory, ".") if os.path.islink(path) or os.path.isfile(path)]
+    for path, name in sorted(names, key=lambda pair: (pair[1].count("/"), pair[1])):
+        yield from packer.add(path, name)
+    yield from packer.finish()
+
+
+def platform_json(text: str) -> str:
+    """A platform `os[/arch[/variant]]` as newer engines take it; empty for none."""
+    if not text:
+        return ""
+    names = ("os", "architecture", "variant")
+    parts = text.split("/") if "/" in text or text in ("linux", "windows") else ["linux", text]
+    return encode(dict(zip(names, parts, strict=False))).decode()

@@ -157,7 +157,7 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(path.rstrip("/")) if not only_content else ""
-        with tarfile.open(fileobj=_Stream(pieces), mode="r|") as tar:
+        with tarfile.open(fileobj=Stream(pieces), mode="r|") as tar:
             size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
         self._done(size, target)
 
@@ -234,7 +234,7 @@ class _Counted:
             yield piece
 
 
-class _Stream(io.RawIOBase):
+class Stream(io.RawIOBase):
     """Pieces as a file that is read forwards."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lamina.cli.ages import age, local
+from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
 from lamina.cli.output import filters, print_rows
@@ -28,7 +29,8 @@ def tag(session: Session, arguments: Arguments) -> int:
 def history(session: Session, arguments: Arguments) -> int:
     """Show how an image was made, newest first."""
     whole, human = arguments.on("no-trunc"), arguments.on("human", default=True)
-    rows = [_history_row(fact, whole=whole, human=human) for fact in Images(session.engine).history(arguments.words[0])]
+    platform = platform_json(arguments.text("platform"))
+    rows = [_history_row(fact, whole=whole, human=human) for fact in Images(session.engine).history(arguments.words[0], platform)]
     if arguments.on("quiet"):
         for row in rows:
             session.print(str(row["ID"]))
@@ -57,6 +59,7 @@ def rmi(session: Session, arguments: Arguments) -> int:
     images, force, code = Images(session.engine), arguments.on("force"), 0
     pairs = [("force", "1")] if force else []
     pairs += [("noprune", "1")] if arguments.on("no-prune") else []
+    pairs += [("platforms", platform_json(text)) for word in arguments.many("platform") for text in word.split(",")]
     for name in arguments.words:
         try:
             _report(session, images.remove(name, pairs))

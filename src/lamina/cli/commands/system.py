@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from lamina import __version__
+from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.contents import moment
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, pretty, print_rows, show
@@ -127,7 +128,8 @@ def container_inspect(session: Session, arguments: Arguments) -> int:
 
 def image_inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of images."""
-    return _inspect(session, arguments, [_looks(session, size=False)["image"]], "image")
+    images, platform = Images(session.engine), platform_json(arguments.text("platform"))
+    return _inspect(session, arguments, [lambda name: images.inspect(name, platform)], "image")
 
 
 def volume_inspect(session: Session, arguments: Arguments) -> int:
