@@ -946,6 +946,19 @@ l long bool|Show type, mode, owner, size and layer
         """\
 """,
     ),
+    "blame": (
+        "blame",
+        1,
+        2,
+        True,
+        "IMAGE|CONTAINER [PATH]",
+        "Show every file with the layer and instruction that last touched it, as a tree",
+        """\
+L depth int|Show that many levels of directories (default all)
+- no-trunc bool|Don't truncate output
+- format string|Format output as "json" or by a Go template
+""",
+    ),
     "image diff": (
         "layers",
         2,
@@ -1035,7 +1048,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "Manage containers",
         "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stop top unpause wait",
     ),
-    "image": ("Manage images", "build cat diff history import inspect layers load ls prune pull push rm save tag tree which"),
+    "image": ("Manage images", "blame build cat diff history import inspect layers load ls prune pull push rm save tag tree which"),
     "builder": ("Manage builds", "build prune"),
     "registry": ("Keep a registry on this machine", "gc passwd serve"),
     "system": ("Manage the engine", "df events info prune service"),
@@ -1084,6 +1097,7 @@ ALIASES: dict[str, str] = {
     "container unpause": "unpause",
     "container wait": "wait",
     "image build": "build",
+    "image blame": "blame",
     "image cat": "cat",
     "image history": "history",
     "image import": "import",

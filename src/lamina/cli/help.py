@@ -6,7 +6,7 @@ from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
 from lamina.cli.flags import Flag, table
 
 _FIRST = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
-_OWN = ("layers", "which", "ls", "cat")
+_OWN = ("layers", "which", "blame", "ls", "cat")
 
 
 def render(name: str) -> str:

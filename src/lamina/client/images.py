@@ -115,6 +115,10 @@ class Images:
     def _file(self, name: str, what: str, path: str) -> Response:
         return self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/{what}{query([('path', path)])}")
 
+    def blame(self, name: str, pairs: Pairs) -> Response:
+        """Every entry of an image or a container with the layer that last touched it."""
+        return self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/blame{query(pairs)}")
+
     def diff(self, a: str, b: str) -> dict[str, object]:
         """What differs from image `a` to image `b`."""
         return document(self._transport.request("GET", f"/lamina/images/diff{query([('a', a), ('b', b)])}").read())

@@ -38,9 +38,23 @@ class Explorer:
             for facts, each in zip(subject.facts, counted, strict=True)
         ]
 
+    def blame(self, subject: Subject, path: str = "/", *, form: str = "json", depth: int = 0, whole: bool = False) -> Answer:
+        """Every entry from `path` on with the layer that last touched it; see `blame.job` for the forms.
+
+        Raises:
+            PathNotFound: nothing is there.
+        """
+        more = {"layers": _named(subject), "path": path, "form": form, "depth": depth, "whole": whole}
+        return self._ask("blame", [subject], more)
+
     def _ask(self, module: str, subjects: Sequence[Subject], more: dict[str, object]) -> Answer:
         """Ask a job of this room, which gets the subjects' levels; they stay while it reads."""
         levels = [list(subject.described) for subject in subjects]
         params = {"levels": levels[0], **more} if len(levels) == 1 else {"a": levels[0], "b": levels[1], **more}
         with self._images.leases.hold(*(layer for subject in subjects for layer in subject.layers)):
             return self._answers.ask(f"lamina.explore.{module}:job", params, keep=all(subject.fixed for subject in subjects))
+
+
+def _named(subject: Subject) -> list[dict[str, object]]:
+    """The layers of a subject as answers name them."""
+    return [{"index": each.index, "id": each.id, "instruction": each.instruction} for each in subject.facts]

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lamina.errors import Conflict, Corrupt, InvalidArgument, NotFound
+from lamina.layer.errors import PathNotFound
 from lamina.spec.config import ImageConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
+__all__ = [
+    "AmbiguousId", "HistoryEntry", "Image", "ImageInUse", "ImageNotFound", "InvalidArchive", "LayerFacts", "LayerNote", "PathNotFound",
+    "Pruned", "Removed", "StoreDamaged", "TreeNode", "Usage",
+]  # fmt: skip
+
 
 class ImageNotFound(NotFound):
     """No image has that name, digest or ID."""
-
-
-class PathNotFound(NotFound):
-    """No layer of the image has that path."""
 
 
 class AmbiguousId(InvalidArgument):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.errors import Corrupt, Exhausted, InvalidArgument, Unsupported
+from lamina.errors import Corrupt, Exhausted, InvalidArgument, NotFound, Unsupported
 
 
 class InvalidArchive(InvalidArgument):
@@ -23,6 +23,10 @@ class UnsupportedArchive(Unsupported):
 
 class LayerDamaged(Corrupt):
     """What is stored of a layer is not what was written; it is never mounted."""
+
+
+class PathNotFound(NotFound):
+    """No layer shows that path."""
 
 
 def shown(path: bytes) -> str:

@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 
 from lamina.api.backend import Backend, Document
-from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
+from lamina.api.message import FileReply, InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of, save_as
+from lamina.explore.answers import Answer
 from lamina.explore.model import LayerRow
 from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import Change, FileRow, Found, Holder, Side
 
 _BATCH = 1 << 16
+_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
 
 
 def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -84,6 +86,27 @@ def _layer_row(row: LayerRow) -> Document:
         "modified": row.modified,
         "deleted": row.deleted,
     }
+
+
+def blame(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/blame: JSON, or with form=text the tree that people read; `ref` may name a container."""
+    subject = engine.explorer.subject(request.parameters["ref"])
+    form, whole = _form(request), request.query.flag("whole")
+    depth = request.query.number("depth", 0) or 0
+    answer = engine.explorer.blame(subject, _path(request, "/"), form=form, depth=max(depth, 0), whole=whole)
+    return _file(answer, form)
+
+
+def _form(request: Request) -> str:
+    form = request.query.text("form", "json")
+    if form not in _TYPES:
+        raise InvalidParameter(f"unknown form {form[:40]!r}: there are {' and '.join(_TYPES)}")
+    return form
+
+
+def _file(answer: Answer, form: str) -> Response:
+    """An answer sent as it lies there, without passing through the interpreter."""
+    return FileReply(answer.fd, answer.size, headers=(("Content-Type", _TYPES[form]),))
 
 
 def _layer(facts: LayerFacts, index: int) -> Document:
@@ -178,6 +201,7 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/images/tree", tree),
     Route("GET", "/lamina/images/diff", diff),
     Route("GET", "/lamina/images/{ref:path}/layers", layers),
+    Route("GET", "/lamina/images/{ref:path}/blame", blame),
     Route("GET", "/lamina/images/{ref:path}/which", which),
     Route("GET", "/lamina/images/{ref:path}/ls", ls),
     Route("GET", "/lamina/images/{ref:path}/cat", cat),

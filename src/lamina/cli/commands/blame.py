@@ -1,0 +1,45 @@
+"""`lamina blame`: who touched which file last."""
+
+from __future__ import annotations
+
+from lamina.cli.flags import Arguments
+from lamina.cli.output import show
+from lamina.cli.screen import Screen
+from lamina.cli.session import Session
+from lamina.client.images import Images
+from lamina.client.transport import Response
+
+_DRAWN = "─│├└ "
+
+
+def blame(session: Session, arguments: Arguments) -> int:
+    """Show every entry with the layer that last touched it."""
+    path = arguments.words[1] if len(arguments.words) > 1 else "/"
+    form, screen = arguments.text("format"), Screen(session.environment)
+    pairs = [("path", path), ("depth", str(arguments.number("depth"))), ("form", "json" if form else "text")]
+    answer = Images(session.engine).blame(arguments.words[0], [*pairs, ("whole", str(int(arguments.on("no-trunc"))))])
+    if form and form != "json":
+        show(session, form, answer.json())
+    elif screen.colours and not form:
+        _print_coloured(session, screen, answer)
+    else:
+        for piece in answer.pieces(1 << 20):
+            session.write(piece)
+    return 0
+
+
+def _print_coloured(session: Session, screen: Screen, answer: Response) -> None:
+    rest = b""
+    for piece in answer.pieces():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            session.print(_coloured(screen, line.decode("utf-8", "replace")))
+
+
+def _coloured(screen: Screen, line: str) -> str:
+    """A line of the tree: its layer in that layer's colour, what is drawn dim, directories bold."""
+    index = line.split(maxsplit=1)[0]
+    at = line.rfind("── ") + 3 if "── " in line else len(line) - len(line.rsplit("  ", 1)[-1])
+    head, name = line[:at], line[at:]
+    drawn = len(head.rstrip(_DRAWN))
+    return screen.layer(int(index), head[:drawn]) + screen.dim(head[drawn:]) + (screen.bold(name) if name.endswith("/") else name)

@@ -1,0 +1,47 @@
+"""`blame`: every entry with the layer that last touched it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lamina.explore.blame import gutter_width
+from lamina.layer.errors import PathNotFound
+from tests.contracts.snapshotter import directory, file, symlink
+
+from .conftest import Lab
+
+BASE = [directory("etc"), file("etc/hosts", b"1"), file("etc/old"), directory("usr"), file("usr/a"), symlink("lib", "usr")]
+TOP = [directory("etc"), file("etc/hosts", b"2"), file("etc/.wh.old"), directory("usr", mode=0o700), file("usr/evil\x1b[2J\n")]
+
+
+def test_the_tree_has_layer_and_instruction_before_each_entry(lab: Lab) -> None:
+    lab.image("app", BASE, TOP)
+    lines = lab.explorer.blame(lab.explorer.subject("app"), form="text").read().decode().splitlines()
+    width = gutter_width(2)
+    assert [(line[:8].rstrip(), line[width:]) for line in lines] == [
+        ("0  IMPOR", "/"),
+        ("0  IMPOR", "├── etc/"),  # listed again as it was: not touched
+        ("1  RUN a", "│   └── hosts"),
+        ("0  IMPOR", "├── lib@"),
+        ("1  RUN a", "└── usr/"),
+        ("0  IMPOR", "    ├── a"),
+        ("1  RUN a", "    └── evil\\x1b[2J\\x0a"),
+    ]
+    below = lab.explorer.blame(lab.explorer.subject("app"), "/lib", form="text", depth=1).read().decode().splitlines()
+    assert [line[width:] for line in below] == ["/usr/", "├── a", "└── evil\\x1b[2J\\x0a"]
+    with pytest.raises(PathNotFound, match="/etc/old"):
+        lab.explorer.blame(lab.explorer.subject("app"), "/etc/old")
+
+
+def test_as_json_it_names_every_path_once_and_is_kept(lab: Lab) -> None:
+    lab.image("app", BASE, TOP)
+    document = json.loads(lab.explorer.blame(lab.explorer.subject("app")).read())
+    assert {entry["path"]: (entry["type"], entry["layer"]) for entry in document["entries"]} == {
+        "/": ("directory", 0), "/etc": ("directory", 0), "/etc/hosts": ("file", 1), "/lib": ("symlink", 0), "/usr": ("directory", 1),
+        "/usr/a": ("file", 0), "/usr/evil\x1b[2J\n": ("file", 1),
+    }  # fmt: skip
+    assert [layer["instruction"] for layer in document["layers"]] == ["IMPORT", "RUN app"]
+    assert json.loads(lab.explorer.blame(lab.explorer.subject("app")).read()) == document
+    assert len(lab.workers.jobs) == 1
