@@ -16,12 +16,12 @@ def routes() -> tuple[Route[Backend], ...]:
     return tuple(route for room in _ROOMS for route in room.ROUTES)
 
 
-def server(engine: Backend, version: str) -> Server:
-    """A server of `engine`'s API that listens nowhere yet."""
+def server(engine: Backend, version: str, *, experimental: bool = False) -> Server:
+    """A server of `engine`'s API that listens nowhere yet. `experimental`: what the docker CLI asks before it offers some flags."""
     headers = (
         ("Api-Version", f"{MAX_VERSION[0]}.{MAX_VERSION[1]}"),
         ("Ostype", "linux"),
-        ("Docker-Experimental", "false"),
+        ("Docker-Experimental", "true" if experimental else "false"),
         ("Server", f"Lamina/{version} (linux)"),
     )
     return Server(Router(engine, routes()), failure, headers)

@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
         labels=settings.labels,
         what="daemon",
     ) as engine:
-        server = app.server(engine, lamina.__version__)
+        server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:
             server.listen(listen(host))
         with _pidfile(settings.pidfile):

@@ -26,9 +26,10 @@ _KEYS = {
     "log-level": "log_level",
     "pidfile": "pidfile",
     "debug": "debug",
+    "experimental": "experimental",
 }
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
-_IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "experimental", "iptables", "ip6tables", "bridge"})
+_IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
 
 
 class InvalidSettings(InvalidArgument):
@@ -48,6 +49,7 @@ class Settings:
     log_level: str = "info"
     pidfile: str = ""
     debug: bool = False
+    experimental: bool = False
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
     flags.add_argument("--debug", "-D", action="store_true", default=None, help="same as --log-level debug")
+    flags.add_argument(
+        "--experimental", action="store_true", default=None, help="let the docker CLI offer what it calls experimental: build --squash"
+    )
     flags.add_argument("--version", "-v", action="store_true", help="print the version and quit")
     return flags
 
@@ -112,7 +117,7 @@ def _checked(path: str, key: str, value: Any) -> Any:
     if field in _LISTS:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
-        fits = isinstance(value, bool if field == "debug" else str)
+        fits = isinstance(value, bool if field in ("debug", "experimental") else str)
     if not fits or (field == "storage_driver" and value not in DRIVERS) or (field == "log_level" and value not in _LEVELS):
         raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
     return value

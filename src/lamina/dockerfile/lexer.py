@@ -48,7 +48,7 @@ class _Reader:
     lines: list[str]
     name: str
     at: int = 0
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[tuple[int, str]] = field(default_factory=list)
 
     def next(self) -> str | None:
         if self.at == len(self.lines):
@@ -67,7 +67,23 @@ def lex(text: str, *, name: str = "Dockerfile") -> Lexed:
     directives = _directives(reader)
     escape = directives.get("escape", "\\")
     lines = tuple(_logical_lines(reader, escape))
-    return Lexed(lines, escape, directives.get("syntax", ""), tuple(reader.warnings))
+    return Lexed(lines, escape, directives.get("syntax", ""), _checked(reader, directives.get("check", "")))
+
+
+def _checked(reader: _Reader, check: str) -> tuple[str, ...]:
+    """The warnings that `# check=skip=RULE,…;error=true` leaves: all are of the one rule there is.
+
+    Raises:
+        DockerfileError: there is one, and they count as errors.
+    """
+    options = dict(option.strip().partition("=")[::2] for option in check.split(";"))
+    skipped = {rule.strip().lower() for rule in options.get("skip", "").split(",")}
+    if skipped & {"all", "noemptycontinuation"}:
+        return ()
+    if reader.warnings and options.get("error", "").strip().lower() in ("true", "1"):
+        line, text = reader.warnings[0]
+        raise DockerfileError(text, line=line, name=reader.name, hint="# check=error=true makes warnings errors")
+    return tuple(text for _, text in reader.warnings)
 
 
 def heredoc_of(word: str) -> Heredoc | None:
@@ -138,7 +154,7 @@ def _join(reader: _Reader, text: str, ended: bool, escape: str) -> str:
         parts.append(part)
     joined = "".join(parts)
     if empty:
-        reader.warnings.append(f"empty continuation line found in: {joined.strip()}")
+        reader.warnings.append((reader.at, f"empty continuation line found in: {joined.strip()}"))
     return joined
 
 
