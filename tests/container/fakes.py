@@ -36,6 +36,8 @@ class FakeProcess:
     def __init__(self, pid: int, ignored: Sequence[int] = ()) -> None:
         self.pid, self.ignored = pid, tuple(ignored)
         self.signals: list[int] = []
+        self.limits: list[dict[str, object]] = []
+        self.out_of_memory: Callable[[], None] = lambda: None
         self.attached: list[Attach] = []
         self.sizes: list[tuple[int, int]] = []
         self.frozen = False
@@ -79,6 +81,12 @@ class FakeProcess:
             callback(self._exit)
         else:
             self._callbacks.append(callback)
+
+    def on_oom(self, callback: Callable[[], None]) -> None:
+        self.out_of_memory = callback
+
+    def limit(self, resources: dict[str, object]) -> None:
+        self.limits.append(resources)
 
 
 @dataclass

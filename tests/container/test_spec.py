@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.container.checking import check_host
 from lamina.container.model import Container
+from lamina.container.resources import checked
 from lamina.container.spec import (
     InvalidSignal,
     NoCommand,
@@ -24,6 +26,7 @@ from lamina.container.spec import (
 )
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.network.mode import network_mode
+from lamina.runtime.abilities import Abilities
 from lamina.spec.config import ContainerConfig
 
 JSON = st.recursive(
@@ -101,6 +104,8 @@ def test_wrong_types_are_named() -> None:
 )
 def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
+        check_host({}, host, {})
+        checked(host, Abilities())
         merged_host_config(host, network_mode("none"))
 
 
@@ -116,15 +121,30 @@ def test_what_is_no_signal_is_refused(name: str) -> None:
 
 
 def test_limits_keep_dockers_units() -> None:
-    found = limits({"Memory": 1 << 30, "NanoCpus": 1500000000, "PidsLimit": -1, "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}]})
-    assert (found.memory, found.nano_cpus, found.pids, found.rlimits) == (1 << 30, 1500000000, 0, {"nofile": (1, 2)})
+    found = limits({"Memory": 1 << 30, "NanoCpus": 1500000000, "PidsLimit": -1, "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
+                    "BlkioDeviceReadBps": [{"Path": "/dev/x", "Rate": 7}]}, lambda path: (8, len(path)))  # fmt: skip
+    assert (found.memory, found.nano_cpus, found.pids, found.rlimits) == (1 << 30, 1500000000, -1, {"nofile": (1, 2)})
+    assert found.throttles == {"throttleReadBpsDevice": ((8, 6, 7),)}
 
 
 def test_namespaces_of_the_host_and_of_others_are_put_in() -> None:
-    record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", {}, {"PidMode": "host", "IpcMode": "container:x", "GroupAdd": ["7"]})
-    spec = {"process": {}, "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]}}
+    record = Container(
+        "i" * 64,
+        "n",
+        0,
+        "x",
+        "x",
+        "",
+        "c",
+        (),
+        "/d",
+        {},
+        {"PidMode": "host", "IpcMode": "container:x", "ReadonlyRootfs": True, "MaskedPaths": []},
+    )
+    entry = {"destination": "/etc/hosts", "options": ["rbind"]}
+    spec = {"process": {}, "mounts": [entry], "linux": {"namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]}}
     done = adjusted(spec, record, {"IpcMode": "/proc/1/ns/ipc"})
     assert done["linux"]["namespaces"] == [{"type": "uts"}, {"type": "mount"}, {"type": "ipc", "path": "/proc/1/ns/ipc"}]
-    assert done["process"]["user"]["additionalGids"] == [7]
+    assert (done["mounts"][0]["options"], done["linux"]["maskedPaths"]) == (["rbind", "ro"], [])
     host = replace(record, host_config={"UTSMode": "host"})
     assert "hostname" not in adjusted({"hostname": "x", **spec}, host, {})

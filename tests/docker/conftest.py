@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -26,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no docker CLI here: ./dev test fetches one where apt-get is"))
 
 
-@pytest.fixture(scope="session", params=["erofs", "overlay", "native"])
-def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A running daemon with a busybox image."""
-    daemon = Daemon(tmp_path_factory.mktemp(f"daemon-{request.param}"), request.param)
+@contextmanager
+def serving(make: pytest.TempPathFactory, driver: str = "", options: Sequence[str] = ()) -> Iterator[Daemon]:
+    """A running daemon with a busybox image; a skip where this kernel lacks the driver."""
+    daemon = Daemon(make.mktemp(f"daemon-{driver or 'any'}"), driver, options)
     try:
         daemon.start()
     except AssertionError:
@@ -37,10 +38,17 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             pytest.skip(f"this kernel cannot mount EROFS from the test's file system: {daemon.log.strip().splitlines()[-1]}")
         raise
     try:
-        daemon.docker("import", str(busybox_tar(tmp_path_factory.mktemp("busybox") / "busybox.tar")), BASE)
+        daemon.docker("import", str(busybox_tar(make.mktemp("busybox") / "busybox.tar")), BASE)
         yield daemon
     finally:
         daemon.remove()
+
+
+@pytest.fixture(scope="session", params=["erofs", "overlay", "native"])
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A running daemon with a busybox image."""
+    with serving(tmp_path_factory, request.param) as daemon:
+        yield daemon
 
 
 @pytest.fixture

@@ -36,17 +36,6 @@ def test_hierarchies_are_read_from_mountinfo() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("file", "value", "expected"),
-    [
-        ("memory.limit_in_bytes", "-1", ("memory.max", "max")), ("cpu.shares", "1024", ("cpu.weight", "39")), ("cpu.shares", "2", ("cpu.weight", "1")),
-        ("cpu.cfs_quota_us", "50000", ("cpu.max", "50000 100000")), ("blkio.weight", "500", ("io.weight", "default 4950")), ("pids.max", "10", ("pids.max", "10")),
-    ],
-)  # fmt: skip
-def test_version_1_values_become_version_2s(file: str, value: str, expected: tuple[str, str]) -> None:
-    assert cgroup._unified_setting(file, value, Cgroup("/none", ())) == expected
-
-
 def run_program(program: bytes, kind: int, access: int, major: int, minor: int) -> int:
     """Interpret a device program."""
     registers, position = [0] * 11, 0

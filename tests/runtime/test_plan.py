@@ -150,7 +150,7 @@ def test_a_security_option_that_is_none_is_refused(word: str) -> None:
 
 
 def test_limits_are_dockers() -> None:
-    found = bundle.resources(Limits(memory=1 << 20, nano_cpus=1_500_000_000, pids=5))
+    found = bundle.resources(Limits(memory=1 << 20, memory_swap=2 << 20, nano_cpus=1_500_000_000, pids=5))
     assert found == {"memory": {"limit": 1 << 20, "swap": 2 << 20}, "cpu": {"quota": 150_000, "period": 100_000}, "pids": {"limit": 5}}
 
 

@@ -24,6 +24,7 @@ def render(name: str) -> str:
 
 
 def _options(title: str, flags: list[Flag]) -> list[str]:
+    flags = sorted(flags, key=lambda flag: flag.name)
     heads = [
         f"  {f'-{flag.letter}, ' if flag.letter else '    '}--{flag.name}{'' if flag.kind == 'bool' else f' {flag.kind}'}" for flag in flags
     ]

@@ -24,7 +24,7 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
     interactive, detached = arguments.on("interactive"), arguments.on("detach")
     attached = [word.lower() for word in arguments.many("attach")]
     every = not attached and not detached
-    stdin = interactive and not detached and (every or "stdin" in attached)
+    stdin = (interactive or "stdin" in attached) and not detached
     config: Document = {
         "Image": image,
         "Cmd": command or None,
@@ -96,7 +96,6 @@ def _pair(word: str, separator: str = "=") -> tuple[str, str]:
 _NUMBERS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("Memory", "memory", parse_size),
     ("MemoryReservation", "memory-reservation", parse_size),
-    ("KernelMemory", "kernel-memory", parse_size),
     ("MemorySwap", "memory-swap", lambda text: -1 if text == "-1" else parse_size(text)),
     ("MemorySwappiness", "memory-swappiness", int),
     ("ShmSize", "shm-size", parse_size),
@@ -122,17 +121,15 @@ _TEXTS = (
     ("Runtime", "runtime"),
     ("VolumeDriver", "volume-driver"),
     ("ContainerIDFile", "cidfile"),
+    ("Isolation", "isolation"),
 )
 _LISTS = (
-    ("CapAdd", "cap-add"),
-    ("CapDrop", "cap-drop"),
     ("Dns", "dns"),
     ("DnsOptions", "dns-option"),
     ("DnsSearch", "dns-search"),
     ("ExtraHosts", "add-host"),
     ("GroupAdd", "group-add"),
     ("Links", "link"),
-    ("SecurityOpt", "security-opt"),
     ("VolumesFrom", "volumes-from"),
     ("DeviceCgroupRules", "device-cgroup-rule"),
 )
@@ -159,6 +156,9 @@ def host_config(arguments: Arguments) -> Document:
     for field, name in _LISTS:
         if arguments.given(name):
             config[field] = arguments.many(name)
+    for field, name in (("CapAdd", "cap-add"), ("CapDrop", "cap-drop")):
+        if arguments.given(name):
+            config[field] = [_capability(word) for word in arguments.many(name)]
     for field, name in _MAPS:
         if arguments.given(name):
             config[field] = dict(_pair(word) for word in arguments.many(name))
@@ -168,7 +168,47 @@ def host_config(arguments: Arguments) -> Document:
     for field, build in _BUILT:
         if (value := build(arguments)) is not None:
             config[field] = value
+    config.update(_security(arguments))
     return config
+
+
+def limits(arguments: Arguments) -> Document:
+    """The limits and the restart policy among the flags: what `update` sends."""
+    config: Document = {field: arguments.text(name) for field, name in _TEXTS if arguments.given(name)}
+    config.update({field: _read(name, arguments.text(name), read) for field, name, read in _NUMBERS if arguments.given(name)})
+    policy = _restart(arguments)
+    return config | ({"RestartPolicy": policy} if policy is not None else {})
+
+
+def _security(arguments: Arguments) -> Document:
+    """--security-opt: profiles are files here, and `systempaths` is about two lists of the API's."""
+    if not arguments.given("security-opt"):
+        return {}
+    words: list[str] = []
+    found: Document = {}
+    for word in arguments.many("security-opt"):
+        name, _, value = word.partition("=")
+        if word == "systempaths=unconfined":
+            found = {"MaskedPaths": [], "ReadonlyPaths": []}
+        elif name == "seccomp" and value not in ("unconfined", "builtin"):
+            words.append(f"seccomp={_profile(value)}")
+        else:
+            words.append(word)
+    return {"SecurityOpt": words, **found}
+
+
+def _profile(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError(f"opening seccomp profile ({path}) failed: {(error.strerror or str(error)).lower()}") from None
+    import json  # only profiles of one's own need it
+
+    try:
+        return json.dumps(json.loads(text), separators=(",", ":"))
+    except ValueError as error:
+        raise UsageError(f"compacting json for seccomp profile ({path}) failed: {error}") from None
 
 
 def _read(name: str, text: str, read: Callable[[str], object]) -> object:
@@ -176,6 +216,11 @@ def _read(name: str, text: str, read: Callable[[str], object]) -> object:
         return read(text)
     except ValueError:
         raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
+
+
+def _capability(word: str) -> str:
+    name = word.upper()
+    return name if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}"
 
 
 def _binds(arguments: Arguments) -> list[str] | None:
@@ -207,7 +252,7 @@ def _restart(arguments: Arguments) -> object:
         return None
     name, _, count = arguments.text("restart").partition(":")
     if count and not count.isdecimal():
-        raise UsageError(f"invalid restart policy: {arguments.text('restart')}")
+        raise UsageError("invalid restart policy format: maximum retry count must be an integer")
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 
@@ -278,6 +323,17 @@ def _mount(word: str) -> Document:
             options["BindOptions"]["Propagation"] = value
         elif key == "bind-nonrecursive":
             options["BindOptions"]["NonRecursive"] = truth
+        elif key == "bind-recursive":
+            options["BindOptions"].update(_recursive(word, value))
+        elif key == "volume-label":
+            options["VolumeOptions"].setdefault("Labels", {})[value.partition("=")[0]] = value.partition("=")[2]  # type: ignore[index]
+        elif key == "volume-opt":
+            driver = options["VolumeOptions"].setdefault("DriverConfig", {})
+            driver.setdefault("Options", {})[value.partition("=")[0]] = value.partition("=")[2]  # type: ignore[attr-defined]
+        elif key == "volume-subpath":
+            options["VolumeOptions"]["Subpath"] = value
+        elif key == "image-subpath":
+            options.setdefault("ImageOptions", {})["Subpath"] = value
         elif key == "volume-nocopy":
             options["VolumeOptions"]["NoCopy"] = truth
         elif key == "volume-driver":
@@ -291,6 +347,43 @@ def _mount(word: str) -> Document:
     if not mount.get("Target"):
         raise UsageError(f"invalid argument {word!r} for --mount: target is required")
     return mount | {name: value for name, value in options.items() if value}
+
+
+_RECURSIVE: dict[str, dict[str, object]] = {
+    "enabled": {},
+    "disabled": {"NonRecursive": True},
+    "writable": {"ReadOnlyNonRecursive": True},
+    "readonly": {"ReadOnlyForceRecursive": True},
+}
+
+
+def _recursive(word: str, value: str) -> dict[str, object]:
+    if value not in _RECURSIVE:
+        raise UsageError(f"invalid argument {word!r} for --mount: bind-recursive is one of {', '.join(_RECURSIVE)}")
+    return _RECURSIVE[value]
+
+
+def _requests(arguments: Arguments) -> object:
+    """--gpus: `all`, a number, or `count=…,device=…,driver=…,capabilities=…`."""
+    found: list[Document] = []
+    for word in arguments.many("gpus"):
+        request: Document = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
+        for field in word.split(","):
+            key, equals, value = field.partition("=")
+            if not equals:
+                key, value = "count", key
+            if key == "count":
+                request["Count"] = -1 if value == "all" else _read("gpus", value, int)
+            elif key == "device":
+                request["DeviceIDs"] = value.split(",")
+            elif key == "driver":
+                request["Driver"] = value
+            elif key == "capabilities":
+                request["Capabilities"] = [["gpu", *value.split(",")]]
+            else:
+                raise UsageError(f"invalid argument {word!r} for --gpus: unexpected key {key!r}")
+        found.append(request)
+    return found or None
 
 
 def _ports(arguments: Arguments) -> object:
@@ -341,6 +434,7 @@ _BUILT: tuple[tuple[str, Callable[[Arguments], object]], ...] = (
     ("Devices", _devices),
     ("Ulimits", lambda arguments: ulimits(arguments) or None),
     ("Mounts", _mounts),
+    ("DeviceRequests", _requests),
     ("PortBindings", _ports),
     ("BlkioWeightDevice", _weights),
     ("BlkioDeviceReadBps", _throttle("device-read-bps", parse_size)),

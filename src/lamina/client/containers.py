@@ -97,6 +97,10 @@ class Containers:
         """Remove a container; `pairs`: force, v, link."""
         self._transport.delete(f"/containers/{quoted(name)}{query(pairs)}")
 
+    def update(self, name: str, changes: dict[str, object]) -> dict[str, object]:
+        """Change limits and the restart policy; `Warnings`."""
+        return self._transport.post(f"/containers/{quoted(name)}/update", changes)
+
     def exec_create(self, name: str, config: dict[str, object]) -> str:
         """Prepare a program in a running container; its ID."""
         return str(self._transport.post(f"/containers/{quoted(name)}/exec", config).get("Id", ""))

@@ -23,6 +23,7 @@ from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sizes import sizes
 from lamina.container.store import INIT, SCRATCH, ContainerStore
+from lamina.container.updating import Updater
 from lamina.errors import LaminaError
 from lamina.image.model import Image
 from lamina.linux.fileflags import mark_top_directory
@@ -76,6 +77,7 @@ class Containers:
         self._life.on_gone = self._execs.forget
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher)
+        self._updater = Updater(parts, store)
         self._committer = Committer(parts, self._life)
 
     # ── making, finding ──────────────────────────────────────────────────────────────────────────────────────────
@@ -91,11 +93,11 @@ class Containers:
         """Make a container of `config["Image"]`, not yet running. Documents are the API's ContainerConfig, HostConfig, NetworkingConfig.
 
         Raises:
-            ImageNotFound: the image is not here (404: the docker CLI then pulls and asks again).
+            ImageNotFound, OtherPlatform: the image is not here (404: the docker CLI then pulls and asks again).
             NameTaken: another container has the name.
             InvalidArgument: the documents contradict themselves, or no command is given.
         """
-        return self._maker.create(config, host_config or {}, networking or {}, name)
+        return self._maker.create(config, host_config or {}, networking or {}, name, platform)
 
     def get(self, ref: str) -> Container:
         """The container as it is now."""
@@ -198,6 +200,15 @@ class Containers:
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""
         self._life.rename(self._roster.find(ref), name)
+
+    def update(self, ref: str, changes: Document) -> Sequence[str]:
+        """Change limits and the restart policy (fields of the API's HostConfig) of a container, running or not; warnings.
+
+        Raises:
+            InvalidLimit: a value makes no sense (400).
+            CannotUpdate: it contradicts what holds already, or the kernel refuses it; nothing has changed then (409).
+        """
+        return self._updater.update(self._roster.find(ref), changes)
 
     def pause(self, ref: str) -> None:
         """Freeze all its processes (WrongState: it does not run, or is paused already)."""

@@ -214,7 +214,8 @@ class Execs:
             spec=spec,
             process=process,
             open_stdin=attached and flag(config, "AttachStdin"),
-            user=text(config, "User") or text(container.config, "User"),
+            user=text(config, "User") or text(container.config, "User") or "0",
+            groups=tuple(texts(container.host_config, "GroupAdd")),
         )
 
     def _exit_seen(self, each: LiveExec, how: Exit) -> None:

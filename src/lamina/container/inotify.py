@@ -1,21 +1,21 @@
-"""Being told of changes to a file: inotify(7) by ctypes, waited for together with an eventfd that stops the wait."""
+"""Waiting for changes of files, together with an eventfd that stops the wait."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 
-IN_MODIFY, IN_ATTRIB, IN_MOVE_SELF, IN_CREATE, IN_MOVED_TO, IN_DELETE_SELF = 0x2, 0x4, 0x800, 0x100, 0x80, 0x400
-_NONBLOCK, _CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
+from lamina.linux import inotify
+from lamina.linux.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO
+
+__all__ = ["IN_ATTRIB", "IN_CREATE", "IN_DELETE_SELF", "IN_MODIFY", "IN_MOVED_TO", "IN_MOVE_SELF", "Watch"]
 
 
 class Watch:
     """Waits for changes of files. `stop` may be called from another thread; everything else belongs to one thread."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = self._checked(self._libc.inotify_init1(_NONBLOCK | _CLOEXEC))
+        self._fd = inotify.instance()
         self._stop = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -24,7 +24,7 @@ class Watch:
 
     def add(self, path: str, mask: int) -> None:
         """Watch a path as well. Raises OSError where it is not there."""
-        self._checked(self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask))
+        inotify.add(self._fd, path, mask)
 
     def wait(self, timeout: float) -> bool:
         """Wait until something changed or `stop` was called; False after `timeout` seconds."""
@@ -50,9 +50,3 @@ class Watch:
         os.close(self._fd)
         fd, self._stop = self._stop, -1
         os.close(fd)
-
-    def _checked(self, result: int) -> int:
-        if result < 0:
-            errno = ctypes.get_errno()
-            raise OSError(errno, os.strerror(errno))
-        return result

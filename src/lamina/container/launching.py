@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from typing import Any
 
+from lamina.container import sharing
+from lamina.container.checking import cgroup_path
 from lamina.container.connecting import Connections, mode_of
-from lamina.container.document import flag, mapping, text
+from lamina.container.devices import device_at
+from lamina.container.document import flag, mapping, number, text, texts
 from lamina.container.etcfiles import HOST_GATEWAY, etc_files
 from lamina.container.live import Roster
 from lamina.container.model import Container, WrongState
@@ -45,6 +47,7 @@ class Launcher:
         make_sources(container)
         box, wiring = self.connections.join(container)
         try:
+            sharing.prepare(container)
             return self._runtime.start(self.launch(container, roster, box, wiring), attaches)
         except BaseException:
             self.connections.leave(container)
@@ -65,8 +68,11 @@ class Launcher:
             open_stdin=container.open_stdin,
             stdin_once=bool(container.config.get("StdinOnce")),
             volatile=container.auto_remove,
-            user=text(container.config, "User"),
             network=wiring.document() if wiring.interfaces else None,
+            # Nothing said is root, with the groups that the image's files give it.
+            user=text(container.config, "User") or "0",
+            groups=tuple(texts(container.host_config, "GroupAdd")),
+            watch_memory=number(container.host_config, "Memory") > 0 or bool(text(container.host_config, "CgroupParent")),
         )
 
     def spec(self, container: Container, roster: Roster, etc: EtcFiles | None) -> dict[str, Any]:
@@ -76,10 +82,12 @@ class Launcher:
         arguments = runtime_arguments(container, network, runtime_mounts(container.mounts), netns=netns)
         if arguments["privileged"]:
             arguments["devices"] = [*host_devices(), *arguments["devices"]]
-        parent = text(container.host_config, "CgroupParent") or "/lamina"
-        init = init_program() if flag(container.host_config, "Init") else ""
-        spec = default_spec(**arguments, etc=etc, cgroup_path=f"{parent}/{container.id}", init=init)
-        return adjusted(spec, container, _joined(container, roster))
+        path = cgroup_path(text(container.host_config, "CgroupParent"), container.id)
+        # Where the process namespace is shared there is an init already.
+        init = init_program() if flag(container.host_config, "Init") and not text(container.host_config, "PidMode") else ""
+        host = os.uname()
+        spec = default_spec(**arguments, etc=etc, cgroup_path=path, init=init, machine=host.machine, release=host.release)
+        return adjusted(spec, container, _joined(container, roster), shm=sharing.source(container, roster))
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
         """The root file system: layers, init layer, and on them what the container writes."""
@@ -104,11 +112,9 @@ def host_devices(root: str = "/dev") -> list[dict[str, Any]]:
         folders[:] = [folder for folder in folders if f"{directory}/{folder}" not in _OWN_DEVICES]
         for name in names:
             path = f"{directory}/{name}"
-            about = os.lstat(path)
-            kind = "c" if stat.S_ISCHR(about.st_mode) else "b" if stat.S_ISBLK(about.st_mode) else ""
-            if kind and path not in _OWN_DEVICES:
-                where = {"path": path, "type": kind, "major": os.major(about.st_rdev), "minor": os.minor(about.st_rdev)}
-                found.append({**where, "fileMode": stat.S_IMODE(about.st_mode), "uid": about.st_uid, "gid": about.st_gid})
+            device = device_at(path)
+            if device and path not in _OWN_DEVICES:
+                found.append(device)
     return found
 
 

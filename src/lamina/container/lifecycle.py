@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from lamina.container import sharing
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
 from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
@@ -69,6 +70,7 @@ class LifeCycle:
             process = self._launcher.start(live.container, attaches, self._roster)
         except LaminaError as error:
             code = getattr(type(error), "exit_code", 125)
+            sharing.release(live.container)
             live.note(exit_code=code if code in (126, 127) else 125, error=error.message, finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
             raise
@@ -77,7 +79,7 @@ class LifeCycle:
                 os.close(attach.fd)
         self.started(live, process)
         self._parts.emit(live.event("start"))
-        process.on_exit(lambda how: self._exit_seen(live, process, how))
+        self.watch(live, process)
 
     def started(self, live: Live, process: Process) -> None:
         """With the lock: note that it runs."""
@@ -96,12 +98,25 @@ class LifeCycle:
         self._launcher.connections.restore(live.container)
 
     def watch(self, live: Live, process: Process) -> None:
-        """Follow a process that was found running."""
+        """Follow a process."""
+        process.on_oom(lambda: self._oom_seen(live, process))
         process.on_exit(lambda how: self._exit_seen(live, process, how))
 
     def _exit_seen(self, live: Live, process: Process, how: Exit) -> None:
         """In the watching thread, which must not wait: locks and files are another thread's work."""
         threading.Thread(target=self._ended, args=(live, process, how), name="exit", daemon=True).start()
+
+    def _oom_seen(self, live: Live, process: Process) -> None:
+        """In the watching thread, as _exit_seen."""
+        threading.Thread(target=self._out_of_memory, args=(live, process), name="oom", daemon=True).start()
+
+    def _out_of_memory(self, live: Live, process: Process) -> None:
+        with live.lock:
+            # Where it has ended meanwhile, its exit tells.
+            if live.process is process:
+                live.note(oom_killed=True)
+                self._store.save_state(live.container)
+                self._parts.emit(live.event("oom"))
 
     def _ended(self, live: Live, process: Process, how: Exit) -> None:
         with live.lock:
@@ -121,10 +136,12 @@ class LifeCycle:
 
     def note_exit(self, live: Live, how: Exit) -> None:
         """With the lock: the state after an exit, on disk unless the container goes at once."""
-        if how.oom_killed:
+        killed = how.oom_killed or live.state.oom_killed
+        if killed and not live.state.oom_killed:
             self._parts.emit(live.event("oom"))
+        sharing.release(live.container)
         finished = int(how.finished_at * 1e9) or self._parts.clock()
-        live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=how.oom_killed, finished_ns=finished)
+        live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=killed, finished_ns=finished)
         if not live.container.auto_remove:
             self._store.save_state(live.container)
 
@@ -283,11 +300,11 @@ class LifeCycle:
         except BaseException:
             live.removing = False
             raise
+        if volumes:
+            self._remove_volumes(live)
         # Why a start failed is the start's answer; here it would be told twice.
         live.waiters.removed(WaitResult(live.state.exit_code))
         remove_tree(gone, self._parts.workers)
-        if volumes:
-            self._remove_volumes(live)
 
     def _begin_removal(self, live: Live, force: bool) -> None:
         container = live.container

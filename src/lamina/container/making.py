@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from lamina.container import resources
+from lamina.container.checking import check_config, check_host, with_ids
 from lamina.container.connecting import asked_networks, check_networking
 from lamina.container.document import Document, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
-from lamina.container.model import Container, MountPoint
+from lamina.container.model import Container, ContainerNotFound, MountPoint
 from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
 from lamina.container.names import checked_name, invented_name
 from lamina.container.parts import Parts
@@ -20,9 +22,14 @@ from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
 from lamina.container.spec import merged_config, merged_host_config, not_available
 from lamina.container.store import ContainerStore
-from lamina.errors import InvalidArgument, LaminaError
+from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.image.model import Image
 from lamina.network.mode import NetworkMode, network_mode
+from lamina.spec.platform import Platform
+
+
+class OtherPlatform(NotFound):
+    """The image that is here is for another platform."""
 
 
 class Maker:
@@ -37,26 +44,54 @@ class Maker:
         """IDs of the containers being made at this moment that will mount the volume: it must stay for them."""
         return [container_id for container_id, names in list(self._claims.items()) if volume in names]
 
-    def create(self, config: Document, host_config: Document, networking: Document, name: str) -> Created:
+    def create(self, config: Document, host_config: Document, networking: Document, name: str, platform: str = "") -> Created:
         """See Containers.create."""
         container_id = self._parts.new_id()
         image_name = text(config, "Image")
         if not image_name:
             raise InvalidArgument("no image was given: Config.Image is empty")
         given = checked_name(name) if name else ""
+        check_config(config)
+        check_host(config, host_config, self._parts.runtimes)
+        limited, warnings = resources.checked(host_config, self._parts.abilities)
+        host_config = with_ids(limited, self._id_of)
         image = self._parts.images.resolve(image_name)
+        foreign = self._foreign(image, image_name, platform)
         network = network_mode(text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
-        return Created(container_id, tuple(not_available(host_config)))
+        return Created(container_id, (*foreign, *warnings, *not_available(host_config)))
+
+    def _foreign(self, image: Image, name: str, wanted: str) -> tuple[str, ...]:
+        """A warning where the image is for another platform than this machine's, and nobody asked for that.
+
+        Raises:
+            OtherPlatform: it is for another than the one that was asked for (404: clients then pull).
+        """
+        its, host = image.config.platform, self._parts.platform
+        if wanted and not its.matches(Platform.parse(wanted)):
+            raise OtherPlatform(
+                f"image with reference {name} was found but its platform ({its}) does not match the specified platform ({wanted})"
+            )
+        if wanted or its.matches(host):
+            return ()
+        return (
+            f"The requested image's platform ({its}) does not match the detected host platform ({host}) and no specific platform was requested",
+        )
+
+    def _id_of(self, ref: str) -> str | None:
+        try:
+            return self._roster.find(ref).container.id
+        except LaminaError:
+            return None
 
     def _record(
         self, container_id: str, image: Image, image_name: str, config: Document, host: Document, networking: Document, network: NetworkMode
     ) -> Container:
-        host_config = merged_host_config(host, network)
+        host_config = merged_host_config(host, network, unified=self._parts.abilities.version == "v2")
         shares_host = "host" in (network.kind, text(host_config, "UTSMode"))
         hostname = os.uname().nodename if shares_host else container_id[:12]
         merged = merged_config(config, image.config.config, image_name=image_name, hostname=hostname)
@@ -81,7 +116,10 @@ class Maker:
         inherited: list[MountPoint] = []
         for entry in texts(host, "VolumesFrom"):
             ref, _, mode = entry.partition(":")
-            inherited += inherited_mounts(self._roster.find(ref).container, mode)
+            try:
+                inherited += inherited_mounts(self._roster.find(ref).container, mode)
+            except ContainerNotFound as error:  # not "not found": clients would take it for the image that is missing
+                raise InvalidMount(error.message) from None
         mounts = asked_mounts(record.config, host, inherited)
         for mount in mounts:
             if mount.kind == "bind" and mount.must_exist and not os.path.exists(mount.source):
@@ -120,7 +158,7 @@ class Maker:
         """A volume's mount with its name and host path; the volume is made if it is not there."""
         if mount.kind != "volume" or mount.source:
             return mount
-        volume = self._parts.volumes.create(mount.name)
+        volume = self._parts.volumes.create(mount.name, driver=mount.driver)
         self._claims[container_id] += (volume.name,)
         return replace(mount, name=volume.name, source=volume.mountpoint)
 

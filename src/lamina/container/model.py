@@ -156,7 +156,8 @@ class MountPoint:
 
     `options` are mount options in Docker's words (rprivate, z, nocopy …); `copy` says an empty volume takes the image's content;
     `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options; `must_exist` that a bind's source is not made
-    where it is missing (--mount, other than -v).
+    where it is missing (--mount, other than -v). `recursive` says that what is mounted below a bind's source comes along, `deep` that read-only
+    holds there too; `driver` is the volume driver that was asked for.
     """
 
     kind: str
@@ -170,6 +171,9 @@ class MountPoint:
     owned: bool = False
     data: str = ""
     must_exist: bool = False
+    recursive: bool = True
+    deep: bool = True
+    driver: str = ""
 
 
 def check_transition(container_id: str, before: State, after: State) -> None:

@@ -6,12 +6,14 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lamina.container.document import Document, flag, mapping, objects, text, texts
+from lamina.container.document import Document, flag, mapping, number, objects, text, texts
 from lamina.container.model import Container, MountPoint
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Mount
+from lamina.runtime.plan import ATTRIBUTES
 
 _MODES = {"ro", "rw", "z", "Z", "nocopy", "delegated", "cached", "consistent"}
+_TMPFS_DATA = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 
@@ -26,11 +28,17 @@ def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoin
     Raises:
         InvalidMount: one is malformed, or two have one target.
     """
-    explicit = [parse_bind(bind) for bind in texts(host, "Binds")]
+    driver = text(host, "VolumeDriver")
+    explicit = [replace(bind, driver=driver if bind.kind == "volume" else "") for bind in map(parse_bind, texts(host, "Binds"))]
     explicit += [parse_mount(mount) for mount in objects(host, "Mounts")]
-    explicit += [MountPoint("tmpfs", checked_target(target, target), data=data) for target, data in mapping(host, "Tmpfs").items()]
+    explicit += [
+        MountPoint("tmpfs", checked_target(target, target), data=checked_tmpfs(text(mapping(host, "Tmpfs"), target)))
+        for target in mapping(host, "Tmpfs")
+    ]
     _refuse_duplicates(explicit)
-    anonymous = [MountPoint("volume", checked_target(target, target), copy=True, owned=True) for target in mapping(config, "Volumes")]
+    anonymous = [
+        MountPoint("volume", checked_target(target, target), copy=True, owned=True, driver=driver) for target in mapping(config, "Volumes")
+    ]
     chosen = {mount.target: mount for mount in (*anonymous, *inherited, *explicit)}
     return tuple(chosen[target] for target in sorted(chosen))
 
@@ -60,19 +68,57 @@ def parse_mount(mount: Document) -> MountPoint:
     target = checked_target(text(mount, "Target"), text(mount, "Target"))
     point = MountPoint(kind, target, read_only=flag(mount, "ReadOnly"))
     if kind == "tmpfs":
-        options = mapping(mount, "TmpfsOptions")
-        size, mode = options.get("SizeBytes"), options.get("Mode")
-        data = [f"size={size}"] if size else []
-        return replace(point, data=",".join(data + ([f"mode={mode:o}"] if mode else [])))
+        return replace(point, data=_tmpfs_data(mapping(mount, "TmpfsOptions"), source))
     if kind == "bind":
         if not source.startswith("/"):
             raise InvalidMount(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
         options = mapping(mount, "BindOptions")
         propagation, made = text(options, "Propagation") or "rprivate", flag(options, "CreateMountpoint")
-        return replace(point, source=posixpath.normpath(source), propagation=propagation, must_exist=not made)
+        if propagation not in _PROPAGATIONS:
+            raise InvalidMount(f'invalid mount config for type "bind": invalid propagation mode: {propagation[:100]}')
+        if flag(options, "ReadOnlyNonRecursive") and flag(options, "ReadOnlyForceRecursive"):
+            raise InvalidMount("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
+        return replace(
+            point,
+            source=posixpath.normpath(source),
+            propagation=propagation,
+            must_exist=not made,
+            recursive=not flag(options, "NonRecursive"),
+            deep=not flag(options, "ReadOnlyNonRecursive"),
+        )
     if kind == "volume":
-        return replace(point, name=source, copy=not flag(mapping(mount, "VolumeOptions"), "NoCopy"), owned=not source)
-    raise InvalidMount(f'invalid mount config: mount type "{kind}" is not available yet')
+        options = mapping(mount, "VolumeOptions")
+        driver = text(mapping(options, "DriverConfig"), "Name")
+        return replace(point, name=source, copy=not flag(options, "NoCopy"), owned=not source, driver=driver)
+    if kind not in ("image", "cluster", "npipe"):
+        raise InvalidMount(f'invalid mount config for type "{kind[:100]}": mount type unknown')
+    raise InvalidMount(f'invalid mount config for type "{kind}": this type is not available here')
+
+
+def _tmpfs_data(options: Document, source: str) -> str:
+    """The options of a tmpfs of --mount as words."""
+    if source:
+        raise InvalidMount('invalid mount config for type "tmpfs": field Source must not be specified')
+    size, mode = number(options, "SizeBytes"), number(options, "Mode")
+    more = [
+        pair for pair in options.get("Options") or () if isinstance(pair, list) and pair and all(isinstance(word, str) for word in pair)
+    ]
+    words = [f"size={size}"] if size else []
+    words += [f"mode={mode:o}"] if mode else []
+    return checked_tmpfs(",".join([*words, *("=".join(pair) for pair in more)]))
+
+
+def checked_tmpfs(data: str) -> str:
+    """A tmpfs' options, as they are.
+
+    Raises:
+        InvalidMount: one that tmpfs does not have.
+    """
+    for word in filter(None, data.split(",")):
+        key, equals, _ = word.partition("=")
+        if (key not in _TMPFS_DATA) if equals else (word not in ATTRIBUTES and word not in _PROPAGATIONS):
+            raise InvalidMount(f'invalid tmpfs option "{word[:100]}"')
+    return data
 
 
 def checked_target(target: str, said: str) -> str:
@@ -105,7 +151,9 @@ def runtime_mounts(mounts: Iterable[MountPoint]) -> list[Mount]:
 def _runtime_mount(mount: MountPoint) -> Mount:
     if mount.kind == "tmpfs":
         return Mount("tmpfs", mount.target, readonly=mount.read_only, options=tuple(filter(None, mount.data.split(","))))
-    options = (mount.propagation,) if mount.propagation else ()
+    words = ([mount.propagation] if mount.propagation else []) + ([] if mount.recursive else ["bind"])
+    # Read-only reaches what is mounted below, where something is brought along.
+    options = (*words, *(["ro"] if mount.read_only and not (mount.recursive and mount.deep) else []))
     return Mount(mount.kind, mount.target, mount.source, mount.read_only, options)
 
 

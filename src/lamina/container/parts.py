@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.network.model import Sandbox
 from lamina.network.sandboxes import Member, Wiring
+from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.snapshot.protocol import Own, RootMount, Snapshotter
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 from lamina.volume.store import Volumes
 from lamina.worker import Workers
@@ -42,6 +44,10 @@ class Process(Protocol):
     def wait(self, timeout: float | None = None) -> Exit | None: ...
 
     def on_exit(self, callback: Callable[[Exit], None]) -> None: ...
+
+    def on_oom(self, callback: Callable[[], None]) -> None: ...
+
+    def limit(self, resources: dict[str, Any]) -> None: ...
 
 
 class Runtime(Protocol):
@@ -120,7 +126,8 @@ class Networks(Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
-    `driver` is the storage driver's name, shown by inspect."""
+    `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` gives the program of each name that
+    --runtime takes, "" for the embedded one."""
 
     root: str
     runtime: Runtime
@@ -135,3 +142,6 @@ class Parts:
     new_id: Callable[[], str]
     choose: Callable[[Sequence[str]], str]
     driver: str = "erofs"
+    platform: Platform = field(default_factory=Platform)
+    abilities: Abilities = field(default_factory=Abilities)
+    runtimes: Mapping[str, str] = field(default_factory=lambda: {"lamina": ""})

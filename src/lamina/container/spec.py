@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from lamina.container.devices import asked_devices, device_number, device_rules
 from lamina.container.document import Document, flag, mapping, number, objects, text, texts
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
@@ -21,7 +22,7 @@ DEFAULT_SHM = 64 << 20
 _HOST_DEFAULTS: Mapping[str, Any] = {
     "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "default", "PortBindings": {},
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": False, "VolumeDriver": "", "VolumesFrom": None,
-    "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None, "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [],
+    "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None, "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [],
     "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
     "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
     "ShmSize": DEFAULT_SHM, "Runtime": "lamina", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
@@ -110,8 +111,8 @@ def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
     return [entry for entry in own if "=" in entry] + [entry for entry in image if entry.partition("=")[0] not in names]
 
 
-def merged_host_config(host_config: Document, network: NetworkMode) -> dict[str, Any]:
-    """The host configuration with every default, as inspect shows it."""
+def merged_host_config(host_config: Document, network: NetworkMode, *, unified: bool = False) -> dict[str, Any]:
+    """The host configuration with every default, as inspect shows it. `unified` says that all control groups are version 2's."""
     merged = {**_HOST_DEFAULTS, **{key: value for key, value in host_config.items() if value is not None}}
     merged["NetworkMode"] = network.shown
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
@@ -121,29 +122,19 @@ def merged_host_config(host_config: Document, network: NetworkMode) -> dict[str,
         merged["MaskedPaths"], merged["ReadonlyPaths"] = None, None
     restart = mapping(merged, "RestartPolicy")
     merged["RestartPolicy"] = {"Name": text(restart, "Name") or "no", "MaximumRetryCount": number(restart, "MaximumRetryCount")}
-    _check_host_config(merged)
-    return merged
-
-
-def _check_host_config(host: Document) -> None:
-    policy = host["RestartPolicy"]["Name"]
-    if policy not in ("no", "always", "on-failure", "unless-stopped"):
-        raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )
-    if flag(host, "AutoRemove") and policy != "no":
-        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-    if 0 < number(host, "Memory") < 6 << 20:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    driver = host["LogConfig"]["Type"]
+    if not text(merged, "CgroupnsMode"):
+        # A privileged container is to manage the host's groups: on version 2 they are seen through its own namespace too.
+        merged["CgroupnsMode"] = "host" if flag(merged, "Privileged") and not unified else "private"
+    driver = merged["LogConfig"]["Type"]
     if driver not in ("json-file", "none"):
         raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+    return merged
 
 
 def not_available(host: Document) -> list[str]:
     """Sentences for the create's warnings: what was asked for and is not here yet."""
-    named = (("Links", "links"), ("DeviceRequests", "device requests"), ("Isolation", "isolation"))
-    return [f"{words} are not available yet and are left out" for key, words in named if host.get(key) and host.get(key) != "default"]
+    named = (("Links", "links"),)
+    return [f"{words} are not available yet and are left out" for key, words in named if host.get(key)]
 
 
 def stop_signal(container: Container) -> int:
@@ -187,8 +178,9 @@ def runtime_arguments(container: Container, network: NetworkMode, mounts: Sequen
         "network": network.kind,
         "netns": netns,
         "mounts": mounts,
-        "limits": limits(host),
-        "devices": objects(host, "Devices"),
+        "limits": limits(host, device_number),
+        "devices": asked_devices(host, privileged=flag(host, "Privileged")),
+        "device_rules": device_rules(texts(host, "DeviceCgroupRules")),
         "security": texts(host, "SecurityOpt"),
         "sysctls": mapping(host, "Sysctls"),
         "shm_size": number(host, "ShmSize") or DEFAULT_SHM,
@@ -196,9 +188,20 @@ def runtime_arguments(container: Container, network: NetworkMode, mounts: Sequen
     }
 
 
-def limits(host: Document) -> Limits:
-    """Resource limits of a host configuration."""
+_THROTTLES = {
+    "BlkioDeviceReadBps": "throttleReadBpsDevice", "BlkioDeviceWriteBps": "throttleWriteBpsDevice",
+    "BlkioDeviceReadIOps": "throttleReadIOPSDevice", "BlkioDeviceWriteIOps": "throttleWriteIOPSDevice",
+}  # fmt: skip
+
+
+def limits(host: Document, number_of: Callable[[str], tuple[int, int]]) -> Limits:
+    """Resource limits of a host configuration. `number_of` gives major and minor of a device's path."""
     rlimits = {text(limit, "Name"): (number(limit, "Soft"), number(limit, "Hard")) for limit in objects(host, "Ulimits")}
+    pids = host.get("PidsLimit")
+
+    def devices(key: str, value: str) -> tuple[tuple[int, int, int], ...]:
+        return tuple((*number_of(text(device, "Path")), number(device, value)) for device in objects(host, key))
+
     return Limits(
         memory=number(host, "Memory"),
         memory_swap=number(host, "MemorySwap"),
@@ -209,8 +212,15 @@ def limits(host: Document) -> Limits:
         nano_cpus=number(host, "NanoCpus"),
         cpuset_cpus=text(host, "CpusetCpus"),
         cpuset_mems=text(host, "CpusetMems"),
-        pids=max(0, number(host, "PidsLimit")),
+        # 0 and less take a limit away.
+        pids=0 if pids is None else number(host, "PidsLimit") if number(host, "PidsLimit") > 0 else -1,
         blkio_weight=number(host, "BlkioWeight"),
+        swappiness=None if host.get("MemorySwappiness") is None else number(host, "MemorySwappiness"),
+        oom_kill_disable=flag(host, "OomKillDisable"),
+        realtime_period=number(host, "CpuRealtimePeriod"),
+        realtime_runtime=number(host, "CpuRealtimeRuntime"),
+        weights=devices("BlkioWeightDevice", "Weight"),
+        throttles={kind: entries for key, kind in _THROTTLES.items() if (entries := devices(key, "Rate"))},
         rlimits=rlimits,
     )
 
@@ -218,10 +228,16 @@ def limits(host: Document) -> Limits:
 _SHARED = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "CgroupnsMode": "cgroup"}
 
 
-def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[str, str]) -> dict[str, Any]:
-    """`spec` with the namespaces that are the host's, or another container's, and the supplementary groups.
+_DEV_SHM = "/dev/shm"
+_WRITABLE = frozenset({"/proc", "/dev", "/dev/pts", _DEV_SHM, "/dev/mqueue"})
+"""What a read-only root leaves writable of the mounts that every container has."""
 
-    `namespace_of` gives the path of the namespace to join by the mode's key, for modes like `container:ID`.
+
+def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[str, str], *, shm: str = "") -> dict[str, Any]:
+    """`spec` with the namespaces that are the host's, or another container's, and what else the host configuration says.
+
+    `namespace_of` gives the path of the namespace to join by the mode's key, for modes like `container:ID`; `shm` is a host directory that
+    is shared as /dev/shm.
     """
     host = container.host_config
     for key, kind in _SHARED.items():
@@ -230,11 +246,32 @@ def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[s
             _set_namespace(spec, kind, None)
         elif key in namespace_of:
             _set_namespace(spec, kind, namespace_of[key])
-    groups = [int(group) for group in texts(host, "GroupAdd") if group.isdigit()]
-    if groups:
-        user = spec["process"].setdefault("user", {"uid": 0, "gid": 0})
-        user["additionalGids"] = [*user.get("additionalGids", ()), *groups]
+    asked = {mount.target for mount in container.mounts}
+    _set_shm(spec, "none" if text(host, "IpcMode") == "none" else shm, asked)
+    if flag(host, "ReadonlyRootfs"):
+        for entry in spec["mounts"]:
+            if entry["destination"] not in _WRITABLE | asked and not {"ro", "rro"} & set(entry["options"]):
+                entry["options"].append("ro")
+    if domain := text(container.config, "Domainname"):
+        spec["domainname"] = domain
+    if annotations := mapping(host, "Annotations"):
+        spec["annotations"] = annotations
+    for key, name in (("MaskedPaths", "maskedPaths"), ("ReadonlyPaths", "readonlyPaths")):
+        if host.get(key) is not None:
+            spec["linux"][name] = texts(host, key)
     return spec
+
+
+def _set_shm(spec: dict[str, Any], source: str, asked: Collection[str]) -> None:
+    """No /dev/shm at all ("none"), or one of the host's directories in place of a file system of its own."""
+    if not source or _DEV_SHM in asked:
+        return
+    others = [entry for entry in spec["mounts"] if entry["destination"] != _DEV_SHM]
+    if source != "none":
+        # rprivate: what is mounted there later stays where it was mounted
+        entry = {"destination": _DEV_SHM, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}
+        others.append(entry)
+    spec["mounts"] = others
 
 
 def _set_namespace(spec: dict[str, Any], kind: str, path: str | None) -> None:

@@ -41,6 +41,7 @@ from lamina.image.remote import RegistryService
 from lamina.image.store import Images
 from lamina.network.networks import Networks, tag_of
 from lamina.network.networks import Parts as NetworkParts
+from lamina.runtime.abilities import abilities
 from lamina.runtime.client import Runtime
 from lamina.runtime.keeping import KeptFds
 from lamina.snapshot.choose import choose
@@ -183,6 +184,8 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
             new_id=lambda: secrets.token_hex(32),
             choose=secrets.choice,
             driver=stores.driver,
+            platform=host_platform(),
+            abilities=abilities(),
         )
     )
 

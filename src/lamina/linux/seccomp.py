@@ -1,7 +1,7 @@
 """seccomp(2): compile an OCI `linux.seccomp` document to a filter with libseccomp, and load a compiled one.
 
 Compiling takes some 15 ms, so callers keep what it gives; loading needs nothing but the bytes. Before the
-compiled filter stands a prelude that answers ENOSYS to calls newer than everything the document names:
+compiled filter, unless its default is to allow, stands a prelude that answers ENOSYS to calls newer than everything the document names:
 with EPERM a C library would take the kernel to refuse what it only does not know.
 """
 
@@ -35,6 +35,8 @@ _AUDIT = {
 }
 _NATIVE = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 _OPERATORS = {"NE": 1, "LT": 2, "LE": 3, "EQ": 4, "GE": 5, "GT": 6, "MASKED_EQ": 7}
+_PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+"""Defaults under which a call that the document does not name goes on: there the newest are no exception."""
 _UNKNOWN_CALL = -1
 _ATTRIBUTE_NO_NEW_PRIVILEGES, _ATTRIBUTE_OPTIMISE, _BINARY_TREE = 3, 8, 2
 
@@ -72,7 +74,8 @@ def compile_filter(document: Mapping[str, Any]) -> bytes:
         architectures = _add_architectures(library, context, document.get("architectures") or [])
         for rule in document.get("syscalls") or []:
             _add_rule(library, context, rule, document)
-        return _prelude(library, document, architectures) + _export(library, context)
+        prelude = b"" if document.get("defaultAction") in _PERMISSIVE else _prelude(library, document, architectures)
+        return prelude + _export(library, context)
     finally:
         library.seccomp_release(context)
 
@@ -113,6 +116,7 @@ def _action(name: str, errno_value: int | None) -> int:
     actions = {
         "SCMP_ACT_KILL": 0, "SCMP_ACT_KILL_THREAD": 0, "SCMP_ACT_KILL_PROCESS": 0x80000000, "SCMP_ACT_TRAP": 0x00030000,
         "SCMP_ACT_ERRNO": 0x00050000 | value, "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
+        "SCMP_ACT_TRACE": 0x7FF00000 | value,
     }  # fmt: skip
     if name not in actions:
         raise InvalidFilter(f"no such seccomp action: {name[:100]}")

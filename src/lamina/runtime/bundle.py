@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lamina.errors import InvalidArgument
 from lamina.linux.capability import NAMES
 from lamina.runtime import apparmor
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Limits, Mount
+from lamina.runtime.profiles import InvalidOption, filter_of
 from lamina.runtime.syscalls import default_filter
 
 CAPABILITIES = (
@@ -31,10 +30,6 @@ _INIT = "/sbin/docker-init"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class InvalidOption(InvalidArgument):
-    """An option for a container's confinement is malformed."""
-
-
 def default_spec(
     *,
     args: Sequence[str],
@@ -52,6 +47,7 @@ def default_spec(
     etc: EtcFiles | None = None,
     limits: Limits | None = None,
     devices: Sequence[Mapping[str, Any]] = (),
+    device_rules: Sequence[Mapping[str, Any]] = (),
     security: Sequence[str] = (),
     sysctls: Mapping[str, str] | None = None,
     cgroup_path: str = "",
@@ -59,6 +55,7 @@ def default_spec(
     oom_score_adj: int = 0,
     init: str = "",
     machine: str = "x86_64",
+    release: str = "6.0",
 ) -> dict[str, Any]:
     """The specification of one container.
 
@@ -66,13 +63,14 @@ def default_spec(
     `network` is none or host; `netns` is the path of a network namespace to join, and wins.
     `security` are Docker's --security-opt (no-new-privileges, seccomp=unconfined|<JSON>, systempaths=unconfined).
     `init` is the host path of a static init (tini) bound at /sbin/docker-init and run as PID 1.
-    `devices` are OCI `linux.devices` with an optional `access` (rwm); `machine` is uname's word, for the filter's architectures.
+    `devices` are OCI `linux.devices` with an optional `access` (rwm), `device_rules` further OCI `linux.resources.devices`; `machine` and `release` are
+    uname's words, for the filter.
 
     Raises:
         InvalidOption: an unknown capability, security option or rlimit.
     """
     held = capability_set(cap_add, cap_drop, privileged=privileged)
-    chosen = _security(security, held, machine, privileged=privileged)
+    chosen = _security(security, held, machine, release, privileged=privileged)
     environment = _environment(env, hostname, tty=tty)
     limits = limits or Limits()
     return {
@@ -91,13 +89,13 @@ def default_spec(
             "oomScoreAdj": oom_score_adj,
             "rlimits": [{"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, (soft, hard) in limits.rlimits.items()],
         },
-        "mounts": _mount_list(mounts, etc, init, shm_size, privileged=privileged),
+        "mounts": _mount_list(mounts, etc, init, shm_size, privileged=privileged, cgroups=chosen["writable_cgroups"]),
         "linux": {
             "cgroupsPath": cgroup_path,
             "namespaces": _namespace_list(network, netns),
             "sysctl": {**_default_sysctls(network, netns), **(sysctls or {})},
             "devices": [{key: value for key, value in device.items() if key != "access"} for device in devices],
-            "resources": {**resources(limits), "devices": _device_rules(devices, privileged=privileged)},
+            "resources": {**resources(limits), "devices": [*_device_rules(devices, privileged=privileged), *device_rules]},
             "seccomp": chosen["seccomp"],
             "maskedPaths": list(MASKED) if chosen["system_paths"] else [],
             "readonlyPaths": list(READ_ONLY) if chosen["system_paths"] else [],
@@ -135,25 +133,30 @@ def _environment(env: Sequence[str], hostname: str, *, tty: bool) -> list[str]:
     return [f"{name}={value}" for name, value in default.items() if name not in given] + [entry for entry in env if "=" in entry]
 
 
-def _security(words: Sequence[str], held: Sequence[str], machine: str, *, privileged: bool) -> dict[str, Any]:
+def _security(words: Sequence[str], held: Sequence[str], machine: str, release: str, *, privileged: bool) -> dict[str, Any]:
     """Docker's --security-opt, on top of what is the default for these capabilities."""
     chosen: dict[str, Any] = {
         "no_new_privileges": False,
         "apparmor": "" if privileged else apparmor.DEFAULT,
         "seccomp": None if privileged else default_filter(held, machine),
         "system_paths": not privileged,
+        "writable_cgroups": privileged,
     }
     for word in words:
         key, separator, value = word.partition("=") if "=" in word else word.partition(":")
         match key, value:
-            case "no-new-privileges", ("" | "true" | "false"):
-                chosen["no_new_privileges"] = value != "false"
+            case "no-new-privileges", ("" | "true" | "false" | "1" | "0"):
+                chosen["no_new_privileges"] = value not in ("false", "0")
+            case "writable-cgroups", ("" | "true" | "false" | "1" | "0"):
+                chosen["writable_cgroups"] = value not in ("false", "0")
+            case "disable", "":
+                continue  # label=disable, as older clients say it
             case "seccomp", "unconfined":
                 chosen["seccomp"] = None
             case "seccomp", "builtin":
                 chosen["seccomp"] = default_filter(held, machine)
             case "seccomp", _ if value.lstrip().startswith("{"):
-                chosen["seccomp"] = _custom_filter(value)
+                chosen["seccomp"] = filter_of(value, held, machine, release)
             case "systempaths", "unconfined":
                 chosen["system_paths"] = False
             case "apparmor", _ if separator:
@@ -161,22 +164,22 @@ def _security(words: Sequence[str], held: Sequence[str], machine: str, *, privil
             case "label", _:
                 continue  # SELinux: this engine sets no labels
             case _:
-                raise InvalidOption(f"invalid --security-opt: {word[:100]!r}")
+                raise InvalidOption(f'invalid --security-opt 2: "{word[:100]}"')
     return chosen
 
 
-def _custom_filter(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        raise InvalidOption("the seccomp profile is not JSON") from None
-    if not isinstance(document, dict) or "defaultAction" not in document:
-        raise InvalidOption("the seccomp profile has no defaultAction")
-    document.setdefault("architectures", [entry["architecture"] for entry in document.get("archMap", [])])
-    return document
+def check_security(words: Sequence[str]) -> None:
+    """Refuse what `default_spec` would refuse of these.
+
+    Raises:
+        InvalidOption: one is unknown or malformed.
+    """
+    _security(words, (), "x86_64", "6.0", privileged=True)
 
 
-def _mount_list(mounts: Sequence[Mount], etc: EtcFiles | None, init: str, shm_size: int, *, privileged: bool) -> list[dict[str, Any]]:
+def _mount_list(
+    mounts: Sequence[Mount], etc: EtcFiles | None, init: str, shm_size: int, *, privileged: bool, cgroups: bool
+) -> list[dict[str, Any]]:
     """The defaults, then what was asked for, parents before children; asked-for mounts replace defaults at the same place."""
     ro = [] if privileged else ["ro"]
     found = [
@@ -184,7 +187,7 @@ def _mount_list(mounts: Sequence[Mount], etc: EtcFiles | None, init: str, shm_si
         _entry("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _entry("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
         _entry("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", *ro),
-        _entry("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", *ro),
+        _entry("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", *([] if cgroups else ["ro"])),
         _entry("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
         _entry("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size}"),
     ]
@@ -205,11 +208,15 @@ def _entry(target: str, kind: str, source: str, *words: str) -> dict[str, Any]:
 
 def _asked(mount: Mount) -> dict[str, Any]:
     target = "/" + mount.target.strip("/")
-    words = [*mount.options, *(["ro"] if mount.readonly else [])]
+    words = list(mount.options)
     if mount.kind == "tmpfs":
-        return _entry(target, "tmpfs", "tmpfs", *(["nosuid", "nodev", "noexec"] if not mount.options else []), *words)
+        words += ["ro"] if mount.readonly else []
+        # What was asked for comes last: it takes these defaults of Docker's back where it says the opposite.
+        return _entry(target, "tmpfs", "tmpfs", "noexec", "nosuid", "nodev", *words)
     propagation = [] if {word.removeprefix("r") for word in words} & {"private", "slave", "shared"} else ["rprivate"]
-    return _entry(target, "bind", mount.source, "rbind", *propagation, *words)
+    # Read-only is meant for what is mounted below the source as well, as in Docker since 25, unless a word says how.
+    fixed = ["rro"] if mount.readonly and not {"ro", "rro"} & set(words) else []
+    return _entry(target, "bind", mount.source, *([] if "bind" in words else ["rbind"]), *propagation, *words, *fixed)
 
 
 def _namespace_list(network: str, netns: str) -> list[dict[str, str]]:
@@ -255,19 +262,31 @@ def default_device_rules() -> list[dict[str, Any]]:
 def resources(limits: Limits) -> dict[str, Any]:
     """Docker's limits as OCI `linux.resources`, devices left out."""
     memory = {"limit": limits.memory, "swap": limits.memory_swap, "reservation": limits.memory_reservation}
-    if limits.memory and not limits.memory_swap:
-        memory["swap"] = limits.memory * 2
     cpu: dict[str, Any] = {"shares": limits.cpu_shares, "quota": limits.cpu_quota, "period": limits.cpu_period}
     if limits.nano_cpus:
         cpu |= {"period": 100_000, "quota": limits.nano_cpus // 10_000}
+    cpu |= {"realtimePeriod": limits.realtime_period, "realtimeRuntime": limits.realtime_runtime}
     cpu |= {"cpus": limits.cpuset_cpus, "mems": limits.cpuset_mems}
     found: dict[str, Any] = {
-        "memory": {key: value for key, value in memory.items() if value},
+        "memory": {
+            **{key: value for key, value in memory.items() if value},
+            **({} if limits.swappiness is None else {"swappiness": limits.swappiness}),
+            **({"disableOOMKiller": True} if limits.oom_kill_disable else {}),
+        },
         "cpu": {key: value for key, value in cpu.items() if value},
         "pids": {"limit": limits.pids} if limits.pids else {},
-        "blockIO": {"weight": limits.blkio_weight} if limits.blkio_weight else {},
+        "blockIO": _block_io(limits),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _block_io(limits: Limits) -> dict[str, Any]:
+    def devices(entries: Sequence[tuple[int, int, int]], key: str) -> list[dict[str, int]]:
+        return [{"major": major, "minor": minor, key: value} for major, minor, value in entries]
+
+    throttles = {key: devices(entries, "rate") for key, entries in limits.throttles.items() if entries}
+    weight: dict[str, Any] = {"weight": limits.blkio_weight} if limits.blkio_weight else {}
+    return {**weight, **({"weightDevice": devices(limits.weights, "weight")} if limits.weights else {}), **throttles}
 
 
 def exec_process(

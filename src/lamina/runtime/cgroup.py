@@ -11,26 +11,13 @@ import os
 import time
 
 from lamina.errors import Unsupported
-from lamina.linux import bpf
+from lamina.linux import bpf, inotify
+from lamina.runtime import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
-
-_V1_FILES = (
-    # section, key, controller, file; order matters: memory before memory+swap
-    ("memory", "limit", "memory", "memory.limit_in_bytes"),
-    ("memory", "swap", "memory", "memory.memsw.limit_in_bytes"),
-    ("memory", "reservation", "memory", "memory.soft_limit_in_bytes"),
-    ("cpu", "shares", "cpu", "cpu.shares"),
-    ("cpu", "period", "cpu", "cpu.cfs_period_us"),
-    ("cpu", "quota", "cpu", "cpu.cfs_quota_us"),
-    ("cpu", "cpus", "cpuset", "cpuset.cpus"),
-    ("cpu", "mems", "cpuset", "cpuset.mems"),
-    ("pids", "limit", "pids", "pids.max"),
-    ("blockIO", "weight", "blkio", "blkio.weight"),
-)
 
 
 class CgroupUnavailable(Unsupported):
@@ -104,8 +91,29 @@ class Cgroup:
 
     def limit(self, resources: Mapping[str, Any]) -> None:
         """Set or change limits. Raises as `create`."""
-        for controller, file, value in _settings(resources):
-            self._set(controller, file, value)
+        for controller in limits.CONTROLLERS:
+            self._limit(controller, resources)
+
+    def _limit(self, controller: str, resources: Mapping[str, Any]) -> None:
+        for files, value in limits.writes(
+            controller, resources, lambda file: self.read(controller, file), unified=self.unified(controller)
+        ):
+            self._set(controller, files, value)
+
+    def read(self, controller: str, file: str) -> str:
+        """The text of one of a controller's files, version 1's or 2's; "" where there is none."""
+        return _read(f"{self._files(controller)}/{file}")
+
+    def has(self, controller: str, file: str) -> bool:
+        """Whether a controller has this file."""
+        return os.path.exists(f"{self._files(controller)}/{file}")
+
+    def unified(self, controller: str) -> bool:
+        """Whether a controller's files are those of version 2."""
+        return self._directory(controller) is None
+
+    def _files(self, controller: str) -> str:
+        return self._directory(controller) or self._unified() or ""
 
     def attach(self, pid: int) -> None:
         """Move a process into the group, everywhere."""
@@ -178,28 +186,43 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed here because memory ran out."""
-        memory, unified = self._directory("memory"), self._unified()
-        file = f"{memory}/memory.oom_control" if memory is not None else f"{unified}/memory.events"
-        for line in _read(file).splitlines():
+        file = "memory.events" if self.unified("memory") else "memory.oom_control"
+        for line in self.read("memory", file).splitlines():
             key, _, value = line.partition(" ")
             if key == "oom_kill":
                 return int(value)
         return 0
+
+    def watch_oom(self) -> int | None:
+        """A descriptor that becomes readable when memory has run out here; the caller reads and closes it. None without a memory controller.
+
+        Version 1 gives an eventfd, version 2 an inotify instance on memory.events, which tells of other events too.
+        """
+        directory = self._files("memory")
+        if self.unified("memory"):
+            return inotify.watching(f"{directory}/memory.events") if os.path.exists(f"{directory}/memory.events") else None
+        told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _write(f"{directory}/cgroup.event_control", f"{told} {control}")
+        except OSError:
+            os.close(told)
+            return None
+        finally:
+            os.close(control)
+        return told
 
     def remove(self) -> None:
         """Remove the group everywhere, kill what is in it first. Idempotent."""
         for directory in self.directories():
             _remove(directory, self)
 
-    def _set(self, controller: str, file: str, value: str) -> None:
-        directory = self._directory(controller)
-        if directory is not None:
-            name = file
-        else:
-            directory, name, value = self._unified() or "", *_unified_setting(file, value, self)
-        if not os.path.exists(f"{directory}/{name}"):
-            raise CgroupUnavailable(f"this kernel cannot limit {controller}: there is no {name}", hint="leave that limit out")
-        _write(f"{directory}/{name}", value)
+    def _set(self, controller: str, files: Sequence[str], value: str) -> None:
+        directory = self._files(controller)
+        for file in files:
+            if os.path.exists(f"{directory}/{file}"):
+                return _write(f"{directory}/{file}", value)
+        raise CgroupUnavailable(f"this kernel cannot limit {controller}: there is no {files[0]}", hint="leave that limit out")
 
     def _restrict_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
         directory = self._directory("devices")
@@ -232,42 +255,6 @@ class Cgroup:
         top = self._directory("pids") or self._directory("freezer") or self._unified() or (self.directories() or [""])[0]
         for directory, _, _ in os.walk(top):
             yield directory
-
-
-def _settings(resources: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Controller, version 1 file and value of everything that is limited."""
-    for section, key, controller, file in _V1_FILES:
-        value = (resources.get(section) or {}).get(key)
-        if value is None or value == "" or (value == 0 and key != "limit") or (value == 0 and section == "memory"):
-            continue
-        if file == "pids.max" and value <= 0:
-            value = "max"
-        yield controller, file, str(value)
-
-
-def _unified_setting(file: str, value: str, group: Cgroup) -> tuple[str, str]:
-    """The version 2 file and value that mean what a version 1 file and value do (runc's conversions)."""
-    unlimited = "max" if value == "-1" else value
-    match file:
-        case "memory.limit_in_bytes":
-            return "memory.max", unlimited
-        case "memory.memsw.limit_in_bytes":
-            memory = _read(f"{group._unified()}/memory.max").strip()
-            return "memory.swap.max", unlimited if unlimited == "max" or memory == "max" else str(max(0, int(value) - int(memory)))
-        case "memory.soft_limit_in_bytes":
-            return "memory.low", unlimited
-        case "cpu.shares":
-            return "cpu.weight", str(1 + (max(2, min(262144, int(value))) - 2) * 9999 // 262142)
-        case "cpu.cfs_quota_us":
-            period = _read(f"{group._unified()}/cpu.max").split()[-1:] or ["100000"]
-            return "cpu.max", f"{unlimited} {period[0]}"
-        case "cpu.cfs_period_us":
-            quota = _read(f"{group._unified()}/cpu.max").split()[:1] or ["max"]
-            return "cpu.max", f"{quota[0]} {value}"
-        case "blkio.weight":
-            return "io.weight", f"default {1 + (int(value) - 10) * 9999 // 990}"
-        case _:
-            return file, value
 
 
 def _device_line(rule: Mapping[str, Any]) -> str:

@@ -108,11 +108,12 @@ class Runtime:
         fds = self._filter(spec)
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
-            **_process_document(spec["process"], made, launch.user),
+            **_process_document(spec["process"], made, launch.user, launch.groups),
             "directory": launch.directory,
             "stdin": launch.open_stdin,
             "stdin_once": launch.stdin_once,
             "volatile": launch.volatile,
+            "watch_memory": launch.watch_memory,
             "rootfs": launch.rootfs,
             "root": _root_document(launch, fds),
             "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
@@ -126,7 +127,7 @@ class Runtime:
         made = plan.exec_plan(self._labelled(request.process), request.spec)
         os.makedirs(request.directory, exist_ok=True)
         return {
-            **_process_document(request.process, made, request.user),
+            **_process_document(request.process, made, request.user, request.groups),
             "directory": request.directory,
             "stdin": request.open_stdin,
             "stdin_once": True,
@@ -271,13 +272,14 @@ def _options(hierarchy: Hierarchy) -> list[tuple[str, ...]]:
     return [("none",), ("name", named[0])] if named else [(word,) for word in hierarchy.controllers]
 
 
-def _process_document(process: Mapping[str, Any], made: plan.Plan, user: str) -> dict[str, Any]:
+def _process_document(process: Mapping[str, Any], made: plan.Plan, user: str, groups: Sequence[str] = ()) -> dict[str, Any]:
     who = process.get("user") or {}
     size = process.get("consoleSize")
     return {
         "plan": made.encode(),
         "command": {"candidates": plan.candidates(process), "args": list(process["args"]), "env": list(process.get("env") or [])},
         "user": user,
+        "groups": list(groups),
         "ids": [who.get("uid", 0), who.get("gid", 0), who.get("additionalGids") or []],
         "terminal": bool(process.get("terminal")),
         "size": [size["height"], size["width"]] if size else None,

@@ -65,7 +65,8 @@ class Launch:
     `stdin_once` closes the process's standard input when the first attached client's ends.
     `volatile` is for containers removed on exit: the overlay and the exit record are not synced.
     `user` is Docker's USER text (`name`, `uid`, with `:group`), looked up in the container's own passwd and group;
-    empty: the ids in `spec` hold.
+    empty: the ids in `spec` hold. `groups` are further groups, by name or number. `watch_memory` says that memory is limited: then the
+    monitor tells of the moment it runs out.
     `network` are the interfaces and gateways that its network namespace gets before the command runs (see linux.cabling.connect).
     """
 
@@ -82,6 +83,8 @@ class Launch:
     volatile: bool = False
     user: str = ""
     network: Mapping[str, Any] | None = None
+    groups: tuple[str, ...] = ()
+    watch_memory: bool = False
 
     @property
     def tty(self) -> bool:
@@ -104,6 +107,7 @@ class Exec:
     process: Mapping[str, Any]
     open_stdin: bool = False
     user: str = ""
+    groups: tuple[str, ...] = ()
 
     @property
     def tty(self) -> bool:
@@ -138,7 +142,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Resource limits in Docker's units; 0 or empty means none."""
+    """Resource limits in Docker's units; 0 or empty means none, -1 that there is none any more (`memory_swap`, `cpu_quota`, `pids`).
+
+    `weights` are devices with their weight, (major, minor, weight); `throttles` by OCI's name (`throttleReadBpsDevice` …) devices with a rate.
+    """
 
     memory: int = 0
     memory_swap: int = 0
@@ -151,4 +158,10 @@ class Limits:
     cpuset_mems: str = ""
     pids: int = 0
     blkio_weight: int = 0
+    swappiness: int | None = None
+    oom_kill_disable: bool = False
+    realtime_period: int = 0
+    realtime_runtime: int = 0
+    weights: tuple[tuple[int, int, int], ...] = ()
+    throttles: Mapping[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -213,7 +213,8 @@ def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]
     text = document.get("user") or ""
     user = users.look_up(root, text or str(uid))
     # The primary group is among the further ones as well (CVE-2022-36109): leaving them must not gain anything.
-    slots["user"] = (user.uid, user.gid, [user.gid, *user.groups]) if text else (uid, gid, list(groups))
+    further = users.look_up_groups(root, document.get("groups") or ())
+    slots["user"] = (user.uid, user.gid, [user.gid, *user.groups, *further]) if text else (uid, gid, [*groups, *further])
     environment = dict(entry.split("=", 1) for entry in document["command"]["env"] if "=" in entry)
     environment.setdefault("HOME", user.home)
     return environment

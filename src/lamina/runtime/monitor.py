@@ -9,6 +9,7 @@ To a daemon it says (the first channel and every later connection):
     {"event": "started", "pid": …, "warnings": […]} + pidfd    or, to later connections, {"event": "running", …} + pidfd
     {"event": "failed", "kind": …, "message": …}               nothing of the container remains
     {"event": "detached"}                                      a client pressed the detach keys
+    {"event": "oom"}                                           memory ran out, and the kernel killed a process
     {"event": "exit", "code": …, "signal": …, "finished_at": …, "oom_killed": …, "error": …}
 
 and takes {"op": "attach", …} + descriptor, {"op": "resize", "height": …, "width": …}, {"op": "close_stdin"}.
@@ -43,7 +44,7 @@ _LINGER = 10.0
 """Seconds that clients get to take what is left for them."""
 
 
-_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal")
+_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory")
 
 
 def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
@@ -173,6 +174,8 @@ class Monitor:
         self._clients: list[Client] = []
         self._daemons: list[channel.Channel] = []
         self._exit: dict[str, Any] | None = None
+        self._oom = launched.cgroup.watch_oom() if launched.cgroup is not None and document.get("watch_memory") else None
+        self._oom_kills = 0
         for fd in self._outputs:
             os.set_blocking(fd, False)
 
@@ -274,6 +277,8 @@ class Monitor:
             want(self._listener.fileno(), _IN, self._on_connection)
         if self._exit is None:
             want(self._launched.pidfd, _IN, self._on_exit)
+            if self._oom is not None:
+                want(self._oom, _IN, self._on_oom)
         # A client that does not read holds the process up, as a pipe would; not beyond its end.
         if self._exit is not None or not any(client.full for client in self._clients):
             for fd in self._outputs:
@@ -336,6 +341,20 @@ class Monitor:
             except OSError:
                 pass  # a full disk must not stop the process: what does not fit is lost, clients still get it
 
+    def _on_oom(self, fd: int, _events: int) -> None:
+        try:
+            os.read(fd, 4096)
+        except BlockingIOError:
+            return
+        cgroup = self._launched.cgroup
+        # Version 1 tells of this alone, and before the kernel has chosen whom it kills; version 2 of every change of the counters.
+        if cgroup is not None and (not cgroup.unified("memory") or cgroup.oom_kills() > self._oom_kills):
+            self._tell_of_oom(cgroup.oom_kills())
+
+    def _tell_of_oom(self, kills: int) -> None:
+        self._oom_kills = max(kills, self._oom_kills, 1)
+        self._broadcast({"event": "oom"})
+
     def _on_exit(self, _fd: int, _events: int) -> None:
         _, status = os.waitpid(self._launched.pid, 0)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
@@ -352,7 +371,10 @@ class Monitor:
                 pass
         cgroup = self._launched.cgroup
         if cgroup is not None and self._document["create"]:
-            self._exit["oom_killed"] = cgroup.oom_kills() > 0
+            kills = cgroup.oom_kills()
+            if kills and not self._oom_kills:
+                self._tell_of_oom(kills)
+            self._exit["oom_killed"] = self._oom_kills > 0
             try:
                 cgroup.remove()
             except OSError as error:

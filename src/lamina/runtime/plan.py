@@ -35,6 +35,7 @@ _FIXED_PLACES = ("/proc", "/sys", "/dev")
 _LINKS = [["fd", "/proc/self/fd"], ["stdin", "/proc/self/fd/0"], ["stdout", "/proc/self/fd/1"], ["stderr", "/proc/self/fd/2"]]
 _NODES = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
 _PATH = "PATH="
+_IPC_SYSCTLS = {f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")}
 
 
 class InvalidSpec(InvalidArgument):
@@ -133,6 +134,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
         steps.append(["domain_name", spec["domainname"]])
     steps += [["private_proc"], *mounts, *_devices(linux.get("devices") or [], process, _covers_dev(spec.get("mounts") or []))]
     if sysctls := linux.get("sysctl"):
+        _check_sysctls(sysctls, linux.get("namespaces") or [])
         steps.append(["sysctls", [[name.replace(".", "/"), str(value)] for name, value in sorted(sysctls.items())]])
     if masked := linux.get("maskedPaths"):
         steps.append(["mask", list(masked)])
@@ -191,6 +193,21 @@ def _namespaces(entries: Sequence[Mapping[str, Any]]) -> tuple[int, list[list[An
         else:
             new |= flag
     return new, joins
+
+
+def _check_sysctls(names: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
+    """Only what belongs to the container's own namespaces may be set: the rest is the host's."""
+    own = {entry.get("type") for entry in entries}
+    for name in (name.replace("/", ".") for name in names):
+        if name in ("kernel.hostname", "kernel.domainname") and "uts" in own:
+            continue
+        if (name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")) and "ipc" in own:
+            continue
+        if name.startswith("net."):
+            if "network" in own:
+                continue
+            raise InvalidSpec(f'sysctl "{name[:100]}" not allowed in host network namespace')
+        raise InvalidSpec(f'sysctl "{name[:100]}" is not in a separate kernel namespace')
 
 
 def _join_steps(joins: Sequence[Sequence[Any]]) -> Iterator[Step]:

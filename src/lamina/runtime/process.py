@@ -34,6 +34,7 @@ class Process:
         self._exit: Exit | None = None
         self._callbacks: list[Callable[[Exit], None]] = []
         self._detached: list[Callable[[], None]] = []
+        self._out_of_memory: list[Callable[[], None]] = []
 
     def attach(self, attach: Attach) -> None:
         """Give the monitor a client's connection; it streams until either side ends. Raises ProcessGone."""
@@ -104,6 +105,11 @@ class Process:
         with self._lock:
             self._detached.append(callback)
 
+    def on_oom(self, callback: Callable[[], None]) -> None:
+        """Call, from the watching thread, whenever memory ran out and the kernel killed a process of the container's."""
+        with self._lock:
+            self._out_of_memory.append(callback)
+
     def _fileno(self) -> int:
         return self._monitor.fileno()
 
@@ -117,6 +123,9 @@ class Process:
             return False
         if message.get("event") == "detached":
             for callback in list(self._detached):
+                callback()
+        if message.get("event") == "oom":
+            for callback in list(self._out_of_memory):
                 callback()
         if message.get("event") != "exit":
             return True

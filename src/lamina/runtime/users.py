@@ -9,7 +9,7 @@ from lamina.linux.openat2 import open_in_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _LIMIT = 8 << 20
 _MAX_ID = (1 << 32) - 2
@@ -36,6 +36,18 @@ class User:
 def look_up(root: int, text: str) -> User:
     """`name`, `uid`, `name:group`, `uid:gid` or nothing (root), in the root file system that the descriptor `root` is of."""
     return find(text, read_file(root, "/etc/passwd"), read_file(root, "/etc/group"))
+
+
+def look_up_groups(root: int, names: Sequence[str]) -> tuple[int, ...]:
+    """The ids of groups by name or number, as --group-add gives them.
+
+    Raises:
+        UnknownUser: with Docker's words.
+    """
+    if not names:
+        return ()
+    group = read_file(root, "/etc/group")
+    return tuple(_group(name, group) for name in names)
 
 
 def find(text: str, passwd: str, group: str) -> User:

@@ -12,7 +12,7 @@ from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Respo
 from lamina.api.router import Route
 from lamina.api.streams import tar_stream
 from lamina.api.times import nanoseconds
-from lamina.apitypes.requests import ContainerConfig, CreateContainer
+from lamina.apitypes.requests import ContainerConfig, CreateContainer, HostConfig
 from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, PathStat
 
 RAW = "application/vnd.docker.raw-stream"
@@ -90,6 +90,14 @@ def rename(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/rename."""
     engine.containers.rename(request.parameters["id"], request.query.text("name"))
     return _NO_CONTENT
+
+
+def update(engine: Backend, request: Request) -> Response:
+    """POST /containers/{id}/update."""
+    data = request.body.document()
+    decode(data, HostConfig)
+    changes = cast(dict[str, Any], decode(data, dict))
+    return json_reply({"Warnings": list(engine.containers.update(request.parameters["id"], changes)) or None})
 
 
 def remove(engine: Backend, request: Request) -> Response:
@@ -276,6 +284,7 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("POST", "/containers/{id}/pause", pause),
     Route("POST", "/containers/{id}/unpause", unpause),
     Route("POST", "/containers/{id}/rename", rename),
+    Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/resize", resize),
     Route("POST", "/containers/{id}/wait", wait),
     Route("POST", "/containers/{id}/attach", attach),

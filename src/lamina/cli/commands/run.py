@@ -82,6 +82,7 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
         raise UsageError(f'invalid pull option: {when!r}: must be one of "always", "missing" or "never"')
     if when == "always":
         _pull(session, arguments, image)
+    secrets = _shared_socket(session, arguments, config)
     try:
         made = _ask(session, arguments, config)
     except NotFound as error:
@@ -93,7 +94,19 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
     if cid is not None:
         with cid:
             cid.write(made)
+    if secrets:
+        from lamina.cli.apisocket import hand_over
+
+        hand_over(session, made, secrets)
     return made
+
+
+def _shared_socket(session: Session, arguments: Arguments, config: dict[str, object]) -> bytes:
+    if not arguments.on("use-api-socket"):
+        return b""
+    from lamina.cli.apisocket import share
+
+    return share(session, config)
 
 
 def _ask(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
