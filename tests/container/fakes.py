@@ -187,6 +187,8 @@ class FakeLayers:
 class FakeNetworks:
     """Containers are on no network."""
 
+    connector: object = None
+
     def __init__(self) -> None:
         self.members: list[Member] = []
 
@@ -206,6 +208,9 @@ class FakeNetworks:
 
     def ids(self) -> dict[str, str]:
         return {}
+
+    def canonical(self, ref: str) -> str:
+        return ref
 
     def recover(self) -> None: ...
 

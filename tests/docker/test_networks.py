@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
 from tests.docker.conftest import BASE
 from tests.harness import Daemon, eventually
 
+_numbers = count(1)
 SERVE = "echo hello from $(hostname) > /tmp/said; while true; do nc -l -p 80 < /tmp/said; done"
 
 
@@ -63,3 +68,142 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_left(daemon: Daemon, name: 
         assert f"failed to bind host port for 0.0.0.0:{port}" in failed.stderr
         assert "address already in use" in failed.stderr
     daemon.docker("start", "-a", name)
+
+
+def test_a_path_of_builds_leads_outside_too(daemon: Daemon, tag: str, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN ip addr show eth0 > /seen\nRUN --network=none ip addr > /alone\n")
+    daemon.docker("build", "-t", tag, str(context))
+    shown = daemon.docker("run", "--rm", tag, "sh", "-c", "cat /seen; echo; cat /alone").stdout
+    assert shown.count("eth0") >= 1 and "eth0" not in shown.rpartition("\n\n")[2]
+
+
+@pytest.fixture
+def network(daemon: Daemon) -> Iterator[str]:
+    """A name for a network, which is removed at the end."""
+    name = f"n{next(_numbers)}"
+    yield name
+    for row in daemon.docker("network", "ls", "-q", "--filter", f"name={name}", code=None).stdout.split():
+        daemon.docker("network", "rm", row, code=None)
+
+
+@pytest.mark.covers(
+    "cli:network create", "cli:network create --subnet", "cli:network create --gateway", "cli:network create --ip-range", "cli:network create --aux-address",
+    "cli:network create --label", "cli:network create --opt", "cli:network create --driver", "cli:network create --attachable", "cli:network inspect",
+    "cli:network create --ipam-driver", "cli:network create --ipam-opt", "cli:network create --scope",
+    "cli:network inspect --format", "cli:network inspect --verbose", "cli:network ls", "cli:network ls --filter", "cli:network ls --format",
+    "cli:network ls --no-trunc", "cli:network ls --quiet", "cli:network rm", "cli:network rm --force", "api:POST /networks/create", "api:GET /networks",
+    "api:GET /networks/{id}", "api:DELETE /networks/{id}",
+)  # fmt: skip
+def test_a_network_is_as_it_was_asked_for_until_it_is_removed(daemon: Daemon, network: str) -> None:
+    made = daemon.docker(
+        "network", "create", "--driver", "bridge", "--subnet", "10.213.0.0/16", "--gateway", "10.213.9.9", "--ip-range", "10.213.5.0/24",
+        "--aux-address", "router=10.213.5.0", "--label", "a=b", "--opt", "com.docker.network.driver.mtu=1400", "--attachable",
+        "--ipam-driver", "default", "--ipam-opt", "k=v", "--scope", "local", network,
+    ).stdout.strip()  # fmt: skip
+    facts = json.loads(daemon.docker("network", "inspect", "--verbose", network).stdout)[0]
+    assert facts["Id"] == made
+    assert facts["IPAM"]["Config"] == [
+        {"Subnet": "10.213.0.0/16", "IPRange": "10.213.5.0/24", "Gateway": "10.213.9.9", "AuxiliaryAddresses": {"router": "10.213.5.0"}}
+    ]
+    assert (facts["Labels"], facts["Attachable"], facts["Options"]) == ({"a": "b"}, True, {"com.docker.network.driver.mtu": "1400"})
+    shown = daemon.docker("run", "--rm", "--network", network, BASE, "sh", "-c", "ip addr show eth0; ip route").stdout
+    assert "inet 10.213.5.1/16" in shown and "default via 10.213.9.9" in shown and "mtu 1400" in shown
+    assert daemon.docker("network", "inspect", "-f", "{{.Driver}}", made[:12]).stdout == "bridge\n"
+    assert daemon.docker("network", "ls", "--no-trunc", "-q", "--filter", "label=a=b").stdout == f"{made}\n"
+    assert network in daemon.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
+    daemon.docker("network", "rm", network)
+    assert "not found" in daemon.docker("network", "rm", network, code=1).stderr
+    daemon.docker("network", "rm", "--force", network)
+    assert not os.path.exists(f"/sys/class/net/br-{made[:12]}")
+
+
+@pytest.mark.covers("cli:run --ip", "cli:create --ip", "cli:network connect --ip")
+def test_an_address_can_be_chosen_once_and_only_in_a_chosen_subnet(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", "--subnet", "10.214.0.0/24", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, "--ip", "10.214.0.77", BASE, "sleep", "1000")
+    assert daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout == "10.214.0.77\n"
+    taken = daemon.docker("run", "--rm", "--network", network, "--ip", "10.214.0.77", BASE, "true", code=125)
+    assert "Address already in use" in taken.stderr
+    daemon.docker("network", "disconnect", network, name)
+    daemon.docker("network", "connect", "--ip", "10.214.0.78", network, name)
+    assert "10.214.0.78/24" in daemon.docker("exec", name, "ip", "addr").stdout
+    outside = daemon.docker("run", "--rm", "--network", network, "--ip", "10.99.0.1", BASE, "true", code=125)
+    assert "no configured subnet or ip-range contain the IP address 10.99.0.1" in outside.stderr
+
+
+@pytest.mark.covers(
+    "cli:network connect", "cli:network disconnect", "cli:network disconnect --force", "cli:network connect --alias",
+    "cli:network connect --gw-priority", "cli:network connect --driver-opt",
+    "api:POST /networks/{id}/connect", "api:POST /networks/{id}/disconnect", "cli:run --network", "cli:create --network",
+)  # fmt: skip
+def test_a_running_container_is_connected_and_disconnected(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", name, "--network", "bridge", BASE, "sleep", "1000")
+    option = "com.docker.network.endpoint.ifname=second0"
+    daemon.docker("network", "connect", "--alias", "also", "--gw-priority", "5", "--driver-opt", option, network, name)
+    facts = json.loads(daemon.docker("inspect", name).stdout)[0]["NetworkSettings"]["Networks"]
+    assert set(facts) == {"bridge", network}
+    assert "also" in facts[network]["DNSNames"]
+    shown = daemon.docker("exec", name, "sh", "-c", "ip addr; ip route").stdout
+    assert f"inet {facts[network]['IPAddress']}/" in shown and "second0" in shown
+    assert f"default via {facts[network]['Gateway']}" in shown
+    assert "already exists in network" in daemon.docker("network", "connect", network, name, code=1).stderr
+    members = json.loads(daemon.docker("network", "inspect", network).stdout)[0]["Containers"]
+    assert [member["Name"] for member in members.values()] == [name]
+    refused = daemon.docker("network", "rm", network, code=1).stderr
+    assert f"network {network} has active endpoints" in refused
+    daemon.docker("network", "disconnect", "--force", network, name)
+    shown = daemon.docker("exec", name, "sh", "-c", "ip addr; ip route").stdout
+    assert "second0" not in shown and f"default via {facts['bridge']['Gateway']}" in shown
+    assert "is not connected to network" in daemon.docker("network", "disconnect", network, name, code=1).stderr
+
+
+def test_networks_are_apart_and_an_internal_one_has_no_way_out(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", "--internal", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sh", "-c", SERVE)
+    address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout.strip()
+    ask = ("sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 1 {address} 80 < /dev/null && break; done")
+    assert "hello" in daemon.docker("run", "--rm", "--network", network, BASE, *ask).stdout
+    assert "hello" not in daemon.docker("run", "--rm", BASE, "nc", "-w", "1", address, "80", code=None).stdout
+    assert "default" not in daemon.docker("exec", name, "ip", "route").stdout
+
+
+@pytest.mark.covers("cli:network prune", "cli:network prune --filter", "cli:network prune --force", "api:POST /networks/prune")
+def test_networks_nobody_uses_are_pruned(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", "--label", "gone=1", network)
+    daemon.docker("network", "create", "--label", "gone=1", f"{network}-used")
+    daemon.docker("run", "-d", "--name", name, "--network", f"{network}-used", BASE, "sleep", "1000")
+    assert network in daemon.docker("network", "prune", "--force", "--filter", "label=gone=1").stdout.split()
+    assert daemon.docker("network", "ls", "-q", "--filter", f"name={network}-used").stdout.strip()
+
+
+@pytest.mark.covers(
+    "cli:network create --internal", "cli:network create --ipv6", "cli:network create --ipv4", "cli:network create --config-only",
+    "cli:network create --config-from", "cli:network create --ingress", "cli:run --ip6", "cli:create --ip6",
+)  # fmt: skip
+def test_what_cannot_be_is_said_in_dockers_words(daemon: Daemon, network: str) -> None:
+    def refused(*words: str) -> str:
+        return daemon.docker("network", "create", *words, network, code=1).stderr
+
+    daemon.docker("network", "create", "--subnet", "10.215.0.0/16", f"{network}-first")
+    assert "Pool overlaps with other one on this address space" in refused("--subnet", "10.215.7.0/24")
+    assert "it should be 10.216.0.0/16" in refused("--subnet", "10.216.0.1/16")
+    assert "could not find plugin magic" in refused("--driver", "magic")
+    assert "not a swarm manager" in refused("--driver", "overlay")
+    assert "Ingress network can only be global scope network" in refused("--ingress")
+    assert "IPv4 or IPv6 must be enabled" in refused("--ipv4=false")
+    already = daemon.docker("network", "create", f"{network}-first", code=1).stderr
+    assert f"network with name {network}-first already exists" in already
+    assert "operation is not permitted on predefined bridge network" in daemon.docker("network", "create", "bridge", code=1).stderr
+    assert "is a pre-defined network and cannot be removed" in daemon.docker("network", "rm", "host", code=1).stderr
+    assert "network nowhere not found" in daemon.docker("run", "--rm", "--network", "nowhere", BASE, "true", code=125).stderr
+    daemon.docker("network", "create", "--config-only", "--subnet", "10.217.0.0/16", f"{network}-settings")
+    daemon.docker("network", "create", "--config-from", f"{network}-settings", network)
+    assert "10.217.0.0/16" in daemon.docker("network", "inspect", network).stdout
+    daemon.docker("network", "create", "--ipv6", "--internal", f"{network}-six")
+    shown = daemon.docker("run", "--rm", "--network", f"{network}-six", BASE, "ip", "-6", "addr", "show", "eth0").stdout
+    assert "inet6 fd" in shown
+    chosen = ("--ipv6", "--subnet", "fd00:77::/64", f"{network}-chosen")
+    daemon.docker("network", "create", *chosen)
+    shown = daemon.docker("run", "--rm", "--network", f"{network}-chosen", "--ip6", "fd00:77::5", BASE, "ip", "-6", "addr").stdout
+    assert "inet6 fd00:77::5/64" in shown

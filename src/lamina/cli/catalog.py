@@ -816,6 +816,84 @@ f filter filter|Provide filter values (e.g. "driver=bridge")
 q quiet bool|Only display network IDs
 """,
     ),
+    "network create": (
+        "networks",
+        1,
+        1,
+        True,
+        "NETWORK",
+        "Create a network",
+        """\
+- attachable bool|Enable manual container attachment
+- aux-address map|Auxiliary IPv4 or IPv6 addresses used by Network driver
+- config-from string|The network from which to copy the configuration
+- config-only bool|Create a configuration only network
+d driver string|Driver to manage the Network (default "bridge")
+- gateway strings|IPv4 or IPv6 Gateway for the master subnet
+- ingress bool|Create swarm routing-mesh network
+- internal bool|Restrict external access to the network
+- ip-range strings|Allocate container ip from a sub-range
+- ipam-driver string|IP Address Management Driver (default "default")
+- ipam-opt map|Set IPAM driver specific options
+- ipv4 bool|Enable or disable IPv4 address assignment
+- ipv6 bool|Enable or disable IPv6 address assignment
+- label list|Set metadata on a network
+o opt map|Set driver specific options
+- scope string|Control the network's scope
+- subnet strings|Subnet in CIDR format that represents a network segment
+""",
+    ),
+    "network rm": (
+        "networks",
+        1,
+        -1,
+        True,
+        "NETWORK [NETWORK...]",
+        "Remove one or more networks",
+        """\
+f force bool|Do not error if the network does not exist
+""",
+    ),
+    "network prune": (
+        "networks",
+        0,
+        0,
+        True,
+        "",
+        "Remove all unused networks",
+        """\
+- filter filter|Provide filter values (e.g. "until=<timestamp>")
+f force bool|Do not prompt for confirmation
+""",
+    ),
+    "network connect": (
+        "networks",
+        2,
+        2,
+        True,
+        "NETWORK CONTAINER",
+        "Connect a container to a network",
+        """\
+- alias strings|Add network-scoped alias for the container
+- driver-opt strings|driver options for the network
+- gw-priority int|Highest gw-priority provides the default gateway
+- ip string|IPv4 address (e.g., "172.30.100.104")
+- ip6 string|IPv6 address (e.g., "2001:db8::33")
+- link list|Add link to another container
+- link-local-ip strings|Add a link-local address for the container
+""",
+    ),
+    "network disconnect": (
+        "networks",
+        2,
+        2,
+        True,
+        "NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        """\
+f force bool|Force the container to disconnect from a network
+""",
+    ),
     "network inspect": (
         "system",
         1,
@@ -994,7 +1072,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "system": ("Manage the engine", "df events info prune service"),
     "system service": ("Manage laminad as a service of systemd", "install print uninstall"),
     "volume": ("Manage volumes", "create inspect ls prune rm"),
-    "network": ("Manage networks", "inspect ls"),
+    "network": ("Manage networks", "connect create disconnect inspect ls prune rm"),
 }
 """A group's summary and its commands."""
 
@@ -1015,6 +1093,7 @@ ALIASES: dict[str, str] = {
     "volume list": "volume ls",
     "volume remove": "volume rm",
     "network list": "network ls",
+    "network remove": "network rm",
     "container remove": "rm",
     "container attach": "attach",
     "container commit": "commit",

@@ -68,6 +68,18 @@ class System:
         """Remove a volume nobody uses."""
         self._transport.delete(f"/volumes/{quoted(name)}{'?force=1' if force else ''}")
 
+    def create_network(self, request: dict[str, object]) -> dict[str, object]:
+        """Create a network; its `Id` and a `Warning`."""
+        return self._transport.post("/networks/create", request)
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network that nobody uses."""
+        self._transport.delete(f"/networks/{quoted(name)}")
+
+    def network_act(self, name: str, action: str, request: dict[str, object]) -> None:
+        """Connect or disconnect a container."""
+        self._transport.request("POST", f"/networks/{quoted(name)}/{action}", request).close()
+
     def prune(self, kind: str, pairs: Pairs) -> dict[str, object]:
         """Remove what is unused of one kind: containers, images, volumes, networks or build."""
         return self._transport.post(f"/{kind}/prune{query(pairs)}")

@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from lamina.container.document import Document, flag, mapping, text, texts
-from lamina.container.model import Container
+from lamina.container.live import Live
+from lamina.container.model import Container, WrongState
 from lamina.container.parts import Networks
 from lamina.container.store import write_file
-from lamina.errors import InvalidArgument
+from lamina.errors import Forbidden, Internal, InvalidArgument
 from lamina.network.bindings import exposed_ports, wanted_ports
 from lamina.network.mode import NetworkMode, network_mode
-from lamina.network.model import Sandbox
-from lamina.network.requests import is_mac
+from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
+from lamina.network.requests import check_endpoint, is_mac
 from lamina.network.sandboxes import Member, Wiring
 
 RECORD = "network.json"
+
+
+class NotConnected(Internal):
+    """The container is not on the network."""
+
+
+class SharedNetwork(Forbidden):
+    """The container has no network of its own, or the network cannot be shared."""
 
 
 class Connections:
@@ -116,7 +126,7 @@ def member(container: Container, mode: NetworkMode) -> Member:
         name=container.name,
         hostname=text(container.config, "Hostname"),
         mode=mode,
-        networks=asked_networks(container.networking, mode),
+        networks=networks_of(container),
         ports=ports,
         mac=text(container.config, "MacAddress"),
     )
@@ -127,6 +137,13 @@ def exposed_of(container: Container) -> list[tuple[int, str]]:
     return exposed_ports((mapping(container.config, "ExposedPorts"), mapping(container.host_config, "PortBindings")))
 
 
+def networks_of(container: Container) -> dict[str, Mapping[str, Any]]:
+    """The networks it is to be on: those it was made with, and what was connected and disconnected since."""
+    if "EndpointsConfig" not in container.networking:
+        return asked_networks({}, mode_of(container))
+    return {name: settings or {} for name, settings in mapping(container.networking, "EndpointsConfig").items()}
+
+
 def asked_networks(networking: Document, mode: NetworkMode) -> dict[str, Mapping[str, Any]]:
     """The API's EndpointSettings by network, that of the mode first; none for modes that have no networks."""
     if mode.kind != "bridge":
@@ -134,3 +151,81 @@ def asked_networks(networking: Document, mode: NetworkMode) -> dict[str, Mapping
     asked = {name: settings or {} for name, settings in mapping(networking, "EndpointsConfig").items()}
     first = asked.pop(mode.name, None) or asked.pop("default" if mode.name == "bridge" else "", None) or {}
     return {mode.name: first, **asked}
+
+
+class Connector:
+    """See network.networks.Connector: what `network connect` and `disconnect` do to a container."""
+
+    def __init__(
+        self, networks: Networks, connections: Connections, find: Callable[[str], Live], save: Callable[[Container], None]
+    ) -> None:
+        self._networks, self._connections, self._find, self._save = networks, connections, find, save
+
+    def connect(self, network: Network, container: str, settings: Document) -> None:
+        """Put it on the network, now if it runs, else from its next start on."""
+        live = self._find(container)
+        with live.lock:
+            self._check(live, network)
+            if live.container.running:
+                who = member(live.container, mode_of(live.container))
+                box = self._networks.plug(network, who, settings, live.state.pid)
+                self._connections.write(live.container, box)
+                add_names(live.container, box.endpoint(network.id))
+            elif network.name in networks_of(live.container):
+                raise NetworkForbidden(f"endpoint with name {live.container.name} already exists in network {network.name}")
+            else:
+                check_endpoint(settings, network.pools, name=network.name, default=network.default)
+            self._note(live, {**networks_of(live.container), network.name: settings})
+
+    def disconnect(self, network: Network, container: str, *, force: bool) -> None:
+        """Take it off."""
+        del force
+        live = self._find(container)
+        with live.lock:
+            if mode_of(live.container).kind == "host" or network.name == "host":
+                raise SharedNetwork("container cannot be disconnected from host network or connected to host network")
+            kept = networks_of(live.container)
+            if kept.pop(network.name, None) is None:
+                raise NotConnected(f"container {live.container.id} is not connected to network {network.name}")
+            if live.container.running:
+                before = self._networks.sandbox(live.container.id)
+                box = self._networks.unplug(network, live.container.id, live.state.pid)
+                if box is not None:
+                    self._connections.write(live.container, box)
+                    remove_names(live.container, before.endpoint(network.id) if before else None)
+            self._note(live, kept)
+
+    def _check(self, live: Live, network: Network) -> None:
+        mode = mode_of(live.container)
+        if live.removing:
+            words = "is marked for removal and cannot be connected or disconnected to the network"
+            raise WrongState(f"Container {live.container.id} {words}")
+        if mode.kind in ("container", "host"):
+            raise SharedNetwork(
+                "container sharing network namespace with another container or host cannot be connected to any other network"
+            )
+        if network.driver == "host":
+            raise SharedNetwork("container cannot be disconnected from host network or connected to host network")
+        if mode.kind == "none" or network.driver == "null":
+            raise SharedNetwork("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+
+    def _note(self, live: Live, networks: Mapping[str, Any]) -> None:
+        live.container = replace(live.container, networking={"EndpointsConfig": dict(networks)})
+        self._save(live.container)
+
+
+def add_names(container: Container, endpoint: Endpoint | None) -> None:
+    """Let its /etc/hosts know its own name at the new addresses; the file stays the same one, which is mounted inside."""
+    addresses = (endpoint.address4, endpoint.address6) if endpoint else ()
+    with suppress(OSError), open(f"{container.directory}/hosts", "a", encoding="utf-8") as file:
+        file.writelines(f"{address}\t{text(container.config, 'Hostname')}\n" for address in addresses if address)
+
+
+def remove_names(container: Container, endpoint: Endpoint | None) -> None:
+    """Take the lines of addresses that it has no more."""
+    gone = {address for address in (endpoint.address4, endpoint.address6) if address} if endpoint else set()
+    with suppress(OSError), open(f"{container.directory}/hosts", "r+", encoding="utf-8", errors="surrogateescape") as file:
+        kept = [line for line in file if not line.split() or line.split()[0] not in gone]
+        file.seek(0)
+        file.writelines(kept)
+        file.truncate()

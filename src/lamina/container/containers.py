@@ -10,6 +10,7 @@ from lamina.container import choosing, describe, processes
 from lamina.container.archive import Archives
 from lamina.container.attaching import Attachments
 from lamina.container.committing import Committer
+from lamina.container.connecting import Connector
 from lamina.container.contents import Contents
 from lamina.container.execs import Execs
 from lamina.container.launching import Launcher
@@ -74,6 +75,7 @@ class Containers:
         self._attachments = Attachments(parts, self._logs.read)
         self._maker = Maker(parts, store, roster, launcher)
         parts.volumes.users = self._users_of_volume
+        parts.networks.connector = Connector(parts.networks, launcher.connections, roster.find, store.save)
         self._life.on_gone = self._execs.forget
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher)

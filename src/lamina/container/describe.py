@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lamina.container.connecting import asked_networks, exposed_of, mode_of
+from lamina.container.connecting import exposed_of, mode_of, networks_of
 from lamina.container.document import text
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
@@ -18,7 +18,7 @@ def network_of(container: Container, box: Sandbox | None, ids: Mapping[str, str]
     mode = mode_of(container)
     return network_settings(
         mode,
-        asked_networks(container.networking, mode),
+        networks_of(container) if mode.kind == "bridge" else {},
         box=box,
         pid=container.state.pid if container.running else 0,
         ids=ids,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from lamina.container import resources
 from lamina.container.checking import check_config, check_host, with_ids
@@ -108,9 +109,12 @@ class Maker:
             directory=self._store.directory(container_id),
             config=merged,
             host_config=host_config,
-            networking={"EndpointsConfig": asked_networks(networking, network)},
+            networking={"EndpointsConfig": self._networks(networking, network)},
             driver=self._parts.driver,
         )
+
+    def _networks(self, networking: Document, mode: NetworkMode) -> Mapping[str, Any]:
+        return {self._parts.networks.canonical(ref): settings for ref, settings in asked_networks(networking, mode).items()}
 
     def _mounts(self, record: Container, host: Document) -> Sequence[MountPoint]:
         inherited: list[MountPoint] = []

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from lamina.apitypes.events import Emit
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
-from lamina.network.model import Sandbox
+from lamina.network.model import Network, Sandbox
+from lamina.network.networks import Connector
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
@@ -117,6 +118,18 @@ class Networks(Protocol):
     def sandbox(self, container: str) -> Sandbox | None: ...
 
     def ids(self) -> dict[str, str]: ...
+
+    def plug(self, network: Network, member: Member, settings: Mapping[str, Any], pid: int) -> Sandbox: ...
+
+    def unplug(self, network: Network, container: str, pid: int) -> Sandbox | None: ...
+
+    def canonical(self, ref: str) -> str: ...
+
+    @property
+    def connector(self) -> Connector | None: ...
+
+    @connector.setter
+    def connector(self, connector: Connector) -> None: ...
 
     def recover(self) -> None: ...
 

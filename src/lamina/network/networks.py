@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit, Event
+from lamina.errors import LaminaError
 from lamina.network import choosing, describe
 from lamina.network.firewall import Firewall
 from lamina.network.hostports import HostPorts
@@ -167,7 +168,7 @@ class Networks:
         their names."""
         removed = []
         for network in choosing.prunable(self._roster.all(), filters or {}, self._parts.clock()):
-            with suppress(NetworkForbidden, NetworkNotFound):
+            with suppress(NetworkForbidden, NetworkInUse, NetworkNotFound):
                 self.remove(network.id)
                 removed.append(network.name)
         if removed:
@@ -207,6 +208,29 @@ class Networks:
             network = self._roster.get(endpoint.network)
             if network is not None:
                 self._emit("disconnect", network, container=container)
+
+    def plug(self, network: Network, member: Member, settings: Document, pid: int) -> Sandbox:
+        """Connect a running container. Raises as Sandboxes.connect."""
+        box = self._sandboxes.connect(member, self._usable(network.id), settings, pid, self._by_id())
+        self._emit("connect", network, container=member.id)
+        return box
+
+    def unplug(self, network: Network, container: str, pid: int) -> Sandbox | None:
+        """Disconnect a running container; None where it was not connected."""
+        box = self._sandboxes.disconnect(container, network.id, pid, self._by_id())
+        if box is not None:
+            self._emit("disconnect", network, container=container)
+        return box
+
+    def canonical(self, ref: str) -> str:
+        """The name of the network that `ref` means; itself where there is none yet."""
+        try:
+            return DEFAULT_NETWORK if ref == DEFAULT_NETWORK else self._roster.find(ref).name
+        except LaminaError:
+            return ref
+
+    def _by_id(self) -> dict[str, Network]:
+        return {network.id: network for network in self._roster.all()}
 
     def restore(self, box: Sandbox) -> None:
         """A container was found running with this."""

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from lamina.linux import cabling, links
 from lamina.network.bindings import Wanted
 from lamina.network.firewall import Firewall
 from lamina.network.hostports import Held, HostPorts
 from lamina.network.interfaces import Interfaces
 from lamina.network.mode import NetworkMode
-from lamina.network.model import OPTION, Document, Endpoint, InvalidNetwork, Network, PortTaken, Published, Sandbox
+from lamina.network.model import (
+    OPTION,
+    Document,
+    Endpoint,
+    InvalidNetwork,
+    Network,
+    NetworkForbidden,
+    NetworkUnavailable,
+    PortTaken,
+    Published,
+    Sandbox,
+)
 from lamina.network.pools import AddressPool
 from lamina.network.requests import check_endpoint
 
@@ -108,6 +121,63 @@ class Sandboxes:
                 self._release(box)
             return box
 
+    # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────
+    def connect(self, member: Member, network: Network, settings: Document, pid: int, networks: Mapping[str, Network]) -> Sandbox:
+        """Put a running container on one more network; `networks` are all by ID. Raises as `join`; nothing has changed then."""
+        with self._lock:
+            before = self._sandboxes.get(member.id) or Sandbox(member.id, member.name)
+            if before.endpoint(network.id):
+                raise NetworkForbidden(f"endpoint with name {member.name} already exists in network {network.name}")
+            index = self._ready(network)
+            box = self._with_endpoint(before, member, network, settings)
+            added = box.endpoints[-1]
+            box = replace(box, gateway=gateway_of(box, networks))
+            wire = interface(added, network, index, hairpin=bool(box.published))
+            try:
+                in_a_thread(lambda: cabling.connect(pid, [wire], gateways(box) if box.gateway != before.gateway else []))
+            except OSError as error:
+                self._give_back(added)
+                raise NetworkUnavailable(f"container {member.name} cannot be connected: {error.strerror}") from None
+            self._sandboxes[member.id] = box = self._retargeted(box)
+            return box
+
+    def disconnect(self, container: str, network: str, pid: int, networks: Mapping[str, Network]) -> Sandbox | None:
+        """Take a running container off the network with that ID; what it has then, None where it was not on it."""
+        with self._lock:
+            before = self._sandboxes.get(container)
+            gone = before.endpoint(network) if before else None
+            if before is None or gone is None:
+                return None
+            box = replace(before, endpoints=tuple(endpoint for endpoint in before.endpoints if endpoint is not gone))
+            box = replace(box, gateway=gateway_of(box, networks))
+            with suppress(OSError):
+                self._interfaces.perform(links.delete_link(gone.host))
+            self._give_back(gone)
+            if box.gateway and box.gateway != before.gateway and pid:
+                with suppress(OSError):
+                    in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
+            self._sandboxes[container] = box = self._retargeted(box)
+            return box
+
+    def _retargeted(self, box: Sandbox) -> Sandbox:
+        """Its ports lead to the endpoint that now is the way outside."""
+        endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
+        moved = []
+        for port in box.published:
+            address = (endpoint.address6 if ":" in port.host_address else "") or endpoint.address4 if endpoint else port.address
+            moved.append(replace(port, address=address))
+        if tuple(moved) != box.published:
+            self._firewall.withdraw(box.published)
+            box = replace(box, published=tuple(moved))
+            self._firewall.publish(box.published)
+        return box
+
+    def _give_back(self, endpoint: Endpoint) -> None:
+        for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
+            pool = self._pools.get((endpoint.network, version))
+            if pool is not None and address:
+                pool.give_back(address)
+
     def restore(self, box: Sandbox) -> None:
         """Note what a container that was found running has."""
         with self._lock:
@@ -185,16 +255,30 @@ class Sandboxes:
 
     def _release(self, box: Sandbox) -> None:
         for endpoint in box.endpoints:
-            for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
-                pool = self._pools.get((endpoint.network, version))
-                if pool is not None and address:
-                    pool.give_back(address)
+            self._give_back(endpoint)
         if box.published:
             self._sandboxes.pop(box.container, None)
             self._firewall.withdraw(box.published)
         for held in self._held.pop(box.container, []):
             held.close()
         self._ports.give_back(box.published)
+
+
+def in_a_thread(action: Callable[[], None]) -> None:
+    """Do something that changes the thread's namespace in one of its own, and raise what it raises."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="namespace", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def gateway_of(box: Sandbox, networks: Mapping[str, Network]) -> str:
