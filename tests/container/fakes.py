@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -84,6 +85,9 @@ class FakeProcess:
 
     def on_oom(self, callback: Callable[[], None]) -> None:
         self.out_of_memory = callback
+
+    def usage(self, machine_memory: int) -> dict[str, Any]:
+        return {"cpu_stats": {"cpu_usage": {"total_usage": 5}}, "memory_stats": {"usage": 7, "limit": machine_memory}}
 
     def limit(self, resources: dict[str, object]) -> None:
         self.limits.append(resources)

@@ -157,6 +157,20 @@ m memory bytes|Memory limit
 - restart string|Restart policy to apply when a container exits
 """,
     ),
+    "stats": (
+        "stats",
+        0,
+        -1,
+        True,
+        "[CONTAINER...]",
+        "Display a live stream of container(s) resource usage statistics",
+        """\
+a all bool|Show all containers (default shows just running)
+- format string|Format output with a Go template
+- no-stream bool|Disable streaming stats and only pull the first result
+- no-trunc bool|Do not truncate output
+""",
+    ),
     "start": (
         "run",
         1,
@@ -1064,7 +1078,7 @@ L depth int|Show that many levels of directories (default all)
 GROUPS: dict[str, tuple[str, str]] = {
     "container": (
         "Manage containers",
-        "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stop top unpause update wait",
+        "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stats stop top unpause update wait",
     ),
     "image": ("Manage images", "blame build cat diff history import inspect layers load ls prune pull push rm save tag tree which"),
     "builder": ("Manage builds", "build prune"),
@@ -1111,6 +1125,7 @@ ALIASES: dict[str, str] = {
     "container rm": "rm",
     "container run": "run",
     "container start": "start",
+    "container stats": "stats",
     "container stop": "stop",
     "container top": "top",
     "container unpause": "unpause",

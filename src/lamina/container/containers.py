@@ -18,6 +18,7 @@ from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Roster
 from lamina.container.logs import Logs
 from lamina.container.making import Maker
+from lamina.container.measuring import Meter
 from lamina.container.model import Container, State
 from lamina.container.parts import Parts
 from lamina.container.recovery import Recovery
@@ -79,6 +80,7 @@ class Containers:
         self._life.on_gone = self._execs.forget
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher)
+        self._meter = Meter(parts)
         self._updater = Updater(parts, store)
         self._committer = Committer(parts, self._life)
 
@@ -260,6 +262,13 @@ class Containers:
         that a caller can notice a client that went away.
         """
         return self._logs.read(self._roster.find(ref), query)
+
+    def stats(self, ref: str, *, stream: bool = True, one_shot: bool = False) -> Iterator[dict[str, Any]]:
+        """The API's ContainerStatsResponse, one a second until the container is gone; one only unless `stream`.
+
+        Without `stream` it takes a second, for what is computed from two looks, unless `one_shot`.
+        """
+        return self._meter.stats(self._roster.find(ref), stream=stream, one_shot=one_shot)
 
     def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """`{"Titles": […], "Processes": [[…], …]}` (WrongState: it does not run)."""

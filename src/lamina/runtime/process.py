@@ -12,6 +12,7 @@ from typing import Any
 
 from lamina.errors import Conflict
 from lamina.linux import channel
+from lamina.runtime import usage
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launch import Attach, Exit
 
@@ -85,6 +86,10 @@ class Process:
         """Change OCI `linux.resources` while it runs."""
         if self._cgroup is not None:
             self._cgroup.limit(resources)
+
+    def usage(self, machine_memory: int) -> dict[str, Any]:
+        """What the container has used, see `usage.usage`; {} where there is nothing to read."""
+        return usage.usage(self._cgroup, machine_memory) if self._cgroup is not None else {}
 
     def wait(self, timeout: float | None = None) -> Exit | None:
         """Wait at most `timeout` seconds for the end; None where it still runs then."""

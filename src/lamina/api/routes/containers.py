@@ -196,6 +196,21 @@ def top(engine: Backend, request: Request) -> Response:
     return json_reply(engine.containers.top(request.parameters["id"], request.query.text("ps_args")))
 
 
+def stats(engine: Backend, request: Request) -> Response:
+    """GET /containers/{id}/stats: lines of JSON."""
+    query = request.query
+    found = engine.containers.stats(request.parameters["id"], stream=query.flag("stream", default=True), one_shot=query.flag("one-shot"))
+
+    def produce(writer: Writer) -> None:
+        writer.start()
+        for document in found:
+            writer.write(encode(document) + b"\n")
+            if writer.gone():
+                return
+
+    return Streamed(produce)
+
+
 def changes(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/changes."""
     found = engine.containers.changes(request.parameters["id"])
@@ -290,6 +305,7 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("POST", "/containers/{id}/attach", attach),
     Route("GET", "/containers/{id}/logs", logs),
     Route("GET", "/containers/{id}/top", top),
+    Route("GET", "/containers/{id}/stats", stats),
     Route("GET", "/containers/{id}/changes", changes),
     Route("GET", "/containers/{id}/export", export),
     Route("HEAD", "/containers/{id}/archive", archive_stat),
