@@ -6,9 +6,9 @@ from lamina.api.backend import Backend
 from lamina.api.errors import failure
 from lamina.api.http import Server
 from lamina.api.router import MAX_VERSION, Route, Router
-from lamina.api.routes import build, containers, exec, images, lamina, networks, system, volumes
+from lamina.api.routes import build, containers, exec, explore, images, lamina, networks, system, volumes
 
-_ROOMS = (system, containers, exec, images, build, volumes, networks, lamina)
+_ROOMS = (system, containers, exec, images, build, volumes, networks, explore, lamina)
 
 
 def routes() -> tuple[Route[Backend], ...]:

@@ -992,13 +992,16 @@ L depth int|Show that many levels of directories (default all)
 """,
     ),
     "image diff": (
-        "layers",
+        "difference",
         2,
-        2,
+        3,
         True,
-        "IMAGE IMAGE",
-        "Show the files that differ from one image to another",
+        "IMAGE|CONTAINER IMAGE|CONTAINER [PATH]",
+        "Show what differs from one image to another: files, contents, packages, configuration",
         """\
+N new-file bool|Show the contents of files that only one of them has
+- no-contents bool|Don't show how texts differ
+- no-trunc bool|List everything in directories that only one of them has, and what differs in time only
 - format string|Format output as "json" or by a Go template
 """,
     ),

@@ -119,9 +119,9 @@ class Images:
         """Every entry of an image or a container with the layer that last touched it."""
         return self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/blame{query(pairs)}")
 
-    def diff(self, a: str, b: str) -> dict[str, object]:
-        """What differs from image `a` to image `b`."""
-        return document(self._transport.request("GET", f"/lamina/images/diff{query([('a', a), ('b', b)])}").read())
+    def diff(self, pairs: Pairs) -> Response:
+        """What differs from image `a` to image `b`; `pairs` are the query."""
+        return self._transport.request("GET", f"/lamina/images/diff{query(pairs)}")
 
 
 def _rows(value: object) -> Rows:

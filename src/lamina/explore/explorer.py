@@ -47,12 +47,31 @@ class Explorer:
         more = {"layers": _named(subject), "path": path, "form": form, "depth": depth, "whole": whole}
         return self._ask("blame", [subject], more)
 
+    def diff(
+        self, a: Subject, b: Subject, path: str = "/", *, form: str = "json", whole: bool = False, contents: bool = True, new: bool = False
+    ) -> Answer:
+        """What differs from `a` to `b`, at `path` and below: files, contents, packages and configuration; see `difference.job`.
+
+        Raises:
+            PathNotFound: neither has `path`.
+        """
+        names = [{"id": each.id, "name": each.name} for each in (a, b)]
+        more = {"names": names, "config": _config(a, b), "path": path, "form": form, "whole": whole, "contents": contents, "new": new}
+        return self._ask("difference", [a, b], more)
+
     def _ask(self, module: str, subjects: Sequence[Subject], more: dict[str, object]) -> Answer:
         """Ask a job of this room, which gets the subjects' levels; they stay while it reads."""
         levels = [list(subject.described) for subject in subjects]
         params = {"levels": levels[0], **more} if len(levels) == 1 else {"a": levels[0], "b": levels[1], **more}
         with self._images.leases.hold(*(layer for subject in subjects for layer in subject.layers)):
             return self._answers.ask(f"lamina.explore.{module}:job", params, keep=all(subject.fixed for subject in subjects))
+
+
+def _config(a: Subject, b: Subject) -> dict[str, dict[str, object]]:
+    """The fields of two configurations that differ, with both values."""
+    old, new = (msgspec.to_builtins(each.image.config.config) for each in (a, b))
+    fields = sorted(old.keys() | new.keys())
+    return {field: {"a": old.get(field), "b": new.get(field)} for field in fields if old.get(field) != new.get(field)}
 
 
 def _named(subject: Subject) -> list[dict[str, object]]:

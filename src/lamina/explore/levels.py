@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
-from lamina.errors import Corrupt
-from lamina.layer.content import Place, read_at
+from lamina.layer.content import Place
 from lamina.layer.diff import OPAQUE, Found, attributes, walk_upper
 from lamina.layer.erofs import layout
 from lamina.layer.index import Entry, LayerIndex
@@ -24,6 +23,7 @@ WHITEOUT, FILE, DIRECTORY, CHARACTER, BLOCK, FIFO, SOCKET, SYMLINK = range(8)
 WORDS = ("whiteout", "file", "directory", "char", "block", "fifo", "socket", "symlink")
 _KINDS: Mapping[int, int] = layout.FILE_TYPES
 
+_PIECE = 1 << 20
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 Key = Any
 """What a level knows an entry by: the number of an inode, or a path."""
@@ -63,6 +63,9 @@ class Level(Protocol):
 
     def content(self, key: Key, path: bytes, limit: int) -> bytes:
         """The first `limit` bytes of a regular file; `path` is where it stands in this level."""
+
+    def pieces(self, key: Key, path: bytes) -> Iterator[bytes]:
+        """All of a regular file, in pieces. See `content`."""
 
     def where(self, key: Key) -> tuple[str, int] | None:
         """What tells two files' contents to be the same without reading: the layer's name and where in its tar they begin."""
@@ -111,6 +114,10 @@ class LayerLevel:
     def content(self, key: int, path: bytes, limit: int) -> bytes:
         """See `Level.content`."""
         return self._place.part(self._entry(key, path), limit)
+
+    def pieces(self, key: int, path: bytes) -> Iterator[bytes]:
+        """See `Level.pieces`."""
+        return self._place.read(self._entry(key, path))
 
     def where(self, key: int) -> tuple[str, int] | None:
         """See `Level.where`."""
@@ -203,6 +210,9 @@ class UpperLevel:
 
     def content(self, key: bytes, path: bytes, limit: int) -> bytes:
         """See `Level.content`."""
+        return self._part(key, 0, limit)
+
+    def _part(self, key: bytes, offset: int, limit: int) -> bytes:
         top = os.open(self._directory, _DIRECTORY)
         try:
             fd = open_in_root(top, key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -211,11 +221,16 @@ class UpperLevel:
         finally:
             os.close(top)
         try:
-            return read_at(fd, 0, min(limit, os.fstat(fd).st_size))
-        except Corrupt:
-            return b""  # it became shorter this moment
+            return os.pread(fd, max(0, min(limit, os.fstat(fd).st_size - offset)), offset)
         finally:
             os.close(fd)
+
+    def pieces(self, key: bytes, path: bytes) -> Iterator[bytes]:
+        """See `Level.pieces`."""
+        size, at = self.size(key)[0], 0
+        while at < size and (piece := self._part(key, at, min(_PIECE, size - at))):
+            yield piece
+            at += len(piece)
 
     def where(self, key: bytes) -> tuple[str, int] | None:
         """See `Level.where`."""

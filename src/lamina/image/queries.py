@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from lamina.errors import InvalidArgument
 from lamina.image.layers import Layers
@@ -15,7 +14,6 @@ from lamina.image.paths import clean, follow
 from lamina.image.reading import content
 from lamina.layer.index import Entry
 from lamina.layer.union import Union
-from lamina.worker import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +49,6 @@ class FileRow:
     mtime_ns: int
     target: str
     layer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One image's version of a path in a difference. `mtime_ns` is nanoseconds since 1970."""
-
-    type: str
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A path that differs: `kind` is A (only in b), D (only in a; what is below is not listed) or M."""
-
-    path: str
-    kind: str
-    a: Side | None
-    b: Side | None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What differs between two images: paths in byte order, and fields of the configuration with both values."""
-
-    changes: tuple[Change, ...]
-    config: dict[str, tuple[Any, Any]]
 
 
 def which(layers: Layers, image: Image, path: str) -> Found:
@@ -121,30 +88,10 @@ def cat(layers: Layers, image: Image, path: str) -> tuple[int, Iterator[bytes]]:
         return entry.size, content(layers, holders[level].facts, entry)
 
 
-def difference(layers: Layers, a: Image, b: Image, workers: Workers) -> Difference:
-    """See `Images.diff`."""
-    answer = workers.run(
-        "lamina.image.scan:difference",
-        {"a": _index_paths(layers, a), "b": _index_paths(layers, b)},
-    )
-    changes = tuple(Change(row[0], row[1], _side(row[2]), _side(row[3])) for row in answer["changes"])
-    return Difference(changes, _config_difference(a, b))
-
-
-def _config_difference(a: Image, b: Image) -> dict[str, tuple[Any, Any]]:
-    fields = type(a.config.config).__struct_fields__
-    pairs = {field: (getattr(a.config.config, field), getattr(b.config.config, field)) for field in fields}
-    return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
-
-
 def _opened(layers: Layers, image: Image, stack: ExitStack) -> tuple[list[Holder], Union]:
     chain = layers.chain(image.layers[-1]) if image.layers else ()
     union = stack.enter_context(layers.union(image.layers[-1] if image.layers else None))
     return [Holder(number, facts) for number, facts in enumerate(chain)], union
-
-
-def _index_paths(layers: Layers, image: Image) -> list[str]:
-    return [layers.index_path(layer) for layer in image.layers]
 
 
 def _lookup(union: Union, wanted: bytes, path: str) -> tuple[int, Entry]:
@@ -166,7 +113,3 @@ def _row(level: int, entry: Entry) -> FileRow:
         target=os.fsdecode(entry.link),
         layer=level,
     )
-
-
-def _side(row: Sequence[Any] | None) -> Side | None:
-    return None if row is None else Side(*row)

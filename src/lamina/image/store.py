@@ -38,7 +38,7 @@ from lamina.image.model import (
     Usage,
     Variant,
 )
-from lamina.image.queries import Difference, FileRow, Found
+from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.image.validate import Problem
 from lamina.spec import config as configs
@@ -166,10 +166,6 @@ class Images:
             InvalidArgument: it is no regular file.
         """
         return queries.cat(self._layers, self.resolve(text), path)
-
-    def diff(self, a: str, b: str) -> Difference:
-        """What `b` has added, changed and deleted against `a`."""
-        return queries.difference(self._layers, self.resolve(a), self.resolve(b), self._workers)
 
     # -- making
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
-
-import msgspec
 
 from lamina.api.backend import Backend, Document
-from lamina.api.message import FileReply, InvalidParameter, Request, Response, Streamed, Writer, json_reply
+from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of, save_as
-from lamina.explore.answers import Answer
-from lamina.explore.model import LayerRow
 from lamina.image.model import LayerFacts, TreeNode
-from lamina.image.queries import Change, FileRow, Found, Holder, Side
+from lamina.image.queries import FileRow, Found, Holder
 
 _BATCH = 1 << 16
-_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
 
 
 def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -67,46 +61,6 @@ def _node(node: TreeNode) -> Document:
         "created": facts.created,
         "images": list(node.images),
     }
-
-
-def layers(engine: Backend, request: Request) -> Response:
-    """GET /lamina/images/{ref}/layers, base first; `ref` may name a container, whose writable layer comes last."""
-    subject = engine.explorer.subject(request.parameters["ref"])
-    document: Document = {"image": str(subject.image.id), "layers": [_layer_row(row) for row in engine.explorer.layers(subject)]}
-    return json_reply(document | ({"container": subject.container.id} if subject.container else {}))
-
-
-def _layer_row(row: LayerRow) -> Document:
-    facts = asdict(row.facts)
-    return facts | {
-        "parent": facts["parent"] or None,
-        "size": row.size,
-        "hidden": row.hidden,
-        "added": row.added,
-        "modified": row.modified,
-        "deleted": row.deleted,
-    }
-
-
-def blame(engine: Backend, request: Request) -> Response:
-    """GET /lamina/images/{ref}/blame: JSON, or with form=text the tree that people read; `ref` may name a container."""
-    subject = engine.explorer.subject(request.parameters["ref"])
-    form, whole = _form(request), request.query.flag("whole")
-    depth = request.query.number("depth", 0) or 0
-    answer = engine.explorer.blame(subject, _path(request, "/"), form=form, depth=max(depth, 0), whole=whole)
-    return _file(answer, form)
-
-
-def _form(request: Request) -> str:
-    form = request.query.text("form", "json")
-    if form not in _TYPES:
-        raise InvalidParameter(f"unknown form {form[:40]!r}: there are {' and '.join(_TYPES)}")
-    return form
-
-
-def _file(answer: Answer, form: str) -> Response:
-    """An answer sent as it lies there, without passing through the interpreter."""
-    return FileReply(answer.fd, answer.size, headers=(("Content-Type", _TYPES[form]),))
 
 
 def _layer(facts: LayerFacts, index: int) -> Document:
@@ -175,33 +129,10 @@ def cat(engine: Backend, request: Request) -> Response:
     return Streamed(produce, "application/octet-stream", length=size)
 
 
-def diff(engine: Backend, request: Request) -> Response:
-    """GET /lamina/images/diff."""
-    a, b = request.query.text("a"), request.query.text("b")
-    if not (a and b):
-        raise InvalidParameter("missing parameter: a and b name the two images")
-    found = engine.images.diff(a, b)
-    config: dict[str, Any] = {
-        name: {"a": msgspec.to_builtins(pair[0]), "b": msgspec.to_builtins(pair[1])} for name, pair in found.config.items()
-    }
-    return json_reply({"changes": [_change(change) for change in found.changes], "config": config})
-
-
-def _change(change: Change) -> Document:
-    return {"path": change.path, "kind": change.kind, "a": _side(change.a), "b": _side(change.b)}
-
-
-def _side(side: Side | None) -> Document | None:
-    return None if side is None else asdict(side)
-
-
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/info", info),
     Route("GET", "/lamina/images/save", save),
     Route("GET", "/lamina/images/tree", tree),
-    Route("GET", "/lamina/images/diff", diff),
-    Route("GET", "/lamina/images/{ref:path}/layers", layers),
-    Route("GET", "/lamina/images/{ref:path}/blame", blame),
     Route("GET", "/lamina/images/{ref:path}/which", which),
     Route("GET", "/lamina/images/{ref:path}/ls", ls),
     Route("GET", "/lamina/images/{ref:path}/cat", cat),

@@ -12,7 +12,6 @@ from lamina.cli.session import Session
 from lamina.cli.table import aligned
 from lamina.cli.units import human_size
 from lamina.client.images import Images
-from lamina.client.text import encode
 
 _LAYER_HEADERS = {"Index": "#", "ID": "LAYER", "CreatedSince": "AGE", "DiffID": "DIFF ID"}
 _NUMBERS = frozenset((0, 3, 4))
@@ -177,20 +176,4 @@ def cat(session: Session, arguments: Arguments) -> int:
         image, path = _place(list(words))
         for piece in Images(session.engine).cat(image, path).pieces(1 << 20):
             session.write(piece)
-    return 0
-
-
-def image_diff(session: Session, arguments: Arguments) -> int:
-    """Show the files that differ from one image to another."""
-    found = Images(session.engine).diff(*arguments.words[:2])
-    if form := arguments.text("format"):
-        show(session, form, found)
-        return 0
-    changes = found.get("changes")
-    for change in changes if isinstance(changes, list) else []:
-        session.print(f"{change.get('kind')} {change.get('path')}")
-    config = found.get("config")
-    for key, pair in sorted(config.items()) if isinstance(config, dict) else []:
-        sides = [encode(pair.get(side)).decode() for side in ("a", "b")]
-        session.print(f"config {key}: {sides[0]} -> {sides[1]}")
     return 0

@@ -1,0 +1,73 @@
+"""/lamina: layers that people can see: who touched what, what differs, where a file is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from lamina.api.backend import Backend, Document
+from lamina.api.message import FileReply, InvalidParameter, Request, Response, json_reply
+from lamina.api.router import Route
+from lamina.explore.answers import Answer
+from lamina.explore.model import LayerRow
+
+_TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
+
+
+def layers(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/layers, base first; `ref` may name a container, whose writable layer comes last."""
+    subject = engine.explorer.subject(request.parameters["ref"])
+    document: Document = {"image": str(subject.image.id), "layers": [_layer_row(row) for row in engine.explorer.layers(subject)]}
+    return json_reply(document | ({"container": subject.container.id} if subject.container else {}))
+
+
+def _layer_row(row: LayerRow) -> Document:
+    facts = asdict(row.facts)
+    return facts | {
+        "parent": facts["parent"] or None,
+        "size": row.size,
+        "hidden": row.hidden,
+        "added": row.added,
+        "modified": row.modified,
+        "deleted": row.deleted,
+    }
+
+
+def blame(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/{ref}/blame: JSON, or with form=text the tree that people read; `ref` may name a container."""
+    subject = engine.explorer.subject(request.parameters["ref"])
+    form, whole = _form(request), request.query.flag("whole")
+    depth = request.query.number("depth", 0) or 0
+    answer = engine.explorer.blame(subject, request.query.text("path", "/"), form=form, depth=max(depth, 0), whole=whole)
+    return _file(answer, form)
+
+
+def _form(request: Request) -> str:
+    form = request.query.text("form", "json")
+    if form not in _TYPES:
+        raise InvalidParameter(f"unknown form {form[:40]!r}: there are {' and '.join(_TYPES)}")
+    return form
+
+
+def _file(answer: Answer, form: str) -> Response:
+    """An answer sent as it lies there, without passing through the interpreter."""
+    return FileReply(answer.fd, answer.size, headers=(("Content-Type", _TYPES[form]),))
+
+
+def diff(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/diff: JSON, or with form=text what people read; `a` and `b` may name containers."""
+    query, form = request.query, _form(request)
+    a, b = query.text("a"), query.text("b")
+    if not (a and b):
+        raise InvalidParameter("missing parameter: a and b name the two images")
+    answer = engine.explorer.diff(
+        engine.explorer.subject(a), engine.explorer.subject(b), query.text("path", "/"), form=form, whole=query.flag("whole"),
+        contents=query.flag("contents", default=True), new=query.flag("new"),
+    )  # fmt: skip
+    return _file(answer, form)
+
+
+ROUTES: tuple[Route[Backend], ...] = (
+    Route("GET", "/lamina/images/diff", diff),
+    Route("GET", "/lamina/images/{ref:path}/layers", layers),
+    Route("GET", "/lamina/images/{ref:path}/blame", blame),
+)

@@ -1,0 +1,52 @@
+"""`lamina image diff`: what differs between two images."""
+
+from __future__ import annotations
+
+from lamina.cli.flags import Arguments
+from lamina.cli.output import show
+from lamina.cli.screen import Screen
+from lamina.cli.session import Session
+from lamina.client.images import Images
+from lamina.client.transport import Response
+
+
+def image_diff(session: Session, arguments: Arguments) -> int:
+    """Show files, contents, packages and configuration that differ."""
+    a, b, *rest = arguments.words
+    form, screen = arguments.text("format"), Screen(session.environment)
+    flags = {"whole": arguments.on("no-trunc"), "contents": not arguments.on("no-contents"), "new": arguments.on("new-file")}
+    pairs = [("a", a), ("b", b), ("path", rest[0] if rest else "/"), ("form", "json" if form else "text")]
+    answer = Images(session.engine).diff([*pairs, *((name, str(int(on))) for name, on in flags.items())])
+    if form and form != "json":
+        show(session, form, answer.json())
+    elif screen.colours and not form:
+        _print_coloured(session, screen, answer)
+    else:
+        for piece in answer.pieces(1 << 20):
+            session.write(piece)
+    return 0
+
+
+def _print_coloured(session: Session, screen: Screen, answer: Response) -> None:
+    rest, contents = b"", False
+    for piece in answer.pieces():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            contents = contents or line == b"Contents"
+            session.print(_coloured(screen, line.decode("utf-8", "replace"), contents=contents))
+
+
+def _coloured(screen: Screen, line: str, *, contents: bool) -> str:
+    """A line as git colours differences: added green, gone red, places blue."""
+    sign = line[:1] if contents else line.lstrip()[:1]
+    if (contents and line.startswith(("--- ", "+++ "))) or (line[:1].isupper() and line[1:2] != " "):
+        return screen.bold(line)
+    if contents and line.startswith("@@"):
+        return screen.place(line)
+    if sign == "+" or (not contents and line.startswith("A ")):
+        return screen.added(line)
+    if sign == "-" or (not contents and line.startswith("D ")):
+        return screen.gone(line)
+    if not contents and (sign == "~" or line.startswith("M ")):
+        return screen.changed(line)
+    return line
