@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from bench import engines, inputs, report
-from bench.rows import ROWS, Bench, Row
+from bench import engines, inputs, lives, report, rows
+from bench.rows import Bench, Row
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
+    "import": rows.bring_tar, "load": rows.load, "pull": rows.pull, "push": rows.push, "save": rows.save, "commit": rows.commit,
+    "rmi": rows.remove, "build": rows.build, "run": rows.run, "lives": lives.lives, "latency": rows.latency, "seeing": rows.seeing,
+    "listing": lives.listing, "memory": rows.memory,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -40,14 +46,15 @@ def measure(work: Path, arguments: argparse.Namespace) -> list[str]:
     present = ([peer] if peer else []) + own
     lines = list(report.heading(present))
     print("\n".join(lines), flush=True)
-    rows: list[Row] = []
+    done: list[Row] = []
     with engines.running(present):
         bench = Bench(present, inputs.prepare(arguments.cache, present[0]), work, arguments.rounds)
         for name in arguments.rows or ROWS:
             measured = ROWS[name](bench)
-            rows += measured if isinstance(measured, list) else [measured]
-            print("\n".join(list(report.table(rows[-1:] if isinstance(measured, Row) else measured))[2:]), flush=True)
-    return lines + list(report.table(rows))
+            new = measured if isinstance(measured, list) else [measured]
+            done += new
+            print("\n".join(list(report.table(new))[2:]), flush=True)
+    return lines + list(report.table(done))
 
 
 if __name__ == "__main__":

@@ -405,9 +405,3 @@ def registry(folder: Path) -> Iterator[str]:
         process.terminate()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
-    "import": bring_tar, "load": load, "pull": pull, "push": push, "save": save, "commit": commit, "rmi": remove, "build": build,
-    "run": run, "latency": latency, "seeing": seeing, "memory": memory,
-}  # fmt: skip

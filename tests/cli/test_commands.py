@@ -471,3 +471,24 @@ def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.Ca
     engine.routes["GET /lamina/images/bb:1/which"] = reply({"path": "/f", "found": False, "layer": None, "older": [], "deleted_by": layer})
     assert main(["-H", engine.host, "which", "bb:1", "/f"]) == 1
     assert "deleted by layer 1 cccccccccccc  RUN touch /f" in capsys.readouterr().err
+
+
+def test_ps_puts_into_words_only_what_it_shows(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lamina.cli.commands import ps
+
+    asked: list[str] = []
+    for name, put in list(ps._FIELDS.items()):
+
+        def noted(fact: dict[str, object], *, whole: bool, name: str = name, put: ps.Field = put) -> object:
+            asked.append(name)
+            return put(fact, whole=whole)
+
+        monkeypatch.setitem(ps._FIELDS, name, noted)
+    engine.routes["GET /containers/json"] = reply([{"Id": "a" * 64, "Names": ["/x"], "Created": 1, "Image": "bb", "Command": "sh"}])
+    assert main(["--host", engine.host, "ps", "-a"]) == 0
+    assert asked == ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
+    assert capsys.readouterr().out.splitlines()[1].split()[0] == "a" * 12
+    assert main(["--host", engine.host, "ps", "--format", "{{.Names}} {{.State}}"]) == 0
+    assert capsys.readouterr().out == "x \n"

@@ -27,6 +27,8 @@ def check_listing(filters: Filters) -> None:
 
 def listed(container: Container, filters: Filters, *, find: Callable[[str], Container], images: Callable[[str], Iterable[str]]) -> bool:
     """Whether `ps` shows it. `find` looks a container up, `images` gives the IDs of the images that descend from a name or ID."""
+    if not any(filters.values()):
+        return True
     tests: dict[str, Callable[[str], bool]] = {
         "id": container.id.startswith,
         "name": lambda pattern: _matches(pattern, f"/{container.name}") or _matches(pattern, container.name),
