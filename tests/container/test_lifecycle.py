@@ -109,7 +109,9 @@ def test_a_container_that_runs_is_not_started_nor_removed(world: World) -> None:
     world.run()
     with pytest.raises(AlreadyThere):
         world.containers.start("it")
-    with pytest.raises(WrongState, match=r"You cannot remove a running container \w+\. Stop the container before attempting removal"):
+    with pytest.raises(
+        WrongState, match=r'cannot remove container "\w+": container is running: stop the container before removing or force remove'
+    ):
         world.containers.remove("it")
     assert status(world) == "running"
 

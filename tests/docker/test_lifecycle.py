@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon
+from tests.harness import Daemon, eventually
 
 NONE = ("--network", "none")
 UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -140,3 +140,90 @@ def test_stats_tell_what_it_uses(daemon: Daemon, name: str, cli: str) -> None:
         and fact["precpu_stats"]["cpu_usage"]["total_usage"] == 0
     )
     assert "No such container" in getattr(daemon, cli)("stats", "--no-stream", "nonsense", code=1).stderr
+
+
+# --- health, restarts
+
+
+def test_a_check_turns_healthy_and_unhealthy_and_tells(daemon: Daemon, name: str) -> None:
+    begin = time.time()
+    flags = ["--health-cmd", "echo looked; test -e /well", "--health-interval", "100ms", "--health-retries", "2", "--health-timeout", "5s"]
+    daemon.docker("run", "-d", "--name", name, *NONE, *flags, BASE, "sh", "-c", "touch /well; sleep 1000")
+    assert state(daemon, name)["Health"]["Status"] in ("starting", "healthy")
+    eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got healthy")
+    assert listed(daemon, "-f", "health=healthy") == [name]
+    assert "(healthy)" in daemon.docker("ps", "--format", "{{.Status}}", "-f", f"name={name}").stdout
+    daemon.docker("exec", name, "rm", "/well")
+    eventually(lambda: state(daemon, name)["Health"]["Status"] == "unhealthy", "it never got unhealthy")
+    health = state(daemon, name)["Health"]
+    assert health["FailingStreak"] >= 2 and 2 < len(health["Log"]) <= 5
+    assert (health["Log"][-1]["ExitCode"], health["Log"][-1]["Output"]) == (1, "looked\n")
+    assert listed(daemon, "-f", "health=healthy") == []
+    told = [action for action in actions(daemon, name, begin) if action.startswith("health_status")]
+    assert told == ["health_status: healthy", "health_status: unhealthy"]
+
+
+def test_failures_while_it_starts_do_not_count_and_slow_checks_are_killed(daemon: Daemon, name: str) -> None:
+    flags = ["--health-cmd", "echo begun; sleep 1000", "--health-interval", "50ms", "--health-timeout", "100ms", "--health-retries", "1",
+             "--health-start-period", "1h", "--health-start-interval", "50ms"]  # fmt: skip
+    daemon.docker("run", "-d", "--name", name, *NONE, *flags, BASE, "sleep", "1000")
+    eventually(lambda: len(state(daemon, name)["Health"]["Log"]) >= 2, "no probe ran")
+    health = state(daemon, name)["Health"]
+    assert (health["Status"], health["FailingStreak"], health["Log"][0]["ExitCode"]) == ("starting", 0, -1)
+    assert health["Log"][0]["Output"] == "Health check exceeded timeout (100ms): begun\n"
+
+
+def test_an_images_check_is_run_unless_it_is_turned_off(daemon: Daemon, name: str, tag: str, context: Path) -> None:
+    (context / "Dockerfile").write_text(f'FROM {BASE}\nHEALTHCHECK --interval=100ms --retries=7 CMD ["true"]\nCMD ["sleep", "1000"]\n')
+    daemon.docker("build", "-q", "-t", tag, str(context))
+    daemon.docker("run", "-d", "--name", name, *NONE, "--health-timeout", "9s", tag)
+    assert inspected(daemon, name)["Config"]["Healthcheck"] == {
+        "Test": ["CMD", "true"],
+        "Interval": 10**8,
+        "Timeout": 9 * 10**9,
+        "Retries": 7,
+    }
+    eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got healthy")
+    daemon.docker("rm", "-f", name)
+    daemon.docker("run", "-d", "--name", name, *NONE, "--no-healthcheck", tag)
+    assert "Health" not in state(daemon, name)
+
+
+def test_policies_start_it_again_with_growing_pauses(daemon: Daemon, name: str) -> None:
+    begin = time.time()
+    daemon.docker("run", "-d", "--name", name, *NONE, "--restart", "on-failure:2", BASE, "sh", "-c", "exit 3")
+    eventually(
+        lambda: state(daemon, name)["Status"] == "exited" and inspected(daemon, name)["RestartCount"] == 2, "it was not started twice more"
+    )
+    assert state(daemon, name)["ExitCode"] == 3
+    assert [action for action in actions(daemon, name, begin) if action in ("start", "die")] == ["start", "die"] * 3
+    daemon.docker("update", "--restart", "always", name)
+    daemon.docker("start", name)
+    eventually(
+        lambda: state(daemon, name)["Restarting"] and inspected(daemon, name)["RestartCount"] >= 3, "it never waited for its next start"
+    )
+    facts = inspected(daemon, name)["State"]
+    assert facts["Running"] or not facts["Restarting"]
+    daemon.docker("stop", name)
+    assert state(daemon, name)["Status"] == "exited"
+    assert "Exited (3)" in daemon.docker("ps", "-a", "--format", "{{.Status}}", "-f", f"name={name}").stdout
+
+
+def test_health_and_policies_survive_the_engine(daemon: Daemon, name: str) -> None:
+    health = ["--health-cmd", "true", "--health-interval", "100ms"]
+    daemon.docker("run", "-d", "--name", name, *NONE, *health, "--restart", "unless-stopped", BASE, "sleep", "1000")
+    daemon.docker("run", "-d", "--name", f"{name}-flaky", *NONE, "--restart", "always", BASE, "sh", "-c", "sleep 0.2; exit 1")
+    daemon.docker("run", "-d", "--name", f"{name}-stopped", *NONE, "--restart", "unless-stopped", BASE, "sleep", "1000")
+    daemon.docker("stop", "-t", "0", f"{name}-stopped")
+    eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got healthy")
+    before, pid = len(state(daemon, name)["Health"]["Log"]), state(daemon, name)["Pid"]
+    assert before
+    daemon.kill()
+    daemon.start()
+    after = state(daemon, name)
+    assert (after["Pid"], after["Health"]["Status"]) == (pid, "healthy")
+    newest = after["Health"]["Log"][-1]["End"]
+    eventually(lambda: state(daemon, name)["Health"]["Log"][-1]["End"] > newest, "nobody looks any more")
+    eventually(lambda: inspected(daemon, f"{name}-flaky")["RestartCount"] >= 1, "nobody starts it again")
+    assert state(daemon, f"{name}-stopped")["Status"] == "exited"
+    daemon.docker("rm", "-f", f"{name}-flaky", f"{name}-stopped")

@@ -39,7 +39,7 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
         "since": lambda ref: container.created_ns > find(ref).created_ns,
         "volume": lambda place: any(place in (mount.name, mount.target, mount.source) for mount in container.mounts),
         "network": lambda name: name == text(container.host_config, "NetworkMode"),
-        "health": lambda health: health == "none",
+        "health": lambda health: health == container.health,
     }
     return labelled(container.labels, filters.get("label", ())) and all(
         any(tests[key](value) for value in values) for key, values in filters.items() if key in tests and values

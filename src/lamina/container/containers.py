@@ -13,6 +13,7 @@ from lamina.container.committing import Committer
 from lamina.container.connecting import Connector
 from lamina.container.contents import Contents
 from lamina.container.execs import Execs
+from lamina.container.health import HealthChecks
 from lamina.container.launching import Launcher
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Roster
@@ -78,6 +79,8 @@ class Containers:
         parts.volumes.users = self._users_of_volume
         parts.networks.connector = Connector(parts.networks, launcher.connections, roster.find, store.save)
         self._life.on_gone = self._execs.forget
+        self._health = HealthChecks(parts, store, self._execs)
+        self._life.on_running = lambda live, fresh: self._health.running(live, fresh=fresh)
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher)
         self._meter = Meter(parts)
@@ -113,7 +116,7 @@ class Containers:
         wanted = dict(filters or {})
         everything = all or limit > 0 or "status" in wanted
         now = self._parts.clock()
-        chosen = [container for container in self._records() if (everything or container.running) and self._shown(container, wanted)]
+        chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]
         ids = self._parts.networks.ids()
         return [self._summary(container, ids, now, size=size) for container in chosen[: limit or None]]
 
@@ -190,7 +193,7 @@ class Containers:
         """Register a waiter for `not-running`, `next-exit` or `removed`. Flush the response's head after this returned."""
         live = self._roster.find(ref)
         with live.lock:
-            busy = live.container.running or live.state.status is State.RESTARTING
+            busy = live.container.shown_running
             return live.waiters.register(condition, now=None if busy else live.result())
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
@@ -226,7 +229,7 @@ class Containers:
         """Remove every container that does not run and that the filters (`until`, `label`, `label!`) let through."""
         now, removed, space = self._parts.clock(), [], 0
         for container in self._records():
-            if container.running or container.state.status is State.RESTARTING or not choosing.prunable(container, filters or {}, now):
+            if container.shown_running or not choosing.prunable(container, filters or {}, now):
                 continue
             written = sizes(container, self._parts)[0]
             try:
@@ -341,6 +344,7 @@ class Containers:
 
     def close(self) -> None:
         """Let go of everything; containers go on."""
+        self._health.close()
         for live in self._roster.all():
             live.drop_pending()
             if live.timer is not None:

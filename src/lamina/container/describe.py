@@ -50,11 +50,15 @@ def inspected(
 def _state(container: Container) -> dict[str, Any]:
     state = container.state
     return {
-        "Status": str(state.status), "Running": container.running, "Paused": state.status is State.PAUSED,
+        "Status": str(state.status), "Running": container.shown_running, "Paused": state.status is State.PAUSED,
         "Restarting": state.status is State.RESTARTING, "OOMKilled": state.oom_killed, "Dead": state.status is State.DEAD,
         "Pid": state.pid, "ExitCode": state.exit_code, "Error": state.error, "StartedAt": rfc3339(state.started_ns),
-        "FinishedAt": rfc3339(state.finished_ns),
+        "FinishedAt": rfc3339(state.finished_ns), **_health(container),
     }  # fmt: skip
+
+
+def _health(container: Container) -> dict[str, Any]:
+    return {} if container.state.health is None else {"Health": dict(container.state.health)}
 
 
 def _mount(mount: MountPoint) -> dict[str, Any]:
@@ -91,7 +95,8 @@ def status_words(container: Container, now_ns: int) -> str:
     ago = age((now_ns - state.finished_ns) // 10**9)
     match state.status:
         case State.RUNNING:
-            return f"Up {up}"
+            words = "" if container.health == "none" else f" ({'health: ' * (container.health == 'starting')}{container.health})"
+            return f"Up {up}{words}"
         case State.PAUSED:
             return f"Up {up} (Paused)"
         case State.RESTARTING:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +29,8 @@ from lamina.runtime.monitor import SOCKET
 from lamina.runtime.process import ProcessGone
 
 _EXIT_ON_ITS_WAY = 2.0
+_PROBED = 4096
+"""Bytes of a probe's output that are kept."""
 _KEPT = 256
 """How many execs that ended are remembered for each container."""
 
@@ -101,6 +106,28 @@ class Execs:
             each.started = True
             each.size = size or each.size
             self._run(each, request)
+
+    def probe(self, live: Live, command: Sequence[str], seconds: float) -> tuple[int, str]:
+        """Run a command for a health check: its exit code (-1: it took longer than `seconds` and was killed), and the beginning of its output.
+
+        Raises as start.
+        """
+        mine, theirs = socket.socketpair()
+        with mine:
+            with theirs:
+                exec_id = self.create(live, {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True})
+                self.start(exec_id, AttachRequest(theirs.fileno()), None, None)
+            each = self._find(exec_id)
+            output, ended = _collected(mine, time.monotonic() + seconds)
+            process = each.process
+            if not ended and process is not None:
+                with suppress(ProcessGone):
+                    process.signal(signal.SIGKILL)
+                process.wait(_EXIT_ON_ITS_WAY)
+        if not ended:
+            return -1, f"Health check exceeded timeout ({_seconds(seconds)}){': ' * bool(output)}{output}"
+        how = process.wait(_EXIT_ON_ITS_WAY) if process is not None else None
+        return (how.code if how is not None else each.record.exit_code or 0), output
 
     def inspect(self, exec_id: str) -> dict[str, Any]:
         """See Containers.exec_inspect."""
@@ -246,6 +273,37 @@ class Execs:
         if found is None:
             raise ExecNotFound(f"No such exec instance: {exec_id}")
         return found
+
+
+def _collected(stream: socket.socket, deadline: float) -> tuple[str, bool]:
+    """What a probe writes, without the frames, at most 4096 bytes of it; and whether it ended before the deadline."""
+    data = b""
+    while (left := deadline - time.monotonic()) > 0:
+        stream.settimeout(left)
+        try:
+            piece = stream.recv(65536)
+        except TimeoutError:
+            break
+        except OSError:
+            piece = b""
+        if not piece:
+            return _unframed(data), True
+        if len(data) <= 2 * _PROBED:
+            data += piece
+    return _unframed(data), False
+
+
+def _unframed(data: bytes) -> str:
+    text = b""
+    while len(data) >= 8:
+        size = int.from_bytes(data[4:8], "big")
+        text, data = text + data[8 : 8 + size], data[8 + size :]
+    return text[:_PROBED].decode(errors="replace") + "..." * (len(text) > _PROBED)
+
+
+def _seconds(value: float) -> str:
+    """As Go writes durations of this size."""
+    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
 
 
 def _check_running(live: Live) -> None:

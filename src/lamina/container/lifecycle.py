@@ -35,6 +35,8 @@ class LifeCycle:
         self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
         self.on_gone: Callable[[str], None] = lambda container_id: None
         """Told the ID of each container that is removed, whoever asked for it."""
+        self.on_running: Callable[[Live, bool], None] = lambda live, fresh: None
+        """Told, with its lock, of each container that runs now; whether it was started just now, or was found running."""
 
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, live: Live) -> None:
@@ -42,6 +44,8 @@ class LifeCycle:
         failure: LaminaError | None = None
         with live.lock:
             self._check_startable(live)
+            live.backoff = 0.0
+            live.note(restart_count=0)
             try:
                 self._launch(live)
             except LaminaError as error:
@@ -79,7 +83,7 @@ class LifeCycle:
                 os.close(attach.fd)
         self.started(live, process)
         self._parts.emit(live.event("start"))
-        self.watch(live, process)
+        self.watch(live, process, fresh=True)
 
     def started(self, live: Live, process: Process) -> None:
         """With the lock: note that it runs."""
@@ -97,8 +101,10 @@ class LifeCycle:
         """A process was found running: it keeps its networks."""
         self._launcher.connections.restore(live.container)
 
-    def watch(self, live: Live, process: Process) -> None:
-        """Follow a process."""
+    def watch(self, live: Live, process: Process, *, fresh: bool = False) -> None:
+        """Follow a process. `fresh`: it was started just now."""
+        with live.lock:
+            self.on_running(live, fresh)
         process.on_oom(lambda: self._oom_seen(live, process))
         process.on_exit(lambda how: self._exit_seen(live, process, how))
 
@@ -130,7 +136,7 @@ class LifeCycle:
             again = not kept and wants_restart(live.container)
             if again:
                 self._restart_later(live)
-        live.waiters.exited(live.result(), again=again)
+        live.waiters.exited(live.result())
         if live.container.auto_remove and not kept:
             self._remove_ended(live)
 
@@ -229,6 +235,8 @@ class LifeCycle:
                 if live.state.status not in ALIVE:
                     raise AlreadyThere(f"container {live.container.id} is not running")
                 live.note(stopped_by_user=True)
+                # An engine that is killed now must not start it again.
+                self._store.save_state(live.container)
                 self._signal_unless_gone(live, number)
             if waiter.result(None if patience < 0 else patience) is None:
                 with live.lock:
@@ -313,11 +321,9 @@ class LifeCycle:
             if live.removing:
                 raise WrongState(f"removal of container {container.id} is already in progress")
             if status in (*ALIVE, State.RESTARTING) and not force:
-                advice = "Unpause and then stop" if status is State.PAUSED else "Stop"
-                raise WrongState(
-                    f"You cannot remove a {status} container {container.id}. "
-                    f"{advice} the container before attempting removal or force remove"
-                )
+                first = "stop the container before removing or force remove"
+                why = "container is paused and must be unpaused first" if status is State.PAUSED else f"container is {status}: {first}"
+                raise WrongState(f'cannot remove container "{container.name}": {why}')
             if live.timer is not None:
                 live.timer.cancel()
             live.removing = True

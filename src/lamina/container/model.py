@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from lamina.errors import Conflict, InvalidArgument, NotFound, NotModified
 
@@ -70,7 +71,8 @@ class AlreadyThere(NotModified):
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """What changes while a container lives. Times are nanoseconds since 1970, 0 for never; `exit_code` is of the last run."""
+    """What changes while a container lives. Times are nanoseconds since 1970, 0 for never; `exit_code` is of the last run; `health` is the
+    API's Health, of a container that has a check."""
 
     status: State = State.CREATED
     pid: int = 0
@@ -81,6 +83,7 @@ class ContainerState:
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    health: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,16 @@ class Container:
     def running(self) -> bool:
         """Whether processes of it exist: running or paused."""
         return self.state.status in ALIVE
+
+    @property
+    def shown_running(self) -> bool:
+        """Whether the API calls it running: Docker counts one that waits for its next restart."""
+        return self.running or self.state.status is State.RESTARTING
+
+    @property
+    def health(self) -> str:
+        """`starting`, `healthy`, `unhealthy`, or `none`."""
+        return str(self.state.health["Status"]) if self.state.health else "none"
 
     @property
     def upper(self) -> str:

@@ -16,7 +16,7 @@ from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 from lamina.network.mode import NetworkMode
 from lamina.runtime.launch import Limits, Mount
-from lamina.spec.config import ContainerConfig
+from lamina.spec.config import ContainerConfig, Healthcheck
 
 DEFAULT_SHM = 64 << 20
 _HOST_DEFAULTS: Mapping[str, Any] = {
@@ -52,8 +52,23 @@ def image_config_document(image: ContainerConfig) -> dict[str, Any]:
     return {
         "User": image.user, "ExposedPorts": dict(image.exposed_ports), "Env": list(image.env), "Cmd": list(image.cmd),
         "Entrypoint": list(image.entrypoint), "Volumes": dict(image.volumes), "WorkingDir": image.working_dir,
-        "Labels": dict(image.labels), "StopSignal": image.stop_signal, "Shell": list(image.shell),
+        "Labels": dict(image.labels), "StopSignal": image.stop_signal, "Shell": list(image.shell), "Healthcheck": _health_document(image.healthcheck),
     }  # fmt: skip
+
+
+def _health_document(health: Healthcheck | None) -> dict[str, Any]:
+    if health is None:
+        return {}
+    found = {
+        "Test": list(health.test), "Interval": health.interval, "Timeout": health.timeout, "StartPeriod": health.start_period,
+        "StartInterval": health.start_interval, "Retries": health.retries,
+    }  # fmt: skip
+    return {key: value for key, value in found.items() if value}
+
+
+def _merged_health(own: Document, image: Document) -> dict[str, Any] | None:
+    """A check of one's own with the image's values where it says nothing."""
+    return {**image, **{key: value for key, value in own.items() if value}} or None
 
 
 def merged_config(config: Document, image: ContainerConfig, *, image_name: str, hostname: str) -> dict[str, Any]:
@@ -90,7 +105,7 @@ def _optional(config: Document, given: Document) -> dict[str, Any]:
     found = {
         "StopSignal": text(config, "StopSignal") or given["StopSignal"],
         "StopTimeout": config.get("StopTimeout"),
-        "Healthcheck": config.get("Healthcheck"),
+        "Healthcheck": _merged_health(mapping(config, "Healthcheck"), given["Healthcheck"]),
         "Shell": texts(config, "Shell") or given["Shell"],
         "MacAddress": text(config, "MacAddress"),
     }

@@ -73,9 +73,9 @@ class Waiters:
             self._callbacks.add(callback)
         return lambda: self._callbacks.discard(callback)
 
-    def exited(self, result: WaitResult, *, again: bool = False) -> None:
-        """The container has exited; `again` says that its restart policy starts it again."""
-        self._settle((NEXT_EXIT,) if again else (NOT_RUNNING, NEXT_EXIT), result)
+    def exited(self, result: WaitResult) -> None:
+        """The container has exited, whether its restart policy starts it again or not."""
+        self._settle((NOT_RUNNING, NEXT_EXIT), result)
 
     def removed(self, result: WaitResult) -> None:
         """The container is gone: nobody has anything left to wait for."""
