@@ -991,6 +991,21 @@ L depth int|Show that many levels of directories (default all)
 - format string|Format output as "json" or by a Go template
 """,
     ),
+    "image find": (
+        "find",
+        1,
+        1,
+        True,
+        "PATTERN",
+        "Find files by name in all images, with the layer and instruction that gave them",
+        """\
+E regex bool|The pattern is a regular expression, anywhere in the path
+i ignore-case bool|Don't tell upper from lower case
+q quiet bool|Only show paths
+- no-trunc bool|Don't truncate output
+- format string|Format output as "json" or by a Go template
+""",
+    ),
     "image diff": (
         "difference",
         2,
@@ -1083,7 +1098,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "Manage containers",
         "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stats stop top unpause update wait",
     ),
-    "image": ("Manage images", "blame build cat diff history import inspect layers load ls prune pull push rm save tag tree which"),
+    "image": ("Manage images", "blame build cat diff find history import inspect layers load ls prune pull push rm save tag tree which"),
     "builder": ("Manage builds", "build prune"),
     "registry": ("Keep a registry on this machine", "gc passwd serve"),
     "system": ("Manage the engine", "df events info prune service"),

@@ -119,6 +119,10 @@ class Images:
         """Every entry of an image or a container with the layer that last touched it."""
         return self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/blame{query(pairs)}")
 
+    def find(self, pairs: Pairs) -> Response:
+        """Which images show a path that matches; `pairs` are the query."""
+        return self._transport.request("GET", f"/lamina/images/find{query(pairs)}")
+
     def diff(self, pairs: Pairs) -> Response:
         """What differs from image `a` to image `b`; `pairs` are the query."""
         return self._transport.request("GET", f"/lamina/images/diff{query(pairs)}")

@@ -123,7 +123,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     facts = Facts(
         root, chosen.snapshotter.name, chosen.reason, read_host(root), options.labels, options.insecure_registries, options.registry_mirrors
     )
-    explorer = Explorer(images, layers, containers, workers, f"{root}/cache/answers")
+    explorer = Explorer(images, layers, containers, workers, f"{root}/cache")
     containers.recover()
     builder.sweep()
     images.collect()

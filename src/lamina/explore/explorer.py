@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -12,19 +14,26 @@ from lamina.explore.model import LayerRow, Subject
 from lamina.explore.subjects import Subjects
 from lamina.image.layers import Layers
 from lamina.image.store import Images
+from lamina.spec.digest import Digest
 from lamina.worker import Workers
 
 
 class Explorer:
     """Questions about images' and containers' layers. Thread-safe: the loops run in workers, these methods wait.
 
-    `directory` keeps answers that cannot change.
+    `directory` keeps answers that cannot change, and lists of paths.
     """
 
     def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, directory: str) -> None:
         self._images, self._layers = images, layers
         self._subjects = Subjects(images, layers, containers)
-        self._answers = Answers(directory, workers)
+        self._answers = Answers(f"{directory}/answers", workers)
+        self._paths = f"{directory}/paths"
+        os.makedirs(self._paths, mode=0o700, exist_ok=True)
+        known = set(layers.driver.names())
+        for name in os.listdir(self._paths):
+            if name not in known:
+                os.unlink(f"{self._paths}/{name}")
 
     def subject(self, text: str) -> Subject:
         """The image or container that `text` names. See `Subjects.find`."""
@@ -59,10 +68,25 @@ class Explorer:
         more = {"names": names, "config": _config(a, b), "path": path, "form": form, "whole": whole, "contents": contents, "new": new}
         return self._ask("difference", [a, b], more)
 
+    def find(self, pattern: str, *, regex: bool = False, fold: bool = False, form: str = "json", whole: bool = False) -> Answer:
+        """Which images show a path that matches `pattern`, and which layer gives it; see `find.job`.
+
+        Raises:
+            InvalidArgument: it is no pattern.
+        """
+        known: dict[Digest, Mapping[str, Any]] = {}
+        subjects = [self._subjects.of_image(image, known) for image in self._images.list()]
+        images = [{"id": each.id, "names": [name.familiar for name in each.image.names]} for each in subjects]
+        more = {"pattern": pattern, "regex": regex, "fold": fold, "images": images, "paths": self._paths, "form": form, "whole": whole}
+        return self._asked("find", subjects, {"nodes": _forest(subjects), **more})
+
     def _ask(self, module: str, subjects: Sequence[Subject], more: dict[str, object]) -> Answer:
         """Ask a job of this room, which gets the subjects' levels; they stay while it reads."""
         levels = [list(subject.described) for subject in subjects]
         params = {"levels": levels[0], **more} if len(levels) == 1 else {"a": levels[0], "b": levels[1], **more}
+        return self._asked(module, subjects, params)
+
+    def _asked(self, module: str, subjects: Sequence[Subject], params: dict[str, object]) -> Answer:
         with self._images.leases.hold(*(layer for subject in subjects for layer in subject.layers)):
             return self._answers.ask(f"lamina.explore.{module}:job", params, keep=all(subject.fixed for subject in subjects))
 
@@ -72,6 +96,26 @@ def _config(a: Subject, b: Subject) -> dict[str, dict[str, object]]:
     old, new = (msgspec.to_builtins(each.image.config.config) for each in (a, b))
     fields = sorted(old.keys() | new.keys())
     return {field: {"a": old.get(field), "b": new.get(field)} for field in fields if old.get(field) != new.get(field)}
+
+
+def _forest(subjects: Sequence[Subject]) -> list[dict[str, object]]:
+    """The layers of all images, each once at its place, parents first; see `find.job`."""
+    nodes: list[dict[str, object]] = []
+    places: dict[str, int] = {}
+    ends: dict[int, list[int]] = {}
+    for image, subject in enumerate(subjects):
+        parent = -1
+        for facts, level in zip(subject.facts, subject.described, strict=True):
+            if facts.id not in places:
+                places[facts.id] = len(nodes)
+                ends[len(nodes)] = []
+                nodes.append(
+                    {"level": level, "id": facts.id, "instruction": facts.instruction, "parent": parent, "images": ends[len(nodes)]}
+                )
+            parent = places[facts.id]
+        if parent >= 0:
+            ends[parent].append(image)
+    return nodes
 
 
 def _named(subject: Subject) -> list[dict[str, object]]:

@@ -45,12 +45,13 @@ class Subjects:
         """The image `text` means. Raises ImageNotFound, AmbiguousId."""
         return self.of_image(self._images.resolve(text))
 
-    def of_image(self, image: Image) -> Subject:
-        """An image's stack."""
+    def of_image(self, image: Image, known: dict[Digest, Mapping[str, Any]] | None = None) -> Subject:
+        """An image's stack. `known` has layers that were described before, for calls over many images."""
+        known = {} if known is None else known
         chain = self._layers.chain(image.layers[-1]) if image.layers else ()
         comments = _comments(image)
         facts = tuple(self._facts(number, each, comments) for number, each in enumerate(chain))
-        described = tuple(self.described(each) for each in chain)
+        described = tuple(known[each.id] if each.id in known else known.setdefault(each.id, self.described(each)) for each in chain)
         return Subject(image, None, facts, described, image.layers)
 
     def described(self, facts: LayerFacts) -> Mapping[str, Any]:

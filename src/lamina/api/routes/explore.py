@@ -66,8 +66,19 @@ def diff(engine: Backend, request: Request) -> Response:
     return _file(answer, form)
 
 
+def find(engine: Backend, request: Request) -> Response:
+    """GET /lamina/images/find: JSON, or with form=text what people read."""
+    query, form = request.query, _form(request)
+    pattern = query.text("pattern")
+    if not pattern:
+        raise InvalidParameter("missing parameter: pattern")
+    answer = engine.explorer.find(pattern, regex=query.flag("regex"), fold=query.flag("fold"), form=form, whole=query.flag("whole"))
+    return _file(answer, form)
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/images/diff", diff),
+    Route("GET", "/lamina/images/find", find),
     Route("GET", "/lamina/images/{ref:path}/layers", layers),
     Route("GET", "/lamina/images/{ref:path}/blame", blame),
 )

@@ -1,0 +1,33 @@
+"""`lamina image find`: where a file is, in all images."""
+
+from __future__ import annotations
+
+from lamina.cli.flags import Arguments
+from lamina.cli.output import show
+from lamina.cli.screen import Screen
+from lamina.cli.session import Session
+from lamina.client.images import Images
+
+
+def image_find(session: Session, arguments: Arguments) -> int:
+    """Find files by name in all images; 1 where there is none."""
+    form, screen = arguments.text("format"), Screen(session.environment)
+    flags = {"regex": arguments.on("regex"), "fold": arguments.on("ignore-case"), "whole": arguments.on("no-trunc")}
+    pairs = [("pattern", arguments.words[0]), ("form", "json" if form else "text"), *((name, str(int(on))) for name, on in flags.items())]
+    answer = Images(session.engine).find(pairs)
+    if form and form != "json":
+        show(session, form, answer.json())
+        return 0
+    data = answer.read()
+    if form:
+        session.write(data)
+    elif arguments.on("quiet"):
+        lines = {line[4:].rstrip("@/") for line in data.decode("utf-8", "replace").split("\n") if line.startswith("    ")}
+        for line in sorted(lines):
+            session.print(line)
+    elif screen.colours:
+        for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+            session.print(line if line.startswith("    ") else screen.dim(line) if line.startswith("  ") else screen.bold(line))
+    else:
+        session.write(data)
+    return 0 if data else 1
