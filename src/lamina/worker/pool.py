@@ -51,7 +51,9 @@ class WorkerPool:
     def __init__(self, size: int = 2, *, path: Sequence[str] = tuple(sys.path), python: str = sys.executable, idle: float = 5.0) -> None:
         self._size, self._python, self._idle = size, python, idle
         self._path = tuple(entry for entry in path if entry)
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Two conditions, so that a worker that is free wakes one job that waits: not all of them, and not the warden.
+        self._changed, self._resting_long = threading.Condition(lock), threading.Condition(lock)
         self._resting: list[_Worker] = []
         self._busy: set[_Worker] = set()
         self._starting = 0
@@ -155,7 +157,7 @@ class WorkerPool:
                 if self._warden is None:
                     self._warden = threading.Thread(target=self._retire_idle, name="worker-warden", daemon=True)
                     self._warden.start()
-            self._changed.notify_all()
+            self._changed.notify()
         if closed:
             worker.end()
 
@@ -163,7 +165,7 @@ class WorkerPool:
         worker.end(kill=True)
         with self._changed:
             self._busy.discard(worker)
-            self._changed.notify_all()
+            self._changed.notify()
 
     def _retire_idle(self) -> None:
         """The warden's life: it ends workers that rested long enough, and itself when none rests."""
@@ -177,7 +179,7 @@ class WorkerPool:
                         self._warden = None
                         return
                     oldest = min(worker.idle_since for worker in self._resting)
-                    self._changed.wait(max(0.01, oldest + self._idle - now))
+                    self._resting_long.wait(max(0.01, oldest + self._idle - now))
             for worker in leaving:
                 worker.end()
 

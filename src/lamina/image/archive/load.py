@@ -7,6 +7,7 @@ last has told what it is. Of a file only the headers and documents are read, the
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,9 @@ from lamina.spec.config import History, ImageConfig, InvalidConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
+
+_AT_ONCE = 8
+"""Layers that are staged at once: more than there are workers anywhere small, far fewer than an archive may name."""
 
 Create = Callable[[Archived, list[list[LayerFacts]]], Image]
 """Makes the images of what was checked, whose layers are given for each; the one that the names point to."""
@@ -59,6 +63,7 @@ class _Arrivals:
     scratch: str
     jobs: dict[str, _Job] = field(default_factory=dict)
     spools: int = 0
+    gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
 
     def spool(self) -> str:
         """The path of a new file for a layer's bytes."""
@@ -107,7 +112,7 @@ class Loader:
         """Take a layer out of a stream. A compressed blob of an OCI layout is kept as it is: its manifest names those bytes."""
         progress = self._progress(member.name, member.size)
         if not (member.name.startswith("blobs/") and compression_of(source.peek(min(member.size, 6)))):
-            arrivals.jobs[member.name] = _Job(stage(self._layers, source, member.size, arrivals.scratch, progress))
+            arrivals.jobs[member.name] = _Job(stage(self._layers, source, member.size, arrivals.scratch, progress, gate=arrivals.gate))
             return
         path = arrivals.spool()
         with open(path, "xb", buffering=0) as file:
@@ -160,7 +165,7 @@ class Loader:
         progress = self._progress(name, part.size)
         fd = open_file(part.path) if part.path else os.dup(part.fd)
         if row is None or not mediatype.compression(row.media_type):
-            job = StageJob(self._layers, arrivals.scratch, progress)
+            job = StageJob(self._layers, arrivals.scratch, progress, arrivals.gate)
             job.start(TarSource(fd, part.offset, part.size), fd)
             return _Job(job.result)
         path = arrivals.spool()
@@ -173,7 +178,7 @@ class Loader:
 
     def _spooled(self, path: str, arrivals: _Arrivals, progress: Callable[[int], None]) -> _Job:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        job = StageJob(self._layers, arrivals.scratch, progress)
+        job = StageJob(self._layers, arrivals.scratch, progress, arrivals.gate)
         job.start(TarSource(fd, 0, os.fstat(fd).st_size, kept=True), fd)
         return _Job(job.result, path)
 

@@ -127,12 +127,20 @@ class Source:
         return self._file.read(size) or b""
 
 
-def stage(layers: Layers, source: Source, size: int | None, scratch: str, progress: Progress | None = None) -> Callable[[], Staged]:
+def stage(
+    layers: Layers,
+    source: Source,
+    size: int | None,
+    scratch: str,
+    progress: Progress | None = None,
+    *,
+    gate: threading.Semaphore | None = None,
+) -> Callable[[], Staged]:
     """Begin to stage the next `size` bytes of `source` (None: the rest); they are consumed on return.
 
-    The answer waits for the layer; each must be called, also where something else has failed.
+    The answer waits for the layer; each must be called, also where something else has failed. `gate` as `StageJob`'s.
     """
-    job = StageJob(layers, scratch, progress)
+    job = StageJob(layers, scratch, progress, gate)
     if source.part_fd is not None and size is not None:
         job.start(TarSource(source.part_fd, source.position, size))
         source.skip(size)
@@ -156,18 +164,23 @@ def stage(layers: Layers, source: Source, size: int | None, scratch: str, progre
 
 
 class StageJob:
-    """One stage job in a thread of its own, which only waits for the worker."""
+    """One stage job in a thread of its own, which only waits for the worker.
 
-    __slots__ = ("_error", "_layers", "_progress", "_scratch", "_staged", "_thread")
+    Jobs of one `gate` begin no more at once than it lets in: an archive may have thousands of layers.
+    """
 
-    def __init__(self, layers: Layers, scratch: str, progress: Progress | None) -> None:
+    __slots__ = ("_error", "_gate", "_layers", "_progress", "_scratch", "_staged", "_thread")
+
+    def __init__(self, layers: Layers, scratch: str, progress: Progress | None, gate: threading.Semaphore | None = None) -> None:
         self._layers, self._scratch, self._progress = layers, scratch, progress
+        self._gate = gate or threading.Semaphore(1)
         self._staged: Staged | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, source: TarSource, owned: int = -1) -> None:
-        """Begin; `owned` is closed when the job ends."""
+        """Begin, once the gate lets it in; `owned` is closed when the job ends."""
+        self._gate.acquire()
         self._thread = threading.Thread(target=self._run, args=(source, owned), name="stage", daemon=True)
         self._thread.start()
 
@@ -186,6 +199,7 @@ class StageJob:
         except BaseException as error:
             self._error = error
         finally:
+            self._gate.release()
             if owned >= 0:
                 os.close(owned)
 
