@@ -207,3 +207,41 @@ def test_what_cannot_be_is_said_in_dockers_words(daemon: Daemon, network: str) -
     daemon.docker("network", "create", *chosen)
     shown = daemon.docker("run", "--rm", "--network", f"{network}-chosen", "--ip6", "fd00:77::5", BASE, "ip", "-6", "addr").stdout
     assert "inet6 fd00:77::5/64" in shown
+
+
+def addresses(daemon: Daemon, container: str, asked: str) -> str:
+    """What the name server inside a container says."""
+    return daemon.docker("exec", container, "nslookup", asked, "127.0.0.11", code=None).stdout
+
+
+@pytest.mark.covers("cli:run --network-alias", "cli:create --network-alias")
+def test_containers_find_each_other_by_name_and_alias(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, "--network-alias", "db", BASE, "sleep", "1000")
+    other = f"{name}other"
+    daemon.docker("run", "-d", "--name", other, "--network", network, BASE, "sleep", "1000")
+    try:
+        address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout.strip()
+        assert "nameserver 127.0.0.11" in daemon.docker("exec", other, "cat", "/etc/resolv.conf").stdout
+        for asked in (name, "db", f"{name}.{network}"):
+            assert address in addresses(daemon, other, asked)
+        assert f"{name}.{network}" in addresses(daemon, other, address)
+        daemon.docker("rename", name, f"{name}new")
+        assert address in addresses(daemon, other, f"{name}new")
+        daemon.docker("rename", f"{name}new", name)
+        daemon.docker("rm", "-f", name)
+        assert address not in addresses(daemon, other, "db")
+    finally:
+        daemon.docker("rm", "-f", other)
+
+
+def test_a_published_port_is_reached_by_ipv6_and_from_containers(daemon: Daemon, name: str) -> None:
+    port = free_port()
+    daemon.docker("run", "-d", "--name", name, "-p", f"{port}:80", BASE, "sh", "-c", SERVE)
+    eventually(lambda: "hello" in read(port), "nobody answered on the published port")
+    if os.path.exists("/proc/sys/net/ipv6/conf/all/disable_ipv6") and Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text() == "0\n":
+        eventually(lambda: "hello" in read(port, "::1"), "nobody answered by ::1")
+    gateway = json.loads(daemon.docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    ask = ("sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 1 {gateway} {port} < /dev/null && break; done")
+    assert "hello" in daemon.docker("run", "--rm", BASE, *ask).stdout
+    assert "hello" in daemon.docker("exec", name, *ask).stdout

@@ -56,7 +56,7 @@ def joined(container: str, mode: NetworkMode, extra_hosts: Sequence[str], networ
     hostname = container[:12]
     settings = parse_resolver(host_resolver())
     if mode.kind == "bridge" and networks is not None:
-        box, wiring = networks.join(Member(container, hostname, hostname, mode, {mode.name: {}}))
+        box, wiring = networks.join(Member(container, hostname, hostname, mode, {mode.name: {}}, servers=settings.servers))
         settings = served(settings) if any(endpoint.names for endpoint in box.endpoints) else reachable(settings)
         addresses = [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
         hosts = render_hosts([(address, hostname) for address in addresses], extra_hosts)

@@ -24,6 +24,8 @@ from lamina.network.mode import NetworkMode, network_mode
 from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
 from lamina.network.requests import check_endpoint, is_mac
 from lamina.network.sandboxes import Member, Wiring
+from lamina.runtime.initlayer import host_resolver
+from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver
 
 RECORD = "network.json"
 
@@ -65,7 +67,7 @@ class Connections:
     def restore(self, container: Container) -> None:
         """It was found running: what it has, it keeps."""
         with suppress(OSError, ValueError, KeyError, TypeError), open(f"{container.directory}/{RECORD}", "rb") as file:
-            self._networks.restore(Sandbox.decode(json.loads(file.read())))
+            self._networks.restore(Sandbox.decode(json.loads(file.read())), container.state.pid)
 
     def forget(self, container: Container) -> None:
         """What an earlier run left noted is of no use."""
@@ -129,7 +131,14 @@ def member(container: Container, mode: NetworkMode) -> Member:
         networks=networks_of(container),
         ports=ports,
         mac=text(container.config, "MacAddress"),
+        servers=resolver_settings(host).servers,
     )
+
+
+def resolver_settings(host: Document) -> ResolverSettings:
+    """The host's settings with what the container asks for in their place."""
+    asked = ResolverSettings(*(tuple(texts(host, key)) for key in ("Dns", "DnsSearch", "DnsOptions")))
+    return overridden(parse_resolver(host_resolver()), asked)
 
 
 def exposed_of(container: Container) -> list[tuple[int, str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lamina.container.connecting import mode_of
+from lamina.container.connecting import mode_of, resolver_settings
 from lamina.container.document import Document, text, texts
 from lamina.container.live import Roster
 from lamina.container.model import Container
 from lamina.network.model import Sandbox
-from lamina.runtime.initlayer import EtcFiles, host_resolver, write_etc_files
-from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, reachable, render_hosts, render_resolver, served
+from lamina.runtime.initlayer import EtcFiles, write_etc_files
+from lamina.spec.resolver import reachable, render_hosts, render_resolver, served
 
 HOST_GATEWAY = "host-gateway"
 """What --add-host takes in place of an address: that of the host on the default network."""
@@ -54,12 +54,6 @@ def host_names() -> str:
     except OSError:
         return ""
     return found if found.endswith("\n") or not found else f"{found}\n"
-
-
-def resolver_settings(host: Document) -> ResolverSettings:
-    """The host's settings with what the container asks for in their place."""
-    asked = ResolverSettings(*(tuple(texts(host, key)) for key in ("Dns", "DnsSearch", "DnsOptions")))
-    return overridden(parse_resolver(host_resolver()), asked)
 
 
 def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:

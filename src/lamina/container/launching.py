@@ -48,7 +48,10 @@ class Launcher:
         box, wiring = self.connections.join(container)
         try:
             sharing.prepare(container)
-            return self._runtime.start(self.launch(container, roster, box, wiring), attaches)
+            process = self._runtime.start(self.launch(container, roster, box, wiring), attaches)
+            if box.endpoints:
+                self._networks.started(container.id, process.pid)
+            return process
         except BaseException:
             self.connections.leave(container)
             raise

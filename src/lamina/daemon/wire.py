@@ -111,7 +111,9 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(runtime.close)
     volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=events.emit)
     networks = Networks(
-        NetworkParts(f"{root}/networks", tag_of(root), events.emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning)
+        NetworkParts(
+            f"{root}/networks", f"{root}/run", tag_of(root), events.emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning
+        )
     )
     closing.callback(networks.close)
     stores = _Stores(root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name)

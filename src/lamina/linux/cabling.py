@@ -11,10 +11,13 @@ Only builtin modules are imported.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 
-from lamina.linux import links, namespace
-from lamina.linux.netlink import Netlink
+from lamina.errors import Unavailable
+from lamina.linux import channel, links, namespace
+from lamina.linux import nftables as nft
+from lamina.linux.netlink import NETFILTER, Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +26,13 @@ if TYPE_CHECKING:
 
     Interface = Mapping[str, Any]
 
+_RESOLVER = "127.0.0.11"
+_TABLE = "lamina-names"
 
-def connect(pid: int, interfaces: Sequence[Interface], gateways: Sequence[str], inside: Callable[[], None] = lambda: None) -> None:
-    """Connect the network namespace of a process that this thread may enter, and call `inside` there.
+
+def connect(pid: int, interfaces: Sequence[Interface], gateways: Sequence[str], resolver: Mapping[str, Any] | None = None) -> None:
+    """Connect the network namespace of a process that this thread may enter. With a `resolver` ({"directory", "socket", "container"}) names
+    are served in it: the sockets are handed to whoever listens there.
 
     Only for a thread that nothing else depends on: it comes back to its own namespace, or dies with an error.
 
@@ -36,7 +43,57 @@ def connect(pid: int, interfaces: Sequence[Interface], gateways: Sequence[str], 
         host.perform([_pair(interface, pid) for interface in interfaces])
         looping = [links.index_of(interface["host"]) for interface in interfaces if interface["hairpin"]]
         host.perform([links.hairpin(index) for index in looping])
-    within(pid, lambda: _configure(interfaces, gateways, inside))
+    sockets: list[int] = []
+
+    def inside() -> None:
+        _configure(interfaces, gateways)
+        if resolver:
+            sockets.extend(_name_sockets())
+
+    within(pid, inside)
+    if resolver:
+        try:
+            switchboard = channel.connect(resolver["directory"], resolver["socket"])
+            switchboard.send({"op": "serve", "container": resolver["container"]}, sockets)
+            switchboard.recv(10)
+            switchboard.close()
+        except Unavailable as error:
+            raise OSError(errno.EPIPE, f"the switchboard does not answer: {error.message}") from None
+        finally:
+            channel.close_all(sockets)
+
+
+def _name_sockets() -> list[int]:
+    """Sockets for UDP and TCP at the address of names, and rules that lead port 53 to them: the port itself stays the container's."""
+    with Netlink() as connection:
+        # The container's init brings it up too, at its own pace; without it there is no such address.
+        connection.perform([links.set_up(links.index_of("lo"))])
+    found = []
+    ports = []
+    for kind in (_socket.SOCK_DGRAM, _socket.SOCK_STREAM):
+        sock = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC)
+        sock.bind((_RESOLVER, 0))
+        if kind == _socket.SOCK_STREAM:
+            sock.listen(16)
+        ports.append(sock.getsockname()[1])
+        found.append(sock.detach())
+    rules = [nft.new_table(_TABLE), nft.delete_table(_TABLE), nft.new_table(_TABLE)]
+    rules.append(nft.new_base_chain(_TABLE, "output", "nat", nft.OUTPUT, -100))
+    address = packed(_RESOLVER)
+    for protocol, port in ((17, ports[0]), (6, ports[1])):
+        expressions = [
+            nft.load_meta(nft.NETWORK_PROTOCOL),
+            nft.equal(bytes((_socket.AF_INET,))),
+            nft.load_network(16, 4),
+            nft.equal(address),
+        ]
+        expressions += [nft.load_meta(nft.TRANSPORT_PROTOCOL), nft.equal(bytes((protocol,)))]
+        expressions += [nft.load_transport(2, 2), nft.equal((53).to_bytes(2, "big"))]
+        expressions += [nft.load(address), nft.load(port.to_bytes(2, "big"), nft.DATA + 1), nft.translate_destination(_socket.AF_INET)]
+        rules.append(nft.new_rule(_TABLE, "output", expressions, "names"))
+    with Netlink(NETFILTER) as connection:
+        nft.commit(connection, rules)
+    return found
 
 
 def within(pid: int, action: Callable[[], None]) -> None:
@@ -61,7 +118,7 @@ def _pair(interface: Interface, pid: int) -> Any:
     return links.new_pair(interface["host"], interface["bridge"], interface["name"], pid, mac=mac, mtu=interface["mtu"])
 
 
-def _configure(interfaces: Sequence[Interface], gateways: Sequence[str], inside: Callable[[], None]) -> None:
+def _configure(interfaces: Sequence[Interface], gateways: Sequence[str]) -> None:
     requests = []
     for interface in interfaces:
         index = links.index_of(interface["name"])
@@ -76,7 +133,6 @@ def _configure(interfaces: Sequence[Interface], gateways: Sequence[str], inside:
     with Netlink() as connection:
         connection.perform(requests)
         connection.perform([links.add_route(0, packed(gateway)) for gateway in gateways])
-    inside()
 
 
 def _switch(path: str, value: str) -> None:

@@ -113,6 +113,11 @@ class HostPorts:
             self._taken.add(_key(port))
 
 
+def hold(port: Published) -> Held:
+    """A socket on a port that is the caller's already. Raises PortTaken."""
+    return Held(port, _socket(port))
+
+
 def ephemeral_range() -> tuple[int, int]:
     """The ports that the kernel gives where none is asked for."""
     words = read_switch("ipv4/ip_local_port_range").split()

@@ -175,13 +175,15 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """All of a running container's network, as it is written beside the container. `gateway` is the ID of the endpoint by which it
-    reaches the outside."""
+    reaches the outside, `servers` are asked for other names, `links` are the container's own names for others."""
 
     container: str
     name: str
     endpoints: tuple[Endpoint, ...] = ()
     published: tuple[Published, ...] = ()
     gateway: str = ""
+    servers: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
         """As JSON values."""
@@ -193,6 +195,7 @@ class Sandbox:
         values = {key: value for key, value in document.items() if key != "version"}
         endpoints = tuple(Endpoint(**{**entry, "names": tuple(entry["names"])}) for entry in values.pop("endpoints"))
         published = tuple(Published(**entry) for entry in values.pop("published"))
+        values["servers"] = tuple(values.get("servers") or ())
         return cls(**values, endpoints=endpoints, published=published)
 
     def endpoint(self, network: str) -> Endpoint | None:

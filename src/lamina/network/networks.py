@@ -54,10 +54,11 @@ class Connector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What networks stand on. `root` is ROOT/networks; `tag` a short word of hex digits that names this data root on the machine, ""
+    """What networks stand on. `root` is ROOT/networks, `run` ROOT/run; `tag` a short word of hex digits that names this data root on the machine, ""
     for the usual one."""
 
     root: str
+    run: str
     tag: str
     emit: Emit
     clock: Callable[[], int]
@@ -86,7 +87,7 @@ class Networks:
         self._roster = Roster([_fixed("host", parts), _fixed("none", parts), *self._store.load()])
         self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
         self._firewall = Firewall(table_of(parts.tag), self._rules)
-        self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, self._ready)
+        self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, self._ready, parts.run)
         self._prepared: set[str] = set()
         self.connector: Connector | None = None
 
@@ -232,9 +233,13 @@ class Networks:
     def _by_id(self) -> dict[str, Network]:
         return {network.id: network for network in self._roster.all()}
 
-    def restore(self, box: Sandbox) -> None:
+    def restore(self, box: Sandbox, pid: int) -> None:
         """A container was found running with this."""
-        self._sandboxes.restore(box)
+        self._sandboxes.restore(box, pid)
+
+    def started(self, container: str, pid: int) -> None:
+        """A container that joined runs now."""
+        self._sandboxes.started(container, pid)
 
     def renamed(self, container: str, name: str) -> None:
         """A container has another name."""
@@ -270,11 +275,13 @@ class Networks:
                     self._firewall.renew()
                 else:
                     self._firewall.remove()
+                self._sandboxes.recover()
             except Exception as error:
                 self._parts.warn(f"the packet filter could not be set up: {error}")
 
     def close(self) -> None:
         """Let go; networks, interfaces and rules stay for the containers that go on. Without any of those the table and bridge go."""
+        self._sandboxes.close()
         self._firewall.close()
         self._interfaces.close()
 

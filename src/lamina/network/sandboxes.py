@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 from lamina.linux import cabling, links
 from lamina.network.bindings import Wanted
 from lamina.network.firewall import Firewall
-from lamina.network.hostports import Held, HostPorts
+from lamina.network.hostports import HostPorts, hold
 from lamina.network.interfaces import Interfaces
 from lamina.network.mode import NetworkMode
 from lamina.network.model import (
@@ -29,6 +30,8 @@ from lamina.network.model import (
 )
 from lamina.network.pools import AddressPool
 from lamina.network.requests import check_endpoint
+from lamina.network.switchboard import SOCKET
+from lamina.network.switching import Switching
 
 _MTU = 1500
 _SETUP = "failed to set up container networking: "
@@ -37,7 +40,7 @@ _SETUP = "failed to set up container networking: "
 @dataclass(frozen=True, slots=True)
 class Member:
     """A container that is about to run, as networks see it. `networks` are the API's EndpointSettings by network name or ID, the one of
-    its NetworkMode first."""
+    its NetworkMode first; `servers` are asked for names that no network has."""
 
     id: str
     name: str
@@ -46,6 +49,7 @@ class Member:
     networks: Mapping[str, Document] = field(default_factory=dict)
     ports: Sequence[Wanted] = ()
     mac: str = ""
+    servers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +58,32 @@ class Wiring:
 
     interfaces: Sequence[dict[str, Any]] = ()
     gateways: Sequence[str] = ()
+    resolver: dict[str, str] | None = None
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"interfaces": list(self.interfaces), "gateways": list(self.gateways)}
+        return {"interfaces": list(self.interfaces), "gateways": list(self.gateways), "resolver": self.resolver}
 
 
 class Sandboxes:
     """Who is on which network. Thread-safe."""
 
     def __init__(
-        self, interfaces: Interfaces, firewall: Firewall, ports: HostPorts, new_id: Callable[[], str], ready: Callable[[Network], int]
+        self,
+        interfaces: Interfaces,
+        firewall: Firewall,
+        ports: HostPorts,
+        new_id: Callable[[], str],
+        ready: Callable[[Network], int],
+        directory: str,
     ) -> None:
-        """`ready` sees to a network's bridge and gives its index."""
+        """`ready` sees to a network's bridge and gives its index; the switchboard listens in `directory`."""
         self._interfaces, self._firewall, self._ports, self._new_id, self._ready = interfaces, firewall, ports, new_id, ready
         self._lock = threading.RLock()
         self._sandboxes: dict[str, Sandbox] = {}
         self._pools: dict[tuple[str, int], AddressPool] = {}
-        self._held: dict[str, list[Held]] = {}
+        self._pids: dict[str, int] = {}
+        self._switching = Switching(directory, self._tell_again)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
     def get(self, container: str) -> Sandbox | None:
@@ -97,7 +109,7 @@ class Sandboxes:
         """
         with self._lock:
             self.leave(member.id)
-            box = Sandbox(member.id, member.name)
+            box = Sandbox(member.id, member.name, servers=tuple(member.servers))
             try:
                 indexes = []
                 for network, settings in networks:
@@ -106,12 +118,13 @@ class Sandboxes:
                 box = replace(box, gateway=gateway_of(box, {network.id: network for network, _ in networks}))
                 self._sandboxes[member.id] = box
                 box = self._with_ports(box, member.ports)
+                self._tell_names(box)
             except BaseException:
                 self._release(box)
                 self._sandboxes.pop(member.id, None)
                 raise
             self._sandboxes[member.id] = box
-        return box, wiring(box, [network for network, _ in networks], indexes)
+        return box, wiring(box, [network for network, _ in networks], indexes, self._resolver(box))
 
     def leave(self, container: str) -> Sandbox | None:
         """Take everything back; what the container had, if it had anything. Its interfaces go with its namespace."""
@@ -125,7 +138,7 @@ class Sandboxes:
     def connect(self, member: Member, network: Network, settings: Document, pid: int, networks: Mapping[str, Network]) -> Sandbox:
         """Put a running container on one more network; `networks` are all by ID. Raises as `join`; nothing has changed then."""
         with self._lock:
-            before = self._sandboxes.get(member.id) or Sandbox(member.id, member.name)
+            before = self._sandboxes.get(member.id) or Sandbox(member.id, member.name, servers=tuple(member.servers))
             if before.endpoint(network.id):
                 raise NetworkForbidden(f"endpoint with name {member.name} already exists in network {network.name}")
             index = self._ready(network)
@@ -134,11 +147,15 @@ class Sandboxes:
             box = replace(box, gateway=gateway_of(box, networks))
             wire = interface(added, network, index, hairpin=bool(box.published))
             try:
-                in_a_thread(lambda: cabling.connect(pid, [wire], gateways(box) if box.gateway != before.gateway else []))
+                resolver = None if self._resolver(before) else self._resolver(box)
+                self._tell_names(box)
+                in_a_thread(lambda: cabling.connect(pid, [wire], gateways(box) if box.gateway != before.gateway else [], resolver))
             except OSError as error:
                 self._give_back(added)
                 raise NetworkUnavailable(f"container {member.name} cannot be connected: {error.strerror}") from None
             self._sandboxes[member.id] = box = self._retargeted(box)
+            if resolver:
+                self._watch(member.id, pid)
             return box
 
     def disconnect(self, container: str, network: str, pid: int, networks: Mapping[str, Network]) -> Sandbox | None:
@@ -157,6 +174,8 @@ class Sandboxes:
                 with suppress(OSError):
                     in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
             self._sandboxes[container] = box = self._retargeted(box)
+            if gone.names:
+                self._switching.names(container, box.endpoints, links=dict(box.links), servers=box.servers, outside=bool(box.gateway))
             return box
 
     def _retargeted(self, box: Sandbox) -> Sandbox:
@@ -178,18 +197,92 @@ class Sandboxes:
             if pool is not None and address:
                 pool.give_back(address)
 
-    def restore(self, box: Sandbox) -> None:
+    def restore(self, box: Sandbox, pid: int) -> None:
         """Note what a container that was found running has."""
         with self._lock:
             self._sandboxes[box.container] = box
+            self._pids[box.container] = pid
             self._ports.note(box.published)
+
+    def started(self, container: str, pid: int) -> None:
+        """A container that joined runs now: what the switchboard has for it ends with it."""
+        with self._lock:
+            self._pids[container] = pid
+            box = self._sandboxes.get(container)
+            if box is not None and needs_switchboard(box):
+                self._watch(container, pid)
+
+    # ── the switchboard ──────────────────────────────────────────────────────────────────────────────────────────
+    def recover(self) -> None:
+        """Once, after what runs was restored: the switchboard has what runs, and nothing else."""
+        with self._lock:
+            there = self._switching.containers()
+            for container in there.keys() - self._sandboxes.keys():
+                self._switching.drop(container)
+            for box in list(self._sandboxes.values()):
+                if needs_switchboard(box) and box.container not in there:
+                    self._tell_all(box)
+
+    def close(self) -> None:
+        """Let go; the switchboard goes on."""
+        self._switching.close()
+
+    def _tell_again(self) -> None:
+        """The switchboard was killed: another one is told everything."""
+        for box in list(self._sandboxes.values()):
+            if needs_switchboard(box) and box.container in self._pids:
+                self._tell_all(box)
+
+    def _tell_all(self, box: Sandbox) -> None:
+        pid = self._pids[box.container]
+        self._tell_names(box)
+        held = []
+        for port in box.published:
+            with suppress(PortTaken):
+                held.append(hold(port))
+        try:
+            if held:
+                self._switching.ports(box.container, held)
+        finally:
+            for one in held:
+                one.close()
+        if resolver := self._resolver(box):
+            with suppress(OSError):
+                in_a_thread(lambda: cabling.connect(pid, [], [], resolver))
+        self._watch(box.container, pid)
+
+    def _watch(self, container: str, pid: int) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return  # it has ended: its leave is on the way
+        try:
+            self._switching.watch(container, pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _tell_names(self, box: Sandbox) -> None:
+        if any(endpoint.names for endpoint in box.endpoints):
+            self._switching.names(box.container, box.endpoints, links=dict(box.links), servers=box.servers, outside=bool(box.gateway))
+
+    def _resolver(self, box: Sandbox) -> dict[str, str] | None:
+        if not any(endpoint.names for endpoint in box.endpoints):
+            return None
+        return {"directory": self._switching.directory, "socket": SOCKET, "container": box.container}
 
     def rename(self, container: str, name: str) -> Sandbox | None:
         """A running container is called otherwise now."""
         with self._lock:
             box = self._sandboxes.get(container)
             if box is not None:
-                box = self._sandboxes[container] = replace(box, name=name)
+                endpoints = tuple(
+                    replace(endpoint, names=(name, *(known for known in endpoint.names if known != box.name)))
+                    if endpoint.names
+                    else endpoint
+                    for endpoint in box.endpoints
+                )
+                box = self._sandboxes[container] = replace(box, name=name, endpoints=endpoints)
+                self._tell_names(box)
             return box
 
     # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,9 +340,13 @@ class Sandboxes:
         except PortTaken as error:
             words = f"driver failed programming external connectivity on endpoint {box.name} ({endpoint.id}): {error.message}"
             raise PortTaken(_SETUP + words) from None
-        self._held[box.container] = held
         box = replace(box, published=tuple(one.published for one in held))
         self._sandboxes[box.container] = box
+        try:
+            self._switching.ports(box.container, held)
+        finally:
+            for one in held:
+                one.close()
         self._firewall.publish(box.published)
         return box
 
@@ -259,8 +356,9 @@ class Sandboxes:
         if box.published:
             self._sandboxes.pop(box.container, None)
             self._firewall.withdraw(box.published)
-        for held in self._held.pop(box.container, []):
-            held.close()
+        self._pids.pop(box.container, None)
+        if needs_switchboard(box):
+            self._switching.drop(box.container)
         self._ports.give_back(box.published)
 
 
@@ -313,13 +411,18 @@ def interface_name(box: Sandbox, network: Network, settings: Document) -> str:
     return next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
 
 
-def wiring(box: Sandbox, networks: Sequence[Network], indexes: Sequence[int]) -> Wiring:
+def needs_switchboard(box: Sandbox) -> bool:
+    """Whether it has ports or names."""
+    return bool(box.published) or any(endpoint.names for endpoint in box.endpoints)
+
+
+def wiring(box: Sandbox, networks: Sequence[Network], indexes: Sequence[int], resolver: dict[str, str] | None) -> Wiring:
     """What is to be done in the container's namespace; `networks` and their bridges' `indexes` in the order of the endpoints."""
     interfaces = [
         interface(endpoint, network, index, hairpin=bool(box.published))
         for endpoint, network, index in zip(box.endpoints, networks, indexes, strict=True)
     ]
-    return Wiring(interfaces, gateways(box))
+    return Wiring(interfaces, gateways(box), resolver)
 
 
 def gateways(box: Sandbox) -> list[str]:

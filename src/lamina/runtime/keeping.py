@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from typing import Any
 
 from lamina.errors import Internal
-from lamina.linux import channel
+from lamina.linux import channel, helper
 from lamina.runtime.keeper import SOCKET
 
 _TRIES = 3
@@ -88,22 +86,5 @@ def _find_or_start(directory: str) -> channel.Channel:
     try:
         return channel.connect(directory, SOCKET)
     except channel.ChannelClosed:
-        _start(directory)
+        helper.start("lamina.runtime.keeper", directory)
         return channel.connect(directory, SOCKET)
-
-
-def _start(directory: str) -> None:
-    """Start a keeper in a session of its own; return when it listens."""
-    ready, told = os.pipe()
-    source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys; sys.path.insert(0, {source!r}); from lamina.runtime.keeper import main; main()"
-    try:
-        subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code, directory, str(told)],
-            pass_fds=[told], start_new_session=True, cwd="/", env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(told)
-        if os.read(ready, 1) != b"":
-            raise Internal("the keeper said something unexpected at its start")
-    finally:
-        os.close(ready)

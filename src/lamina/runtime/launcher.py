@@ -244,7 +244,7 @@ def _start(
         if cgroup:
             cgroup.attach_v1(pid)
         if wanted := document.get("network"):
-            cabling.connect(pid, wanted["interfaces"], wanted["gateways"])
+            cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
         hook(pid)
         os.write(go, b"+")
         said = _read_report(report)

@@ -1,0 +1,93 @@
+"""The daemon's side of the switchboard: found where one runs, started where a container first needs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from lamina.errors import Internal
+from lamina.linux import channel, helper
+from lamina.network.hostports import Held
+from lamina.network.model import Endpoint
+from lamina.network.switchboard import SOCKET
+
+_TRIES = 3
+
+
+class Switching:
+    """Asks the switchboard of one engine. Thread-safe. `lost` is called, from the thread that asks, when one that was known is gone:
+    all that it had must be told again."""
+
+    def __init__(self, directory: str, lost: Callable[[], None]) -> None:
+        self.directory = directory
+        self._lost = lost
+        self._lock = threading.RLock()
+        self._channel: channel.Channel | None = None
+
+    def names(self, container: str, endpoints: Iterable[Endpoint], *, links: dict[str, str], servers: Sequence[str], outside: bool) -> None:
+        """Tell who a container is, and what it may ask."""
+        told = [
+            {
+                "network": endpoint.network,
+                "name": endpoint.network_name,
+                "names": list(endpoint.names),
+                "addresses": [address for address in (endpoint.address4, endpoint.address6) if address],
+            }
+            for endpoint in endpoints
+            if endpoint.names
+        ]
+        rest = {"links": links, "servers": list(servers), "outside": outside}
+        self._ask({"op": "names", "container": container, "endpoints": told, **rest})
+
+    def ports(self, container: str, held: Sequence[Held]) -> None:
+        """Hand over the sockets of a container's ports."""
+        chosen = [one for one in held if one.socket is not None]
+        ports = [[one.published.protocol, one.published.address, one.published.port] for one in chosen]
+        self._ask({"op": "ports", "container": container, "ports": ports}, [one.socket.fileno() for one in chosen if one.socket])
+
+    def watch(self, container: str, pidfd: int) -> None:
+        """All of a container's ends with that process."""
+        self._ask({"op": "watch", "container": container}, [pidfd])
+
+    def drop(self, container: str) -> None:
+        """A container needs nothing any more."""
+        self._ask({"op": "drop", "container": container}, needed=False)
+
+    def containers(self) -> dict[str, list[str]]:
+        """What it has, by container; nothing where none runs."""
+        return dict(self._ask({"op": "list"}, needed=False).get("containers", {}))
+
+    def close(self) -> None:
+        """Let go; it goes on."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+            self._channel = None
+
+    def _ask(self, message: dict[str, Any], fds: Sequence[int] = (), *, needed: bool = True) -> dict[str, Any]:
+        """One round trip. Where none runs one is started, unless it is not `needed`: then the answer is empty."""
+        with self._lock:
+            for _ in range(_TRIES):
+                known = self._channel is not None
+                try:
+                    if self._channel is None:
+                        self._channel = self._connected(start=needed)
+                    self._channel.send(message, fds)
+                    return self._channel.recv(10)[0]
+                except channel.ChannelClosed:
+                    self.close()
+                    if known and needed:
+                        self._lost()
+                    elif not needed:
+                        return {}
+        raise Internal("the switchboard ends as soon as it is started")
+
+    def _connected(self, *, start: bool) -> channel.Channel:
+        try:
+            return channel.connect(self.directory, SOCKET)
+        except channel.ChannelClosed:
+            if not start:
+                raise
+            helper.start("lamina.network.switchboard", self.directory)
+            return channel.connect(self.directory, SOCKET)

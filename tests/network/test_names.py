@@ -1,0 +1,55 @@
+"""DNS messages."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamina.network import names
+
+LABEL = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20)
+
+
+def query(name: str, kind: int = names.A) -> bytes:
+    return struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + names.encode_name(name) + struct.pack("!HH", kind, 1)
+
+
+@given(st.lists(LABEL, min_size=1, max_size=5))
+def test_a_question_is_read_as_it_was_written(labels: list[str]) -> None:
+    asked = names.parse_question(query(".".join(labels)))
+    assert asked is not None
+    assert (asked.id, asked.name, asked.kind) == (7, ".".join(labels).lower(), names.A)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_question_or_none(message: bytes) -> None:
+    names.parse_question(message)
+
+
+def test_answers_carry_the_question_and_the_records() -> None:
+    asked = query("Web.Net")
+    question = names.parse_question(asked)
+    assert question is not None
+    said = names.answer(asked, question, [socket.inet_aton("10.0.0.2"), socket.inet_aton("10.0.0.3")])
+    number, flags, questions, answers, _, _ = struct.unpack_from("!HHHHHH", said)
+    assert (number, flags & 0x8000, flags & 0xF, questions, answers) == (7, 0x8000, 0, 1, 2)
+    assert said.endswith(socket.inet_aton("10.0.0.3"))
+    refused = names.refusal(asked, question, names.SERVER_FAILURE)
+    assert struct.unpack_from("!HH", refused)[1] & 0xF == names.SERVER_FAILURE
+
+
+def test_what_does_not_fit_a_datagram_is_cut_to_its_question() -> None:
+    asked = query("many")
+    question = names.parse_question(asked)
+    assert question is not None
+    said = names.fitting(names.answer(asked, question, [socket.inet_aton("10.0.0.2")] * 50))
+    assert struct.unpack_from("!HHHH", said)[1] & 0x0200 and struct.unpack_from("!HHHH", said)[3] == 0
+    assert len(said) == len(asked)
+
+
+def test_addresses_are_asked_for_backwards() -> None:
+    assert names.reversed_address("2.0.17.172.in-addr.arpa") == "172.17.0.2"
+    assert names.reversed_address("web") == names.reversed_address("1.2.3.in-addr.arpa") == ""
