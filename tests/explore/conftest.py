@@ -86,6 +86,6 @@ class Lab:
 def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
     store = Store(tmp_path, request.param).open()
     containers, workers = FakeContainers(), CountingWorkers()
-    explorer = Explorer(store.images, store.layers, containers, workers, str(tmp_path / "cache"))  # type: ignore[arg-type]
+    explorer = Explorer(store.images, store.layers, containers, workers, str(tmp_path))  # type: ignore[arg-type]
     yield Lab(store, containers, workers, explorer)
     store.close()

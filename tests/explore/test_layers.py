@@ -91,7 +91,7 @@ def test_it_is_counted_once_and_again_when_the_cache_is_gone(lab: Lab, tmp_path:
     first = lab.explorer.layers(lab.explorer.subject("app"))
     assert lab.explorer.layers(lab.explorer.subject("app")) == first
     assert lab.workers.jobs == ["lamina.explore.survey:job"]
-    for path in (tmp_path / "cache").iterdir():
+    for path in (tmp_path / "cache/answers").iterdir():
         path.unlink()
     assert lab.explorer.layers(lab.explorer.subject("app")) == first
     assert len(lab.workers.jobs) == 2

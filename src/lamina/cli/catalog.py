@@ -991,6 +991,40 @@ L depth int|Show that many levels of directories (default all)
 - format string|Format output as "json" or by a Go template
 """,
     ),
+    "image mount": (
+        "mounting",
+        0,
+        2,
+        True,
+        "[IMAGE|LAYER DIRECTORY]",
+        "Mount an image or one layer read-only on the host; without arguments, list what is mounted",
+        """\
+- format string|Format output as "table", "json" or by a Go template
+""",
+    ),
+    "image unmount": (
+        "mounting",
+        1,
+        -1,
+        True,
+        "DIRECTORY|IMAGE|LAYER [DIRECTORY...]",
+        "Unmount what image mount has mounted",
+        """\
+f force bool|Unmount also what is in use
+""",
+    ),
+    "image squash": (
+        "mounting",
+        1,
+        1,
+        True,
+        "IMAGE",
+        "Make an image that shows the same with fewer layers",
+        """\
+t tag list|Name and optionally a tag of the new image
+- base string|Keep the layers of this image, squash those above it
+""",
+    ),
     "image find": (
         "find",
         1,
@@ -1098,7 +1132,10 @@ GROUPS: dict[str, tuple[str, str]] = {
         "Manage containers",
         "attach commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm run start stats stop top unpause update wait",
     ),
-    "image": ("Manage images", "blame build cat diff find history import inspect layers load ls prune pull push rm save tag tree which"),
+    "image": (
+        "Manage images",
+        "blame build cat diff find history import inspect layers load ls mount prune pull push rm save squash tag tree unmount which",
+    ),
     "builder": ("Manage builds", "build prune"),
     "registry": ("Keep a registry on this machine", "gc passwd serve"),
     "system": ("Manage the engine", "df events info prune service"),
@@ -1160,6 +1197,7 @@ ALIASES: dict[str, str] = {
     "image push": "push",
     "image save": "save",
     "image tag": "tag",
+    "image umount": "image unmount",
     "image which": "which",
 }
 """Other names of commands."""

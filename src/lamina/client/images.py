@@ -119,6 +119,24 @@ class Images:
         """Every entry of an image or a container with the layer that last touched it."""
         return self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/blame{query(pairs)}")
 
+    def squash(self, name: str, pairs: Pairs) -> str:
+        """Make an image whose layers are one; its ID."""
+        return str(self._transport.post(f"/lamina/images/{quoted(name, '/:@')}/squash{query(pairs)}").get("Id", ""))
+
+    def mounts(self) -> dict[str, object]:
+        """What is mounted on the engine's host: `mounts`."""
+        return document(self._transport.request("GET", "/lamina/mounts").read())
+
+    def mount(self, name: str, target: str) -> dict[str, object]:
+        """Mount an image or a layer at a directory of the engine's host."""
+        return self._transport.post(f"/lamina/mounts{query([('reference', name), ('target', target)])}")
+
+    def unmount(self, target: str, *, force: bool) -> dict[str, object]:
+        """Unmount: `mounts` that are gone."""
+        return document(
+            self._transport.request("DELETE", f"/lamina/mounts{query([('target', target), ('force', str(int(force)))])}").read()
+        )
+
     def find(self, pairs: Pairs) -> Response:
         """Which images show a path that matches; `pairs` are the query."""
         return self._transport.request("GET", f"/lamina/images/find{query(pairs)}")

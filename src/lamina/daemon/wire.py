@@ -125,7 +125,8 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     facts = Facts(
         root, chosen.snapshotter.name, chosen.reason, read_host(root), options.labels, options.insecure_registries, options.registry_mirrors
     )
-    explorer = Explorer(images, layers, containers, workers, f"{root}/cache")
+    explorer = Explorer(images, layers, containers, workers, root)
+    explorer.mounts.recover()
     containers.recover()
     builder.sweep()
     images.collect()

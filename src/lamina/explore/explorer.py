@@ -11,23 +11,30 @@ import msgspec
 from lamina.container.containers import Containers
 from lamina.explore.answers import Answer, Answers
 from lamina.explore.model import LayerRow, Subject
+from lamina.explore.mounts import Mounts
+from lamina.explore.squashing import Squasher
 from lamina.explore.subjects import Subjects
 from lamina.image.layers import Layers
+from lamina.image.model import Image
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
+from lamina.spec.reference import Reference
 from lamina.worker import Workers
 
 
 class Explorer:
     """Questions about images' and containers' layers. Thread-safe: the loops run in workers, these methods wait.
 
-    `directory` keeps answers that cannot change, and lists of paths.
+    Below `root`, `cache/` keeps answers that cannot change and lists of paths, `mounts/` what is mounted on the host.
     """
 
-    def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, directory: str) -> None:
+    def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, root: str) -> None:
+        directory = f"{root}/cache"
         self._images, self._layers = images, layers
         self._subjects = Subjects(images, layers, containers)
         self._answers = Answers(f"{directory}/answers", workers)
+        self._squasher = Squasher(images, layers, workers)
+        self.mounts = Mounts(f"{root}/mounts", images, layers, images.leases, workers)
         self._paths = f"{directory}/paths"
         os.makedirs(self._paths, mode=0o700, exist_ok=True)
         known = set(layers.driver.names())
@@ -79,6 +86,10 @@ class Explorer:
         images = [{"id": each.id, "names": [name.familiar for name in each.image.names]} for each in subjects]
         more = {"pattern": pattern, "regex": regex, "fold": fold, "images": images, "paths": self._paths, "form": form, "whole": whole}
         return self._asked("find", subjects, {"nodes": _forest(subjects), **more})
+
+    def squash(self, subject: Subject, base: Subject | None = None, names: Sequence[Reference] = ()) -> Image:
+        """See `Squasher.squash`."""
+        return self._squasher.squash(subject, base, names)
 
     def _ask(self, module: str, subjects: Sequence[Subject], more: dict[str, object]) -> Answer:
         """Ask a job of this room, which gets the subjects' levels; they stay while it reads."""

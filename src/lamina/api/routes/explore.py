@@ -9,6 +9,7 @@ from lamina.api.message import FileReply, InvalidParameter, Request, Response, j
 from lamina.api.router import Route
 from lamina.explore.answers import Answer
 from lamina.explore.model import LayerRow
+from lamina.spec.reference import Reference
 
 _TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
 
@@ -76,8 +77,42 @@ def find(engine: Backend, request: Request) -> Response:
     return _file(answer, form)
 
 
+def squash(engine: Backend, request: Request) -> Response:
+    """POST /lamina/images/{ref}/squash: an image whose layers above `base` are one; each `t` is a name for it."""
+    query, explorer = request.query, engine.explorer
+    base = explorer.subject(query.text("base")) if query.text("base") else None
+    names = [Reference.parse(name).with_default_tag() for name in query.all("t")]
+    return json_reply({"Id": str(explorer.squash(explorer.subject(request.parameters["ref"]), base, names).id)}, 201)
+
+
+def mounts(engine: Backend, request: Request) -> Response:  # noqa: ARG001
+    """GET /lamina/mounts: what is mounted on the host."""
+    return json_reply({"mounts": [asdict(each) for each in engine.explorer.mounts.list()]})
+
+
+def mount(engine: Backend, request: Request) -> Response:
+    """POST /lamina/mounts: mount `reference`, an image or a layer, at the host's directory `target`."""
+    reference, target = request.query.text("reference"), request.query.text("target")
+    if not (reference and target):
+        raise InvalidParameter("missing parameter: reference and target")
+    return json_reply(asdict(engine.explorer.mounts.mount(reference, target)), 201)
+
+
+def unmount(engine: Backend, request: Request) -> Response:
+    """DELETE /lamina/mounts: unmount what is at `target`, or everything that is the image or layer of that name."""
+    target = request.query.text("target")
+    if not target:
+        raise InvalidParameter("missing parameter: target")
+    gone = engine.explorer.mounts.unmount(target, force=request.query.flag("force"))
+    return json_reply({"mounts": [asdict(each) for each in gone]})
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/images/diff", diff),
+    Route("GET", "/lamina/mounts", mounts),
+    Route("POST", "/lamina/mounts", mount),
+    Route("DELETE", "/lamina/mounts", unmount),
+    Route("POST", "/lamina/images/{ref:path}/squash", squash),
     Route("GET", "/lamina/images/find", find),
     Route("GET", "/lamina/images/{ref:path}/layers", layers),
     Route("GET", "/lamina/images/{ref:path}/blame", blame),

@@ -1,0 +1,51 @@
+"""image mount, unmount and squash."""
+
+from __future__ import annotations
+
+from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.output import print_rows
+from lamina.cli.session import Session
+from lamina.client.images import Images
+
+
+def image_mount(session: Session, arguments: Arguments) -> int:
+    """Mount an image or a layer on the host, or list what is mounted."""
+    if arguments.words:
+        import os
+
+        if len(arguments.words) != 2:
+            raise UsageError("image mount takes an image or a layer and a directory")
+        session.print(str(Images(session.engine).mount(arguments.words[0], os.path.abspath(arguments.words[1])).get("target")))
+        return 0
+    found = Images(session.engine).mounts().get("mounts")
+    facts = [fact for fact in found if isinstance(fact, dict)] if isinstance(found, list) else []
+    rows = [
+        {
+            "Target": fact.get("target"), "Reference": fact.get("reference"), "Kind": fact.get("kind"),
+            "ID": str(fact.get("id")).removeprefix("sha256:")[:12],
+        }
+        for fact in facts
+    ]  # fmt: skip
+    print_rows(session, arguments.text("format"), rows, ["Target", "Reference", "Kind", "ID"], {})
+    return 0
+
+
+def image_unmount(session: Session, arguments: Arguments) -> int:
+    """Unmount directories, or images and layers wherever they are mounted."""
+    import os
+
+    client = Images(session.engine)
+
+    def undo(word: str) -> None:
+        path = os.path.abspath(word)
+        client.unmount(path if os.path.isdir(path) else word, force=arguments.on("force"))
+
+    return session.each(arguments.words, undo)
+
+
+def image_squash(session: Session, arguments: Arguments) -> int:
+    """Make an image of one layer, or of one above a base."""
+    base = arguments.text("base")
+    pairs = [("t", name) for name in arguments.many("tag")] + ([("base", base)] if base else [])
+    session.print(Images(session.engine).squash(arguments.words[0], pairs))
+    return 0

@@ -1,0 +1,69 @@
+"""Layers people can see, by the CLI: each command on a small image, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import Daemon
+from tests.system.conftest import BASE
+
+NONE = ("--network", "none")
+
+
+@pytest.fixture
+def app(daemon: Daemon, tmp_path: Path) -> str:
+    """An image whose layers add, change and delete."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo first > /changed\nRUN echo second > /changed; rm /etc/group; mkdir /srv\n")
+    daemon.lamina("build", "-t", "app:1", *NONE, str(tmp_path))
+    return "app:1"
+
+
+def as_json(daemon: Daemon, *arguments: str) -> Any:
+    return json.loads(daemon.lamina(*arguments, "--format", "json").stdout)
+
+
+def test_layers_are_seen_by_every_command(daemon: Daemon, app: str, tmp_path: Path) -> None:
+    daemon.lamina("run", "--name", "box", *NONE, app, "sh", "-c", "echo mine > /mine; rm /changed")
+    rows = daemon.lamina("layers", "box").stdout.splitlines()
+    assert "HIDDEN" in rows[0] and "echo second" in rows[3] and "+1 -1" in rows[4] and "container box" in rows[4]
+    assert "containers/" in daemon.lamina("layers", "--no-trunc", "box").stdout.splitlines()[4]
+
+    tree = daemon.lamina("blame", app).stdout
+    assert "echo second" in next(line for line in tree.splitlines() if line.endswith("── changed"))
+    assert {entry["path"]: entry["layer"] for entry in as_json(daemon, "blame", "box")["entries"]}["/mine"] == 3
+    assert "\x1b" not in tree
+
+    told = daemon.lamina("image", "diff", BASE, app).stdout
+    assert "A /changed" in told and "D /etc/group" in told
+    assert "-first\n" not in told and "+second\n" in daemon.lamina("image", "diff", "-N", BASE, app, "/changed").stdout
+    assert [change["path"] for change in as_json(daemon, "image", "diff", app, "box")["changes"]] == ["/changed", "/mine"]
+
+    assert "/changed" in daemon.lamina("image", "find", "chang*").stdout
+    assert [row["path"] for row in as_json(daemon, "image", "find", "changed")["found"]] == ["/changed"]
+    assert daemon.lamina("image", "find", "-q", "changed").stdout == "/changed\n"
+    daemon.lamina("image", "find", "no-such-file", code=1)
+
+    daemon.lamina("image", "squash", "-t", "flat:1", "--base", BASE, app)
+    assert as_json(daemon, "image", "diff", app, "flat:1")["changes"] == []
+    assert daemon.lamina("run", "--rm", *NONE, "flat:1", "cat", "/changed").stdout == "second\n"
+
+
+def test_a_mount_outlives_the_daemon_and_goes_when_it_is_told(daemon: Daemon, app: str, tmp_path: Path) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    daemon.lamina("image", "mount", app, str(place))
+    try:
+        assert (place / "changed").read_text() == "second\n"
+        daemon.kill()
+        daemon.start()
+        assert (place / "changed").read_text() == "second\n"
+        assert as_json(daemon, "image", "mount")["Reference"] == app
+    finally:
+        daemon.lamina("image", "unmount", str(place))
+    assert not os.path.ismount(place)
+    assert "nothing is mounted there" in daemon.lamina("image", "unmount", str(place), code=1).stderr
