@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 from lamina.builder.files import DirectoryFiles, EmptyFiles, FetchedFile, Files, InlineFiles, Item, TarFiles, resolve
 from lamina.builder.layerfiles import opened_layers
 from lamina.builder.request import Context
+from lamina.builder.tarindex import IndexedTar, write_index
 from lamina.dockerfile.ignore import Ignore
 from lamina.errors import InvalidArgument
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
@@ -134,10 +135,21 @@ def opened(description: Mapping[str, Any]) -> Iterator[Files]:
         elif kind == "directory" or (kind == "tar" and os.path.getsize(path)):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, fd)
-            files = DirectoryFiles(fd) if kind == "directory" else TarFiles.scan(fd)
+            files = DirectoryFiles(fd) if kind == "directory" else _tar(fd, path)
         if "time" in description and kind == "directory":
             files = SteadyFiles(files, description["time"], hidden=(b".git",) if description.get("hide_git") else ())
         yield IgnoringFiles(files, Ignore.parse(ignore)) if ignore else files
+
+
+def _tar(fd: int, path: str) -> Files:
+    """The files of the context's tar; the first to look at them writes an index for all who come later."""
+    index = f"{path}.index"
+    known = IndexedTar.open(fd, index)
+    if known is not None:
+        return known
+    scanned = TarFiles.scan(fd)
+    write_index(scanned.root, index)
+    return scanned
 
 
 class SteadyFiles:

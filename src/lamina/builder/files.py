@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from lamina.errors import InvalidArgument
@@ -24,7 +24,10 @@ class TooManyLinks(InvalidArgument):
 
 
 class Item(NamedTuple):
-    """A file, directory, link or device. `mode` has the type bits; `same` is equal for hard links of one file, else None."""
+    """A file, directory, link or device. `mode` has the type bits; `same` is equal for hard links of one file, else None.
+
+    An `implied` directory is one that an archive does not list.
+    """
 
     mode: int
     uid: int = 0
@@ -36,6 +39,7 @@ class Item(NamedTuple):
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     same: object = None
     source: object = None
+    implied: bool = False
 
     @property
     def is_directory(self) -> bool:
@@ -154,7 +158,7 @@ class TarFiles:
     """The files of an uncompressed tar in a seekable file; the caller keeps `fd` open."""
 
     def __init__(self, fd: int, root: Node) -> None:
-        self._fd, self._root = fd, root
+        self._fd, self.root = fd, root
 
     @classmethod
     def scan(cls, fd: int, limits: Limits | None = None) -> TarFiles:
@@ -177,7 +181,7 @@ class TarFiles:
         if node is None:
             return None
         same = id(node) if node.children is None else None
-        return Item(node.mode, node.uid, node.gid, node.size, node.mtime_ns, node.link, node.rdev, node.xattrs, same, node)
+        return Item(node.mode, node.uid, node.gid, node.size, node.mtime_ns, node.link, node.rdev, node.xattrs, same, node, node.implied)
 
     def names(self, path: bytes) -> list[bytes]:
         """See Files.names."""
@@ -188,18 +192,11 @@ class TarFiles:
         """See Files.read."""
         node = item.source
         assert isinstance(node, Node)
-        if node.extents is None:
-            yield from read_range(self._fd, node.offset, node.size)
-            return
-        position = 0
-        for extent in node.extents:
-            yield from zeros(extent.start - position)
-            yield from read_range(self._fd, extent.offset, extent.length)
-            position = extent.start + extent.length
-        yield from zeros(node.size - position)
+        extents = None if node.extents is None else [(extent.start, extent.length, extent.offset) for extent in node.extents]
+        return read_extents(self._fd, node.offset, node.size, extents)
 
     def _node(self, path: bytes) -> Node | None:
-        node: Node | None = self._root
+        node: Node | None = self.root
         for part in path.split(b"/") if path else ():
             if node is None or node.children is None:
                 return None
@@ -286,6 +283,19 @@ def _xattrs(holder: int, name: bytes) -> tuple[tuple[bytes, bytes], ...]:
         return ()
     # What a context gives is its capabilities and ACLs, not labels of the host's security module.
     return kept_xattrs([pair for pair in found if pair[0] != b"security.selinux"], name)
+
+
+def read_extents(fd: int, offset: int, size: int, extents: Sequence[tuple[int, int, int]] | None) -> Iterator[bytes]:
+    """A file of a tar, all `size` bytes of it; of a sparse one `extents` say what lies where: (start, length, offset in the tar)."""
+    if extents is None:
+        yield from read_range(fd, offset, size)
+        return
+    position = 0
+    for start, length, at in extents:
+        yield from zeros(start - position)
+        yield from read_range(fd, at, length)
+        position = start + length
+    yield from zeros(size - position)
 
 
 def read_range(fd: int, offset: int, length: int) -> Iterator[bytes]:

@@ -104,7 +104,7 @@ class Placement:
                 if not item.is_directory:
                     self._put(to, _Placed(item if own else self._owned(item), files, path, True))
                     continue
-                if getattr(item.source, "implied", False):
+                if item.implied:
                     # An archive that has `lib/x` but no `lib`: as tar does, x goes where a link called lib leads.
                     to = resolve(self, to)
                     self.directory(to)

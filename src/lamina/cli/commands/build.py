@@ -8,10 +8,10 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
+from lamina.cli.contextpacking import ContextPacker, joined
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import labels, ulimits
-from lamina.cli.packing import Packer
 from lamina.cli.progress import Display, message_error, metered
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
@@ -210,10 +210,14 @@ def pack(root: str, kept: Kept, *, always: Iterable[str] = (), extra: dict[str, 
 
     Files belong to root, as in Docker's contexts; hard links stay links, sockets are left out.
     """
-    packer, needed = Packer(keep_owner=False), set(always)
+    return joined(_packed(root, kept, set(always), extra or {}))
+
+
+def _packed(root: str, kept: Kept, needed: set[str], extra: dict[str, bytes]) -> Iterator[bytes]:
+    packer = ContextPacker()
     for path in _walk(root, kept, needed) if root else ():
         yield from packer.add(os.path.join(root, path), path)
-    for name, data in (extra or {}).items():
+    for name, data in extra.items():
         yield from packer.add_bytes(name, data)
     yield from packer.finish()
 
