@@ -19,7 +19,7 @@ def build_context(bench: Bench) -> Row:
     context = context_of_files(bench.work / "context")
 
     def measure(engine: Engine) -> Sample:
-        return timed(lambda: engine.cli("build", "--network", "none", "-t", "context:bench", str(context)), sync=False)
+        return timed(lambda: engine.docker("build", "-q", "--network", "none", "-t", "context:bench", str(context)), sync=False)
 
     with busybox(bench.engines, bench.inputs):
         for engine in bench.engines:
@@ -38,7 +38,11 @@ def context_of_files(context: Path) -> Path:
         place.mkdir(parents=True)
         for number in range(100):
             (place / f"f{number:02}.txt").write_bytes(f"{folder}/{number}\n".encode() * (100 + number * 4))
-    steps = ["COPY . /all/", *(f"COPY d{number:02} /d{number:02}/" for number in range(9)), *(f"RUN echo {number} > /r" for number in range(9))]
+    steps = [
+        "COPY . /all/",
+        *(f"COPY d{number:02} /d{number:02}/" for number in range(9)),
+        *(f"RUN echo {number} > /r" for number in range(9)),
+    ]
     (context / "Dockerfile").write_text("FROM busybox:bench\n" + "\n".join(steps) + "\nENV A=b\n")
     return context
 
@@ -48,7 +52,7 @@ def build_stages(bench: Bench) -> Row:
     wide, alone = bench.work / "wide", bench.work / "alone"
 
     def measure(engine: Engine, context: Path) -> Sample:
-        return timed(lambda: engine.cli("build", "-q", "--no-cache", "--network", "none", str(context)), sync=False)
+        return timed(lambda: engine.docker("build", "-q", "--no-cache", "--network", "none", str(context)), sync=False)
 
     with busybox(bench.own, bench.inputs):
         stages(wide, STAGES)

@@ -48,7 +48,7 @@ def _line(row: Row, name: str, samples: Sequence[Sample]) -> str:
 def _ratio(row: Row, name: str, values: Sequence[float], which: str) -> float | None:
     if row.against == "":
         return median(values)
-    other = row.samples.get(f"{name.split()[0]} {row.against}" if row.against in ("idle", "version", "none") else row.against)
+    other = row.samples.get(f"{name.split()[0]} {row.against}", row.samples.get(row.against))
     if other is None or name.endswith(row.against):
         return None
     pairs = list(zip(values, [getattr(sample, which) for sample in other], strict=False))
