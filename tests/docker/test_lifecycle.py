@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,3 +230,223 @@ def test_health_and_policies_survive_the_engine(daemon: Daemon, name: str) -> No
     eventually(lambda: inspected(daemon, f"{name}-flaky")["RestartCount"] >= 1, "nobody starts it again")
     assert state(daemon, f"{name}-stopped")["Status"] == "exited"
     daemon.docker("rm", "-f", f"{name}-flaky", f"{name}-stopped")
+
+
+# --- listings, logs, files, events
+
+
+@pytest.mark.covers("cli:ps --filter", "cli:ps --format", "cli:ps --last", "cli:ps --latest", "cli:ps --no-trunc", "cli:ps --size")
+def test_ps_chooses_and_shows(daemon: Daemon, name: str) -> None:
+    first, second = f"{name}-first", f"{name}-second"
+    daemon.docker(
+        "run",
+        "--name",
+        first,
+        *NONE,
+        "-l",
+        "kind=first",
+        "-v",
+        "listed:/v",
+        BASE,
+        "sh",
+        "-c",
+        "head -c 100000 /dev/zero > /written; exit 3",
+        code=3,
+    )
+    identity = daemon.docker(
+        "run",
+        "-d",
+        "--name",
+        second,
+        "--network",
+        "bridge",
+        "-l",
+        "kind=second",
+        "--expose",
+        "81",
+        "-p",
+        "127.0.0.1::80",
+        BASE,
+        "sleep",
+        "1000",
+    ).stdout.strip()
+    port = daemon.docker("port", second, "80").stdout.strip().rpartition(":")[2]
+    for filters, names in (
+        (["status=exited"], [first]), (["exited=3"], [first]), (["label=kind"], [second, first]), (["label=kind=first"], [first]), ([f"name=^{first}$"], [first]),
+        ([f"id={identity[:12]}"], [second]), ([f"ancestor={BASE}"], [second, first]), (["volume=listed"], [first]), (["volume=/v"], [first]),
+        ([f"since={first}"], [second]), ([f"before={second}"], [first]), (["network=none"], [first]), (["network=bridge"], [second]), (["expose=81"], [second]),
+        (["expose=70-90/tcp"], [second]), ([f"publish={port}"], [second]), (["publish=1"], []), (["health=none"], [second, first]), (["is-task=true"], []),
+        (["status=exited", "status=running"], [second, first]), (["status=exited", "label=kind=second"], []),
+    ):  # fmt: skip
+        assert listed(daemon, "-a", *(word for each in filters for word in ("-f", each))) == names, filters
+    assert (listed(daemon), listed(daemon, "-l"), listed(daemon, "-n", "2")) == ([second], [second], [second, first])
+    assert daemon.docker("ps", "-q", "--no-trunc").stdout.strip() == identity
+    shown = daemon.docker(
+        "ps", "-as", "--no-trunc", "-f", f"name={first}", "--format", "table {{.ID}}\t{{.Command}}\t{{.Size}}"
+    ).stdout.splitlines()
+    assert shown[0].split() == ["CONTAINER", "ID", "COMMAND", "SIZE"] and "/written; exit 3" in shown[1] and "virtual" in shown[1]
+    for wrong in ("status=nonsense", "health=nonsense", "exited=x", "nonsense=1", "publish=a"):
+        assert "invalid filter" in daemon.docker("ps", "-f", wrong, code=1).stderr
+    for words in (
+        ["ps", "-a", "--format", "{{.Names}}", "-f", "label=kind"],
+        ["ps", "-aq", "--no-trunc"],
+        ["ps", "-n", "1", "--format", "{{.ID}}"],
+    ):
+        assert daemon.lamina(*words).stdout == daemon.docker(*words).stdout
+    daemon.docker("rm", "-f", first, second)
+    daemon.docker("volume", "rm", "listed")
+
+
+@pytest.mark.covers("cli:logs --since", "cli:logs --until", "cli:logs --details")
+@pytest.mark.parametrize("cli", ["docker", "lamina"])
+def test_logs_between_two_moments_and_with_details(daemon: Daemon, name: str, cli: str) -> None:
+    logs = getattr(daemon, cli)
+    daemon.docker("run", "--name", name, *NONE, BASE, "sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.3; echo three")
+    moments = [line.split()[0] for line in logs("logs", "-t", name).stdout.splitlines()]
+    assert logs("logs", "--since", moments[1], name).stdout == "two\nthree\n"
+    assert logs("logs", "--until", moments[1], name).stdout == "one\ntwo\n"
+    assert logs("logs", "--since", moments[1], "--until", moments[1], name).stdout == "two\n"
+    assert logs("logs", "-f", "--until", moments[1], "-n", "1", name).stdout in ("two\n", "")
+    assert logs("logs", "--details", "--since", "1h", name).stdout.split() == ["one", "two", "three"]
+    assert logs("logs", "--since", "1s", "--until", "2h", name).stdout == ""
+
+
+@pytest.mark.covers("cli:cp --archive", "cli:cp --follow-link", "cli:cp --quiet")
+@pytest.mark.parametrize("cli", ["docker", "lamina"])
+def test_cp_keeps_owners_follows_links_and_takes_tars(daemon: Daemon, name: str, tmp_path: Path, cli: str) -> None:
+    copy = getattr(daemon, cli)
+    daemon.docker("create", "--name", name, *NONE, "-u", "1234:1234", BASE, "true")
+    (tmp_path / "file").write_text("content\n")
+    (tmp_path / "link").symlink_to("file")
+    copy("cp", "-q", "-L", str(tmp_path / "link"), f"{name}:/tmp/followed")
+    copy("cp", "-q", str(tmp_path / "link"), f"{name}:/tmp/link")
+    copy("cp", "-q", "-a", str(tmp_path / "file"), f"{name}:/tmp/owned")
+    tar = subprocess.run(["tar", "-C", str(tmp_path), "-cf", "-", "file"], capture_output=True, check=True).stdout
+    copy("cp", "-", f"{name}:/root", stdin=tar)
+    daemon.docker("export", "-o", str(tmp_path / "all.tar"), name)
+    with tarfile.open(tmp_path / "all.tar") as whole:
+        kinds = {path: whole.getmember(path) for path in ("tmp/followed", "tmp/link", "tmp/owned", "root/file")}
+    assert [kinds[path].isreg() for path in ("tmp/followed", "tmp/link", "tmp/owned", "root/file")] == [True, False, True, True]
+    assert kinds["tmp/owned"].uid == 1234
+    (tmp_path / "out").mkdir()
+    copy("cp", "-q", f"{name}:/tmp/.", str(tmp_path / "out"))
+    copy("cp", "-q", "-L", f"{name}:/tmp/owned", str(tmp_path / "again"))
+    assert ((tmp_path / "out/followed").read_text(), (tmp_path / "again").read_text()) == ("content\n", "content\n")
+
+
+@pytest.mark.covers("cli:stop --signal", "cli:stop --timeout", "cli:restart --signal", "cli:restart --timeout", "cli:exec --env-file", "cli:exec --privileged",
+                    "cli:inspect --size", "cli:inspect --type", "cli:container inspect", "cli:container inspect --size", "cli:container inspect --format", "cli:events --format",
+                    "api:POST /containers/{id}/unpause")  # fmt: skip
+def test_the_other_flags_of_a_life(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    begin = time.time()
+    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sh", "-c", "trap 'exit 5' USR1; trap '' TERM; while :; do sleep 0.02; done")
+    (tmp_path / "env").write_text("A=from the file\n")
+    assert daemon.docker("exec", "--env-file", str(tmp_path / "env"), name, "sh", "-c", "echo $A").stdout == "from the file\n"
+    capabilities = [
+        daemon.docker("exec", *flags, name, "grep", "CapEff", "/proc/self/status").stdout.split()[1] for flags in ([], ["--privileged"])
+    ]
+    assert int(capabilities[0], 16) < int(capabilities[1], 16)
+    daemon.docker("pause", name)
+    assert "is paused" in daemon.docker("exec", name, "true", code=1).stderr
+    daemon.docker("unpause", name)
+    daemon.docker("restart", "-t", "30", "-s", "USR1", name)
+    daemon.docker("stop", "-t", "0", name)
+    assert state(daemon, name)["ExitCode"] == 137
+    daemon.docker("start", name)
+    daemon.docker("stop", "--signal", "USR1", "--timeout", "30", name)
+    assert daemon.docker("inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", name).stdout == "5 exited\n"
+    assert "SizeRootFs" in json.loads(daemon.docker("inspect", "-s", "--type", "container", name).stdout)[0]
+    assert daemon.docker("container", "inspect", "-s", "-f", "{{.SizeRw}}", name).stdout.strip().isdigit()
+    assert "no such image" in daemon.docker("inspect", "--type", "image", name, code=1).stderr.lower()
+    told = actions(daemon, name, begin)
+    kept = [action for action in told if action in ("create", "start", "pause", "unpause", "kill", "die", "stop", "restart")]
+    assert kept == [
+        "create",
+        "start",
+        "pause",
+        "unpause",
+        "kill",
+        "die",
+        "stop",
+        "start",
+        "restart",
+        "kill",
+        "kill",
+        "die",
+        "stop",
+        "start",
+        "kill",
+        "die",
+        "stop",
+    ]
+    line = daemon.docker(
+        "events",
+        "--since",
+        f"{begin:.3f}",
+        "--until",
+        f"{time.time():.3f}",
+        "-f",
+        f"container={name}",
+        "-f",
+        "event=die",
+        "--format",
+        "{{json .}}",
+    ).stdout.splitlines()[0]
+    assert json.loads(line)["Actor"]["Attributes"]["exitCode"] == "5"
+
+
+@pytest.mark.covers("cli:container prune", "cli:container prune --filter", "cli:container prune --force", "api:POST /containers/prune")
+@pytest.mark.parametrize("cli", ["docker", "lamina"])
+def test_prune_removes_what_ended_and_the_filters_let_through(daemon: Daemon, name: str, cli: str) -> None:
+    prune = getattr(daemon, cli)
+    daemon.docker("create", "--name", name, *NONE, "-l", "prune=me", BASE, "true")
+    daemon.docker("create", "--name", f"{name}-kept", *NONE, "-l", "prune=not", BASE, "true")
+    identity = inspected(daemon, name)["Id"]
+    assert identity not in prune("container", "prune", "-f", "--filter", "label=nothing").stdout
+    assert identity not in prune("container", "prune", "-f", "--filter", "until=24h").stdout
+    assert identity in prune("container", "prune", "--force", "--filter", "label=prune=me", "--filter", "label!=prune=not").stdout
+    assert listed(daemon, "-a", "-f", "label=prune") == [f"{name}-kept"]
+    daemon.docker("rm", f"{name}-kept")
+
+
+def test_a_container_that_never_ran_is_read_changed_and_committed(daemon: Daemon, name: str, tag: str, tmp_path: Path) -> None:
+    daemon.docker("create", "--name", f"{name}-old", *NONE, BASE, "cat", "/put")
+    daemon.docker("rename", f"{name}-old", name)
+    (tmp_path / "put").write_text("put before it ran\n")
+    daemon.docker("cp", "-q", str(tmp_path / "put"), f"{name}:/put")
+    assert daemon.docker("diff", name).stdout == "A /put\n"
+    daemon.docker("commit", name, tag)
+    daemon.docker("export", "-o", str(tmp_path / "x.tar"), name)
+    with tarfile.open(tmp_path / "x.tar") as whole:
+        assert "put" in whole.getnames()
+    assert daemon.docker("run", "--rm", *NONE, tag).stdout == "put before it ran\n"
+    assert daemon.docker("wait", name).stdout == "0\n"
+    assert daemon.docker("start", "-a", name).stdout == "put before it ran\n"
+
+
+# --- the sequence of a start
+
+
+def test_each_step_of_a_start_is_seen(daemon: Daemon, name: str) -> None:
+    daemon.docker(
+        "run", "-d", "--name", name, *NONE, "--hostname", "host", "-e", "A=b", BASE, "sh", "-c", "echo mine > /written; sleep 1000"
+    )
+    facts = inspected(daemon, name)
+    kernel, layers, init, writable, command = facts["Lamina"]["StartSequence"]
+    image = json.loads(daemon.docker("image", "inspect", BASE).stdout)[0]
+    assert kernel["Kernel"] == os.uname().release
+    assert [layer["DiffID"] for layer in layers["Layers"]] == image["RootFS"]["Layers"]
+    assert (init["Parent"], writable["Parent"], facts["Lamina"]["WritableLayer"]) == (
+        layers["Layers"][-1]["ID"],
+        init["ID"],
+        writable["ID"],
+    )
+    assert "/.dockerenv" in init["Files"] and "A=b" in init["Environment"]
+    assert Path(init["Mounted"]["/etc/hostname"]).read_text() == "host\n"
+    assert command["Args"][0] == "sh" and command["Pid"] == facts["State"]["Pid"]
+    written = Path(writable["Path"], "written")
+    eventually(written.exists, "what it wrote is not on the host")
+    daemon.docker("kill", name)
+    assert written.read_text() == "mine\n"
+    again = inspected(daemon, name)["Lamina"]
+    assert again["WritableLayer"] == writable["ID"] and json.loads(daemon.lamina("inspect", name).stdout)[0]["Lamina"] == again

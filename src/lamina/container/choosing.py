@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from lamina.apitypes.filters import InvalidFilter, labelled
-from lamina.container.document import text
 from lamina.container.model import Container, State
 from lamina.spec.moment import seconds
 
@@ -14,6 +14,7 @@ Filters = Mapping[str, Sequence[str]]
 _LISTING = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
 })  # fmt: skip
+_HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 _PRUNING = frozenset({"label", "label!", "until"})
 
 
@@ -23,6 +24,15 @@ def check_listing(filters: Filters) -> None:
     for status in filters.get("status", ()):
         if status not in {str(state) for state in State}:
             raise InvalidFilter(f"invalid filter 'status={status}'")
+    for health in filters.get("health", ()):
+        if health not in _HEALTH:
+            raise InvalidFilter(f"invalid filter 'health={health}'")
+    for code in filters.get("exited", ()):
+        if not code.removeprefix("-").isdigit():
+            raise InvalidFilter(f"invalid filter 'exited={code[:100]}'")
+    for key in ("expose", "publish"):
+        for value in filters.get(key, ()):
+            _ports(key, value)
 
 
 def listed(container: Container, filters: Filters, *, find: Callable[[str], Container], images: Callable[[str], Iterable[str]]) -> bool:
@@ -33,17 +43,47 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
         "id": container.id.startswith,
         "name": lambda pattern: _matches(pattern, f"/{container.name}") or _matches(pattern, container.name),
         "status": lambda status: status == container.state.status,
-        "exited": lambda code: container.state.status is State.EXITED and code == str(container.state.exit_code),
+        "exited": lambda code: bool(container.state.started_ns) and not container.shown_running and int(code) == container.state.exit_code,
         "ancestor": lambda name: container.image in set(images(name)) or name == container.image_name,
         "before": lambda ref: container.created_ns < find(ref).created_ns,
         "since": lambda ref: container.created_ns > find(ref).created_ns,
         "volume": lambda place: any(place in (mount.name, mount.target, mount.source) for mount in container.mounts),
-        "network": lambda name: name == text(container.host_config, "NetworkMode"),
+        "is-task": lambda value: value.lower() in ("0", "false"),
         "health": lambda health: health == container.health,
     }
     return labelled(container.labels, filters.get("label", ())) and all(
         any(tests[key](value) for value in values) for key, values in filters.items() if key in tests and values
     )
+
+
+def asks_networks(filters: Filters) -> bool:
+    """Whether a filter is about networks or ports: what `connected` answers."""
+    return any(filters.get(key) for key in ("network", "expose", "publish"))
+
+
+def connected(summary: Mapping[str, Any], filters: Filters) -> bool:
+    """Whether a container, by its API summary, has one of the networks (by name, or the beginning of an ID) and of the ports."""
+    networks = summary["NetworkSettings"]["Networks"]
+    if wanted := filters.get("network"):
+        ids = [str((settings or {}).get("NetworkID", "")) for settings in networks.values()]
+        if not any(name in networks or any(name and found.startswith(name) for found in ids) for name in wanted):
+            return False
+    if not (filters.get("expose") or filters.get("publish")):
+        return True
+    for key, side in (("expose", "PrivatePort"), ("publish", "PublicPort")):
+        asked = {port for value in filters.get(key, ()) for port in _ports(key, value)}
+        if any((row.get(side), row.get("Type")) in asked for row in summary["Ports"]):
+            return True
+    return False
+
+
+def _ports(key: str, value: str) -> list[tuple[int, str]]:
+    """`80`, `80/udp`, `80-90/tcp` as ports with their protocol."""
+    numbers, _, protocol = value.partition("/")
+    first, _, last = numbers.partition("-")
+    if not first.isdigit() or not (last or first).isdigit() or int(last or first) > 65535:
+        raise InvalidFilter(f"invalid filter '{key}={value[:100]}'")
+    return [(port, protocol or "tcp") for port in range(int(first), int(last or first) + 1)]
 
 
 def prunable(container: Container, filters: Filters, now_ns: int) -> bool:

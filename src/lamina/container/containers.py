@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
+from lamina.apitypes.events import Event
 from lamina.container import choosing, describe, processes
 from lamina.container.archive import Archives
 from lamina.container.attaching import Attachments
@@ -24,6 +25,7 @@ from lamina.container.model import Container, State
 from lamina.container.parts import Parts
 from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
+from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import sizes
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
@@ -118,6 +120,9 @@ class Containers:
         now = self._parts.clock()
         chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]
         ids = self._parts.networks.ids()
+        if choosing.asks_networks(wanted):
+            plain = ((container, self._summary(container, ids, now, size=False)) for container in chosen)
+            chosen = [container for container, summary in plain if choosing.connected(summary, wanted)]
         return [self._summary(container, ids, now, size=size) for container in chosen[: limit or None]]
 
     def _summary(self, container: Container, ids: Mapping[str, str], now: int, *, size: bool) -> dict[str, Any]:
@@ -138,7 +143,12 @@ class Containers:
         }
         written = sizes(container, self._parts) if size else None
         networks = describe.network_of(container, self._parts.networks.sandbox(container.id), self._parts.networks.ids())
-        return describe.inspected(container, networks, execs=self._execs.of(container.id), sizes=written, graph=graph)
+        document = describe.inspected(container, networks, execs=self._execs.of(container.id), sizes=written, graph=graph)
+        return {**document, "Lamina": {"WritableLayer": writable_layer_id(container), "StartSequence": self._sequence(container)}}
+
+    def _sequence(self, container: Container) -> Sequence[dict[str, Any]]:
+        layers = self._parts.layers.chain(Digest.parse(container.layer)) if container.layer else ()
+        return start_sequence(container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}")
 
     def counts(self) -> Mapping[str, int]:
         """How many containers are in each state: keys are the state's words."""
@@ -238,6 +248,7 @@ class Containers:
                 continue
             removed.append(container.id)
             space += written
+        self._parts.emit(Event("container", "prune", "", {"reclaimed": str(space)}))
         return Pruned(tuple(removed), space)
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,7 +286,10 @@ class Containers:
 
     def top(self, ref: str, ps_args: str = "") -> dict[str, Any]:
         """`{"Titles": […], "Processes": [[…], …]}` (WrongState: it does not run)."""
-        return processes.top(self._roster.find(ref), ps_args)
+        live = self._roster.find(ref)
+        found = processes.top(live, ps_args)
+        self._parts.emit(live.event("top"))
+        return found
 
     # ── exec ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def exec_create(self, ref: str, config: Document) -> str:

@@ -30,6 +30,10 @@ def moment(text: str) -> str:
 
     if text.replace(".", "", 1).isdigit():
         return text
+    whole, _, rest = text.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    if digits and (seconds := parse_time(whole + rest[len(digits) :])) is not None:
+        return f"{seconds:.0f}.{digits}"  # a float has no room for nanoseconds
     if (seconds := parse_time(text)) is not None:
         return f"{seconds:.9f}"
     return f"{time.time() - parse_duration(text) / 1e9:.9f}"
