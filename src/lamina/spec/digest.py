@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lamina.errors import Corrupt, InvalidArgument
 
+_KNOWN = re.compile(r"(sha256):([a-f0-9]{64})\Z|(sha512):([a-f0-9]{128})\Z")
 _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+\Z")
-_ENCODED = {"sha256": re.compile(r"[a-f0-9]{64}\Z"), "sha512": re.compile(r"[a-f0-9]{128}\Z")}
 
 
 class InvalidDigest(InvalidArgument):
@@ -34,14 +34,10 @@ class Digest:
         Raises:
             InvalidDigest: it is malformed, or of an algorithm other than sha256 and sha512.
         """
-        if not _GRAMMAR.match(text):
-            raise InvalidDigest(f"invalid digest: {text[:100]!r}")
-        algorithm, _, encoded = text.partition(":")
-        pattern = _ENCODED.get(algorithm)
-        if pattern is None:
-            raise InvalidDigest(f"unsupported digest algorithm: {text[:100]}")
-        if not pattern.match(encoded):
-            raise InvalidDigest(f"invalid digest: {text[:200]!r}")
+        found = _KNOWN.match(text)
+        if found is None:
+            raise _refused(text)
+        algorithm, encoded = found.groups()[:2] if found[1] else found.groups()[2:]
         return cls(algorithm, encoded)
 
     @classmethod
@@ -56,3 +52,10 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.encoded}"
+
+
+def _refused(text: str) -> InvalidDigest:
+    """Why it is no digest."""
+    if _GRAMMAR.match(text) and text.partition(":")[0] not in ("sha256", "sha512"):
+        return InvalidDigest(f"unsupported digest algorithm: {text[:100]}")
+    return InvalidDigest(f"invalid digest: {text[:200]!r}")
