@@ -450,3 +450,20 @@ def test_each_step_of_a_start_is_seen(daemon: Daemon, name: str) -> None:
     assert written.read_text() == "mine\n"
     again = inspected(daemon, name)["Lamina"]
     assert again["WritableLayer"] == writable["ID"] and json.loads(daemon.lamina("inspect", name).stdout)[0]["Lamina"] == again
+
+
+# --- what is refused
+
+
+@pytest.mark.covers("cli:rm --link", "cli:start --checkpoint", "cli:start --checkpoint-dir")
+def test_what_docker_refuses_too_leaves_the_container_alone(daemon: Daemon, name: str) -> None:
+    daemon.docker("create", "--name", name, *NONE, BASE, "true")
+    assert "cannot remove the default link name of the container" in daemon.docker("rm", "--link", name, code=1).stderr
+    for flags in (["--checkpoint", "c"], ["--checkpoint-dir", "/d"]):
+        assert "experimental" in daemon.docker("start", *flags, name, code=1).stderr
+    assert "experimental" in daemon.lamina("start", "--checkpoint", "c", name, code=1).stderr
+    assert state(daemon, name)["Status"] == "created"
+    subpath = daemon.docker("create", "--mount", "type=volume,src=v,dst=/x,volume-subpath=a", BASE, "true", code=1).stderr
+    assert "subpaths of volumes are not available here" in subpath
+    assert "unknown or invalid runtime name" in daemon.docker("create", "--runtime", "/usr/bin/true", BASE, "true", code=1).stderr
+    assert daemon.docker("volume", "ls", "-q").stdout == ""

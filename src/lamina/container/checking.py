@@ -98,7 +98,7 @@ def check_host(config: Document, host: Document, runtimes: Mapping[str, str]) ->
 
 
 def _check_runtime(name: str, runtimes: Mapping[str, str]) -> None:
-    if name and name not in runtimes and not name.startswith("/"):
+    if name and name not in runtimes:
         raise InvalidRequest(f"unknown or invalid runtime name: {name[:100]}")
 
 

@@ -21,7 +21,7 @@ from lamina.container.live import Roster
 from lamina.container.logs import Logs
 from lamina.container.making import Maker
 from lamina.container.measuring import Meter
-from lamina.container.model import Container, State
+from lamina.container.model import Container, State, WrongState
 from lamina.container.parts import Parts
 from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
@@ -212,7 +212,11 @@ class Containers:
         Raises:
             WrongState: it runs and `force` is not given (409).
         """
-        self._life.remove(self._roster.find(ref), force=force, volumes=volumes)
+        live = self._roster.find(ref)
+        if link:
+            # A link is a name of its own in Docker's oldest networks; a container has only the one.
+            raise WrongState("Conflict, cannot remove the default link name of the container")
+        self._life.remove(live, force=force, volumes=volumes)
 
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""

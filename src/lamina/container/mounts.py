@@ -88,6 +88,8 @@ def parse_mount(mount: Document) -> MountPoint:
         )
     if kind == "volume":
         options = mapping(mount, "VolumeOptions")
+        if text(options, "Subpath"):
+            raise InvalidMount('invalid mount config for type "volume": subpaths of volumes are not available here')
         driver = text(mapping(options, "DriverConfig"), "Name")
         return replace(point, name=source, copy=not flag(options, "NoCopy"), owned=not source, driver=driver)
     if kind not in ("image", "cluster", "npipe"):

@@ -52,6 +52,8 @@ def inspect(engine: Backend, request: Request) -> Response:
 
 def start(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/start."""
+    if request.query.text("checkpoint"):
+        raise InvalidParameter("checkpoint is only supported in experimental mode")
     engine.containers.start(request.parameters["id"], detach_keys=request.query.text("detachKeys"))
     return _NO_CONTENT
 
