@@ -149,8 +149,11 @@ class FakeBuilder:
     def build(self, request: Any, sink: Any, cancellation: Any) -> None:
         from lamina.spec.progress import Update
 
-        with os.fdopen(os.dup(request.context.fd), "rb") as file:
-            self.asked.append((request, file.read()))
+        if request.context.fd is None:
+            self.asked.append((request, b""))
+        else:
+            with os.fdopen(os.dup(request.context.fd), "rb") as file:
+                self.asked.append((request, file.read()))
         sink(Update(stream="Step 1/1 : FROM scratch\n"))
         sink(Update(aux={"ID": "sha256:1"}))
 

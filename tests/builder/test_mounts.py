@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.cachemounts import CacheMounts
+from lamina.builder.execute import Executor
 from lamina.builder.request import RunOptions
 from lamina.dockerfile.mounts import parse_mount
 from lamina.errors import LaminaError
@@ -28,7 +29,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
         (lab.context / "ignored").write_text("")
         yield lab
         assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{lab.root}/run/build" in line]
-        assert list((lab.root / "run/build").iterdir()) == []
+        assert list(lab.root.glob("run/build/*")) == []
 
 
 def names(lab: Lab, image: object, path: str = "/") -> list[str]:
@@ -130,6 +131,21 @@ def test_limits_of_the_build_hold_for_commands(lab: Lab) -> None:
     text = "FROM busybox\nRUN ulimit -n; ulimit -Hn; df -k /dev/shm | tail -1; grep NoNewPrivs /proc/self/status; cat /etc/hosts\n"
     _, told = lab.build(text, run=options, extra_hosts=("there:10.1.2.3",))
     assert "\n100\n200\n" in told and " 1024 " in told and "NoNewPrivs:\t1" in told and "10.1.2.3\tthere" in told
+
+
+def test_what_a_killed_daemon_left_mounted_is_unmounted_and_deleted(lab: Lab, tmp_path: Path) -> None:
+    if lab.driver == "native":
+        pytest.skip("nothing is mounted")
+    place = lab.root / "run/build/left/mounts/0"
+    for name in ("root", "upper", "work"):
+        (place / name).mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    lab.workers.run("lamina.builder.mounting:mount_job", {"place": str(place), "paths": [str(tmp_path / "one"), str(tmp_path / "two")]})
+    assert str(place) in Path("/proc/self/mountinfo").read_text()
+    Executor(lab.runtime, f"{lab.root}/run/build", lab.workers).sweep()
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+    assert not place.exists() and (tmp_path / "one").is_dir()
 
 
 def test_a_locked_folder_is_one_builds_at_a_time_and_a_private_one_is_another(tmp_path: Path) -> None:

@@ -183,3 +183,22 @@ def test_contexts_by_address(daemon: Daemon, tag: str, tmp_path: Path) -> None:
         assert refused.returncode != 0 and "the server answered 404" in refused.stderr
         refused = daemon.lamina("build", *NO_NETWORK, web.url("/r.git") + "#nowhere", code=None)
         assert refused.returncode != 0 and "no such ref" in refused.stderr
+
+
+def test_why_each_step_hit_or_missed(daemon: Daemon, context: Path, tag: str) -> None:
+    (context / "a").write_text("one")
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nARG V={tag}\nCOPY a /{tag}\nRUN true\n")
+    daemon.lamina("build", *NO_NETWORK, str(context))
+    (context / "a").write_text("two")
+    told = daemon.lamina("build", "--explain", *NO_NETWORK, str(context)).stdout
+    assert " ---> Cache hit: the same instruction on the same image " in told
+    assert " ---> Cache miss: file changed: a\n" in told
+    assert " ---> Cache miss: the files before it changed: an earlier step was done anew\n" in told
+
+
+def test_the_same_build_twice_gives_the_same_image(daemon: Daemon, context: Path, tag: str) -> None:
+    (context / "a").write_text(tag)
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY a /a\nRUN echo {tag} > /b\n")
+    flags = ("--build-arg", "SOURCE_DATE_EPOCH=1714557600", "--no-cache", "-q", *NO_NETWORK)
+    first, second = (daemon.docker("build", *flags, str(context)).stdout for _ in range(2))
+    assert first == second
