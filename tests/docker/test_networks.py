@@ -245,3 +245,27 @@ def test_a_published_port_is_reached_by_ipv6_and_from_containers(daemon: Daemon,
     ask = ("sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 1 {gateway} {port} < /dev/null && break; done")
     assert "hello" in daemon.docker("run", "--rm", BASE, *ask).stdout
     assert "hello" in daemon.docker("exec", name, *ask).stdout
+
+
+@pytest.mark.covers("cli:run --link", "cli:create --link", "cli:network connect --link")
+def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "--expose", "5432", "-e", "COLOUR=blue", BASE, "sleep", "1000")
+    address = daemon.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
+    shown = daemon.docker("run", "--rm", "--link", f"{name}:my-db", BASE, "sh", "-c", "cat /etc/hosts; env").stdout
+    assert f"{address}\tmy-db " in shown
+    assert f"MY_DB_PORT_5432_TCP_ADDR={address}" in shown and "MY_DB_ENV_COLOUR=blue" in shown
+    missing = daemon.docker("run", "--rm", "--link", "nobody:x", BASE, "true", code=125).stderr
+    assert "No such container: nobody" in missing
+    daemon.docker("network", "create", network)
+    daemon.docker("network", "connect", network, name)
+    other = f"{name}other"
+    daemon.docker("run", "-d", "--name", other, BASE, "sleep", "1000")
+    try:
+        daemon.docker("network", "connect", "--link", f"{name}:base", network, other)
+        address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout.strip()
+        assert address in addresses(daemon, other, "base")
+    finally:
+        daemon.docker("rm", "-f", other)
+    daemon.docker("stop", "-t", "0", name)
+    stopped = daemon.docker("run", "--rm", "--link", f"{name}:x", BASE, "true", code=125).stderr
+    assert "Cannot link to a non running container" in stopped

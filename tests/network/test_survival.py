@@ -45,11 +45,11 @@ def test_ports_names_and_addresses_outlive_the_daemon_and_are_found_again(daemon
     eventually(lambda: "hello" in read(port), "nobody answered")
     before = json.loads(daemon.docker("inspect", "web").stdout)[0]["NetworkSettings"]
     daemon.kill()
-    assert "hello" in read(port)
+    eventually(lambda: "hello" in read(port), "nobody answered without a daemon")
     daemon.start()
     after = json.loads(daemon.docker("inspect", "web").stdout)[0]["NetworkSettings"]
     assert (after["Networks"], after["Ports"]) == (before["Networks"], before["Ports"])
-    assert "hello" in read(port)
+    eventually(lambda: "hello" in read(port), "nobody answered to the next daemon")
     assert before["Networks"]["mine"]["IPAddress"] in daemon.docker("exec", "other", "nslookup", "web", "127.0.0.11", code=None).stdout
     taken = daemon.docker("run", "--rm", "-p", f"{port}:80", BASE, "true", code=125)
     assert "port is already allocated" in taken.stderr

@@ -132,6 +132,7 @@ def member(container: Container, mode: NetworkMode) -> Member:
         ports=ports,
         mac=text(container.config, "MacAddress"),
         servers=resolver_settings(host).servers,
+        links=own_names(container),
     )
 
 
@@ -139,6 +140,16 @@ def resolver_settings(host: Document) -> ResolverSettings:
     """The host's settings with what the container asks for in their place."""
     asked = ResolverSettings(*(tuple(texts(host, key)) for key in ("Dns", "DnsSearch", "DnsOptions")))
     return overridden(parse_resolver(host_resolver()), asked)
+
+
+def own_names(container: Container) -> dict[str, str]:
+    """What links have it call others on networks with names: alias to name."""
+    words = [
+        *texts(container.host_config, "Links"),
+        *(word for settings in networks_of(container).values() for word in settings.get("Links") or ()),
+    ]
+    pairs = (str(word).partition(":") for word in words)
+    return {(alias or name).rpartition("/")[2]: name.removeprefix("/") for name, _, alias in pairs}
 
 
 def exposed_of(container: Container) -> list[tuple[int, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lamina.container.connecting import mode_of, resolver_settings
 from lamina.container.document import Document, text, texts
 from lamina.container.live import Roster
@@ -14,8 +16,9 @@ HOST_GATEWAY = "host-gateway"
 """What --add-host takes in place of an address: that of the host on the default network."""
 
 
-def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str) -> EtcFiles:
-    """Write them into the container's folder; one that shares another's network has the other's. `gateway` is for HOST_GATEWAY."""
+def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]] = ()) -> EtcFiles:
+    """Write them into the container's folder; one that shares another's network has the other's. `gateway` is for HOST_GATEWAY,
+    `others` are addresses and names of containers that it is linked to."""
     mode = mode_of(container)
     if mode.kind == "container":
         other = roster.find(mode.name).container.directory
@@ -23,12 +26,12 @@ def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str) 
     return write_etc_files(
         container.directory,
         hostname=text(container.config, "Hostname"),
-        hosts=hosts_text(container, box, gateway, kind=mode.kind),
+        hosts=hosts_text(container, box, gateway, others, kind=mode.kind),
         resolv_conf=resolver_text(container.host_config, box, kind=mode.kind),
     )
 
 
-def hosts_text(container: Container, box: Sandbox, gateway: str, *, kind: str) -> str:
+def hosts_text(container: Container, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]], *, kind: str) -> str:
     """The text of /etc/hosts: the container's own names by each of its addresses."""
     hostname, domain = text(container.config, "Hostname"), text(container.config, "Domainname")
     names = f"{hostname}.{domain} {hostname}" if domain else hostname
@@ -36,7 +39,7 @@ def hosts_text(container: Container, box: Sandbox, gateway: str, *, kind: str) -
     addresses += [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
     extra = [entry.replace(HOST_GATEWAY, gateway) if entry.endswith(f":{HOST_GATEWAY}") else entry for entry in extra_hosts(container)]
     base = {"base": host_names()} if kind == "host" else {}
-    return render_hosts([(address, names) for address in addresses], extra, **base)
+    return render_hosts([*others, *((address, names) for address in addresses)], extra, **base)
 
 
 def extra_hosts(container: Container) -> list[str]:

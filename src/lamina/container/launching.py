@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from lamina.container import sharing
+from lamina.container import links, sharing
 from lamina.container.checking import cgroup_path
 from lamina.container.connecting import Connections, mode_of
 from lamina.container.devices import device_at
@@ -60,10 +60,13 @@ class Launcher:
         """Everything the runtime wants to know."""
         log, size, files = log_settings(container)
         gateway = self._networks.host_gateway if HOST_GATEWAY in str(container.host_config.get("ExtraHosts")) else str
+        others = links.linked(container, roster, self._networks) if container.host_config.get("Links") else []
+        spec = self.spec(container, roster, etc_files(container, roster, box, gateway(), links.host_lines(others)))
+        spec["process"]["env"] = [*spec["process"]["env"], *links.environment(container, others)]
         return Launch(
             id=container.id,
             directory=container.directory,
-            spec=self.spec(container, roster, etc_files(container, roster, box, gateway())),
+            spec=spec,
             root=self.root(container),
             log_path=log,
             log_max_size=size,

@@ -13,6 +13,7 @@ from lamina.container.checking import check_config, check_host, with_ids
 from lamina.container.connecting import asked_networks, check_networking
 from lamina.container.document import Document, text, texts
 from lamina.container.launching import Launcher
+from lamina.container.links import check_link
 from lamina.container.live import Live, Roster
 from lamina.container.model import Container, ContainerNotFound, MountPoint
 from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
@@ -21,7 +22,7 @@ from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
-from lamina.container.spec import merged_config, merged_host_config, not_available
+from lamina.container.spec import merged_config, merged_host_config
 from lamina.container.store import ContainerStore
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.image.model import Image
@@ -60,11 +61,13 @@ class Maker:
         foreign = self._foreign(image, image_name, platform)
         network = network_mode(text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
+        for link in texts(host_config, "Links"):
+            check_link(link, self._roster)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
-        return Created(container_id, (*foreign, *warnings, *not_available(host_config)))
+        return Created(container_id, (*foreign, *warnings))
 
     def _foreign(self, image: Image, name: str, wanted: str) -> tuple[str, ...]:
         """A warning where the image is for another platform than this machine's, and nobody asked for that.

@@ -146,12 +146,6 @@ def merged_host_config(host_config: Document, network: NetworkMode, *, unified: 
     return merged
 
 
-def not_available(host: Document) -> list[str]:
-    """Sentences for the create's warnings: what was asked for and is not here yet."""
-    named = (("Links", "links"),)
-    return [f"{words} are not available yet and are left out" for key, words in named if host.get(key)]
-
-
 def stop_signal(container: Container) -> int:
     """The signal that asks it to end."""
     return signal_number(text(container.config, "StopSignal") or "SIGTERM")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit, Event
 from lamina.errors import LaminaError
-from lamina.network import choosing, describe
+from lamina.network import choosing, describe, neighbours
 from lamina.network.firewall import Firewall
 from lamina.network.hostports import HostPorts
 from lamina.network.interfaces import Interfaces
@@ -276,6 +276,9 @@ class Networks:
                 else:
                     self._firewall.remove()
                 self._sandboxes.recover()
+                for network in self._roster.all():
+                    if network.id in self._prepared and not network.internal:
+                        neighbours.admit(network.bridge)
             except Exception as error:
                 self._parts.warn(f"the packet filter could not be set up: {error}")
 
@@ -335,6 +338,8 @@ class Networks:
             index = self._interfaces.ensure(network)
             self._prepared.add(network.id)
             self._firewall.renew()
+            if not network.internal:
+                neighbours.admit(network.bridge)
             return index
 
     def _discard(self, network: Network) -> None:
@@ -343,6 +348,7 @@ class Networks:
         self._roster.drop(network.id)
         if network.bridge and not network.config_only:
             self._interfaces.remove(network.bridge)
+            neighbours.dismiss(network.bridge)
             with suppress(Exception):
                 self._firewall.renew()
         self._sandboxes.forget(network.id)
@@ -462,6 +468,7 @@ def erase(root: str) -> None:
     for network in NetworkStore(f"{root}/networks").load():
         if network.bridge:
             interfaces.remove(network.bridge)
+            neighbours.dismiss(network.bridge)
     interfaces.close()
     firewall = Firewall(table_of(tag_of(root)), lambda: ((), (), False))
     with suppress(NetworkUnavailable):

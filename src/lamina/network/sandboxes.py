@@ -50,6 +50,7 @@ class Member:
     ports: Sequence[Wanted] = ()
     mac: str = ""
     servers: Sequence[str] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Sandboxes:
         """
         with self._lock:
             self.leave(member.id)
-            box = Sandbox(member.id, member.name, servers=tuple(member.servers))
+            box = Sandbox(member.id, member.name, servers=tuple(member.servers), links=dict(member.links))
             try:
                 indexes = []
                 for network, settings in networks:
@@ -142,7 +143,8 @@ class Sandboxes:
             if before.endpoint(network.id):
                 raise NetworkForbidden(f"endpoint with name {member.name} already exists in network {network.name}")
             index = self._ready(network)
-            box = self._with_endpoint(before, member, network, settings)
+            own = {str(word).partition(":")[2] or str(word): str(word).partition(":")[0] for word in settings.get("Links") or ()}
+            box = self._with_endpoint(replace(before, links={**before.links, **own}), member, network, settings)
             added = box.endpoints[-1]
             box = replace(box, gateway=gateway_of(box, networks))
             wire = interface(added, network, index, hairpin=bool(box.published))

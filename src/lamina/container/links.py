@@ -1,0 +1,94 @@
+"""`--link`: on the default network the other's names in /etc/hosts and facts of it as variables, elsewhere an alias that DNS knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lamina.container.connecting import exposed_of, mode_of
+from lamina.container.document import texts
+from lamina.container.live import Roster
+from lamina.container.model import Container, WrongState
+from lamina.container.parts import Networks
+from lamina.errors import InvalidArgument, LaminaError
+from lamina.network.mode import DEFAULT_NETWORK
+
+
+class InvalidLink(InvalidArgument):
+    """The text names no container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Another container, by the name that this one has for it, and its address."""
+
+    alias: str
+    container: Container
+    address: str
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """`NAME:ALIAS`, `NAME`, or inspect's `/NAME:/SELF/ALIAS` as (name, alias).
+
+    Raises:
+        InvalidLink: in Docker's words.
+    """
+    name, colon, alias = text.partition(":")
+    name, alias = name.removeprefix("/"), alias.rpartition("/")[2]
+    if not name or ":" in alias or (colon and not alias):
+        raise InvalidLink(f"bad format for links: {text}")
+    return name, alias or name
+
+
+def check_link(text: str, roster: Roster) -> None:
+    """Refuse a link to a container that is not there.
+
+    Raises:
+        InvalidLink: not ContainerNotFound, upon which clients pull the image.
+    """
+    name, _ = parse_link(text)
+    try:
+        roster.find(name)
+    except LaminaError as error:
+        raise InvalidLink(f"could not get container for {name}: {error.message}") from None
+
+
+def linked(container: Container, roster: Roster, networks: Networks) -> list[Linked]:
+    """The containers that one on the default network is linked to.
+
+    Raises:
+        WrongState: one of them does not run.
+        ContainerNotFound: one of them is not there any more.
+    """
+    found = []
+    if mode_of(container).name == DEFAULT_NETWORK:
+        for name, alias in map(parse_link, texts(container.host_config, "Links")):
+            other = roster.find(name).container
+            box = networks.sandbox(other.id)
+            address = next((endpoint.address4 for endpoint in box.endpoints if endpoint.network_name == DEFAULT_NETWORK), "") if box else ""
+            if not address:
+                raise WrongState(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+            found.append(Linked(alias, other, address))
+    return found
+
+
+def host_lines(links: Sequence[Linked]) -> list[tuple[str, str]]:
+    """Lines of /etc/hosts: address, and the alias, short ID and name."""
+    return [(link.address, " ".join(dict.fromkeys((link.alias, link.container.id[:12], link.container.name)))) for link in links]
+
+
+def environment(container: Container, links: Sequence[Linked]) -> Iterator[str]:
+    """What Docker tells of linked containers: `DB_PORT_5432_TCP_ADDR=…` and the like."""
+    for link in links:
+        prefix = link.alias.upper().replace("-", "_")
+        ports = sorted(exposed_of(link.container), key=lambda port: (port[1] != "tcp", port[1], port[0]))
+        for number, (port, protocol) in enumerate(ports):
+            place = f"{protocol}://{link.address}:{port}"
+            if number == 0:
+                yield f"{prefix}_PORT={place}"
+            each = f"{prefix}_PORT_{port}_{protocol.upper()}"
+            yield from (f"{each}={place}", f"{each}_ADDR={link.address}", f"{each}_PORT={port}", f"{each}_PROTO={protocol}")
+        yield f"{prefix}_NAME=/{container.name}/{link.alias}"
+        for variable in texts(link.container.config, "Env"):
+            if variable.partition("=")[0] not in ("HOME", "PATH"):
+                yield f"{prefix}_ENV_{variable}"
