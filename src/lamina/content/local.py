@@ -90,6 +90,8 @@ class LocalContent:
                 found = hashlib.file_digest(file, digest.algorithm).hexdigest()
         except FileNotFoundError:
             raise BlobNotFound(f"no such blob: {digest}") from None
+        except OSError as error:
+            raise BlobDamaged(f"damaged blob: {digest} cannot be read: {error.strerror}") from None
         if found != digest.encoded:
             raise BlobDamaged(f"damaged blob: {digest}", hint="remove the images that use it and pull or load them again")
         self._durability.confirm(path)

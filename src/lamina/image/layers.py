@@ -6,13 +6,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import BinaryIO
 
 from lamina.content.durability import Durability
 from lamina.content.files import write_file
-from lamina.content.store import BlobNotFound, ContentStore
+from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import decode_facts, encode_facts
 from lamina.image.leases import Leases
@@ -51,6 +52,7 @@ class Layers:
         self.lock = threading.RLock()
         self._facts: dict[Digest, LayerFacts] = {}
         self._looked_at: set[Digest] = set()
+        self._damaged: set[str] = set()
         self._uses: Counter[str | Digest] = Counter()
         self._usage: dict[Digest, int] = {}
         os.makedirs(directory, exist_ok=True)
@@ -102,7 +104,11 @@ class Layers:
                 self._content.adopt(blob.path, blob.digest, blob.size)
                 self._leases.touch(blob.digest)
             name = (layer if staged.contextual else staged.diff_id).encoded
-            self._snapshotter.publish(staged, name, below)
+            if name in self._damaged:
+                self._snapshotter.replace(staged, name, below)
+                self._damaged.discard(name)
+            else:
+                self._snapshotter.publish(staged, name, below)
             own = [Descriptor(blob.media_type, blob.digest, blob.size) for blob in staged.blobs if blob.digest != staged.diff_id]
             facts = LayerFacts(
                 layer, staged.diff_id, parent, name, staged.tar_size, staged.content_size, staged.entries,
@@ -137,12 +143,40 @@ class Layers:
         with self.staging() as scratch:
             return self.register(self._snapshotter.stage_upper(upper, below, scratch, progress), parent, note)
 
-    def find(self, parent: Digest | None, diff_id: Digest) -> LayerFacts | None:
+    def find(self, parent: Digest | None, diff_id: Digest, *, verify: bool = False) -> LayerFacts | None:
         """The layer `diff_id` on top of `parent` if it is here and sound; a lease that is held keeps it from now on.
 
-        One whose files are gone or damaged is not found: registering it again repairs it.
+        Sizes, marks and superblock are looked at, with `verify` every byte. What can be made anew from what is here is. One whose
+        bytes are gone or damaged is not found: registering it again repairs it.
         """
-        return self._sound(chain_id(parent, diff_id))
+        return self._sound(chain_id(parent, diff_id), verify=verify)
+
+    def verify(self, layer: Digest) -> None:
+        """Look at every byte of a layer that a container may read.
+
+        Raises:
+            LayerNotFound, LayerDamaged, BlobDamaged: names it and says what is wrong.
+        """
+        facts = self._get(layer)
+        self._snapshotter.check(facts.name)
+        if self._snapshotter.tree(facts.name) is None:
+            self._content.verify(facts.diff_id)
+        else:
+            self.learn(facts)
+        self._snapshotter.check(facts.name, deep=True)
+
+    def verify_stack(self, layer: Digest | None) -> None:
+        """`verify` of every layer of a stack, on all processors."""
+        with ThreadPoolExecutor(os.cpu_count() or 1, "verify") as threads:
+            for _ in threads.map(lambda facts: self.verify(facts.id), self.chain(layer)):
+                pass
+
+    def learn(self, facts: LayerFacts) -> None:
+        """See Snapshotter.learn."""
+        with self.staging() as scratch:
+            source = self.tar_blob(facts.diff_id) or self._content.path(self.source(facts.diff_id).digest)
+            with open(source, "rb") as file:
+                self._snapshotter.learn(facts.name, TarSource(file.fileno(), kept=True), scratch)
 
     def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
         """Note a compressed form of the layer whose blob is in the content store now."""
@@ -350,7 +384,7 @@ class Layers:
                 self._record(facts)
             return facts
 
-    def _sound(self, layer: Digest) -> LayerFacts | None:
+    def _sound(self, layer: Digest, *, verify: bool = False) -> LayerFacts | None:
         with self.lock:
             facts = self._facts.get(layer)
             if facts is None:
@@ -358,16 +392,34 @@ class Layers:
             self._leases.touch(layer)
         try:
             self._look_at(facts)
+            if verify:
+                self.verify(layer)
+            self._check_bytes(facts)
             self._snapshotter.check(facts.name)
             return facts
         except LaminaError as error:
-            self._warn(f"layer {layer} is damaged and will be written again: {error.message}")
-            self._snapshotter.remove(facts.name)
-            with suppress(LaminaError):
-                self._content.verify(facts.diff_id)
-                return None
-            self._content.delete(facts.diff_id)
-            return None
+            self._warn(f"layer {layer} is damaged: {error.message}")
+            return self._mended(facts)
+
+    def _mended(self, facts: LayerFacts) -> LayerFacts | None:
+        """The layer made whole from what is here; None where it must come again: then what is damaged of it is out of the way."""
+        try:
+            self._remake(facts)
+            return facts
+        except LaminaError as error:
+            self._warn(f"layer {facts.id} must come again: {error.message}")
+        self._damaged.add(facts.name)
+        for digest in _blobs(facts):
+            try:
+                self._content.verify(digest)
+            except LaminaError:
+                self._content.delete(digest)
+        return None
+
+    def _check_bytes(self, facts: LayerFacts) -> None:
+        """That the layer's bytes are here and nobody wrote to them."""
+        if self.tar_blob(facts.diff_id) is None:
+            self._content.path(self.source(facts.diff_id).digest)
 
     def _look_at(self, facts: LayerFacts) -> None:
         """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its tar."""
@@ -386,15 +438,31 @@ class Layers:
         self._looked_at.add(facts.id)
 
     def _remake(self, facts: LayerFacts) -> None:
-        blob = self.tar_blob(facts.diff_id)
-        path = blob if blob is not None else self._content.path(self.source(facts.diff_id).digest)
+        """Make what the driver keeps anew, and the tar too where only a compressed form of it is sound.
+
+        Raises:
+            LayerDamaged: no sound bytes of the layer are here.
+        """
+        path, tar_is_sound = self._bytes(facts)
         with self.staging() as scratch, open(path, "rb") as file:
             staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
             if staged.diff_id != facts.diff_id:
                 raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
             with self.lock:
-                self._snapshotter.remove(facts.name)
-                self._snapshotter.publish(staged, facts.name, [each.name for each in self.chain(facts.parent)])
+                for blob in staged.blobs:
+                    if not tar_is_sound:
+                        self._content.delete(blob.digest)
+                        self._content.adopt(blob.path, blob.digest, blob.size)
+                self._snapshotter.replace(staged, facts.name, [each.name for each in self.chain(facts.parent)])
+                self._damaged.discard(facts.name)
+
+    def _bytes(self, facts: LayerFacts) -> tuple[str, bool]:
+        """A file with sound bytes of the layer, hashed now, and whether it is the plain tar."""
+        for digest in _blobs(facts):
+            with suppress(BlobNotFound, BlobDamaged):
+                self._content.verify(digest)
+                return self._content.path(digest), digest == facts.diff_id
+        raise LayerDamaged(f"the bytes of layer {facts.id} are damaged or missing", hint="pull or load the images again that use it")
 
 
 def _merged(known: Sequence[Descriptor], more: Sequence[Descriptor]) -> tuple[Descriptor, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,9 +15,7 @@ from typing import Any
 from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
 from lamina.layer.diff import Change, changes, upper_tar, walk_upper
 from lamina.layer.erofs.writer import Image, write
-from lamina.layer.errors import LayerDamaged, shown
 from lamina.layer.extract import extract
-from lamina.layer.index import Entry, LayerIndex
 from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.stream import Inflated
 from lamina.layer.tree import Limits
@@ -73,30 +70,6 @@ def counted(chunks: Iterable[bytes], report: Reporter) -> Iterator[bytes]:
         done += len(chunk)
         step(done)
         yield chunk
-
-
-def check_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """Compare the directory `tree` with its index `metadata`: names, types, owners and sizes.
-
-    Raises:
-        LayerDamaged: names the layer `name` and the first path that differs.
-    """
-    with LayerIndex.open(params["metadata"], params["name"]) as index:
-        for entry in index.walk():
-            _check_entry(os.fsencode(params["tree"]), entry, params["name"])
-    return {}
-
-
-def _check_entry(tree: bytes, entry: Entry, name: str) -> None:
-    try:
-        found = os.lstat(tree + b"/" + entry.path)
-    except FileNotFoundError:
-        raise LayerDamaged(f"layer {name} is damaged: {shown(entry.path)} is missing from its tree") from None
-    # A symbolic link has all permissions on a disk, whatever its tar says.
-    mode = stat.S_IFLNK | 0o777 if stat.S_ISLNK(entry.mode) else entry.mode
-    same = (found.st_mode, found.st_uid, found.st_gid) == (mode, entry.uid, entry.gid)
-    if not same or (stat.S_ISREG(entry.mode) and found.st_size != entry.size):
-        raise LayerDamaged(f"layer {name} is damaged: {shown(entry.path)} in its tree is not what was written")
 
 
 def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:

@@ -10,6 +10,7 @@ from lamina.layer.contextual import patched
 from lamina.layer.index import LayerIndex
 from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, TarSource
+from lamina.layer.sums import SUFFIX as SUMS
 from lamina.layer.tree import Limits
 from lamina.snapshot.protocol import LayerNotFound, Progress
 from lamina.worker.workers import Workers
@@ -51,12 +52,21 @@ class LayerFiles:
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """Rename a staged layer into place; implied directories take after the indexes `below` (base first)."""
-        if staged.implied:
-            patched(staged.metadata, staged.implied, below, staged.tree)
+        self.dress(staged, below)
         if staged.tree:
+            remove_path(self.sums(name))
             remove_path(self.tree(name))
             os.rename(staged.tree, self.tree(name))
         os.rename(staged.metadata, self.path(name))
+
+    def dress(self, staged: Staged, below: Sequence[str]) -> None:
+        """Let implied directories of a staged layer take after the indexes `below` (base first)."""
+        if staged.implied:
+            patched(staged.metadata, staged.implied, below, staged.tree)
+
+    def sums(self, name: str) -> str:
+        """Where the digests of a tree's files are, whether they exist or not."""
+        return os.path.join(self._directory, name + SUMS)
 
     def discard(self, staged: Staged) -> None:
         """See `Snapshotter.discard`."""
@@ -87,6 +97,7 @@ class LayerFiles:
         """Delete a layer's files; `remover` deletes the tree, which is out of the way first."""
         self._opaque.pop(name, None)
         remove_path(self.path(name))
+        remove_path(self.sums(name))
         tree = self.tree(name)
         if os.path.isdir(tree):
             # A name of its own: the same layer may come back and go again while the first tree is still being deleted.
@@ -98,7 +109,8 @@ class LayerFiles:
         """See `Snapshotter.sweep`: also trees whose image is missing."""
         for entry in os.listdir(self._directory):
             path = os.path.join(self._directory, entry)
-            if entry.endswith(_REMOVING) or (os.path.isdir(path) and not os.path.exists(self.path(entry))):
+            alone = os.path.isdir(path) and not os.path.exists(self.path(entry))
+            if entry.endswith(_REMOVING) or alone or (entry.endswith(SUMS) and not os.path.exists(self.path(entry.removesuffix(SUMS)))):
                 remove_path(path)
 
 

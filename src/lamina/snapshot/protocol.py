@@ -178,6 +178,17 @@ class Snapshotter(Protocol):
             LayerNotFound, LayerDamaged: names it and says what is wrong.
         """
 
+    def replace(self, staged: Staged, name: str, below: Sequence[str]) -> None:
+        """Put a staged layer in the place of what is damaged or missing of it; see `publish`. Containers that run on it go on."""
+
+    def learn(self, name: str, source: TarSource, scratch: str) -> None:
+        """Note from the layer's bytes what its files hold, where the driver keeps them apart and does not know: then
+        `check(deep=True)` looks at contents too. Idempotent.
+
+        Raises:
+            LayerDamaged: `source` is not the layer's tar.
+        """
+
     def remove(self, name: str) -> None:
         """Forget a layer. Idempotent. It is gone at once; its bytes may go a moment later."""
 

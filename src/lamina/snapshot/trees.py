@@ -8,19 +8,25 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
+from lamina.layer.index import LayerIndex
 from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, TarSource
 from lamina.layer.tree import Limits
+from lamina.layer.treecheck import problem
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks
 from lamina.snapshot.protocol import Lower, Progress
 from lamina.worker.workers import Workers
+
+_SHARD = 2000
+"""Above so many inodes a tree is looked at by several workers."""
 
 
 class Trees:
@@ -95,22 +101,73 @@ class Trees:
         """See `Snapshotter.check`. Of the tree, its top is looked at; `deep`: every name, type and size in it."""
         fd = os.open(self.index(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if deep:
-                check_all(fd, name)
-            else:
-                read_superblock(fd, name)
+            superblock = check_all(fd, name) if deep else read_superblock(fd, name)
         finally:
             os.close(fd)
         self._check_tree(name)
         if deep:
-            self._workers.run("lamina.layer.jobs:check_tree", {"metadata": self.index(name), "tree": self._files.tree(name), "name": name})
+            self._check_files(name, superblock.inodes)
 
-    def remove(self, name: str) -> None:
-        """See `Snapshotter.remove`."""
+    def replace(self, staged: Staged, name: str, below: Sequence[str]) -> None:
+        """See `Snapshotter.replace`. The tree is mended where it is, for the containers that run on it."""
+        tree = self._files.tree(name)
+        if staged.tree is None or not os.path.isdir(tree):
+            self.remove(name)
+            self.publish(staged, name, below)
+            return
+        self._files.dress(staged, [self.index(lower) for lower in below])
+        params = {"tree": tree, "fresh": staged.tree, "metadata": staged.metadata, "name": name}
+        self._workers.run("lamina.layer.treecheck:mend_tree", params)
+        self._forget(name)
+        remove_path(self._files.sums(name))
+        os.rename(staged.metadata, self._files.path(name))
+        remove_path(staged.tree)
+
+    def learn(self, name: str, source: TarSource, scratch: str) -> None:
+        """See `Snapshotter.learn`."""
+        path = self._files.sums(name)
+        if os.path.exists(path):
+            return
+        staged = run_stage(self._workers, "lamina.layer.jobs:stage_erofs", source, scratch, self._limits, None)
+        try:
+            with LayerIndex.open(self.index(name), name) as index:
+                if index.diff_id != staged.diff_id.encoded:
+                    raise LayerDamaged(f"layer {name} is damaged: what is kept of it has other bytes")
+            made = os.path.join(scratch, f"sums-{name}")
+            with open(staged.blobs[0].path, "rb") as tar:
+                params = {"metadata": self.index(name), "name": name, "path": made}
+                self._workers.run("lamina.layer.treecheck:make_sums", params, [tar.fileno()])
+            os.rename(made, path)
+        finally:
+            self._files.discard(staged)
+
+    def _check_files(self, name: str, inodes: int) -> None:
+        """All of a tree, large ones by several workers. Contents are looked at where their digests are known."""
+        sums = self._files.sums(name)
+        shards = min(os.cpu_count() or 1, 4) if inodes > _SHARD else 1
+        params = {
+            "metadata": self.index(name), "tree": self._files.tree(name), "name": name, "shards": shards,
+            "sums": sums if os.path.exists(sums) else "",
+        }  # fmt: skip
+
+        def run(shard: int) -> list[list[str]]:
+            found: list[list[str]] = self._workers.run("lamina.layer.treecheck:check_tree", {**params, "shard": shard})["paths"]
+            return found
+
+        with ThreadPoolExecutor(shards, "check") as threads:
+            paths = [path for found in threads.map(run, range(shards)) for path in found]
+        if (damage := problem(name, paths)) is not None:
+            raise damage
+
+    def _forget(self, name: str) -> None:
         with self._lock:
             self._checked.discard(name)
         for key in self._stacks.holding(name):
             self._stacks.remove(key)
+
+    def remove(self, name: str) -> None:
+        """See `Snapshotter.remove`."""
+        self._forget(name)
         self._files.remove(name, self._remove_tree)
 
     def trim(self, stacks: Iterable[Sequence[str]]) -> None:

@@ -80,7 +80,7 @@ def _chain(layers: Mapping[str, V1Image], top: str) -> tuple[V1Image, ...]:
         chain.append(layers[identity])
         identity = layers[identity].parent
         if len(chain) > LAYERS_LIMIT:
-            raise InvalidArchive(f"an image of more than {LAYERS_LIMIT} layers: no more can be stacked")
+            raise InvalidArchive(f"an image of more than {LAYERS_LIMIT} layers: no more are taken")
     return tuple(reversed(chain))
 
 

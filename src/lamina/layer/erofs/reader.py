@@ -102,6 +102,9 @@ def check_all(fd: int, name: str) -> Superblock:
         LayerDamaged: something is wrong; names the layer.
     """
     superblock = read_superblock(fd, name)
+    head = os.pread(fd, layout.DEVICE_AT, 0)
+    if any(head[: layout.SUPERBLOCK_AT]) or any(head[layout.SUPERBLOCK_AT + _BLOCK :]):
+        raise LayerDamaged(f"layer {name} is damaged: there is something around the superblock of its metadata image")
     digest, offset = hashlib.sha256(), layout.DEVICE_AT
     while data := os.pread(fd, 1 << 20, offset):
         digest.update(data)
