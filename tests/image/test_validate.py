@@ -1,35 +1,165 @@
-"""system check: damage is named, and what can be made anew is."""
+"""system check: everything that is wrong is named in a line, and what can be made anew is."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lamina.image.checking import LOST, REPAIRABLE, REPAIRED, Finding
+from lamina.spec.reference import Reference
 
 from .conftest import Store
 from .tars import SECOND, child, imported
 
 
+def found(store: Store, *, repair: bool = False) -> list[Finding]:
+    return list(store.images.check(repair=repair))
+
+
+def healed(store: Store) -> None:
+    """Each thing is found, then mended, then gone."""
+    before = found(store)
+    assert before
+    assert {finding.state for finding in before} == {REPAIRABLE}, [finding.line for finding in before]
+    after = found(store, repair=True)
+    assert {finding.state for finding in after} == {REPAIRED}, [finding.line for finding in after]
+    assert found(store) == []
+
+
+def flip(path: Path, at: float = 0.5) -> None:
+    """Turn one bit over, as a disk does: nothing says that the file was written to."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        position = int(status.st_size * at)
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([byte ^ 4]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def test_a_sound_store_has_no_problems(store: Store) -> None:
     child(store, imported(store), "top", SECOND)
-    assert list(store.images.check()) == []
+    assert found(store) == []
 
 
-def test_a_damaged_metadata_image_is_named_and_repaired(store: Store) -> None:
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.5, 0.9, 0.999])
+def test_a_flipped_bit_of_a_metadata_image_is_found_and_mended(store: Store, at: float) -> None:
     image = imported(store)
     [facts] = store.layers.chain(image.layers[0])
-    os.truncate(store.snapshotter.index(facts.name), 1000)
-    [problem] = store.images.check()
-    assert str(facts.id) in problem.what
-    assert not problem.repaired
-    [problem] = store.images.check(repair=True)
-    assert problem.repaired
-    assert list(store.images.check()) == []
+    before = Path(store.snapshotter.index(facts.name)).read_bytes()
+    flip(Path(store.snapshotter.index(facts.name)), at)
+    healed(store)
+    assert Path(store.snapshotter.index(facts.name)).read_bytes() == before
 
 
-def test_damaged_bytes_are_named(store: Store) -> None:
+def test_a_tree_in_which_anything_differs_is_found_and_mended_in_place(store: Store) -> None:
+    if store.driver == "erofs":
+        pytest.skip("there is no tree")
+    image = imported(store)
+    [facts] = store.layers.chain(image.layers[0])
+    assert found(store) == []
+    tree = Path(store.snapshotter.tree(facts.name) or "")
+    files = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_symlink() and path.stat().st_size)
+    victim = files[0]
+    content, status = victim.read_bytes(), victim.stat()
+
+    def other_bytes() -> None:
+        flip(victim)
+
+    def other_mode() -> None:
+        victim.chmod(0o7 ^ (status.st_mode & 0o777))
+
+    def missing() -> None:
+        victim.unlink()
+
+    def stray() -> None:
+        (victim.parent / "stray").mkdir()
+
+    def directory() -> None:
+        victim.unlink()
+        victim.mkdir()
+
+    damages: list[Callable[[], None]] = [other_bytes, other_mode, missing, stray, directory]
+    for damage in damages:
+        damage()
+        healed(store)
+        assert victim.read_bytes() == content
+        assert (victim.stat().st_mode, victim.stat().st_mtime_ns) == (status.st_mode, status.st_mtime_ns)
+        assert not (victim.parent / "stray").exists()
+
+
+def test_lost_bytes_are_named_with_the_images_and_what_brings_them_back(store: Store) -> None:
     image = imported(store)
     for blob in list(store.content.walk()):
-        path = store.root / "content/blobs/sha256" / blob.digest.encoded
-        path.write_bytes(bytes(blob.size))
-    problems = " ".join(problem.what for problem in store.images.check(repair=True))
-    assert str(image.id) in problems
-    assert str(image.layers[0]) in problems
+        if blob.digest not in (image.id, image.manifest.digest):
+            flip(store.root / "content/blobs/sha256" / blob.digest.encoded)
+    lost = [finding for finding in found(store, repair=True) if finding.state == LOST]
+    assert lost
+    for finding in lost:
+        assert str(image.layers[0]) in finding.line
+        assert finding.images == ("base:latest",)
+        assert "load, import or build again" in finding.line
+        assert "\n" not in finding.line
+    store.images.add_digest(image.id, Reference.parse(f"registry.test/base@{image.manifest.digest}"), image.manifest)
+    assert "lamina pull registry.test/base@sha256:" in found(store)[0].line
+
+
+def test_documents_rows_names_and_strays_are_healed(store: Store) -> None:
+    image = imported(store)
+    database = store.root / "metadata.db"
+
+    def row(statement: str) -> Callable[[], None]:
+        def run() -> None:
+            with sqlite3.connect(database) as connection:
+                connection.execute(statement)
+            connection.close()
+
+        return run
+
+    damages: list[Callable[[], object]] = [
+        lambda: flip(store.root / f"layers/{image.layers[0].encoded}.json"),
+        lambda: flip(store.root / f"images/{image.id.encoded}.json"),
+        lambda: flip(store.root / f"content/blobs/sha256/{image.id.encoded}"),
+        lambda: flip(store.root / f"content/blobs/sha256/{image.manifest.digest.encoded}"),
+        lambda: flip(store.root / "content/index.json", 0.8),
+        lambda: (store.root / "content/index.json").unlink(),
+        lambda: (store.root / f"images/{image.id.encoded}.json").unlink(),
+        lambda: (store.root / f"content/blobs/sha256/{image.id.encoded}").unlink(),
+        lambda: (store.root / "content/blobs/sha256/stray").write_bytes(b"x"),
+        lambda: (store.root / "layers/stray").mkdir(),
+        lambda: (store.root / f"images/{'0' * 64}.json").write_bytes(b"{}"),
+        lambda: store.content.put(b"nobody's", ""),
+        row("DELETE FROM layers"),
+        row("DELETE FROM images"),
+        row("DELETE FROM names"),
+        row("UPDATE layers SET facts = replace(facts, 'version', 'versioM')"),
+        row("UPDATE images SET record = '{'"),
+        row("UPDATE names SET descriptor = replace(descriptor, 'sha256', 'sha257')"),
+        row("INSERT INTO names SELECT 'docker.io/library/ghost:1', image, descriptor FROM names"),
+        row("INSERT INTO build_cache VALUES ('k', '{')"),
+        row("INSERT INTO layers VALUES ('sha256:x', '{}')"),
+    ]
+    for number, damage in enumerate(damages):
+        damage()
+        assert found(store), f"damage {number} is not found"
+        healed(store)
+        assert store.images.resolve("base").id == image.id
+
+
+def test_a_name_whose_row_was_lost_comes_back_from_its_twin_but_a_removed_one_does_not(store: Store) -> None:
+    image = imported(store)
+    store.images.tag("base", Reference.parse("other:1"))
+    store.images.remove("other:1")
+    store.close()
+    with sqlite3.connect(store.root / "metadata.db") as connection:
+        connection.execute("DELETE FROM names")
+    connection.close()
+    after = Store(store.root, store.driver).open()
+    assert [name.familiar for name in after.images.resolve(str(image.id)).names] == ["base:latest"]
+    after.close()
+    store.open()

@@ -718,6 +718,18 @@ f filter filter|Filter output based on conditions provided
 - until string|Stream events until this timestamp
 """,
     ),
+    "system check": (
+        "system",
+        0,
+        0,
+        True,
+        "",
+        "Look at everything that is stored, bytes too, and mend it",
+        """\
+- format string|Format output with "json" or a Go template
+- repair bool|Make anew what can be made anew, and delete what belongs to nothing
+""",
+    ),
     "system df": (
         "system",
         0,

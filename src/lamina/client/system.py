@@ -38,6 +38,10 @@ class System:
         """Disk use."""
         return document(self._transport.request("GET", "/system/df").read())
 
+    def check(self, *, repair: bool) -> Iterator[dict[str, object]]:
+        """What is wrong with the engine's data, as it is found."""
+        return self._transport.request("POST", f"/lamina/system/check{'?repair=1' if repair else ''}").lines()
+
     def events(self, pairs: Pairs) -> Iterator[dict[str, object]]:
         """Events as they happen."""
         return self._transport.request("GET", f"/events{query(pairs)}").lines()

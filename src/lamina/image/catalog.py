@@ -13,10 +13,10 @@ from lamina.content.files import write_file
 from lamina.content.later import Later
 from lamina.content.store import ContentStore
 from lamina.errors import LaminaError
-from lamina.image.documents import Record, decode_descriptor, decode_record, encode_descriptor, encode_record
+from lamina.image.documents import Record, decode_name, decode_record, encode_name, encode_record, name_sum
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
-from lamina.image.metadata import Metadata, Transaction, Warn
+from lamina.image.metadata import NAME, Metadata, Transaction, Warn
 from lamina.image.model import Image, ImageNotFound
 from lamina.image.twins import document_path, heal, reconcile
 from lamina.image.variants import Variants
@@ -29,6 +29,7 @@ from lamina.spec.reference import Reference
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_ID = "dev.lamina.image.id"
+NAME_SUM = "dev.lamina.name.sum"
 _INDEX_DELAY = 0.2
 
 
@@ -52,6 +53,50 @@ class Catalog:
         with self.lock:
             self._open_images()
             self._open_names()
+
+    @property
+    def root(self) -> str:
+        """The data root."""
+        return os.path.dirname(self._directory)
+
+    @property
+    def metadata(self) -> Metadata:
+        return self._metadata
+
+    def record(self, image: Image) -> bytes:
+        """What the image's file and row hold."""
+        return encode_record(_record(image))
+
+    def rewrite(self, image: Image) -> None:
+        """Write the record of an image again, file and row."""
+        with self.lock:
+            write_file(document_path(self._directory, str(image.id)), self.record(image))
+            with self._metadata.transaction() as change:
+                change.put_image(image.id, self.record(image), image.config_bytes, self._content.read(image.manifest.digest))
+            self._durability.settle(document_path(self._directory, str(image.id)))
+
+    def names_astray(self) -> list[tuple[str, str]]:
+        """Names whose row, or whose entry in index.json, is not what is known here; and where. Rows and entries of unknown names too."""
+        self._index.flush()
+        with self.lock:
+            rows, entries, expected = self._metadata.names(), self._content.names(), _entries(list(self._names.items()))
+            wanted = {
+                str(name): (str(owner), encode_name(str(name), owner, found).decode()) for name, (owner, found) in self._names.items()
+            }
+        astray = [(name, "metadata.db, names") for name in sorted(wanted.keys() | rows.keys()) if rows.get(name) != wanted.get(name)]
+        if len(entries) == len(expected) and all(entry in entries for entry in expected):
+            return astray
+        listed = {dict(entry.annotations).get(REF_NAME, "") for entry in expected if entry not in entries}
+        return astray + [(name, "content/index.json") for name in sorted(listed)] + ([] if listed else [("", "content/index.json")])
+
+    def rewrite_names(self) -> None:
+        """Write all names again, rows and index.json."""
+        with self.lock:
+            with self._metadata.transaction() as change:
+                change.execute("DELETE FROM names")
+                for name, (owner, resolved) in self._names.items():
+                    change.put_name(str(name), owner, encode_name(str(name), owner, resolved))
+        self._write_index()
 
     def all(self) -> list[Image]:
         """All images, intermediate ones too, in no order."""
@@ -217,9 +262,13 @@ class Catalog:
         """The names' twin: the OCI layout's index.json. The database holds where they differ, so it may come a moment later."""
         with self.lock:
             names = list(self._names.items())
-        entries = [_labelled(descriptor, {REF_NAME: str(name), IMAGE_ID: str(image)}) for name, (image, descriptor) in names]
+            gone = [key for key in self._metadata.removed() if key.startswith(NAME)]
+        entries = _entries(names)
         try:
             self._content.set_names(entries)
+            with self._metadata.transaction() as change:
+                for key in gone:
+                    change.forget(key)
         except (LaminaError, OSError) as error:
             self._warn(f"index.json was not written: {error}")
 
@@ -246,48 +295,66 @@ class Catalog:
 
     def _image(self, record: Record, row: tuple[str, bytes, bytes] | None) -> Image:
         """The image of a record; documents that are missing in the content store are put there from the row."""
-        if row is None:
-            data = self._content.read(record.id)
-            self._content.read(record.manifest.digest)
-        else:
-            data = row[1]
-            for digest, document in ((record.id, row[1]), (record.manifest.digest, row[2])):
-                with suppress(LaminaError):
-                    self._content.stat(digest)
-                    continue
-                self._warn(f"document {digest} was missing: written anew from the database")
-                self._content.put(document, "")
+        data = self._document(record.id, row[1] if row else None)
+        self._document(record.manifest.digest, row[2] if row else None)
         config = configs.parse(data)
         layers = chain_ids(config.diff_ids)
         return Image(
             record.id, record.manifest, config, data, layers, (), (), record.parent, record.intermediate, record.size, record.tagged
         )
 
+    def _document(self, digest: Digest, row: bytes | None) -> bytes:
+        """A document from its row, if that is what was written, else from its blob.
+
+        Raises:
+            BlobNotFound, BlobDamaged: it is in neither.
+        """
+        if row is None or Digest.of(row, digest.algorithm) != digest:
+            return self._content.read(digest)
+        with suppress(LaminaError):
+            self._content.stat(digest)
+            return row
+        self._warn(f"document {digest} was missing: written anew from the database")
+        self._content.put(row, "")
+        return row
+
     def _open_names(self) -> None:
-        rows = self._metadata.names()
-        if self._metadata.fresh and not rows:
-            rows = self._names_of_index()
-        for name, (image, descriptor) in rows.items():
-            with suppress(LaminaError):
-                owner = Digest.parse(image)
-                if owner in self._images:
-                    self._names[Reference.parse(name)] = (owner, decode_descriptor(descriptor))
+        """Names from rows, and those whose rows were lost from index.json. Where both can be read, the row holds."""
+        listed, rows = self._names_of_index(), self._metadata.names()
+        gone = self._metadata.removed()
+        lost = {name: found for name, found in listed.items() if name not in rows and f"{NAME}{name}" not in gone}
+        for name, (image, text) in {**lost, **rows}.items():
+            found = self._named_by(name, image, text) or self._named_by(name, *listed.get(name, ("", "")))
+            if found is not None:
+                self._names[found[0]] = found[1]
+                if name in lost and not self._metadata.fresh:
+                    self._warn(f"the database did not know the name {name}: taken from index.json")
         with self._metadata.transaction() as change:
             for reference, (owner, resolved) in self._names.items():
-                change.put_name(str(reference), owner, encode_descriptor(resolved))
+                change.put_name(str(reference), owner, encode_name(str(reference), owner, resolved))
         self._refresh(set(self._images))
-        if self._names_of_index() != {
-            str(name): (str(owner), encode_descriptor(found).decode()) for name, (owner, found) in self._names.items()
-        }:
+        if {name: image for name, (image, _) in listed.items()} != {str(name): str(owner) for name, (owner, _) in self._names.items()}:
             self._write_index()
+
+    def _named_by(self, name: str, image: str, text: str) -> tuple[Reference, tuple[Digest, Descriptor]] | None:
+        """What a row or an entry of index.json says; None where it is not what was written, or the image is not here."""
+        with suppress(LaminaError):
+            owner = Digest.parse(image)
+            if owner in self._images:
+                return Reference.parse(name), (owner, decode_name(name, image, text))
+        return None
 
     def _names_of_index(self) -> dict[str, tuple[str, str]]:
         found: dict[str, tuple[str, str]] = {}
         for entry in self._content.names():
             notes = dict(entry.annotations)
             if REF_NAME in notes and IMAGE_ID in notes:
-                kept = tuple((key, value) for key, value in entry.annotations if key not in (REF_NAME, IMAGE_ID))
-                found[notes[REF_NAME]] = (notes[IMAGE_ID], encode_descriptor(replace(entry, annotations=kept)).decode())
+                kept = tuple((key, value) for key, value in entry.annotations if key not in (REF_NAME, IMAGE_ID, NAME_SUM))
+                descriptor = replace(entry, annotations=kept)
+                name, image = notes[REF_NAME], notes[IMAGE_ID]
+                if notes.get(NAME_SUM) in (None, name_sum(name, image, descriptor)):
+                    with suppress(LaminaError):
+                        found[name] = (image, encode_name(name, Digest.parse(image), descriptor).decode())
         return found
 
 
@@ -299,6 +366,14 @@ def _labelled(descriptor: Descriptor, notes: dict[str, str]) -> Descriptor:
     return replace(descriptor, annotations=tuple(sorted({**dict(descriptor.annotations), **notes}.items())))
 
 
+def _entries(names: Sequence[tuple[Reference, tuple[Digest, Descriptor]]]) -> list[Descriptor]:
+    """Names as index.json lists them."""
+    return [
+        _labelled(descriptor, {REF_NAME: str(name), IMAGE_ID: str(image), NAME_SUM: name_sum(str(name), str(image), descriptor)})
+        for name, (image, descriptor) in names
+    ]
+
+
 def _put_names(change: Transaction, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
     for name, descriptor in names:
-        change.put_name(str(name), image, encode_descriptor(descriptor))
+        change.put_name(str(name), image, encode_name(str(name), image, descriptor))

@@ -40,7 +40,7 @@ class Collector:
         with self._leases.quiet() as quiet:
             if not quiet:
                 return 0
-            kept = self._needed_blobs()
+            kept = self.needed_blobs()
             return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
 
     def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
@@ -80,7 +80,8 @@ class Collector:
                     below = parents.get(below)
         return needed
 
-    def _needed_blobs(self) -> set[Digest]:
+    def needed_blobs(self) -> set[Digest]:
+        """Every blob that an image, a name, a layer or a lease needs."""
         needed = self._catalog.blobs() | self._leases.kept()
         for facts in self._layers.all():
             needed.add(facts.diff_id)

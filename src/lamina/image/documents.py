@@ -1,7 +1,11 @@
-"""The JSON documents of this room: a layer's facts, an image's record, a name's descriptor. Each has one spelling."""
+"""The JSON documents of this room: a layer's facts, an image's record, a name's descriptor. Each has one spelling.
+
+Each ends with a checksum of the rest, so that of two copies that differ the one that was hurt is known.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +18,7 @@ from lamina.spec.digest import Digest
 from lamina.spec.manifest import descriptor_json, parse_descriptor
 
 VERSION = 1
+_SUM = "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,26 @@ def encode_descriptor(descriptor: Descriptor) -> bytes:
     return msgspec.json.encode(descriptor_json(descriptor))
 
 
+def encode_name(name: str, image: Digest, descriptor: Descriptor) -> bytes:
+    """What a name stands for, as its row holds it beside the image's ID."""
+    document = descriptor_json(descriptor)
+    return msgspec.json.encode({**document, _SUM: name_sum(name, str(image), descriptor)})
+
+
+def decode_name(name: str, image: str, data: str) -> Descriptor:
+    """Raises StoreDamaged: it cannot be read, or belongs to another name or image."""
+    descriptor = decode_descriptor(data)
+    found = _object(data).get(_SUM)
+    if found is not None and found != name_sum(name, image, descriptor):
+        raise StoreDamaged("a name's row is not what was written")
+    return descriptor
+
+
+def name_sum(name: str, image: str, descriptor: Descriptor) -> str:
+    """A checksum over a name and what it stands for."""
+    return _sum([name, image, descriptor_json(descriptor)])
+
+
 def decode_descriptor(data: bytes | str) -> Descriptor:
     """Raises StoreDamaged."""
     try:
@@ -104,7 +129,11 @@ def decode_descriptor(data: bytes | str) -> Descriptor:
 
 
 def _pretty(document: dict[str, Any]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode({**document, _SUM: _sum(document)}), indent=2) + b"\n"
+
+
+def _sum(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:32]
 
 
 def _object(data: bytes | str) -> dict[str, Any]:
@@ -114,6 +143,8 @@ def _object(data: bytes | str) -> dict[str, Any]:
         raise StoreDamaged("a document of the store is not JSON") from None
     if not isinstance(document, dict) or document.get("version", VERSION) != VERSION:
         raise StoreDamaged("a document of the store is of an unknown kind")
+    if "version" in document and document.get(_SUM) not in (None, _sum({key: document[key] for key in document if key != _SUM})):
+        raise StoreDamaged("a document of the store is not what was written")
     return document
 
 

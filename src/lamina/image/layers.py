@@ -151,6 +151,20 @@ class Layers:
         """
         return self._sound(chain_id(parent, diff_id), verify=verify)
 
+    def rewrite(self, layer: Digest) -> None:
+        """Write the facts of a layer again, file and row."""
+        with self.lock:
+            self._record(self._get(layer))
+
+    def forget_source(self, digest: Digest) -> None:
+        """A compressed form is here no more: delete it, and say so in the facts of its layers."""
+        with self.lock:
+            for facts in self.all():
+                left = tuple(source for source in facts.sources if source.digest != digest)
+                if left != facts.sources:
+                    self._record(replace(facts, sources=left))
+            self._content.delete(digest)
+
     def verify(self, layer: Digest) -> None:
         """Look at every byte of a layer that a container may read.
 

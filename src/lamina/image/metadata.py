@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS build_cache (key TEXT PRIMARY KEY, value TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS cache_images (image TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (image, key)) WITHOUT ROWID;
 """
 
+NAME = "name:"
+"""What the names of images begin with among what was removed."""
 Warn = Callable[[str], None]
 
 
@@ -88,6 +90,22 @@ class Metadata:
         """Image ID and descriptor as text, by full name."""
         return {name: (image, descriptor) for name, image, descriptor in self._all("SELECT name, image, descriptor FROM names")}
 
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with its own structure, in its words."""
+        try:
+            return [str(row[0]) for row in self._all("PRAGMA integrity_check(20)") if row[0] != "ok"]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+
+    def drop(self, table: str, key: str) -> None:
+        """Delete a row of `layers` or `images`."""
+        with self.transaction() as change:
+            change.execute(f"DELETE FROM {'layers' if table == 'layers' else 'images'} WHERE id = ?", key)
+
+    def cache_damage(self) -> list[str]:
+        """Keys of the build cache whose values cannot be read."""
+        return [key for key, value in self._all("SELECT key, value FROM build_cache ORDER BY key") if not _readable(value)]
+
     def removed(self) -> set[str]:
         """IDs of what was removed while its files may still be there."""
         return {row[0] for row in self._all("SELECT id FROM removed")}
@@ -145,6 +163,13 @@ class Metadata:
             os.replace(self._path, self._path + ".damaged")
 
 
+def _readable(value: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(value), dict)
+    except (msgspec.MsgspecError, ValueError, TypeError):
+        return False
+
+
 class Transaction:
     """Statements of one transaction, in the words of the store."""
 
@@ -170,6 +195,7 @@ class Transaction:
     def delete_image(self, image: Digest) -> None:
         """Its names and the build cache's records of it go too."""
         self.execute("DELETE FROM images WHERE id = ?", str(image))
+        self.execute("INSERT OR IGNORE INTO removed SELECT ? || name FROM names WHERE image = ?", NAME, str(image))
         self.execute("DELETE FROM names WHERE image = ?", str(image))
         self.execute("DELETE FROM build_cache WHERE key IN (SELECT key FROM cache_images WHERE image = ?)", str(image))
         self.execute("DELETE FROM cache_images WHERE key NOT IN (SELECT key FROM build_cache)")
@@ -177,9 +203,16 @@ class Transaction:
 
     def put_name(self, name: str, image: Digest, descriptor: bytes) -> None:
         self.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", name, str(image), descriptor.decode())
+        self.execute("DELETE FROM removed WHERE id = ?", NAME + name)
 
     def delete_name(self, name: str) -> None:
+        """It stays gone though index.json still has it."""
         self.execute("DELETE FROM names WHERE name = ?", name)
+        self.execute("INSERT OR IGNORE INTO removed VALUES (?)", NAME + name)
+
+    def forget(self, removed: str) -> None:
+        """The twin of something removed is gone as well."""
+        self.execute("DELETE FROM removed WHERE id = ?", removed)
 
     def forget_removed(self) -> None:
         self.execute("DELETE FROM removed")

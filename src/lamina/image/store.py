@@ -14,7 +14,7 @@ from lamina.apitypes.events import Emit, Event, dropped
 from lamina.content.store import ContentStore
 from lamina.errors import InvalidArgument
 from lamina.image import history as histories
-from lamina.image import lookup, queries, tree, validate
+from lamina.image import lookup, queries, tree
 from lamina.image.archive import save
 from lamina.image.archive.chosen import Chosen
 from lamina.image.archive.importing import ImportRequest, import_tar
@@ -22,6 +22,8 @@ from lamina.image.archive.load import Loader, Store
 from lamina.image.archive.pieces import SavePlan, Sources
 from lamina.image.archive.plan import Archived
 from lamina.image.catalog import Catalog
+from lamina.image.checking import Checker, Finding
+from lamina.image.checking import Store as Checked
 from lamina.image.collect import Collected, Collector
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
@@ -40,7 +42,6 @@ from lamina.image.model import (
 )
 from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
-from lamina.image.validate import Problem
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig
@@ -312,9 +313,11 @@ class Images:
         """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""
         return self._collector.collect()
 
-    def check(self, *, repair: bool = False) -> Iterator[Problem]:
-        """Look at everything the store holds, bytes too. See `validate.check`."""
-        return validate.check(self._catalog, self._layers, self._content, repair=repair)
+    def check(self, *, repair: bool = False) -> Iterator[Finding]:
+        """Look at everything the store holds, bytes too; with `repair`, make anew what can be. See `checking.Checker`."""
+        catalog = self._catalog
+        store = Checked(catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector)
+        return Checker(store, repair=repair).run()
 
     def close(self) -> None:
         """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""

@@ -129,8 +129,20 @@ def cat(engine: Backend, request: Request) -> Response:
     return Streamed(produce, "application/octet-stream", length=size)
 
 
+def check(engine: Backend, request: Request) -> Response:
+    """POST /lamina/system/check: what is wrong with the data root, a JSON object a line as it is found; `repair=1` mends what can be."""
+    repair = request.query.flag("repair")
+
+    def produce(writer: Writer) -> None:
+        for finding in engine.images.check(repair=repair):
+            writer.write(msgspec.json.encode({**asdict(finding), "line": finding.line}) + b"\n")
+
+    return Streamed(produce)
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/info", info),
+    Route("POST", "/lamina/system/check", check),
     Route("GET", "/lamina/images/save", save),
     Route("GET", "/lamina/images/tree", tree),
     Route("GET", "/lamina/images/{ref:path}/which", which),

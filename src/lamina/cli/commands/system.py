@@ -296,6 +296,23 @@ def _removed(session: Session, found: dict[str, object]) -> int:
     return freed if isinstance(freed, int) else 0
 
 
+def system_check(session: Session, arguments: Arguments) -> int:
+    """Look at every byte the engine keeps: a line for what is wrong. 0: all is sound now, 1: --repair would mend it, 2: bytes are lost."""
+    repair, code, count = arguments.on("repair"), 0, 0
+    form = arguments.text("format")
+    for finding in System(session.engine).check(repair=repair):
+        count += 1
+        code = max(code, {"repaired": 0, "repairable": 1}.get(str(finding.get("state")), 2))
+        if form:
+            show(session, form, finding)
+        else:
+            session.print(str(finding.get("line", "")))
+        sys.stdout.flush()
+    if not count and not form:
+        session.print("everything is sound")
+    return code
+
+
 def builder_prune(session: Session, arguments: Arguments) -> int:
     """Remove the build cache."""
     every = arguments.on("all")

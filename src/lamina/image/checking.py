@@ -1,0 +1,358 @@
+"""system check: everything the store holds is looked at, bytes too; what can be made anew is, if asked.
+
+First all blobs are hashed and all layers' files looked at, on all processors; then documents, rows and strays, one after the other.
+What is derived is made from what it came from, a document from its twin. What has lost its bytes is named, with the images concerned
+and what brings them back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lamina.content.store import BlobNotFound, ContentStore
+from lamina.errors import LaminaError
+from lamina.image.catalog import Catalog
+from lamina.image.collect import Collector
+from lamina.image.documents import encode_facts
+from lamina.image.layers import Layers
+from lamina.image.leases import Leases
+from lamina.image.metadata import Metadata
+from lamina.image.model import Image, LayerFacts
+from lamina.spec.digest import Digest
+
+REPAIRED, REPAIRABLE, LOST = "repaired", "repairable", "lost"
+_REPAIR = "run it again with --repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: what it is of, where it lies (below the data root, or in the database), what is wrong.
+
+    `state` is REPAIRED (it is right now), REPAIRABLE (`--repair` would mend it) or LOST (only its origin has it). `images` are
+    names, or IDs, of the images concerned; `advice` says what to do.
+    """
+
+    what: str
+    where: str
+    problem: str
+    state: str
+    advice: str = ""
+    images: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        concerned = f"; concerns {', '.join(self.images)}" if self.images else ""
+        return f"{self.state}: {self.what}: {self.problem} ({self.where}){concerned}" + (f"; {self.advice}" if self.advice else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What is looked at. `root` is the data root."""
+
+    root: str
+    catalog: Catalog
+    layers: Layers
+    content: ContentStore
+    metadata: Metadata
+    leases: Leases
+    collector: Collector
+
+
+class Checker:
+    """One look at everything."""
+
+    def __init__(self, store: Store, *, repair: bool) -> None:
+        self._store, self._repair = store, repair
+        self._damage: dict[Digest, str] = {}
+        self._files: dict[str, LaminaError] = {}
+
+    def run(self) -> Iterator[Finding]:
+        """What is wrong, as it is found. Hashes everything, so it takes as long as reading the disk."""
+        self._look_at_bytes()
+        for facts in sorted(self._store.layers.all(), key=lambda facts: facts.tar_size):
+            yield from self._layer(facts)
+        for image in self._store.catalog.all():
+            yield from self._image(image)
+        yield from self._names()
+        yield from self._documents()
+        yield from self._database()
+        yield from self._strays()
+
+    # -- bytes
+
+    def _look_at_bytes(self) -> None:
+        """Hash every blob and look at every layer's files; the largest first, so that no processor is left with one at the end."""
+        content, layers = self._store.content, self._store.layers
+        blobs = [(blob.size, self._hash, blob.digest) for blob in content.walk()]
+        by_name = {facts.name: facts for facts in layers.all()}
+        works: list[tuple[int, Callable[..., None], object]] = [
+            *blobs,
+            *((facts.tar_size, self._look_at, facts) for facts in by_name.values()),
+        ]
+        with ThreadPoolExecutor(os.cpu_count() or 1, "check") as threads:
+            for done in [threads.submit(work, of) for _, work, of in sorted(works, key=lambda each: -each[0])]:
+                done.result()
+
+    def _hash(self, digest: Digest) -> None:
+        try:
+            self._store.content.verify(digest)
+        except BlobNotFound:
+            pass  # It went meanwhile.
+        except LaminaError as error:
+            self._damage[digest] = error.message
+
+    def _look_at(self, facts: LayerFacts) -> None:
+        layers = self._store.layers
+        try:
+            layers.driver.check(facts.name)
+            if layers.driver.tree(facts.name) is not None:
+                with suppress(LaminaError):  # That its bytes are gone or damaged is found as such.
+                    layers.learn(facts)
+            layers.driver.check(facts.name, deep=True)
+        except LaminaError as error:
+            self._files[facts.name] = error
+
+    # -- layers
+
+    def _layer(self, facts: LayerFacts) -> Iterator[Finding]:
+        layers = self._store.layers
+        plain = layers.driver.tree(facts.name) is None if layers.driver.exists(facts.name) else layers.driver.name == "erofs"
+        sources = [source.digest for source in facts.sources]
+        wanted = [facts.diff_id, *sources] if plain else sources
+        bad = {digest: problem for digest in wanted if (problem := self._missing(digest) or self._damage.get(digest, ""))}
+        sound = [digest for digest in (facts.diff_id, *sources) if digest not in bad and not self._missing(digest)]
+        error = self._files.get(facts.name)
+        if not bad and error is None:
+            return
+        images = self._standing_on(facts.id)
+        what = f"layer {facts.id}"
+        if not sound:
+            for problem in (*bad.values(), *([error.message] if error else [])):
+                yield Finding(what, _blob(facts.diff_id), problem, LOST, self._origin(images), _shown(images))
+            return
+        state = self._mend(lambda: self._mend_layer(facts, bad, error))
+        for digest, problem in bad.items():
+            yield self._told(Finding(what, _blob(digest), problem, state, images=_shown(images)))
+        if error is not None:
+            yield self._told(Finding(what, f"layers/{facts.name}", error.message, state, images=_shown(images)))
+
+    def _mend_layer(self, facts: LayerFacts, bad: dict[Digest, str], error: LaminaError | None) -> None:
+        """The tar from a compressed form, the driver's files from either; a compressed form that is damaged is forgotten."""
+        if error is not None or facts.diff_id in bad:
+            self._store.layers.remake(facts.id)
+        for digest in bad:
+            if digest != facts.diff_id:
+                self._store.layers.forget_source(digest)
+        self._files.pop(facts.name, None)
+        for digest in bad:
+            self._damage.pop(digest, None)
+
+    def _missing(self, digest: Digest) -> str:
+        try:
+            self._store.content.stat(digest)
+            return ""
+        except LaminaError:
+            return f"no such blob: {digest}"
+
+    # -- images
+
+    def _image(self, image: Image) -> Iterator[Finding]:
+        row = self._store.metadata.images().get(str(image.id))
+        manifest = row[2] if row is not None and Digest.of(row[2], image.manifest.digest.algorithm) == image.manifest.digest else None
+        for what, digest, data in (("configuration", image.id, image.config_bytes), ("manifest", image.manifest.digest, manifest)):
+            problem = self._missing(digest) or self._damage.get(digest, "")
+            if problem and data is None:
+                yield Finding(f"image {image.id}", _blob(digest), f"its {what}: {problem}", LOST, self._origin([image]), _shown([image]))
+            elif problem:
+                state = self._mend(partial(self._put_again, digest, data or b""))
+                yield self._told(Finding(f"image {image.id}", _blob(digest), f"its {what}: {problem}", state, images=_shown([image])))
+        for layer in image.layers:
+            try:
+                self._store.layers.chain(layer)
+            except LaminaError as error:
+                yield Finding(
+                    f"image {image.id}", f"layers/{layer.encoded}.json", error.message, LOST, self._origin([image]), _shown([image])
+                )
+                break
+
+    def _put_again(self, digest: Digest, data: bytes) -> None:
+        self._store.content.delete(digest)
+        self._store.content.put(data, "")
+        self._damage.pop(digest, None)
+
+    def _names(self) -> Iterator[Finding]:
+        """Indexes that names were resolved through, and that are here."""
+        seen: set[Digest] = set()
+        for name, owner, descriptor in self._store.catalog.names():
+            digest = descriptor.digest
+            image = self._store.catalog.get(owner)
+            if digest in seen or digest == image.manifest.digest:
+                continue
+            seen.add(digest)
+            if problem := self._missing(digest) or self._damage.get(digest, ""):
+                yield Finding(f"name {name.familiar}", _blob(digest), problem, LOST, self._origin([image]), _shown([image]))
+
+    # -- documents and rows
+
+    def _documents(self) -> Iterator[Finding]:
+        """Every facts file, record, row and name against what this process knows."""
+        store = self._store
+        rows = store.metadata.layers()
+        for facts in store.layers.all():
+            data = encode_facts(facts)
+            yield from self._twin(
+                f"layer {facts.id}",
+                f"layers/{facts.id.encoded}.json",
+                data,
+                rows.get(str(facts.id)),
+                partial(store.layers.rewrite, facts.id),
+            )
+        records = store.metadata.images()
+        for image in store.catalog.all():
+            row = records.get(str(image.id))
+            text = row[0] if row is not None and Digest.of(row[1]) == image.id else None
+            yield from self._twin(
+                f"image {image.id}",
+                f"images/{image.id.encoded}.json",
+                store.catalog.record(image),
+                text,
+                partial(store.catalog.rewrite, image),
+            )
+        if wrong := store.catalog.names_astray():
+            state = self._mend(store.catalog.rewrite_names)
+            for name, where in wrong:
+                yield self._told(Finding(f"name {name}", where, "is not what was written", state))
+
+    def _twin(self, what: str, where: str, data: bytes, row: str | None, mend: Callable[[], None]) -> Iterator[Finding]:
+        problems = [] if _read(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
+        if row != data.decode():
+            problems.append((f"metadata.db, {where.partition('/')[0]}", "its row is missing or not what was written"))
+        if problems:
+            state = self._mend(mend)
+            for place, problem in problems:
+                yield self._told(Finding(what, place, problem, state))
+
+    def _database(self) -> Iterator[Finding]:
+        """The database's own structure, and rows that belong to nothing."""
+        metadata = self._store.metadata
+        for problem in metadata.damage():
+            yield Finding("metadata.db", "metadata.db", problem, LOST, "restart the engine: it is made anew from the files")
+        known = {
+            "layers": {str(facts.id) for facts in self._store.layers.all()},
+            "images": {str(image.id) for image in self._store.catalog.all()},
+        }
+        for table, rows in (("layers", metadata.layers()), ("images", metadata.images())):
+            for key in sorted(set(rows) - known[table]):
+                state = self._mend(partial(metadata.drop, table, key))
+                yield self._told(
+                    Finding(f"{table.removesuffix('s')} {key}", f"metadata.db, {table}", "a row of nothing that is here", state)
+                )
+        for key in metadata.cache_damage():
+            state = self._mend(partial(metadata.cache_delete, key))
+            yield self._told(Finding(f"build cache {key[:80]}", "metadata.db, build_cache", "cannot be read", state))
+
+    # -- what belongs to nothing
+
+    def _strays(self) -> Iterator[Finding]:
+        with self._store.leases.quiet() as quiet:
+            if not quiet:
+                return  # Work is under way whose files belong to nothing yet.
+            needed = self._store.collector.needed_blobs()
+            for where in sorted(self._stray_paths(needed)):
+                state = self._mend(partial(_delete, os.path.join(self._store.root, where)))
+                yield self._told(Finding("stray", where, "belongs to nothing", state))
+
+    def _stray_paths(self, needed: set[Digest]) -> Iterator[str]:
+        store, root = self._store, self._store.root
+        names = {facts.name for facts in store.layers.all()}
+        facts = {f"{each.id.encoded}.json" for each in store.layers.all()}
+        images = {f"{image.id.encoded}.json" for image in store.catalog.all()}
+        for name in _listed(root, "layers"):
+            plain = name.removesuffix(".erofs").removesuffix(".sums")
+            if name not in facts and not (plain in names or name.endswith(".removing")):
+                yield f"layers/{name}"
+        yield from (f"images/{name}" for name in _listed(root, "images") if name not in images)
+        for algorithm in _listed(root, "content/blobs"):
+            if not os.path.isdir(os.path.join(root, "content/blobs", algorithm)):
+                yield f"content/blobs/{algorithm}"
+                continue
+            wanted = {digest.encoded for digest in needed if digest.algorithm == algorithm}
+            yield from (f"content/blobs/{algorithm}/{name}" for name in _listed(root, f"content/blobs/{algorithm}") if name not in wanted)
+        yield from (f"content/ingest/{name}" for name in _listed(root, "content/ingest") if not name.startswith("key-"))
+        yield from (f"content/{name}" for name in _listed(root, "content") if name not in ("blobs", "ingest", "index.json", "oci-layout"))
+
+    # -- words
+
+    def _mend(self, work: Callable[[], None]) -> str:
+        if not self._repair:
+            return REPAIRABLE
+        try:
+            work()
+            return REPAIRED
+        except (LaminaError, OSError):
+            return LOST
+
+    def _told(self, finding: Finding) -> Finding:
+        """With what is to be done about it."""
+        if finding.state == REPAIRABLE:
+            return replace(finding, advice=_REPAIR)
+        if finding.state == LOST and not finding.advice:
+            return replace(finding, advice="it could not be repaired; the engine's log says why")
+        return finding
+
+    def _standing_on(self, layer: Digest) -> list[Image]:
+        return [image for image in self._store.catalog.all() if layer in image.layers]
+
+    def _origin(self, images: Sequence[Image]) -> str:
+        """What brings lost bytes of these images back."""
+        pulls = list(dict.fromkeys(pull for image in images for pull in _pulls(image)))
+        if pulls:
+            return "mend it with " + " && ".join(f"lamina pull {name}" for name in pulls[:3])
+        return "load, import or build again what is concerned" if images else "nothing needs it: lamina image prune"
+
+
+def _pulls(image: Image) -> list[str]:
+    """What to pull to have the image again: tags of repositories it is known to be in, else digests."""
+    repositories = {digest.name for digest in image.digests}
+    tags = [name.familiar for name in image.names if name.name in repositories]
+    return (tags or [digest.familiar for digest in image.digests])[:1]
+
+
+def _shown(images: Sequence[Image]) -> tuple[str, ...]:
+    return tuple(
+        sorted({image.names[0].familiar if image.names else image.id.short for image in images if image.names or not image.intermediate})
+    )
+
+
+def _blob(digest: Digest) -> str:
+    return f"content/blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _listed(root: str, folder: str) -> list[str]:
+    try:
+        return os.listdir(os.path.join(root, folder))
+    except FileNotFoundError:
+        return []
+
+
+def _delete(path: str) -> None:
+    import shutil
+
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)

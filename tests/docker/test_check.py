@@ -1,0 +1,50 @@
+"""`lamina system check` against a running daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from tests.docker.conftest import BASE
+from tests.harness import Daemon
+
+NONE = ("--network", "none")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_damage_is_a_line_an_exit_code_and_mended(daemon: Daemon) -> None:
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
+    image = json.loads(daemon.docker("inspect", BASE).stdout)[0]["Id"].removeprefix("sha256:")
+    config, record = daemon.data / "content/blobs/sha256" / image, daemon.data / "images" / f"{image}.json"
+    before = config.read_bytes()
+    flip(config)
+    os.unlink(record)
+    found = daemon.lamina("system", "check", code=1).stdout.splitlines()
+    assert len(found) == 2
+    assert all(line.startswith("repairable: image sha256:") and "--repair" in line for line in found)
+    mended = daemon.lamina("system", "check", "--repair").stdout.splitlines()
+    assert [line.split(":")[0] for line in mended] == ["repaired", "repaired"]
+    assert config.read_bytes() == before
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
+
+
+def test_a_damaged_tree_or_image_is_mended_under_a_running_container(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
+    victim = next((daemon.data / "layers").glob("*.erofs"))
+    if daemon.driver == "overlay":
+        victim = next((daemon.data / "layers").glob("*/etc/passwd"))
+    before = victim.read_bytes()
+    daemon.lamina("system", "check")
+    flip(victim)
+    assert daemon.lamina("system", "check", code=1).stdout.count("\n") == 1
+    daemon.lamina("system", "check", "--repair")
+    assert victim.read_bytes() == before
+    assert daemon.docker("exec", name, "cat", "/etc/passwd").stdout.startswith("root:")
+    assert daemon.docker("run", "--rm", *NONE, BASE, "cat", "/etc/passwd").stdout.startswith("root:")
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
