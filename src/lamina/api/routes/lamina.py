@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import msgspec
+
 from lamina.api.backend import Backend, Document
 from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
