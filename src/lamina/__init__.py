@@ -5,12 +5,19 @@ Importing this package loads nothing else: programs on the hot path rely on that
 """
 
 __version__ = "0.1.0"
-__all__ = ["Engine", "__version__"]
+__all__ = ["Container", "Difference", "Engine", "Image", "Layer", "__version__"]
+
+TYPE_CHECKING = False  # the name type checkers know; typing would cost 2 ms
+if TYPE_CHECKING:
+    from lamina.library.container import Container
+    from lamina.library.difference import Difference
+    from lamina.library.engine import Engine
+    from lamina.library.image import Image
+    from lamina.library.layer import Layer
 
 
 def __getattr__(name: str) -> object:
-    if name == "Engine":
-        from lamina.daemon.engine import Engine
-
-        return Engine
+    if name in ("Container", "Difference", "Engine", "Image", "Layer"):
+        module = __import__(f"lamina.library.{name.lower()}", fromlist=(name,))
+        return getattr(module, name)
     raise AttributeError(f"module 'lamina' has no attribute {name!r}")

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from lamina.errors import InvalidArgument
 from lamina.image.layers import Layers
 from lamina.image.model import Image, LayerFacts, PathNotFound
 from lamina.image.paths import clean, follow
-from lamina.image.reading import content
+from lamina.image.reading import content, opened
 from lamina.layer.index import Entry
 from lamina.layer.union import Union
 
@@ -86,6 +87,17 @@ def cat(layers: Layers, image: Image, path: str) -> tuple[int, Iterator[bytes]]:
         if entry.type != "file":
             raise InvalidArgument(f"{path[:300]} is no regular file, but a {entry.type}")
         return entry.size, content(layers, holders[level].facts, entry)
+
+
+def open_file(layers: Layers, image: Image, path: str) -> BinaryIO:
+    """See `Images.open_file`."""
+    with ExitStack() as stack:
+        holders, union = _opened(layers, image, stack)
+        wanted = follow(union, clean(path), last=True)
+        level, entry = _lookup(union, wanted, path)
+        if entry.type != "file":
+            raise InvalidArgument(f"{path[:300]} is no regular file, but a {entry.type}")
+        return opened(layers, holders[level].facts, entry)
 
 
 def _opened(layers: Layers, image: Image, stack: ExitStack) -> tuple[list[Holder], Union]:

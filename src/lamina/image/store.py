@@ -168,6 +168,10 @@ class Images:
         """
         return queries.cat(self._layers, self.resolve(text), path)
 
+    def open_file(self, text: str, path: str) -> BinaryIO:
+        """A file as a Python file object, binary and seekable; the caller closes it. See `cat`."""
+        return queries.open_file(self._layers, self.resolve(text), path)
+
     # -- making
 
     def create(

@@ -1,0 +1,68 @@
+"""The engine, as programs use it: `lamina.Engine.open(root)`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lamina.builder.request import BuildRequest, Context
+from lamina.daemon import engine as daemon
+from lamina.library.container import Container
+from lamina.library.image import Image
+from lamina.spec.progress import Sink, silent
+from lamina.spec.reference import Reference
+
+
+class Engine(daemon.Engine):
+    """An engine on a data root in this process, with images and containers as objects. The rooms themselves (`images`, `containers`,
+    `builder`, `registry`, `volumes`, `explorer`) are what the daemon has; everything is reached through them too."""
+
+    def image(self, name: str) -> Image:
+        """The image of a name, an ID or its beginning. Raises ImageNotFound."""
+        return Image(self, self.images.resolve(name))
+
+    def all_images(self) -> Iterator[Image]:
+        """Images, newest first; no steps of builds."""
+        return (Image(self, facts) for facts in self.images.list())
+
+    def container(self, name: str) -> Container:
+        """The container of a name, an ID or its beginning. Raises ContainerNotFound."""
+        return Container(self, self.containers.get(name).id)
+
+    def all_containers(self) -> Iterator[Container]:
+        """All containers, newest first."""
+        return (Container(self, str(row["Id"])) for row in self.containers.list(all=True))
+
+    def import_tar(self, path: str | os.PathLike[str], name: str) -> Image:
+        """An image of one layer of a root file system's tar, plain or compressed."""
+        with open(path, "rb") as file:
+            return Image(self, self.images.import_(file.fileno(), name=Reference.parse(name).with_default_tag()))
+
+    def load(self, path: str | os.PathLike[str], sink: Sink = silent) -> tuple[Image, ...]:
+        """The images of an archive, all or none."""
+        with open(path, "rb") as file:
+            return tuple(Image(self, facts) for facts in self.images.load(file.fileno(), sink))
+
+    def pull(self, name: str) -> Image:
+        """Bring an image from its registry."""
+        found = self.registry.pull(Reference.parse(name).with_default_tag())
+        return Image(self, found[0])
+
+    def build(
+        self, dockerfile: str, *, files: Mapping[str, bytes] | None = None, tag: str = "", network: str = "none", sink: Sink = silent
+    ) -> Image:
+        """Build the text of a Dockerfile. `files` are the context: contents by path; `sink` gets the words of the build.
+
+        Raises:
+            DockerfileError, StepFailed: see `Builder.build`.
+        """
+        tags = (Reference.parse(tag).with_default_tag(),) if tag else ()
+        with tempfile.TemporaryDirectory(prefix="lamina-context-") as directory:
+            for path, content in (files or {}).items():
+                place = Path(directory, path.lstrip("/"))
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+            request = BuildRequest(context=Context(directory=directory), text=dockerfile, tags=tags, network=network)
+            return Image(self, self.builder.build(request, sink))

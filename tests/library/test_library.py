@@ -1,0 +1,69 @@
+"""The library: docs/library.md's examples as one program, and what notebooks show."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lamina
+from lamina.errors import InvalidArgument
+from lamina.image.model import PathNotFound
+from tests.harness import busybox_tar
+
+pytestmark = pytest.mark.root
+PAGE = Path(__file__).parents[2] / "docs/library.md"
+
+
+def test_the_examples_of_the_page_run_one_after_the_other(tmp_path: Path) -> None:
+    base = busybox_tar(tmp_path / "base.tar")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+    program = program.replace("/var/lib/lamina-example", str(tmp_path / "root")).replace('"base.tar"', repr(str(base)))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "RUN echo first" in done.stdout and "A /greeting" in done.stdout
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[lamina.Image]:
+    """An image with a file whose name is HTML."""
+    with tarfile.open(tmp_path / "base.tar", "w") as tar:
+        for name, content in (("<b>bold", b"0123456789"), ("etc/hosts", b"x")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with lamina.Engine.open(tmp_path / "root") as engine:
+        yield engine.import_tar(tmp_path / "base.tar", "evil:1")
+
+
+def test_a_file_is_a_python_file_and_the_union_a_tree(image: lamina.Image) -> None:
+    with image.open("/<b>bold") as file:
+        assert (file.read(3), file.seek(-2, os.SEEK_END), file.read(), file.tell()) == (b"012", 8, b"89", 10)
+        assert file.read() == b"" and file.seekable()
+    with io.TextIOWrapper(image.open("etc/hosts")) as text:
+        assert text.read() == "x"
+    assert [entry.path for entry in image.root.walk()] == ["/", "/<b>bold", "/etc", "/etc/hosts"]
+    assert (image.root / "etc" / "hosts").open().read() == b"x"
+    with pytest.raises(PathNotFound):
+        image.open("/nothing")
+    with pytest.raises(InvalidArgument):
+        image.open("/etc")
+    with pytest.raises(KeyError):
+        image.root / "nothing"
+
+
+def test_notebooks_get_tables_and_never_the_images_own_html(image: lamina.Image) -> None:
+    other = image._engine.build("FROM scratch\nLABEL a=<script>\nCOPY x /etc/hosts\n", files={"x": b"<i>\n"}, tag="other:1")
+    shown = [image._repr_html_(), image.layers[0]._repr_html_(), image.diff(other)._repr_html_()]
+    assert all(text.startswith("<table>") for text in shown)
+    assert "&lt;b&gt;bold" in shown[2] and "&lt;i&gt;" in shown[2]
+    assert not any("<b>" in text or "<i>" in text or "<script>" in text for text in shown)
+    assert image == image._engine.image("evil:1") != other
+    assert {each.id for each in image._engine.all_images()} == {image.id, other.id}
