@@ -13,6 +13,7 @@ import pytest
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
+from lamina.container.updating import CannotUpdate
 from lamina.errors import InvalidArgument
 from lamina.image.model import Image, ImageNotFound
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
@@ -412,3 +413,33 @@ def test_many_clients_at_once_leave_a_consistent_state(world: World) -> None:
     assert wrong == []
     assert world.containers.list(all=True) == []
     eventually(lambda: [name for name in os.listdir(world.parts.root) if name not in (".init", ".scratch")] == [])
+
+
+def test_a_container_whose_control_group_vanished_is_not_paused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+
+    def vanished() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(world.runtime.processes[-1], "pause", vanished)
+    with pytest.raises(WrongState, match=r"cannot pause container \w+: No such file or directory"):
+        world.containers.pause("it")
+    assert status(world) == "running"
+
+
+def test_a_limit_that_the_kernel_refuses_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    asked: list[dict[str, object]] = []
+
+    def refuse(resources: dict[str, object]) -> None:
+        asked.append(resources)
+        if len(asked) == 1:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(world.runtime.processes[-1], "limit", refuse)
+    with pytest.raises(CannotUpdate, match="Cannot update container"):
+        world.containers.update("it", {"CpuShares": 5})
+    assert len(asked) == 2
+    assert world.containers.inspect("it")["HostConfig"]["CpuShares"] == 0
+    assert world.containers.update("it", {"PidsLimit": 7}) == ()
+    assert asked[-1] == {"pids": {"limit": 7}}

@@ -277,7 +277,10 @@ class LifeCycle:
                 raise WrongState(f"Container {live.container.id} is already paused")
             if live.process is None:
                 raise WrongState(f"Container {live.container.id} is not running")
-            live.process.pause()
+            try:
+                live.process.pause()
+            except OSError as error:  # its control group vanished, or a process does not stop
+                raise WrongState(f"cannot pause container {live.container.id}: {error.strerror or error}") from None
             live.become(State.PAUSED)
             self._store.save_state(live.container)
             self._parts.emit(live.event("pause"))
