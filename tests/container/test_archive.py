@@ -380,12 +380,18 @@ def test_the_engines_own_files_come_out(box: Box) -> None:
     assert b"localhost" in content(box.read("/etc/hosts"), "hosts") or not box.running
 
 
+def mounts() -> set[str]:
+    """All mounts but those of other engines on this machine, which name their layers by whole paths or are of other kinds."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {line for line in lines if " - overlay " in line or " - erofs " in line or "lamina" in line if "/overlay2/" not in line}
+
+
 def test_nothing_is_left_mounted(make: Make) -> None:
     box = make()
-    before = Path("/proc/self/mountinfo").read_text()
+    before = mounts()
     box.read("/folder")
     box.write("/tmp", made(("x", b"y")))
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert mounts() <= before
 
 
 def test_a_paused_container_is_reached(make: Make) -> None:

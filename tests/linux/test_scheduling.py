@@ -48,7 +48,8 @@ def test_a_thread_that_moves_bytes_keeps_its_share_and_gives_way(usual: tuple[in
 
 def test_work_in_the_background_has_a_smaller_share(usual: tuple[int, int, int]) -> None:
     policy, nice, length = after(scheduling.work_in_the_background)
-    assert (policy == os.SCHED_BATCH and nice > usual[1]) or nice == 19
+    assert policy == os.SCHED_BATCH
+    assert nice >= max(usual[1], 1)
     assert not SETS_LENGTHS or length > usual[2]
 
 

@@ -22,8 +22,9 @@ def _refuse(*_arguments: object, **_options: object) -> int:
 
 
 def main() -> None:
-    # Whoever runs the tests may ignore it (nohup), and what is ignored is restored by one more call.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Whoever runs the tests may ignore them (nohup, a shell in the background), and what is ignored is restored by one more call.
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        signal.signal(number, usual)
     directory, hold = sys.argv[1], int(sys.argv[2])
     with open(f"{directory}/document.json", encoding="utf-8") as file:
         document = json.load(file)
