@@ -158,3 +158,13 @@ def test_an_exec_gets_the_containers_environment_and_more() -> None:
     spec = bundle.default_spec(args=["true"], env=["A=1", "B=2"], cwd="/w")
     process = bundle.exec_process(spec, args=["x"], env=["B=3"], tty=True)
     assert process["env"][-3:] == ["A=1", "TERM=xterm", "B=3"] and process["cwd"] == "/w" and process["terminal"]
+
+
+@pytest.mark.parametrize("security", [[], ["no-new-privileges"]])
+def test_an_exec_gets_everything_ready_that_needs_no_group_and_waits_before_it_is_confined(security: list[str]) -> None:
+    spec = bundle.default_spec(args=["true"], security=security)
+    found = names([list(step) for step in plan.exec_plan(spec["process"], spec).steps])
+    order = ["die_with_parent", "join", "private_proc", "stdio", "directory", "wait", "bound", "identity", "capabilities", "execute"]
+    assert [found.index(name) for name in order] == sorted(found.index(name) for name in order)
+    assert found.index("wait") < found.index("load_filter")
+    assert found.index("no_new_privileges" if security else "load_filter") == found.index("wait") + 1

@@ -75,6 +75,7 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
     """The launcher's life."""
     try:
         document = channel.decode(body)
+        monitor.send({"directory": document["directory"]})
         slots = dict(zip(document["slots"], fds, strict=True))
         try:
             launched = launch(document, slots, hierarchies, sibling=True)
@@ -107,12 +108,19 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
 
 def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
     """The monitor's life: hear how the launch went, then stay with what was launched."""
+    directory, listener = "", None
     try:
+        # Where to listen comes first: that is made while the launcher launches.
+        directory = launcher.recv()[0]["directory"]
+        listener = channel.listen(directory, SOCKET)
         about, received = launcher.recv()
     except channel.ChannelClosed:
         about, received = {"event": "failed", "kind": FAILED, "message": "the launcher ended unexpectedly"}, []
     launcher.close()
-    if about.get("event") == "failed":
+    if listener is None or about.get("event") == "failed":
+        if listener is not None:
+            listener.close()
+            _unlink(directory, SOCKET)
         _tell(daemon, about)
         return
     attached = about.pop("attached")
@@ -120,7 +128,7 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     pipes = dict(zip(about["pipes"], received[1:], strict=False))
     master = received[-1] if about["terminal"] else -1
     cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
-    monitor = Monitor(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]))
+    monitor = Monitor(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener)
     for fd, options in attached:
         monitor.attach(fd, options)
     # Before it is told: who hears of a start may ask for an exec at once.
@@ -157,10 +165,11 @@ def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] =
 class Monitor:
     """One process that runs, and all that hangs on it."""
 
-    def __init__(self, document: Mapping[str, Any], launched: Launched) -> None:
+    def __init__(self, document: Mapping[str, Any], launched: Launched, listener: Any) -> None:
+        """Take over the listening socket at SOCKET in the document's directory."""
         self._document = document
         self._launched = launched
-        self._listener = channel.listen(document["directory"], SOCKET)
+        self._listener = listener
         self._listener.setblocking(False)
         terminal = launched.master >= 0
         self._input = Input(launched.master if terminal and document.get("stdin") else launched.pipes.get("stdin", -1), terminal=terminal)
@@ -413,8 +422,11 @@ class Monitor:
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot: with the pid it names one process. 0 where there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(fd, 4096).rpartition(b")")[2].split()[19])
+        finally:
+            os.close(fd)
     except (OSError, IndexError, ValueError):
         return 0
 
