@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -269,3 +270,58 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     daemon.docker("stop", "-t", "0", name)
     stopped = daemon.docker("run", "--rm", "--link", f"{name}:x", BASE, "true", code=125).stderr
     assert "Cannot link to a non running container" in stopped
+
+
+def test_our_own_command_line_does_the_same(daemon: Daemon, network: str, name: str) -> None:
+    made = daemon.lamina(
+        "network", "create", "--subnet", "10.218.0.0/24", "--gateway", "10.218.0.9", "--ip-range", "10.218.0.128/25",
+        "--aux-address", "a=10.218.0.128", "--label", "k=v", "-o", "com.docker.network.driver.mtu=1300", network,
+    ).stdout.strip()  # fmt: skip
+    facts = json.loads(daemon.lamina("network", "inspect", network).stdout)[0]
+    assert (facts["Id"], facts["IPAM"]["Config"][0]["Gateway"], facts["Labels"]) == (made, "10.218.0.9", {"k": "v"})
+    daemon.lamina("run", "-d", "--name", name, BASE, "sleep", "1000")
+    daemon.lamina("network", "connect", "--ip", "10.218.0.200", "--alias", "db", network, name)
+    assert "10.218.0.200/24" in daemon.lamina("exec", name, "ip", "addr").stdout
+    assert network in daemon.lamina("network", "ls").stdout and name in daemon.lamina("ps", "--format", "{{.Names}} {{.Networks}}").stdout
+    assert "has active endpoints" in daemon.lamina("network", "rm", network, code=1).stderr
+    daemon.lamina("network", "disconnect", network, name)
+    assert network in daemon.lamina("network", "prune", "-f", "--filter", "label=k=v").stdout
+    daemon.lamina("network", "rm", "--force", network)
+    assert "not found" in daemon.lamina("network", "rm", network, code=1).stderr
+
+
+@pytest.mark.covers("cli:run --publish-all", "cli:create --publish-all", "cli:run --expose", "cli:create --expose")
+def test_every_exposed_port_gets_one_of_the_hosts(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "-P", "--expose", "80", "--expose", "90-91/udp", BASE, "sh", "-c", SERVE)
+    ports = json.loads(daemon.docker("inspect", name).stdout)[0]["NetworkSettings"]["Ports"]
+    assert set(ports) == {"80/tcp", "90/udp", "91/udp"} and all(ports.values())
+    eventually(lambda: "hello" in read(int(ports["80/tcp"][0]["HostPort"])), "nobody answered")
+
+
+def test_docker_py_makes_networks_and_connects(daemon: Daemon, network: str, name: str) -> None:
+    docker = pytest.importorskip("docker")
+    with closing(docker.DockerClient(base_url=daemon.host)) as client:
+        made = client.networks.create(network, driver="bridge", labels={"by": "py"}, check_duplicate=True)
+        container = client.containers.run(BASE, ["sleep", "1000"], name=name, detach=True, ports={"80/tcp": None})
+        made.connect(container, aliases=["web"])
+        made.reload()
+        assert [member.name for member in made.containers] == [name]
+        container.reload()
+        assert set(container.attrs["NetworkSettings"]["Networks"]) == {"bridge", network}
+        assert container.ports["80/tcp"][0]["HostPort"]
+        assert [found.name for found in client.networks.list(filters={"label": "by=py"})] == [network]
+        made.disconnect(container)
+        made.remove()
+
+
+def test_events_of_networks_are_dockers(daemon: Daemon, network: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "--rm", "--network", network, BASE, "true")
+    daemon.docker("network", "rm", network)
+
+    def actions() -> list[str]:
+        # "Until now" is cut to whole seconds.
+        shown = daemon.docker("events", "--since", "1h", "--until", "0s", "--filter", "type=network").stdout
+        return [line.split()[2] for line in shown.splitlines() if f"name={network}," in line]
+
+    eventually(lambda: actions() == ["create", "connect", "disconnect", "destroy"], f"other events came: {actions()}")

@@ -283,7 +283,7 @@ class Networks:
                 self._parts.warn(f"the packet filter could not be set up: {error}")
 
     def close(self) -> None:
-        """Let go; networks, interfaces and rules stay for the containers that go on. Without any of those the table and bridge go."""
+        """Let go; networks, interfaces and rules stay, for the containers that go on."""
         self._sandboxes.close()
         self._firewall.close()
         self._interfaces.close()
