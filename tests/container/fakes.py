@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,7 @@ class FakeRuntime:
     failure: LaminaError | None = None
     launches: list[Launch] = field(default_factory=list)
     processes: list[FakeProcess] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1000))
     found: dict[str, FakeProcess | Exit] = field(default_factory=dict)
     handed: list[Sequence[Attach]] = field(default_factory=list)
 
@@ -121,7 +122,7 @@ class FakeRuntime:
         return self.found.get(directory)
 
     def _process(self) -> FakeProcess:
-        process = FakeProcess(1000 + len(self.processes), self.ignored)
+        process = FakeProcess(next(self.numbers), self.ignored)
         self.processes.append(process)
         return process
 

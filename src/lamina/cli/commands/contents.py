@@ -162,6 +162,8 @@ class _Copier:
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(path.rstrip("/")) if not only_content else ""
         with tarfile.open(fileobj=Stream(pieces), mode="r|") as tar:
+            # newer versions of Python would filter once more, by rules of their own
+            tar.extraction_filter = lambda member, _: member
             size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
         self._done(size, target)
 
@@ -283,21 +285,23 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
         member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        tar.extract(member, parent, numeric_owner=True, filter=_inside)
+        tar.extract(_inside(member, parent), parent, numeric_owner=True)
         size += member.size
     return size
 
 
-def _inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
+    """A member, if it is written below `target` and nowhere else; by hand, since Python before 3.11.4 has no filters for it."""
     if member.isdev():
         raise InvalidArgument(f"cannot copy device {member.name}")
-    if member.issym():
-        # links are copied as they are, wherever they point: nothing is written through them
-        real = os.path.realpath(os.path.join(path, os.path.dirname(member.name)))
-        if real != os.path.realpath(path) and not real.startswith(os.path.realpath(path).rstrip("/") + "/"):
+    # links are copied as they are, wherever they point: nothing is written through them
+    written = os.path.join(os.path.dirname(member.name), "") if member.issym() else member.name
+    for path in (written, *([member.linkname] if member.islnk() else [])):
+        real, top = os.path.realpath(os.path.join(target, path)), os.path.realpath(target)
+        if os.path.commonpath([real, top]) != top:
             raise InvalidArgument(f"{member.name} leads out of the target")
-        return member
-    return tarfile.tar_filter(member, path)
+    member.mode &= 0o777
+    return member
 
 
 def _packed(source: str, name: str, *, follow: bool) -> Iterator[bytes]:
