@@ -149,8 +149,9 @@ def test_two_images_on_one_base_store_it_once(store: Store) -> None:
     assert roots[0].images == ("base:latest",)
     assert {node.images for node in roots[0].children} == {("one:latest",), ("two:latest",)}
     total, rows = store.images.usage()
-    assert total == sum(store.layers.usage(facts.id) for facts in store.layers.all())
-    assert all(row.shared == roots[0].own for row in rows)
+    assert {row.image.id for row in rows} == {base.id, one.id, two.id}
+    assert total == rows[0].shared + sum(row.unique for row in rows)
+    assert next(row.unique for row in rows if row.image.id == base.id) == 0
 
 
 def test_history_tells_steps_newest_first(store: Store) -> None:

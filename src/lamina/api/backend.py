@@ -62,8 +62,11 @@ class System(Protocol):
     def prune_images(self, filters: Mapping[str, Sequence[str]]) -> Document:
         """Remove unused images: the API's ImagePruneResponse."""
 
-    def prune_build_cache(self, *, all: bool = False) -> Document:
-        """Remove build cache: the API's BuildPruneResponse."""
+    def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
+        """Remove build cache but `keep` bytes of it: the API's BuildPruneResponse."""
+
+    def plan_prune(self, kinds: Sequence[str], filters: Mapping[str, Sequence[str]], *, all: bool, keep: int = 0) -> Document:
+        """What prunes of these kinds (containers, volumes, images, build), one after the other, would remove and free."""
 
     def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
         """Remove an image, or of it only those platforms, unless a container needs it: the API's ImageDeleteResponseItems."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lamina.image.model import HistoryEntry, Image, Variant
+from lamina.image.model import CacheRecord, HistoryEntry, Image, Variant
 from lamina.spec.config import ContainerConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -124,6 +124,22 @@ def image_inspect(image: Image, driver: str, resolved: Descriptor | None = None)
         "Descriptor": descriptor_document(resolved or image.manifest),
     }
     return document | ({"Variant": config.variant} if config.variant else {})
+
+
+def cache_record(record: CacheRecord) -> dict[str, Any]:
+    """The API's BuildCache: a step of a build."""
+    return {
+        "ID": record.image.id.encoded,
+        "Parents": [record.image.parent.encoded] if record.image.parent else None,
+        "Type": "regular",
+        "Description": record.description,
+        "InUse": record.in_use,
+        "Shared": record.shared,
+        "Size": record.size,
+        "CreatedAt": record.image.config.created or "0001-01-01T00:00:00Z",
+        "LastUsedAt": timestamp(record.used),
+        "UsageCount": 1,
+    }
 
 
 def history_item(entry: HistoryEntry) -> dict[str, Any]:

@@ -526,7 +526,7 @@ f force bool|Force removal of the image
 """,
     ),
     "image prune": (
-        "imaging",
+        "space",
         0,
         0,
         True,
@@ -534,6 +534,7 @@ f force bool|Force removal of the image
         "Remove unused images",
         """\
 a all bool|Remove all unused images, not just dangling ones
+- dry-run bool|Only say what would be removed
 - filter filter|Provide filter values (e.g. "until=<timestamp>")
 f force bool|Do not prompt for confirmation
 """,
@@ -643,7 +644,7 @@ t tag list|Name and optionally a tag in the "name:tag" format
 """,
     ),
     "builder prune": (
-        "system",
+        "space",
         0,
         0,
         True,
@@ -651,6 +652,7 @@ t tag list|Name and optionally a tag in the "name:tag" format
         "Remove build cache",
         """\
 a all bool|Remove all unused build cache, not just dangling ones
+- dry-run bool|Only say what would be removed
 - filter filter|Provide filter values (e.g. "until=24h")
 f force bool|Do not prompt for confirmation
 - keep-storage bytes|Amount of disk space to keep for cache
@@ -731,7 +733,7 @@ f filter filter|Filter output based on conditions provided
 """,
     ),
     "system df": (
-        "system",
+        "space",
         0,
         0,
         True,
@@ -743,7 +745,7 @@ v verbose bool|Show detailed information on space usage
 """,
     ),
     "system prune": (
-        "system",
+        "space",
         0,
         0,
         True,
@@ -751,6 +753,7 @@ v verbose bool|Show detailed information on space usage
         "Remove unused data",
         """\
 a all bool|Remove all unused images not just dangling ones
+- dry-run bool|Only say what would be removed
 - filter filter|Provide filter values (e.g. "label=<key>=<value>")
 f force bool|Do not prompt for confirmation
 - volumes bool|Prune anonymous volumes

@@ -87,3 +87,7 @@ class System:
     def prune(self, kind: str, pairs: Pairs) -> dict[str, object]:
         """Remove what is unused of one kind: containers, images, volumes, networks or build."""
         return self._transport.post(f"/{kind}/prune{query(pairs)}")
+
+    def plan_prune(self, pairs: Pairs) -> dict[str, object]:
+        """What prunes would remove and free; only Lamina can tell."""
+        return document(self._transport.request("GET", f"/lamina/prune{query(pairs)}").read())

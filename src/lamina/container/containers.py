@@ -26,7 +26,7 @@ from lamina.container.parts import Parts
 from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
-from lamina.container.sizes import sizes
+from lamina.container.sizes import on_disk, sizes
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
 from lamina.errors import LaminaError
@@ -166,8 +166,8 @@ class Containers:
         return [*(live.container.id for live in made), *self._maker.claiming(name)]
 
     def usage(self) -> Sequence[dict[str, Any]]:
-        """Summaries with sizes, for `system df`."""
-        return self.list(all=True, size=True)
+        """Summaries for `system df`: `SizeRw` is what a removal would free, the log and what is known of it counted."""
+        return [row | {"SizeRw": on_disk(self.get(row["Id"]), self._parts)} for row in self.list(all=True, size=True)]
 
     # ── life cycle ───────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, ref: str, *, detach_keys: str = "") -> None:
@@ -239,15 +239,19 @@ class Containers:
         """Thaw them (WrongState: it is not paused)."""
         self._life.unpause(self._roster.find(ref))
 
-    def prune(self, filters: Filters | None = None) -> Pruned:
-        """Remove every container that does not run and that the filters (`until`, `label`, `label!`) let through."""
+    def prune(self, filters: Filters | None = None, *, dry_run: bool = False) -> Pruned:
+        """Remove every container that does not run and that the filters (`until`, `label`, `label!`) let through.
+
+        With `dry_run` none is: the answer says what would be.
+        """
         now, removed, space = self._parts.clock(), [], 0
         for container in self._records():
             if container.shown_running or not choosing.prunable(container, filters or {}, now):
                 continue
-            written = sizes(container, self._parts)[0]
+            written = on_disk(container, self._parts)
             try:
-                self.remove(container.id)
+                if not dry_run:
+                    self.remove(container.id)
             except LaminaError:  # started or removed by somebody else meanwhile
                 continue
             removed.append(container.id)

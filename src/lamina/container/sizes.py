@@ -12,3 +12,8 @@ def sizes(container: Container, parts: Parts) -> tuple[int, int]:
     layer = Digest.parse(container.layer) if container.layer else None
     written = parts.layers.written(layer, container.upper)
     return written, written + sum(facts.content_size for facts in parts.layers.chain(layer))
+
+
+def on_disk(container: Container, parts: Parts) -> int:
+    """Bytes on disk of everything that is kept for the container; counted in a worker."""
+    return int(parts.workers.run("lamina.layer.jobs:tree_usage", {"path": container.directory})["bytes"])

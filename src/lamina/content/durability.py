@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from lamina.content.later import Later
 
@@ -78,6 +79,12 @@ class Durability:
         stamp = _stamp(path)
         if stamp is not None:
             self._mark(path, _DURABLE, stamp)
+
+    def sync(self) -> None:
+        """Return when what was written is on the disk, so that files take there what they will take."""
+        self.flush()
+        with suppress(OSError):
+            self._sync(self._directory)
 
     def flush(self) -> None:
         """Return when all that was settled is durable."""

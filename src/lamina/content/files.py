@@ -32,3 +32,11 @@ def write_file(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False)
 def left_over(name: str) -> bool:
     """Whether a file's name is one that `write_file` gives to what is not finished."""
     return name.endswith(".tmp")
+
+
+def disk_bytes(path: str) -> int:
+    """Bytes that a file takes on disk; 0 where there is none."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from lamina.content.durability import Durability
-from lamina.content.files import write_file
+from lamina.content.files import disk_bytes, write_file
 from lamina.content.ingest import FileIngest, open_keyed
 from lamina.content.store import DOCUMENT_LIMIT, BlobDamaged, BlobInfo, BlobNotFound, full_disk
 from lamina.errors import Exhausted, LaminaError
@@ -49,6 +49,10 @@ class LocalContent:
             return BlobInfo(digest, os.stat(self._place(digest)).st_size)
         except FileNotFoundError:
             raise BlobNotFound(f"no such blob: {digest}") from None
+
+    def usage(self, digest: Digest) -> int:
+        """See `ContentStore.usage`."""
+        return disk_bytes(self._place(digest))
 
     def open(self, digest: Digest) -> BinaryIO:
         """See `ContentStore.open`."""

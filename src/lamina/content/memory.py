@@ -32,6 +32,13 @@ class MemoryContent:
         """See `ContentStore.stat`."""
         return BlobInfo(digest, os.fstat(self._fd(digest)).st_size)
 
+    def usage(self, digest: Digest) -> int:
+        """See `ContentStore.usage`."""
+        try:
+            return self.stat(digest).size
+        except BlobNotFound:
+            return 0
+
     def open(self, digest: Digest) -> BinaryIO:
         """See `ContentStore.open`."""
         return open(self.path(digest), "rb")

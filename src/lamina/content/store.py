@@ -92,6 +92,10 @@ class ContentStore(Protocol):
         """Raises BlobNotFound."""
         ...
 
+    def usage(self, digest: Digest) -> int:
+        """Bytes that the blob takes on disk, 0 where there is none."""
+        ...
+
     def open(self, digest: Digest) -> BinaryIO:
         """The blob for reading, seekable, with a real `fileno()`; the caller closes it.
 

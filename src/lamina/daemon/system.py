@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import lamina
-from lamina.api.render import image_summary
+from lamina.api.render import cache_record, image_summary
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
@@ -19,7 +19,7 @@ from lamina.image.model import Removed, Usage
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
-from lamina.volume.store import Volumes, usage
+from lamina.volume.store import Volumes, on_disk
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
@@ -117,27 +117,51 @@ class System:
         """See api.backend.System.disk_usage."""
         wanted = set(kinds) or {"image", "container", "volume", "build-cache"}
         document: Document = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None, "BuilderSize": 0}
+        self._images.settle()
         if "image" in wanted:
-            document["LayersSize"], usages = self._images.usage()
-            document["Images"] = [
-                image_summary(entry.image, containers=len(self._containers.users_of(entry.image.id)), shared=entry.shared)
-                for entry in usages
-            ]
+            document["LayersSize"], usages = self._images.usage(self.in_use)
+            document["Images"] = [self._image_usage(entry) for entry in usages]
         if "container" in wanted:
             document["Containers"] = self._containers.usage()
         if "volume" in wanted:
             document["Volumes"] = [
-                {**volume.document(), "UsageData": {"Size": usage(volume.mountpoint), "RefCount": len(self._volumes.users(volume.name))}}
+                {**volume.document(), "UsageData": {"Size": on_disk(volume), "RefCount": len(self._volumes.users(volume.name))}}
                 for volume in self._volumes.list()
             ]
         if "build-cache" in wanted:
-            document["BuildCache"] = []
+            records = self._images.cache(self.in_use)
+            document["BuildCache"] = [cache_record(record) for record in records]
+            document["BuilderSize"] = sum(record.size for record in records)
         return document
 
     def _image_usage(self, entry: Usage) -> Document:
         """Bytes on disk, where a plain listing counts the bytes in files."""
         users = len(self._containers.users_of(entry.image.id))
         return image_summary(entry.image, containers=users, shared=entry.shared) | {"Size": entry.shared + entry.unique}
+
+    def plan_prune(self, kinds: Sequence[str], filters: Mapping[str, Sequence[str]], *, all: bool, keep: int = 0) -> Document:
+        """See api.backend.System.plan_prune."""
+        document: Document = {"SpaceReclaimed": 0}
+        leaving: Sequence[str] = ()
+        if "containers" in kinds:
+            gone = self._containers.prune(filters, dry_run=True)
+            leaving = gone.removed
+            _planned(document, "ContainersDeleted", gone.removed, gone.space)
+        if "volumes" in kinds:
+            _planned(document, "VolumesDeleted", *self._volumes.prune(filters, dry_run=True, leaving=leaving))
+        going = {identity[:12] for identity in leaving}
+
+        def in_use(image: Digest) -> list[tuple[str, bool]]:
+            return [user for user in self.in_use(image) if user[0] not in going]
+
+        if "images" in kinds:
+            chosen = {**filters, "dangling": ["false" if all else "true"]}
+            pruned = self._images.prune(chosen, in_use=in_use, dry_run=True)
+            _planned(document, "ImagesDeleted", [_removed(item) for item in pruned.removed], pruned.reclaimed)
+        if "build" in kinds:
+            pruned = self._images.prune_cache(_of_cache(filters), all=all, keep=keep, in_use=in_use, dry_run=True)
+            _planned(document, "CachesDeleted", [item.name for item in pruned.removed], pruned.reclaimed)
+        return document
 
     def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
         """See api.backend.System.remove_image."""
@@ -149,13 +173,24 @@ class System:
         pruned = self._images.prune(filters, in_use=self.in_use)
         return {"ImagesDeleted": [_removed(item) for item in pruned.removed], "SpaceReclaimed": pruned.reclaimed}
 
-    def prune_build_cache(self, *, all: bool = False) -> Document:
+    def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
         """See api.backend.System.prune_build_cache."""
-        return {"CachesDeleted": [], "SpaceReclaimed": 0}
+        pruned = self._images.prune_cache(_of_cache(filters), all=all, keep=keep, in_use=self.in_use)
+        return {"CachesDeleted": [item.name for item in pruned.removed if item.kind == "Deleted"], "SpaceReclaimed": pruned.reclaimed}
 
     def in_use(self, image: Digest) -> list[tuple[str, bool]]:
         """The containers made from `image`: short ID, and whether it runs. What image.store.InUse asks."""
         return [(users[:12], self._containers.get(users).running) for users in self._containers.users_of(image)]
+
+
+def _planned(document: Document, key: str, names: Sequence[Any], space: int) -> None:
+    document[key] = list(names)
+    document["SpaceReclaimed"] += space
+
+
+def _of_cache(filters: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Filters without labels: `system prune` sends the same to every kind, and steps of builds are chosen by none."""
+    return {key: values for key, values in filters.items() if key not in ("label", "label!")}
 
 
 def _removed(item: Removed) -> Document:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from lamina.content.durability import Durability
-from lamina.content.files import write_file
+from lamina.content.files import disk_bytes, write_file
 from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import decode_facts, encode_facts
@@ -311,6 +311,14 @@ class Layers:
         facts = self._get(layer)
         self._remake(facts)
         self._durability.settle(document_path(self._directory, str(layer)))
+
+    def has(self, layer: Digest) -> bool:
+        """Whether the layer is known here."""
+        return layer in self._facts
+
+    def facts_usage(self, layer: Digest) -> int:
+        """Bytes on disk of the layer's facts."""
+        return disk_bytes(document_path(self._directory, str(layer)))
 
     def uses(self, blob: Digest) -> bool:
         """Whether the blob is a layer's tar, or a compressed form of one."""

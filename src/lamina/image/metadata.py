@@ -130,6 +130,18 @@ class Metadata:
             change.execute("DELETE FROM cache_images WHERE key = ?", key)
             change.execute("DELETE FROM build_cache WHERE key = ?", key)
 
+    def cache_forget(self, image: Digest) -> None:
+        """Forget the records that keep an image."""
+        with self.transaction() as change:
+            change.execute("DELETE FROM build_cache WHERE key IN (SELECT key FROM cache_images WHERE image = ?)", str(image))
+            change.execute("DELETE FROM cache_images WHERE key NOT IN (SELECT key FROM build_cache)")
+
+    def cache_clear(self) -> None:
+        """Forget all records."""
+        with self.transaction() as change:
+            change.execute("DELETE FROM cache_images")
+            change.execute("DELETE FROM build_cache")
+
     def cache_walk(self) -> list[tuple[str, dict[str, Any]]]:
         """All records, by key."""
         return [(key, msgspec.json.decode(value)) for key, value in self._all("SELECT key, value FROM build_cache ORDER BY key")]

@@ -147,6 +147,24 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRecord:
+    """A step of a build that is remembered. `size` is bytes on disk that only the cache needs, `shared`: an image stands on it,
+    `used` when it was made or last found, seconds since 1970."""
+
+    image: Image
+    size: int
+    shared: bool
+    in_use: bool
+    used: float
+
+    @property
+    def description(self) -> str:
+        """The instruction."""
+        history = self.image.config.history
+        return history[-1].created_by if history else ""
+
+
+@dataclass(frozen=True, slots=True)
 class TreeNode:
     """A layer in the tree of all stacks. `size` is of its tar, `own` its bytes on disk, `shared_by` how many images stand on it.
 

@@ -29,6 +29,7 @@ from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.making import Maker
 from lamina.image.model import (
+    CacheRecord,
     HistoryEntry,
     Image,
     ImageInUse,
@@ -40,6 +41,7 @@ from lamina.image.model import (
     Usage,
     Variant,
 )
+from lamina.image.pruning import Pruner
 from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.spec import config as configs
@@ -76,6 +78,7 @@ class Images:
         self._collector = Collector(catalog, layers, content, leases)
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
+        self._pruner = Pruner(catalog, layers, content, leases, catalog.metadata, self._collector, self._remover, emit, clock)
 
     @property
     def leases(self) -> Leases:
@@ -103,6 +106,8 @@ class Images:
         """
         image = lookup.resolve(self._catalog, text, platform)[0]
         self._catalog.heal(image)
+        if image.intermediate:
+            self._catalog.note_use(image.id)
         return image
 
     def resolved(self, image: Image) -> Descriptor:
@@ -145,9 +150,20 @@ class Images:
         """The layers of all images as trees, base layers at the roots."""
         return tree.tree(self._catalog, self._layers)
 
-    def usage(self) -> tuple[int, builtins.list[Usage]]:
-        """Bytes on disk of all layers, and of each image."""
-        return tree.usage(self._catalog, self._layers)
+    def usage(self, in_use: InUse = unused) -> tuple[int, builtins.list[Usage]]:
+        """Bytes on disk of all images, and of each: what others need too, and what a removal would free. See `settle`."""
+        ledger = self._pruner.ledger(in_use)
+        cached = sum(ledger.own().values())
+        rows = [Usage(self._catalog.get(root), shared, own) for root, (shared, own) in ledger.shared().items()]
+        return ledger.bytes(ledger.sizes) - cached, sorted(rows, key=lambda row: row.image.config.created, reverse=True)
+
+    def settle(self) -> None:
+        """Return when all files take on disk what they will take."""
+        self._catalog.settle()
+
+    def cache(self, in_use: InUse = unused) -> builtins.list[CacheRecord]:
+        """The build cache, record by record."""
+        return self._pruner.cache(in_use)
 
     # -- into an image, without mounting
 
@@ -295,23 +311,21 @@ class Images:
         """rmi. See `Remover.remove`."""
         return self._remover.remove(text, force=force, prune=prune, platforms=platforms, in_use=in_use)
 
-    def prune(self, filters: Filters | None = None, *, in_use: InUse = unused) -> Pruned:
+    def prune(self, filters: Filters | None = None, *, in_use: InUse = unused, dry_run: bool = False) -> Pruned:
         """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
+
+        With `dry_run` nothing is removed: the answer says what would be.
 
         Raises:
             InvalidArgument: a filter makes no sense.
         """
-        chosen = dict(filters or {})
-        every = chosen.pop("dangling", ["true"])[0] in ("false", "0")
-        removed: list[Removed] = []
-        held = self._catalog.held()
-        before = self._content_bytes()
-        for image in lookup.select(self._catalog, chosen, now=self._clock(), everything=True):
-            if in_use(image.id) or (image.intermediate and not every) or (image.names and not every) or image.id in held:
-                continue
-            removed += self._removed_if_free(image, in_use, force=every)
-        self._collector.collect()
-        return Pruned(tuple(removed), before - self._content_bytes())
+        return (self._pruner.planned if dry_run else self._pruner.prune)(filters or {}, in_use)
+
+    def prune_cache(
+        self, filters: Filters | None = None, *, all: bool = False, keep: int = 0, in_use: InUse = unused, dry_run: bool = False
+    ) -> Pruned:
+        """Remove build cache. See `Pruner.prune_cache`, and `prune` for `dry_run`."""
+        return (self._pruner.planned_cache if dry_run else self._pruner.prune_cache)(filters or {}, in_use, all=all, keep=keep)
 
     def collect(self) -> Collected:
         """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""
@@ -336,17 +350,6 @@ class Images:
         except BaseException:
             self._collector.collect()
             raise
-
-    def _removed_if_free(self, image: Image, in_use: InUse, *, force: bool) -> builtins.list[Removed]:
-        try:
-            return self._remover.remove(str(image.id), force=force, in_use=in_use)
-        except (ImageInUse, ImageNotFound):
-            return []
-
-    def _content_bytes(self) -> int:
-        """Bytes on disk of everything: blobs, and what the driver makes of layers."""
-        names = {facts.name for facts in self._layers.all()}
-        return sum(blob.size for blob in self._content.walk()) + sum(self._layers.driver.usage(name) for name in names)
 
     def _loaded(self, archived: Archived, stacks: Sequence[Sequence[LayerFacts]], sink: Sink) -> Image:
         for name in archived.names:

@@ -1,4 +1,4 @@
-"""images --tree and disk usage: which layers images share, and what each has of its own."""
+"""images --tree: which layers images share, and what each has of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
-from lamina.image.model import Image, LayerFacts, TreeNode, Usage
+from lamina.image.model import Image, LayerFacts, TreeNode
 from lamina.spec.digest import Digest
 
 
@@ -46,17 +46,3 @@ def _order(node: TreeNode) -> tuple[str, Digest]:
 
 def _shown(image: Image) -> list[str]:
     return [name.familiar for name in image.names] or [image.id.short]
-
-
-def usage(catalog: Catalog, layers: Layers) -> tuple[int, list[Usage]]:
-    """Bytes on disk of all layers, and how they fall on images: a layer is shared if several images have it."""
-    images = catalog.all()
-    shared = Counter(layer for image in images for layer in set(image.layers))
-    sizes = {facts.id: layers.usage(facts.id) for facts in layers.all()}
-    rows = []
-    for image in images:
-        if image.intermediate and not image.names:
-            continue
-        common = sum(sizes.get(layer, 0) for layer in image.layers if shared[layer] > 1)
-        rows.append(Usage(image, common, sum(sizes.get(layer, 0) for layer in image.layers) - common))
-    return sum(sizes.values()), rows

@@ -128,15 +128,21 @@ class Volumes:
         shutil.rmtree(gone, ignore_errors=True)
         self._emit(Event("volume", "destroy", name, {"driver": "local"}))
 
-    def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
-        """Remove what no container uses: anonymous volumes, with the filter `all` named ones too. Names, and bytes given back."""
+    def prune(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, dry_run: bool = False, leaving: Sequence[str] = ()
+    ) -> tuple[Sequence[str], int]:
+        """Remove what no container uses: anonymous volumes, with the filter `all` named ones too. Names, and bytes given back.
+
+        With `dry_run` none is: the answer says what would be, when the containers `leaving` (their IDs) are gone.
+        """
         filters = dict(filters or {})
         everything = any(value in ("1", "true", "True") for value in filters.pop("all", ()))
         removed, space = [], 0
         for volume in self.list(filters):
-            if (everything or volume.anonymous) and not self.users(volume.name):
-                space += usage(volume.mountpoint)
-                self.remove(volume.name, force=True)
+            if (everything or volume.anonymous) and not set(self.users(volume.name)) - set(leaving):
+                space += on_disk(volume)
+                if not dry_run:
+                    self.remove(volume.name, force=True)
                 removed.append(volume.name)
         return removed, space
 
@@ -183,6 +189,12 @@ class Volumes:
         gone = f"{self.root}/{_REMOVING}{secrets.token_hex(8)}"
         os.rename(os.path.dirname(volume.mountpoint), gone)
         return gone
+
+
+def on_disk(volume: Volume) -> int:
+    """Bytes that a removal of the volume would free."""
+    directory = os.path.dirname(volume.mountpoint)
+    return os.lstat(directory).st_blocks * 512 + usage(directory)
 
 
 def usage(directory: str) -> int:

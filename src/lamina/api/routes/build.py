@@ -162,7 +162,9 @@ def credentials_of(config: Mapping[str, Auth]) -> Callable[[Reference], Auth | N
 
 def prune(engine: Backend, request: Request) -> Response:
     """POST /build/prune."""
-    return json_reply(engine.system.prune_build_cache(all=request.query.flag("all")))
+    query = request.query
+    keep = max(query.number(name, 0) or 0 for name in ("keep-storage", "reserved-space"))
+    return json_reply(engine.system.prune_build_cache(query.filters(), all=query.flag("all"), keep=keep))
 
 
 ROUTES: tuple[Route[Backend], ...] = (

@@ -32,6 +32,14 @@ def save(engine: Backend, request: Request) -> Response:
     return save_as(engine, request.query.all("names"), request.query.text("format", "docker"), platform_of(request))
 
 
+def prune(engine: Backend, request: Request) -> Response:
+    """GET /lamina/prune: what prunes would remove and free; nothing is removed."""
+    query = request.query
+    kinds = query.all("kind") or ("containers", "images", "build")
+    plan = engine.system.plan_prune(kinds, query.filters(), all=query.flag("all"), keep=query.number("keep-storage", 0) or 0)
+    return json_reply(plan)
+
+
 def tree(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /lamina/images/tree."""
     return json_reply({"roots": _forest(engine.images.tree())})
@@ -145,6 +153,7 @@ def check(engine: Backend, request: Request) -> Response:
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/info", info),
     Route("POST", "/lamina/system/check", check),
+    Route("GET", "/lamina/prune", prune),
     Route("GET", "/lamina/images/save", save),
     Route("GET", "/lamina/images/tree", tree),
     Route("GET", "/lamina/images/{ref:path}/which", which),

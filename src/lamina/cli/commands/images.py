@@ -30,7 +30,7 @@ def images(session: Session, arguments: Arguments) -> int:
     found = Images(session.engine).list(([("all", "1")] if arguments.on("all") else []) + filters(words))
     whole, form = arguments.on("no-trunc"), arguments.text("format")
     with_digests = arguments.on("digests") or ".Digest" in form
-    rows = [row for fact in found for row in _rows(fact, whole=whole, with_digests=with_digests)]
+    rows = [row for fact in found for row in image_rows(fact, whole=whole, with_digests=with_digests)]
     if arguments.on("quiet") and not form:
         for row in rows:
             session.print(str(row["ID"]))
@@ -40,7 +40,8 @@ def images(session: Session, arguments: Arguments) -> int:
     return 0
 
 
-def _rows(fact: dict[str, object], *, whole: bool, with_digests: bool) -> list[dict[str, object]]:
+def image_rows(fact: dict[str, object], *, whole: bool, with_digests: bool) -> list[dict[str, object]]:
+    """A row for each name of an image of the API's."""
     image_id, created, size = str(fact.get("Id", "")), fact.get("Created"), fact.get("Size")
     common: dict[str, object] = {
         "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],

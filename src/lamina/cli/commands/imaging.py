@@ -1,4 +1,4 @@
-"""tag, history, rmi and image prune."""
+"""tag, history and rmi."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from lamina.cli.ages import age, local
 from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
-from lamina.cli.output import filters, print_rows
-from lamina.cli.prompt import agreed
+from lamina.cli.output import print_rows
 from lamina.cli.session import Session
 from lamina.cli.units import human_size
 from lamina.client.images import Images
@@ -73,21 +72,3 @@ def _report(session: Session, rows: list[dict[str, object]]) -> None:
     for row in rows:
         for kind, name in row.items():
             session.print(f"{kind}: {name}")
-
-
-def image_prune(session: Session, arguments: Arguments) -> int:
-    """Remove images that have no name, or with -a all that no container uses."""
-    every = arguments.on("all")
-    what = "images without at least one container associated to them" if every else "dangling images"
-    if not arguments.on("force") and not agreed(f"WARNING! This will remove all {what}."):
-        return 0
-    found = Images(session.engine).prune(filters([*arguments.many("filter"), f"dangling={'false' if every else 'true'}"]))
-    removed, freed = found.get("ImagesDeleted"), found.get("SpaceReclaimed")
-    if isinstance(removed, list) and removed:
-        session.print("Deleted Images:")
-        for row in removed:
-            for kind, name in row.items():
-                session.print(f"{kind.lower()}: {name}")
-        session.print("")
-    session.print(f"Total reclaimed space: {human_size(freed if isinstance(freed, int) else 0, 4)}")
-    return 0

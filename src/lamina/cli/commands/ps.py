@@ -145,3 +145,8 @@ def ports(found: list[object]) -> str:
         address = f"[{address}]" if ":" in address else address
         rows.append(f"{address}:{fact['PublicPort']}->{inside}" if fact.get("PublicPort") else inside)
     return ", ".join(sorted(set(rows)))
+
+
+def container_row(fact: Fact, *, whole: bool) -> dict[str, object]:
+    """A container of the API's as a row with all fields."""
+    return {name: field(fact, whole=whole) for name, field in _FIELDS.items()}

@@ -1,4 +1,4 @@
-"""info, events, inspect, system df, system prune and builder prune."""
+"""info, events and inspect."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from lamina import __version__
 from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.contents import moment
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, pretty, print_rows, show
-from lamina.cli.prompt import agreed
+from lamina.cli.output import filters, pretty, show
 from lamina.cli.session import Session
-from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.system import System
@@ -175,127 +173,6 @@ def _first(looks: list[Look], name: str, kind: str) -> dict[str, object]:
     raise NotFound(f"no such {kind}: {name}")
 
 
-def system_df(session: Session, arguments: Arguments) -> int:
-    """Show disk use."""
-    facts = System(session.engine).df()
-    rows = [_usage("Images", facts, "Images", _image_in_use, total="LayersSize")]
-    rows += [
-        _usage("Containers", facts, "Containers", _running),
-        _usage("Local Volumes", facts, "Volumes", _referenced),
-        _usage("Build Cache", facts, "BuildCache", _in_use),
-    ]
-    headers = {"TotalCount": "TOTAL"}
-    print_rows(session, arguments.text("format"), rows, ["Type", "TotalCount", "Active", "Size", "Reclaimable"], headers)
-    if arguments.on("verbose"):
-        _details(session, facts)
-    return 0
-
-
-def _usage(
-    title: str, facts: dict[str, object], key: str, active: Callable[[dict[str, object]], bool], total: str = ""
-) -> dict[str, object]:
-    listed = facts.get(key)
-    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    size = sum(_size(item) for item in items)
-    free = sum(_unshared(item) for item in items if not active(item))
-    if total and isinstance(facts.get(total), int):
-        size = int(str(facts[total]))
-        free = min(size, size - sum(_unshared(item) for item in items if active(item))) if items else 0
-    percent = f" ({100 * free // size}%)" if size > 0 else ""
-    return {
-        "Type": title,
-        "TotalCount": str(len(items)),
-        "Active": str(sum(map(active, items))),
-        "Size": human_size(size, 4),
-        "Reclaimable": f"{human_size(max(free, 0), 4)}{percent if key != 'BuildCache' else ''}",
-    }
-
-
-def _size(item: dict[str, object]) -> int:
-    usage = item.get("UsageData")
-    found = (
-        usage.get("Size")
-        if isinstance(usage, dict)
-        else item.get("SizeRw")
-        if "SizeRw" in item or "SizeRootFs" in item
-        else item.get("Size")
-    )
-    return found if isinstance(found, int) and found > 0 else 0
-
-
-def _unshared(item: dict[str, object]) -> int:
-    shared = item.get("SharedSize")
-    return _size(item) - (shared if isinstance(shared, int) and shared > 0 else 0)
-
-
-def _image_in_use(item: dict[str, object]) -> bool:
-    used = item.get("Containers")
-    return isinstance(used, int) and used > 0
-
-
-def _running(item: dict[str, object]) -> bool:
-    return item.get("State") in ("running", "paused", "restarting")
-
-
-def _referenced(item: dict[str, object]) -> bool:
-    usage = item.get("UsageData")
-    return isinstance(usage, dict) and isinstance(usage.get("RefCount"), int) and usage["RefCount"] > 0
-
-
-def _in_use(item: dict[str, object]) -> bool:
-    return bool(item.get("InUse"))
-
-
-def _details(session: Session, facts: dict[str, object]) -> None:
-    for title, key, name in (("Images", "Images", "RepoTags"), ("Containers", "Containers", "Names"), ("Local Volumes", "Volumes", "Name")):
-        session.print(f"\n{title} space usage:\n")
-        listed = facts.get(key)
-        rows: list[dict[str, object]] = []
-        for item in listed if isinstance(listed, list) else []:
-            label = item.get(name)
-            text = (
-                ", ".join(map(str, label)).replace("/", "", 1)
-                if isinstance(label, list) and key == "Containers"
-                else ", ".join(label)
-                if isinstance(label, list)
-                else label
-            )
-            rows.append(
-                {"Name": str(text or "<none>"), "ID": str(item.get("Id", "")).removeprefix("sha256:")[:12], "Size": human_size(_size(item))}
-            )
-        print_rows(session, "", rows, ["Name", "ID", "Size"], {})
-
-
-def system_prune(session: Session, arguments: Arguments) -> int:
-    """Remove what is unused: stopped containers, networks, images, build cache, with --volumes volumes."""
-    every, volumes = arguments.on("all"), arguments.on("volumes")
-    what = ["all stopped containers", "all networks not used by at least one container"]
-    what += ["all anonymous volumes not used by at least one container"] if volumes else []
-    what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
-    warning = "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in what) + "\n"
-    if not arguments.on("force") and not agreed(warning):
-        return 0
-    system, words, freed = System(session.engine), arguments.many("filter"), 0
-    for kind in ("containers", "networks", *(["volumes"] if volumes else []), "images", "build"):
-        own = [f"dangling={'false' if every else 'true'}"] if kind == "images" else []
-        freed += _removed(session, system.prune(kind, filters([*words, *own]) + ([("all", "1")] if kind == "build" and every else [])))
-    session.print(f"Total reclaimed space: {human_size(freed, 4)}")
-    return 0
-
-
-def _removed(session: Session, found: dict[str, object]) -> int:
-    for key, names in found.items():
-        if isinstance(names, list) and names:
-            session.print(
-                f"Deleted {key.removesuffix('Deleted').removesuffix('s') + 's' if key != 'CachesDeleted' else 'build cache objects'}:"
-            )
-            for name in names:
-                session.print("\n".join(f"{kind.lower()}: {text}" for kind, text in name.items()) if isinstance(name, dict) else str(name))
-            session.print("")
-    freed = found.get("SpaceReclaimed")
-    return freed if isinstance(freed, int) else 0
-
-
 def system_check(session: Session, arguments: Arguments) -> int:
     """Look at every byte the engine keeps: a line for what is wrong. 0: all is sound now, 1: --repair would mend it, 2: bytes are lost."""
     repair, code, count = arguments.on("repair"), 0, 0
@@ -311,14 +188,3 @@ def system_check(session: Session, arguments: Arguments) -> int:
     if not count and not form:
         session.print("everything is sound")
     return code
-
-
-def builder_prune(session: Session, arguments: Arguments) -> int:
-    """Remove the build cache."""
-    every = arguments.on("all")
-    if not arguments.on("force") and not agreed(f"WARNING! This will remove all {'' if every else 'dangling '}build cache."):
-        return 0
-    pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else [])
-    freed = _removed(session, System(session.engine).prune("build", pairs))
-    session.print(f"Total:\t{human_size(freed, 4)}")
-    return 0
