@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,8 +121,10 @@ def test_prunes_take_filters_and_dry_runs(busy: Daemon) -> None:
     assert "Would delete build cache objects:" in busy.lamina("builder", "prune", "--dry-run").stdout
     assert busy.docker("images", "-aq").stdout == images
     assert busy.docker("image", "prune", "-f", "--filter", "label=n=2").stdout == "Total reclaimed space: 0B\n"
-    assert busy.docker("builder", "prune", "-f", "--filter", "until=1h", "--filter", "unused-for=1h").stdout == "Total:\t0B\n"
-    assert busy.docker("builder", "prune", "-f", "--keep-storage", "1GB").stdout == "Total:\t0B\n"
+    assert (
+        busy.docker("builder", "prune", "-f", "--filter", "until=1h", "--filter", "unused-for=1h").stdout == "Total reclaimed space: 0B\n"
+    )
+    assert busy.docker("builder", "prune", "-f", "--keep-storage", "1GB").stdout == "Total reclaimed space: 0B\n"
     assert "Deleted build cache objects:" in busy.docker("builder", "prune", "-af").stdout
     assert "Deleted Images:" in busy.lamina("image", "prune", "-f", "--filter", "label=n=1").stdout
     for words in (["image", "prune"], ["builder", "prune"], ["system", "prune"]):
@@ -130,11 +133,14 @@ def test_prunes_take_filters_and_dry_runs(busy: Daemon) -> None:
 
 
 def test_both_clis_show_the_same_details(busy: Daemon) -> None:
-    for _ in range(3):
-        theirs, ours = busy.docker("system", "df", "-v").stdout, busy.lamina("system", "df", "-v").stdout
-        if [line.split() for line in sorted(theirs.splitlines())] == [line.split() for line in sorted(ours.splitlines())]:
-            break
-    assert [line.split() for line in sorted(ours.splitlines())] == [line.split() for line in sorted(theirs.splitlines())]
+    theirs, ours = (
+        [
+            re.sub(r"(\d+|About an?|Less than a) (second|minute)s? ago", "then", line).split()
+            for line in sorted(run("system", "df", "-v").stdout.splitlines())
+        ]
+        for run in (busy.docker, busy.lamina)
+    )
+    assert ours == theirs
     rows = [line.split()[:2] for line in busy.lamina("system", "df").stdout.splitlines()]
     assert rows == [line.split()[:2] for line in busy.docker("system", "df").stdout.splitlines()]
     assert (

@@ -150,6 +150,42 @@ c cpu-shares int|CPU shares (relative weight)
 - cpus decimal|Number of CPUs
 - cpuset-cpus string|CPUs in which to allow execution (0-3, 0,1)
 - cpuset-mems string|MEMs in which to allow execution (0-3, 0,1)
+- device list|Add a host device to the container
+- device-cgroup-rule list|Add a rule to the cgroup allowed devices list
+- device-read-bps list|Limit read rate (bytes per second) from a device (default [])
+- device-read-iops list|Limit read rate (IO per second) from a device (default [])
+- device-write-bps list|Limit write rate (bytes per second) to a device (default [])
+- device-write-iops list|Limit write rate (IO per second) to a device (default [])
+- disable-content-trust bool|Skip image verification (default true)
+- dns list|Set custom DNS servers
+- dns-option list|Set DNS options
+- dns-search list|Set custom DNS search domains
+- domainname string|Container NIS domain name
+- entrypoint string|Overwrite the default ENTRYPOINT of the image
+e env list|Set environment variables
+- env-file list|Read in a file of environment variables
+- expose list|Expose a port or a range of ports
+- gpus gpu-request|GPU devices to add to the container ('all' to pass all GPUs)
+- group-add list|Add additional groups to join
+- health-cmd string|Command to run to check health
+- health-interval duration|Time between running the check (ms|s|m|h) (default 0s)
+- health-retries int|Consecutive failures needed to report unhealthy
+- health-start-interval duration|Time between running the check during the start period (ms|s|m|h) (default 0s)
+- health-start-period duration|Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)
+- health-timeout duration|Maximum time to allow one check to run (ms|s|m|h) (default 0s)
+h hostname string|Container host name
+- init bool|Run an init inside the container that forwards signals and reaps processes
+i interactive bool|Keep STDIN open even if not attached
+- ip string|IPv4 address (e.g., 172.30.100.104)
+- ip6 string|IPv6 address (e.g., 2001:db8::33)
+- ipc string|IPC mode to use
+- kernel-memory bytes|Kernel memory limit
+l label list|Set meta data on a container
+- label-file list|Read in a line delimited file of labels
+- link list|Add link to another container
+- log-driver string|Logging driver for the container
+- log-opt list|Log driver options
+- mac-address string|Container MAC address (e.g., 92:d0:c6:0a:29:33)
 m memory bytes|Memory limit
 - memory-reservation bytes|Memory soft limit
 - memory-swap bytes|Swap limit equal to memory plus swap: -1 to enable unlimited swap
@@ -548,6 +584,7 @@ f force bool|Do not prompt for confirmation
         "Download an image from a registry",
         """\
 a all-tags bool|Download all tagged images in the repository
+- disable-content-trust bool|Skip image verification (default true)
 - platform string|Set platform if server is multi-platform capable
 q quiet bool|Suppress verbose output
 """,
@@ -561,6 +598,7 @@ q quiet bool|Suppress verbose output
         "Upload an image to a registry",
         """\
 a all-tags bool|Push all tags of an image to the repository
+- disable-content-trust bool|Skip image verification (default true)
 - platform string|Push a platform-specific manifest as a single-platform image to the registry.
 q quiet bool|Suppress verbose output
 """,

@@ -16,6 +16,7 @@ from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import Host, file_system_of
 from lamina.image.model import Removed, Usage
+from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -154,13 +155,15 @@ class System:
         def in_use(image: Digest) -> list[tuple[str, bool]]:
             return [user for user in self.in_use(image) if user[0] not in going]
 
+        wanted = PrunePlan(
+            {**filters, "dangling": ["false" if all else "true"]} if "images" in kinds else None,
+            filters if "build" in kinds else None, all, keep, leaving,
+        )  # fmt: skip
+        images, cache = self._images.plan_prune(wanted, in_use)
         if "images" in kinds:
-            chosen = {**filters, "dangling": ["false" if all else "true"]}
-            pruned = self._images.prune(chosen, in_use=in_use, dry_run=True)
-            _planned(document, "ImagesDeleted", [_removed(item) for item in pruned.removed], pruned.reclaimed)
+            _planned(document, "ImagesDeleted", [_removed(item) for item in images.removed], images.reclaimed)
         if "build" in kinds:
-            pruned = self._images.prune_cache(_of_cache(filters), all=all, keep=keep, in_use=in_use, dry_run=True)
-            _planned(document, "CachesDeleted", [item.name for item in pruned.removed], pruned.reclaimed)
+            _planned(document, "CachesDeleted", [item.name for item in cache.removed], cache.reclaimed)
         return document
 
     def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
@@ -175,7 +178,7 @@ class System:
 
     def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
         """See api.backend.System.prune_build_cache."""
-        pruned = self._images.prune_cache(_of_cache(filters), all=all, keep=keep, in_use=self.in_use)
+        pruned = self._images.prune_cache(filters, all=all, keep=keep, in_use=self.in_use)
         return {"CachesDeleted": [item.name for item in pruned.removed if item.kind == "Deleted"], "SpaceReclaimed": pruned.reclaimed}
 
     def in_use(self, image: Digest) -> list[tuple[str, bool]]:
@@ -186,11 +189,6 @@ class System:
 def _planned(document: Document, key: str, names: Sequence[Any], space: int) -> None:
     document[key] = list(names)
     document["SpaceReclaimed"] += space
-
-
-def _of_cache(filters: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Filters without labels: `system prune` sends the same to every kind, and steps of builds are chosen by none."""
-    return {key: values for key, values in filters.items() if key not in ("label", "label!")}
 
 
 def _removed(item: Removed) -> Document:

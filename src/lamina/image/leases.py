@@ -72,12 +72,13 @@ class Leases:
             if self._working:
                 self._touched[digest] = next(self._clock)
 
-    def kept(self) -> set[Digest]:
-        """Everything that must stay now."""
+    def kept(self, *, without: Iterable[str] = ()) -> set[Digest]:
+        """Everything that must stay now, or when the owners `without` have unpinned theirs."""
+        without = frozenset(without)
         with self._lock:
             oldest = min(self._working, default=None)
             fresh = {digest for digest, number in self._touched.items() if oldest is not None and number >= oldest}
-            return fresh.union(self._held, *self._pins.values())
+            return fresh.union(self._held, *(digests for owner, digests in self._pins.items() if owner not in without))
 
     def pinned(self, digest: Digest) -> list[str]:
         """Who has pinned `digest`."""

@@ -115,9 +115,9 @@ def _tests(catalog: Catalog, filters: Filters, needed: set[Digest], now: float) 
         wanted = _truth("dangling", values)
         tests.append(lambda image: (image.dangling and image.id not in needed) == wanted)
     for label in filters.get("label", ()):
-        tests.append(lambda image, label=label: _has_label(image, label))  # type: ignore[misc]
+        tests.append(lambda image, label=label: has_label(image, label))  # type: ignore[misc]
     for label in filters.get("label!", ()):
-        tests.append(lambda image, label=label: not _has_label(image, label))  # type: ignore[misc]
+        tests.append(lambda image, label=label: not has_label(image, label))  # type: ignore[misc]
     for value in filters.get("before", ()):
         moment = timestamp(resolve(catalog, value)[0].config.created)
         tests.append(lambda image, moment=moment: timestamp(image.config.created) < moment)  # type: ignore[misc]
@@ -137,7 +137,8 @@ def _truth(name: str, values: Sequence[str]) -> bool:
     return answers.pop()
 
 
-def _has_label(image: Image, wanted: str) -> bool:
+def has_label(image: Image, wanted: str) -> bool:
+    """Whether the image has the label `key` or `key=value`."""
     key, equals, value = wanted.partition("=")
     labels = image.config.config.labels
     return key in labels and (not equals or labels[key] == value)

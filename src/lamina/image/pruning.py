@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from lamina.apitypes.events import Emit, Event
 from lamina.content.store import ContentStore
@@ -16,11 +17,25 @@ from lamina.image.ledger import Ledger, look
 from lamina.image.metadata import Metadata
 from lamina.image.model import CacheRecord, Image, ImageInUse, ImageNotFound, Pruned, Removed
 from lamina.image.remove import InUse, Remover
+from lamina.spec.digest import Digest
 from lamina.spec.moment import seconds
 
 Filters = Mapping[str, Sequence[str]]
 _TRUE = ("1", "true", "True", "t")
-CACHE_FILTERS = frozenset({"until", "id", "parent", "parents", "type", "description", "inuse", "shared", "private", "unused-for"})
+CACHE_FILTERS = frozenset(
+    {"until", "id", "parent", "parents", "type", "description", "inuse", "shared", "private", "unused-for", "label", "label!"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What is to be planned: filters of images and of the build cache (None: not these), as if the containers `leaving` were gone."""
+
+    images: Filters | None = None
+    cache: Filters | None = None
+    all: bool = False
+    keep: int = 0
+    leaving: Sequence[str] = ()
 
 
 class Pruner:
@@ -41,21 +56,43 @@ class Pruner:
         self._catalog, self._layers, self._content, self._leases, self._metadata = catalog, layers, content, leases, metadata
         self._collector, self._remover, self._emit, self._clock = collector, remover, emit, clock
 
-    def ledger(self, in_use: InUse) -> Ledger:
-        """What everything takes on disk now; `Catalog.settle` first, or what is not written yet counts too little."""
-        users = [image.id for image in self._catalog.all() if in_use(image.id)]
-        return look(self._catalog, self._layers, self._content, users, self._leases.kept())
+    def ledger(self, in_use: InUse, leaving: Iterable[str] = ()) -> Ledger:
+        """What everything takes on disk now, or when the containers `leaving` (their IDs) are gone.
 
-    def planned(self, filters: Filters, in_use: InUse) -> Pruned:
-        """What `prune` would remove now, and the bytes that this would free."""
+        `Catalog.settle` first: what is not written yet counts too little.
+        """
+        users = [image.id for image in self._catalog.all() if in_use(image.id)]
+        kept = self._leases.kept(without=[f"container:{identity}" for identity in leaving])
+        return look(self._catalog, self._layers, self._content, users, kept)
+
+    def plan(self, wanted: PrunePlan, in_use: InUse) -> tuple[Pruned, Pruned]:
+        """What a prune of images and then one of the build cache would remove now, and what each would free."""
         self._catalog.settle()
-        ledger = self.ledger(in_use)
-        gone = [image for image in self._candidates(filters) if image.id in ledger.claims and not in_use(image.id)]
-        kept = {image.id for image in self._catalog.all()} - {image.id for image in gone}
-        gone = [image for image in gone if not set(self._catalog.children(image.id)) & kept]
-        rows = [Removed("Untagged", name.familiar) for image in gone for name in (*image.names, *image.digests)]
-        rows += [Removed("Deleted", str(image.id)) for image in gone]
-        return Pruned(tuple(rows), ledger.freed(image.id for image in gone))
+        ledger = self.ledger(in_use, wanted.leaving)
+        candidates = self._candidates(wanted.images) if wanted.images is not None else []
+        free = [image for image in candidates if image.id in ledger.claims and not in_use(image.id)]
+        gone = self._unbound(free, ledger.steps.keys())
+        first = ledger.freed(image.id for image in gone) if wanted.images is not None else 0
+        if wanted.cache is None:
+            return Pruned(_rows(gone), first), Pruned((), 0)
+        chosen = self._chosen_cache(wanted.cache, in_use, everything=wanted.all, keep=wanted.keep)
+        steps = {record.image.id for record in chosen}
+        # What only steps had kept goes with them.
+        later = self._unbound(free, ledger.steps.keys() - steps)
+        both = ledger.freed((image.id for image in later), steps)
+        return Pruned(_rows(gone), first), Pruned(tuple(Removed("Deleted", str(step)) for step in steps), both - first)
+
+    def _unbound(self, free: Sequence[Image], steps: Iterable[Digest]) -> list[Image]:
+        """Those of `free` on which nothing stands that stays: other images, and these steps of builds."""
+        images = {image.id: image for image in self._catalog.all()}
+        going = {image.id for image in free}
+        pending = [key for key, image in images.items() if key not in going and not image.intermediate] + list(steps)
+        while pending:
+            parent = images[pending.pop()].parent
+            if parent is not None and parent in images:
+                pending.append(parent)
+                going.discard(parent)
+        return [image for image in free if image.id in going]
 
     def prune(self, filters: Filters, in_use: InUse) -> Pruned:
         """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
@@ -88,13 +125,6 @@ class Pruner:
             for image in images
         ]
 
-    def planned_cache(self, filters: Filters, in_use: InUse, *, all: bool = False, keep: int = 0) -> Pruned:
-        """What `prune_cache` would remove now."""
-        chosen = self._chosen_cache(filters, in_use, everything=all, keep=keep)
-        rows = tuple(Removed("Deleted", str(record.image.id)) for record in chosen)
-        self._catalog.settle()
-        return Pruned(rows, self.ledger(in_use).freed((), (record.image.id for record in chosen)))
-
     def prune_cache(self, filters: Filters, in_use: InUse, *, all: bool = False, keep: int = 0) -> Pruned:
         """Remove steps of builds that no image needs; with `all`, what builds remember of the steps of images is forgotten too.
 
@@ -113,7 +143,7 @@ class Pruner:
                 removed.append(Removed("Deleted", str(record.image.id)))
                 continue
             try:
-                removed += self._remover.remove(str(record.image.id), prune=False, in_use=in_use)
+                removed += self._remover.remove(str(record.image.id), in_use=in_use)
             except (ImageInUse, ImageNotFound):
                 continue
         if all and not filters and not keep:
@@ -163,6 +193,11 @@ class Pruner:
         return _whole(chosen, self._catalog)
 
 
+def _rows(gone: Sequence[Image]) -> tuple[Removed, ...]:
+    names = [Removed("Untagged", name.familiar) for image in gone for name in (*image.names, *image.digests)]
+    return (*names, *(Removed("Deleted", str(image.id)) for image in gone))
+
+
 def _present(ledger: Ledger) -> set[tuple[str, str]]:
     return {key for key, size in ledger.sizes.items() if size}
 
@@ -178,6 +213,8 @@ def _passes(record: CacheRecord, filters: Filters) -> bool:
         "private": "false" if record.shared else "true",
     }
     for key, values in filters.items():
+        if key in ("label", "label!") and not all(lookup.has_label(record.image, value) == (key == "label") for value in values):
+            return False
         if key == "description" and not any(value in record.description for value in values):
             return False
         if key in ("id", "parent", "parents") and not any(answers[key].startswith(value.removeprefix("sha256:")) for value in values):

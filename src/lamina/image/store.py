@@ -41,7 +41,7 @@ from lamina.image.model import (
     Usage,
     Variant,
 )
-from lamina.image.pruning import Pruner
+from lamina.image.pruning import PrunePlan, Pruner
 from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.spec import config as configs
@@ -319,13 +319,21 @@ class Images:
         Raises:
             InvalidArgument: a filter makes no sense.
         """
-        return (self._pruner.planned if dry_run else self._pruner.prune)(filters or {}, in_use)
+        if dry_run:
+            return self._pruner.plan(PrunePlan(images=filters or {}), in_use)[0]
+        return self._pruner.prune(filters or {}, in_use)
 
     def prune_cache(
         self, filters: Filters | None = None, *, all: bool = False, keep: int = 0, in_use: InUse = unused, dry_run: bool = False
     ) -> Pruned:
         """Remove build cache. See `Pruner.prune_cache`, and `prune` for `dry_run`."""
-        return (self._pruner.planned_cache if dry_run else self._pruner.prune_cache)(filters or {}, in_use, all=all, keep=keep)
+        if dry_run:
+            return self._pruner.plan(PrunePlan(cache=filters or {}, all=all, keep=keep), in_use)[1]
+        return self._pruner.prune_cache(filters or {}, in_use, all=all, keep=keep)
+
+    def plan_prune(self, plan: PrunePlan, in_use: InUse = unused) -> tuple[Pruned, Pruned]:
+        """What a prune of images and then one of the build cache would remove and free."""
+        return self._pruner.plan(plan, in_use)
 
     def collect(self) -> Collected:
         """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""

@@ -74,6 +74,10 @@ def create(session: Session, arguments: Arguments) -> int:
 
 
 def _create(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
+    if arguments.given("disable-content-trust") or "DOCKER_CONTENT_TRUST" in session.environment:
+        from lamina.cli import trust
+
+        trust.refuse(session, arguments, f"the signature of {arguments.words[0]} cannot be verified")
     path = arguments.text("cidfile")
     # made before the container, so that one can never hide the other
     cid = _new_file(path) if path else None

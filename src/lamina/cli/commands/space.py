@@ -194,8 +194,7 @@ def builder_prune(session: Session, arguments: Arguments) -> int:
     if not arguments.on("force") and not agreed(f"WARNING! This will remove all {'' if every else 'dangling '}build cache."):
         return 0
     pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else []) + _kept(arguments)
-    session.print(f"Total:\t{human_size(_removed(session, system.prune('build', pairs)), 4)}")
-    return 0
+    return _total(session, _removed(session, system.prune("build", pairs)))
 
 
 def _kept(arguments: Arguments) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from lamina.cli import trust
 from lamina.cli.credentials import DEFAULT_REGISTRY, Credentials, header, server_of
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, print_rows
@@ -58,6 +59,7 @@ def pull_image(
 def pull(session: Session, arguments: Arguments) -> int:
     """Fetch an image from a registry."""
     name, quiet = arguments.words[0], arguments.on("quiet")
+    trust.refuse(session, arguments, f"the signature of {name} cannot be verified")
     every = arguments.on("all-tags")
     pull_image(session, name, platform=arguments.text("platform"), quiet=quiet, every=every)
     repository, tag = split_name(name)
@@ -69,6 +71,7 @@ def pull(session: Session, arguments: Arguments) -> int:
 def push(session: Session, arguments: Arguments) -> int:
     """Send an image, or every tag of a repository, to its registry."""
     repository, tag = split_name(arguments.words[0])
+    trust.refuse(session, arguments, f"{arguments.words[0]} cannot be signed")
     every, quiet = arguments.on("all-tags"), arguments.on("quiet")
     if every and tag:
         raise InvalidArgument("tag can't be used with --all-tags/-a")

@@ -1,0 +1,23 @@
+"""Content trust: what is asked to be verified and cannot be is refused, never passed over. docs/decisions/0023 says why."""
+
+from __future__ import annotations
+
+from lamina.errors import Unsupported
+
+TYPE_CHECKING = False  # the name type checkers know; typing would cost 2 ms
+if TYPE_CHECKING:
+    from lamina.cli.flags import Arguments
+    from lamina.cli.session import Session
+
+_TRUE = ("1", "t", "true", "yes", "on")
+
+
+def refuse(session: Session, arguments: Arguments, what: str) -> None:
+    """End the command if signatures are to be verified: by the flag, or by DOCKER_CONTENT_TRUST where the flag says nothing.
+
+    Raises:
+        Unsupported: nothing was asked of the engine.
+    """
+    asked = session.environment.get("DOCKER_CONTENT_TRUST", "").lower() in _TRUE
+    if not arguments.on("disable-content-trust", default=not asked):
+        raise Unsupported(what, hint="name the image by the digest that you trust, and use --disable-content-trust")
