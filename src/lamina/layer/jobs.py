@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
