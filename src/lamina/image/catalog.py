@@ -39,7 +39,7 @@ class Catalog:
     def __init__(
         self, directory: str, content: ContentStore, layers: Layers, metadata: Metadata, leases: Leases, durability: Durability, warn: Warn
     ) -> None:
-        self._directory, self._content, self._layers, self.metadata = directory, content, layers, metadata
+        self._directory, self._content, self._layers, self._metadata = directory, content, layers, metadata
         self._leases, self._durability, self._warn = leases, durability, warn
         self.lock = threading.RLock()
         self._images: dict[Digest, Image] = {}
@@ -61,7 +61,7 @@ class Catalog:
 
     @property
     def metadata(self) -> Metadata:
-        return self.metadata
+        return self._metadata
 
     def record(self, image: Image) -> bytes:
         """What the image's file and row hold."""
@@ -71,7 +71,7 @@ class Catalog:
         """Write the record of an image again, file and row."""
         with self.lock:
             write_file(document_path(self._directory, str(image.id)), self.record(image))
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 change.put_image(image.id, self.record(image), image.config_bytes, self._content.read(image.manifest.digest))
             self._durability.settle(document_path(self._directory, str(image.id)))
 
@@ -79,7 +79,7 @@ class Catalog:
         """Names whose row, or whose entry in index.json, is not what is known here; and where. Rows and entries of unknown names too."""
         self._index.flush()
         with self.lock:
-            rows, entries, expected = self.metadata.names(), self._content.names(), _entries(list(self._names.items()))
+            rows, entries, expected = self._metadata.names(), self._content.names(), _entries(list(self._names.items()))
             wanted = {
                 str(name): (str(owner), encode_name(str(name), owner, found).decode()) for name, (owner, found) in self._names.items()
             }
@@ -92,7 +92,7 @@ class Catalog:
     def rewrite_names(self) -> None:
         """Write all names again, rows and index.json."""
         with self.lock:
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 change.execute("DELETE FROM names")
                 for name, (owner, resolved) in self._names.items():
                     change.put_name(str(name), owner, encode_name(str(name), owner, resolved))
@@ -189,7 +189,7 @@ class Catalog:
                 return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
             record = encode_record(_record(image))
             write_file(document_path(self._directory, str(image.id)), record)
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 change.put_image(image.id, record, image.config_bytes, manifest)
                 _put_names(change, image.id, names)
             self._images[image.id] = image
@@ -209,7 +209,7 @@ class Catalog:
         with self.lock:
             record = encode_record(_record(image))
             write_file(document_path(self._directory, str(image.id)), record)
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 change.execute("UPDATE images SET record = ? WHERE id = ?", record.decode(), str(image.id))
                 also(change)
             self._images[image.id] = image
@@ -221,7 +221,7 @@ class Catalog:
         """Forget names; unknown ones are passed over."""
         with self.lock:
             gone = [name for name in names if name in self._names]
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 for name in gone:
                     change.delete_name(str(name))
             touched = {self._names.pop(name)[0] for name in gone}
@@ -231,7 +231,7 @@ class Catalog:
     def remove(self, image: Digest) -> None:
         """Forget an image and all its names; its blobs and layers are the collector's."""
         with self.lock:
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 change.delete_image(image)
             del self._images[image]
             had = [name for name, (owner, _) in self._names.items() if owner == image]
@@ -282,23 +282,23 @@ class Catalog:
         """The names' twin: the OCI layout's index.json. The database holds where they differ, so it may come a moment later."""
         with self.lock:
             names = list(self._names.items())
-            gone = [key for key in self.metadata.removed() if key.startswith(NAME)]
+            gone = [key for key in self._metadata.removed() if key.startswith(NAME)]
         entries = _entries(names)
         try:
             self._content.set_names(entries)
-            with self.metadata.transaction() as change:
+            with self._metadata.transaction() as change:
                 for key in gone:
                     change.forget(key)
         except (LaminaError, OSError) as error:
             self._warn(f"index.json was not written: {error}")
 
     def _open_images(self) -> None:
-        rows = self.metadata.images()
+        rows = self._metadata.images()
         twins = reconcile(
             self._directory,
             {key: row[0] for key, row in rows.items()},
             decode_record,
-            removed=self.metadata.removed(),
+            removed=self._metadata.removed(),
             what="image",
             warn=self._warn,
         )
@@ -307,7 +307,7 @@ class Catalog:
                 self._images[record.id] = self._image(record, rows.get(key))
                 continue
             self._warn(f"image {key} is left out: its configuration is not here")
-        with self.metadata.transaction() as change:
+        with self._metadata.transaction() as change:
             for key in twins.to_rows:
                 image = self._images.get(Digest.parse(key))
                 if image is not None:
@@ -340,16 +340,16 @@ class Catalog:
 
     def _open_names(self) -> None:
         """Names from rows, and those whose rows were lost from index.json. Where both can be read, the row holds."""
-        listed, rows = self._names_of_index(), self.metadata.names()
-        gone = self.metadata.removed()
+        listed, rows = self._names_of_index(), self._metadata.names()
+        gone = self._metadata.removed()
         lost = {name: found for name, found in listed.items() if name not in rows and f"{NAME}{name}" not in gone}
         for name, (image, text) in {**lost, **rows}.items():
             found = self._named_by(name, image, text) or self._named_by(name, *listed.get(name, ("", "")))
             if found is not None:
                 self._names[found[0]] = found[1]
-                if name in lost and not self.metadata.fresh:
+                if name in lost and not self._metadata.fresh:
                     self._warn(f"the database did not know the name {name}: taken from index.json")
-        with self.metadata.transaction() as change:
+        with self._metadata.transaction() as change:
             for reference, (owner, resolved) in self._names.items():
                 change.put_name(str(reference), owner, encode_name(str(reference), owner, resolved))
         self._refresh(set(self._images))
