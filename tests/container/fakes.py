@@ -175,6 +175,8 @@ class FakeLayers:
             return RootMount((Lower(path=own.upper), Lower(path=own.init)))
         return RootMount((Lower(path=own.init),), own.upper, own.work, own.volatile)
 
+    def verify_stack(self, layer: Digest | None) -> None: ...
+
     def changes(self, layer: Digest | None, upper: str) -> Sequence[tuple[str, str]]:
         return ()
 

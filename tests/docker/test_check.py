@@ -48,3 +48,17 @@ def test_a_damaged_tree_or_image_is_mended_under_a_running_container(daemon: Dae
     assert daemon.docker("exec", name, "cat", "/etc/passwd").stdout.startswith("root:")
     assert daemon.docker("run", "--rm", *NONE, BASE, "cat", "/etc/passwd").stdout.startswith("root:")
     assert daemon.lamina("system", "check").stdout == "everything is sound\n"
+
+
+def test_a_start_that_verifies_names_the_damaged_layer_and_starts_nothing(daemon: Daemon) -> None:
+    assert daemon.lamina("run", "--rm", "--verify", *NONE, BASE, "echo", "fine").stdout == "fine\n"
+    victim = next((daemon.data / "layers").glob("*.erofs"))
+    before = victim.read_bytes()
+    flip(victim)
+    refused = daemon.lamina("run", "--rm", "--verify", *NONE, BASE, "echo", "fine", code=None)
+    assert refused.returncode != 0
+    assert "is damaged" in refused.stderr
+    assert refused.stdout == ""
+    daemon.lamina("system", "check", "--repair")
+    assert victim.read_bytes() == before
+    assert daemon.lamina("run", "--rm", "--verify", *NONE, BASE, "echo", "fine").stdout == "fine\n"

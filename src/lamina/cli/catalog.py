@@ -120,6 +120,7 @@ COMMANDS: dict[str, Entry] = {
 - detach-keys string|Override the key sequence for detaching a container
 - pull string|Pull image before running ("always", "missing", "never") (default "missing")
 - sig-proxy bool|Proxy received signals to the process (default true)
+- verify bool|Look at every byte of the image's layers before the start
 """,
     ),
     "create": (
@@ -184,6 +185,7 @@ a attach bool|Attach STDOUT/STDERR and forward signals
 - checkpoint-dir string|Use a custom checkpoint storage directory
 - detach-keys string|Override the key sequence for detaching a container
 i interactive bool|Attach container's STDIN
+- verify bool|Look at every byte of the image's layers before the start
 """,
     ),
     "attach": (

@@ -47,9 +47,10 @@ class Containers:
         pairs += [("detachKeys", detach_keys)] if detach_keys else []
         return Hijacked(self._transport.request("POST", f"/containers/{quoted(name)}/attach{query(pairs)}", headers=_HIJACK))
 
-    def start(self, name: str, *, checkpoint: str = "", detach_keys: str = "") -> None:
-        """Start a container; returns once its command runs."""
-        pairs = [(key, value) for key, value in (("checkpoint", checkpoint), ("detachKeys", detach_keys)) if value]
+    def start(self, name: str, *, checkpoint: str = "", detach_keys: str = "", verify: bool = False) -> None:
+        """Start a container; returns once its command runs. `verify`: its layers' bytes are looked at before."""
+        said = (("checkpoint", checkpoint), ("detachKeys", detach_keys), ("verify", "1" if verify else ""))
+        pairs = [(key, value) for key, value in said if value]
         self._transport.request("POST", f"/containers/{quoted(name)}/start{query(pairs)}").close()
 
     def waiting(self, name: str, condition: str = "") -> Response:

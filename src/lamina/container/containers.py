@@ -170,14 +170,19 @@ class Containers:
         return [row | {"SizeRw": on_disk(self.get(row["Id"]), self._parts)} for row in self.list(all=True, size=True)]
 
     # ── life cycle ───────────────────────────────────────────────────────────────────────────────────────────────
-    def start(self, ref: str, *, detach_keys: str = "") -> None:
-        """Run its command; attachments made since the last exit are handed over with the launch.
+    def start(self, ref: str, *, detach_keys: str = "", verify: bool = False) -> None:
+        """Run its command; attachments made since the last exit are handed over with the launch. `verify`: every byte of its layers
+        is looked at before.
 
         Raises:
             AlreadyThere: it runs (304).
+            LayerDamaged, BlobDamaged: a layer is not what it was; names it, nothing was started.
             CommandNotFound, CommandNotExecutable, RuntimeFailed: it is still `created`, with exit code 127, 126, 125.
         """
-        self._life.start(self._roster.find(ref))
+        live = self._roster.find(ref)
+        if verify and live.container.layer:
+            self._parts.layers.verify_stack(Digest.parse(live.container.layer))
+        self._life.start(live)
 
     def stop(self, ref: str, *, timeout: int | None = None, signal: str = "") -> None:
         """Send its stop signal, after `timeout` seconds (its own, else 10; negative: for ever) SIGKILL; returns when it has exited.

@@ -39,6 +39,7 @@ class Engine:
         registry_mirrors: Sequence[str] = (),
         labels: Sequence[str] = (),
         what: str = "library",
+        verify: bool = False,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
 
@@ -46,7 +47,7 @@ class Engine:
             RootHeld: another process holds it; the message says which.
             Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
         """
-        options = Options(storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what)
+        options = Options(storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what, verify)
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)
             return cls(rooms, closing.pop_all())

@@ -56,6 +56,7 @@ def run(settings: Settings) -> None:
         registry_mirrors=settings.registry_mirrors,
         labels=settings.labels,
         what="daemon",
+        verify=settings.verify,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

@@ -27,6 +27,7 @@ _KEYS = {
     "pidfile": "pidfile",
     "debug": "debug",
     "experimental": "experimental",
+    "verify-layers": "verify",
 }
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
 _IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
@@ -50,6 +51,7 @@ class Settings:
     pidfile: str = ""
     debug: bool = False
     experimental: bool = False
+    verify: bool = False
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--insecure-registry", action="append", dest="insecure_registries", help="registry reached without verified TLS")
     flags.add_argument("--registry-mirror", action="append", dest="registry_mirrors", help="mirror of Docker Hub, asked first")
     flags.add_argument("--label", action="append", dest="labels", help="key=value shown by info")
+    flags.add_argument(
+        "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
+    )
     flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
@@ -117,7 +122,7 @@ def _checked(path: str, key: str, value: Any) -> Any:
     if field in _LISTS:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
-        fits = isinstance(value, bool if field in ("debug", "experimental") else str)
+        fits = isinstance(value, bool if field in ("debug", "experimental", "verify") else str)
     if not fits or (field == "storage_driver" and value not in DRIVERS) or (field == "log_level" and value not in _LEVELS):
         raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
     return value

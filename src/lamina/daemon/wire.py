@@ -55,13 +55,14 @@ _log = logging.getLogger("lamina.daemon")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a caller may choose. An empty `storage_driver` is probed for; `what` is "daemon" or "library"."""
+    """What a caller may choose. An empty `storage_driver` is probed for; `verify` looks at layers' bytes before each start; `what` is "daemon" or "library"."""
 
     storage_driver: str = ""
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     what: str = "library"
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     metadata = Metadata(f"{root}/metadata.db", _log.warning)
     closing.callback(metadata.close)
     leases = Leases()
-    layers = Layers(f"{root}/layers", content, chosen.snapshotter, metadata, leases, durability, _log.warning)
+    layers = Layers(f"{root}/layers", content, chosen.snapshotter, metadata, leases, durability, _log.warning, verify=options.verify)
     catalog = Catalog(f"{root}/images", content, layers, metadata, leases, durability, _log.warning)
     images = Images(catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit)
     images.open()

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Condition, Thread
 
-from lamina.content.store import BlobNotFound, ContentStore, Ingest
+from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore, Ingest
 from lamina.distribution.client import RegistryClient
 from lamina.image.layers import Layers
 from lamina.linux.pipe import wide_pipe
@@ -83,8 +83,11 @@ class Arrival:
 
     def _from_blob(self, descriptor: Descriptor) -> Staged | None:
         try:
-            self.content.stat(descriptor.digest)
+            self.content.verify(descriptor.digest)
         except BlobNotFound:
+            return None
+        except BlobDamaged:
+            self.content.delete(descriptor.digest)
             return None
         staged = self.stage(descriptor)
         self.sink(Update("Download complete", short(descriptor)))

@@ -34,7 +34,8 @@ from lamina.spec.digest import Digest
 class Layers:
     """All layers that are here. Thread-safe; `lock` makes several calls one step (after the catalog's, where both are taken).
 
-    `directory` is where facts lie, one JSON file a layer, beside the driver's files.
+    `directory` is where facts lie, one JSON file a layer, beside the driver's files. `verify`: every byte of a stack is looked at each
+    time a container gets it.
     """
 
     def __init__(
@@ -46,9 +47,12 @@ class Layers:
         leases: Leases,
         durability: Durability,
         warn: Warn,
+        *,
+        verify: bool = False,
     ) -> None:
         self._directory, self._content, self._snapshotter, self._metadata = directory, content, snapshotter, metadata
         self._leases, self._durability, self._warn = leases, durability, warn
+        self._verify = verify
         self.lock = threading.RLock()
         self._facts: dict[Digest, LayerFacts] = {}
         self._looked_at: set[Digest] = set()
@@ -233,6 +237,8 @@ class Layers:
 
     def root(self, layer: Digest | None, own: Own, *, writable: bool = True) -> RootMount:
         """The root file system of a container on the stack. See Snapshotter.root, and `lowers`."""
+        if self._verify:
+            self.verify_stack(layer)
         return self._snapshotter.root(own, self._sound_names(layer), writable=writable)
 
     def changes(self, layer: Digest | None, upper: str) -> list[Change]:

@@ -54,7 +54,7 @@ def start(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/start."""
     if request.query.text("checkpoint"):
         raise InvalidParameter("checkpoint is only supported in experimental mode")
-    engine.containers.start(request.parameters["id"], detach_keys=request.query.text("detachKeys"))
+    engine.containers.start(request.parameters["id"], detach_keys=request.query.text("detachKeys"), verify=request.query.flag("verify"))
     return _NO_CONTENT
 
 

@@ -34,7 +34,7 @@ def _run(session: Session, arguments: Arguments) -> int:
         _tell_size(config)
     made = _create(session, arguments, config)
     if detached or not (stdin or config["AttachStdout"] or config["AttachStderr"]):
-        _start(containers, made)
+        _start(containers, made, verify=arguments.on("verify"))
         session.print(made)
         return 0
     keys = arguments.text("detach-keys")
@@ -43,7 +43,7 @@ def _run(session: Session, arguments: Arguments) -> int:
         _proxy(containers, made)
     waiting = containers.waiting(made, "removed" if arguments.on("rm") else "next-exit")
     try:
-        _start(containers, made)
+        _start(containers, made, verify=arguments.on("verify"))
     except LaminaError:
         if arguments.on("rm"):
             waiting.read()
@@ -138,9 +138,9 @@ def _pull(session: Session, arguments: Arguments, image: str) -> None:
     pull_image(session, image, platform=arguments.text("platform"), quiet=arguments.on("quiet"), to_error=True)
 
 
-def _start(containers: Containers, name: str, keys: str = "") -> None:
+def _start(containers: Containers, name: str, keys: str = "", *, verify: bool = False) -> None:
     try:
-        containers.start(name, detach_keys=keys)
+        containers.start(name, detach_keys=keys, verify=verify)
     except LaminaError as error:
         error.exit_code = _start_code(error.message)
         raise
@@ -214,7 +214,9 @@ def start(session: Session, arguments: Arguments) -> int:
     containers = Containers(session.engine)
     attached = arguments.on("attach") or arguments.on("interactive")
     if not attached:
-        return session.each(arguments.words, lambda name: containers.start(name, checkpoint=arguments.text("checkpoint")))
+        return session.each(
+            arguments.words, lambda name: containers.start(name, checkpoint=arguments.text("checkpoint"), verify=arguments.on("verify"))
+        )
     if len(arguments.words) > 1:
         raise LaminaError("you cannot start and attach multiple containers at once")
     name = arguments.words[0]
@@ -226,7 +228,7 @@ def start(session: Session, arguments: Arguments) -> int:
     if arguments.on("sig-proxy", default=True) and not tty:
         _proxy(containers, name)
     waiting = containers.waiting(name, "removed" if _facts(facts, "HostConfig", "AutoRemove") else "next-exit")
-    _start(containers, name)
+    _start(containers, name, verify=arguments.on("verify"))
     return 0 if _converse(containers, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
 
 
