@@ -179,10 +179,7 @@ class Containers:
             LayerDamaged, BlobDamaged: a layer is not what it was; names it, nothing was started.
             CommandNotFound, CommandNotExecutable, RuntimeFailed: it is still `created`, with exit code 127, 126, 125.
         """
-        live = self._roster.find(ref)
-        if verify and live.container.layer:
-            self._parts.layers.verify_stack(Digest.parse(live.container.layer))
-        self._life.start(live)
+        self._life.start(self._roster.find(ref), verify=verify)
 
     def stop(self, ref: str, *, timeout: int | None = None, signal: str = "") -> None:
         """Send its stop signal, after `timeout` seconds (its own, else 10; negative: for ever) SIGKILL; returns when it has exited.

@@ -41,8 +41,10 @@ class Launcher:
         self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
         self.connections = Connections(networks)
 
-    def start(self, container: Container, attaches: Sequence[Attach], roster: Roster) -> Process:
-        """Run it. Raises as runtime.client.Runtime.start."""
+    def start(self, container: Container, attaches: Sequence[Attach], roster: Roster, *, verify: bool = False) -> Process:
+        """Run it; `verify`: its layers' bytes are looked at before. Raises as runtime.client.Runtime.start."""
+        if verify:
+            self._layers.verify_stack(_layer(container))
         forget_exit(container.directory)
         make_sources(container)
         box, wiring = self.connections.join(container)

@@ -39,7 +39,7 @@ class LifeCycle:
         """Told, with its lock, of each container that runs now; whether it was started just now, or was found running."""
 
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def start(self, live: Live) -> None:
+    def start(self, live: Live, *, verify: bool = False) -> None:
         """See Containers.start."""
         failure: LaminaError | None = None
         with live.lock:
@@ -47,7 +47,7 @@ class LifeCycle:
             live.backoff = 0.0
             live.note(restart_count=0)
             try:
-                self._launch(live)
+                self._launch(live, verify=verify)
             except LaminaError as error:
                 failure = error
         if failure is not None:
@@ -64,14 +64,14 @@ class LifeCycle:
         if status is State.RUNNING:
             raise AlreadyThere(f"container {live.container.id} is running already")
 
-    def _launch(self, live: Live) -> None:
+    def _launch(self, live: Live, *, verify: bool = False) -> None:
         """With the lock: run the command and note it."""
         if live.timer is not None:
             live.timer.cancel()
             live.timer = None
         attaches = live.take_pending()
         try:
-            process = self._launcher.start(live.container, attaches, self._roster)
+            process = self._launcher.start(live.container, attaches, self._roster, verify=verify)
         except LaminaError as error:
             code = getattr(type(error), "exit_code", 125)
             sharing.release(live.container)
