@@ -58,7 +58,7 @@ def differences(a: Stack, b: Stack, path: bytes = b"") -> Iterator[Change]:
         if change is not None and path:
             yield change
         mine, theirs = _members(old), _members(new)
-        if _identity(a, mine) == _identity(b, theirs):
+        if not (mine or theirs) or _identity(a, mine) == _identity(b, theirs):
             continue
         prefix = path + b"/" if path else b""
         left = {entry.name: entry for entry in a.listing(mine)} if mine else {}

@@ -10,7 +10,7 @@ from typing import Any
 from lamina.explore import packages
 from lamina.explore.compare import Change, Side, differences
 from lamina.explore.levels import DIRECTORY, FILE, WORDS, open_levels
-from lamina.explore.stack import Stack
+from lamina.explore.stack import Stack, uncollected
 from lamina.explore.textdiff import unified
 from lamina.explore.wording import Sink, human, mode, printable, quoted
 from lamina.layer.errors import PathNotFound
@@ -47,7 +47,8 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
         path = (b if b.find(b.resolve(path, last=False)) else a).resolve(path, last=False)
         if a.find(path) is None and b.find(path) is None:
             raise PathNotFound(f"no such path: {params['path'][:300]}")
-        changes = list(differences(a, b, path))
+        with uncollected():
+            changes = list(differences(a, b, path))
         texts = [_text(change, new=params["new"]) if params["contents"] else b"" for change in changes]
         found = Found({} if path else params["config"], {} if path else _packages(a, b, changes), changes, texts)
         sink = Sink(fds[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +16,16 @@ Members = tuple[tuple[int, Key], ...]
 
 _PATH_LIMIT = 1 << 16
 _LINKS_LIMIT = 40
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For loops that make many values and no cycles: the collector would look at all of them again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Seen(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lamina.explore.levels import DIRECTORY, FILE, Key, open_levels
-from lamina.explore.stack import Members, Seen, Stack
+from lamina.explore.stack import Members, Seen, Stack, uncollected
 from lamina.linux.channel import encode, write_all
 from lamina.worker import Report
 
@@ -31,7 +31,9 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
     """`levels` as `levels.open_levels` takes them. Writes a JSON list of one Survey a level, base first."""
     with ExitStack() as closing:
         stack = Stack(open_levels(params["levels"], closing))
-        write_all(fds[0], encode([asdict(each) for each in surveyed(stack)]))
+        with uncollected():
+            found = surveyed(stack)
+        write_all(fds[0], encode([asdict(each) for each in found]))
     return {}
 
 
