@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from lamina.errors import InvalidArgument
@@ -19,10 +19,11 @@ from lamina.layer.union import Union
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A layer of an image that has something to say about a path. `index` counts from the base, 0."""
+    """A layer of an image that has something to say about a path. `index` counts from the base, 0; `entry` is its own version."""
 
     index: int
     facts: LayerFacts
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,18 @@ def which(layers: Layers, image: Image, path: str) -> Found:
         found = union.lookup(wanted)
         touches = union.history(wanted)
     shown = "/" + os.fsdecode(wanted)
+    versions = [replace(holders[touch.level], entry=touch.entry) for touch in touches if touch.entry is not None]
     if found is None:
-        older = tuple(holders[touch.level] for touch in touches if touch.entry is not None)
-        return Found(shown, None, None, older, holders[touches[0].level] if older else None)
-    older = tuple(holders[touch.level] for touch in touches if touch.entry is not None and touch.level != found[0])
-    return Found(shown, found[1], holders[found[0]], older, None)
+        return Found(shown, None, None, tuple(versions), holders[touches[0].level] if versions else None)
+    own, *older = versions or [replace(holders[found[0]], entry=found[1])]
+    # A directory that is merely listed again, as it was, was not touched there.
+    while older and own.entry and older[0].entry and own.entry.directory and _shape(own.entry) == _shape(older[0].entry):
+        own, *older = older
+    return Found(shown, found[1], own, tuple(older), None)
+
+
+def _shape(entry: Entry) -> tuple[int, int, int]:
+    return entry.mode, entry.uid, entry.gid
 
 
 def ls(layers: Layers, image: Image, path: str) -> list[FileRow]:
@@ -103,7 +111,12 @@ def open_file(layers: Layers, image: Image, path: str) -> BinaryIO:
 def _opened(layers: Layers, image: Image, stack: ExitStack) -> tuple[list[Holder], Union]:
     chain = layers.chain(image.layers[-1]) if image.layers else ()
     union = stack.enter_context(layers.union(image.layers[-1] if image.layers else None))
-    return [Holder(number, facts) for number, facts in enumerate(chain)], union
+    comments = [step.comment for step in image.config.history if not step.empty_layer]
+    told = [
+        facts if facts.instruction or facts.created_by or number >= len(comments) else replace(facts, instruction=comments[number])
+        for number, facts in enumerate(chain)
+    ]
+    return [Holder(number, facts) for number, facts in enumerate(told)], union
 
 
 def _lookup(union: Union, wanted: bytes, path: str) -> tuple[int, Entry]:

@@ -87,6 +87,11 @@ def _holder(holder: Holder | None) -> Document | None:
     return None if holder is None else _layer(holder.facts, holder.index)
 
 
+def _version(holder: Holder) -> Document:
+    entry = holder.entry
+    return _layer(holder.facts, holder.index) | ({"type": entry.type, "size": entry.size, "mode": entry.mode} if entry else {})
+
+
 def _path(request: Request, default: str = "") -> str:
     path = request.query.text("path", default)
     if not path:
@@ -108,7 +113,7 @@ def _found(found: Found) -> Document:
         "size": entry.size if entry else 0,
         "mode": entry.mode if entry else 0,
         "layer": _holder(found.layer),
-        "older": [_holder(holder) for holder in found.older],
+        "older": [_version(holder) for holder in found.older],
         "deleted_by": _holder(found.deleted_by),
     }
 

@@ -118,7 +118,8 @@ def which(session: Session, arguments: Arguments) -> int:
 
 def _print_older(session: Session, layers: list[object]) -> None:
     for layer in layers:
-        session.print(f"  hides {_layer(layer)}")
+        size = layer.get("size") if isinstance(layer, dict) and layer.get("type") == "file" else None
+        session.print(f"  hides {_layer(layer)}{f'  ({human_size(size)})' if isinstance(size, int) else ''}")
 
 
 def _layer(value: object) -> str:
