@@ -17,6 +17,7 @@ from lamina.layer import tarwrite
 from lamina.layer.compression import gzip_deflater, inflater, zstd_deflater
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, LayerDamaged, TruncatedArchive
 from lamina.layer.index import LayerIndex
+from lamina.layer.skeleton import rebuilt
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.layer.tar.parser import BLOCK
 from lamina.layer.tree import Limits
@@ -93,6 +94,14 @@ class Rig:
         self.published.append(name)
         return name
 
+    def exact(self, name: str) -> bytes:
+        """The tar of a published layer: a blob, or put together again."""
+        parts = self.snapshotter.rebuilt(name)
+        if parts is not None:
+            return b"".join(rebuilt(parts.skeleton, parts.tree, name))
+        with LayerIndex.open(self.snapshotter.index(name)) as index:
+            return (self.blobs / index.diff_id).read_bytes()
+
     @contextmanager
     def mounted(self, *, upper: bool = True, names: list[str] | None = None, at: Path | None = None) -> Iterator[str]:
         """The published layers mounted, with an empty upper directory; gives a path that leads into them."""
@@ -160,6 +169,10 @@ class SnapshotterContract:
         stream = inflater("zstd" if blob.media_type.endswith("zstd") else "")
         assert b"".join(stream.feed(kept)) == data
         rig.snapshotter.discard(staged)
+
+    def test_the_exact_tar_can_be_put_together_from_what_is_published(self, rig: Rig) -> None:
+        data = tar(*BASE)
+        assert rig.exact(rig.publish(data)) == data
 
     def test_a_pipe_is_as_good_as_a_file_and_read_to_its_length_only(self, rig: Rig) -> None:
         data = tar(*BASE)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lamina.errors import LaminaError
 from lamina.image.model import ImageNotFound
+from lamina.layer.errors import LayerDamaged
 from lamina.spec import config as configs
 from lamina.spec import manifest as manifests
 from lamina.spec import mediatype
@@ -134,6 +135,20 @@ def test_a_compressed_archive_is_loaded(any_store: Store, load: Callable[[Store,
 def test_the_size_of_an_archive_is_known_before(store: Store) -> None:
     imported(store)
     assert store.images.saving(["base"]).size == len(saved(store, "base"))
+
+
+@pytest.mark.parametrize("store", ["overlay"], indirect=True)
+def test_a_layer_whose_tree_is_not_what_it_was_is_never_saved_whole(store: Store) -> None:
+    base = imported(store)
+    [facts] = store.layers.chain(base.layers[0])
+    path = Path(store.snapshotter.tree(facts.name) or "", "etc/hosts")
+    path.write_bytes(b"127.0.0.2" + path.read_bytes()[9:])
+    reader, writer = os.pipe()
+    with pytest.raises(LayerDamaged, match="damaged layer"):
+        store.images.save(["base"], writer)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert len(file.read()) < store.images.saving(["base"]).size
 
 
 def test_a_repository_is_saved_with_all_its_tags(any_store: Store) -> None:

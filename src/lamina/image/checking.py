@@ -275,7 +275,7 @@ class Checker:
         facts = {f"{each.id.encoded}.json" for each in store.layers.all()}
         images = {f"{image.id.encoded}.json" for image in store.catalog.all()}
         for name in _listed(root, "layers"):
-            plain = name.removesuffix(".erofs").removesuffix(".sums")
+            plain = name.removesuffix(".erofs").removesuffix(".sums").removesuffix(".skeleton")
             if name not in facts and not (plain in names or name.endswith(".removing")):
                 yield f"layers/{name}"
         yield from (f"images/{name}" for name in _listed(root, "images") if name not in images)

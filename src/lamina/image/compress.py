@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import Any
 
 from isal import isal_zlib
 
-from lamina.image.tarbytes import decompressed
+from lamina.image.layertar import chunks
 from lamina.worker.workers import Report
 
 _BLOCK = 1 << 20
@@ -25,16 +24,13 @@ _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """Job. `fds` are the source (from its start) and where to write, mostly a pipe; `compression` says what the source is in.
+    """Job. `tar` is where the tar comes from (`TarPlace.params`); the descriptor is where to write, mostly a pipe.
 
     `level` is isal's (0 to 3), `threads` how many compress at once. Reports `{"done": bytes of tar}` every 16 MiB.
     Answers `digest`, `size` of what was written, and `tar_digest`, `tar_size` of what was read.
     """
-    source, target = fds
-    with os.fdopen(os.dup(source), "rb", buffering=0) as file, ThreadPoolExecutor(params["threads"]) as threads:
-        file.seek(0)
-        tar: BinaryIO = decompressed(file, params["compression"]) if params["compression"] else file
-        out = _Out(target)
+    with ThreadPoolExecutor(params["threads"]) as threads:
+        out = _Out(fds[0])
         out.write(_HEAD)
         done, crc = 0, 0
         waiting: deque[Future[tuple[bytes, int, int]]] = deque()
@@ -50,7 +46,7 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
                 report({"done": done})
 
         window = b""
-        for block in _blocks(tar):
+        for block in chunks(params["tar"]):
             waiting.append(threads.submit(_deflated, block, window, params["level"]))
             tar_hash.update(block)
             window = block[-_WINDOW:]
@@ -61,14 +57,6 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
         out.write(isal_zlib.compressobj(params["level"], isal_zlib.DEFLATED, -15).flush())
         out.write(crc.to_bytes(4, "little") + (done & 0xFFFFFFFF).to_bytes(4, "little"))
     return {"digest": f"sha256:{out.hash.hexdigest()}", "size": out.size, "tar_digest": f"sha256:{tar_hash.hexdigest()}", "tar_size": done}
-
-
-def _blocks(tar: BinaryIO) -> Iterator[bytes]:
-    """Blocks of the same size whatever the source's reads give; the last one may be shorter."""
-    while block := tar.read(_BLOCK):
-        while len(block) < _BLOCK and (more := tar.read(_BLOCK - len(block))):
-            block += more
-        yield block
 
 
 def _deflated(block: bytes, window: bytes, level: int) -> tuple[bytes, int, int]:

@@ -7,16 +7,16 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import Any
 
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.distribution.client import RegistryClient
 from lamina.distribution.upload import PIECE
 from lamina.image.download import Paced
 from lamina.image.layers import Layers
+from lamina.image.layertar import check
 from lamina.image.model import LayerFacts
 from lamina.linux.pipe import wide_pipe
-from lamina.snapshot.protocol import LayerDamaged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -58,7 +58,7 @@ class Departure:
             if self._here(form):
                 return self._upload(facts, form)
         # Not kept: the same tar gives the same bytes again, and the disk is spared of a third of each layer.
-        form = self.client.upload_stream(Compressing(self.content, self.layers, self.workers, facts, self.sink))
+        form = self.client.upload_stream(Compressing(self.layers, self.workers, facts, self.sink))
         self.layers.add_source(facts.id, form)
         return self._done("Pushed", facts, form)
 
@@ -82,8 +82,8 @@ class Departure:
 class Compressing:
     """See `distribution.upload.Outgoing`: the gzip of a layer's tar, out of a worker through a pipe."""
 
-    def __init__(self, content: ContentStore, layers: Layers, workers: Workers, facts: LayerFacts, sink: Sink) -> None:
-        self._content, self._layers, self._workers, self._facts, self._sink = content, layers, workers, facts, sink
+    def __init__(self, layers: Layers, workers: Workers, facts: LayerFacts, sink: Sink) -> None:
+        self._layers, self._workers, self._facts, self._sink = layers, workers, facts, sink
         self._made: dict[str, Any] = {}
 
     def pieces(self) -> Generator[bytes, None, None]:
@@ -109,30 +109,19 @@ class Compressing:
         Raises:
             LayerDamaged: the tar does not have its diff ID any more.
         """
-        if self._made["tar_digest"] != str(self._facts.diff_id):
-            raise LayerDamaged(f"damaged layer: {self._facts.id}", hint="remove the images that use it and pull or load them again")
+        check(str(self._facts.diff_id), self._made["tar_digest"])
         return Descriptor(mediatype.OCI_LAYER_GZIP, Digest.parse(self._made["digest"]), self._made["size"])
 
     def _run(self, writer: int, failures: list[BaseException]) -> None:
         progress = Paced(self._sink, "Pushing", self._facts.diff_id.short, self._facts.tar_size)
         try:
-            blob, compression = self._source()
-            with closing(blob):
-                params = {"compression": compression, "level": LEVEL, "threads": min(len(os.sched_getaffinity(0)), _MOST_THREADS)}
-                fds = [blob.fileno(), writer]
-                self._made = self._workers.run("lamina.image.compress:gzip", params, fds, lambda update: progress(update["done"]))
+            tar = self._layers.tar(self._facts.diff_id).params()
+            params = {"tar": tar, "level": LEVEL, "threads": min(len(os.sched_getaffinity(0)), _MOST_THREADS)}
+            self._made = self._workers.run("lamina.image.compress:gzip", params, [writer], lambda update: progress(update["done"]))
         except BaseException as error:
             failures.append(error)
         finally:
             os.close(writer)
-
-    def _source(self) -> tuple[BinaryIO, str]:
-        """The tar or a compressed form of it, open, and what it is compressed with."""
-        try:
-            return self._content.open(self._facts.diff_id), ""
-        except BlobNotFound:
-            source = self._layers.source(self._facts.diff_id)
-            return self._content.open(source.digest), mediatype.compression(source.media_type) or ""
 
 
 def _forms(facts: LayerFacts, row: Descriptor | None) -> Iterator[Descriptor]:

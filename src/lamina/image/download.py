@@ -79,7 +79,9 @@ class Arrival:
         progress = Paced(self.sink, "Extracting", short(descriptor), descriptor.size)
         with self.content.open(descriptor.digest) as blob:
             compression = mediatype.compression(descriptor.media_type) or None
-            return self.layers.stage(TarSource(blob.fileno(), 0, descriptor.size, compression, kept=True), self.scratch, progress)
+            return self.layers.stage(
+                TarSource(blob.fileno(), 0, descriptor.size, compression, kept=True, verified=True), self.scratch, progress
+            )
 
     def _from_blob(self, descriptor: Descriptor) -> Staged | None:
         try:
@@ -177,7 +179,7 @@ class Staging:
     def _stage(self) -> None:
         try:
             compression = mediatype.compression(self._descriptor.media_type) or None
-            source = TarSource(self._reader, 0, None, compression, kept=True)
+            source = TarSource(self._reader, 0, None, compression, kept=True, verified=True)
             self._staged.set_result(self._layers.stage(source, self._scratch, self._tell))
         except BaseException as error:
             self._staged.set_exception(error)

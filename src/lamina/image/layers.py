@@ -16,6 +16,7 @@ from lamina.content.files import disk_bytes, write_file
 from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import decode_facts, encode_facts
+from lamina.image.layertar import TarPlace
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata, Warn
 from lamina.image.model import LayerFacts, LayerNote
@@ -300,6 +301,21 @@ class Layers:
                         self._content.stat(source.digest)
                         return source
         raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
+
+    def tar(self, diff_id: Digest) -> TarPlace:
+        """Where a worker gets the layer's tar, the exact bytes, soonest. Their digest is for the worker to compare.
+
+        Raises:
+            LayerNotFound: nowhere.
+        """
+        blob = self.tar_blob(diff_id)
+        if blob is not None:
+            return TarPlace(str(diff_id), blob)
+        for facts in self.all():
+            if facts.diff_id == diff_id and (parts := self._snapshotter.rebuilt(facts.name)) is not None:
+                return TarPlace.of(str(diff_id), parts)
+        source = self.source(diff_id)
+        return TarPlace(str(diff_id), self._content.path(source.digest), mediatype.compression(source.media_type) or "")
 
     def open_tar(self, diff_id: Digest) -> BinaryIO:
         """The layer's tar, the exact bytes; the caller closes it. Not seekable where a compressed form is what is kept."""

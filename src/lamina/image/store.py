@@ -290,7 +290,7 @@ class Images:
             InvalidArgument: there is no such form.
         """
         chosen = [each for name in names for each in self._chosen(name, platform)]
-        return save.planned(chosen, Sources(self._layers, self._content, self._leases), self._catalog.variants, form)
+        return save.planned(chosen, Sources(self._layers, self._content, self._leases, self._workers), self._catalog.variants, form)
 
     def save(self, names: Sequence[str], target: int, *, form: str = "docker", platform: Platform | None = None) -> None:
         """Write an archive of the images to a descriptor. See `saving`."""

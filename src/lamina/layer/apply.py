@@ -1,4 +1,4 @@
-"""From a stream of tar bytes to a tree, in one pass: parse, hash, and write them as they are."""
+"""From a stream of tar bytes to a tree, in one pass: parse, hash, and write them, as they are or taken apart."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from lamina.errors import Exhausted
 from lamina.layer.compression import zstd_deflater
+from lamina.layer.contents import Contents
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
 from lamina.layer.stream import Behind, ahead
 from lamina.layer.tar.parser import Parser
@@ -35,8 +36,10 @@ class Copy:
     size: int
 
 
-def apply(incoming: Iterable[bytes], fd: int, limits: Limits, *, copy: ZstdCopy | None = None) -> Applied:
-    """Parse the tar that comes in and write its bytes to `fd`; also compressed to `copy`.
+def apply(
+    incoming: Iterable[bytes], limits: Limits, *, keep: int = -1, contents: Contents | None = None, copy: ZstdCopy | None = None
+) -> Applied:
+    """Parse and hash the tar that comes in. Its bytes go to the file `keep` as they are, to `contents`, compressed to `copy`.
 
     Raises:
         InvalidArchive: it breaks its format or does what no layer may.
@@ -46,24 +49,31 @@ def apply(incoming: Iterable[bytes], fd: int, limits: Limits, *, copy: ZstdCopy 
     parser, tree, digest = Parser(), Tree(limits), hashlib.sha256()
     add, size = tree.add, 0
 
-    def keep(chunk: bytes) -> None:
+    def behind(chunk: bytes) -> None:
         digest.update(chunk)
-        _write_all(fd, chunk)
+        if keep >= 0:
+            _write_all(keep, chunk)
 
     with ExitStack() as threads:
-        takers = [threads.enter_context(Behind(keep))]
+        takers = [threads.enter_context(Behind(behind))]
         if copy is not None:
             takers.append(threads.enter_context(Behind(copy.write)))
         for chunk in ahead(incoming):
             for taker in takers:
                 taker.put(chunk)
             for member in parser.feed(chunk):
-                add(member)
+                node = add(member)
+                if contents is not None and node is not None:
+                    contents.expect(member, node)
+            if contents is not None:
+                contents.take(chunk)
             size += len(chunk)
             if size > limits.tar_size:
                 raise ArchiveTooLarge(f"archive unpacks to more than {limits.tar_size} bytes")
         parser.finish()
     tree.finish()
+    if contents is not None:
+        contents.finish(tree.root)
     return Applied(tree, digest.hexdigest(), size)
 
 

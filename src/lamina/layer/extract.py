@@ -1,4 +1,4 @@
-"""From a finished tree to a directory, the contents copied out of the tar.
+"""From a finished tree to a directory; the contents lie under their numbers elsewhere and are moved there.
 
 Every name is made relative to a descriptor of a directory made here a moment before, and nobody
 else can reach the place: no link is ever followed. What was hostile in the archive was settled in
@@ -11,9 +11,7 @@ import errno
 import os
 import stat
 
-from lamina.errors import Unsupported
-from lamina.layer.erofs.writer import OPAQUE, ORIGIN
-from lamina.layer.errors import shown
+from lamina.layer.attributes import dress, set_xattrs
 from lamina.layer.tar.member import Extent
 from lamina.layer.tree import Node
 
@@ -21,19 +19,21 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def extract(root: Node, tar_fd: int, directory: str) -> None:
+def extract(root: Node, contents: int, directory: str) -> None:
     """Fill the empty `directory`, which nobody else can write to, with what is in the tree; needs root's rights.
+
+    `contents` is the descriptor of the directory where the files are that have content, see `contents.Files`.
 
     Raises:
         Unsupported: the file system keeps no attributes that layers need.
         OSError: the disk is full, and the like.
     """
-    _Extraction(root, tar_fd, directory).run()
+    _Extraction(root, contents, directory).run()
 
 
 class _Extraction:
-    def __init__(self, root: Node, tar_fd: int, directory: str) -> None:
-        self._root, self._tar = root, tar_fd
+    def __init__(self, root: Node, contents: int, directory: str) -> None:
+        self._root, self._contents = root, contents
         self._top = os.open(directory, _DIRECTORY)
         self._links: dict[int, bytes] = {}
 
@@ -81,34 +81,25 @@ class _Extraction:
         if kind != stat.S_IFLNK:
             os.chmod(name, node.mode & 0o7777, dir_fd=here)
         if node.xattrs:
-            _set_xattrs(b"/proc/self/fd/%d/%b" % (here, name), node)
+            set_xattrs(b"/proc/self/fd/%d/%b" % (here, name), node)
         os.utime(name, ns=(node.mtime_ns, node.mtime_ns), dir_fd=here, follow_symlinks=False)
 
     def _make_file(self, here: int, name: bytes, node: Node) -> None:
+        if node.content:
+            os.rename(b"%d" % node.content, name, src_dir_fd=self._contents, dst_dir_fd=here)
+            return
         fd = os.open(name, _CREATE, 0o600, dir_fd=here)
         try:
-            extents = (Extent(0, node.size, node.offset),) if node.extents is None else node.extents
-            if node.extents is not None:
+            if node.size:  # nothing but a hole
                 os.ftruncate(fd, node.size)
-            for extent in extents:
-                copy_extent(self._tar, extent, fd)
-            if node.uid or node.gid:
-                os.fchown(fd, node.uid, node.gid)
-            os.fchmod(fd, node.mode & 0o7777)
-            if node.xattrs:
-                _set_xattrs(fd, node)
-            os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
+            dress(fd, node)
         finally:
             os.close(fd)
 
     def _finish_directory(self, path: bytes, node: Node) -> None:
         fd = os.open(path, _DIRECTORY, dir_fd=self._top)
         try:
-            os.fchown(fd, node.uid, node.gid)
-            os.fchmod(fd, node.mode & 0o7777)
-            if node.xattrs or node.opaque or node.hidden:
-                _set_xattrs(fd, node)
-            os.utime(fd, ns=(node.mtime_ns, node.mtime_ns))
+            dress(fd, node)
         finally:
             os.close(fd)
 
@@ -130,19 +121,3 @@ def copy_extent(source: int, extent: Extent, fd: int) -> None:
         if not copied:
             raise OSError(errno.EIO, "the source has become shorter")
         start, left, offset = start + copied, left - copied, offset + copied
-
-
-def _set_xattrs(where: int | bytes, node: Node) -> None:
-    marks = (*((OPAQUE,) if node.opaque else ()), *((ORIGIN,) if node.hidden else ()))
-    for name, value in (*node.xattrs, *marks):
-        try:
-            if isinstance(where, int):
-                os.setxattr(where, name, value)
-            else:
-                os.setxattr(where, name, value, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                raise
-            # Linux keeps user.* on files and directories only; others are kept where the file system can.
-            if name.startswith((b"security.capability", b"trusted.")):
-                raise Unsupported(f"this file system does not keep the extended attribute {shown(name)}") from None

@@ -10,13 +10,16 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
+from lamina.layer.contents import Contents, Files
 from lamina.layer.diff import Change, changes, upper_tar, walk_upper
-from lamina.layer.erofs.writer import Image, write
+from lamina.layer.erofs.writer import ReadTar, write
 from lamina.layer.extract import extract
+from lamina.layer.skeleton import SkeletonWriter
 from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.stream import Inflated
 from lamina.layer.tree import Limits
@@ -38,7 +41,7 @@ def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
 
 
 def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
-    """Stage a layer as an extracted tree with its index; `copy`: and a zstd copy of the tar. See `Snapshotter.stage`."""
+    """Stage a layer as an extracted tree with its index and its skeleton; `copy`: and a zstd copy of the tar. See `Snapshotter.stage`."""
     return stage_erofs({**params, "extract": True}, fds, report)
 
 
@@ -74,64 +77,73 @@ def counted(chunks: Iterable[bytes], report: Reporter) -> Iterator[bytes]:
 
 
 def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:
-    """Stage the tar that comes in: `extract`: with a tree; `copy`: with a zstd copy. `compressed` is asked when all has come.
+    """Stage the tar that comes in: `extract`: as a tree and a skeleton, with `copy` also as a zstd copy; else as itself.
+
+    `compressed` is asked when all has come.
 
     Raises:
         InvalidArchive, Exhausted: nothing is left below `scratch`.
     """
-    scratch, keep = Scratch(params["scratch"]), ()
-    extract, copying = params.get("extract", False), params.get("copy", False)
+    scratch = Scratch(params["scratch"])
+    keep: tuple[str, ...] = ()
     # The tree is garbage free of cycles; collecting would look at all of it again and again.
     gc.disable()
     try:
         with disk_errors(params["scratch"]):
-            tar_fd, tar_path = scratch.file("tar")
-            zstd_fd, zstd_path = scratch.file("zstd") if copying else (-1, "")
-            copy = ZstdCopy(zstd_fd) if copying else None
-            applied = apply(incoming, tar_fd, _limits(params), copy=copy)
-            image, metadata = _metadata(scratch, applied, tar_fd)
-            tree = _extracted(scratch, applied, tar_fd) if extract else None
-            blobs: tuple[StagedBlob, ...] = ()
-            if not extract:
-                blobs = (StagedBlob(tar_path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER),)
-            elif copy is not None:
-                copied = copy.finish()
-                blobs = (StagedBlob(zstd_path, Digest("sha256", copied.digest), copied.size, OCI_LAYER_ZSTD),)
-            made = Staged(
-                Digest("sha256", applied.diff_id), applied.tar_size, compressed(), blobs, metadata, tree, image.implied,
-                applied.tree.entries, image.content_size,
-            )  # fmt: skip
-        keep = (metadata, *(blob.path for blob in blobs), *((tree,) if tree else ()))
+            made = replace((_as_tree if params.get("extract") else _as_tar)(params, scratch, incoming), compressed=compressed())
+        keep = made.paths
         return made
     finally:
         gc.enable()
         scratch.close(remove, keep=keep)
 
 
-def _metadata(scratch: Scratch, applied: Applied, tar_fd: int) -> tuple[Image, str]:
-    image = write(applied.tree, applied.diff_id, applied.tar_size, lambda offset, length: os.pread(tar_fd, length, offset))
+def _as_tar(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]) -> Staged:
+    fd, path = scratch.file("tar")
+    applied = apply(incoming, _limits(params), keep=fd)
+    blob = StagedBlob(path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER)
+    return replace(_described(scratch, applied, lambda offset, length: os.pread(fd, length, offset)), blobs=(blob,))
+
+
+def _as_tree(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]) -> Staged:
+    mark_top_directory(scratch.path)
+    skeleton_fd, skeleton = scratch.file("skeleton")
+    zstd_fd, zstd = scratch.file("zstd") if params.get("copy") else (-1, "")
+    copy = ZstdCopy(zstd_fd) if zstd else None
+    with closing(Files(scratch.directory("contents"))) as files:
+        contents = Contents(files, SkeletonWriter(skeleton_fd))
+        applied = apply(incoming, _limits(params), contents=contents, copy=copy)
+        made = _described(scratch, applied, contents.read)
+        tree = scratch.directory("tree")
+        extract(applied.tree.root, files.directory, tree)
+    blobs: tuple[StagedBlob, ...] = ()
+    if copy is not None:
+        copied = copy.finish()
+        blobs = (StagedBlob(zstd, Digest("sha256", copied.digest), copied.size, OCI_LAYER_ZSTD),)
+    return replace(made, tree=tree, skeleton=skeleton, blobs=blobs)
+
+
+def _described(scratch: Scratch, applied: Applied, read_tar: ReadTar) -> Staged:
+    """Write the metadata image, and say what it is of."""
+    image = write(applied.tree, applied.diff_id, applied.tar_size, read_tar)
     fd, path = scratch.file("metadata")
     with open(fd, "wb", closefd=False) as file:
         file.write(image.data)
-    return image, path
-
-
-def _extracted(scratch: Scratch, applied: Applied, tar_fd: int) -> str:
-    mark_top_directory(scratch.path)
-    path = scratch.directory("tree")
-    extract(applied.tree.root, tar_fd, path)
-    return path
+    return Staged(
+        Digest("sha256", applied.diff_id), applied.tar_size, None, (), path, None, None, image.implied, applied.tree.entries,
+        image.content_size,
+    )  # fmt: skip
 
 
 def _compressed(inflated: Inflated) -> Descriptor | None:
-    if not inflated.compression:
+    if not inflated.digest:
         return None
     media_type = OCI_LAYER_GZIP if inflated.compression == "gzip" else OCI_LAYER_ZSTD
     return Descriptor(media_type, Digest("sha256", inflated.digest), inflated.size)
 
 
 def _source(params: dict[str, Any], fd: int) -> TarSource:
-    return TarSource(fd, params.get("offset", 0), params.get("length"), params.get("compression"))
+    return TarSource(fd, params.get("offset", 0), params.get("length"), params.get("compression"), verified=params.get("verified", False))
 
 
 def _limits(params: dict[str, Any]) -> Limits:

@@ -16,7 +16,8 @@ class TarSource:
     Of a file, `offset` and `length` (bytes; None: to the end) say which part; its position is left
     alone. Of a pipe, exactly `length` bytes are read, or all. `compression` is "gzip", "zstd" or ""
     (plain); None: found out. `kept` says that the caller keeps the compressed bytes as a blob, so a
-    driver that does not keep the tar itself need not make a copy. The caller owns `fd`.
+    driver that does not keep the tar itself need not make a copy; `verified` that it hashes them itself, so
+    they are not hashed once more. The caller owns `fd`.
     """
 
     fd: int
@@ -24,6 +25,7 @@ class TarSource:
     length: int | None = None
     compression: str | None = None
     kept: bool = False
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,10 @@ class Staged:
     """A layer that is written and verified but not visible yet.
 
     `tar_size` and `content_size` (of all regular files) are bytes. `metadata` is the path of the
-    metadata image, `tree` that of the extracted directory, if the driver makes one. `implied` are
+    metadata image, `tree` that of the extracted directory and `skeleton` that of what the tar has
+    besides files' contents, if the driver makes these. `implied` are
     the offsets of the inodes of directories that the tar implies, with their paths; such a layer
-    is `contextual`. `compressed` describes the bytes as they came, None if they came plain.
+    is `contextual`. `compressed` describes the bytes as they came, None if they came plain or `verified`.
     """
 
     diff_id: Digest
@@ -52,9 +55,15 @@ class Staged:
     blobs: tuple[StagedBlob, ...]
     metadata: str
     tree: str | None
+    skeleton: str | None
     implied: tuple[tuple[int, bytes], ...]
     entries: int
     content_size: int
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Everything that was written."""
+        return tuple(path for path in (self.metadata, self.skeleton, self.tree, *(blob.path for blob in self.blobs)) if path)
 
     @property
     def contextual(self) -> bool:

@@ -68,7 +68,7 @@ class Inflated:
         incoming = chunks(self.source)
         first = _head(incoming)
         self.compression = compression.detect(first) if self.source.compression is None else self.source.compression
-        hashed = hashlib.sha256() if self.compression else None
+        hashed = hashlib.sha256() if self.compression and not self.source.verified else None
         inflater = compression.inflater(self.compression)
         for data in _chain(first, incoming):
             self.size += len(data)

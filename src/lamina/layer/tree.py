@@ -35,7 +35,7 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 class Node:
     """An inode of the layer. Mutable while the tree is built, read afterwards."""
 
-    __slots__ = ("children", "extents", "gid", "hidden", "implied", "link", "mode", "mtime_ns", "nid", "offset", "opaque", "rdev", "size", "uid", "xattrs")  # fmt: skip
+    __slots__ = ("children", "content", "extents", "gid", "hidden", "implied", "link", "mode", "mtime_ns", "nid", "offset", "opaque", "rdev", "size", "uid", "xattrs")  # fmt: skip
 
     def __init__(self, mode: int, uid: int, gid: int, size: int, mtime_ns: int, offset: int) -> None:
         self.mode, self.uid, self.gid, self.size, self.mtime_ns, self.offset = mode, uid, gid, size, mtime_ns, offset
@@ -46,7 +46,7 @@ class Node:
         self.rdev = (0, 0)
         self.xattrs: Xattrs = ()
         self.extents: tuple[Extent, ...] | None = None
-        self.nid = 0
+        self.nid = self.content = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Tree:
         self._parent: dict[bytes, Node] = self.root.children
         self._parent_node = self.root
 
-    def add(self, member: Member) -> None:
-        """Take the next member.
+    def add(self, member: Member) -> Node | None:
+        """Take the next member. Returns the file that its content is of, if it is a regular one.
 
         Raises:
             InvalidArchive: it does what no layer may.
@@ -85,18 +85,18 @@ class Tree:
             parts = _clean(path, path)
             if not parts:
                 self._set_root(member)
-                return
+                return None
             if any(part[:8] == b".wh..wh." for part in parts[:-1]):
-                return  # aufs kept its own files in such directories
+                return None  # aufs kept its own files in such directories
             self._enter(parts, path, head if name == parts[-1] else None)
             name = parts[-1]
         if len(name) > NAME_LIMIT or b"\0" in name:
             raise InvalidArchive(f"name too long in archive: {shown(path)}")
         if name[:4] == b".wh." and self._whiteout(name, path):
-            return
+            return None
         if mode == HARDLINK:
             self._link(name, path, link)
-            return
+            return None
         if uid > ID_LIMIT or gid > ID_LIMIT or uid < 0 or gid < 0:
             raise InvalidArchive(f"owner out of range in archive: {shown(path)}")
         if not -_TIME_LIMIT < mtime_ns < _TIME_LIMIT:
@@ -107,16 +107,19 @@ class Tree:
             node.xattrs = kept_xattrs(xattrs, path)
         if kind == _REG:
             node.extents = extents
-        elif kind == _LNK:
+            self._put(name, node)
+            return node
+        if kind == _LNK:
             if not 0 < len(link) <= LINK_LIMIT or b"\0" in link:
                 raise InvalidArchive(f"symbolic link to nothing or too far: {shown(path)}")
             node.link, node.size = link, len(link)
         elif kind == _DIR:
             self._add_directory(name, node)
-            return
+            return None
         elif (major or minor or kind == _CHR) and self._device(name, node, major, minor, path):
-            return
+            return None
         self._put(name, node)
+        return None
 
     def finish(self) -> None:
         """Settle the whiteouts, when all members were seen."""

@@ -18,7 +18,7 @@ from lamina.layer.tree import Limits
 from lamina.linux import mount
 from lamina.snapshot.layers import IMAGE_SUFFIX, LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks
-from lamina.snapshot.protocol import FdStore, Lower, Progress
+from lamina.snapshot.protocol import FdStore, Lower, Progress, Rebuilt
 from lamina.snapshot.stacked import Stacked
 from lamina.worker.workers import Workers
 
@@ -96,6 +96,10 @@ class ErofsSnapshotter(Stacked):
 
     def tree(self, name: str) -> str | None:
         """See `Snapshotter.tree`; there is none."""
+        return None
+
+    def rebuilt(self, name: str) -> Rebuilt | None:
+        """See `Snapshotter.rebuilt`; the tar is there as it is."""
         return None
 
     def exists(self, name: str) -> bool:

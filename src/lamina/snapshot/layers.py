@@ -16,6 +16,7 @@ from lamina.snapshot.protocol import LayerNotFound, Progress
 from lamina.worker.workers import Workers
 
 IMAGE_SUFFIX = ".erofs"
+SKELETON_SUFFIX = ".skeleton"
 _REMOVING = ".removing"
 
 
@@ -57,6 +58,8 @@ class LayerFiles:
             remove_path(self.sums(name))
             remove_path(self.tree(name))
             os.rename(staged.tree, self.tree(name))
+        if staged.skeleton:
+            os.rename(staged.skeleton, self.skeleton(name))
         os.rename(staged.metadata, self.path(name))
 
     def dress(self, staged: Staged, below: Sequence[str]) -> None:
@@ -64,13 +67,17 @@ class LayerFiles:
         if staged.implied:
             patched(staged.metadata, staged.implied, below, staged.tree)
 
+    def skeleton(self, name: str) -> str:
+        """Where the skeleton of a tree's tar is, whether it exists or not."""
+        return os.path.join(self._directory, name + SKELETON_SUFFIX)
+
     def sums(self, name: str) -> str:
         """Where the digests of a tree's files are, whether they exist or not."""
         return os.path.join(self._directory, name + SUMS)
 
     def discard(self, staged: Staged) -> None:
         """See `Snapshotter.discard`."""
-        for path in (staged.metadata, *(blob.path for blob in staged.blobs), *([staged.tree] if staged.tree else [])):
+        for path in staged.paths:
             remove_path(path)
 
     def visible(self, names: Sequence[str]) -> list[str]:
@@ -98,6 +105,7 @@ class LayerFiles:
         self._opaque.pop(name, None)
         remove_path(self.path(name))
         remove_path(self.sums(name))
+        remove_path(self.skeleton(name))
         tree = self.tree(name)
         if os.path.isdir(tree):
             # A name of its own: the same layer may come back and go again while the first tree is still being deleted.
@@ -110,7 +118,8 @@ class LayerFiles:
         for entry in os.listdir(self._directory):
             path = os.path.join(self._directory, entry)
             alone = os.path.isdir(path) and not os.path.exists(self.path(entry))
-            if entry.endswith(_REMOVING) or alone or (entry.endswith(SUMS) and not os.path.exists(self.path(entry.removesuffix(SUMS)))):
+            beside = entry.removesuffix(SUMS).removesuffix(SKELETON_SUFFIX)
+            if entry.endswith(_REMOVING) or alone or (beside != entry and not os.path.exists(self.path(beside))):
                 remove_path(path)
 
 
@@ -119,7 +128,7 @@ def run_stage(
 ) -> Staged:
     """Run a staging job on a source in a worker."""
     params = {
-        "offset": source.offset, "length": source.length, "compression": source.compression,
+        "offset": source.offset, "length": source.length, "compression": source.compression, "verified": source.verified,
         "scratch": scratch, "limits": asdict(limits), **more,
     }  # fmt: skip
     return run_staging(workers, job, params, [source.fd], progress)

@@ -74,6 +74,14 @@ Change = tuple[str, str]
 """A path with a leading slash, undecodable bytes as surrogates; and `A`dded, `M`odified or `D`eleted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a layer's exact tar is put together from (`layer.skeleton.rebuilt`), in a worker: paths of its skeleton and its tree."""
+
+    skeleton: str
+    tree: str
+
+
 class FdStore(Protocol):
     """Keeps descriptors open under names, longer than this process lives. Thread-safe."""
 
@@ -161,6 +169,9 @@ class Snapshotter(Protocol):
 
     def tree(self, name: str) -> str | None:
         """The host directory where the layer's files can be read as files, if there is one."""
+
+    def rebuilt(self, name: str) -> Rebuilt | None:
+        """How the layer's exact tar can be put together from what the driver has, which is faster than inflating it; None: it cannot."""
 
     def exists(self, name: str) -> bool:
         """Whether the layer was published here."""

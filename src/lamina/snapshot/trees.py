@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+from lamina.content.files import disk_bytes
 from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
@@ -22,7 +23,7 @@ from lamina.layer.tree import Limits
 from lamina.layer.treecheck import problem
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks
-from lamina.snapshot.protocol import Lower, Progress
+from lamina.snapshot.protocol import Lower, Progress, Rebuilt
 from lamina.worker.workers import Workers
 
 _SHARD = 2000
@@ -52,7 +53,7 @@ class Trees:
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.publish`."""
         if self.exists(name):
-            for path in (staged.metadata, *([staged.tree] if staged.tree else [])):
+            for path in filter(None, (staged.metadata, staged.skeleton, staged.tree)):
                 remove_path(path)
             return
         self._files.publish(staged, name, [self.index(lower) for lower in below])
@@ -80,6 +81,11 @@ class Trees:
         self.index(name)
         return self._files.tree(name)
 
+    def rebuilt(self, name: str) -> Rebuilt | None:
+        """See `Snapshotter.rebuilt`."""
+        skeleton, tree = self._files.skeleton(name), self._files.tree(name)
+        return Rebuilt(skeleton, tree) if os.path.isdir(tree) and os.path.exists(skeleton) else None
+
     def exists(self, name: str) -> bool:
         """See `Snapshotter.exists`."""
         return self._files.exists(name)
@@ -91,7 +97,7 @@ class Trees:
     def usage(self, name: str) -> int:
         """See `Snapshotter.usage`. A worker counts what is in the tree."""
         measured = self._workers.run("lamina.layer.jobs:tree_usage", {"path": self._files.tree(name)})
-        return os.stat(self.index(name)).st_blocks * 512 + int(measured["bytes"])
+        return os.stat(self.index(name)).st_blocks * 512 + disk_bytes(self._files.skeleton(name)) + int(measured["bytes"])
 
     def check(self, name: str, *, deep: bool = False) -> None:
         """See `Snapshotter.check`. Of the tree, its top is looked at; `deep`: every name, type and size in it."""
@@ -116,6 +122,8 @@ class Trees:
         self._workers.run("lamina.layer.treecheck:mend_tree", params)
         self._forget(name)
         remove_path(self._files.sums(name))
+        if staged.skeleton:
+            os.rename(staged.skeleton, self._files.skeleton(name))
         os.rename(staged.metadata, self._files.path(name))
         remove_path(staged.tree)
 

@@ -1,6 +1,7 @@
 """An archive to be written, as pieces: headers and documents in memory, layers and blobs where they lie.
 
-The size is known before the first byte, and layers go from file to descriptor through the kernel alone.
+The size is known before the first byte. Layers go from file to descriptor through the kernel alone; where the storage driver has to
+put a tar together, a worker writes it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ import errno
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from lamina.content.store import ContentStore, full_disk
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.spec.digest import Digest
+from lamina.worker import Workers
 
 _BLOCK, _RECORD = 512, 10240
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Sources:
     layers: Layers
     content: ContentStore
     leases: Leases
+    workers: Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +110,17 @@ def _bytes(data: bytes) -> Piece:
 
 
 def _copy(sources: Sources, piece: Piece, target: int) -> None:
-    with _opened(sources, piece) as source:
-        if piece.blob is not None or (piece.layer is not None and sources.layers.tar_blob(piece.layer) is not None):
-            copy_file(source.fileno(), target, piece.size)
-            return
-        for chunk in _chunks(source.read, piece.size):
-            _write(target, chunk)
-
-
-def _opened(sources: Sources, piece: Piece) -> BinaryIO:
-    if piece.layer is not None:
-        return sources.layers.open_tar(piece.layer)
-    assert piece.blob is not None
-    return sources.content.open(piece.blob)
-
-
-def _chunks(read: Callable[[int], bytes], size: int) -> Iterator[bytes]:
-    while size:
-        chunk = read(min(size, _CHUNK))
-        if not chunk:
-            raise OSError(errno.EIO, "a layer's tar ended early")
-        size -= len(chunk)
-        yield chunk
+    with ExitStack() as stack:
+        if piece.blob is not None:
+            source = stack.enter_context(sources.content.open(piece.blob))
+        else:
+            assert piece.layer is not None
+            place = sources.layers.tar(piece.layer)
+            if not place.plain:
+                sources.workers.run("lamina.image.layertar:send", place.params(), [target])
+                return
+            source = stack.enter_context(open(place.path, "rb"))
+        copy_file(source.fileno(), target, piece.size)
 
 
 def copy_file(source: int, target: int, size: int, start: int = 0) -> None:

@@ -1,0 +1,227 @@
+"""A tar without the contents of its files, which lie in a tree: together they are the tar again, byte for byte.
+
+    MAGIC   8 bytes: how many the frame has   frame   table
+
+    frame   zstd: for each content, in the tar's order, how many bytes come before it since the last one, how many it has
+            itself, then the bytes before it; at the end what follows the last content, as before one of 0 bytes
+    table   zstd: for each content the path of its file in the tree and, of a sparse one, the runs that are stored; where
+            the tree has no such file, since a later member took its place: the bytes themselves
+
+Numbers are little endian. Both zstd frames have checksums; whoever puts the tar together compares its digest.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from lamina.layer.compression import inflater, zstd_deflater
+from lamina.layer.errors import InvalidArchive, LayerDamaged, shown
+
+MAGIC = b"lamina skeleton 1\n"
+Run = tuple[int, int]
+"""Where bytes lie in a file, and how many."""
+
+_LENGTH = struct.Struct("<Q")
+_HEAD = len(MAGIC) + _LENGTH.size
+_RECORD = struct.Struct("<QQ")
+_PLACE = struct.Struct("<IQ")
+_LOST = 0xFFFFFFFF
+_CHUNK = 1 << 20
+_BATCH = 1 << 17
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class SkeletonWriter:
+    """Writes a skeleton to the empty file `fd`: `literal` and `content` in the tar's order, then `table`, then each content's place."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._out = _Deflated(fd, _HEAD)
+        self._before: list[bytes] = []
+        self._size = 0
+
+    def literal(self, data: bytes | memoryview) -> None:
+        """The tar goes on with these bytes."""
+        # A copy: a slice would keep all of what it is of.
+        self._before.append(bytes(data))
+        self._size += len(data)
+        if self._size >= _CHUNK:
+            self.content(0)
+
+    def content(self, size: int) -> None:
+        """The tar goes on with the next content, of `size` bytes; 0: there is none here."""
+        self._out.put(_RECORD.pack(self._size, size), *self._before)
+        self._before, self._size = [], 0
+
+    def table(self) -> None:
+        """The tar has ended. `file` or `lost` follows, once for each content, in order."""
+        self.content(0)
+        end = self._out.finish()
+        os.pwrite(self._fd, MAGIC + _LENGTH.pack(end - _HEAD), 0)
+        self._out = _Deflated(self._fd, end)
+
+    def file(self, path: bytes, runs: Sequence[Run] = ()) -> None:
+        """The next content is that of the file at `path`, of which, if it is sparse, `runs` are stored."""
+        self._out.put(_PLACE.pack(len(path), len(runs)), path, *(_RECORD.pack(*run) for run in runs))
+
+    def lost(self, size: int, chunks: Iterable[bytes]) -> None:
+        """The next content, of `size` bytes, is in no file of the tree."""
+        self._out.put(_PLACE.pack(_LOST, size))
+        for chunk in chunks:
+            self._out.put(chunk)
+
+    def finish(self) -> None:
+        """All places have been told."""
+        self._out.finish()
+
+
+class _Deflated:
+    """One zstd frame of the file, from `at` on."""
+
+    def __init__(self, fd: int, at: int) -> None:
+        self._fd, self._at = fd, at
+        self._deflater = zstd_deflater(1)
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def put(self, *pieces: bytes) -> None:
+        self._held += pieces
+        self._size += sum(map(len, pieces))
+        if self._size >= _BATCH:
+            self._write(self._deflater.compress(b"".join(self._held)))
+            self._held, self._size = [], 0
+
+    def finish(self) -> int:
+        """Where it ends."""
+        self._write(self._deflater.compress(b"".join(self._held)) + self._deflater.flush())
+        return self._at
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._at)
+            self._at, view = self._at + written, view[written:]
+
+
+def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[bytes]:
+    """The tar that the file `skeleton` and the directory `tree` are together, in pieces of about a megabyte.
+
+    Its digest is for the caller to compare.
+
+    Raises:
+        LayerDamaged: something is missing or too short; names the layer `name`.
+    """
+    held: list[bytes] = []
+    size = 0
+    for piece in _Rebuilding(skeleton, tree, name or os.path.basename(skeleton)).pieces():
+        held.append(piece)
+        size += len(piece)
+        if size >= _CHUNK:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+class _Rebuilding:
+    def __init__(self, skeleton: str, tree: str, name: str) -> None:
+        self._skeleton, self._tree, self._name = skeleton, tree, name
+        self._top = -1
+
+    def pieces(self) -> Iterator[bytes]:
+        with ExitStack() as opened:
+            try:
+                fd, self._top = os.open(self._skeleton, os.O_RDONLY | os.O_CLOEXEC), os.open(self._tree, _DIRECTORY)
+            except OSError as error:
+                raise self._damaged(f"{error.filename} is missing") from None
+            opened.callback(os.close, fd)
+            opened.callback(os.close, self._top)
+            try:
+                yield from self._frame(fd)
+            except (InvalidArchive, struct.error):
+                raise self._damaged("its skeleton is not what was written") from None
+
+    def _frame(self, fd: int) -> Iterator[bytes]:
+        head = os.pread(fd, _HEAD, 0)
+        if len(head) < _HEAD or not head.startswith(MAGIC):
+            raise struct.error
+        middle = _HEAD + _LENGTH.unpack(head[len(MAGIC) :])[0]
+        frame, table = _Inflated(fd, _HEAD, middle), _Inflated(fd, middle, 1 << 63)
+        while frame.more():
+            before, size = _RECORD.unpack(frame.take(_RECORD.size))
+            yield from frame.stream(before)
+            if size:
+                yield from self._content(table, size)
+
+    def _content(self, table: _Inflated, size: int) -> Iterator[bytes]:
+        length, count = _PLACE.unpack(table.take(_PLACE.size))
+        if length == _LOST:
+            yield from table.stream(size)
+            return
+        path = table.take(length)
+        runs = [_RECORD.unpack(table.take(_RECORD.size)) for _ in range(count)] or [(0, size)]
+        try:
+            fd = os.open(path, _READ, dir_fd=self._top)
+        except OSError:
+            raise self._damaged(f"{shown(path)} is missing from its tree") from None
+        try:
+            for start, left in runs:
+                while left:
+                    data = os.pread(fd, min(left, _CHUNK), start)
+                    if not data:
+                        raise self._damaged(f"{shown(path)} in its tree is not what was written")
+                    yield data
+                    start, left = start + len(data), left - len(data)
+        finally:
+            os.close(fd)
+
+    def _damaged(self, what: str) -> LayerDamaged:
+        return LayerDamaged(f"layer {self._name} is damaged: {what}")
+
+
+class _Inflated:
+    """The plain bytes of the zstd frame between two offsets of a file."""
+
+    def __init__(self, fd: int, start: int, stop: int) -> None:
+        self._fd, self._at, self._stop = fd, start, stop
+        self._inflater = inflater("zstd")
+        self._ready: deque[bytes] = deque()
+        self._held = b""
+        self._position = 0
+
+    def more(self) -> bool:
+        """Whether there are more bytes."""
+        return self._position < len(self._held) or self._fill()
+
+    def take(self, size: int) -> bytes:
+        """Exactly `size` bytes, a few."""
+        end = self._position + size
+        if end <= len(self._held):
+            found, self._position = self._held[self._position : end], end
+            return found
+        return b"".join(self.stream(size))
+
+    def stream(self, size: int) -> Iterator[bytes]:
+        """Exactly `size` bytes, in pieces."""
+        while size:
+            if not self.more():
+                raise struct.error
+            piece = self._held[self._position : self._position + size]
+            self._position, size = self._position + len(piece), size - len(piece)
+            yield piece
+
+    def _fill(self) -> bool:
+        while not self._ready:
+            data = os.pread(self._fd, min(_BATCH, self._stop - self._at), self._at)
+            if not data:
+                self._inflater.finish()
+                return False
+            self._at += len(data)
+            self._ready += self._inflater.feed(data)
+        self._held, self._position = self._ready.popleft(), 0
+        return True
