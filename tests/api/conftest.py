@@ -64,7 +64,7 @@ class FakeContainers:
         self.created.append((config, host_config, networking, name, platform))
         return Created("c", ("a warning",))
 
-    def start(self, ref: str, *, detach_keys: str = "") -> None:
+    def start(self, ref: str, *, detach_keys: str = "", verify: bool = False) -> None:
         self.get(ref)
         raise NotModified("it runs")
 
