@@ -147,3 +147,34 @@ def test_other_instructions_are_refused_in_one_sentence(daemon: Daemon, change: 
         done = run("import", "-c", change, str(archive), "refused:1", code=1)
         assert len(done.stderr.strip().splitlines()) <= 2, done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_layers_of_an_archive_are_drawn_without_loading_it(daemon: Daemon, tag: str, context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo outlined > /outlined\n")
+    made = daemon.docker("build", "-q", "--network", "none", "-t", tag, str(context)).stdout.strip()
+    [layers] = json.loads(daemon.docker("image", "inspect", "--format", "[{{json .RootFS.Layers}}]", tag).stdout)
+    paths = {form: tmp_path / f"{form}.tar" for form in ("docker", "oci", "v1")}
+    for form, path in paths.items():
+        daemon.lamina("save", "--format", form, "-o", str(path), tag, BASE)
+    daemon.docker("rmi", tag)
+    before = (daemon.docker("images", "-aq", "--no-trunc").stdout, daemon.lamina("images", "--tree", "--no-trunc").stdout)
+    for form, path in paths.items():
+        lines = daemon.lamina("images", "--tree", "-i", str(path)).stdout.splitlines()
+        assert len(lines) == 3 and f"[{BASE}]" in lines[1], form
+        assert f"[{tag}]" in lines[2] and "RUN echo outlined > /outlined" in lines[2]
+        assert daemon.lamina("images", "-tree", "--input", str(path)).stdout.splitlines() == lines
+        assert daemon.lamina("image", "tree", "-i", "-", stdin=path.read_bytes()).stdout.splitlines() == lines
+        [root] = json.loads(daemon.lamina("images", "--tree", "--format", "json", "-i", str(path)).stdout)["roots"]
+        assert root["shared_by"] == 2 and [root["diff_id"], root["children"][0]["diff_id"]] == layers
+    assert before == (daemon.docker("images", "-aq", "--no-trunc").stdout, daemon.lamina("images", "--tree", "--no-trunc").stdout)
+    assert made not in before[0]
+
+
+def test_what_is_no_archive_is_one_sentence_to_the_tree(daemon: Daemon, tmp_path: Path) -> None:
+    path = tmp_path / "none.tar"
+    for data in (b"this is no archive " * 100_000, b"\x1f\x8b" + bytes(2000), b"", tar({"file": b"of a root"})):
+        path.write_bytes(data)
+        done = daemon.lamina("images", "--tree", "-i", str(path), code=1)
+        assert done.stdout == "" and done.stderr.startswith("lamina: ") and ("archive" in done.stderr or "damaged" in done.stderr)
+        assert "Traceback" not in done.stderr
+    assert daemon.lamina("images", "--tree", "-i", str(tmp_path / "absent"), code=1).stderr.count("\n") == 1

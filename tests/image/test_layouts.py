@@ -443,3 +443,23 @@ def test_a_loaded_manifest_and_its_compressed_layers_stay_as_they_came(store: St
     imported(store)
     store.images.load(io.BytesIO(data))
     assert files.items() <= members(saved(store, "g:1", form="oci")).items()
+
+
+@pytest.mark.parametrize("way", ["file", "stream"])
+def test_an_outline_says_what_a_load_then_brings_and_brings_nothing(any_store: Store, way: str) -> None:
+    path = any_store.root / "outlined.tar"
+    for files, names in ((several(), ["multi:1"]), (old_chain(), ["old/app:base", "old/app:1.0"])):
+        path.write_bytes(archive(files))
+        with open(path, "rb") as file:
+            pending = any_store.images.outline(file if way == "file" else io.BytesIO(file.read()))
+        assert any_store.images.list(all=True) == [] and list(any_store.layers.all()) == []
+        outlined = []
+        while pending:
+            outlined.append(layer := pending.pop())
+            pending += layer.children
+        any_store.images.load(io.BytesIO(path.read_bytes()))
+        assert sorted((layer.id, layer.diff_id, layer.note.instruction) for layer in outlined) == sorted(
+            (str(facts.id), str(facts.diff_id), facts.instruction) for facts in any_store.layers.all()
+        )
+        assert set(names) <= {name for layer in outlined for name in layer.images}
+        emptied(any_store)

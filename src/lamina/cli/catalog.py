@@ -250,6 +250,7 @@ a all bool|Show all images (default hides intermediate images)
 - digests bool|Show digests
 f filter filter|Filter output based on conditions provided
 - format string|Format output as "table", "json" or by a Go template
+i input string|With --tree: show the layers of this archive, which is not loaded ("-": standard input)
 - no-trunc bool|Don't truncate output
 q quiet bool|Only show image IDs
 - tree bool|Show the tree of layers across images, base at the root
@@ -947,6 +948,7 @@ v verbose bool|Verbose output for diagnostics
         "",
         "Show the tree of layers across images, base at the root",
         """\
+i input string|Show the layers of this archive, which is not loaded ("-": standard input)
 - no-trunc bool|Don't truncate output
 - format string|Format output as "json" or by a Go template
 """,

@@ -96,6 +96,10 @@ class Images:
         """The tree of layers across images: `roots`."""
         return document(self._transport.request("GET", "/lamina/images/tree").read())
 
+    def outline(self, pieces: Pieces, length: int | None) -> dict[str, object]:
+        """The tree of layers of an archive, which is not loaded: `roots`."""
+        return document(self._upload("/lamina/images/tree", pieces, length).read())
+
     def layers(self, name: str) -> dict[str, object]:
         """An image's layers, base first."""
         return document(self._transport.request("GET", f"/lamina/images/{quoted(name, '/:@')}/layers").read())

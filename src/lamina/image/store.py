@@ -19,6 +19,7 @@ from lamina.image.archive import save
 from lamina.image.archive.chosen import Chosen
 from lamina.image.archive.importing import ImportRequest, import_tar
 from lamina.image.archive.load import Loader, Store
+from lamina.image.archive.outline import OutlinedLayer, outline
 from lamina.image.archive.pieces import SavePlan, Sources
 from lamina.image.archive.plan import Archived
 from lamina.image.catalog import Catalog
@@ -255,6 +256,10 @@ class Images:
         loader = Loader(store, create, platform or self._host, sink, only=platform is not None)
         with self._whole() as scratch:
             return loader.load(os.fspath(source) if isinstance(source, str | os.PathLike) else source, scratch)
+
+    def outline(self, source: int | BinaryIO) -> builtins.list[OutlinedLayer]:
+        """The tree of layers of an archive as `load` takes them, a file or a stream, which is not loaded. See `archive.outline`."""
+        return outline(source, self._host)
 
     def import_(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import msgspec
@@ -10,6 +11,7 @@ from lamina.api.backend import Backend, Document
 from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of, save_as
+from lamina.image.archive.outline import OutlinedLayer
 from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import FileRow, Found, Holder
 
@@ -45,7 +47,13 @@ def tree(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     return json_reply({"roots": _forest(engine.images.tree())})
 
 
-def _forest(roots: list[TreeNode]) -> list[Document]:
+def outline(engine: Backend, request: Request) -> Response:
+    """POST /lamina/images/tree: the same of an archive, the body, which is not loaded."""
+    with request.body.piped() as source:
+        return json_reply({"roots": _forest(engine.images.outline(source))})
+
+
+def _forest(roots: Sequence[TreeNode | OutlinedLayer]) -> list[Document]:
     """The nodes as documents; by a list of what is to be done, since a stack may be higher than Python's own."""
     shown = [(node, _node(node)) for node in roots]
     pending = list(shown)
@@ -57,7 +65,9 @@ def _forest(roots: list[TreeNode]) -> list[Document]:
     return [document for _, document in shown]
 
 
-def _node(node: TreeNode) -> Document:
+def _node(node: TreeNode | OutlinedLayer) -> Document:
+    if isinstance(node, OutlinedLayer):
+        return _outlined(node)
     facts = node.layer
     return {
         "layer": str(facts.id),
@@ -70,6 +80,22 @@ def _node(node: TreeNode) -> Document:
         "created_by": facts.created_by,
         "created": facts.created,
         "images": list(node.images),
+    }
+
+
+def _outlined(layer: OutlinedLayer) -> Document:
+    """As `_node`; null is what documents alone do not tell: bytes in files, and of the tar."""
+    return {
+        "layer": layer.id,
+        "diff_id": layer.diff_id,
+        "size": None,
+        "tar_size": None,
+        "own": layer.size if layer.size >= 0 else None,
+        "shared_by": layer.shared_by,
+        "instruction": layer.note.instruction,
+        "created_by": layer.note.created_by,
+        "created": layer.note.created,
+        "images": layer.images,
     }
 
 
@@ -161,6 +187,7 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/prune", prune),
     Route("GET", "/lamina/images/save", save),
     Route("GET", "/lamina/images/tree", tree),
+    Route("POST", "/lamina/images/tree", outline),
     Route("GET", "/lamina/images/{ref:path}/which", which),
     Route("GET", "/lamina/images/{ref:path}/ls", ls),
     Route("GET", "/lamina/images/{ref:path}/cat", cat),

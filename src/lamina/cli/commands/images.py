@@ -5,7 +5,7 @@ from __future__ import annotations
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, print_rows
-from lamina.cli.session import Session
+from lamina.cli.session import Session, is_terminal
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
@@ -26,6 +26,8 @@ def images(session: Session, arguments: Arguments) -> int:
     """List images."""
     if arguments.on("tree"):
         return image_tree(session, arguments)
+    if arguments.given("input"):
+        raise UsageError("--input goes with --tree")
     words = arguments.many("filter") + [f"reference={word}" for word in arguments.words]
     found = Images(session.engine).list(([("all", "1")] if arguments.on("all") else []) + filters(words))
     whole, form = arguments.on("no-trunc"), arguments.text("format")
@@ -79,10 +81,10 @@ def _list(value: object) -> list[object]:
 
 
 def image_tree(session: Session, arguments: Arguments) -> int:
-    """Draw the tree of layers across images."""
+    """Draw the tree of layers across images, or with --input across those of an archive."""
     if arguments.on("quiet") or arguments.many("filter") or arguments.words:
         raise UsageError("--tree shows all images: it goes with no other choice of them")
-    found = Images(session.engine).tree()
+    found = _outlined(session, arguments.text("input")) if arguments.given("input") else Images(session.engine).tree()
     if form := arguments.text("format"):
         from lamina.cli.output import show
 
@@ -93,6 +95,17 @@ def image_tree(session: Session, arguments: Arguments) -> int:
     for root in _list(found.get("roots")):
         _draw(session, root, "", "", whole=whole)
     return 0
+
+
+def _outlined(session: Session, path: str) -> dict[str, object]:
+    # archives and their progress are no business of a listing, which has to start fast
+    from lamina.cli.commands.archive import archived
+    from lamina.cli.progress import metered
+
+    if path == "-" and is_terminal(0):
+        raise UsageError("--input - reads an archive from standard input, which is a terminal")
+    pieces, length = archived(path)
+    return Images(session.engine).outline(metered(pieces, length, "Reading"), length)
 
 
 def _draw(session: Session, start: object, lead: str, branch: str, *, whole: bool) -> None:

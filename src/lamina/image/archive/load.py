@@ -123,13 +123,7 @@ class Loader:
         """What comes in, and the layers of it that are not here, staged."""
         if "index.json" not in contents.documents and "manifest.json" not in contents.documents:
             return self._old(contents, arrivals)
-        layout = plan.from_layout(contents, self._wanted, only=self._only) if "index.json" in contents.documents else []
-        docker = plan.from_docker(contents) if "manifest.json" in contents.documents else []
-        if self._only:
-            docker = [row for row in docker if row.images[0].config.platform.matches(self._wanted)]
-        found = plan.merged(layout, docker)
-        if not found:
-            raise InvalidArchive(f"the archive has no image for {self._wanted}" if self._only else "the archive has no image")
+        found = described(contents, self._wanted, only=self._only)
         images = [image for archived in found for image in archived.images]
         return found, self._stage({member: row for image in images for member, row in self._missing(image)}, contents, arrivals)
 
@@ -243,6 +237,22 @@ class Loader:
             self._sink(Update(status="Loading layer", id=shown, current=done, total=size))
 
         return report
+
+
+def described(contents: Contents, wanted: Platform, *, only: bool) -> list[Archived]:
+    """What index.json and manifest.json, as far as they are there, say of images; with `only`, of those for `wanted`.
+
+    Raises:
+        InvalidArchive: they contradict themselves or each other, or there is no image.
+    """
+    layout = plan.from_layout(contents, wanted, only=only) if "index.json" in contents.documents else []
+    docker = plan.from_docker(contents) if "manifest.json" in contents.documents else []
+    if only:
+        docker = [row for row in docker if row.images[0].config.platform.matches(wanted)]
+    found = plan.merged(layout, docker)
+    if not found:
+        raise InvalidArchive(f"the archive has no image for {wanted}" if only else "the archive has no image")
+    return found
 
 
 def notes(config: ImageConfig) -> list[LayerNote]:
