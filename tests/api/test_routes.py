@@ -13,9 +13,12 @@ from lamina.spec.reference import Reference
 from tests.api.conftest import Client, FakeEngine
 
 
-def test_ping_carries_what_clients_read_first(api: Client) -> None:
-    response = api.open("HEAD", "/_ping")
+@pytest.mark.covers("api:GET /_ping", "api:HEAD /_ping")
+@pytest.mark.parametrize(("method", "body"), [("HEAD", b""), ("GET", b"OK")])
+def test_ping_carries_what_clients_read_first(api: Client, method: str, body: bytes) -> None:
+    response = api.open(method, "/_ping")
     assert response.status == 200
+    assert response.read() == body
     wanted = {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Builder-Version": "1", "Swarm": "inactive"}
     assert {name: response.headers[name] for name in wanted} == wanted
 

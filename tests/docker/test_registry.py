@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -93,3 +94,18 @@ def test_login_checks_and_keeps_credentials(daemon: Daemon, registry: str) -> No
     done = daemon.docker("login", "-u", "somebody", "--password-stdin", registry, stdin="secret")
     assert "Login Succeeded" in done.stdout
     daemon.docker("logout", registry)
+
+
+@pytest.mark.covers("api:GET /distribution/{name}/json")
+def test_what_a_name_stands_for_is_told_without_a_pull(daemon: Daemon, repository: str) -> None:
+    digest = daemon.docker("push", f"{repository}:1").stdout.split("digest: ")[1].split()[0]
+    daemon.docker("rmi", f"{repository}:1")
+    before = daemon.docker("images", "-aq").stdout
+    told = json.loads(daemon.curl(f"/distribution/{repository}:1/json"))
+    assert told["Descriptor"]["digest"] == digest
+    assert told["Descriptor"]["mediaType"].endswith("manifest.v1+json") and told["Descriptor"]["size"] > 0
+    [platform] = told["Platforms"]
+    assert platform["os"] == "linux" and platform["architecture"]
+    assert json.loads(daemon.curl(f"/distribution/{repository}@{digest}/json")) == told
+    assert "message" in json.loads(daemon.curl(f"/distribution/{repository}:absent/json"))
+    assert daemon.docker("images", "-aq").stdout == before

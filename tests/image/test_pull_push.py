@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -17,9 +18,11 @@ from lamina.distribution.transport import RegistryUnreachable
 from lamina.errors import LaminaError
 from lamina.image.model import ImageNotFound
 from lamina.image.pull import NotAnImage, PlatformMissing
+from lamina.layer.compression import zstd_deflater
 from lamina.layer.errors import LayerDamaged
 from lamina.registry.http import Request, Response
 from lamina.spec import mediatype
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest, parse_manifest
 from lamina.spec.platform import Platform
@@ -242,6 +245,37 @@ def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:
         there.puller.pull(reference(faulty, "team/web:odd"))
     with pytest.raises(ManifestUnknown):
         there.puller.pull(reference(faulty, "team/web:none"))
+
+
+def test_one_image_in_two_compressions_is_the_same_image_with_other_digests(faulty: Faulty, store: MakeStore) -> None:
+    here, there, third = store(), store(), store()
+    tars = some_tars(2)
+    first = pushed(faulty, here, "team/gzip:1", tars)
+    gzip = parse_manifest(here.content.read(first))
+    client = here.registries.repository(reference(faulty, "team/zstd"), push=True)
+    client.upload(gzip.config, here.content.open(gzip.config.digest))
+    rows = []
+    for tar in tars:
+        deflater = zstd_deflater()
+        data = deflater.compress(tar) + deflater.flush()
+        rows.append(Descriptor(mediatype.OCI_LAYER_ZSTD, Digest.of(data), len(data)))
+        client.upload(rows[-1], io.BytesIO(data))
+    made = new_manifest(gzip.config, rows)
+    client.put_manifest(made.media_type, made.raw, "1")
+    for each in (there, third):
+        for name in ("team/gzip:1", "team/zstd:1") if each is there else ("team/zstd:1", "team/gzip:1"):
+            image = each.puller.pull(reference(faulty, name))[0]
+            original = here.images.resolve(str(reference(faulty, "team/gzip:1")))
+            assert (image.id, image.config.diff_ids, image.layers) == (original.id, original.config.diff_ids, original.layers)
+        assert len(each.images.list()) == 1
+    digests = {name.path: name.digest for name in there.images.list()[0].digests}
+    assert digests == {"team/gzip": first, "team/zstd": made.descriptor.digest} and first != made.descriptor.digest
+    assert {row.digest for row in gzip.layers}.isdisjoint(row.digest for row in rows)
+    # What was pulled in one form alone goes on in that form.
+    alone = store()
+    alone.puller.pull(reference(faulty, "team/zstd:1"))
+    alone.images.tag(str(reference(faulty, "team/zstd:1")), reference(faulty, "team/on:1"))
+    assert alone.pusher.push(reference(faulty, "team/on:1"))[0].digest == made.descriptor.digest
 
 
 def test_one_layer_twice_in_an_image(faulty: Faulty, store: MakeStore) -> None:

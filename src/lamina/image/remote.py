@@ -10,14 +10,16 @@ from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
 from lamina.distribution.search import SearchHit, search, split_term
 from lamina.distribution.session import log_in
+from lamina.spec import config, mediatype
 from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import Index, parse
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, silent
 from lamina.spec.reference import Reference
 
 if TYPE_CHECKING:
-    from lamina.distribution.client import Registries
+    from lamina.distribution.client import Registries, RegistryClient
     from lamina.image.model import Image
     from lamina.image.pull import Puller
     from lamina.image.push import Pusher
@@ -93,7 +95,21 @@ class RegistryService:
         manifest = parse(data, descriptor.media_type)
         if isinstance(manifest, Index):
             return descriptor, [row.platform for row in manifest.manifests if row.platform]
-        return descriptor, []
+        if manifest.config.media_type not in mediatype.CONFIGS:
+            return descriptor, []
+        return descriptor, [_platform(client, manifest.config)]
+
+
+def _platform(client: RegistryClient, row: Descriptor) -> Platform:
+    """What an image's configuration says it is for. Raises InvalidConfig, and what `RegistryClient.download` raises."""
+    if row.size > config.LIMIT:
+        raise config.InvalidConfig(f"a configuration of {row.size} bytes: at most {config.LIMIT} are taken")
+    pieces: list[bytes] = []
+    client.download(row, 0, pieces.append)
+    data = b"".join(pieces)
+    if Digest.of(data, row.digest.algorithm) != row.digest:
+        raise DigestMismatch(f"the configuration {row.digest} does not have its digest")
+    return config.parse(data).platform
 
 
 def _parsed(reference: str | Reference) -> Reference:
