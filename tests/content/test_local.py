@@ -107,6 +107,19 @@ def test_a_disk_too_full_for_marks_holds_nobody_up(tmp_path: Path, monkeypatch: 
     assert content.read(DIGEST) == DATA
 
 
+def test_a_blob_that_was_found_damaged_is_not_trusted_again(tmp_path: Path) -> None:
+    content, durability = opened(tmp_path, Disk())
+    content.put(DATA, "")
+    durability.flush()
+    lose_bytes(place(tmp_path))
+    assert content.path(DIGEST) == str(place(tmp_path))  # Nothing shows.
+    for _ in range(2):
+        with pytest.raises(BlobDamaged):
+            content.verify(DIGEST)
+        with pytest.raises(BlobDamaged):
+            opened(tmp_path, Disk())[0].path(DIGEST)
+
+
 def test_work_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise RuntimeError("no")

@@ -70,6 +70,8 @@ class Durability:
                 return True
             return _BOOT in names and os.getxattr(path, _BOOT) == self._boot + b" " + stamp
         except OSError as error:
+            if error.errno == errno.ENODATA:
+                return False  # Found damaged by another thread at this moment.
             if error.errno in _UNMARKABLE:
                 return True
             raise
@@ -85,6 +87,12 @@ class Durability:
         self.flush()
         with suppress(OSError):
             self._sync(self._directory)
+
+    def distrust(self, path: str) -> None:
+        """Take the marks off what was found damaged: it is looked at again before every use, also after a restart."""
+        for name in (_DURABLE, _BOOT):
+            with suppress(OSError):
+                os.removexattr(path, name)
 
     def flush(self) -> None:
         """Return when all that was settled is durable."""

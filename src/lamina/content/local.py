@@ -97,6 +97,7 @@ class LocalContent:
         except OSError as error:
             raise BlobDamaged(f"damaged blob: {digest} cannot be read: {error.strerror}") from None
         if found != digest.encoded:
+            self._durability.distrust(path)
             raise BlobDamaged(f"damaged blob: {digest}", hint="remove the images that use it and pull or load them again")
         self._durability.confirm(path)
 

@@ -72,18 +72,40 @@ class Checker:
         self._store, self._repair = store, repair
         self._damage: dict[Digest, str] = {}
         self._files: dict[str, LaminaError] = {}
+        self._why = ""
+        self._lost = False
 
     def run(self) -> Iterator[Finding]:
         """What is wrong, as it is found. Hashes everything, so it takes as long as reading the disk."""
         self._look_at_bytes()
-        for facts in sorted(self._store.layers.all(), key=lambda facts: facts.tar_size):
+        for finding in self._things():
+            self._lost |= finding.state == LOST
+            yield finding
+        if not self._lost:
+            # What seems to belong to nothing may be what is left of something lost.
+            yield from self._strays()
+
+    def _things(self) -> Iterator[Finding]:
+        for facts in self._base_first():
             yield from self._layer(facts)
         for image in self._store.catalog.all():
             yield from self._image(image)
         yield from self._names()
         yield from self._documents()
         yield from self._database()
-        yield from self._strays()
+
+    def _base_first(self) -> list[LayerFacts]:
+        """All layers, each after the one it stands on: it may be mended from that."""
+        waiting = {facts.id: facts for facts in self._store.layers.all()}
+        found: list[LayerFacts] = []
+        for layer in list(waiting):
+            stack: list[LayerFacts] = []
+            at: Digest | None = layer
+            while at is not None and at in waiting:
+                stack.append(waiting.pop(at))
+                at = stack[-1].parent
+            found += reversed(stack)
+        return found
 
     # -- bytes
 
@@ -296,7 +318,8 @@ class Checker:
         try:
             work()
             return REPAIRED
-        except (LaminaError, OSError):
+        except (LaminaError, OSError) as error:
+            self._why = error.message if isinstance(error, LaminaError) else str(error)
             return LOST
 
     def _told(self, finding: Finding) -> Finding:
@@ -304,7 +327,7 @@ class Checker:
         if finding.state == REPAIRABLE:
             return replace(finding, advice=_REPAIR)
         if finding.state == LOST and not finding.advice:
-            return replace(finding, advice="it could not be repaired; the engine's log says why")
+            return replace(finding, advice=f"it could not be repaired: {self._why}")
         return finding
 
     def _standing_on(self, layer: Digest) -> list[Image]:

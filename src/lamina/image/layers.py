@@ -497,7 +497,9 @@ class Layers:
                     if not tar_is_sound:
                         self._content.delete(blob.digest)
                         self._content.adopt(blob.path, blob.digest, blob.size)
-                self._snapshotter.replace(staged, facts.name, [each.name for each in self.chain(facts.parent)])
+                # Only a layer that implies directories needs the ones below: it may be mended while these are lost.
+                below = [each.name for each in self.chain(facts.parent)] if staged.contextual else []
+                self._snapshotter.replace(staged, facts.name, below)
                 self._damaged.discard(facts.name)
 
     def _bytes(self, facts: LayerFacts) -> tuple[str, bool]:

@@ -74,7 +74,7 @@ class ErofsSnapshotter(Stacked):
             for path in (staged.metadata, *([staged.tree] if staged.tree else [])):
                 remove_path(path)
             return
-        self._files.publish(staged, name, [self.index(lower) for lower in below])
+        self._files.publish(staged, name, [self.index(lower) for lower in below] if staged.implied else ())
 
     def discard(self, staged: Staged) -> None:
         """See `Snapshotter.discard`."""
@@ -130,7 +130,7 @@ class ErofsSnapshotter(Stacked):
 
     def replace(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.replace`. What is mounted stays with the containers that run on it."""
-        self._files.dress(staged, [self.index(lower) for lower in below])
+        self._files.dress(staged, [self.index(lower) for lower in below] if staged.implied else ())
         with self._lock:
             self._remove_merged(self._stacks.holding(name))
             self._let_go(name)

@@ -56,7 +56,7 @@ class Trees:
             for path in filter(None, (staged.metadata, staged.skeleton, staged.tree)):
                 remove_path(path)
             return
-        self._files.publish(staged, name, [self.index(lower) for lower in below])
+        self._files.publish(staged, name, [self.index(lower) for lower in below] if staged.implied else ())
 
     def discard(self, staged: Staged) -> None:
         """See `Snapshotter.discard`."""
@@ -117,7 +117,7 @@ class Trees:
             self.remove(name)
             self.publish(staged, name, below)
             return
-        self._files.dress(staged, [self.index(lower) for lower in below])
+        self._files.dress(staged, [self.index(lower) for lower in below] if staged.implied else ())
         params = {"tree": tree, "fresh": staged.tree, "metadata": staged.metadata, "name": name}
         self._workers.run("lamina.layer.treecheck:mend_tree", params)
         self._forget(name)
