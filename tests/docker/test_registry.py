@@ -14,6 +14,8 @@ import pytest
 
 from tests.docker.conftest import BASE
 from tests.harness import Daemon, eventually
+from tests.image.tars import tar
+from tests.image.test_layouts import several
 
 _repositories = count(1)
 
@@ -109,3 +111,22 @@ def test_what_a_name_stands_for_is_told_without_a_pull(daemon: Daemon, repositor
     assert json.loads(daemon.curl(f"/distribution/{repository}@{digest}/json")) == told
     assert "message" in json.loads(daemon.curl(f"/distribution/{repository}:absent/json"))
     assert daemon.docker("images", "-aq").stdout == before
+
+
+@pytest.mark.covers("cli:push --platform")
+def test_one_of_several_platforms_is_pushed(daemon: Daemon, registry: str, tmp_path: Path) -> None:
+    name, files = f"{registry}/{daemon.driver}/several:1", several(f"{registry}/{daemon.driver}/several:1")
+    (tmp_path / "several.tar").write_bytes(tar(dict(files)))
+    daemon.docker("load", "-i", str(tmp_path / "several.tar"))
+    shown = daemon.docker("images", "-aq", "--no-trunc").stdout
+    for run, architecture in ((daemon.docker, "arm64"), (daemon.lamina, "amd64")):
+        digest = run("push", "--platform", f"linux/{architecture}", name).stdout.split("digest: ")[1].split()[0]
+        told = json.loads(daemon.curl(f"/distribution/{name}/json"))
+        assert told["Descriptor"]["digest"] == digest
+        assert [platform["architecture"] for platform in told["Platforms"]] == [architecture]
+        assert "does not provide the specified platform" in run("push", "--platform", "linux/s390x", name, code=1).stderr
+    assert daemon.docker("images", "-aq", "--no-trunc").stdout == shown
+    daemon.docker("rmi", name)
+    daemon.docker("pull", "-q", name)
+    assert daemon.docker("image", "inspect", "--format", "{{.Architecture}}", name).stdout == "amd64\n"
+    daemon.docker("rmi", name)

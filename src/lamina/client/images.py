@@ -47,9 +47,10 @@ class Images:
         """Pull; progress messages. `auth` is the X-Registry-Auth value."""
         return self._transport.request("POST", f"/images/create{query(pairs)}", headers=(f"X-Registry-Auth: {auth}",)).lines()
 
-    def push(self, name: str, tag: str, auth: str) -> Iterator[dict[str, object]]:
-        """Push one tag, or all of a repository where it is empty; progress messages."""
-        path = f"/images/{quoted(name, '/:@')}/push{query([('tag', tag)] if tag else [])}"
+    def push(self, name: str, tag: str, auth: str, platform: str = "") -> Iterator[dict[str, object]]:
+        """Push one tag, or all of a repository where it is empty; progress messages. `platform` is JSON."""
+        pairs = ([("tag", tag)] if tag else []) + ([("platform", platform)] if platform else [])
+        path = f"/images/{quoted(name, '/:@')}/push{query(pairs)}"
         return self._transport.request("POST", path, headers=(f"X-Registry-Auth: {auth}",)).lines()
 
     def load(self, pieces: Pieces, length: int | None, *, quiet: bool, platform: str = "") -> Response:

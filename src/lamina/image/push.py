@@ -19,6 +19,7 @@ from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.manifest import Manifest, new_manifest, parse
+from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update, silent
 from lamina.spec.reference import Reference
 from lamina.worker.workers import Workers
@@ -33,21 +34,39 @@ class Pusher:
         self._registries, self._content, self._layers, self._images, self._workers = registries, content, layers, images, workers
         self._parallel = parallel
 
-    def push(self, reference: Reference, *, all_tags: bool = False, auth: Auth | None = None, sink: Sink = silent) -> list[Descriptor]:
+    def push(
+        self,
+        reference: Reference,
+        *,
+        platform: Platform | None = None,
+        all_tags: bool = False,
+        auth: Auth | None = None,
+        sink: Sink = silent,
+    ) -> list[Descriptor]:
         """Upload the image named `reference` (`latest` without a tag); with `all_tags`, every local tag of its repository.
 
-        Returns the manifests' descriptors in the order of the tags. Each is recorded as a digest of the image.
+        Of several platforms that a name stands for, the one for `platform` goes, as an image of its own. Returns the
+        manifests' descriptors in the order of the tags. Each is recorded as a digest of the image, but for one of several
+        platforms: that one has no names of its own, and goes with the others.
 
         Raises:
-            ImageNotFound: no image here has that name.
+            ImageNotFound: no image here has that name, or it is none for the platform.
             Unauthorized, Forbidden, Unavailable: what the registry said, or that it said nothing.
         """
         names = self._tags(reference) if all_tags else [reference.with_default_tag()]
-        images = [self._images.resolve(str(name)) for name in names]
+        images = [self._images.resolve(str(name), platform) for name in names]
+        rows = [self._row(name, image) if platform else None for name, image in zip(names, images, strict=True)]
         sink(Update(f"The push refers to repository [{reference.name}]"))
         client = self._registries.repository(reference, auth, push=True)
         with self._images.leases.hold(*(image.id for image in images)):
-            return [self._push_one(client, name, image, sink) for name, image in zip(names, images, strict=True)]
+            return [self._push_one(client, name, image, row, sink) for name, image, row in zip(names, images, rows, strict=True)]
+
+    def _row(self, name: Reference, image: Image) -> Descriptor | None:
+        """How the index that a name stands for lists the image; None where it stands for no index."""
+        if self._images.descriptor(name).media_type not in mediatype.INDEXES:
+            return None
+        variants = self._images.variants(self._images.resolve(str(name)))
+        return next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
 
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
@@ -55,8 +74,8 @@ class Pusher:
             raise ImageNotFound(f"an image does not exist locally with the tag: {reference.familiar_name}")
         return names
 
-    def _push_one(self, client: RegistryClient, name: Reference, image: Image, sink: Sink) -> Descriptor:
-        original = self._manifest(image)
+    def _push_one(self, client: RegistryClient, name: Reference, image: Image, row: Descriptor | None, sink: Sink) -> Descriptor:
+        original = self._manifest(image, row)
         chain = self._layers.chain(image.layers[-1] if image.layers else None)
         sent = self._push_layers(client, image, chain, original, sink)
         self._push_config(client, image, original)
@@ -68,21 +87,23 @@ class Pusher:
         self._images.leases.touch(Digest.of(manifest.raw))
         descriptor = self._content.put(manifest.raw, manifest.media_type)
         client.put_manifest(manifest.media_type, manifest.raw, str(name.digest) if name.digest else name.tag)
-        self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
+        if row is None:
+            self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
         sink(Update(f"{name.tag or name.digest}: digest: {descriptor.digest} size: {descriptor.size}"))
         sink(Update(aux={"Tag": name.tag, "Digest": str(descriptor.digest), "Size": descriptor.size}))
         return descriptor
 
-    def _manifest(self, image: Image) -> Manifest | None:
-        """The manifest that registries know the image by, if it is here.
+    def _manifest(self, image: Image, row: Descriptor | None) -> Manifest | None:
+        """The manifest that registries know the image by, or that `row` of an index names, if it is here.
 
         That of an image made here is not taken: it may name layers as the storage driver keeps them (zstd), which
         older engines cannot pull.
         """
-        if not image.digests:
+        if not image.digests and row is None:
             return None
+        known = row or image.manifest
         try:
-            document = parse(self._content.read(image.manifest.digest), image.manifest.media_type)
+            document = parse(self._content.read(known.digest), known.media_type)
         except LaminaError:
             return None
         return document if isinstance(document, Manifest) else None

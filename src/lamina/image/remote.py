@@ -54,10 +54,16 @@ class RegistryService:
         return self.puller.pull(_parsed(reference), platform=platform, all_tags=all_tags, auth=auth, sink=sink)
 
     def push(
-        self, reference: str | Reference, *, all_tags: bool = False, auth: Auth | None = None, sink: Sink = silent
+        self,
+        reference: str | Reference,
+        *,
+        platform: Platform | None = None,
+        all_tags: bool = False,
+        auth: Auth | None = None,
+        sink: Sink = silent,
     ) -> list[Descriptor]:
         """See Pusher.push."""
-        return self.pusher.push(_parsed(reference), all_tags=all_tags, auth=auth, sink=sink)
+        return self.pusher.push(_parsed(reference), platform=platform, all_tags=all_tags, auth=auth, sink=sink)
 
     def login(self, auth: Auth) -> LoginResult:
         """Check `auth` with the registry `auth.server` (Docker's own where it is empty).

@@ -194,14 +194,14 @@ def save_as(engine: Backend, names: tuple[str, ...], form: str, platform: Platfo
 
 
 def push(engine: Backend, request: Request) -> Response:
-    """POST /images/{name}/push; without a tag, all tags of the repository."""
+    """POST /images/{name}/push; without a tag, all tags of the repository; with a platform, that one of several."""
     reference = Reference.parse(request.parameters["name"])
     if request.query.text("tag"):
         reference = Reference.parse(f"{reference.name}:{request.query.text('tag')}")
-    auth = auth_of(request)
+    auth, platform = auth_of(request), platform_of(request)
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
-        engine.registry.push(reference, all_tags=not reference.tag, auth=auth, sink=sink)
+        engine.registry.push(reference, platform=platform, all_tags=not reference.tag, auth=auth, sink=sink)
 
     return progress(work)
 

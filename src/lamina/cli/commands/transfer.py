@@ -79,8 +79,11 @@ def push(session: Session, arguments: Arguments) -> int:
         tag = "latest"
         if not quiet:
             session.print("Using default tag: latest")
+    from lamina.cli.commands.archive import platform_json  # which needs this file itself
+
+    platform = platform_json(arguments.text("platform"))
     auth = Credentials(session.config_directory, session.environment).get(server_of(repository))
-    messages = Images(session.engine).push(repository, "" if every else tag, header(auth))
+    messages = Images(session.engine).push(repository, "" if every else tag, header(auth), platform)
     if not quiet:
         Display().show(messages)
         return 0
