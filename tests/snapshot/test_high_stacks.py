@@ -157,6 +157,22 @@ class TestHighStacks:
         assert stacks(rig) == []
         assert sorted(os.listdir(rig.root / "stacks")) == []
 
+    def test_a_clean_stop_lets_go_of_what_nobody_runs_on(self, rig: Rig) -> None:
+        fill(rig, 12)
+        with rig.mounted(at=rig.root / "one", names=rig.published[:8]) as one, rig.mounted(at=rig.root / "two") as two:
+            place = rig.root / "run/layers"
+            before = set(os.listdir(place)) if place.exists() else set()
+            rig.snapshotter.release([rig.published[:8]])
+            left = set(os.listdir(place)) if place.exists() else set()
+            assert left <= before
+            assert Path(one, "etc/x").read_bytes() == b"x7"
+            assert Path(two, "etc/x").read_bytes() == b"x11"
+            rig.snapshotter.release([])
+            assert not place.exists() or os.listdir(place) == []
+            assert str(rig.root) not in Path("/proc/self/mountinfo").read_text()
+        with rig.mounted(at=rig.root / "again") as top:
+            assert Path(top, "etc/x").read_bytes() == b"x11"
+
     def test_one_that_is_not_whole_is_made_again(self, rig: Rig) -> None:
         if rig.snapshotter.name == "native":
             pytest.skip("nothing is stacked")

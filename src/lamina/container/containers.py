@@ -150,6 +150,10 @@ class Containers:
         layers = self._parts.layers.chain(Digest.parse(container.layer)) if container.layer else ()
         return start_sequence(container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}")
 
+    def layers_in_use(self) -> set[Digest]:
+        """The top layers of what runs."""
+        return {Digest.parse(container.layer) for container in self._records() if container.running and container.layer}
+
     def counts(self) -> Mapping[str, int]:
         """How many containers are in each state: keys are the state's words."""
         states = [str(live.state.status) for live in self._roster.all()]

@@ -120,6 +120,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     stores = _Stores(root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name)
     containers = _containers(stores, events.emit)
     closing.callback(containers.close)
+    closing.callback(_release, layers, containers)
     registry = _registry(stores, options)
     closing.callback(registry.registries.close)
     builder = _builder(stores, registry.puller)
@@ -153,6 +154,14 @@ def _warm(runtime: Runtime) -> None:
         runtime.warm()
     except (LaminaError, OSError) as error:
         _log.warning("containers cannot be started yet: %s", error)
+
+
+def _release(layers: Layers, containers: Containers) -> None:
+    """At a clean stop: no mount stays that nobody uses. What fails only leaves mounts."""
+    try:
+        layers.release(containers.layers_in_use())
+    except (LaminaError, OSError) as error:
+        _log.warning("layers stay mounted: %s", error)
 
 
 @dataclass(frozen=True, slots=True)

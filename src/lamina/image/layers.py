@@ -358,6 +358,11 @@ class Layers:
         self._usage[layer] = total
         return total
 
+    def release(self, tops: Iterable[Digest]) -> None:
+        """At a clean stop: let go of what is mounted but for the stacks that end in `tops`, on which containers run."""
+        with self.lock:
+            self._snapshotter.release([facts.name for facts in self.chain(top)] for top in tops if top in self._facts)
+
     def trim(self, tops: Iterable[Digest]) -> None:
         """Let the driver forget what it merged for other stacks than those that end in `tops`; unknown ones are passed over."""
         with self.lock:

@@ -17,11 +17,13 @@ from lamina.layer.staged import Staged, TarSource
 from lamina.layer.tree import Limits
 from lamina.linux import mount
 from lamina.snapshot.layers import IMAGE_SUFFIX, LayerFiles, run_stage, run_stage_upper
-from lamina.snapshot.merging import Depth, MergedStacks
+from lamina.snapshot.merging import Depth, MergedStacks, key_of
 from lamina.snapshot.protocol import FdStore, Lower, Progress, Rebuilt
 from lamina.snapshot.stacked import Stacked
 from lamina.worker.workers import Workers
 
+_KEY = "layer/"
+"""What the names of held mounts begin with."""
 BlobPath = Callable[[str], str]
 """The path of the blob with that SHA-256 in hex, whether it exists or not."""
 
@@ -151,6 +153,18 @@ class ErofsSnapshotter(Stacked):
         with self._lock:
             self._remove_merged(self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)))
 
+    def release(self, stacks: Iterable[Sequence[str]]) -> None:
+        """See `Snapshotter.release`."""
+        kept: set[str] = set()
+        for names in stacks:
+            below, above = self._stacks.split(self._files.visible(names)[::-1])
+            kept |= {*above, *([key_of(below)] if below else [])}
+        with self._lock:
+            held = {key.removeprefix(_KEY) for key in self._fds.names() if key.startswith(_KEY)}
+            mounted = set(os.listdir(self._mounts)) if os.path.isdir(self._mounts) else set()
+            for name in (held | mounted) - kept:
+                self._let_go(name)
+
     def sweep(self) -> None:
         """See `Snapshotter.sweep`."""
         self._files.sweep()
@@ -223,7 +237,7 @@ class ErofsSnapshotter(Stacked):
 
 
 def _key(name: str) -> str:
-    return f"layer/{name}"
+    return _KEY + name
 
 
 def mount_layer(metadata: str, devices: Sequence[str], *, loop: bool = False) -> int:

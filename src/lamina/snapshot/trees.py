@@ -179,6 +179,9 @@ class Trees:
         for key in self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)):
             self._stacks.remove(key)
 
+    def release(self, stacks: Iterable[Sequence[str]]) -> None:
+        """See `Snapshotter.release`. Nothing is mounted."""
+
     def sweep(self) -> None:
         """See `Snapshotter.sweep`."""
         self._files.sweep()
