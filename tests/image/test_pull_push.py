@@ -366,3 +366,23 @@ def test_a_read_only_registry_refuses_a_push_in_one_sentence(faulty: Faulty, sto
     faulty.fault = lambda request, response: Response(403, (), body) if request.method == "POST" else response
     with pytest.raises(LaminaError, match=r"push access denied for .*team/web: .*not yours"):
         here.pusher.push(reference(faulty))
+
+
+@pytest.mark.parametrize("driver", ["erofs", pytest.param("overlay", marks=pytest.mark.root)])
+def test_a_pull_mends_what_a_check_found_lost(faulty: Faulty, store: MakeStore, driver: str) -> None:
+    pushed(faulty, store(name="origin"))
+    here = store(driver)
+    image = here.puller.pull(reference(faulty))[0]
+    assert list(here.images.check()) == []
+    for blob in list(here.content.walk()):
+        if blob.digest not in (image.id, image.manifest.digest):
+            path = Path(here.content.path(blob.digest))
+            when = path.stat().st_mtime_ns
+            path.write_bytes(bytes(blob.size))
+            os.utime(path, ns=(when, when))
+    lost = [finding for finding in here.images.check(repair=True) if finding.state == "lost"]
+    assert lost
+    assert all(f"lamina pull {reference(faulty).familiar}" in finding.line for finding in lost)
+    assert here.puller.pull(reference(faulty))[0].id == image.id
+    assert [finding.line for finding in here.images.check(repair=True) if finding.state == "lost"] == []
+    assert list(here.images.check()) == []
