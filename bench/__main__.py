@@ -1,4 +1,4 @@
-"""`python -m bench [ROW ...]`: measure, print the table, write it to bench/RESULTS.md when every row ran."""
+"""`python -m bench [ROW ...]`: measure, print the table, write it to bench/RESULTS.md when every row ran, or with --write."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--drivers", default="erofs,overlay", help="Lamina's storage drivers (erofs,overlay)")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/lamina-bench", help="folder of the inputs")
     parser.add_argument("--work", type=Path, help="folder of the engines' roots (a temporary one)")
+    parser.add_argument("--write", action="store_true", help="write bench/RESULTS.md also when only some rows ran")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"no such row: {' '.join(sorted(unknown))}; there are {' '.join(ROWS)}")
@@ -35,7 +36,7 @@ def main() -> None:
         lines = measure(work, arguments)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if not arguments.rows:
+    if arguments.write or not arguments.rows:
         RESULTS.write_text("# Results\n\nWritten by `./dev bench`.\n\n" + "\n".join(lines) + "\n")
 
 
