@@ -52,7 +52,8 @@ def test_a_damaged_tree_or_image_is_mended_under_a_running_container(daemon: Dae
 
 def test_a_start_that_verifies_names_the_damaged_layer_and_starts_nothing(daemon: Daemon) -> None:
     assert daemon.lamina("run", "--rm", "--verify", *NONE, BASE, "echo", "fine").stdout == "fine\n"
-    victim = next((daemon.data / "layers").glob("*.erofs"))
+    layer = daemon.docker("inspect", "-f", "{{index .RootFS.Layers 0}}", BASE).stdout.strip()
+    victim = daemon.data / "layers" / f"{layer.removeprefix('sha256:')}.erofs"
     before = victim.read_bytes()
     flip(victim)
     refused = daemon.lamina("run", "--rm", "--verify", *NONE, BASE, "echo", "fine", code=None)

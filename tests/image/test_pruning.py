@@ -30,9 +30,11 @@ def on_disk(store: Store) -> int:
     total, seen = 0, set[int]()
     for top in KEPT:
         for path, folders, files in os.walk(store.root / top):
-            for name in (*folders, *files):
+            # what was removed goes in the background, under a name of its own
+            folders[:] = [name for name in folders if ".removing" not in name]
+            for name in (*folders, *(name for name in files if ".removing" not in name)):
                 status = os.lstat(f"{path}/{name}")
-                if status.st_ino not in seen and ".removing" not in f"{path}/{name}":
+                if status.st_ino not in seen:
                     seen.add(status.st_ino)
                     total += status.st_blocks * 512
     return total

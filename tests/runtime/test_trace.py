@@ -120,7 +120,10 @@ def test_a_container_whose_setting_up_fails_anywhere_does_not_start(boxes: Calla
         # The wait for this test is a read that comes before.
         number = counts[call] + (1 if call == "read" else 0)
         box = boxes()
-        _, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number}")
+        seen, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number}")
+        if not any("(INJECTED)" in row for row in seen):
+            # strace came between two calls and counted the wait once less
+            seen, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number - 1}")
         if result.get("kind") != ("not_executable" if call == "execve" else "failed") or (box.directory / "upper/ran").exists():
             survived.append(f"{call} number {number}: {line}")
         shutil.rmtree(box.directory)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 
 from lamina.layer.diff import stored_runs
+from lamina.layer.errors import LayerDamaged
 from lamina.layer.extract import copy_extent
 from lamina.layer.index import Entry
 from lamina.layer.tar.member import Extent
@@ -32,6 +33,7 @@ def flatten(union: Union, trees: Sequence[str], directory: str, *, link: bool = 
 
     Raises:
         OSError: the disk is full, or a tree lacks what its index lists.
+        LayerDamaged: an index has names that no file can have.
     """
     _Flattening(union, trees, directory, link=link).run()
 
@@ -56,6 +58,10 @@ class _Flattening:
             # Backwards: what is made in a directory changes its time, and its default ACL what is made.
             for path, entry in reversed(made):
                 self._dress(path, entry)
+        except ValueError as error:
+            raise LayerDamaged(
+                f"a layer of this image is damaged: what is stored of it names no file ({error})", hint="`lamina system check` says which"
+            ) from None
         finally:
             for fd in (self._top, *self._opened.values()):
                 os.close(fd)

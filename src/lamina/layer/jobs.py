@@ -30,6 +30,7 @@ from lamina.spec.digest import Digest
 from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 Reporter = Callable[[dict[str, Any]], None]
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPORT_STEP = 1 << 22
 
 
@@ -181,18 +182,34 @@ def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
 
 
 def tree_usage(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
-    """Bytes that a tree takes on disk, its directories too, each inode once."""
+    """Bytes that a tree takes on disk, its directories too, each inode once. By descriptors: a path may be longer than PATH_MAX."""
     del fds, report
-    total, linked, pending = os.lstat(params["path"]).st_blocks, set[int](), [os.fsencode(params["path"])]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                    if status.st_ino in linked:
-                        continue
-                    linked.add(status.st_ino)
-                total += status.st_blocks
-                if stat.S_ISDIR(status.st_mode):
-                    pending.append(entry.path)
-    return {"bytes": total * 512}
+    total, linked = os.lstat(params["path"]).st_blocks, set[int]()
+    levels: list[tuple[int, list[str]]] = []
+    below = os.open(params["path"], _DIRECTORY)
+    while True:
+        blocks, directories = _directory_usage(below, linked)
+        total += blocks
+        levels.append((below, directories))
+        while levels and not levels[-1][1]:
+            os.close(levels.pop()[0])
+        if not levels:
+            return {"bytes": total * 512}
+        here, names = levels[-1]
+        below = os.open(names.pop(), _DIRECTORY, dir_fd=here)
+
+
+def _directory_usage(fd: int, linked: set[int]) -> tuple[int, list[str]]:
+    """Blocks of a directory's entries, and the directories among them; files of several names are counted once, in `linked`."""
+    total, directories = 0, []
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                directories.append(entry.name)
+            elif status.st_nlink > 1:
+                if status.st_ino in linked:
+                    continue
+                linked.add(status.st_ino)
+            total += status.st_blocks
+    return total, directories
