@@ -303,7 +303,7 @@ class Layers:
         raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
 
     def tar(self, diff_id: Digest) -> TarPlace:
-        """Where a worker gets the layer's tar, the exact bytes, soonest. Their digest is for the worker to compare.
+        """Where a worker gets the layer's tar, the exact bytes. Their digest is for the worker to compare.
 
         Raises:
             LayerNotFound: nowhere.

@@ -171,7 +171,7 @@ class Snapshotter(Protocol):
         """The host directory where the layer's files can be read as files, if there is one."""
 
     def rebuilt(self, name: str) -> Rebuilt | None:
-        """How the layer's exact tar can be put together from what the driver has, which is faster than inflating it; None: it cannot."""
+        """How the layer's exact tar can be put together from what the driver has, without a copy of it; None: it cannot."""
 
     def exists(self, name: str) -> bool:
         """Whether the layer was published here."""
