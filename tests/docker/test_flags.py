@@ -130,6 +130,7 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
         (["--security-opt", "nonsense=1"], "invalid --security-opt"),
         (["--cap-add", "NONSENSE"], 'invalid CapAdd: unknown capability: "CAP_NONSENSE"'),
         (["--gpus", "all"], 'could not select device driver "" with capabilities: [[gpu]]'),
+        (["--storage-opt", "size=1G"], "storage option size is not supported"),
         (["--runtime", "nonsense"], "unknown or invalid runtime name: nonsense"),
         (["--stop-signal", "SIGNONSENSE"], "invalid signal: SIGNONSENSE"),
         (["-w", "relative"], "the working directory 'relative' is invalid, it needs to be an absolute path"),

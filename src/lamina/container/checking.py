@@ -95,6 +95,8 @@ def check_host(config: Document, host: Document, runtimes: Mapping[str, str]) ->
     check_security(texts(host, "SecurityOpt"))
     device_rules(texts(host, "DeviceCgroupRules"))
     refuse_requests(host)
+    if options := mapping(host, "StorageOpt"):
+        raise InvalidRequest(f"storage option {next(iter(options))} is not supported: what a container writes cannot be capped yet")
 
 
 def _check_runtime(name: str, runtimes: Mapping[str, str]) -> None:
