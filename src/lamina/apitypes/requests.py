@@ -33,6 +33,7 @@ class Mount(Struct, frozen=True, rename="pascal"):
     bind_options: Object = None
     volume_options: Object = None
     tmpfs_options: Object = None
+    image_options: Object = None
 
 
 class RestartPolicy(Struct, frozen=True, rename="pascal"):
@@ -149,6 +150,7 @@ class VolumeCreate(Struct, frozen=True, rename="pascal"):
     driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+    cluster_volume_spec: Object = None
 
 
 def _go_name(name: str) -> str:

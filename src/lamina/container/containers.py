@@ -27,6 +27,7 @@ from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
+from lamina.container.sources import Sources
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
 from lamina.errors import LaminaError
@@ -72,7 +73,8 @@ class Containers:
         self._parts = parts
         self._store = store = ContainerStore(parts.root)
         self._roster = roster = Roster(store.load())
-        launcher = Launcher(parts.runtime, parts.layers, init, parts.networks)
+        sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
+        launcher = Launcher(parts.runtime, parts.layers, init, parts.networks, sources)
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()

@@ -64,6 +64,8 @@ def _health(container: Container) -> dict[str, Any]:
 def _mount(mount: MountPoint) -> dict[str, Any]:
     shown = {"Type": mount.kind, "Source": mount.source, "Destination": mount.target, "Mode": mount.mode, "RW": not mount.read_only,
              "Propagation": mount.propagation}  # fmt: skip
+    if mount.kind == "image":
+        return {**shown, "Name": mount.image}
     return {**shown, "Name": mount.name, "Driver": "local"} if mount.kind == "volume" else shown
 
 

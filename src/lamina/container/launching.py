@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lamina.container import links, sharing
@@ -16,6 +16,7 @@ from lamina.container.live import Roster
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Layers, Networks, Process, Runtime
+from lamina.container.sources import Sources
 from lamina.container.spec import adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
@@ -37,9 +38,12 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks) -> None:
+    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources) -> None:
         self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
         self.connections = Connections(networks)
+        self.sources = sources
+        self.fill: Callable[[Container], None] = lambda container: None
+        """Called when volumes that are mounts were mounted: what is empty takes the image's content."""
 
     def start(self, container: Container, attaches: Sequence[Attach], roster: Roster, *, verify: bool = False) -> Process:
         """Run it; `verify`: its layers' bytes are looked at before. Raises as runtime.client.Runtime.start."""
@@ -50,7 +54,10 @@ class Launcher:
         box, wiring = self.connections.join(container)
         try:
             sharing.prepare(container)
-            process = self._runtime.start(self.launch(container, roster, box, wiring), attaches)
+            if self.sources.take(container):
+                self.fill(container)
+            with self.sources.parts(container) as parts:
+                process = self._runtime.start(self.launch(container, roster, box, wiring, parts), attaches)
             if box.endpoints:
                 self._networks.started(container.id, process.pid)
             return process
@@ -58,12 +65,17 @@ class Launcher:
             self.connections.leave(container)
             raise
 
-    def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring) -> Launch:
-        """Everything the runtime wants to know."""
+    def release(self, container: Container) -> None:
+        """It has ended, or did not start: what was mounted on the host for it goes."""
+        sharing.release(container)
+        self.sources.give_back(container)
+
+    def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring, parts: Mapping[str, str]) -> Launch:
+        """Everything the runtime wants to know. `parts`: see Sources.parts."""
         log, size, files = log_settings(container)
         gateway = self._networks.host_gateway if HOST_GATEWAY in str(container.host_config.get("ExtraHosts")) else str
         others = links.linked(container, roster, self._networks) if container.host_config.get("Links") else []
-        spec = self.spec(container, roster, etc_files(container, roster, box, gateway(), links.host_lines(others)))
+        spec = self.spec(container, roster, etc_files(container, roster, box, gateway(), links.host_lines(others)), parts)
         spec["process"]["env"] = [*spec["process"]["env"], *links.environment(container, others)]
         return Launch(
             id=container.id,
@@ -83,11 +95,11 @@ class Launcher:
             watch_memory=number(container.host_config, "Memory") > 0 or bool(text(container.host_config, "CgroupParent")),
         )
 
-    def spec(self, container: Container, roster: Roster, etc: EtcFiles | None) -> dict[str, Any]:
+    def spec(self, container: Container, roster: Roster, etc: EtcFiles | None, parts: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The OCI specification; the same container gives the same one."""
         network = mode_of(container)
         netns = _namespace(roster, network.name, "net") if network.kind == "container" else ""
-        arguments = runtime_arguments(container, network, runtime_mounts(container.mounts), netns=netns)
+        arguments = runtime_arguments(container, network, runtime_mounts(container.mounts, parts or {}), netns=netns)
         if arguments["privileged"]:
             arguments["devices"] = [*host_devices(), *arguments["devices"]]
         path = cgroup_path(text(container.host_config, "CgroupParent"), container.id)

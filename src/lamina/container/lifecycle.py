@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from lamina.container import sharing
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
 from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
@@ -74,7 +73,7 @@ class LifeCycle:
             process = self._launcher.start(live.container, attaches, self._roster, verify=verify)
         except LaminaError as error:
             code = getattr(type(error), "exit_code", 125)
-            sharing.release(live.container)
+            self._launcher.release(live.container)
             live.note(exit_code=code if code in (126, 127) else 125, error=error.message, finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
             raise
@@ -97,9 +96,10 @@ class LifeCycle:
                 process.resize(*live.size)
 
     # ── exit ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    def restore_network(self, live: Live) -> None:
-        """A process was found running: it keeps its networks."""
+    def restore(self, live: Live) -> None:
+        """A process was found running: it keeps its networks and what is mounted for it."""
         self._launcher.connections.restore(live.container)
+        self._launcher.sources.found(live.container)
 
     def watch(self, live: Live, process: Process, *, fresh: bool = False) -> None:
         """Follow a process. `fresh`: it was started just now."""
@@ -145,7 +145,7 @@ class LifeCycle:
         killed = how.oom_killed or live.state.oom_killed
         if killed and not live.state.oom_killed:
             self._parts.emit(live.event("oom"))
-        sharing.release(live.container)
+        self._launcher.release(live.container)
         finished = int(how.finished_at * 1e9) or self._parts.clock()
         live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=killed, finished_ns=finished)
         if not live.container.auto_remove:
@@ -307,6 +307,7 @@ class LifeCycle:
             if live.state.status in ALIVE:
                 self._kill_for_removal(live)
             with live.lock:
+                self._launcher.release(live.container)
                 gone = self._discard(live)
         except BaseException:
             live.removing = False

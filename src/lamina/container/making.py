@@ -40,6 +40,7 @@ class Maker:
     def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
         self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
         self._seeder = Seeder(parts, launcher)
+        launcher.fill = lambda container: self._seeder.seed(container, mounted=True)
         self._claims: dict[str, tuple[str, ...]] = {}
 
     def claiming(self, volume: str) -> list[str]:
@@ -127,11 +128,23 @@ class Maker:
                 inherited += inherited_mounts(self._roster.find(ref).container, mode)
             except ContainerNotFound as error:  # not "not found": clients would take it for the image that is missing
                 raise InvalidMount(error.message) from None
-        mounts = asked_mounts(record.config, host, inherited)
+        mounts = [self._with_image(mount) for mount in asked_mounts(record.config, host, inherited)]
         for mount in mounts:
             if mount.kind == "bind" and mount.must_exist and not os.path.exists(mount.source):
                 raise InvalidMount(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
         return mounts
+
+    def _with_image(self, mount: MountPoint) -> MountPoint:
+        """An image's mount with the image's ID and topmost layer."""
+        if mount.kind != "image":
+            return mount
+        try:
+            image = self._parts.images.resolve(mount.image or mount.name)
+        except NotFound as error:  # clients would pull the container's own image
+            raise InvalidMount(error.message) from None
+        if not image.layers:
+            raise InvalidMount(f"{mount.name[:300]} has no layers")
+        return replace(mount, image=str(image.id), layer=str(image.layers[-1]))
 
     def _install(self, record: Container, given: str, image: Image, mounts: Sequence[MountPoint]) -> Live:
         """Claim the name, make the folder, and show the container to everyone; undone where it fails."""
@@ -143,12 +156,14 @@ class Maker:
         made: list[MountPoint] = []
         self._claims[record.id] = tuple(mount.name for mount in mounts if mount.name)
         try:
-            self._parts.leases.pin(f"container:{record.id}", (image.id, *image.layers))
-            self._parts.images.resolve(str(image.id))  # removed between the look-up and the pin, it is no image to start from
+            images = [image, *(self._parts.images.resolve(mount.image) for mount in mounts if mount.image)]
+            self._parts.leases.pin(f"container:{record.id}", [digest for one in images for digest in (one.id, *one.layers)])
+            for one in images:
+                self._parts.images.resolve(str(one.id))  # removed between the look-up and the pin, it is no image to start from
             self._store.make(record.id)
             self._launcher.prepare(record)
-            for mount in mounts:
-                made.append(self._with_volume(record.id, mount))
+            for number, mount in enumerate(mounts):
+                made.append(self._with_volume(record, number, mount))
             record = replace(record, name=given, mounts=tuple(made))
             self._seeder.seed(record)
             self._store.save(record)
@@ -161,12 +176,14 @@ class Maker:
         finally:
             self._claims.pop(record.id, None)
 
-    def _with_volume(self, container_id: str, mount: MountPoint) -> MountPoint:
-        """A volume's mount with its name and host path; the volume is made if it is not there."""
+    def _with_volume(self, record: Container, number: int, mount: MountPoint) -> MountPoint:
+        """The mount with its host path; a volume's with its name, and made if it is not there."""
+        if mount.kind == "image":
+            return replace(mount, source=f"{record.directory}/image-{number}")
         if mount.kind != "volume" or mount.source:
             return mount
-        volume = self._parts.volumes.create(mount.name, driver=mount.driver)
-        self._claims[container_id] += (volume.name,)
+        volume = self._parts.volumes.create(mount.name, driver=mount.driver, labels=mount.labels, options=mount.options)
+        self._claims[record.id] += (volume.name,)
         return replace(mount, name=volume.name, source=volume.mountpoint)
 
     def _undo(self, record: Container, made: Sequence[MountPoint]) -> None:

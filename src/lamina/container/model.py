@@ -165,12 +165,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One mount of a container: `kind` is volume, bind or tmpfs; `name` is the volume's; `source` a host path.
+    """One mount of a container: `kind` is volume, bind, tmpfs or image; `name` is the volume's, or what the image was called; `source` a host path.
 
-    `options` are mount options in Docker's words (rprivate, z, nocopy …); `copy` says an empty volume takes the image's content;
+    `copy` says an empty volume takes the image's content;
     `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options; `must_exist` that a bind's source is not made
     where it is missing (--mount, other than -v). `recursive` says that what is mounted below a bind's source comes along, `deep` that read-only
-    holds there too; `driver` is the volume driver that was asked for.
+    holds there too; `driver`, `labels` and `options` are for a volume that is made. `subpath` is what of the volume or image is mounted;
+    `image` the ID of an image, `layer` the chain ID of its topmost layer.
     """
 
     kind: str
@@ -187,6 +188,11 @@ class MountPoint:
     recursive: bool = True
     deep: bool = True
     driver: str = ""
+    subpath: str = ""
+    image: str = ""
+    layer: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_transition(container_id: str, before: State, after: State) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lamina.container.document import Document, flag, mapping, number, objects, text, texts
@@ -87,14 +87,44 @@ def parse_mount(mount: Document) -> MountPoint:
             deep=not flag(options, "ReadOnlyNonRecursive"),
         )
     if kind == "volume":
-        options = mapping(mount, "VolumeOptions")
-        if text(options, "Subpath"):
-            raise InvalidMount('invalid mount config for type "volume": subpaths of volumes are not available here')
-        driver = text(mapping(options, "DriverConfig"), "Name")
-        return replace(point, name=source, copy=not flag(options, "NoCopy"), owned=not source, driver=driver)
-    if kind not in ("image", "cluster", "npipe"):
+        return _volume_mount(point, source, mapping(mount, "VolumeOptions"))
+    if kind == "image":
+        if not source:
+            raise InvalidMount('invalid mount config for type "image": field Source must not be empty')
+        return replace(point, name=source, read_only=True, subpath=_subpath(kind, text(mapping(mount, "ImageOptions"), "Subpath")))
+    if kind not in ("cluster", "npipe"):
         raise InvalidMount(f'invalid mount config for type "{kind[:100]}": mount type unknown')
     raise InvalidMount(f'invalid mount config for type "{kind}": this type is not available here')
+
+
+def _volume_mount(point: MountPoint, name: str, asked: Document) -> MountPoint:
+    driver = mapping(asked, "DriverConfig")
+    subpath = _subpath("volume", text(asked, "Subpath"))
+    if subpath and not name:
+        raise InvalidMount('invalid mount config for type "volume": must not set Subpath when using anonymous volumes')
+    return replace(
+        point,
+        name=name,
+        # a part of a volume is there already: nothing is copied into it
+        copy=not flag(asked, "NoCopy") and not subpath,
+        owned=not name,
+        driver=text(driver, "Name"),
+        subpath=subpath,
+        labels={key: str(value) for key, value in mapping(asked, "Labels").items()},
+        options={key: str(value) for key, value in mapping(driver, "Options").items()},
+    )
+
+
+def _subpath(kind: str, path: str) -> str:
+    """A path below a volume's or image's root, cleaned.
+
+    Raises:
+        InvalidMount: it leads elsewhere.
+    """
+    cleaned = posixpath.normpath(path) if path else ""
+    if cleaned.startswith(("/", "../")) or cleaned == "..":
+        raise InvalidMount(f'invalid mount config for type "{kind}": subpath must be a relative path within the {kind}')
+    return "" if cleaned == "." else cleaned
 
 
 def _tmpfs_data(options: Document, source: str) -> str:
@@ -142,21 +172,27 @@ def inherited_mounts(container: Container, mode: str) -> list[MountPoint]:
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidMount(f"invalid mode: {mode}")
     taken = [mount for mount in container.mounts if mount.kind != "tmpfs"]
-    return [replace(mount, owned=False, copy=False, read_only=mount.read_only or mode == "ro") for mount in taken]
+    # An image is mounted for each container anew.
+    return [
+        replace(
+            mount, owned=False, copy=False, read_only=mount.read_only or mode == "ro", source="" if mount.kind == "image" else mount.source
+        )
+        for mount in taken
+    ]
 
 
-def runtime_mounts(mounts: Iterable[MountPoint]) -> list[Mount]:
-    """As the runtime takes them, parents before children."""
-    return [_runtime_mount(mount) for mount in sorted(mounts, key=lambda mount: mount.target)]
+def runtime_mounts(mounts: Iterable[MountPoint], parts: Mapping[str, str]) -> list[Mount]:
+    """As the runtime takes them, parents before children. `parts` gives the host path of what is mounted of a volume, by target."""
+    return [_runtime_mount(mount, parts.get(mount.target, mount.source)) for mount in sorted(mounts, key=lambda mount: mount.target)]
 
 
-def _runtime_mount(mount: MountPoint) -> Mount:
+def _runtime_mount(mount: MountPoint, source: str) -> Mount:
     if mount.kind == "tmpfs":
         return Mount("tmpfs", mount.target, readonly=mount.read_only, options=tuple(filter(None, mount.data.split(","))))
     words = ([mount.propagation] if mount.propagation else []) + ([] if mount.recursive else ["bind"])
     # Read-only reaches what is mounted below, where something is brought along.
     options = (*words, *(["ro"] if mount.read_only and not (mount.recursive and mount.deep) else []))
-    return Mount(mount.kind, mount.target, mount.source, mount.read_only, options)
+    return Mount("volume" if mount.kind == "image" else mount.kind, mount.target, source, mount.read_only, options)
 
 
 def _refuse_duplicates(mounts: Sequence[MountPoint]) -> None:

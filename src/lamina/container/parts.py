@@ -15,7 +15,7 @@ from lamina.network.networks import Connector
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
-from lamina.snapshot.protocol import Own, RootMount, Snapshotter
+from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -82,6 +82,8 @@ class Layers(Protocol):
     def driver(self) -> Snapshotter: ...
 
     def chain(self, layer: Digest | None) -> Sequence[LayerFacts]: ...
+
+    def lowers(self, layer: Digest | None) -> tuple[Lower, ...]: ...
 
     def prepare(self, layer: Digest | None, own: Own) -> None: ...
 

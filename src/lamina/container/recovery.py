@@ -31,6 +31,7 @@ class Recovery:
         for live in self._roster.all():
             self._pin(live)
             self._find(live)
+        self._parts.volumes.settle()
         self._parts.networks.recover()
         for live in self._roster.all():
             if not live.container.running and wants_start(live.container):
@@ -40,11 +41,14 @@ class Recovery:
         """Its image and layers are in use."""
         try:
             image = self._parts.images.resolve(live.container.image)
-            digests = (image.id, *image.layers)
+            digests: tuple[Digest, ...] = (image.id, *image.layers)
         except LaminaError:  # the image was removed by force: the layers are what it runs on
             digests = (
                 tuple(facts.id for facts in self._parts.layers.chain(Digest.parse(live.container.layer))) if live.container.layer else ()
             )
+        for mount in live.container.mounts:
+            if mount.layer:
+                digests += tuple(facts.id for facts in self._parts.layers.chain(Digest.parse(mount.layer)))
         self._parts.leases.pin(f"container:{live.container.id}", digests)
 
     def _find(self, live: Live) -> None:
@@ -67,7 +71,7 @@ class Recovery:
                 # Killed between the start and the note of it: the monitor knows better.
                 live.become(State.RUNNING, pid=process.pid, started_ns=live.state.started_ns or self._parts.clock())
             live.note(pid=process.pid)
-            self._life.restore_network(live)
+            self._life.restore(live)
             self._store.save_state(live.container)
         self._execs.recover(live)
         self._life.watch(live, process)

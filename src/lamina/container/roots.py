@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from lamina.container.launching import Launcher
 from lamina.container.live import Live
 from lamina.container.model import Container
+from lamina.container.mounts import InvalidMount
+from lamina.container.sources import bound_part
 from lamina.container.store import SCRATCH
 from lamina.errors import LaminaError
 from lamina.linux import channel, mount
@@ -46,7 +48,11 @@ def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool
         fd = _of_process(live, "ns/mnt" if bare else "root")
         if fd is None:
             root = mounted(launcher.root(live.container, writable=writable), containers)
-            yield root if bare else Root({**root.params, "binds": _binds(live.container)}, root.fds)
+            if bare:
+                yield root
+                return
+            with launcher.sources.borrowed(live.container):
+                yield Root({**root.params, "binds": _binds(live.container)}, root.fds)
             return
     try:
         yield Root({"namespace" if bare else "open": True}, (fd,))
@@ -75,14 +81,14 @@ def _of_process(live: Live, name: str) -> int | None:
 def _binds(container: Container) -> list[dict[str, Any]]:
     """What is bound onto the root when it runs, parents first."""
     binds = [
-        {"source": point.source, "target": point.target, "read_only": point.read_only}
+        {"source": point.source, "subpath": point.subpath, "target": point.target, "read_only": point.read_only}
         for point in sorted(container.mounts, key=lambda point: point.target)
         if point.source
     ]
     files = [(f"{container.directory}/{name}", f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")]
     taken = {point.target for point in container.mounts}
     return binds + [
-        {"source": source, "target": target, "read_only": False}
+        {"source": source, "subpath": "", "target": target, "read_only": False}
         for source, target in files
         if target not in taken and os.path.exists(source)
     ]
@@ -168,7 +174,7 @@ def _bound_root(params: dict[str, Any], lowers: list[tuple[int | None, str | Non
     mount.move_mount(overlay, f"{scratch}/root")
     root = os.open(f"{scratch}/root", _FOLDER)
     for bind in params["binds"]:
-        _bind(root, bind["source"], bind["target"], read_only=bind["read_only"])
+        _bind(root, bind)
     if throwaway:
         mount.set_attributes(overlay, mount.MOUNT_ATTR_RDONLY)
     return mount.open_tree(f"{scratch}/root", recursive=True)
@@ -183,16 +189,16 @@ def _dress_like(directory: str, model: str | None) -> None:
         os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _bind(root: int, source: str, target: str, *, read_only: bool) -> None:
+def _bind(root: int, bind: Mapping[str, Any]) -> None:
     """Bind a file or directory of the host; where it is gone, or something else is at the target, nothing."""
     try:
-        tree = mount.open_tree(source, recursive=True)
-    except FileNotFoundError:
+        tree = bound_part(bind["source"], bind["subpath"])
+    except (FileNotFoundError, InvalidMount):
         return
-    if read_only:
+    if bind["read_only"]:
         mount.set_attributes(tree, mount.MOUNT_ATTR_RDONLY, recursive=True)
     try:
-        place = _mount_point(root, target, folder=os.path.isdir(source))
+        place = _mount_point(root, bind["target"], folder=os.path.isdir(f"/proc/self/fd/{tree}"))
         mount.move_mount(tree, "", directory=place)
         os.close(place)
     except OSError as error:

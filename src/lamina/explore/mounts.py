@@ -93,7 +93,7 @@ class Mounts:
                 lowers = self._layers.driver.lowers(names)
                 fds = [lower.fd for lower in lowers if lower.fd is not None]
                 params = {"target": target, "lowers": [None if lower.fd is not None else lower.path for lower in lowers]}
-                self._workers.run("lamina.explore.mountjob:attach", params | {"scratch": self._directory}, fds)
+                self._workers.run("lamina.snapshot.mountjob:attach", params | {"scratch": self._directory}, fds)
                 made = Mount(target, reference, kind, identity, tuple(map(str, layers)), _device(target))
                 text = json.dumps(asdict(made), indent=2)
                 write_file(self._file(target), text.encode("utf-8", "surrogateescape"))

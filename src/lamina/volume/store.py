@@ -12,12 +12,15 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.errors import Conflict, InvalidArgument, NotFound
+from lamina.volume import options as mount_options
+from lamina.volume.mounting import Mounting, unmount_below
 
 _REMOVING = ".removing-"
 ANONYMOUS = "com.docker.volume.anonymous"
@@ -71,6 +74,7 @@ class Volumes:
         self._clock, self._emit = clock, emit
         self._lock = threading.Lock()
         self.users: Callable[[str], Sequence[str]] = lambda name: ()
+        self._mounting = Mounting()
 
     def create(
         self, name: str = "", *, driver: str = "local", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
@@ -124,6 +128,7 @@ class Volumes:
             users = self.users(name)
             if users:
                 raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            unmount_below(volume.mountpoint)
             gone = self._detach(volume)
         shutil.rmtree(gone, ignore_errors=True)
         self._emit(Event("volume", "destroy", name, {"driver": "local"}))
@@ -150,7 +155,31 @@ class Volumes:
         """At start: remove what interrupted removals left."""
         for name in os.listdir(self.root) if os.path.isdir(self.root) else ():
             if name.startswith(_REMOVING):
+                unmount_below(f"{self.root}/{name}")
                 shutil.rmtree(f"{self.root}/{name}", ignore_errors=True)
+
+    # ── volumes that are a mount ─────────────────────────────────────────────────────────────────────────────────
+    def use(self, name: str, user: str) -> bool:
+        """Have it mounted for `user`, if it is a mount; whether it is. Raises VolumeNotFound, VolumeNotMounted."""
+        volume = self.get(name)
+        if volume.options:
+            self._mounting.use(volume.mountpoint, volume.options, user)
+        return bool(volume.options)
+
+    def release(self, name: str, user: str) -> None:
+        """`user` does not use it any more; repeating does nothing."""
+        self._mounting.release(f"{self.root}/{name}/_data", user)
+
+    def found(self, name: str, user: str) -> None:
+        """At start: `user` runs, and has it mounted, if it is a mount."""
+        with suppress(VolumeNotFound):
+            volume = self.get(name)
+            if volume.options:
+                self._mounting.found(volume.mountpoint, user)
+
+    def settle(self) -> None:
+        """At start, after every `found`: unmount what nobody uses."""
+        self._mounting.settle(self.root)
 
     def _present(self, names: Iterable[str]) -> Iterable[Volume]:
         for name in names:
@@ -194,6 +223,8 @@ class Volumes:
 def on_disk(volume: Volume) -> int:
     """Bytes that a removal of the volume would free."""
     directory = os.path.dirname(volume.mountpoint)
+    if volume.options:  # what is mounted there is somebody else's, and stays
+        return sum(os.lstat(path).st_blocks * 512 for path in (directory, f"{directory}/volume.json"))
     return os.lstat(directory).st_blocks * 512 + usage(directory)
 
 
@@ -222,5 +253,4 @@ def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
         )
     if driver not in ("", "local"):
         raise InvalidVolume(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-    if options:
-        raise InvalidVolume(f"create {name}: options of volumes are not available yet: {', '.join(sorted(options))}")
+    mount_options.check(name, options)

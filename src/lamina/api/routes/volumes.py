@@ -6,6 +6,8 @@ from lamina.api.backend import Backend
 from lamina.api.message import Reply, Request, Response, json_reply
 from lamina.api.router import Route
 from lamina.apitypes.requests import VolumeCreate
+from lamina.errors import Unavailable
+from lamina.network.requests import NO_SWARM
 
 
 def list_all(engine: Backend, request: Request) -> Response:
@@ -17,6 +19,8 @@ def list_all(engine: Backend, request: Request) -> Response:
 def create(engine: Backend, request: Request) -> Response:
     """POST /volumes/create."""
     asked = request.document(VolumeCreate)
+    if asked.cluster_volume_spec is not None:
+        raise Unavailable(NO_SWARM)
     made = engine.volumes.create(asked.name, driver=asked.driver or "local", labels=asked.labels, options=asked.driver_opts)
     return json_reply(made.document(), 201)
 
@@ -38,10 +42,16 @@ def prune(engine: Backend, request: Request) -> Response:
     return json_reply({"VolumesDeleted": list(removed), "SpaceReclaimed": space})
 
 
+def update(engine: Backend, request: Request) -> Response:  # noqa: ARG001
+    """PUT /volumes/{name}: only volumes of a cluster can be changed."""
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/volumes", list_all),
     Route("POST", "/volumes/create", create),
     Route("POST", "/volumes/prune", prune),
     Route("GET", "/volumes/{name}", inspect),
+    Route("PUT", "/volumes/{name}", update),
     Route("DELETE", "/volumes/{name}", remove),
 )

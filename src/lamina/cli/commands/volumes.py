@@ -10,6 +10,10 @@ from lamina.cli.units import human_size
 from lamina.client.system import System
 
 _VOLUME_HEADERS = {"Name": "VOLUME NAME"}
+_CLUSTER = (
+    "availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing", "topology-preferred", "topology-required", "type",
+)  # fmt: skip
+"""What only volumes of a cluster have."""
 _NETWORK_HEADERS = {"ID": "NETWORK ID"}
 
 
@@ -52,6 +56,8 @@ def volume_create(session: Session, arguments: Arguments) -> int:
         "Name": arguments.words[0] if arguments.words else arguments.text("name"),
         "Driver": arguments.text("driver", "local"),
     }
+    if any(arguments.given(name) for name in _CLUSTER):
+        options["ClusterVolumeSpec"] = {}  # the engine, which is in no cluster, refuses it
     session.print(System(session.engine).create_volume({**options, **pairs}))
     return 0
 
