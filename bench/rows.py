@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from bench.inputs import Inputs
 from bench.measure import Sample, disk_bytes, percentile, pss_kib, repeated, timed
 
 IMAGE = "debian-apps:bench"
+# Seconds of rest before each measurement.
+PAUSE = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,18 @@ class Bench:
     def each(
         self, measure: Callable[[Engine], Sample], engines: Sequence[Engine] | None = None, rounds: int = 0
     ) -> dict[str, list[Sample]]:
-        """Measure every engine in turn, round after round, so that drift hits all alike."""
-        samples: dict[str, list[Sample]] = {}
+        """Measure every engine in turn, round after round, so that drift hits all alike.
+
+        What an engine still does after its command returned (dockerd takes a container's rests down for some 100 ms) must not
+        burden the next one: each round begins with another engine, and each measurement with a pause.
+        """
+        turns = deque(engines or self.engines)
+        samples: dict[str, list[Sample]] = {engine.name: [] for engine in turns}
         for _ in range(rounds or self.rounds):
-            for engine in engines or self.engines:
-                samples.setdefault(engine.name, []).append(measure(engine))
+            for engine in turns:
+                time.sleep(PAUSE)
+                samples[engine.name].append(measure(engine))
+            turns.rotate(-1)
         return samples
 
 

@@ -62,6 +62,13 @@ def die_with_parent(slots: Slots) -> None:
     prctl.die_with_parent()
 
 
+def enter_groups(slots: Slots) -> None:
+    """Move into the version 1 control groups; version 2's is where this process was cloned into."""
+    for fd in slots["groups"]:
+        os.write(fd, b"0")
+        os.close(fd)
+
+
 def new_session(slots: Slots) -> None:
     """Leave the engine's session and process group."""
     os.setsid()
@@ -413,7 +420,7 @@ def execute(slots: Slots, slot: str) -> None:
 _OPERATIONS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        die_with_parent, new_session, private_mounts, enter_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
+        die_with_parent, enter_groups, new_session, private_mounts, enter_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
         private_proc, filesystem, attach, set_mount, nodes, links, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
         stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, execute,
     )

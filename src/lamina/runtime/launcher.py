@@ -227,8 +227,10 @@ def _start(
     report, told = os.pipe()
     heard, go = os.pipe()
     slots["go"], slots["report"] = heard, told
-    unified = cgroup.open_unified() if cgroup else None
+    slots["groups"], unified = [], None
     try:
+        if cgroup:
+            slots["groups"], unified = cgroup.open_tasks(), cgroup.open_unified()
         _join_pid_namespace(plan, slots)
         pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
         if pid == 0:
@@ -239,10 +241,8 @@ def _start(
         channel.close_all([report, go])
         raise
     finally:
-        channel.close_all([told, heard, *([] if unified is None else [unified])])
+        channel.close_all([told, heard, *slots["groups"], *([] if unified is None else [unified])])
     try:
-        if cgroup:
-            cgroup.attach_v1(pid)
         if wanted := document.get("network"):
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
         hook(pid)

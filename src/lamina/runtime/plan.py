@@ -125,7 +125,14 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     if not new & CLONE_NEWNS:
         raise InvalidSpec("a container needs a mount namespace of its own")
     sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle)
-    steps: list[Step] = [["die_with_parent"], *_join_steps(joins), ["new_session"], ["private_mounts"], ["enter_root", "root"]]
+    steps: list[Step] = [
+        ["die_with_parent"],
+        ["enter_groups"],
+        *_join_steps(joins),
+        ["new_session"],
+        ["private_mounts"],
+        ["enter_root", "root"],
+    ]
     if new & CLONE_NEWNET:
         steps.append(["loopback"])
     if spec.get("hostname"):
@@ -160,12 +167,12 @@ def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
         kinds |= KINDS.get(entry.get("type", ""), 0)
     steps: list[Step] = [
         ["die_with_parent"],
+        ["enter_groups"],
         ["join", "target", kinds & ~CLONE_NEWPID],
         ["enter_joined_root"],
         ["new_session"],
     ]
-    # Moving a process into version 1 control groups takes some 6 ms, in which it can do all that needs no group. It
-    # waits before it is confined: a filter need not allow reading.
+    # It waits before it is confined: a filter need not allow reading.
     steps += [["private_proc"], *_process_steps(process, linux, [["wait", "go"]])]
     # The pid namespace is joined by the monitor: it counts for children only.
     return Plan(0, [], [], [], _rlimits(process), process.get("oomScoreAdj"), steps)
