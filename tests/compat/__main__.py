@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from tests.compat.rows import KINDS, NOT_YET, PAGE, covered, is_listed, not_yet, page, recorded
+from tests.compat.rows import KINDS, NOT_YET, PAGE, covered, is_listed, not_yet, page, recorded, refused
 
 
 def main(words: list[str]) -> int:
     """The command line."""
     if words == ["--missing"]:
-        tests, patterns = covered(), not_yet()
+        tests, patterns = covered() | refused(), not_yet()
         missing = [row for kind, _, _ in KINDS for row in recorded(kind) if row not in tests and not is_listed(row, patterns)]
         print("\n".join(missing))
         return bool(missing)
-    tests = covered()
+    tests = covered() | refused()
     kept = [line for line in NOT_YET.read_text().splitlines() if line not in tests]
     NOT_YET.write_text("\n".join(kept) + "\n")
     PAGE.write_text(page())

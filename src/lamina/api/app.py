@@ -6,9 +6,9 @@ from lamina.api.backend import Backend
 from lamina.api.errors import failure
 from lamina.api.http import Server
 from lamina.api.router import MAX_VERSION, Route, Router
-from lamina.api.routes import build, containers, exec, explore, images, lamina, networks, system, volumes
+from lamina.api.routes import attach, build, buildkit, containers, exec, explore, images, lamina, networks, plugins, swarm, system, volumes
 
-_ROOMS = (system, containers, exec, images, build, volumes, networks, explore, lamina)
+_ROOMS = (system, containers, attach, exec, images, build, buildkit, volumes, networks, plugins, swarm, explore, lamina)
 
 
 def routes() -> tuple[Route[Backend], ...]:

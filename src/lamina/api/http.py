@@ -24,6 +24,7 @@ _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _LINGER_SECONDS = 10
 _COPY_SIZE = 1 << 18
+Secure = Callable[[socket.socket], socket.socket]
 _log = logging.getLogger("lamina.api")
 _REASONS = http.client.responses | {101: "UPGRADED", 499: "Client Closed Request"}
 
@@ -44,10 +45,10 @@ class Server:
         self._lock = threading.Lock()
         self._closed = False
 
-    def listen(self, listener: socket.socket) -> None:
-        """Accept connections from `listener` in a thread of its own, until `close`."""
+    def listen(self, listener: socket.socket, secure: Secure | None = None) -> None:
+        """Accept connections from `listener` in a thread of its own, until `close`. `secure` makes of each the socket that is served."""
         self._listeners.append(listener)
-        threading.Thread(target=self._accept, args=(listener,), name="accept", daemon=True).start()
+        threading.Thread(target=self._accept, args=(listener, secure), name="accept", daemon=True).start()
 
     def close(self) -> None:
         """Stop accepting and cut what is connected. Streams handed to others go on. Idempotent."""
@@ -60,8 +61,16 @@ class Server:
         for listener in self._listeners:
             listener.close()
 
-    def serve(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket, secure: Secure | None = None) -> None:
         """Serve one connection until it ends; closes `sock`."""
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if secure is not None:
+            try:
+                sock = secure(sock)
+            except OSError as error:  # ssl.SSLError is one
+                _log.info("a client's TLS handshake failed: %s", error)
+                return
         with self._lock:
             if self._closed:
                 sock.close()
@@ -79,7 +88,7 @@ class Server:
                 self._open.discard(sock)
             sock.close()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, secure: Secure | None) -> None:
         while not self._closed:
             try:
                 sock, _ = listener.accept()
@@ -89,7 +98,7 @@ class Server:
                 _log.warning("accepting a connection failed: %s", error)
                 select.select([], [], [], 0.05)
                 continue
-            threading.Thread(target=self.serve, args=(sock,), name="connection", daemon=True).start()
+            threading.Thread(target=self.serve, args=(sock, secure), name="connection", daemon=True).start()
 
 
 class Connection:
@@ -206,7 +215,8 @@ class Connection:
         """Answer with the upgrade the client asked for, or plainly; the socket then belongs to `take`."""
         upgrade = request.headers.get("upgrade", "")
         if upgrade:
-            head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {response.content_type}\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n"
+            lines = "".join(f"{name}: {value}\r\n" for name, value in (("Content-Type", response.content_type), *response.headers) if value)
+            head = f"HTTP/1.1 101 UPGRADED\r\n{lines}Connection: Upgrade\r\nUpgrade: {upgrade}\r\n"
         else:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {response.content_type}\r\n"
         accepted = False

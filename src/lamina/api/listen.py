@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
 
-from lamina.errors import Conflict, InvalidArgument, Unsupported
+from lamina.errors import Conflict, InvalidArgument
 
 _SUN_PATH = 107
 
@@ -17,7 +18,7 @@ class AddressInUse(Conflict):
 
 
 def listen(address: str) -> socket.socket:
-    """A listening socket for `unix:///path` or `fd://N` (a socket another process made).
+    """A listening socket for `unix:///path`, `tcp://host:port` or `fd://N` (a socket another process made).
 
     A socket file that nobody listens on is replaced; the new one is for root and its group alone.
 
@@ -30,9 +31,21 @@ def listen(address: str) -> socket.socket:
         return _listen_unix(rest)
     if scheme == "fd" and rest.isdigit():
         return socket.socket(fileno=int(rest))
-    if scheme == "tcp":
-        raise Unsupported("listening on TCP is not available yet", hint="use unix:///path, or ssh to reach it from afar")
-    raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock")
+    if scheme == "tcp" and rest:
+        return _listen_tcp(rest)
+    raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock or tcp://host:2376")
+
+
+def _listen_tcp(rest: str) -> socket.socket:
+    host, colon, port = rest.rstrip("/").rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidArgument(f"invalid address to listen on: tcp://{rest[:200]}", hint="name a port: tcp://host:2376")
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)
+    except OSError as error:
+        kind = AddressInUse if error.errno == errno.EADDRINUSE else InvalidArgument
+        raise kind(f"tcp://{rest} cannot be listened on: {(error.strerror or str(error)).lower()}") from None
 
 
 def _listen_unix(path: str) -> socket.socket:

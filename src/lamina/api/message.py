@@ -194,6 +194,7 @@ class Hijacked:
 
     take: Callable[[int, bytes, Callable[[], None]], None]
     content_type: str = "application/vnd.docker.raw-stream"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Response = Reply | Streamed | FileReply | Direct | Hijacked

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 import lamina
 from lamina.api import app
+from lamina.api.http import Secure
 from lamina.api.listen import listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
@@ -60,7 +61,7 @@ def run(settings: Settings) -> None:
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:
-            server.listen(listen(host))
+            server.listen(listen(host), secured(settings) if host.startswith("tcp://") else None)
         with _pidfile(settings.pidfile):
             gc.collect()
             gc.freeze()
@@ -70,6 +71,25 @@ def run(settings: Settings) -> None:
             _log.info("ending on %s; containers go on", signal.Signals(number).name)
         _remove_sockets(settings.hosts)
         server.close()
+
+
+def secured(settings: Settings) -> Secure | None:
+    """What makes TLS of a TCP connection; None where it is to stay plain.
+
+    Raises:
+        InvalidCertificates: a file is missing or wrong.
+    """
+    if not settings.tls_verify:
+        _log.warning("listening on TCP without --tlsverify: whoever reaches the port is root on this machine")
+    if not (settings.tls or settings.tls_verify):
+        return None
+    # here, not above: a daemon on a unix socket alone need not load it
+    from lamina.tls import contexts, pump
+
+    context = contexts.server_context(
+        certificate=settings.tls_certificate, key=settings.tls_key, authority=settings.tls_authority if settings.tls_verify else ""
+    )
+    return lambda sock: pump.behind(sock, context, server=True)
 
 
 def tune() -> None:

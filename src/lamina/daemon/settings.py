@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lamina.errors import InvalidArgument
@@ -13,6 +13,7 @@ from lamina.errors import InvalidArgument
 ROOT = "/var/lib/lamina"
 HOST = "unix:///run/lamina.sock"
 CONFIG = "/etc/lamina/daemon.json"
+CERTIFICATES = "/etc/lamina"
 DRIVERS = ("erofs", "overlay", "native")
 _LEVELS = ("debug", "info", "warn", "error", "fatal")
 # Keys of daemon.json as dockerd spells them, to the names of the fields here; several ones take lists.
@@ -28,7 +29,13 @@ _KEYS = {
     "debug": "debug",
     "experimental": "experimental",
     "verify-layers": "verify",
+    "tls": "tls",
+    "tlsverify": "tls_verify",
+    "tlscacert": "tls_authority",
+    "tlscert": "tls_certificate",
+    "tlskey": "tls_key",
 }
+_SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
 _IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
 
@@ -39,7 +46,7 @@ class InvalidSettings(InvalidArgument):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a daemon runs. An empty `storage_driver` is probed for."""
+    """How a daemon runs. An empty `storage_driver` is probed for; the `tls_…` hold for TCP, where `tls_verify` None means that nobody said."""
 
     root: str = ROOT
     hosts: tuple[str, ...] = (HOST,)
@@ -52,6 +59,11 @@ class Settings:
     debug: bool = False
     experimental: bool = False
     verify: bool = False
+    tls: bool = False
+    tls_verify: bool | None = None
+    tls_authority: str = f"{CERTIFICATES}/ca.pem"
+    tls_certificate: str = f"{CERTIFICATES}/cert.pem"
+    tls_key: str = f"{CERTIFICATES}/key.pem"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,15 +87,40 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--experimental", action="store_true", default=None, help="let the docker CLI offer what it calls experimental: build --squash"
     )
+    _add_tls(flags)
     flags.add_argument("--version", "-v", action="store_true", help="print the version and quit")
     return flags
+
+
+def _add_tls(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("--tls", action="store_true", default=None, help="speak TLS on tcp:// addresses; implied by --tlsverify")
+    flags.add_argument(
+        "--tlsverify", nargs="?", const=True, type=_boolean, dest="tls_verify", metavar="BOOL",
+        help="on tcp:// addresses let in only clients with a certificate; =false to open them to whoever reaches them, who is root then",
+    )  # fmt: skip
+    for name, field, what in (
+        ("tlscacert", "tls_authority", "authority that signs clients' certificates"),
+        ("tlscert", "tls_certificate", "this daemon's certificate"),
+        ("tlskey", "tls_key", "its key"),
+    ):
+        flags.add_argument(f"--{name}", dest=field, help=f"{what} (default {_default(field)})")
+
+
+def _default(field: str) -> str:
+    return str(next(each.default for each in fields(Settings) if each.name == field))
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError("it is true or false")
+    return text.lower() in ("true", "1")
 
 
 def settings(flags: argparse.Namespace) -> Settings:
     """Settings from flags and the configuration file.
 
     Raises:
-        InvalidSettings: the file is wrong, or says what a flag says too.
+        InvalidSettings: the file is wrong, says what a flag says too, or TCP is to be opened without saying to whom.
     """
     told = {name: value for name, value in vars(flags).items() if name in _KEYS.values() and value is not None}
     written = read_config(flags.config_file or CONFIG, required=bool(flags.config_file))
@@ -91,7 +128,13 @@ def settings(flags: argparse.Namespace) -> Settings:
     if both:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
-    return Settings(**values)
+    made = Settings(**values)
+    if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
+        raise InvalidSettings(
+            "whoever reaches the daemon by TCP is root on this machine: tell who may",
+            hint="--tlsverify with --tlscacert, --tlscert and --tlskey, or --tlsverify=false to let in everyone",
+        )
+    return made
 
 
 def read_config(path: str, *, required: bool) -> dict[str, Any]:
@@ -122,7 +165,7 @@ def _checked(path: str, key: str, value: Any) -> Any:
     if field in _LISTS:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
-        fits = isinstance(value, bool if field in ("debug", "experimental", "verify") else str)
+        fits = isinstance(value, bool if field in _SWITCHES else str)
     if not fits or (field == "storage_driver" and value not in DRIVERS) or (field == "log_level" and value not in _LEVELS):
         raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
     return value

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 from lamina.api.backend import Backend
-from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, Streamed, Writer, decode, encode, json_reply
+from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, decode, encode, json_reply
 from lamina.api.router import Route
+from lamina.api.routes.attach import stream_type
 from lamina.api.streams import tar_stream
 from lamina.api.times import nanoseconds
 from lamina.apitypes.requests import ContainerConfig, CreateContainer, HostConfig
-from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, PathStat
+from lamina.container.requests import CommitRequest, LogQuery, PathStat
 
-RAW = "application/vnd.docker.raw-stream"
-MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _NO_CONTENT = Reply(204)
-
-
-def stream_type(request: Request, *, tty: bool) -> str:
-    """The media type of a container's streams (since API 1.42 it tells whether they are in frames)."""
-    return RAW if tty or request.api_version < (1, 42) else MULTIPLEXED
 
 
 def list_all(engine: Backend, request: Request) -> Response:
@@ -138,30 +131,6 @@ def wait(engine: Backend, request: Request) -> Response:
             writer.write(encode({"StatusCode": result.status_code, **({"Error": error} if error else {})}))
 
     return Streamed(produce)
-
-
-def attach(engine: Backend, request: Request) -> Response:
-    """POST /containers/{id}/attach: the connection becomes the container's streams and is handed to its monitor."""
-    ref, query = request.parameters["id"], request.query
-    container = engine.containers.check_attachable(ref)
-
-    def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
-        engine.containers.attach(
-            container.id,
-            AttachRequest(
-                fd,
-                stdin=query.flag("stdin"),
-                stdout=query.flag("stdout"),
-                stderr=query.flag("stderr"),
-                stream=query.flag("stream"),
-                logs=query.flag("logs"),
-                detach_keys=query.text("detachKeys"),
-                pending=pending,
-                accept=accept,
-            ),
-        )
-
-    return Hijacked(take, stream_type(request, tty=container.tty))
 
 
 def logs(engine: Backend, request: Request) -> Response:
@@ -304,7 +273,6 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/resize", resize),
     Route("POST", "/containers/{id}/wait", wait),
-    Route("POST", "/containers/{id}/attach", attach),
     Route("GET", "/containers/{id}/logs", logs),
     Route("GET", "/containers/{id}/top", top),
     Route("GET", "/containers/{id}/stats", stats),

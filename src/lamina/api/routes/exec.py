@@ -11,7 +11,8 @@ from lamina.api.backend import Backend
 from lamina.api.errors import message_of
 from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, decode, json_reply
 from lamina.api.router import Route
-from lamina.api.routes.containers import size_of, stream_type
+from lamina.api.routes.attach import stream_type
+from lamina.api.routes.containers import size_of
 from lamina.apitypes.requests import ExecConfig, ExecStart
 from lamina.container.requests import AttachRequest
 

@@ -6,7 +6,6 @@ from lamina.api.backend import Backend
 from lamina.api.message import Reply, Request, Response, json_reply
 from lamina.api.router import Route
 from lamina.apitypes.requests import NetworkConnect, NetworkCreate, NetworkDisconnect
-from lamina.errors import NotFound, Unavailable
 from lamina.network.requests import NetworkRequest
 
 
@@ -72,22 +71,6 @@ def prune(engine: Backend, request: Request) -> Response:
     return json_reply({"NetworksDeleted": list(engine.networks.prune(request.query.filters()))})
 
 
-def no_swarm(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """Everything about clusters, as a daemon answers that is in none."""
-    raise Unavailable("this node is not a swarm manager")
-
-
-def no_plugin(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """GET /plugins/{name}/json."""
-    raise NotFound(f"plugin {request.parameters['name']} not found")
-
-
-def no_plugins(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """GET /plugins."""
-    return json_reply([])
-
-
-_SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/networks", list_all),
     Route("POST", "/networks/prune", prune),
@@ -96,8 +79,4 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("POST", "/networks/{id}/disconnect", disconnect),
     Route("GET", "/networks/{id}", inspect),
     Route("DELETE", "/networks/{id}", remove),
-    Route("GET", "/plugins", no_plugins),
-    Route("GET", "/plugins/{name:path}/json", no_plugin),
-    *(Route("GET", f"/{name}", no_swarm) for name in _SWARM),
-    *(Route("GET", f"/{name}/{{id}}", no_swarm) for name in _SWARM),
 )
