@@ -189,3 +189,17 @@ def test_networks_are_the_engines(api: Client, engine: FakeEngine) -> None:
     assert (request.name, request.ipv6, request.ipv4, list(request.ipam)) == ("web", True, None, [{"Subnet": "10.0.0.0/24"}])  # type: ignore[attr-defined]
     assert api.ask("POST", "/networks/web/connect", b'{"Container": "c", "EndpointConfig": null}')[0] == 200
     assert engine.networks.asked[-1] == ("connect", ("web", "c", None))
+
+
+@pytest.mark.covers("api:GET /containers/{id}/attach/ws")
+def test_a_websocket_carries_output_without_frames_and_input(api: Client, engine: FakeEngine) -> None:
+    from tests.api.websocket import Websocket
+
+    with api.connect() as sock:
+        client = Websocket(sock, "/v1.51/containers/c/attach/ws?stream=1&stdin=1&stdout=1&stderr=1")
+        assert client.head.startswith("HTTP/1.1 101 ")
+        assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in client.head  # RFC 6455 1.3's example
+        # The fake container echoes what it was given before; it answers in no frames of Docker's: its end is told all the same.
+        assert client.receive()[0] == 8
+    assert api.ask("GET", "/containers/c/attach/ws?stream=1")[0] == 400
+    assert api.ask("GET", "/containers/x/attach/ws?stream=1")[0] == 404

@@ -98,7 +98,11 @@ def page() -> str:
         rows = recorded(kind)
         done = sum(row in tests for row in rows)
         refusals = sum(row in no and row not in tests for row in rows)
-        parts += [f"## {title}\n", f"{done} of {len(rows)} are shown to work by a test{f', {refusals} to be refused' if refusals else ''}.\n", "| | |\n|---|---|"]
+        parts += [
+            f"## {title}\n",
+            f"{done} of {len(rows)} are shown to work by a test{f', {refusals} to be refused' if refusals else ''}.\n",
+            "| | |\n|---|---|",
+        ]
         parts += [_line(row.partition(":")[2], tests.get(row), no.get(row), listed=is_listed(row, patterns)) for row in rows]
         parts.append("")
     return "\n".join(parts)

@@ -62,7 +62,9 @@ def test_operations_of_a_swarm_are_503_with_dockerds_words(engine: Daemon) -> No
     assert asked(engine, "POST /swarm/init")[0] == asked(engine, "POST /swarm/join")[0] == 501
 
 
-@pytest.mark.covers("cli:plugin ls", "cli:plugin ls --filter", "cli:plugin ls --format", "cli:plugin ls --no-trunc", "cli:plugin ls --quiet")
+@pytest.mark.covers(
+    "cli:plugin ls", "cli:plugin ls --filter", "cli:plugin ls --format", "cli:plugin ls --no-trunc", "cli:plugin ls --quiet"
+)
 @pytest.mark.covers("api:GET /plugins")
 def test_no_plugins_are_listed(engine: Daemon) -> None:
     assert engine.docker("plugin", "ls", "--no-trunc").stdout.split() == ["ID", "NAME", "DESCRIPTION", "ENABLED"]

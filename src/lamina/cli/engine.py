@@ -10,17 +10,27 @@ TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lamina.cli.flags import Arguments
+
 DEFAULT_SOCKET = "/run/lamina.sock"
 
 
-def find(host: str, environment: Mapping[str, str]) -> Transport:
-    """The engine to talk to.
+def find(host: str, environment: Mapping[str, str], options: Arguments, config: str) -> Transport:
+    """The engine to talk to. `config` is the directory of the client's files, certificates among them.
 
     Raises:
-        InvalidArgument: an address that cannot be read.
+        InvalidArgument: an address, or a certificate, that cannot be read.
     """
     named = host or environment.get("LAMINA_HOST") or environment.get("DOCKER_HOST")
-    return Transport(Address.parse(named)) if named else SelfStarting(DEFAULT_SOCKET, environment)
+    if not named:
+        return SelfStarting(DEFAULT_SOCKET, environment)
+    address = Address.parse(named)
+    verify = options.on("tlsverify", default=bool(environment.get("DOCKER_TLS_VERIFY")))
+    if address.host and (verify or options.on("tls")):
+        from lamina.cli.certificates import secured
+
+        return secured(address, options, environment.get("DOCKER_CERT_PATH") or config, verify=verify)
+    return Transport(address)
 
 
 class SelfStarting(Transport):

@@ -14,6 +14,11 @@ GLOBAL_FLAGS = """\
 - config string|Location of client config files (default "~/.docker")
 D debug bool|Show where an error came from
 H host list|Engine to connect to: unix:///path or tcp://host:port
+- tls bool|Speak TLS over TCP; implied by --tlsverify
+- tlscacert string|Authority that signed the engine's certificate (default "~/.docker/ca.pem")
+- tlscert string|Certificate to show to the engine (default "~/.docker/cert.pem")
+- tlskey string|Its key (default "~/.docker/key.pem")
+- tlsverify bool|Speak TLS over TCP and verify the engine
 v version bool|Print version information and quit
 """
 
@@ -134,7 +139,7 @@ def _session(options: Arguments) -> Session:
     def connect() -> object:
         from lamina.cli.engine import find
 
-        return find(hosts[-1] if hosts else "", environment)
+        return find(hosts[-1] if hosts else "", environment, options, config)
 
     return Session(connect, environment, config)
 

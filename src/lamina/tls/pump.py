@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import select
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 _PIECE = 1 << 16
@@ -13,10 +15,18 @@ _HELD = 1 << 18
 _HANDSHAKE_SECONDS = 20
 
 
-def behind(outer: socket.socket, context: ssl.SSLContext, *, server: bool, name: str | None = None) -> socket.socket:
+def behind(
+    outer: _socket.socket,
+    context: ssl.SSLContext,
+    *,
+    server: bool,
+    name: str | None = None,
+    failed: Callable[[Exception], object] = lambda _: None,
+) -> socket.socket:
     """Do the handshake on `outer`; the socket that stands for the connection from then on. `outer` belongs to a thread that carries the bytes.
 
-    `name` is the server's, which a client verifies. Half-closing goes through in both directions.
+    `name` is the server's, which a client verifies. Half-closing goes through in both directions. `failed` is told, in that thread and
+    before the socket ends, why a connection broke later: with TLS 1.3 a client learns only then that its certificate is refused.
 
     Raises:
         OSError, ssl.SSLError: the handshake failed, or took too long; `outer` is closed.
@@ -30,11 +40,11 @@ def behind(outer: socket.socket, context: ssl.SSLContext, *, server: bool, name:
     except BaseException:
         outer.close()
         raise
-    threading.Thread(target=Pump(outer, inner, tls, arriving, leaving).run, name="tls", daemon=True).start()
+    threading.Thread(target=Pump(outer, inner, tls, (arriving, leaving), failed).run, name="tls", daemon=True).start()
     return given
 
 
-def _shake(outer: socket.socket, tls: ssl.SSLObject, arriving: ssl.MemoryBIO, leaving: ssl.MemoryBIO) -> None:
+def _shake(outer: _socket.socket, tls: ssl.SSLObject, arriving: ssl.MemoryBIO, leaving: ssl.MemoryBIO) -> None:
     while True:
         try:
             tls.do_handshake()
@@ -56,9 +66,16 @@ def _shake(outer: socket.socket, tls: ssl.SSLObject, arriving: ssl.MemoryBIO, le
 class Pump:
     """Carries bytes between `outer`, where TLS is spoken, and `inner`, where it is not. One thread's; owns both sockets."""
 
-    def __init__(self, outer: socket.socket, inner: socket.socket, tls: ssl.SSLObject, arriving: ssl.MemoryBIO, leaving: ssl.MemoryBIO) -> None:
-        self._outer, self._inner, self._tls = outer, inner, tls
-        self._arriving, self._leaving = arriving, leaving
+    def __init__(
+        self,
+        outer: _socket.socket,
+        inner: _socket.socket,
+        tls: ssl.SSLObject,
+        buffers: tuple[ssl.MemoryBIO, ssl.MemoryBIO],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self._outer, self._inner, self._tls, self._failed = outer, inner, tls, failed
+        self._arriving, self._leaving = buffers
         self._to_inner, self._to_outer = bytearray(), bytearray()
         self._outer_ended = self._inner_ended = self._inner_told = False
 
@@ -70,8 +87,8 @@ class Pump:
             self._decrypt()  # what came with the handshake's last message
             while not self._finished():
                 self._step()
-        except (OSError, ssl.SSLError):
-            pass
+        except OSError as error:  # ssl.SSLError is one
+            self._failed(error)
         finally:
             self._outer.close()
             self._inner.close()
