@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from lamina.container.store import REMOVING
+from lamina.container.store import RECORDS, REMOVING
 from lamina.runtime.launch import Exit
 from tests.container.fakes import FakeProcess, World, world
 
@@ -74,7 +74,8 @@ def test_what_is_removed_on_exit_is_removed_when_it_ended_unseen(world: World) -
 def test_unfinished_creates_and_removals_are_swept(world: World) -> None:
     kept = world.containers.create({"Image": "base"}, name="kept")
     half = world.containers.create({"Image": "base"}, name="half")
-    os.unlink(f"{world.parts.root}/{half.id}/config.json")
+    for record in RECORDS:
+        os.unlink(f"{world.parts.root}/{half.id}/{record}")
     gone = world.containers.create({"Image": "base"}, name="gone")
     os.rename(f"{world.parts.root}/{gone.id}", f"{world.parts.root}/{REMOVING}{gone.id}")
     after = world.again()

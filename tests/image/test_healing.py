@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from lamina.image.checking import LOST, Finding
 from .conftest import DRIVERS, Store
 from .tars import SECOND, child, imported, tar
 
-KINDS = ("bit", "truncate", "remove", "swap", "stray", "row", "rows", "copy")
+KINDS = ("bit", "truncate", "remove", "swap", "stray", "row", "rows", "copy", "facts")
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,37 @@ def test_what_was_damaged_is_mended_or_named(model: Path, damages: list[Damage])
             store.close()
 
 
+@settings(
+    max_examples=int(ROUNDS or "15"),
+    derandomize=not ROUNDS,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)
+@given(damages=DAMAGES)
+def test_what_is_damaged_while_the_store_is_open_is_mended_or_named(model: Path, damages: list[Damage]) -> None:
+    driver = (model / "driver.txt").read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        shutil.copytree(model, root, symlinks=True, copy_function=copied)
+        (root / "driver.txt").unlink()
+        before = contents(model, driver, Path(folder) / "before")
+        store = Store(root, driver).open()
+        try:
+            for damage in damages:
+                perform(damage, root, open=True)
+            first = [finding.line for finding in store.images.check(repair=True)]
+            left = list(store.images.check())
+            assert all(finding.state == LOST for finding in left), "\n".join([*first, "--", *(finding.line for finding in left)])
+            reload(store, Path(folder) / "before", driver)
+            assert [finding.line for finding in store.images.check(repair=True) if finding.state == LOST] == []
+            assert list(store.images.check()) == []
+            assert tars(shown(store)) == tars(before)
+        finally:
+            store.close()
+
+
 def copied(source: str, target: str) -> str:
     """A file with everything the store looks at."""
     if os.path.isfile(source) and not os.path.islink(source):
@@ -174,12 +205,18 @@ def reload(store: Store, folder: Path, driver: str) -> None:
         store.images.load(archive.fileno())
 
 
-def perform(damage: Damage, root: Path) -> None:
+def perform(damage: Damage, root: Path, *, open: bool = False) -> None:
+    """`open`: the store is in use; what SQLite maps into memory is left alone then, since cutting that ends the process."""
     database = root / "metadata.db"
     if damage.kind in ("row", "rows"):
         rows(damage, database)
         return
+    if damage.kind == "facts":
+        facts(damage, root)
+        return
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink() and path.name not in ("version", "lock"))
+    if open:
+        files = [path for path in files if not path.name.endswith(("-shm", "-wal"))]
     if not files:
         return
     path, other = files[damage.file % len(files)], files[damage.other % len(files)]
@@ -203,6 +240,16 @@ def perform(damage: Damage, root: Path) -> None:
         (path.parent / f"{path.stem}.copy{path.suffix}").write_bytes(path.read_bytes())
     if damage.quiet:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def facts(damage: Damage, root: Path) -> None:
+    """Both copies of what is known of one layer."""
+    found = sorted((root / "layers").glob("*.json"))
+    if found:
+        path = found[damage.file % len(found)]
+        path.unlink()
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(root / "metadata.db")) as connection, connection:
+            connection.execute("DELETE FROM layers WHERE id = ?", (f"sha256:{path.stem}",))
 
 
 def rows(damage: Damage, database: Path) -> None:

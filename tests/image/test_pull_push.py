@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -386,3 +387,48 @@ def test_a_pull_mends_what_a_check_found_lost(faulty: Faulty, store: MakeStore, 
     assert here.puller.pull(reference(faulty))[0].id == image.id
     assert [finding.line for finding in here.images.check(repair=True) if finding.state == "lost"] == []
     assert list(here.images.check()) == []
+
+
+def broken(path: Path, how: str) -> None:
+    """Damage that looks like the disk's own: no time of modification changes."""
+    status = path.stat()
+    if how == "deleted":
+        path.unlink()
+        return
+    if how == "cut":
+        os.truncate(path, status.st_size // 2)
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) * 2 // 3] ^= 1
+        path.write_bytes(data)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", ["a bit", "cut", "deleted"])
+@pytest.mark.parametrize("what", ["blobs", "driver", "both"])
+@pytest.mark.parametrize("driver", ["erofs", pytest.param("overlay", marks=pytest.mark.root)])
+def test_a_pull_that_verifies_mends_layers_to_the_last_byte(faulty: Faulty, store: MakeStore, driver: str, what: str, how: str) -> None:
+    tars = some_tars(2, 40_000)
+    pushed(faulty, store(name="origin"), tars=tars)
+    here = store(driver)
+    image = here.puller.pull(reference(faulty))[0]
+    blobs = [Path(here.content.path(blob.digest)) for blob in here.content.walk()]
+    own = [path for path in (here.root / "layers").rglob("*") if path.is_file() and path.suffix not in (".json", ".skeleton")]
+    for path in {"blobs": blobs, "driver": own, "both": blobs + own}[what]:
+        broken(path, how)
+    assert here.puller.pull(reference(faulty), verify=True)[0].id == image.id
+    assert [finding.line for finding in here.images.check()] == []
+    for layer, data in zip(image.layers, tars, strict=True):
+        with here.layers.union(layer) as union:
+            name = next(member.name for member in tarfile.open(fileobj=io.BytesIO(data)))
+            assert union.lookup(name.encode()) is not None
+        here.layers.verify(layer)
+
+
+def test_a_second_pull_that_verifies_sound_layers_fetches_nothing(faulty: Faulty, store: MakeStore) -> None:
+    pushed(faulty, store(name="origin"), tars=some_tars(2, 4000))
+    here = store()
+    here.puller.pull(reference(faulty))
+    before = faulty.requests("GET", "/blobs/")
+    here.puller.pull(reference(faulty), verify=True)
+    assert faulty.requests("GET", "/blobs/") == before

@@ -86,6 +86,45 @@ def test_what_an_interrupted_removal_left_is_swept(volumes: Volumes) -> None:
     assert os.listdir(volumes.root) == []
 
 
+def test_a_check_names_what_is_wrong_with_folders_and_mends_what_can_be(volumes: Volumes) -> None:
+    for name in ("sound", "factless", "cut", "fileless", "used"):
+        volumes.create(name, labels={"a": "b"})
+    root = Path(volumes.root)
+    (root / "sound/_data/file").write_text("kept")
+    (root / "factless/volume.json").unlink()
+    (root / "factless/volume.copy.json").unlink()
+    (root / "cut/volume.json").write_text('{"version": 1, "crea')
+    (root / "fileless/_data").rmdir()
+    (root / "used/_data").rmdir()
+    (root / ".strange").mkdir()
+    (root / "file").write_text("no volume")
+    volumes.users = lambda name: ["box"] if name == "used" else []
+    said = {finding.where: finding.state for finding in volumes.check()}
+    wrong = (
+        "volumes/factless/volume.json",
+        "volumes/factless/volume.copy.json",
+        "volumes/cut/volume.json",
+        "volumes/fileless",
+        "volumes/.strange",
+        "volumes/file",
+    )
+    assert said == {**dict.fromkeys(wrong, "repairable"), "volumes/used/_data": "lost"}
+    assert {finding.where for finding in volumes.check(repair=True) if finding.state == "repaired"} == set(wrong)
+    assert [finding.where for finding in volumes.check()] == ["volumes/used/_data"]
+    assert [(volume.name, volume.labels) for volume in volumes.list()] == [("cut", {"a": "b"}), ("factless", {}), ("sound", {"a": "b"})]
+    assert (root / "sound/_data/file").read_text() == "kept"
+    volumes.create("used")
+    assert list(volumes.check()) == []
+
+
+def test_an_anonymous_volume_whose_facts_are_lost_stays_anonymous(volumes: Volumes) -> None:
+    made = volumes.create()
+    for record in ("volume.json", "volume.copy.json"):
+        (Path(volumes.root) / made.name / record).unlink()
+    list(volumes.check(repair=True))
+    assert volumes.get(made.name).anonymous
+
+
 def test_many_creators_of_one_name_get_one_volume(volumes: Volumes) -> None:
     made: list[str] = []
     threads = [threading.Thread(target=lambda: made.append(volumes.create("data").mountpoint)) for _ in range(8)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lamina.apitypes.events import Event
+from lamina.apitypes.finding import Finding
 
 if TYPE_CHECKING:
     from lamina.builder.build import Builder
@@ -67,6 +68,9 @@ class System(Protocol):
 
     def plan_prune(self, kinds: Sequence[str], filters: Mapping[str, Sequence[str]], *, all: bool, keep: int = 0) -> Document:
         """What prunes of these kinds (containers, volumes, images, build), one after the other, would remove and free."""
+
+    def check(self, *, repair: bool = False) -> Iterator[Finding]:
+        """What is wrong with the data root, bytes too, as it is found; with `repair`, what can be made anew is."""
 
     def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
         """Remove an image, or of it only those platforms, unless a container needs it: the API's ImageDeleteResponseItems."""

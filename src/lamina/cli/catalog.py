@@ -554,6 +554,7 @@ a all-tags bool|Download all tagged images in the repository
 - disable-content-trust bool|Skip image verification (default true)
 - platform string|Set platform if server is multi-platform capable
 q quiet bool|Suppress verbose output
+- verify bool|Look at every byte of the layers that are here, and mend what is damaged
 """,
     ),
     "push": (

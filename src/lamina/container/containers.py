@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from lamina.apitypes.events import Event
+from lamina.apitypes.finding import Finding
 from lamina.container import choosing, describe, processes
 from lamina.container.archive import Archives
 from lamina.container.attaching import Attachments
+from lamina.container.auditing import Auditor
 from lamina.container.committing import Committer
 from lamina.container.connecting import Connector
 from lamina.container.contents import Contents
@@ -371,6 +373,10 @@ class Containers:
     def recover(self) -> None:
         """Once, at start: finish or undo what a killed daemon left half done, adopt what runs, start what `restart` policies say."""
         Recovery(self._parts, self._store, self._roster, self._life, self._execs).run()
+
+    def check(self, *, repair: bool = False) -> Iterator[Finding]:
+        """What is wrong with containers' files on the disk; with `repair`, what can be made anew is. See `auditing.Auditor`."""
+        return Auditor(self._parts, self._store, self._roster, repair=repair).run()
 
     def close(self) -> None:
         """Let go of everything; containers go on."""

@@ -198,6 +198,7 @@ class LifeCycle:
                 self._signal(live, number)
                 if number in (signal.SIGKILL, stop_signal(live.container)):
                     live.note(stopped_by_user=True)
+                    self._store.save_state(live.container)
             if number == signal.SIGKILL:
                 self._await_end(live, waiter)
 

@@ -1,11 +1,14 @@
 """Containers on disk: `containers/<id>/config.json` and `state.json`, read once at start, written beside their place and renamed.
 
-A folder without a readable config.json is an unfinished create; one whose name starts with REMOVING is an unfinished removal. Both are
-swept by the next start. Nothing here waits for the disk: after a power cut a container is as it was at some earlier moment.
+The record is kept twice, as config.json and config.copy.json, and each copy ends with a checksum: the one that can be read makes the other
+anew. A folder with neither is an unfinished create; one whose name starts with REMOVING is an unfinished removal: both are swept by the
+next start. A folder whose copies are there and cannot be read stays, with what the container wrote; `system check` names it. Nothing here
+waits for the disk: after a power cut a container is as it was at some earlier moment.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +22,8 @@ from lamina.container.model import AmbiguousContainer, Container, ContainerNotFo
 
 REMOVING = ".removing-"
 INIT, SCRATCH = ".init", ".scratch"
+RECORDS = ("config.json", "config.copy.json")
+_SUM = "sum"
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _PREFIX = re.compile(r"[0-9a-f]{1,64}\Z")
 
@@ -27,12 +32,12 @@ def encode_record(container: Container) -> bytes:
     """What config.json holds: everything but the state and the folder."""
     document = {field.name: getattr(container, field.name) for field in fields(container) if field.name not in ("state", "directory")}
     document["mounts"] = [asdict(mount) for mount in container.mounts]
-    return json.dumps({"version": 1, **document}, separators=(",", ":")).encode()
+    return _encoded(document)
 
 
 def decode_record(data: bytes, directory: str) -> Container:
-    """Raises ValueError, KeyError or TypeError where the bytes are no record."""
-    document = json.loads(data)
+    """Raises ValueError, KeyError or TypeError where the bytes are no record, or not what was written."""
+    document = _decoded(data)
     if document.pop("version") != 1:
         raise ValueError("container record of another version")
     mounts = tuple(MountPoint(**mount) for mount in document.pop("mounts"))
@@ -42,14 +47,37 @@ def decode_record(data: bytes, directory: str) -> Container:
 
 def encode_state(state: ContainerState) -> bytes:
     """What state.json holds."""
-    return json.dumps({"version": 1, **asdict(state)}, separators=(",", ":")).encode()
+    return _encoded(asdict(state))
 
 
 def decode_state(data: bytes) -> ContainerState:
     """Raises as decode_record."""
-    document = json.loads(data)
+    document = _decoded(data)
     document.pop("version")
     return ContainerState(**{**document, "status": State(document["status"])})
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    """With version and checksum, which comes last."""
+    plain = json.dumps({"version": 1, **document}, separators=(",", ":"))
+    return f'{plain[:-1]},"{_SUM}":"{_digest(plain.encode())}"}}'.encode()
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    """Documents without a checksum are older ones."""
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise TypeError
+    found = document.pop(_SUM, None)
+    if found is not None:
+        plain = data[: data.rindex(f',"{_SUM}"'.encode())] + b"}"
+        if found != _digest(plain):
+            raise ValueError("a container's document is not what was written")
+    return document
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -81,7 +109,9 @@ class ContainerStore:
 
     def save(self, container: Container) -> None:
         """Write the record. From now on the container exists."""
-        write_file(f"{container.directory}/config.json", encode_record(container))
+        data = encode_record(container)
+        for name in reversed(RECORDS):
+            write_file(f"{container.directory}/{name}", data)
 
     def save_state(self, container: Container) -> None:
         """Write what changes. On a full disk it stays as it was: what the monitor records about start and end wins at the next start."""
@@ -90,13 +120,20 @@ class ContainerStore:
 
     def load(self) -> list[Container]:
         """Every container, the oldest first. Folders without a readable record are passed over."""
-        found = [self._read(name) for name in os.listdir(self.root) if _ID.match(name)]
+        found = [self._read(name, mend=True) for name in os.listdir(self.root) if _ID.match(name)]
         return sorted((container for container in found if container is not None), key=lambda container: container.created_ns)
 
     def leftovers(self) -> list[str]:
         """Folders of creates and removals that were not finished."""
         names = os.listdir(self.root)
-        return [f"{self.root}/{name}" for name in names if name.startswith(REMOVING) or (_ID.match(name) and self._read(name) is None)]
+        return [f"{self.root}/{name}" for name in names if name.startswith(REMOVING) or (_ID.match(name) and not self._recorded(name))]
+
+    def unreadable(self) -> list[str]:
+        """IDs of containers whose record is there and cannot be read, neither copy."""
+        return sorted(name for name in os.listdir(self.root) if _ID.match(name) and self._recorded(name) and self._read(name) is None)
+
+    def _recorded(self, name: str) -> bool:
+        return any(os.path.exists(f"{self.root}/{name}/{record}") for record in RECORDS)
 
     def detach(self, container_id: str) -> str:
         """Take the folder out of the containers, in one step; the new path, which the caller removes."""
@@ -104,14 +141,20 @@ class ContainerStore:
         os.rename(self.directory(container_id), gone)
         return gone
 
-    def _read(self, name: str) -> Container | None:
+    def _read(self, name: str, *, mend: bool = False) -> Container | None:
+        """A container by the copy of its record that can be read; `mend` makes the first anew from the second."""
         directory = f"{self.root}/{name}"
-        try:
-            with open(f"{directory}/config.json", "rb") as file:
-                container = decode_record(file.read(), directory)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return replace(container, state=_read_state(directory))
+        for record in RECORDS:
+            try:
+                with open(f"{directory}/{record}", "rb") as file:
+                    data = file.read()
+                container = decode_record(data, directory)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if mend and record != RECORDS[0]:
+                write_file(f"{directory}/{RECORDS[0]}", data)
+            return replace(container, state=_read_state(directory))
+        return None
 
 
 def _read_state(directory: str) -> ContainerState:

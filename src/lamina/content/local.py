@@ -72,6 +72,7 @@ class LocalContent:
         if len(data) > limit:
             raise Exhausted(f"blob {digest} is larger than the {limit} bytes that are read of it")
         if Digest.of(data, digest.algorithm) != digest:
+            self._durability.distrust(self._place(digest))
             raise BlobDamaged(f"damaged blob: {digest}")
         return data
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import lamina
 from lamina.api.render import cache_record, image_summary
+from lamina.apitypes.finding import Finding
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
@@ -165,6 +166,12 @@ class System:
         if "build" in kinds:
             _planned(document, "CachesDeleted", [item.name for item in cache.removed], cache.reclaimed)
         return document
+
+    def check(self, *, repair: bool = False) -> Iterator[Finding]:
+        """See api.backend.System.check. Images come first: containers stand on their layers."""
+        yield from self._images.check(repair=repair)
+        yield from self._volumes.check(repair=repair)
+        yield from self._containers.check(repair=repair)
 
     def remove_image(self, name: str, *, force: bool, prune: bool, platforms: Sequence[Platform] = ()) -> list[Document]:
         """See api.backend.System.remove_image."""

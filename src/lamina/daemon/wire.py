@@ -132,7 +132,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     containers.recover()
     builder.sweep()
     images.collect()
-    closing.callback(Collection(images.collect).close)
+    closing.callback(Collection(images.tend).close)
     if options.what == "daemon":
         # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
         threading.Thread(target=_warm, args=(runtime,), name="warm", daemon=True).start()

@@ -53,6 +53,17 @@ class Catalog:
         with self.lock:
             self._open_images()
             self._open_names()
+        self._metadata.kept_by(self._keep)
+
+    def _keep(self, change: Transaction) -> None:
+        """Write all images and names into a database that is made anew."""
+        for image in tuple(self._images.values()):
+            manifest = b""
+            with suppress(LaminaError):  # Lost: what a check finds.
+                manifest = self._content.read(image.manifest.digest)
+            change.put_image(image.id, self.record(image), image.config_bytes, manifest)
+        for name, (owner, resolved) in tuple(self._names.items()):
+            change.put_name(str(name), owner, encode_name(str(name), owner, resolved))
 
     @property
     def root(self) -> str:
@@ -62,6 +73,11 @@ class Catalog:
     @property
     def metadata(self) -> Metadata:
         return self._metadata
+
+    @property
+    def warn(self) -> Warn:
+        """Where it is told what was found damaged."""
+        return self._warn
 
     def record(self, image: Image) -> bytes:
         """What the image's file and row hold."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lamina.apitypes.finding import LOST, REPAIR, REPAIRABLE, REPAIRED, Finding
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.catalog import Catalog
@@ -24,32 +25,10 @@ from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
 from lamina.image.model import Image, LayerFacts
+from lamina.image.restoring import Restorer
 from lamina.spec.digest import Digest
 
-REPAIRED, REPAIRABLE, LOST = "repaired", "repairable", "lost"
-_REPAIR = "run it again with --repair"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be: what it is of, where it lies (below the data root, or in the database), what is wrong.
-
-    `state` is REPAIRED (it is right now), REPAIRABLE (`--repair` would mend it) or LOST (only its origin has it). `images` are
-    names, or IDs, of the images concerned; `advice` says what to do.
-    """
-
-    what: str
-    where: str
-    problem: str
-    state: str
-    advice: str = ""
-    images: tuple[str, ...] = ()
-
-    @property
-    def line(self) -> str:
-        """All of it in one line."""
-        concerned = f"; concerns {', '.join(self.images)}" if self.images else ""
-        return f"{self.state}: {self.what}: {self.problem} ({self.where}){concerned}" + (f"; {self.advice}" if self.advice else "")
+__all__ = ["LOST", "REPAIRABLE", "REPAIRED", "Checker", "Finding", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +42,7 @@ class Store:
     metadata: Metadata
     leases: Leases
     collector: Collector
+    restorer: Restorer
 
 
 class Checker:
@@ -77,6 +57,7 @@ class Checker:
 
     def run(self) -> Iterator[Finding]:
         """What is wrong, as it is found. Hashes everything, so it takes as long as reading the disk."""
+        yield from self._database()
         self._look_at_bytes()
         for finding in self._things():
             self._lost |= finding.state == LOST
@@ -86,13 +67,15 @@ class Checker:
             yield from self._strays()
 
     def _things(self) -> Iterator[Finding]:
+        if self._repair:
+            yield from self._unknown()
         for facts in self._base_first():
             yield from self._layer(facts)
         for image in self._store.catalog.all():
             yield from self._image(image)
         yield from self._names()
         yield from self._documents()
-        yield from self._database()
+        yield from self._rows_of_nothing()
 
     def _base_first(self) -> list[LayerFacts]:
         """All layers, each after the one it stands on: it may be mended from that."""
@@ -204,6 +187,19 @@ class Checker:
                 )
                 break
 
+    def _unknown(self) -> Iterator[Finding]:
+        """Layers that images need and nobody knows, whose bytes are here."""
+        known = self._store.layers.has
+        for image in sorted(self._store.catalog.all(), key=lambda image: len(image.layers)):
+            missing = [layer for layer in image.layers if not known(layer)]
+            if missing:
+                with suppress(LaminaError):
+                    self._store.restorer.restore_image(image)
+            for layer in filter(known, missing):
+                yield Finding(
+                    f"layer {layer}", f"layers/{layer.encoded}.json", "its facts were lost, file and row", REPAIRED, "", _shown([image])
+                )
+
     def _put_again(self, digest: Digest, data: bytes) -> None:
         self._store.content.delete(digest)
         self._store.content.put(data, "")
@@ -262,10 +258,13 @@ class Checker:
                 yield self._told(Finding(what, place, problem, state))
 
     def _database(self) -> Iterator[Finding]:
-        """The database's own structure, and rows that belong to nothing."""
+        """The database on the disk, whatever is remembered of it."""
         metadata = self._store.metadata
-        for problem in metadata.damage():
-            yield Finding("metadata.db", "metadata.db", problem, LOST, "restart the engine: it is made anew from the files")
+        for problem in metadata.mend() if self._repair else metadata.reread():
+            yield self._told(Finding("metadata.db", "metadata.db", problem, REPAIRED if self._repair else REPAIRABLE))
+
+    def _rows_of_nothing(self) -> Iterator[Finding]:
+        metadata = self._store.metadata
         known = {
             "layers": {str(facts.id) for facts in self._store.layers.all()},
             "images": {str(image.id) for image in self._store.catalog.all()},
@@ -325,7 +324,7 @@ class Checker:
     def _told(self, finding: Finding) -> Finding:
         """With what is to be done about it."""
         if finding.state == REPAIRABLE:
-            return replace(finding, advice=_REPAIR)
+            return replace(finding, advice=REPAIR)
         if finding.state == LOST and not finding.advice:
             return replace(finding, advice=f"it could not be repaired: {self._why}")
         return finding

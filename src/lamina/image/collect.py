@@ -80,6 +80,11 @@ class Collector:
                     below = parents.get(below)
         return needed
 
+    def strays(self) -> list[Digest]:
+        """Blobs that nothing is known to need."""
+        needed = self.needed_blobs()
+        return [blob.digest for blob in self._content.walk() if blob.digest not in needed]
+
     def needed_blobs(self) -> set[Digest]:
         """Every blob that an image, a name, a layer or a lease needs."""
         needed = self._catalog.blobs() | self._leases.kept()

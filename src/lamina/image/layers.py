@@ -18,7 +18,7 @@ from lamina.errors import LaminaError
 from lamina.image.documents import decode_facts, encode_facts
 from lamina.image.layertar import TarPlace
 from lamina.image.leases import Leases
-from lamina.image.metadata import Metadata, Warn
+from lamina.image.metadata import Metadata, Transaction, Warn
 from lamina.image.model import LayerFacts, LayerNote
 from lamina.image.tarbytes import decompressed
 from lamina.image.twins import document_path, heal, reconcile
@@ -77,6 +77,12 @@ class Layers:
             with self._metadata.transaction() as change:
                 for key in twins.to_rows:
                     change.put_layer(Digest.parse(key), encode_facts(twins.values[key]))
+        self._metadata.kept_by(self._keep)
+
+    def _keep(self, change: Transaction) -> None:
+        """Write all facts into a database that is made anew."""
+        for facts in tuple(self._facts.values()):
+            change.put_layer(facts.id, encode_facts(facts))
 
     @contextmanager
     def staging(self) -> Iterator[str]:
@@ -440,6 +446,8 @@ class Layers:
                 return None
             self._leases.touch(layer)
         try:
+            if facts.name in self._damaged:
+                raise LayerDamaged("found damaged before")
             self._look_at(facts)
             if verify:
                 self.verify(layer)

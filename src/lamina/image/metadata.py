@@ -2,7 +2,8 @@
 
 WAL with synchronous=NORMAL: a commit costs tens of microseconds, a killed process loses nothing, a crash of the machine
 may lose the last commits, never the database. Rows hold documents as text: the same bytes as their twin files. A database
-that cannot be read is set aside, and a new one is filled from the files.
+that cannot be read at start is set aside, and a new one is filled from the files. One that turns out damaged later, or was deleted
+or replaced, is set aside as well: a new one is filled with what the engine knows (`kept_by`), and the statement goes on there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -30,6 +31,13 @@ CREATE TABLE IF NOT EXISTS build_cache (key TEXT PRIMARY KEY, value TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS cache_images (image TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (image, key)) WITHOUT ROWID;
 """
 
+_TABLES = ("layers", "images", "names", "removed", "build_cache", "cache_images")
+_SAVED = ("removed", "build_cache", "cache_images")
+"""Tables of which nobody else knows what they hold."""
+_CORRUPT, _NOT_A_DATABASE = 11, 26
+_CANNOT_BE_READ = (_CORRUPT, _NOT_A_DATABASE, 266, 522, 1032)
+"""Extended result codes of SQLite: with the first two SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ and SQLITE_READONLY_DBMOVED."""
+
 NAME = "name:"
 """What the names of images begin with among what was removed."""
 Warn = Callable[[str], None]
@@ -44,6 +52,7 @@ class Metadata:
     def __init__(self, path: str, warn: Warn) -> None:
         self._path, self._warn = path, warn
         self._lock = threading.RLock()
+        self._keepers: list[Callable[[Transaction], None]] = []
         self.fresh = not os.path.exists(path)
         try:
             self._connection = self._open()
@@ -58,18 +67,26 @@ class Metadata:
         with self._lock:
             self._connection.close()
 
+    def kept_by(self, keeper: Callable[[Transaction], None]) -> None:
+        """From now on `keeper` writes what it knows where the database is made anew. It is called with the database's lock held, so it
+        may take no other that is held around a transaction."""
+        self._keepers.append(keeper)
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """All of what happens inside, or nothing of it.
+        """All of what happens inside, or nothing of it. On a database that turns out damaged it happens on a new one.
 
         Raises:
             DiskFull: nothing of it.
         """
         with self._lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield Transaction(self._connection)
-                self._connection.execute("COMMIT")
+                if self._moved():
+                    self._make_anew("it was deleted or replaced")
+                change = Transaction(self._run)
+                change.execute("BEGIN IMMEDIATE")
+                yield change
+                change.execute("COMMIT")
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -90,12 +107,32 @@ class Metadata:
         """Image ID and descriptor as text, by full name."""
         return {name: (image, descriptor) for name, image, descriptor in self._all("SELECT name, image, descriptor FROM names")}
 
-    def damage(self) -> list[str]:
-        """What SQLite finds wrong with its own structure, in its words."""
-        try:
-            return [str(row[0]) for row in self._all("PRAGMA integrity_check(20)") if row[0] != "ok"]
-        except sqlite3.DatabaseError as error:
-            return [str(error)]
+    def reread(self) -> list[str]:
+        """What is wrong with the file on the disk, in SQLite's words, whatever was read of it before. Where nothing is, all that is
+        asked from now on is read from there."""
+        with self._lock:
+            if self._moved():
+                return ["it was deleted or replaced"]
+            try:
+                with closing(sqlite3.connect(self._path, isolation_level=None)) as fresh:
+                    problems = [str(row[0]) for row in fresh.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
+                    tables = {row[0] for row in fresh.execute("SELECT name FROM sqlite_master")}
+                    problems += [f"there is no table {table}" for table in _TABLES if table not in tables]
+                if not problems:
+                    opened = self._open()
+                    self._connection.close()
+                    self._connection = opened
+                return problems
+            except sqlite3.DatabaseError as error:
+                return [str(error)]
+
+    def mend(self) -> list[str]:
+        """What `reread` finds; where it finds something, the database has been made anew."""
+        with self._lock:
+            problems = self.reread()
+            if problems:
+                self._make_anew(problems[0])
+            return problems
 
     def drop(self, table: str, key: str) -> None:
         """Delete a row of `layers` or `images`."""
@@ -148,7 +185,56 @@ class Metadata:
 
     def _all(self, statement: str, parameters: Sequence[str] = ()) -> list[Any]:
         with self._lock:
-            return self._connection.execute(statement, parameters).fetchall()
+            try:
+                return self._connection.execute(statement, parameters).fetchall()
+            except sqlite3.DatabaseError as error:
+                if not _unreadable(error) or self._connection.in_transaction:
+                    raise
+                self._make_anew(str(error))
+                return self._connection.execute(statement, parameters).fetchall()
+
+    def _run(self, done: Sequence[_Statement]) -> None:
+        """Run the last of a transaction's statements; where the database turns out damaged, all of them on a new one."""
+        try:
+            self._connection.execute(*done[-1])
+        except sqlite3.DatabaseError as error:
+            if not _unreadable(error):
+                raise
+            self._make_anew(str(error))
+            for statement in done:
+                self._connection.execute(*statement)
+
+    def _moved(self) -> bool:
+        """Whether the path leads to another file than the one that is open, or to none."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        return (status.st_dev, status.st_ino) != self._inode
+
+    def _make_anew(self, why: str) -> None:
+        """Another database in the place of this one, with all that this process knows, and of the old one what nobody else does."""
+        self._warn(f"the database {self._path} is damaged ({why}): it is made anew from what is known")
+        saved = [(table, row) for table in _SAVED for row in self._readable(table)]
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._set_aside()
+        self._connection = self._open()
+        self._connection.execute("BEGIN IMMEDIATE")
+        for table, row in saved:
+            self._connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * len(row))})", row)
+        for keeper in self._keepers:
+            keeper(Transaction(lambda done: self._connection.execute(*done[-1])))
+        self._connection.execute("COMMIT")
+
+    def _readable(self, table: str) -> list[Any]:
+        try:
+            return self._connection.execute(f"SELECT * FROM {table}").fetchall()
+        except sqlite3.Error:
+            return []
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
@@ -160,8 +246,10 @@ class Metadata:
                 raise Unsupported(f"the database {self._path} is of version {version}, newer than the {SCHEMA_VERSION} known here")
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            for table in ("layers", "images", "names", "removed", "build_cache", "cache_images"):
+            for table in _TABLES:
                 connection.execute(f"SELECT * FROM {table}").fetchall()  # Reads every page: damage shows now.
+            status = os.stat(self._path)
+            self._inode = (status.st_dev, status.st_ino)
             return connection
         except BaseException:
             connection.close()
@@ -182,14 +270,25 @@ def _readable(value: str) -> bool:
         return False
 
 
-class Transaction:
-    """Statements of one transaction, in the words of the store."""
+def _unreadable(error: sqlite3.DatabaseError) -> bool:
+    """Whether the error says that the database is damaged: not that the disk is full, or the statement wrong."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in _CANNOT_BE_READ or code & 0xFF in (_CORRUPT, _NOT_A_DATABASE) or str(error).startswith("no such table")
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+
+_Statement = tuple[str, tuple[str | bytes, ...]]
+
+
+class Transaction:
+    """Statements of one transaction, in the words of the store. `run` runs the last of those it is given, which are all so far."""
+
+    def __init__(self, run: Callable[[Sequence[_Statement]], object]) -> None:
+        self._run = run
+        self._done: list[_Statement] = []
 
     def execute(self, statement: str, *parameters: str | bytes) -> None:
-        self._connection.execute(statement, parameters)
+        self._done.append((statement, parameters))
+        self._run(self._done)
 
     def put_layer(self, layer: Digest, facts: bytes) -> None:
         self.execute("INSERT OR REPLACE INTO layers VALUES (?, ?)", str(layer), facts.decode())

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from lamina.content.store import ContentStore
+from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.distribution.auth import Auth
 from lamina.distribution.client import Registries, RegistryClient
 from lamina.errors import LaminaError, NotFound, Unsupported
 from lamina.image.download import Arrival, short
 from lamina.image.layers import Layers
-from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
+from lamina.image.model import Image, ImageNotFound, LayerFacts
+from lamina.image.restoring import history_notes
 from lamina.image.store import Images
 from lamina.linux.scheduling import take_long_turns
 from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype, strict
+from lamina.spec.chain import chain_id
 from lamina.spec.config import ImageConfig, InvalidConfig
 from lamina.spec.config import parse as parse_config
 from lamina.spec.descriptor import Descriptor
@@ -75,11 +77,15 @@ class Puller:
         all_tags: bool = False,
         auth: Auth | None = None,
         sink: Sink = silent,
+        verify: bool = False,
     ) -> list[Image]:
         """Bring `reference` here (`latest` where it has neither tag nor digest) and point its name at it.
 
         The name moves only when every byte is here and verified. A sink that raises stops the work; what was
         downloaded until then is kept and resumed by the next pull. Returns one image a tag.
+
+        A layer that is here is taken if its sizes, superblock and times of modification are right; with `verify` if all its bytes
+        are. What is damaged is made anew from what is here, or comes again.
 
         Raises:
             NotFound, Unauthorized, Unavailable: what the registry said, or that it said nothing.
@@ -88,17 +94,17 @@ class Puller:
         client = self._registries.repository(reference, auth)
         wanted = [replace(reference, tag=tag, digest=None) for tag in client.tags()] if all_tags else [reference.with_default_tag()]
         before = {name: self._named(name) for name in wanted}
-        pulled = [self._pull_one(client, name, platform, sink) for name in wanted]
+        pulled = [self._pull_one(client, name, platform, sink, verify=verify) for name in wanted]
         fresh = [name for name, image in zip(wanted, pulled, strict=True) if before[name] != image.id]
         shown = reference.familiar_name if all_tags else wanted[0].familiar
         sink(Update(f"Status: {'Downloaded newer image' if fresh else 'Image is up to date'} for {shown}"))
         return pulled
 
-    def _pull_one(self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink) -> Image:
+    def _pull_one(self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink, *, verify: bool) -> Image:
         sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
         with self._images.leases.hold():
             found = self._find(client, reference, platform)
-            self._bring_layers(client, found, sink)
+            self._bring_layers(client, found, sink, verify=verify)
             names = [replace(reference, tag="", digest=found.descriptor.digest)]
             if reference.digest is None:
                 names.insert(0, reference)
@@ -191,10 +197,10 @@ class Puller:
 
     # --- layers
 
-    def _bring_layers(self, client: RegistryClient, found: Found, sink: Sink) -> None:
+    def _bring_layers(self, client: RegistryClient, found: Found, sink: Sink, *, verify: bool) -> None:
         """Every layer is here and registered on return."""
-        stack = _Stack(self._layers, found)
-        here = stack.here()
+        stack = _Stack(self._layers, self._content, found)
+        here = stack.here(verify=verify)
         rows = found.manifest.layers
         if here == len(rows):
             return
@@ -221,19 +227,39 @@ class Puller:
 class _Stack:
     """The layers of one image, registered from the base up."""
 
-    def __init__(self, layers: Layers, found: Found) -> None:
-        self._layers, self._rows, self._diff_ids = layers, found.manifest.layers, found.config.diff_ids
-        self._notes = _notes(found.config, len(self._rows))
+    def __init__(self, layers: Layers, content: ContentStore, found: Found) -> None:
+        self._layers, self._content = layers, content
+        self._rows, self._diff_ids = found.manifest.layers, found.config.diff_ids
+        self._notes = history_notes(found.config, len(self._rows))
         self._parent: Digest | None = None
 
-    def here(self) -> int:
-        """How many layers from the base up are here already."""
+    def here(self, *, verify: bool) -> int:
+        """How many layers from the base up are here already, and sound; with `verify` to the last byte.
+
+        All are looked at then, also those that come again: what is damaged of them is out of the way afterwards.
+        """
+        here, below = len(self._diff_ids), self._parent
         for number, diff_id in enumerate(self._diff_ids):
-            facts = self._layers.find(self._parent, diff_id)
-            if facts is None:
-                return number
-            self._parent = facts.id
-        return len(self._diff_ids)
+            facts = self._layers.find(below, diff_id, verify=verify)
+            if facts is None or (verify and not self._sources_sound(facts)):
+                here = min(here, number)
+                if not verify:
+                    break
+            below = chain_id(below, diff_id)
+            if number < here:
+                self._parent = below
+        return here
+
+    def _sources_sound(self, facts: LayerFacts) -> bool:
+        """Whether each compressed form of a layer is whole; one that is not is out of the way then."""
+        damaged = 0
+        for source in facts.sources:
+            try:
+                self._content.verify(source.digest)
+            except (BlobNotFound, BlobDamaged):
+                damaged += 1
+                self._content.delete(source.digest)
+        return not damaged
 
     def register(self, number: int, staged: Staged) -> LayerFacts:
         """Put a staged layer on top.
@@ -292,13 +318,6 @@ def _taken(coming: dict[Descriptor, Future[Staged]], arrival: Arrival, row: Desc
         return future.result() if future is not None else arrival.stage(row)
     except PullStopped:
         raise stoppable.failure or PullStopped("pull stopped") from None
-
-
-def _notes(config: ImageConfig, count: int) -> Sequence[LayerNote]:
-    """What the configuration's history says of each layer, base first."""
-    steps = [step for step in config.history if not step.empty_layer]
-    notes = [LayerNote(step.created, step.created_by) for step in steps[:count]]
-    return [*notes, *(LayerNote(config.created) for _ in range(count - len(notes)))]
 
 
 def _checked_config(data: bytes) -> ImageConfig:

@@ -49,9 +49,10 @@ class RegistryService:
         all_tags: bool = False,
         auth: Auth | None = None,
         sink: Sink = silent,
+        verify: bool = False,
     ) -> list[Image]:
         """See Puller.pull."""
-        return self.puller.pull(_parsed(reference), platform=platform, all_tags=all_tags, auth=auth, sink=sink)
+        return self.puller.pull(_parsed(reference), platform=platform, all_tags=all_tags, auth=auth, sink=sink, verify=verify)
 
     def push(
         self,

@@ -45,6 +45,7 @@ from lamina.image.model import (
 from lamina.image.pruning import PrunePlan, Pruner
 from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
+from lamina.image.restoring import Restorer
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig
@@ -77,6 +78,7 @@ class Images:
         self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
         self._workers, self._host, self._clock, self._emit = workers, host, clock, emit
         self._collector = Collector(catalog, layers, content, leases)
+        self._restorer = Restorer(catalog, layers, content, workers, catalog.warn, self._collector.strays)
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
         self._pruner = Pruner(catalog, layers, content, leases, catalog.metadata, self._collector, self._remover, emit, clock)
@@ -94,6 +96,12 @@ class Images:
         self._layers.driver.sweep()
         self._layers.open()
         self._catalog.open()
+        self._restorer.restore()
+
+    def tend(self) -> None:
+        """Now and then: mend the database if its file was damaged, and collect."""
+        self._catalog.metadata.mend()
+        self.collect()
 
     # -- looking
 
@@ -347,7 +355,7 @@ class Images:
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
         """Look at everything the store holds, bytes too; with `repair`, make anew what can be. See `checking.Checker`."""
         catalog = self._catalog
-        store = Checked(catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector)
+        store = Checked(catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector, self._restorer)
         return Checker(store, repair=repair).run()
 
     def close(self) -> None:

@@ -103,16 +103,21 @@ class _Contents:
             self._numbers.setdefault(entry.inode, len(self._numbers))
 
     def differs(self, tree: bytes, entry: Entry) -> str:
-        """How the content of a file in `tree` differs, in words; "" where it does not, or nobody knows."""
+        """How the content of a file in `tree` differs, in words; "" where it does not, or nobody knows.
+
+        Raises:
+            LayerDamaged: the digests are those of another layer.
+        """
         if entry.type != "file" or (self._known is None and self._like is None):
             return ""
         try:
             found = self._digest(tree + b"/" + entry.path)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        wanted = (
-            self._known[self._numbers[entry.inode]] if self._known is not None else self._digest((self._like or b"") + b"/" + entry.path)
-        )
+        number = self._numbers.get(entry.inode, 0)
+        if self._known is not None and number >= len(self._known):
+            raise LayerDamaged("a layer is damaged: the checksums of its files are those of another")
+        wanted = self._known[number] if self._known is not None else self._digest((self._like or b"") + b"/" + entry.path)
         return "" if found == wanted else "holds other bytes"
 
     def _digest(self, path: bytes) -> bytes:

@@ -1,30 +1,35 @@
-"""Volumes on disk: `volumes/<name>/_data` and, where there is more to know than the name, `volume.json`.
+"""Volumes on disk: `volumes/<name>/_data` and, for what there is more to know than the name, `volume.json` and a copy of it.
 
 A volume exists when its `_data` does. A folder without one is an unfinished create or removal and counts as absent.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from lamina.apitypes.events import Emit, Event, dropped
+from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.volume import options as mount_options
 from lamina.volume.mounting import Mounting, unmount_below
 
 _REMOVING = ".removing-"
+_RECORDS = ("volume.json", "volume.copy.json")
 ANONYMOUS = "com.docker.volume.anonymous"
 _GRAMMAR = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_INVENTED = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class VolumeNotFound(NotFound):
@@ -100,12 +105,24 @@ class Volumes:
         mountpoint = f"{self.root}/{name}/_data"
         if not _GRAMMAR.match(name) or not os.path.isdir(mountpoint):
             raise VolumeNotFound(f"get {name}: no such volume")
+        if (volume := self._facts(name)) is not None:
+            return volume
+        return Volume(name, mountpoint, os.stat(mountpoint).st_mtime_ns, {ANONYMOUS: ""} if _INVENTED.match(name) else {})
+
+    def _facts(self, name: str) -> Volume | None:
+        """What either copy says; None where neither can be read."""
+        return next((volume for record in _RECORDS if (volume := self._read(name, record)) is not None), None)
+
+    def _read(self, name: str, record: str) -> Volume | None:
         try:
-            with open(f"{self.root}/{name}/volume.json", "rb") as file:
+            with open(f"{self.root}/{name}/{record}", "rb") as file:
                 facts = json.loads(file.read())
-            return Volume(name, mountpoint, facts["created_ns"], facts["labels"], facts["options"])
+            values = {key: facts[key] for key in ("created_ns", "labels", "options")}
         except (OSError, ValueError, KeyError, TypeError):
-            return Volume(name, mountpoint, os.stat(mountpoint).st_mtime_ns)
+            return None
+        if facts.get("sum") not in (None, _sum(values)):
+            return None
+        return Volume(name, f"{self.root}/{name}/_data", **values)
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[Volume]:
         """By name; filters are name (a part of it), label, dangling and driver."""
@@ -181,6 +198,37 @@ class Volumes:
         """At start, after every `found`: unmount what nobody uses."""
         self._mounting.settle(self.root)
 
+    # ── what is damaged ──────────────────────────────────────────────────────────────────────────────────────────
+    def check(self, *, repair: bool = False) -> Iterator[Finding]:
+        """What is wrong with the volumes' folders: facts without files, files without facts, what is no volume. See `apitypes.finding`."""
+        for name in sorted(os.listdir(self.root)) if os.path.isdir(self.root) else ():
+            where = f"volumes/{name}"
+            if name.startswith(_REMOVING):
+                continue  # Being removed now, or swept by the next start.
+            if not _GRAMMAR.match(name) or not os.path.isdir(f"{self.root}/{name}"):
+                finding = Finding("stray", where, "is no volume", "")
+                yield settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
+            elif not os.path.isdir(f"{self.root}/{name}/_data"):
+                yield self._without_files(name, repair=repair)
+            else:
+                yield from self._check_facts(name, repair=repair)
+
+    def _check_facts(self, name: str, *, repair: bool) -> Iterator[Finding]:
+        bad = [record for record in _RECORDS if self._read(name, record) is None]
+        lost = ": its labels and options are lost" if len(bad) == len(_RECORDS) else ""
+        for record in bad:
+            finding = Finding(f"volume {name}", f"volumes/{name}/{record}", f"its facts are missing or not what was written{lost}", "")
+            yield settled(finding, partial(self._write_facts, self.get(name)) if repair else None)
+
+    def _without_files(self, name: str, *, repair: bool) -> Finding:
+        """A volume that containers use lost its files; any other folder without them is nothing."""
+        users = self.users(name)
+        if users:
+            advice = f"containers use it: lamina volume create {name} makes an empty one"
+            return Finding(f"volume {name}", f"volumes/{name}/_data", "its files are gone", LOST, advice)
+        finding = Finding("stray", f"volumes/{name}", "has facts and no files, and nobody uses it", "")
+        return settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
+
     def _present(self, names: Iterable[str]) -> Iterable[Volume]:
         for name in names:
             try:
@@ -207,11 +255,17 @@ class Volumes:
     def _make(self, volume: Volume) -> Volume:
         directory = f"{self.root}/{volume.name}"
         os.makedirs(directory, mode=0o711, exist_ok=True)
-        facts = {key: value for key, value in asdict(volume).items() if key not in ("name", "mountpoint")}
-        with open(f"{directory}/volume.json", "w", encoding="utf-8") as file:
-            json.dump({"version": 1, **facts}, file)
+        self._write_facts(volume)
         os.mkdir(volume.mountpoint, 0o755)
         return volume
+
+    def _write_facts(self, volume: Volume) -> None:
+        facts = {key: value for key, value in asdict(volume).items() if key not in ("name", "mountpoint")}
+        for record in reversed(_RECORDS):
+            path = f"{self.root}/{volume.name}/{record}"
+            with open(f"{path}.new", "w", encoding="utf-8") as file:
+                json.dump({"version": 1, **facts, "sum": _sum(facts)}, file)
+            os.rename(f"{path}.new", path)
 
     def _detach(self, volume: Volume) -> str:
         """Take it out of the volumes in one step; what is left to be removed."""
@@ -220,11 +274,22 @@ class Volumes:
         return gone
 
 
+def _sum(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _delete(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
 def on_disk(volume: Volume) -> int:
     """Bytes that a removal of the volume would free."""
     directory = os.path.dirname(volume.mountpoint)
     if volume.options:  # what is mounted there is somebody else's, and stays
-        return sum(os.lstat(path).st_blocks * 512 for path in (directory, f"{directory}/volume.json"))
+        return sum(os.lstat(path).st_blocks * 512 for path in (directory, *(f"{directory}/{record}" for record in _RECORDS)))
     return os.lstat(directory).st_blocks * 512 + usage(directory)
 
 

@@ -127,10 +127,10 @@ def pull_reference(name: str, tag_text: str) -> Reference:
 def _pull(engine: Backend, request: Request) -> Response:
     reference = pull_reference(request.query.text("fromImage"), request.query.text("tag"))
     auth, platform = auth_of(request), platform_of(request)
-    every = not (reference.tag or reference.digest)
+    every, verify = not (reference.tag or reference.digest), request.query.flag("verify")
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
-        engine.registry.pull(reference, platform=platform, all_tags=every, auth=auth, sink=sink)
+        engine.registry.pull(reference, platform=platform, all_tags=every, auth=auth, sink=sink, verify=verify)
 
     return progress(work)
 

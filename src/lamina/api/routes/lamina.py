@@ -175,7 +175,7 @@ def check(engine: Backend, request: Request) -> Response:
     repair = request.query.flag("repair")
 
     def produce(writer: Writer) -> None:
-        for finding in engine.images.check(repair=repair):
+        for finding in engine.system.check(repair=repair):
             writer.write(msgspec.json.encode({**asdict(finding), "line": finding.line}) + b"\n")
 
     return Streamed(produce)

@@ -35,9 +35,16 @@ def familiar(name: str) -> str:
 
 
 def pull_image(
-    session: Session, name: str, *, platform: str = "", quiet: bool = False, to_error: bool = False, every: bool = False
+    session: Session,
+    name: str,
+    *,
+    platform: str = "",
+    quiet: bool = False,
+    to_error: bool = False,
+    every: bool = False,
+    verify: bool = False,
 ) -> None:
-    """Pull, and show how far it is."""
+    """Pull, and show how far it is. `verify` looks at every byte of the layers that are here."""
     repository, tag = split_name(name)
     if every and tag:
         raise InvalidArgument("tag can't be used with --all-tags/-a")
@@ -46,6 +53,7 @@ def pull_image(
         if not quiet and not to_error:
             session.print("Using default tag: latest")
     pairs = [("fromImage", repository)] + ([("tag", tag)] if tag else []) + ([("platform", platform)] if platform else [])
+    pairs += [("verify", "1")] if verify else []
     auth = Credentials(session.config_directory, session.environment).get(server_of(repository))
     messages = Images(session.engine).pull(pairs, header(auth))
     if not quiet:
@@ -61,7 +69,7 @@ def pull(session: Session, arguments: Arguments) -> int:
     name, quiet = arguments.words[0], arguments.on("quiet")
     trust.refuse(session, arguments, f"the signature of {name} cannot be verified")
     every = arguments.on("all-tags")
-    pull_image(session, name, platform=arguments.text("platform"), quiet=quiet, every=every)
+    pull_image(session, name, platform=arguments.text("platform"), quiet=quiet, every=every, verify=arguments.on("verify"))
     repository, tag = split_name(name)
     separator = "@" if ":" in tag else ":"
     session.print(familiar(repository) if every else f"{familiar(repository)}{separator}{tag or 'latest'}")

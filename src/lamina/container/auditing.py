@@ -1,0 +1,155 @@
+"""The containers' part of `system check`: their files on the disk against what this process knows, and what is mounted for nobody."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from lamina.apitypes.finding import LOST, Finding, settled
+from lamina.container.live import Live, Roster
+from lamina.container.model import State
+from lamina.container.parts import Parts
+from lamina.container.removal import remove_tree
+from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, encode_record, encode_state
+from lamina.errors import LaminaError
+from lamina.linux import mount
+from lamina.runtime.initlayer import write_init_layer
+from lamina.spec.digest import Digest
+
+_MOUNTED_FOR_CONTAINERS = ("containers", "layers", "stacks")
+"""Folders of the data root below which nothing may be mounted in the host's sight."""
+
+
+class Auditor:
+    """One look at all containers. With `repair` what can be made anew is."""
+
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, *, repair: bool) -> None:
+        self._parts, self._store, self._roster, self._repair = parts, store, roster, repair
+
+    def run(self) -> Iterator[Finding]:
+        """What is wrong, container by container, then what belongs to none."""
+        yield from self._init_layer()
+        for live in self._roster.all():
+            yield from self._container(live)
+        yield from self._unknown()
+        yield from self._mounts()
+
+    def _container(self, live: Live) -> Iterator[Finding]:
+        with live.lock:
+            if live.removing:
+                return
+            yield from self._documents(live)
+            yield from self._folders(live)
+            yield from self._needs(live)
+
+    def _documents(self, live: Live) -> Iterator[Finding]:
+        container = live.container
+        record = encode_record(container)
+        for name in RECORDS:
+            if _read(f"{container.directory}/{name}") != record:
+                yield self._found(live, name, "is missing or not what was written", partial(self._store.save, container))
+        state = _read(f"{container.directory}/state.json")
+        if state != encode_state(container.state) and not (state is None and container.state.status is State.CREATED):
+            yield self._found(live, "state.json", "is missing or not what was written", partial(self._store.save_state, container))
+
+    def _folders(self, live: Live) -> Iterator[Finding]:
+        directory = live.container.directory
+        if not os.path.isdir(f"{directory}/diff"):
+            yield self._lost(live, "diff", "what it wrote is gone", f"lamina rm -f {live.container.name}")
+        if not os.path.isdir(f"{directory}/work"):
+            yield self._found(live, "work", "overlayfs's folder is missing", partial(os.mkdir, f"{directory}/work", 0o700))
+
+    def _needs(self, live: Live) -> Iterator[Finding]:
+        """Its layers, and the volumes that it names."""
+        container = live.container
+        try:
+            self._parts.layers.chain(Digest.parse(container.layer) if container.layer else None)
+        except LaminaError as error:
+            yield self._lost(live, "", f"{error.message}: what it stands on", f"pull or load {container.image_name} again")
+        present = {volume.name for volume in self._parts.volumes.list()}
+        for point in container.mounts:
+            if point.name and point.name not in present:
+                advice = f"lamina volume create {point.name} makes an empty one"
+                yield self._lost(live, "", f"its volume {point.name} is gone", advice)
+
+    def _init_layer(self) -> Iterator[Finding]:
+        """The layer of mount points that all containers share."""
+        init = f"{self._store.root}/{INIT}"
+        files = (".dockerenv", "dev/console", "etc/hosts", "etc/hostname", "etc/resolv.conf")
+        folders = ("dev/pts", "dev/shm", "proc", "sys")
+        if any(_read(f"{init}/{name}") != b"" for name in files) or not all(os.path.isdir(f"{init}/{name}") for name in folders):
+            where = f"containers/{INIT}"
+            yield settled(
+                Finding("the containers' init layer", where, "is not what was written", ""), self._mender(partial(write_init_layer, init))
+            )
+
+    def _unknown(self) -> Iterator[Finding]:
+        for identity in self._store.unreadable():
+            if not self._known(identity):
+                advice = f"what it wrote is in {self._store.root}/{identity}/diff; remove the folder when that is not needed"
+                yield Finding(f"container {identity[:12]}", f"containers/{identity}", "its record cannot be read", LOST, advice)
+        for path in self._store.leftovers():
+            name = os.path.basename(path)
+            if not name.startswith(".") and not self._known(name):
+                finding = Finding("stray", f"containers/{name}", "belongs to no container", "")
+                yield settled(finding, self._mender(partial(remove_tree, path, self._parts.workers)))
+
+    def _known(self, identity: str) -> bool:
+        """Whether there is such a container, or one is being made."""
+        try:
+            return self._roster.names.find(identity) == identity
+        except LaminaError:
+            return False
+
+    def _mounts(self) -> Iterator[Finding]:
+        """Mounts in the host's sight, where an engine of this version makes none or nobody needs it."""
+        root = os.path.dirname(self._store.root)
+        known = {facts.name for facts in self._parts.layers.all()}
+        for target in reversed(mount_points()):
+            inside = os.path.relpath(target, root)
+            name = os.path.basename(target)
+            dangling = any(inside.startswith(f"{folder}/") for folder in _MOUNTED_FOR_CONTAINERS) and not inside.startswith(
+                f"containers/{SCRATCH}"
+            )
+            dangling |= os.path.dirname(inside) == "run/layers" and len(name) == 64 and name not in known and not self._merged(root, name)
+            if dangling:
+                unmount = partial(mount.unmount, target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+                yield settled(Finding("mount", inside, "is mounted for nobody", ""), self._mender(unmount))
+
+    def _merged(self, root: str, name: str) -> bool:
+        return any(entry.startswith(name) for entry in _listed(f"{root}/stacks"))
+
+    def _found(self, live: Live, name: str, problem: str, mend: Callable[[], object]) -> Finding:
+        where = f"containers/{live.container.id}/{name}"
+        return settled(Finding(f"container {live.container.name}", where, f"{name} {problem}", ""), self._mender(mend))
+
+    def _lost(self, live: Live, name: str, problem: str, advice: str) -> Finding:
+        where = f"containers/{live.container.id}/{name}".rstrip("/")
+        return Finding(f"container {live.container.name}", where, problem, LOST, advice)
+
+    def _mender(self, mend: Callable[[], object]) -> Callable[[], object] | None:
+        return mend if self._repair else None
+
+
+def mount_points() -> list[str]:
+    """Where something is mounted, in the order of mounting."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        fields = [line.split(" ", 5)[4] for line in file]
+    return [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field) for field in fields]
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
