@@ -177,7 +177,7 @@ class FakeLayers:
 
     def verify_stack(self, layer: Digest | None) -> None: ...
 
-    def changes(self, layer: Digest | None, upper: str) -> Sequence[tuple[str, str]]:
+    def changes(self, layer: Digest | None, upper: str, over: Sequence[str] = ()) -> Sequence[tuple[str, str]]:
         return ()
 
     def written(self, layer: Digest | None, upper: str) -> int:
@@ -186,7 +186,7 @@ class FakeLayers:
     def union(self, layer: Digest | None) -> Union:
         return Union([])
 
-    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote) -> LayerFacts:
+    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = ()) -> LayerFacts:
         diff = Digest.of(upper.encode())
         return LayerFacts(diff, diff, parent, diff.encoded, 1024)
 

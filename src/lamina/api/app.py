@@ -6,9 +6,11 @@ from lamina.api.backend import Backend
 from lamina.api.errors import failure
 from lamina.api.http import Server
 from lamina.api.router import MAX_VERSION, Route, Router
-from lamina.api.routes import attach, build, buildkit, containers, exec, explore, images, lamina, networks, plugins, swarm, system, volumes
+from lamina.api.routes import (
+    attach, build, buildkit, containers, exec, explore, images, lamina, networks, plugins, snapshots, swarm, system, volumes,
+)  # fmt: skip
 
-_ROOMS = (system, containers, attach, exec, images, build, buildkit, volumes, networks, plugins, swarm, explore, lamina)
+_ROOMS = (system, containers, attach, exec, images, build, buildkit, volumes, networks, plugins, swarm, explore, snapshots, lamina)
 
 
 def routes() -> tuple[Route[Backend], ...]:

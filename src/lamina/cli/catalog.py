@@ -1076,6 +1076,54 @@ N new-file bool|Show the contents of files that only one of them has
 - format string|Format output as "json" or by a Go template
 """,
     ),
+    "snapshot create": (
+        "snapshots",
+        1,
+        2,
+        True,
+        "CONTAINER [NAME]",
+        "Keep what a container wrote until now; without a name, a number is given",
+        """\
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "snapshot ls": (
+        "snapshots",
+        1,
+        1,
+        True,
+        "CONTAINER",
+        "List the snapshots of a container, the oldest first",
+        """\
+- format string|Format output as "json" or by a Go template
+- no-trunc bool|Don't truncate output
+q quiet bool|Only display names
+""",
+    ),
+    "snapshot diff": (
+        "snapshots",
+        2,
+        3,
+        True,
+        "CONTAINER SNAPSHOT [SNAPSHOT]",
+        "Show what differs from one snapshot to another, or to now",
+        """\
+N new-file bool|Show the contents of files that only one of them has
+- no-contents bool|Don't show how texts differ
+- no-trunc bool|List everything in directories that only one of them has, and what differs in time only
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "snapshot rm": (
+        "snapshots",
+        2,
+        -1,
+        True,
+        "CONTAINER SNAPSHOT [SNAPSHOT...]",
+        "Forget snapshots; their files go with the last that stands on them",
+        "",
+    ),
+    "rollback": ("snapshots", 2, 2, True, "CONTAINER SNAPSHOT", "Make a container what it was at a snapshot", ""),
     "registry serve": (
         "service",
         0,
@@ -1160,6 +1208,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     ),
     "builder": ("Manage builds", "build prune"),
     "registry": ("Keep a registry on this machine", "gc passwd serve"),
+    "snapshot": ("Manage snapshots of what containers wrote", "create diff ls rm"),
     "system": ("Manage the engine", "df events info prune service"),
     "system service": ("Manage laminad as a service of systemd", "install print uninstall"),
     "volume": ("Manage volumes", "create inspect ls prune rm"),
@@ -1179,6 +1228,8 @@ ALIASES: dict[str, str] = {
     "image rm": "rmi",
     "image remove": "rmi",
     "builder build": "build",
+    "snapshot list": "snapshot ls",
+    "snapshot remove": "snapshot rm",
     "system events": "events",
     "system info": "info",
     "volume list": "volume ls",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 
 from lamina.container.document import mapping
+from lamina.container.launching import Launcher
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Live
-from lamina.container.model import Container, State
+from lamina.container.model import Container
 from lamina.container.parts import Parts
 from lamina.container.requests import CommitRequest
+from lamina.container.snapshots import Snapshot
 from lamina.container.times import rfc3339
-from lamina.image.model import Image, LayerNote
+from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.image.mutate import apply_changes
 from lamina.spec.config import ContainerConfig, History, ImageConfig, RootFS
 from lamina.spec.digest import Digest
@@ -27,11 +26,11 @@ _NOT_THE_IMAGES = ("Hostname", "Domainname", "AttachStdin", "AttachStdout", "Att
 class Committer:
     """Makes images of containers. Thread-safe."""
 
-    def __init__(self, parts: Parts, life: LifeCycle) -> None:
-        self._parts, self._life = parts, life
+    def __init__(self, parts: Parts, life: LifeCycle, launcher: Launcher) -> None:
+        self._parts, self._life, self._launcher = parts, life, launcher
 
-    def commit(self, live: Live, request: CommitRequest) -> Image:
-        """See Containers.commit."""
+    def commit(self, live: Live, request: CommitRequest, snapshot: Snapshot | None = None) -> Image:
+        """See Containers.commit. With a `snapshot` of the container, what it was then."""
         container = live.container
         base = self._parts.images.resolve(container.image)
         config = apply_changes(_config(container, request), request.changes)
@@ -40,8 +39,7 @@ class Committer:
         note = LayerNote(created=created, created_by=command, instruction=f"commit {container.name}")
         parent = Digest.parse(container.layer) if container.layer else None
         with self._parts.leases.hold(base.id, *base.layers):
-            with self._still(live, pause=request.pause):
-                layer = self._parts.layers.commit_upper(container.upper, parent, note)
+            layer = self._layer(live, parent, note, snapshot, pause=request.pause)
             step = History(created=created, created_by=command, author=request.author, comment=request.comment)
             image = self._parts.images.create(
                 _extended(base.config, config, layer.diff_id, step), [*self._parts.layers.chain(parent), layer] if parent else [layer],
@@ -50,17 +48,14 @@ class Committer:
         self._parts.emit(live.event("commit", comment=request.comment, imageID=str(image.id), imageRef=names[0].familiar if names else ""))
         return image
 
-    @contextmanager
-    def _still(self, live: Live, *, pause: bool) -> Iterator[None]:
-        """With its processes frozen, if it has any and that is wanted."""
-        if not pause or live.state.status is not State.RUNNING:
-            yield
-            return
-        self._life.pause(live)
-        try:
-            yield
-        finally:
-            self._life.unpause(live)
+    def _layer(self, live: Live, parent: Digest | None, note: LayerNote, snapshot: Snapshot | None, *, pause: bool) -> LayerFacts:
+        """All that was written on the image, snapshots and what came after them, as one layer."""
+        if snapshot is not None:
+            top, *rest = self._launcher.snapshots.over(snapshot.id)
+            return self._parts.layers.commit_upper(top, parent, note, over=rest)
+        with self._life.still(live, pause=pause):
+            container = live.container
+            return self._parts.layers.commit_upper(container.upper, parent, note, over=self._launcher.over(container))
 
 
 def _name(request: CommitRequest) -> Reference:

@@ -30,6 +30,8 @@ from lamina.container.requests import AttachRequest, Change, CommitRequest, Crea
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
 from lamina.container.sources import Sources
+from lamina.container.snapshots import SnapshotStore
+from lamina.container.snapshotting import Snapshots
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
 from lamina.errors import LaminaError
@@ -76,22 +78,25 @@ class Containers:
         self._store = store = ContainerStore(parts.root)
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
-        launcher = Launcher(parts.runtime, parts.layers, init, parts.networks, sources)
+        taken = SnapshotStore(parts.root, parts.workers)
+        self._launcher = launcher = Launcher(parts.runtime, parts.layers, init, parts.networks, sources, taken)
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()
         self._attachments = Attachments(parts, self._logs.read)
-        self._maker = Maker(parts, store, roster, launcher)
+        self.snapshots = Snapshots(parts, store, roster, self._life, launcher, taken)
+        """Snapshots of what containers wrote."""
+        self._maker = Maker(parts, store, roster, launcher, self.snapshots)
         parts.volumes.users = self._users_of_volume
         parts.networks.connector = Connector(parts.networks, launcher.connections, roster.find, store.save)
         self._life.on_gone = self._execs.forget
         self._health = HealthChecks(parts, store, self._execs)
         self._life.on_running = lambda live, fresh: self._health.running(live, fresh=fresh)
         self._archives = Archives(parts, launcher)
-        self._contents = Contents(parts, launcher)
+        self._contents = Contents(parts, launcher, self._life)
         self._meter = Meter(parts)
         self._updater = Updater(parts, store)
-        self._committer = Committer(parts, self._life)
+        self._committer = Committer(parts, self._life, launcher)
 
     # ── making, finding ──────────────────────────────────────────────────────────────────────────────────────────
     def create(
@@ -142,7 +147,7 @@ class Containers:
         graph = {
             "UpperDir": container.upper,
             "WorkDir": f"{container.directory}/work",
-            "LowerDir": f"{self._parts.root}/{INIT}",
+            "LowerDir": ":".join((*self._launcher.over(container), f"{self._parts.root}/{INIT}")),
             "Layer": container.layer,
         }
         written = sizes(container, self._parts) if size else None
@@ -175,7 +180,12 @@ class Containers:
 
     def usage(self) -> Sequence[dict[str, Any]]:
         """Summaries for `system df`: `SizeRw` is what a removal would free, the log and what is known of it counted."""
-        return [row | {"SizeRw": on_disk(self.get(row["Id"]), self._parts)} for row in self.list(all=True, size=True)]
+        return [row | {"SizeRw": self._kept(self.get(row["Id"]))} for row in self.list(all=True, size=True)]
+
+    def _kept(self, container: Container) -> int:
+        """Bytes on disk of all that goes with it: its snapshots too, but for those that others stand on."""
+        its = self.snapshots.list(container.id)
+        return on_disk([container.directory, *(os.path.dirname(snapshot.diff) for snapshot in its)], self._parts)
 
     # ── life cycle ───────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, ref: str, *, detach_keys: str = "", verify: bool = False) -> None:
@@ -258,7 +268,7 @@ class Containers:
         for container in self._records():
             if container.shown_running or not choosing.prunable(container, filters or {}, now):
                 continue
-            written = on_disk(container, self._parts)
+            written = self._kept(container)
             try:
                 if not dry_run:
                     self.remove(container.id)
@@ -366,12 +376,17 @@ class Containers:
         )
 
     def commit(self, ref: str, request: CommitRequest) -> Image:
-        """An image of what the container is now; it is paused meanwhile if `request.pause`."""
-        return self._committer.commit(self._roster.find(ref), request)
+        """An image of what the container is now; it is paused meanwhile if `request.pause`. `CONTAINER@SNAPSHOT`: of what it was then.
+
+        What its snapshots hold and what came after them is one layer.
+        """
+        snapshot = self.snapshots.named(ref)
+        return self._committer.commit(self._roster.find(snapshot.container if snapshot else ref), request, snapshot)
 
     # ── the process itself ───────────────────────────────────────────────────────────────────────────────────────
     def recover(self) -> None:
         """Once, at start: finish or undo what a killed daemon left half done, adopt what runs, start what `restart` policies say."""
+        self._launcher.snapshots.recover(self._records())
         Recovery(self._parts, self._store, self._roster, self._life, self._execs).run()
 
     def check(self, *, repair: bool = False) -> Iterator[Finding]:

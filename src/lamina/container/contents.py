@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lamina.container.launching import Launcher
+from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Live
 from lamina.container.parts import Parts
 from lamina.container.requests import Change
@@ -17,14 +18,16 @@ _KINDS = {"M": 0, "A": 1, "D": 2}
 class Contents:
     """See Containers.changes and Containers.export. Thread-safe; the looking happens in workers."""
 
-    def __init__(self, parts: Parts, launcher: Launcher) -> None:
-        self._parts, self._launcher = parts, launcher
+    def __init__(self, parts: Parts, launcher: Launcher, life: LifeCycle) -> None:
+        self._parts, self._launcher, self._life = parts, launcher, life
 
     def changes(self, live: Live) -> Sequence[Change]:
         """See Containers.changes."""
-        container = live.container
-        layer = Digest.parse(container.layer) if container.layer else None
-        return [Change(path, _KINDS[kind]) for path, kind in self._parts.layers.changes(layer, container.upper)]
+        with self._life.still(live, pause=False):  # a snapshot taken meanwhile would move what is being read
+            container = live.container
+            layer = Digest.parse(container.layer) if container.layer else None
+            found = self._parts.layers.changes(layer, container.upper, self._launcher.over(container))
+        return [Change(path, _KINDS[kind]) for path, kind in found]
 
     def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:
         """See Containers.export."""

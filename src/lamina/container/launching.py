@@ -17,6 +17,8 @@ from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Layers, Networks, Process, Runtime
 from lamina.container.sources import Sources
+from lamina.container.removal import remove_small_tree
+from lamina.container.snapshots import SnapshotStore
 from lamina.container.spec import adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
@@ -38,8 +40,11 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources) -> None:
+    def __init__(
+        self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources, snapshots: SnapshotStore
+    ) -> None:
         self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
+        self.snapshots = snapshots
         self.connections = Connections(networks)
         self.sources = sources
         self.fill: Callable[[Container], None] = lambda container: None
@@ -50,6 +55,8 @@ class Launcher:
         if verify:
             self._layers.verify_stack(_layer(container))
         forget_exit(container.directory)
+        if container.temporary:
+            _renew_work(f"{container.directory}/work")
         make_sources(container)
         box, wiring = self.connections.join(container)
         try:
@@ -87,7 +94,7 @@ class Launcher:
             log_max_file=files,
             open_stdin=container.open_stdin,
             stdin_once=bool(container.config.get("StdinOnce")),
-            volatile=container.auto_remove,
+            volatile=container.volatile,
             network=wiring.document() if wiring.interfaces else None,
             # Nothing said is root, with the groups that the image's files give it.
             user=text(container.config, "User") or "0",
@@ -118,7 +125,18 @@ class Launcher:
         self._layers.prepare(_layer(container), self._own(container))
 
     def _own(self, container: Container) -> Own:
-        return Own(container.upper, f"{container.directory}/work", self._init, container.auto_remove)
+        over = self.over(container)
+        return Own(container.upper, f"{container.directory}/work", self._init, container.volatile, over)
+
+    def over(self, container: Container) -> tuple[str, ...]:
+        """The directories of the snapshots that what it writes stands on, top first."""
+        return self.snapshots.over(container.base) if container.base else ()
+
+
+def _renew_work(path: str) -> None:
+    """Overlayfs marks what was mounted without syncing, and refuses to mount it again; what is there is none of the container's."""
+    if remove_small_tree(path, 100):
+        os.mkdir(path, 0o700)
 
 
 def _layer(container: Container) -> Digest | None:

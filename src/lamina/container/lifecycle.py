@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
@@ -295,6 +295,23 @@ class LifeCycle:
             self._store.save_state(live.container)
             self._parts.emit(live.event("unpause"))
 
+    @contextmanager
+    def still(self, live: Live, *, pause: bool = True) -> Iterator[None]:
+        """With its processes frozen, if it has any and that is wanted; what does not run is kept from being started."""
+        with live.lock:
+            if live.process is None:
+                yield
+                return
+        if not pause or live.state.status is not State.RUNNING:
+            yield
+            return
+        self.pause(live)
+        try:
+            yield
+        finally:
+            with suppress(WrongState):  # it was killed meanwhile
+                self.unpause(live)
+
     def _thaw(self, live: Live) -> None:
         if live.process is not None:
             live.process.resume()
@@ -318,6 +335,7 @@ class LifeCycle:
         # Why a start failed is the start's answer; here it would be told twice.
         live.waiters.removed(WaitResult(live.state.exit_code))
         remove_tree(gone, self._parts.workers)
+        self._launcher.snapshots.release(live.container.id)
 
     def _begin_removal(self, live: Live, force: bool) -> None:
         container = live.container

@@ -22,6 +22,7 @@ from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
+from lamina.container.snapshotting import Snapshots
 from lamina.container.spec import merged_config, merged_host_config
 from lamina.container.store import ContainerStore
 from lamina.errors import InvalidArgument, LaminaError, NotFound
@@ -37,8 +38,9 @@ class OtherPlatform(NotFound):
 class Maker:
     """Makes containers. Thread-safe: nothing is shared between two creates but the index of names."""
 
-    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher, snapshots: Snapshots) -> None:
         self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
+        self._snapshots = snapshots
         self._seeder = Seeder(parts, launcher)
         launcher.fill = lambda container: self._seeder.seed(container, mounted=True)
         self._claims: dict[str, tuple[str, ...]] = {}
@@ -58,13 +60,16 @@ class Maker:
         check_host(config, host_config, self._parts.runtimes)
         limited, warnings = resources.checked(host_config, self._parts.abilities)
         host_config = with_ids(limited, self._id_of)
-        image = self._parts.images.resolve(image_name)
+        snapshot = self._snapshots.named(image_name) if "@" in image_name else None
+        image = self._parts.images.resolve(snapshot.image if snapshot else image_name)
         foreign = self._foreign(image, image_name, platform)
         network = network_mode(text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
         for link in texts(host_config, "Links"):
             check_link(link, self._roster)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
+        if snapshot is not None:
+            record = replace(record, base=snapshot.id)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
@@ -161,6 +166,7 @@ class Maker:
             for one in images:
                 self._parts.images.resolve(str(one.id))  # removed between the look-up and the pin, it is no image to start from
             self._store.make(record.id)
+            self._launcher.snapshots.stand(record.id, record.base)
             self._launcher.prepare(record)
             for number, mount in enumerate(mounts):
                 made.append(self._with_volume(record, number, mount))
@@ -188,6 +194,7 @@ class Maker:
 
     def _undo(self, record: Container, made: Sequence[MountPoint]) -> None:
         self._parts.leases.unpin(f"container:{record.id}")
+        self._launcher.snapshots.release(record.id)
         for mount in made:
             if mount.owned:
                 with suppress(LaminaError):

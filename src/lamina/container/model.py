@@ -92,7 +92,8 @@ class Container:
 
     `config` and `host_config` are the API's documents, completed with the image's configuration and the defaults;
     `image` is the image's ID, `image_name` what the user wrote, `layer` the chain ID of its topmost layer
-    ("" for an image without layers). `directory` is the host path of everything it keeps.
+    ("" for an image without layers). `directory` is the host path of everything it keeps. `base` is the ID of the snapshot that its
+    writable layer stands on, if any. A `temporary` one goes with the engine that made it.
     """
 
     id: str
@@ -109,6 +110,8 @@ class Container:
     networking: Mapping[str, object] = field(default_factory=dict)
     mounts: tuple[MountPoint, ...] = ()
     driver: str = ""
+    base: str = ""
+    temporary: bool = False
     state: ContainerState = field(default_factory=ContainerState)
 
     @property
@@ -151,6 +154,11 @@ class Container:
     def upper(self) -> str:
         """The host directory in which everything it wrote is found."""
         return f"{self.directory}/diff"
+
+    @property
+    def volatile(self) -> bool:
+        """Whether nothing it writes needs to be on the disk when it ends."""
+        return self.auto_remove or self.temporary
 
     @property
     def init_layer(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lamina.container.model import Container
 from lamina.container.parts import Parts
 from lamina.spec.digest import Digest
@@ -14,6 +16,6 @@ def sizes(container: Container, parts: Parts) -> tuple[int, int]:
     return written, written + sum(facts.content_size for facts in parts.layers.chain(layer))
 
 
-def on_disk(container: Container, parts: Parts) -> int:
-    """Bytes on disk of everything that is kept for the container; counted in a worker."""
-    return int(parts.workers.run("lamina.layer.jobs:tree_usage", {"path": container.directory})["bytes"])
+def on_disk(paths: Sequence[str], parts: Parts) -> int:
+    """Bytes on disk of directories; counted in a worker."""
+    return sum(int(parts.workers.run("lamina.layer.jobs:tree_usage", {"path": path})["bytes"]) for path in paths)

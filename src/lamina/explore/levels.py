@@ -12,9 +12,9 @@ from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
 from lamina.layer.content import Place
-from lamina.layer.diff import OPAQUE, Found, attributes, walk_upper
 from lamina.layer.erofs import layout
 from lamina.layer.index import Entry, LayerIndex
+from lamina.layer.upper import OPAQUE, Found, attributes, walk_upper
 from lamina.linux.openat2 import open_in_root
 
 WHITEOUT, FILE, DIRECTORY, CHARACTER, BLOCK, FIFO, SOCKET, SYMLINK = range(8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.container.model import Container
+from lamina.container.snapshots import Snapshot
 from lamina.image.model import Image
 from lamina.spec.digest import Digest
 
@@ -35,7 +36,7 @@ class LevelFacts:
 class Subject:
     """An image or a container, as a stack. `described` is what jobs get of each level, base first, as `facts` are.
 
-    `layers` are the chain IDs of an image's layers, to be kept while a job reads them.
+    `layers` are the chain IDs of an image's layers, to be kept while a job reads them. `snapshot` is that of the container which is meant.
     """
 
     image: Image
@@ -43,17 +44,20 @@ class Subject:
     facts: tuple[LevelFacts, ...]
     described: tuple[Mapping[str, Any], ...]
     layers: tuple[Digest, ...]
+    snapshot: Snapshot | None = None
 
     @property
     def id(self) -> str:
-        """The image's ID, or the container's."""
+        """The image's ID, the container's or the snapshot's."""
+        if self.snapshot:
+            return self.snapshot.id
         return self.container.id if self.container else str(self.image.id)
 
     @property
     def name(self) -> str:
         """What it is called: the container's name, the image's first name, or its short ID."""
         if self.container:
-            return self.container.name
+            return f"{self.container.name}@{self.snapshot.name}" if self.snapshot else self.container.name
         return self.image.names[0].familiar if self.image.names else self.image.id.short
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from lamina.container.containers import Containers
 from lamina.container.model import Container, ContainerNotFound
+from lamina.container.snapshots import Snapshot
 from lamina.explore.model import LevelFacts, Subject
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
@@ -22,14 +24,17 @@ class Subjects:
         self._images, self._layers, self._containers = images, layers, containers
 
     def find(self, text: str) -> Subject:
-        """The image `text` means, or the container.
+        """The image `text` means, or the container, or its snapshot (`CONTAINER@NAME`).
 
         A container's name wins over the beginning of an image's ID; else an image wins.
 
         Raises:
             ImageNotFound: neither is here.
+            SnapshotNotFound: the container has no such.
             AmbiguousId: several images, or containers, have IDs that begin so.
         """
+        if "@" in text and (snapshot := self._containers.snapshots.named(text)) is not None:
+            return self._of_snapshot(self._containers.get(snapshot.container), snapshot)
         try:
             image = self._images.resolve(text)
         except ImageNotFound as error:
@@ -72,15 +77,44 @@ class Subjects:
 
     def _of_container(self, container: Container) -> Subject:
         below = self.of_image(self._images.get(Digest.parse(container.image)))
-        created = datetime.fromtimestamp(container.created_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
-        own = LevelFacts(
-            len(below.facts), container.id, "", str(below.layers[-1]) if below.layers else "", created, "",
-            f"container {container.name}", 0, container.upper, writable=True,
-        )  # fmt: skip
-        described: dict[str, Any] = {"name": container.id, "upper": container.upper}
-        if self._layers.driver.name == "native":  # its directory holds all that the layers show
-            described["changes"] = self._layers.changes(below.layers[-1] if below.layers else None, container.upper)
-        return Subject(below.image, container, (*below.facts, own), (*below.described, described), below.layers)
+        found = self._on_snapshots(below, container, self._containers.snapshots.chain(container.base))
+        parent = found.facts[-1].id if found.facts else ""
+        created, told = _moment(container.created_ns), f"container {container.name}"
+        own = LevelFacts(len(found.facts), container.id, "", parent, created, "", told, 0, container.upper, writable=True)
+        described = self._written(container.id, container.upper, below)
+        return replace(found, facts=(*found.facts, own), described=(*found.described, described))
+
+    def _of_snapshot(self, container: Container, snapshot: Snapshot) -> Subject:
+        below = self.of_image(self._images.get(Digest.parse(snapshot.image)))
+        if self._copied:
+            facts = self._snapshot_facts(below, container, snapshot, len(below.facts))
+            described = self._written(snapshot.id, snapshot.diff, below)
+            return Subject(below.image, container, (*below.facts, facts), (*below.described, described), below.layers, snapshot)
+        return replace(self._on_snapshots(below, container, self._containers.snapshots.chain(snapshot.id)), snapshot=snapshot)
+
+    def _on_snapshots(self, below: Subject, container: Container, chain: Sequence[Snapshot]) -> Subject:
+        """The image's stack with snapshots on it; none where each directory holds all that it stands on."""
+        facts, described = list(below.facts), list(below.described)
+        for snapshot in chain if not self._copied else ():
+            facts.append(self._snapshot_facts(below, container, snapshot, len(facts)))
+            described.append({"name": snapshot.id, "upper": snapshot.diff})
+        return Subject(below.image, container, tuple(facts), tuple(described), below.layers)
+
+    def _snapshot_facts(self, below: Subject, container: Container, snapshot: Snapshot, index: int) -> LevelFacts:
+        parent = snapshot.parent or (str(below.layers[-1]) if below.layers else "")
+        told = f"snapshot {snapshot.name} of {container.name}" if snapshot.container == container.id else "snapshot of another container"
+        return LevelFacts(index, snapshot.id, "", parent, _moment(snapshot.created_ns), "", told, 0, snapshot.diff)
+
+    def _written(self, name: str, upper: str, below: Subject) -> Mapping[str, Any]:
+        """A directory that was written to, as jobs get it."""
+        if not self._copied:
+            return {"name": name, "upper": upper}
+        return {"name": name, "upper": upper, "changes": self._layers.changes(below.layers[-1] if below.layers else None, upper)}
+
+    @property
+    def _copied(self) -> bool:
+        """Whether a container's directory holds all that the layers below it show."""
+        return self._layers.driver.name == "native"
 
     def _facts(self, number: int, facts: LayerFacts, comments: Sequence[str]) -> LevelFacts:
         said = " ".join((facts.instruction or facts.created_by).split())
@@ -89,6 +123,10 @@ class Subjects:
             said or (comments[number] if number < len(comments) else ""), facts.tar_size,
             self._layers.driver.tree(facts.name) or self._layers.tar_blob(facts.diff_id) or "",
         )  # fmt: skip
+
+
+def _moment(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _comments(image: Image) -> list[str]:

@@ -148,11 +148,16 @@ class Layers:
                 return facts
             return None
 
-    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote, progress: Progress | None = None) -> LayerFacts:
-        """Make a layer of what an upper directory changed on the stack `parent`; nobody may be writing to it."""
+    def commit_upper(
+        self, upper: str, parent: Digest | None, note: LayerNote, progress: Progress | None = None, *, over: Sequence[str] = ()
+    ) -> LayerFacts:
+        """Make a layer of what an upper directory changed on the stack `parent`; nobody may be writing to it.
+
+        What the upper directories that it stands on (`over`, top first) changed is part of the layer.
+        """
         below = [facts.name for facts in self.chain(parent)]
         with self.staging() as scratch:
-            return self.register(self._snapshotter.stage_upper(upper, below, scratch, progress), parent, note)
+            return self.register(self._snapshotter.stage_upper(upper, below, scratch, progress, over=over), parent, note)
 
     def find(self, parent: Digest | None, diff_id: Digest, *, verify: bool = False) -> LayerFacts | None:
         """The layer `diff_id` on top of `parent` if it is here and sound; a lease that is held keeps it from now on.
@@ -248,9 +253,9 @@ class Layers:
             self.verify_stack(layer)
         return self._snapshotter.root(own, self._sound_names(layer), writable=writable)
 
-    def changes(self, layer: Digest | None, upper: str) -> list[Change]:
+    def changes(self, layer: Digest | None, upper: str, over: Sequence[str] = ()) -> list[Change]:
         """What was written to an upper directory on the stack. See Snapshotter.changes."""
-        return self._snapshotter.changes(upper, [facts.name for facts in self.chain(layer)])
+        return self._snapshotter.changes(upper, [facts.name for facts in self.chain(layer)], over)
 
     def changed(self, layer: Digest | None, upper: str) -> bool:
         """Whether anything was written to an upper directory on the stack."""

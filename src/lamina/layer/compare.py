@@ -12,9 +12,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lamina.layer.diff import Change, Found, Links, joined, marker, member_tar
+from lamina.layer.diff import Change, Links, joined, marker, member_tar
 from lamina.layer.index import Entry
 from lamina.layer.union import Hit, Union
+from lamina.layer.upper import Found
 from lamina.spec import whiteout
 
 _CHUNK = 1 << 20
@@ -124,7 +125,9 @@ def _differs(found: Found, hit: Hit | None, original: Original) -> bool:
     status = found.status
     untouched = status.st_ctime_ns <= original.finished_ns
     if hit is None:
-        empty = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and not status.st_size)
+        kind = stat.S_IFMT(status.st_mode)
+        # The one link among the mount points is /etc/mtab.
+        empty = kind in (stat.S_IFDIR, stat.S_IFLNK) or (kind == stat.S_IFREG and not status.st_size)
         return not (found.path in original.extra and (untouched or empty))
     level, entry = hit
     if stat.S_IFMT(status.st_mode) != stat.S_IFMT(entry.mode):

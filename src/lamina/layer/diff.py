@@ -9,87 +9,26 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from lamina.layer import tarwrite
-from lamina.layer.errors import UnsupportedArchive, shown
 from lamina.layer.index import Entry
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.layer.tar.sparse import RUNS_LIMIT
 from lamina.layer.tree import Xattrs, kept_xattrs
 from lamina.layer.union import Union
+from lamina.layer.upper import Found, attributes, walk_uppers
 from lamina.spec import whiteout
 
 _CHUNK = 1 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-OPAQUE = b"trusted.overlay.opaque"
 Links = dict[tuple[int, int], bytes]
 """By device and inode, the first path that a tar has of it."""
 Change = tuple[bytes, str]
 """A path with a leading slash, and `A`dded, `M`odified or `D`eleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One name in an upper directory. `directory` is a descriptor of what holds it, open while it is looked at."""
-
-    path: bytes
-    directory: int
-    name: bytes
-    status: os.stat_result
-
-    @property
-    def whiteout(self) -> bool:
-        """Whether it hides the path in the layers below."""
-        return stat.S_ISCHR(self.status.st_mode) and self.status.st_rdev == 0
-
-    @property
-    def xattrs(self) -> Xattrs:
-        """What a layer keeps of its extended attributes.
-
-        Raises:
-            UnsupportedArchive: see `upper_tar`.
-        """
-        return kept_xattrs(attributes(self).items(), self.path)
-
-    @property
-    def where(self) -> bytes:
-        """A path for calls that take no descriptor of a directory."""
-        return b"/proc/self/fd/%d/%b" % (self.directory, self.name)
-
-
-def walk_upper(directory: str) -> Iterator[Found]:
-    """Every name below a directory, parents first, names in byte order."""
-    top = os.open(directory, _DIRECTORY)
-    stack: list[tuple[int, bytes, Iterator[bytes]]] = [(top, b"", iter(_sorted(top)))]
-    try:
-        while stack:
-            here, path, names = stack[-1]
-            name = next(names, None)
-            if name is None:
-                os.close(stack.pop()[0])
-                continue
-            inside = path + b"/" + name if path else name
-            try:
-                found = Found(inside, here, name, os.stat(name, dir_fd=here, follow_symlinks=False))
-                child = os.open(name, _DIRECTORY, dir_fd=here) if stat.S_ISDIR(found.status.st_mode) else -1
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # whoever writes there has just removed it
-            if child >= 0:
-                stack.append((child, inside, iter(_sorted(child))))
-            yield found
-    finally:
-        for fd, _, _ in stack:
-            os.close(fd)
-
-
-def _sorted(directory: int) -> list[bytes]:
-    return sorted(map(os.fsencode, os.listdir(directory)))
-
-
-def upper_tar(directory: str, below: Union) -> Iterator[bytes]:
-    """The tar of a layer that, put on `below`, shows what overlayfs shows with this upper directory.
+def upper_tar(directory: str, below: Union, over: Sequence[str] = ()) -> Iterator[bytes]:
+    """The tar of a layer that, put on `below`, shows what overlayfs shows with this upper directory on those it stands on (`over`, top first).
 
     Deterministic: names in order, no access times, no owners' names. The root's attributes are not
     part of it. Sockets are left out, tars cannot hold them. Equal upper directories give equal bytes.
@@ -97,7 +36,7 @@ def upper_tar(directory: str, below: Union) -> Iterator[bytes]:
     Raises:
         UnsupportedArchive: a file is one that only overlayfs can read.
     """
-    yield from joined(_tar(directory, below))
+    yield from joined(_tar([directory, *over], below))
 
 
 def joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -113,16 +52,16 @@ def joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join([*held, tarwrite.END])
 
 
-def _tar(directory: str, below: Union) -> Iterator[bytes]:
+def _tar(directories: Sequence[str], below: Union) -> Iterator[bytes]:
     links: Links = {}
-    for found in walk_upper(directory):
+    for found in walk_uppers(directories):
         status = found.status
         if found.whiteout:
             if below.lookup(found.path) is not None:
                 yield marker(found.path.rpartition(b"/")[0], whiteout.whiteout(found.name), status)
             continue
         yield from member_tar(found, links)
-        if stat.S_ISDIR(status.st_mode) and attributes(found).get(OPAQUE) == b"y" and _hides(below, found.path):
+        if stat.S_ISDIR(status.st_mode) and found.opaque and _hides(below, found.path):
             yield marker(found.path, whiteout.OPAQUE, status)
 
 
@@ -166,25 +105,6 @@ def _member(found: Found, xattrs: Xattrs) -> Member:
     device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_IFMT(status.st_mode) in (stat.S_IFCHR, stat.S_IFBLK) else (0, 0)
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
     return Member(found.path, status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, 0, os.fsencode(link), *device, xattrs)
-
-
-def attributes(found: Found) -> dict[bytes, bytes]:
-    """All extended attributes.
-
-    Raises:
-        UnsupportedArchive: overlayfs has moved the name or the content elsewhere (redirect, metacopy).
-    """
-    try:
-        names = os.listxattr(found.where, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return {}
-        raise
-    if "trusted.overlay.redirect" in names or "trusted.overlay.metacopy" in names:
-        raise UnsupportedArchive(
-            f"{shown(found.path)} is a redirect of overlayfs", hint="the kernel's redirect_dir and metacopy have to be off"
-        )
-    return {os.fsencode(name): os.getxattr(found.where, name, follow_symlinks=False) for name in names}
 
 
 def _file(found: Found, member: Member) -> Iterator[bytes]:
@@ -238,15 +158,15 @@ def _read(fd: int, start: int, length: int) -> Iterator[bytes]:
         yield data
 
 
-def changes(directory: str, below: Union) -> Iterator[Change]:
-    """What an upper directory changes on the layers `below`, as `docker diff` shows it; in path order.
+def changes(directory: str, below: Union, over: Sequence[str] = ()) -> Iterator[Change]:
+    """What an upper directory, with those it stands on (`over`, top first), changes on the layers `below`, as `docker diff` shows it; in path order.
 
     A directory that was only copied up because something in it changed is modified; one that has
     no changes in it and looks as it did below is left out.
     """
     pending: list[tuple[bytes, Entry, os.stat_result]] = []
     hidden: list[bytes] = []
-    for found in walk_upper(directory):
+    for found in walk_uppers([directory, *over]):
         path = found.path
         while hidden and not path.startswith(hidden[-1]):
             hidden.pop()
@@ -259,7 +179,7 @@ def changes(directory: str, below: Union) -> Iterator[Change]:
         else:
             kind = "A" if hit is None else "M"
         is_directory = stat.S_ISDIR(found.status.st_mode)
-        if is_directory and not hidden and (hit is None or not hit[1].directory or attributes(found).get(OPAQUE) == b"y"):
+        if is_directory and not hidden and (hit is None or not hit[1].directory or found.opaque):
             hidden.append(path + b"/")
         if is_directory and hit is not None and hit[1].directory and _same(hit[1], found.status):
             pending.append((path, hit[1], found.status))

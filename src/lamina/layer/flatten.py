@@ -38,13 +38,42 @@ def flatten(union: Union, trees: Sequence[str], directory: str, *, link: bool = 
     _Flattening(union, trees, directory, link=link).run()
 
 
+class FileCopier:
+    """Copies contents of files between two file systems, or within one: shared blocks where it can, and holes stay holes."""
+
+    def __init__(self) -> None:
+        self._clones = True
+
+    def copy(self, source: int, fd: int, size: int) -> None:
+        """Fill the empty file `fd` with `size` bytes of `source`."""
+        if not size or self._cloned(source, fd):
+            return
+        runs = [(0, size)]
+        if os.fstat(source).st_blocks * 512 < size:
+            os.ftruncate(fd, size)
+            runs = stored_runs(source, size)
+        for start, length in runs:
+            copy_extent(source, Extent(start, length, start), fd)
+
+    def _cloned(self, source: int, fd: int) -> bool:
+        if self._clones:
+            try:
+                fcntl.ioctl(fd, _FICLONE, source)
+                return True
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                self._clones = False
+        return False
+
+
 class _Flattening:
     def __init__(self, union: Union, trees: Sequence[str], directory: str, *, link: bool) -> None:
         self._union, self._trees, self._link = union, trees, link
         self._top = os.open(directory, _DIRECTORY)
         self._opened: dict[int, int] = {}
         self._links: dict[tuple[int, int], bytes] = {}
-        self._clones = True
+        self._files = FileCopier()
 
     def run(self) -> None:
         made: list[tuple[bytes, Entry]] = []
@@ -106,32 +135,11 @@ class _Flattening:
         source = os.open(entry.path, _READ, dir_fd=self._tree(level))
         fd = os.open(name, _CREATE, 0o600, dir_fd=here)
         try:
-            self._copy(source, fd, entry.size)
+            self._files.copy(source, fd, entry.size)
             _dress(fd, entry)
         finally:
             os.close(fd)
             os.close(source)
-
-    def _copy(self, source: int, fd: int, size: int) -> None:
-        if not size or self._cloned(source, fd):
-            return
-        runs = [(0, size)]
-        if os.fstat(source).st_blocks * 512 < size:
-            os.ftruncate(fd, size)
-            runs = stored_runs(source, size)
-        for start, length in runs:
-            copy_extent(source, Extent(start, length, start), fd)
-
-    def _cloned(self, source: int, fd: int) -> bool:
-        if self._clones:
-            try:
-                fcntl.ioctl(fd, _FICLONE, source)
-                return True
-            except OSError as error:
-                if error.errno not in _NOT_HERE:
-                    raise
-                self._clones = False
-        return False
 
     def _dress(self, path: bytes, entry: Entry) -> None:
         fd = os.open(path, _DIRECTORY, dir_fd=self._top)

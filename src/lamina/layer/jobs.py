@@ -16,7 +16,7 @@ from typing import Any
 
 from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
 from lamina.layer.contents import Contents, Files
-from lamina.layer.diff import Change, changes, upper_tar, walk_upper
+from lamina.layer.diff import Change, changes, upper_tar
 from lamina.layer.erofs.writer import ReadTar, write
 from lamina.layer.extract import extract
 from lamina.layer.skeleton import SkeletonWriter
@@ -24,6 +24,7 @@ from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.stream import Inflated
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
+from lamina.layer.upper import walk_uppers
 from lamina.linux.fileflags import mark_top_directory
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -47,20 +48,21 @@ def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> d
 
 
 def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """Stage what the directory `upper` changed on the layers whose indexes are `below`, base first."""
+    """Stage what the directory `upper`, on those in `over` (top first), changed on the layers whose indexes are `below`, base first."""
     with Union.open(params["below"]) as union:
-        return staged(params, counted(upper_tar(params["upper"], union), report), lambda: None).encode()
+        tar = upper_tar(params["upper"], union, params.get("over", ()))
+        return staged(params, counted(tar, report), lambda: None).encode()
 
 
 def upper_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """What the directory `upper` changes on the layers whose indexes are `below`, base first: pairs of path and kind."""
+    """What the directory `upper` changes: pairs of path and kind. See `stage_upper`."""
     with Union.open(params["below"]) as union:
-        return {"changes": listed(changes(params["upper"], union))}
+        return {"changes": listed(changes(params["upper"], union, params.get("over", ())))}
 
 
 def upper_written(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
     """Bytes on disk of what is in the directory `upper`, each inode once."""
-    return {"bytes": sum({found.status.st_ino: found.status.st_blocks * 512 for found in walk_upper(params["upper"])}.values())}
+    return {"bytes": sum({found.status.st_ino: found.status.st_blocks * 512 for found in walk_uppers([params["upper"]])}.values())}
 
 
 def listed(found: Iterable[Change]) -> list[list[str]]:

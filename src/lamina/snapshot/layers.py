@@ -142,9 +142,10 @@ def run_stage_upper(
     scratch: str,
     limits: Limits,
     progress: Progress | None,
+    over: Sequence[str] = (),
 ) -> Staged:
     """Run the job that makes a layer of an upper directory."""
-    params = {"upper": upper, "below": list(indexes), "scratch": scratch, "limits": asdict(limits), **more}
+    params = {"upper": upper, "over": list(over), "below": list(indexes), "scratch": scratch, "limits": asdict(limits), **more}
     return run_staging(workers, "lamina.layer.jobs:stage_upper", params, [], progress)
 
 

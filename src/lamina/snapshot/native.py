@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from lamina.content.files import write_file
 from lamina.layer.staged import Staged
 from lamina.snapshot.layers import run_staging
 from lamina.snapshot.protocol import Change, Lower, Own, Progress, RootMount
@@ -29,6 +30,10 @@ class NativeSnapshotter(Trees):
 
     def prepare(self, own: Own, below: Sequence[str]) -> None:
         """See `Snapshotter.prepare`. Copies everything."""
+        if own.over:
+            self._workers.run("lamina.layer.clone:clone_job", {"source": own.over[0], "target": own.upper})
+            copy_record(os.path.dirname(own.over[0]), os.path.dirname(own.upper))
+            return
         for name in below:
             self._lower(name)
         params = {**self._stack(below), "target": own.upper, "init": own.init}
@@ -40,13 +45,16 @@ class NativeSnapshotter(Trees):
         """See `Snapshotter.root`."""
         return RootMount((), own.upper) if writable else RootMount((Lower(path=own.upper),))
 
-    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
-        """See `Snapshotter.stage_upper`."""
+    def stage_upper(
+        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+    ) -> Staged:
+        """See `Snapshotter.stage_upper`, and `changes`."""
+        del over
         params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits), "extract": True, "copy": True}
         return run_staging(self._workers, "lamina.layer.copyjobs:stage_copy", params, [], progress)
 
-    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
-        """See `Snapshotter.changes`."""
+    def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:
+        """See `Snapshotter.changes`. The directory has what it stands on, too."""
         found = self._workers.run("lamina.layer.copyjobs:copy_changes", self._copy(upper, below))["changes"]
         return [(path, kind) for path, kind in found]
 
@@ -64,6 +72,13 @@ class NativeSnapshotter(Trees):
         with suppress(OSError, ValueError), open(_record(upper), encoding="utf-8", errors="surrogateescape") as file:
             known = json.load(file)
         return {**self._stack(below), "upper": upper, "finished": int(known["finished"]), "extra": list(known["extra"])}
+
+
+def copy_record(source: str, target: str) -> None:
+    """Note of a copy of a copy (of the directories beside them) what it was given besides the layers' files. All of it is to be compared."""
+    with suppress(OSError, ValueError), open(f"{source}/{COPIED}", encoding="utf-8", errors="surrogateescape") as file:
+        known = json.load(file)
+        write_file(f"{target}/{COPIED}", json.dumps({**known, "finished": 0}).encode("utf-8", "surrogateescape"))
 
 
 def _record(upper: str) -> str:

@@ -61,13 +61,15 @@ class Own:
     """What a container has of its own, as host directories.
 
     `upper` is what it writes to, `work` is overlayfs's, in the same directory. `init` is the layer of mount points between image
-    and upper directory, the same for all; empty: none. `volatile`: see `RootMount`.
+    and upper directory, the same for all; empty: none. `over` are upper directories of snapshots, which lie between these two, top
+    first. `volatile`: see `RootMount`.
     """
 
     upper: str
     work: str
     init: str = ""
     volatile: bool = False
+    over: tuple[str, ...] = ()
 
 
 Change = tuple[str, str]
@@ -112,14 +114,17 @@ class Snapshotter(Protocol):
             Exhausted: the disk is full, or a limit was passed; nothing is left.
         """
 
-    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
+    def stage_upper(
+        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+    ) -> Staged:
         """Make a layer of what was written to an upper directory on the layers `below` (names, base first).
 
-        The upper directory is read as it is; nobody may be writing to it. See `stage`.
+        The upper directory is read as it is; nobody may be writing to it. `over` are upper directories that it stands on, top
+        first: the layer has what is written in all of them. See `stage`.
         """
 
     def prepare(self, own: Own, below: Sequence[str]) -> None:
-        """Make the empty `own.upper` ready to be written to, on the layers `below` (names, base first); once for each.
+        """Make the empty `own.upper` ready to be written to, on the layers `below` (names, base first) and on `own.over`; once for each.
 
         Raises:
             LayerNotFound, LayerDamaged: names the layer.
@@ -133,8 +138,8 @@ class Snapshotter(Protocol):
             LayerNotFound, LayerDamaged: names the layer; nothing was mounted of it.
         """
 
-    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
-        """What was written to an upper directory, by path. Directories around a change are modified."""
+    def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:
+        """What was written to an upper directory and to those it stands on, by path. Directories around a change are modified."""
 
     def changed(self, upper: str, below: Sequence[str]) -> bool:
         """Whether anything was written to an upper directory."""

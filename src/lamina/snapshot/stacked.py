@@ -27,14 +27,14 @@ class Stacked:
 
     def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
         """See `Snapshotter.root`."""
-        lowers = (*([Lower(path=own.init)] if own.init else []), *self.lowers(below))
+        lowers = (*map(_at, own.over), *([Lower(path=own.init)] if own.init else []), *self.lowers(below))
         if not writable:
             return RootMount((Lower(path=own.upper), *lowers))
         return RootMount(lowers, own.upper, own.work, own.volatile)
 
-    def changes(self, upper: str, below: Sequence[str]) -> list[Change]:
+    def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:
         """See `Snapshotter.changes`."""
-        params = {"upper": upper, "below": [self.index(name) for name in below]}
+        params = {"upper": upper, "over": list(over), "below": [self.index(name) for name in below]}
         return [(path, kind) for path, kind in self._workers.run("lamina.layer.jobs:upper_changes", params)["changes"]]
 
     def changed(self, upper: str, below: Sequence[str]) -> bool:
@@ -45,3 +45,7 @@ class Stacked:
     def written(self, upper: str, below: Sequence[str]) -> int:
         """See `Snapshotter.written`."""
         return int(self._workers.run("lamina.layer.jobs:upper_written", {"upper": upper})["bytes"])
+
+
+def _at(path: str) -> Lower:
+    return Lower(path=path)

@@ -45,10 +45,12 @@ class Trees:
         more = {"copy": not source.kept}
         return run_stage(self._workers, "lamina.layer.jobs:stage_overlay", source, scratch, self._limits, progress, more)
 
-    def stage_upper(self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None) -> Staged:
+    def stage_upper(
+        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+    ) -> Staged:
         """See `Snapshotter.stage_upper`."""
         indexes = [self.index(name) for name in below]
-        return run_stage_upper(self._workers, {"extract": True, "copy": True}, upper, indexes, scratch, self._limits, progress)
+        return run_stage_upper(self._workers, {"extract": True, "copy": True}, upper, indexes, scratch, self._limits, progress, over)
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.publish`."""

@@ -13,9 +13,14 @@ from lamina.client.transport import Response
 def image_diff(session: Session, arguments: Arguments) -> int:
     """Show files, contents, packages and configuration that differ."""
     a, b, *rest = arguments.words
+    return compare(session, arguments, a, b, rest[0] if rest else "/")
+
+
+def compare(session: Session, arguments: Arguments, a: str, b: str, path: str) -> int:
+    """Show what differs at a path and below."""
     form, screen = arguments.text("format"), Screen(session.environment)
     flags = {"whole": arguments.on("no-trunc"), "contents": not arguments.on("no-contents"), "new": arguments.on("new-file")}
-    pairs = [("a", a), ("b", b), ("path", rest[0] if rest else "/"), ("form", "json" if form else "text")]
+    pairs = [("a", a), ("b", b), ("path", path), ("form", "json" if form else "text")]
     answer = Images(session.engine).diff([*pairs, *((name, str(int(on))) for name, on in flags.items())])
     if form and form != "json":
         show(session, form, answer.json())

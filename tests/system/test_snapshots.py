@@ -1,0 +1,52 @@
+"""Snapshots by Lamina's own CLI, and across restarts of the daemon."""
+
+from __future__ import annotations
+
+import json
+
+from tests.harness import Daemon
+from tests.system.conftest import BASE
+
+NONE = ("--network", "none")
+
+
+def test_snapshots_are_taken_listed_compared_and_gone_back_to(daemon: Daemon) -> None:
+    daemon.lamina(
+        "run", "--name", "desk", *NONE, BASE, "sh", "-c", "date +%s%N >> /log; wc -l < /log > /lines; cat /lines; rm -f /etc/group"
+    )
+    assert daemon.lamina("snapshot", "create", "desk", "clean").stdout == "clean\n"
+    assert daemon.lamina("start", "-a", "desk").stdout == "2\n"
+    assert daemon.lamina("snapshot", "create", "desk").stdout == "2\n"
+    assert daemon.lamina("start", "-a", "desk").stdout == "3\n"
+    rows = [json.loads(line) for line in daemon.lamina("snapshot", "ls", "--format", "json", "desk").stdout.splitlines()]
+    assert [(row["Name"], row["InUse"]) for row in rows] == [("clean", "yes"), ("2", "yes")]
+    assert "/log" in daemon.lamina("snapshot", "diff", "desk", "clean", "2").stdout
+    assert "/log" in daemon.lamina("snapshot", "diff", "desk", "2").stdout
+    assert "C /etc" in daemon.lamina("diff", "desk").stdout and "D /etc/group" in daemon.lamina("diff", "desk").stdout
+    assert "snapshot clean of desk" in daemon.lamina("layers", "desk").stdout
+    assert daemon.lamina("rollback", "desk", "clean").stdout == "desk\n"
+    assert daemon.lamina("start", "-a", "desk").stdout == "2\n"
+    assert daemon.lamina("run", "--rm", *NONE, "desk@clean", "cat", "/lines").stdout == "1\n"
+    daemon.lamina("commit", "desk@2", "desk:two")
+    assert daemon.lamina("cat", "desk:two:/lines").stdout == "2\n"
+    assert "no such snapshot of desk: nothing" in daemon.lamina("rollback", "desk", "nothing", code=1).stderr
+    assert "no such snapshot" in daemon.lamina("run", "--rm", *NONE, "desk@nothing", "true", code=125).stderr
+    assert "already" in daemon.lamina("snapshot", "create", "desk", "clean", code=1).stderr
+    daemon.lamina("snapshot", "rm", "desk", "2")
+    daemon.lamina("rm", "desk")
+    daemon.lamina("rmi", "desk:two")
+
+
+def test_snapshots_are_there_after_a_daemon_that_was_killed(daemon: Daemon) -> None:
+    daemon.lamina("run", "-d", "--name", "long", *NONE, BASE, "sh", "-c", "echo one > /word; sleep 1000")
+    daemon.lamina("snapshot", "create", "long", "running")
+    daemon.kill()
+    daemon.start()
+    assert daemon.lamina("snapshot", "ls", "-q", "long").stdout == "running\n"
+    daemon.docker("exec", "long", "sh", "-c", "echo two > /word")
+    daemon.docker("kill", "long")
+    daemon.lamina("rollback", "long", "running")
+    daemon.kill()
+    daemon.start()
+    assert daemon.docker("export", "long").stdout.count("one\n") == 1
+    daemon.docker("rm", "long")
