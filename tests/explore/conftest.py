@@ -75,7 +75,9 @@ class Lab:
         upper.mkdir(parents=True)
         below = [facts.name for facts in self.store.layers.chain(image.layers[-1])]
         self.store.snapshotter.prepare(Own(str(upper), str(upper.parent / "work"), ""), below)
-        self.containers.known[name] = SimpleNamespace(id="c" * 64, name=name, image=str(image.id), upper=str(upper), base="", created_ns=10**18)
+        self.containers.known[name] = SimpleNamespace(
+            id="c" * 64, name=name, image=str(image.id), upper=str(upper), base="", created_ns=10**18
+        )
         return upper
 
     def delete(self, upper: Path, path: str) -> None:

@@ -29,9 +29,9 @@ from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
-from lamina.container.sources import Sources
 from lamina.container.snapshots import SnapshotStore
 from lamina.container.snapshotting import Snapshots
+from lamina.container.sources import Sources
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
 from lamina.errors import LaminaError

@@ -16,9 +16,9 @@ from lamina.container.live import Roster
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Layers, Networks, Process, Runtime
-from lamina.container.sources import Sources
 from lamina.container.removal import remove_small_tree
 from lamina.container.snapshots import SnapshotStore
+from lamina.container.sources import Sources
 from lamina.container.spec import adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
@@ -40,9 +40,7 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(
-        self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources, snapshots: SnapshotStore
-    ) -> None:
+    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources, snapshots: SnapshotStore) -> None:
         self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
         self.snapshots = snapshots
         self.connections = Connections(networks)
