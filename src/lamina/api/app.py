@@ -7,7 +7,20 @@ from lamina.api.errors import failure
 from lamina.api.http import Server
 from lamina.api.router import MAX_VERSION, Route, Router
 from lamina.api.routes import (
-    attach, build, buildkit, containers, exec, explore, images, lamina, networks, plugins, snapshots, swarm, system, volumes,
+    attach,
+    build,
+    buildkit,
+    containers,
+    exec,
+    explore,
+    images,
+    lamina,
+    networks,
+    plugins,
+    snapshots,
+    swarm,
+    system,
+    volumes,
 )  # fmt: skip
 
 _ROOMS = (system, containers, attach, exec, images, build, buildkit, volumes, networks, plugins, swarm, explore, snapshots, lamina)
