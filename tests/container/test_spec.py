@@ -27,6 +27,7 @@ from lamina.container.spec import (
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.network.mode import network_mode
 from lamina.runtime.abilities import Abilities
+from lamina.runtime.runtimes import Runtimes
 from lamina.spec.config import ContainerConfig
 
 JSON = st.recursive(
@@ -104,7 +105,7 @@ def test_wrong_types_are_named() -> None:
 )
 def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
-        check_host({}, host, {})
+        check_host({}, host, Runtimes())
         checked(host, Abilities())
         merged_host_config(host, network_mode("none"))
 

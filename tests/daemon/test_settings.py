@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamina.daemon.settings import InvalidSettings, parse
+from lamina.runtime.launch import Program
 
 
 def _config(tmp_path: Path, **values: object) -> list[str]:
@@ -43,3 +44,31 @@ def test_what_is_said_twice_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_that_was_named_is_refused() -> None:
     with pytest.raises(InvalidSettings, match="no such configuration file"):
         parse(["--config-file", "/nonexistent/daemon.json"])
+
+
+def test_runtimes_come_from_flags_or_file(tmp_path: Path) -> None:
+    written = {"mine": {"path": "/bin/true", "runtimeArgs": ["--debug"]}}
+    settings, _ = parse(_config(tmp_path, runtimes=written, default_runtime="mine"))
+    assert settings.runtimes.program("") == Program("/bin/true", ("--debug",))
+    settings, _ = parse(["--add-runtime", "other=/bin/true"])
+    assert settings.runtimes.program("other") == Program("/bin/true") and settings.runtimes.program("") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--add-runtime", "x"], "NAME=PATH"),
+        (["--add-runtime", "x=relative"], "not absolute"),
+        (["--add-runtime", "lamina=/bin/true"], "reserved"),
+        (["--default-runtime", "nosuch"], "specified default runtime 'nosuch' does not exist"),
+    ],
+)
+def test_a_runtime_that_cannot_be_is_refused(flags: list[str], words: str) -> None:
+    with pytest.raises(InvalidSettings, match=words):
+        parse(flags)
+
+
+@pytest.mark.parametrize("value", [[], {"x": "/bin/true"}, {"x": {"path": 3}}, {"x": {"path": "/bin/true", "runtimeArgs": "a"}}])
+def test_runtimes_of_the_wrong_shape_are_refused(tmp_path: Path, value: object) -> None:
+    with pytest.raises(InvalidSettings, match="wrong value for runtimes"):
+        parse(_config(tmp_path, runtimes=value))

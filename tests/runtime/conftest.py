@@ -15,7 +15,7 @@ import pytest
 
 from lamina.runtime import bundle, initlayer
 from lamina.runtime.client import Runtime
-from lamina.runtime.launch import Attach, Exec, Exit, Launch
+from lamina.runtime.launch import Attach, Exec, Exit, Launch, Program
 from lamina.runtime.process import Process
 from lamina.snapshot.protocol import Lower, RootMount
 
@@ -62,6 +62,7 @@ class Box:
     name: str
     spec: dict[str, Any] = field(default_factory=dict)
     process: Process | None = None
+    program: Program | None = None
 
     def launch(
         self, args: Sequence[str], *, user: str = "", open_stdin: bool = False, volatile: bool = False, log: bool = True, **options: Any
@@ -86,6 +87,7 @@ class Box:
             stdin_once=open_stdin,
             volatile=volatile,
             user=user,
+            program=self.program,
         )
 
     def start(self, *args: str, attaches: Sequence[Attach] = (), **options: Any) -> Process:

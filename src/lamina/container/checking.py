@@ -16,6 +16,7 @@ from lamina.errors import InvalidArgument
 from lamina.linux import capability
 from lamina.runtime.bundle import check_security
 from lamina.runtime.profiles import InvalidOption
+from lamina.runtime.runtimes import Runtimes
 
 MILLISECOND = 1_000_000
 """Nanoseconds; a health check's durations are at least that."""
@@ -70,11 +71,11 @@ def _check_health(health: Document) -> None:
         raise InvalidRequest("the health check has no command")
 
 
-def check_host(config: Document, host: Document, runtimes: Mapping[str, str]) -> None:
-    """Refuse what the host's part of a request cannot be. `runtimes` are the names that --runtime takes.
+def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
+    """Refuse what the host's part of a request cannot be. `runtimes` knows the names that --runtime takes.
 
     Raises:
-        InvalidRequest, InvalidDevice, InvalidOption, InvalidDocument
+        InvalidRequest, InvalidDevice, InvalidOption, InvalidDocument, UnknownRuntime
     """
     for key, (words, shared, called) in _MODES.items():
         mode = text(host, key)
@@ -89,7 +90,7 @@ def check_host(config: Document, host: Document, runtimes: Mapping[str, str]) ->
         raise InvalidRequest(f"invalid isolation '{text(host, 'Isolation')[:100]}' on linux")
     if "" in mapping(host, "Annotations"):
         raise InvalidRequest("invalid Annotations: the empty string is not permitted as an annotation key")
-    _check_runtime(text(host, "Runtime"), runtimes)
+    runtimes.program(text(host, "Runtime"))
     check_restart(mapping(host, "RestartPolicy"), auto_remove=flag(host, "AutoRemove"))
     _check_capabilities(host)
     check_security(texts(host, "SecurityOpt"))
@@ -97,11 +98,6 @@ def check_host(config: Document, host: Document, runtimes: Mapping[str, str]) ->
     refuse_requests(host)
     if options := mapping(host, "StorageOpt"):
         raise InvalidRequest(f"storage option {next(iter(options))} is not supported: what a container writes cannot be capped yet")
-
-
-def _check_runtime(name: str, runtimes: Mapping[str, str]) -> None:
-    if name and name not in runtimes:
-        raise InvalidRequest(f"unknown or invalid runtime name: {name[:100]}")
 
 
 def check_restart(policy: Document, *, auto_remove: bool) -> None:

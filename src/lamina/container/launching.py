@@ -26,6 +26,7 @@ from lamina.network.sandboxes import Wiring
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch
+from lamina.runtime.runtimes import EMBEDDED, Runtimes
 from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
 
@@ -40,7 +41,18 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(self, runtime: Runtime, layers: Layers, init: str, networks: Networks, sources: Sources, snapshots: SnapshotStore) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        layers: Layers,
+        init: str,
+        networks: Networks,
+        sources: Sources,
+        snapshots: SnapshotStore,
+        *,
+        runtimes: Runtimes,
+    ) -> None:
+        self._runtimes = runtimes
         self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
         self.snapshots = snapshots
         self.connections = Connections(networks)
@@ -98,6 +110,7 @@ class Launcher:
             user=text(container.config, "User") or "0",
             groups=tuple(texts(container.host_config, "GroupAdd")),
             watch_memory=number(container.host_config, "Memory") > 0 or bool(text(container.host_config, "CgroupParent")),
+            program=self._runtimes.program(text(container.host_config, "Runtime") or EMBEDDED),
         )
 
     def spec(self, container: Container, roster: Roster, etc: EtcFiles | None, parts: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lamina.network.networks import Connector
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
+from lamina.runtime.runtimes import Runtimes
 from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
@@ -149,8 +150,8 @@ class Networks(Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
-    `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` gives the program of each name that
-    --runtime takes, "" for the embedded one."""
+    `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` are
+    what --runtime may name."""
 
     root: str
     runtime: Runtime
@@ -167,4 +168,4 @@ class Parts:
     driver: str = "erofs"
     platform: Platform = field(default_factory=Platform)
     abilities: Abilities = field(default_factory=Abilities)
-    runtimes: Mapping[str, str] = field(default_factory=lambda: {"lamina": ""})
+    runtimes: Runtimes = field(default_factory=Runtimes)

@@ -16,6 +16,7 @@ from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 from lamina.network.mode import NetworkMode
 from lamina.runtime.launch import Limits, Mount
+from lamina.runtime.runtimes import EMBEDDED
 from lamina.spec.config import ContainerConfig, Healthcheck
 
 DEFAULT_SHM = 64 << 20
@@ -25,7 +26,7 @@ _HOST_DEFAULTS: Mapping[str, Any] = {
     "ConsoleSize": [0, 0], "CapAdd": None, "CapDrop": None, "CgroupnsMode": "", "Dns": [], "DnsOptions": [], "DnsSearch": [],
     "ExtraHosts": None, "GroupAdd": None, "IpcMode": "private", "Cgroup": "", "Links": None, "OomScoreAdj": 0, "PidMode": "",
     "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False, "SecurityOpt": None, "UTSMode": "", "UsernsMode": "",
-    "ShmSize": DEFAULT_SHM, "Runtime": "lamina", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
+    "ShmSize": DEFAULT_SHM, "Runtime": EMBEDDED, "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0, "CgroupParent": "",
     "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [],
     "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "",
     "CpusetMems": "", "Devices": [], "DeviceCgroupRules": None, "DeviceRequests": None, "MemoryReservation": 0, "MemorySwap": 0,
@@ -126,10 +127,12 @@ def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
     return [entry for entry in own if "=" in entry] + [entry for entry in image if entry.partition("=")[0] not in names]
 
 
-def merged_host_config(host_config: Document, network: NetworkMode, *, unified: bool = False) -> dict[str, Any]:
-    """The host configuration with every default, as inspect shows it. `unified` says that all control groups are version 2's."""
+def merged_host_config(host_config: Document, network: NetworkMode, *, unified: bool = False, runtime: str = EMBEDDED) -> dict[str, Any]:
+    """The host configuration with every default, as inspect shows it. `unified` says that all control groups are version 2's; `runtime` is the
+    engine's default."""
     merged = {**_HOST_DEFAULTS, **{key: value for key, value in host_config.items() if value is not None}}
     merged["NetworkMode"] = network.shown
+    merged["Runtime"] = text(host_config, "Runtime") or runtime
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
     if not text(mapping(merged, "LogConfig"), "Type"):
         merged["LogConfig"] = {"Type": "json-file", "Config": {}}

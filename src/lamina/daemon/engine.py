@@ -16,6 +16,7 @@ from lamina.explore.explorer import Explorer
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
 from lamina.network.networks import Networks
+from lamina.runtime.runtimes import Runtimes
 from lamina.volume.store import Volumes
 
 
@@ -40,14 +41,18 @@ class Engine:
         labels: Sequence[str] = (),
         what: str = "library",
         verify: bool = False,
+        runtimes: Runtimes | None = None,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
+        `runtimes` are other OCI runtimes that containers may name, and which one is the default.
 
         Raises:
             RootHeld: another process holds it; the message says which.
             Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
         """
-        options = Options(storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what, verify)
+        options = Options(
+            storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what, verify, runtimes or Runtimes()
+        )
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)
             return cls(rooms, closing.pop_all())

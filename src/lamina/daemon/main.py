@@ -58,6 +58,7 @@ def run(settings: Settings) -> None:
         labels=settings.labels,
         what="daemon",
         verify=settings.verify,
+        runtimes=settings.runtimes,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

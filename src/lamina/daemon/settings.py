@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lamina.errors import InvalidArgument
+from lamina.runtime.launch import Program
+from lamina.runtime.runtimes import EMBEDDED, Runtimes, UnknownRuntime
 
 ROOT = "/var/lib/lamina"
 HOST = "unix:///run/lamina.sock"
@@ -34,6 +36,8 @@ _KEYS = {
     "tlscacert": "tls_authority",
     "tlscert": "tls_certificate",
     "tlskey": "tls_key",
+    "default-runtime": "default_runtime",
+    "runtimes": "added_runtimes",
 }
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
@@ -64,6 +68,13 @@ class Settings:
     tls_authority: str = f"{CERTIFICATES}/ca.pem"
     tls_certificate: str = f"{CERTIFICATES}/cert.pem"
     tls_key: str = f"{CERTIFICATES}/key.pem"
+    default_runtime: str = EMBEDDED
+    added_runtimes: Mapping[str, Program] = field(default_factory=dict)
+
+    @property
+    def runtimes(self) -> Runtimes:
+        """What --runtime may name."""
+        return Runtimes(self.default_runtime, self.added_runtimes)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,6 +91,14 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
     )
+    flags.add_argument(
+        "--add-runtime",
+        action="append",
+        dest="added_runtimes",
+        metavar="NAME=PATH",
+        help="OCI runtime that containers may name; may be repeated",
+    )
+    flags.add_argument("--default-runtime", help=f"runtime of containers that name none (default {EMBEDDED}, the embedded one)")
     flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
@@ -127,6 +146,8 @@ def settings(flags: argparse.Namespace) -> Settings:
     both = sorted(set(told) & set(written))
     if both:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
+    if "added_runtimes" in told:
+        told["added_runtimes"] = dict(_added_runtime(word) for word in told["added_runtimes"])
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
     made = Settings(**values)
     if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
@@ -134,7 +155,27 @@ def settings(flags: argparse.Namespace) -> Settings:
             "whoever reaches the daemon by TCP is root on this machine: tell who may",
             hint="--tlsverify with --tlscacert, --tlscert and --tlskey, or --tlsverify=false to let in everyone",
         )
+    _check_runtimes(made.runtimes)
     return made
+
+
+def _added_runtime(word: str) -> tuple[str, Program]:
+    name, separator, path = word.partition("=")
+    if not name or not separator or not path:
+        raise InvalidSettings(f"--add-runtime takes NAME=PATH, not {word}")
+    return name, Program(path)
+
+
+def _check_runtimes(runtimes: Runtimes) -> None:
+    if EMBEDDED in runtimes.added:
+        raise InvalidSettings(f"runtime name '{EMBEDDED}' is reserved: it is the embedded runtime")
+    for name, program in runtimes.added.items():
+        if not program.path.startswith("/"):
+            raise InvalidSettings(f"the path of runtime {name} is not absolute: {program.path}")
+    try:
+        runtimes.program("")
+    except UnknownRuntime:
+        raise InvalidSettings(f"specified default runtime '{runtimes.default}' does not exist") from None
 
 
 def read_config(path: str, *, required: bool) -> dict[str, Any]:
@@ -161,14 +202,27 @@ def read_config(path: str, *, required: bool) -> dict[str, Any]:
 
 
 def _checked(path: str, key: str, value: Any) -> Any:
-    field = _KEYS[key]
-    if field in _LISTS:
+    name = _KEYS[key]
+    if name == "added_runtimes":
+        return _written_runtimes(path, value)
+    if name in _LISTS:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
-        fits = isinstance(value, bool if field in _SWITCHES else str)
-    if not fits or (field == "storage_driver" and value not in DRIVERS) or (field == "log_level" and value not in _LEVELS):
+        fits = isinstance(value, bool if name in _SWITCHES else str)
+    if not fits or (name == "storage_driver" and value not in DRIVERS) or (name == "log_level" and value not in _LEVELS):
         raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
     return value
+
+
+def _written_runtimes(path: str, value: Any) -> dict[str, Program]:
+    """`runtimes` of daemon.json: {name: {"path": …, "runtimeArgs": […]}}."""
+    found = {}
+    for name, entry in value.items() if isinstance(value, dict) else [("", None)]:
+        program, words = (entry.get("path"), entry.get("runtimeArgs") or []) if isinstance(entry, dict) else (None, [])
+        if not isinstance(program, str) or not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise InvalidSettings(f"configuration file {path} has a wrong value for runtimes: each takes a path, and runtimeArgs as a list")
+        found[name] = Program(program, tuple(words))
+    return found
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, bool]:

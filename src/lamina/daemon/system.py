@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from lamina.daemon.host import Host, file_system_of
 from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
+from lamina.runtime.runtimes import Runtimes
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.volume.store import Volumes, on_disk
@@ -42,6 +43,7 @@ class Facts:
     labels: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 class System:
@@ -98,6 +100,8 @@ class System:
             "Labels": list(facts.labels),
             **_machine(facts.host),
             **_registries(facts),
+            "Runtimes": facts.runtimes.document(),
+            "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
         }
 
@@ -248,8 +252,6 @@ _FIXED: Document = {
     "HttpsProxy": "",
     "NoProxy": "",
     "ExperimentalBuild": False,
-    "Runtimes": {"lamina": {"path": "lamina-runtime"}},
-    "DefaultRuntime": "lamina",
     "Swarm": {
         "NodeID": "",
         "NodeAddr": "",

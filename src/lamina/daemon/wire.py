@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lamina.apitypes.events import Emit
 from lamina.builder.build import Builder
@@ -44,6 +44,7 @@ from lamina.network.networks import Parts as NetworkParts
 from lamina.runtime.abilities import abilities
 from lamina.runtime.client import Runtime
 from lamina.runtime.keeping import KeptFds
+from lamina.runtime.runtimes import Runtimes
 from lamina.snapshot.choose import choose
 from lamina.spec.platform import Platform
 from lamina.volume.store import Volumes
@@ -63,6 +64,7 @@ class Options:
     labels: tuple[str, ...] = ()
     what: str = "library"
     verify: bool = False
+    runtimes: Runtimes = field(default_factory=Runtimes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,9 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         )
     )
     closing.callback(networks.close)
-    stores = _Stores(root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name)
+    stores = _Stores(
+        root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name, options.runtimes
+    )
     containers = _containers(stores, events.emit)
     closing.callback(containers.close)
     closing.callback(_release, layers, containers)
@@ -125,7 +129,14 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(registry.registries.close)
     builder = _builder(stores, registry.puller)
     facts = Facts(
-        root, chosen.snapshotter.name, chosen.reason, read_host(root), options.labels, options.insecure_registries, options.registry_mirrors
+        root,
+        chosen.snapshotter.name,
+        chosen.reason,
+        read_host(root),
+        options.labels,
+        options.insecure_registries,
+        options.registry_mirrors,
+        options.runtimes,
     )
     explorer = Explorer(images, layers, containers, workers, root)
     explorer.mounts.recover()
@@ -179,6 +190,7 @@ class _Stores:
     runtime: Runtime
     workers: Workers
     driver: str
+    runtimes: Runtimes
 
 
 def _containers(stores: _Stores, emit: Emit) -> Containers:
@@ -199,6 +211,7 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
             driver=stores.driver,
             platform=host_platform(),
             abilities=abilities(),
+            runtimes=stores.runtimes,
         )
     )
 

@@ -44,9 +44,9 @@ def set_no_new_privileges() -> None:
     _prctl("PR_SET_NO_NEW_PRIVS", _NO_NEW_PRIVS, 1)
 
 
-def become_subreaper() -> None:
-    """Orphans below become this process's children."""
-    _prctl("PR_SET_CHILD_SUBREAPER", _CHILD_SUBREAPER, 1)
+def adopt_orphans(*, adopt: bool) -> None:
+    """Whether orphans below become this process's children."""
+    _prctl("PR_SET_CHILD_SUBREAPER", _CHILD_SUBREAPER, int(adopt))
 
 
 def join_new_keyring(name: str) -> None:

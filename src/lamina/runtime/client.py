@@ -11,11 +11,11 @@ from typing import Any
 
 from lamina.errors import Unavailable
 from lamina.linux import channel
-from lamina.runtime import apparmor, cgroup, interpreter, plan
+from lamina.runtime import apparmor, cgroup, interpreter, outside, plan
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
-from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, RuntimeFailed
+from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, Program, RuntimeFailed
 from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND
 from lamina.runtime.monitor import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
 from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
@@ -73,7 +73,7 @@ class Runtime:
             monitor = channel.connect(directory, SOCKET)
             greeting, fds = monitor.recv(30)
             group = Cgroup(record["cgroup"], self._hierarchies) if record and record.get("cgroup") else None
-            process = Process(monitor, greeting["pid"], fds[0], group)
+            process = Process(monitor, greeting["pid"], fds[0], group, first=bool(record and record.get("first", True)))
             self._watcher.watch(process)
             return process
         except Unavailable:
@@ -89,7 +89,8 @@ class Runtime:
                 os.kill(record["pid"], 9)
             except ProcessLookupError:
                 pass
-        end = lost_monitor(Cgroup(record["cgroup"], self._hierarchies) if record.get("cgroup") else None)
+        mine = record.get("cgroup") and record.get("first", True)
+        end = lost_monitor(Cgroup(record["cgroup"], self._hierarchies) if mine else None)
         for name in (SOCKET, RUN_RECORD):
             if os.path.lexists(f"{directory}/{name}"):
                 os.unlink(f"{directory}/{name}")
@@ -104,11 +105,13 @@ class Runtime:
     def _container(self, launch: Launch) -> tuple[dict[str, Any], dict[str, int]]:
         spec = launch.spec
         spec = {**spec, "process": self._labelled(spec["process"])}
+        # What is refused is refused under every runtime, in the same words.
         made = plan.container_plan(spec, self._shown, bundle=launch.directory)
-        fds = self._filter(spec)
+        fds = self._filter(spec) if launch.program is None else {}
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
             **_process_document(spec["process"], made, launch.user, launch.groups),
+            **(_outside(launch, launch.program, spec, made, path) if launch.program else {}),
             "directory": launch.directory,
             "stdin": launch.open_stdin,
             "stdin_once": launch.stdin_once,
@@ -124,10 +127,13 @@ class Runtime:
         return document, fds
 
     def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:
-        made = plan.exec_plan(self._labelled(request.process), request.spec)
+        process = self._labelled(request.process)
+        made = plan.exec_plan(process, request.spec)
         os.makedirs(request.directory, exist_ok=True)
+        other = record.get("outside")
         return {
             **_process_document(request.process, made, request.user, request.groups),
+            **({"plan": None, "outside": other, "process": process, "rlimits": made.rlimits} if other else {}),
             "directory": request.directory,
             "stdin": request.open_stdin,
             "stdin_once": True,
@@ -180,9 +186,9 @@ class Runtime:
         if answer["event"] != "started":
             channel.close_all(received)
             raise _FAILURES.get(answer["kind"], RuntimeFailed)(answer["message"])
-        path = (document.get("cgroup") or {}).get("path")
-        group = Cgroup(path, self._hierarchies) if path else None
-        process = Process(mine, answer["pid"], received[0], group, tuple(answer["warnings"]))
+        asked = document.get("cgroup") or {}
+        group = Cgroup(asked["path"], self._hierarchies) if asked else None
+        process = Process(mine, answer["pid"], received[0], group, tuple(answer["warnings"]), first=bool(asked.get("create")))
         self._watcher.watch(process)
         return process
 
@@ -283,6 +289,17 @@ def _process_document(process: Mapping[str, Any], made: plan.Plan, user: str, gr
         "ids": [who.get("uid", 0), who.get("gid", 0), who.get("additionalGids") or []],
         "terminal": bool(process.get("terminal")),
         "size": [size["height"], size["width"]] if size else None,
+    }
+
+
+def _outside(launch: Launch, program: Program, spec: Mapping[str, Any], made: plan.Plan, path: str) -> dict[str, Any]:
+    """What takes the plan's place where another runtime runs the container; see `outside`."""
+    state = f"{launch.directory}/{outside.BUNDLE}/state"
+    return {
+        "plan": None,
+        "spec": {**spec, "linux": {**(spec.get("linux") or {}), "cgroupsPath": path}},
+        "rlimits": made.rlimits,
+        "outside": {"program": program.path, "arguments": list(program.arguments), "id": launch.id, "state": state},
     }
 
 

@@ -385,8 +385,11 @@ def ready(slots: Slots) -> None:
     """Where creating and starting are two steps: say that all is set up, and wait for the second."""
     if "start" not in slots:
         return
-    if not any(_exists(path) for path in slots["command"][0]):
+    found = [path for path in slots["command"][0] if _exists(path)]
+    if not found:
         raise OSError(errno.ENOENT, "")
+    if not any(os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path) for path in found):
+        raise OSError(errno.EACCES, f"{found[0]}\0{os.strerror(errno.EACCES)}")
     os.write(slots["report"], READY)
     os.read(slots["start"], 1)
 

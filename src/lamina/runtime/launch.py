@@ -55,6 +55,14 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """Another OCI runtime: the path of its program, and what its command line begins with."""
+
+    path: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One container to start.
 
@@ -68,6 +76,7 @@ class Launch:
     empty: the ids in `spec` hold. `groups` are further groups, by name or number. `watch_memory` says that memory is limited: then the
     monitor tells of the moment it runs out.
     `network` are the interfaces and gateways that its network namespace gets before the command runs (see linux.cabling.connect).
+    `program` is the OCI runtime that runs it; None: the embedded one.
     """
 
     id: str
@@ -85,6 +94,7 @@ class Launch:
     network: Mapping[str, Any] | None = None
     groups: tuple[str, ...] = ()
     watch_memory: bool = False
+    program: Program | None = None
 
     @property
     def tty(self) -> bool:

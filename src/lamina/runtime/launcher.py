@@ -120,18 +120,18 @@ def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     for slot, kind, options, attributes in plan["made"]:
         prepared.keep(slot, init.make_filesystem(kind, kind, options, attributes))
     if document.get("root") or document.get("rootfs"):
-        prepared.keep("root", _root(document, slots))
+        prepared.keep("root", open_root(document, slots))
     if document.get("terminal"):
         _open_terminal(document, prepared)
     elif "stdin" not in slots:
-        _open_pipes(document, prepared)
+        open_pipes(document, prepared)
     if isinstance(slots.get("filter"), int):
         slots["filter"] = os.pread(slots["filter"], 1 << 20, 0)
     slots["last_capability"] = capability.last()
     slots["held_capabilities"] = capability.held()[1]
-    slots["rlimits"] = _clamp(plan["rlimits"], prepared.warnings)
-    slots["oom"] = _clamp_oom_score(plan["oom_score"], prepared.warnings)
-    environment = _identify(document, prepared)
+    slots["rlimits"] = clamp(plan["rlimits"], prepared.warnings)
+    slots["oom"] = clamp_oom_score(plan["oom_score"], prepared.warnings)
+    environment = identify(document, prepared)
     slots["command"] = (document["command"]["candidates"], document["command"]["args"], environment)
 
 
@@ -142,7 +142,7 @@ def _open_source(path: str, *, recursive: bool) -> int:
         raise LaunchFailed(FAILED, f"bind source path does not exist: {path}") from None
 
 
-def _root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
+def open_root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
     """The root as a detached mount."""
     root = document.get("root")
     if root:
@@ -167,7 +167,8 @@ def _open_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
         tty.set_size(prepared.master, *size)
 
 
-def _open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
+def open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """Pipes for output, and for input where the document has `stdin`."""
     if document.get("stdin"):
         reader, prepared.pipes["stdin"] = os.pipe()
         prepared.keep("stdin", reader)
@@ -178,7 +179,7 @@ def _open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
         prepared.keep(name, writer)
 
 
-def _clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[int, int, int]]:
+def clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[int, int, int]]:
     """Limits that can be set: without CAP_SYS_RESOURCE hard limits only go down."""
     free = capability.held()[0] >> _SYS_RESOURCE & 1
     result = []
@@ -193,7 +194,8 @@ def _clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[i
     return result
 
 
-def _clamp_oom_score(wanted: int | None, warnings: list[str]) -> int | None:
+def clamp_oom_score(wanted: int | None, warnings: list[str]) -> int | None:
+    """The score that can be set: without CAP_SYS_RESOURCE it only goes up."""
     if wanted is None or wanted >= 0 or capability.held()[0] >> _SYS_RESOURCE & 1:
         return wanted
     with open("/proc/self/oom_score_adj", "rb") as file:
@@ -203,7 +205,7 @@ def _clamp_oom_score(wanted: int | None, warnings: list[str]) -> int | None:
     return max(wanted, lowest)
 
 
-def _identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
+def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     """Settle who the process is; the environment, with HOME."""
     slots = prepared.slots
     root = slots.get("root", -1)

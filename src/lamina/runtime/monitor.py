@@ -23,6 +23,7 @@ import select
 import time
 
 from lamina.linux import channel, prctl, tty
+from lamina.runtime import outside
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
@@ -44,7 +45,7 @@ _LINGER = 10.0
 """Seconds that clients get to take what is left for them."""
 
 
-_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory")
+_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside")
 
 
 def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
@@ -75,10 +76,16 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
     """The launcher's life."""
     try:
         document = channel.decode(body)
-        monitor.send({"directory": document["directory"]})
+        other = document.get("outside")
+        monitor.send({"directory": document["directory"], "outside": other})
         slots = dict(zip(document["slots"], fds, strict=True))
         try:
-            launched = launch(document, slots, hierarchies, sibling=True)
+            if other:
+                # What another runtime starts becomes the monitor's child once that runtime has ended, if it asked for orphans by then.
+                monitor.recv()
+                launched = outside.launch(document, slots, hierarchies)
+            else:
+                launched = launch(document, slots, hierarchies, sibling=True)
         except LaunchFailed as error:
             monitor.send({"event": "failed", "kind": error.kind, "message": error.message})
             os._exit(0)
@@ -98,6 +105,7 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
             )
         except channel.ChannelClosed:
             end(launched.pid, launched.pidfd, sibling=True)
+            outside.remove(other, about["create"])
             if launched.cgroup is not None and about["create"]:
                 launched.cgroup.remove()
     except BaseException as error:
@@ -111,9 +119,15 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     directory, listener = "", None
     try:
         # Where to listen comes first: that is made while the launcher launches.
-        directory = launcher.recv()[0]["directory"]
+        told = launcher.recv()[0]
+        directory = told["directory"]
+        if told.get("outside"):
+            prctl.adopt_orphans(adopt=True)
+            launcher.send({})
         listener = channel.listen(directory, SOCKET)
         about, received = launcher.recv()
+        if about.get("outside"):
+            prctl.adopt_orphans(adopt=False)
     except channel.ChannelClosed:
         about, received = {"event": "failed", "kind": FAILED, "message": "the launcher ended unexpectedly"}, []
     launcher.close()
@@ -198,6 +212,8 @@ class Monitor:
             "started": start_time(self._launched.pid),
             "monitor": os.getpid(),
             "cgroup": cgroup.path if cgroup else "",
+            "first": bool(self._document["create"]),
+            **({"outside": other} if (other := self._document.get("outside")) else {}),
         }
 
     def greet(self, daemon: channel.Channel, event: str) -> None:
@@ -384,6 +400,7 @@ class Monitor:
             if kills and not self._oom_kills:
                 self._tell_of_oom(kills)
             self._exit["oom_killed"] = self._oom_kills > 0
+            outside.remove(self._document.get("outside"), True)
             try:
                 cgroup.remove()
             except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -24,9 +25,12 @@ class ProcessGone(Conflict):
 class Process:
     """A running process: a container's first, or an exec. Safe to use from any thread."""
 
-    def __init__(self, monitor: channel.Channel, pid: int, pidfd: int, cgroup: Cgroup | None, warnings: tuple[str, ...] = ()) -> None:
-        """Take over the channel to its monitor and the pidfd."""
+    def __init__(
+        self, monitor: channel.Channel, pid: int, pidfd: int, cgroup: Cgroup | None, warnings: tuple[str, ...] = (), *, first: bool = True
+    ) -> None:
+        """Take over the channel to its monitor and the pidfd. `first`: it is a container's first process, its control group ends with it."""
         self.pid = pid
+        self._first = first
         self.warnings = warnings
         self._monitor = monitor
         self._pidfd = pidfd
@@ -124,7 +128,10 @@ class Process:
             message, fds = self._monitor.recv()
             channel.close_all(fds)
         except (channel.ChannelClosed, channel.BadMessage, OSError):
-            self._ended(lost_monitor(self._cgroup))
+            # The kernel killed it along, or another runtime's process is left: no exit code is known either way.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._ended(lost_monitor(self._cgroup if self._first else None))
             return False
         if message.get("event") == "detached":
             for callback in list(self._detached):
@@ -167,7 +174,7 @@ def exit_of(record: dict[str, Any]) -> Exit:
 
 
 def lost_monitor(cgroup: Cgroup | None) -> Exit:
-    """The exit of a process whose monitor was killed: the kernel killed it along; what is left of it goes."""
+    """The exit of a process whose monitor was killed: the kernel killed it along; what is left of it in `cgroup` goes."""
     if cgroup is not None:
         try:
             cgroup.remove()
