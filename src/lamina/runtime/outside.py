@@ -263,7 +263,7 @@ def _run(outside: Mapping[str, Any], words: Sequence[str], streams: Sequence[int
     return os.waitstatus_to_exitcode(status)
 
 
-def _become(program: str, arguments: Sequence[str], streams: Sequence[int], told: int) -> Never:
+def _become(program: str, arguments: list[str], streams: Sequence[int], told: int) -> Never:
     """Execute a program on these streams; the number of what went wrong goes into `told`."""
     try:
         for target, fd in enumerate(streams):
