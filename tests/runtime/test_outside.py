@@ -73,9 +73,8 @@ def words_of_refusal(box: Box) -> str:
 
 def left_behind(box: Box) -> list[str]:
     """What there is of a container that should have ended."""
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/lamina-test/{box.name}")]
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(box.directory) in line]
-    return [*groups, *mounts, *(str(path) for path in box.directory.glob("bundle"))]
+    return [*(group for group in groups(box) if os.path.exists(group)), *mounts, *(str(path) for path in box.directory.glob("bundle"))]
 
 
 def test_streams_exit_code_and_log(box: Box) -> None:
@@ -150,7 +149,8 @@ def test_exec_runs_one_more_command_as_whom_it_is_told(box: Box) -> None:
 
 
 def test_signals_pause_limits_and_figures(box: Box) -> None:
-    process = box.start("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.05; done", cgroup_path=f"/lamina-test/{box.name}")
+    process = box.start("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done")
+    eventually(lambda: "ready" in (box.directory / "log").read_text())
     process.pause()
     assert not moved(process.pid)
     process.resume()
