@@ -79,9 +79,7 @@ class Containers:
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
         taken = SnapshotStore(parts.root, parts.workers)
-        self._launcher = launcher = Launcher(
-            parts.runtime, parts.layers, init, parts.networks, sources, taken, runtimes=parts.runtimes
-        )
+        self._launcher = launcher = Launcher(parts.runtime, parts.layers, init, parts.networks, sources, taken, runtimes=parts.runtimes)
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()

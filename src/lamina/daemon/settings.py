@@ -117,16 +117,16 @@ def _add_tls(flags: argparse.ArgumentParser) -> None:
         "--tlsverify", nargs="?", const=True, type=_boolean, dest="tls_verify", metavar="BOOL",
         help="on tcp:// addresses let in only clients with a certificate; =false to open them to whoever reaches them, who is root then",
     )  # fmt: skip
-    for name, field, what in (
+    for name, target, what in (
         ("tlscacert", "tls_authority", "authority that signs clients' certificates"),
         ("tlscert", "tls_certificate", "this daemon's certificate"),
         ("tlskey", "tls_key", "its key"),
     ):
-        flags.add_argument(f"--{name}", dest=field, help=f"{what} (default {_default(field)})")
+        flags.add_argument(f"--{name}", dest=target, help=f"{what} (default {_default(target)})")
 
 
-def _default(field: str) -> str:
-    return str(next(each.default for each in fields(Settings) if each.name == field))
+def _default(target: str) -> str:
+    return str(next(each.default for each in fields(Settings) if each.name == target))
 
 
 def _boolean(text: str) -> bool:
