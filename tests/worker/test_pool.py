@@ -48,6 +48,15 @@ def waits(params, fds, report):
     os.read(fds[0], 1)
     return {}
 
+def works(params, fds, report):
+    os.set_blocking(fds[0], False)
+    while True:
+        try:
+            os.read(fds[0], 1)
+            return {}
+        except BlockingIOError:
+            pass
+
 def full(params, fds, report):
     raise OSError(28, "No space left on device")
 """
@@ -147,6 +156,42 @@ def test_more_jobs_than_workers_wait_their_turn(pool: WorkerPool) -> None:
         thread.join(20)
     assert len(answers) == 8
     assert len(set(answers)) <= 2
+
+
+def held(pool: WorkerPool, job: str, count: int) -> tuple[list[threading.Thread], list[int]]:
+    """So many jobs that run until their pipe is closed: the threads that wait for them, and the pipes' ends."""
+    threads, ends = [], []
+    for _ in range(count):
+        reader, writer = os.pipe()
+        threads.append(threading.Thread(target=pool.run, args=(f"{JOBS}:{job}", {}, [reader])))
+        ends += [reader, writer]
+        threads[-1].start()
+    until(lambda: len(pool.pids) >= min(count, 2))
+    return threads, ends
+
+
+def test_jobs_that_wait_for_somebody_else_do_not_hold_others_up(pool: WorkerPool) -> None:
+    threads, ends = held(pool, "waits", 4)
+    assert pool.run(f"{JOBS}:echo", {"number": 5})["params"] == {"number": 5}
+    for end in ends:
+        os.close(end)
+    for thread in threads:
+        thread.join()
+    until(lambda: len(pool.pids) <= 1)
+
+
+def test_jobs_that_work_keep_others_waiting(pool: WorkerPool) -> None:
+    threads, ends = held(pool, "works", 2)
+    answered = threading.Event()
+    third = threading.Thread(target=lambda: (pool.run(f"{JOBS}:echo", {}), answered.set()))
+    third.start()
+    assert not answered.wait(1)
+    assert len(pool.pids) == 2
+    for end in ends:
+        os.close(end)
+    for thread in (*threads, third):
+        thread.join()
+    assert answered.is_set()
 
 
 def test_a_closed_pool_refuses_and_leaves_no_process(path: list[str]) -> None:

@@ -18,6 +18,7 @@ from lamina.worker.workers import WorkerCrashed
 
 _MAIN = "import sys; sys.path[:] = sys.argv[2:]; from lamina.worker.main import main; main(int(sys.argv[1]))"
 _PATIENCE = 5.0
+_LOOKS, _BETWEEN_LOOKS = 5, 0.03
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,14 @@ class _Worker:
     process: spawn.Child
     channel: Channel
     idle_since: float = field(default=0.0)
+
+    def sleeps(self) -> bool:
+        """Whether all its threads wait for somebody else: not for a processor, and not for the disk."""
+        tasks = f"/proc/{self.process.pid}/task"
+        try:
+            return all(_state(f"{tasks}/{task}/stat") == "S" for task in os.listdir(tasks))
+        except OSError:
+            return False
 
     def end(self, *, kill: bool = False) -> int:
         """Close the channel, upon which the process leaves by itself; returns its status."""
@@ -42,14 +51,25 @@ class _Worker:
 
 
 class WorkerPool:
-    """At most `size` processes at once. Thread-safe.
+    """At most `size` processes work at once. Thread-safe.
+
+    One that waits for somebody else (a client that reads its `save` slowly, a registry, a pipe) does not count: when a job
+    finds no room, the busy processes are looked at, and one more starts for each that sleeps, up to `most` altogether.
 
     `path` is the workers' whole `sys.path`; they see nothing else (`python -I -S`). One without work for `idle`
     seconds ends. Workers die with this process: their channel closes.
     """
 
-    def __init__(self, size: int = 2, *, path: Sequence[str] = tuple(sys.path), python: str = sys.executable, idle: float = 5.0) -> None:
-        self._size, self._python, self._idle = size, python, idle
+    def __init__(
+        self,
+        size: int = 2,
+        *,
+        most: int = 16,
+        path: Sequence[str] = tuple(sys.path),
+        python: str = sys.executable,
+        idle: float = 5.0,
+    ) -> None:
+        self._size, self._most, self._python, self._idle = size, max(size, most), python, idle
         self._path = tuple(entry for entry in path if entry)
         lock = threading.Lock()
         # Two conditions, so that a worker that is free wakes one job that waits: not all of them, and not the warden.
@@ -111,10 +131,12 @@ class WorkerPool:
             raise WorkerCrashed(f"a worker process ended with status {status} while it ran {request['job']}") from None
 
     def _take(self) -> _Worker:
-        """A worker that rests, or a new one; waits while `size` are busy."""
+        """A worker that rests, or a new one; waits while `size` are at work."""
+        looks: list[set[_Worker]] = []
         with self._changed:
-            while not self._closed and len(self._busy) + self._starting >= self._size:
-                self._changed.wait()
+            while not self._closed and len(self._busy - _in_all(looks)) + self._starting >= self._size:
+                if not self._changed.wait(_BETWEEN_LOOKS if len(self._busy) < self._most else None):
+                    looks = [*looks[1 - _LOOKS :], {worker for worker in self._busy if worker.sleeps()}]
             if self._closed:
                 raise Unavailable("the engine is shutting down")
             if self._resting:
@@ -182,6 +204,17 @@ class WorkerPool:
                     self._resting_long.wait(max(0.01, oldest + self._idle - now))
             for worker in leaving:
                 worker.end()
+
+
+def _state(path: str) -> str:
+    """The state of a thread, one letter: proc_pid_stat(5)."""
+    with open(path, "rb") as file:
+        return file.read().rpartition(b")")[2][1:2].decode()
+
+
+def _in_all(looks: Sequence[set[_Worker]]) -> set[_Worker]:
+    """Who slept at each of the last looks; nobody before there were enough of them."""
+    return set.intersection(*looks) if len(looks) == _LOOKS else set()
 
 
 def pool_size() -> int:
