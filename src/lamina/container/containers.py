@@ -29,7 +29,7 @@ from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
-from lamina.container.snapshots import SnapshotStore
+from lamina.container.snapshots import Snapshot, SnapshotStore
 from lamina.container.snapshotting import Snapshots
 from lamina.container.sources import Sources
 from lamina.container.store import INIT, SCRATCH, ContainerStore
@@ -107,15 +107,20 @@ class Containers:
         *,
         name: str = "",
         platform: str = "",
+        base: Snapshot | None = None,
+        temporary: bool = False,
     ) -> Created:
         """Make a container of `config["Image"]`, not yet running. Documents are the API's ContainerConfig, HostConfig, NetworkingConfig.
+
+        On `base`, a snapshot, it stands instead of on the image. A `temporary` one has no volumes, runs by `perform`, and is removed
+        by the next engine on the root, if it is still there.
 
         Raises:
             ImageNotFound, OtherPlatform: the image is not here (404: the docker CLI then pulls and asks again).
             NameTaken: another container has the name.
             InvalidArgument: the documents contradict themselves, or no command is given.
         """
-        return self._maker.create(config, host_config or {}, networking or {}, name, platform)
+        return self._maker.create(config, host_config or {}, networking or {}, name, platform, base=base, temporary=temporary)
 
     def get(self, ref: str) -> Container:
         """The container as it is now."""
@@ -198,6 +203,28 @@ class Containers:
             CommandNotFound, CommandNotExecutable, RuntimeFailed: it is still `created`, with exit code 127, 126, 125.
         """
         self._life.start(self._roster.find(ref), verify=verify)
+
+    def perform(self, ref: str, command: Sequence[str], changes: Document, *, fd: int, stdin: bool = False) -> Waiter:
+        """Run a command in a temporary container that does not run; wait for its end by what is answered.
+
+        `changes` are fields of the API's ContainerConfig that hold for this run; the connected socket `fd` becomes its streams (see AttachRequest).
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, RuntimeFailed: see `start`.
+        """
+        live = self._roster.find(ref)
+        with live.lock:
+            if not live.container.temporary or live.container.running:
+                raise WrongState(f"container {live.container.name} cannot perform: it {'runs' if live.container.running else 'is to stay'}")
+            live.command(command, changes)
+            self._attachments.attach(live, AttachRequest(fd, stdin=stdin))
+            waiter = live.waiters.register("next-exit", now=None)
+            try:
+                self._life.start(live)
+            except BaseException:
+                waiter.close()
+                raise
+            return waiter
 
     def stop(self, ref: str, *, timeout: int | None = None, signal: str = "") -> None:
         """Send its stop signal, after `timeout` seconds (its own, else 10; negative: for ever) SIGKILL; returns when it has exited.

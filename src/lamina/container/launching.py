@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lamina.container import links, sharing
@@ -131,9 +132,10 @@ class Launcher:
         """The root file system: layers, init layer, and on them what the container writes."""
         return self._layers.root(_layer(container), self._own(container), writable=writable)
 
-    def prepare(self, container: Container) -> None:
-        """Make a new container's writable layer ready."""
-        self._layers.prepare(_layer(container), self._own(container))
+    def prepare(self, container: Container, upper: str = "") -> None:
+        """Make a new container's writable layer ready, or a directory beside it that is to be it."""
+        own = self._own(container)
+        self._layers.prepare(_layer(container), replace(own, upper=upper) if upper else own)
 
     def _own(self, container: Container) -> Own:
         over = self.over(container)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,6 +50,11 @@ class Live:
     def rename(self, name: str) -> None:
         """Change the name in the record; the index is the caller's."""
         self.container = replace(self.container, name=name)
+
+    def command(self, words: Sequence[str], changes: Mapping[str, Any]) -> None:
+        """Let its next run be of another command, with other fields of its configuration; nothing of it is written down."""
+        config = {**self.container.config, **changes, "Entrypoint": None, "Cmd": list(words)}
+        self.container = replace(self.container, path=words[0], args=tuple(words[1:]), config=config)
 
     @property
     def state(self) -> ContainerState:

@@ -22,6 +22,7 @@ from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
+from lamina.container.snapshots import Snapshot
 from lamina.container.snapshotting import Snapshots
 from lamina.container.spec import merged_config, merged_host_config
 from lamina.container.store import ContainerStore
@@ -49,7 +50,17 @@ class Maker:
         """IDs of the containers being made at this moment that will mount the volume: it must stay for them."""
         return [container_id for container_id, names in list(self._claims.items()) if volume in names]
 
-    def create(self, config: Document, host_config: Document, networking: Document, name: str, platform: str = "") -> Created:
+    def create(
+        self,
+        config: Document,
+        host_config: Document,
+        networking: Document,
+        name: str,
+        platform: str = "",
+        *,
+        base: Snapshot | None = None,
+        temporary: bool = False,
+    ) -> Created:
         """See Containers.create."""
         container_id = self._parts.new_id()
         image_name = text(config, "Image")
@@ -60,7 +71,7 @@ class Maker:
         check_host(config, host_config, self._parts.runtimes)
         limited, warnings = resources.checked(host_config, self._parts.abilities)
         host_config = with_ids(limited, self._id_of)
-        snapshot = self._snapshots.named(image_name) if "@" in image_name else None
+        snapshot = self._snapshots.named(image_name) if "@" in image_name else base
         image = self._parts.images.resolve(snapshot.image if snapshot else image_name)
         foreign = self._foreign(image, image_name, platform)
         network = network_mode(text(host_config, "NetworkMode"))
@@ -68,8 +79,8 @@ class Maker:
         for link in texts(host_config, "Links"):
             check_link(link, self._roster)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
-        if snapshot is not None:
-            record = replace(record, base=snapshot.id)
+        if snapshot is not None or temporary:
+            record = replace(record, base=snapshot.id if snapshot else "", temporary=temporary)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
@@ -126,6 +137,9 @@ class Maker:
         return {self._parts.networks.canonical(ref): settings for ref, settings in asked_networks(networking, mode).items()}
 
     def _mounts(self, record: Container, host: Document) -> Sequence[MountPoint]:
+        if record.temporary:
+            # What an image's VOLUMEs hold would be in no snapshot.
+            return ()
         inherited: list[MountPoint] = []
         for entry in texts(host, "VolumesFrom"):
             ref, _, mode = entry.partition(":")

@@ -33,6 +33,8 @@ class Recovery:
             self._find(live)
         self._parts.volumes.settle()
         self._parts.networks.recover()
+        for live in self._roster.some(lambda container: container.temporary):
+            self._life.remove(live, force=True, volumes=True)
         for live in self._roster.all():
             if not live.container.running and wants_start(live.container):
                 self._life.restart_policy_start(live)

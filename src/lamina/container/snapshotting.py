@@ -84,16 +84,31 @@ class Snapshots:
         self._parts.emit(live.event("snapshot", snapshot=found.name))
         return found
 
+    def state(self, ref: str) -> Snapshot | None:
+        """What a stopped container is now, as a snapshot: the one it stands on where nothing was written since; None: the image.
+
+        Raises:
+            WrongState: it runs.
+        """
+        live = self._roster.find(ref)
+        with live.lock:
+            if live.process is not None:
+                raise WrongState(f"container {live.container.name} is running")
+            base = live.container.base
+            if self._copies or os.listdir(live.container.upper):
+                return self.create(ref)
+            return self._taken.get(base) if base else None
+
     def remove(self, ref: str, name: str) -> None:
         """Forget a snapshot's name. What stands on it keeps its files until it goes too."""
         live = self._roster.find(ref)
         self._taken.remove(self._taken.find(live.container, name))
         self._parts.emit(live.event("snapshot-remove", snapshot=name))
 
-    def rollback(self, ref: str, name: str | Snapshot) -> None:
+    def rollback(self, ref: str, name: str | Snapshot | None) -> None:
         """Make the container what it was at a snapshot; what was written since is gone. Other snapshots stay.
 
-        A snapshot itself may be another container's, of the same image.
+        A snapshot itself may be another container's, of the same image; None is the image.
 
         Raises:
             WrongState: it runs.
@@ -103,11 +118,11 @@ class Snapshots:
             self._check(live)
             if live.state.status in (*ALIVE, State.RESTARTING):
                 raise WrongState(f"container {live.container.name} is {live.state.status} and cannot be rolled back", hint="stop it first")
-            snapshot = self._taken.find(live.container, name) if isinstance(name, str) else self._taken.get(name.id)
-            if snapshot.layer != live.container.layer:
+            snapshot = self._taken.find(live.container, name) if isinstance(name, str) else name and self._taken.get(name.id)
+            if snapshot and snapshot.layer != live.container.layer:
                 raise WrongState(f"snapshot {snapshot.id[:12]} stands on another image than container {live.container.name}")
             self._go_back(live, snapshot)
-        self._parts.emit(live.event("rollback", snapshot=snapshot.name))
+        self._parts.emit(live.event("rollback", snapshot=snapshot.name if snapshot else ""))
 
     def describe(self, snapshot: Snapshot) -> dict[str, Any]:
         """A snapshot as the API shows it."""
@@ -160,21 +175,25 @@ class Snapshots:
             remove_tree(folder, self._parts.workers)
             raise
 
-    def _go_back(self, live: Live, snapshot: Snapshot) -> None:
+    def _go_back(self, live: Live, snapshot: Snapshot | None) -> None:
         """With the lock. The directory of now lies aside until the record says that the container stands on the snapshot."""
         container, fresh = live.container, f"{live.container.directory}/{FRESH}"
-        aside = f"{container.directory}/{LEFT}{snapshot.id}"
+        base = snapshot.id if snapshot else ""
+        aside = f"{container.directory}/{LEFT}{base}"
         remove_tree(fresh, self._parts.workers)
-        if self._copies:
+        if snapshot is None:
+            os.mkdir(fresh, 0o755)
+            self._launcher.prepare(replace(container, base=""), upper=fresh)
+        elif self._copies:
             self._parts.workers.run("lamina.layer.clone:clone_job", {"source": snapshot.diff, "target": fresh})
             copy_record(container.directory, container.directory)
         else:
             _mkdir_like(fresh, snapshot.diff)
-        self._taken.stand(container.id, snapshot.id)
+        self._taken.stand(container.id, base)
         try:
             os.rename(container.upper, aside)
             os.rename(fresh, container.upper)
-            self._record(live, snapshot.id)
+            self._record(live, base)
         except BaseException:
             self._undo_rollback(live, container, aside)
             raise

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lamina.container.containers import Containers
+from lamina.container.snapshots import Snapshot
 from lamina.explore.answers import Answer, Answers
 from lamina.explore.model import LayerRow, Subject
 from lamina.explore.mounts import Mounts
@@ -45,6 +46,10 @@ class Explorer:
     def subject(self, text: str) -> Subject:
         """The image or container that `text` names. See `Subjects.find`."""
         return self._subjects.find(text)
+
+    def snapshot(self, snapshot: Snapshot) -> Subject:
+        """A snapshot, whose container may be gone."""
+        return self._subjects.of_snapshot(snapshot)
 
     def layers(self, subject: Subject) -> Sequence[LayerRow]:
         """Its layers, base first; a container's writable layer is the last."""

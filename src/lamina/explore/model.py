@@ -56,8 +56,10 @@ class Subject:
     @property
     def name(self) -> str:
         """What it is called: the container's name, the image's first name, or its short ID."""
+        if self.snapshot:
+            return f"{self.container.name}@{self.snapshot.name}" if self.container else f"snapshot {self.snapshot.id[:12]}"
         if self.container:
-            return f"{self.container.name}@{self.snapshot.name}" if self.snapshot else self.container.name
+            return self.container.name
         return self.image.names[0].familiar if self.image.names else self.image.id.short
 
     @property

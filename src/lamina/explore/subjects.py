@@ -34,7 +34,7 @@ class Subjects:
             AmbiguousId: several images, or containers, have IDs that begin so.
         """
         if "@" in text and (snapshot := self._containers.snapshots.named(text)) is not None:
-            return self._of_snapshot(self._containers.get(snapshot.container), snapshot)
+            return self.of_snapshot(snapshot)
         try:
             image = self._images.resolve(text)
         except ImageNotFound as error:
@@ -84,7 +84,9 @@ class Subjects:
         described = self._written(container.id, container.upper, below)
         return replace(found, facts=(*found.facts, own), described=(*found.described, described))
 
-    def _of_snapshot(self, container: Container, snapshot: Snapshot) -> Subject:
+    def of_snapshot(self, snapshot: Snapshot) -> Subject:
+        """A snapshot's stack, whether its container is here or not."""
+        container = self._container(snapshot.container) if snapshot.container else None
         below = self.of_image(self._images.get(Digest.parse(snapshot.image)))
         if self._copied:
             facts = self._snapshot_facts(below, container, snapshot, len(below.facts))
@@ -92,7 +94,7 @@ class Subjects:
             return Subject(below.image, container, (*below.facts, facts), (*below.described, described), below.layers, snapshot)
         return replace(self._on_snapshots(below, container, self._containers.snapshots.chain(snapshot.id)), snapshot=snapshot)
 
-    def _on_snapshots(self, below: Subject, container: Container, chain: Sequence[Snapshot]) -> Subject:
+    def _on_snapshots(self, below: Subject, container: Container | None, chain: Sequence[Snapshot]) -> Subject:
         """The image's stack with snapshots on it; none where each directory holds all that it stands on."""
         facts, described = list(below.facts), list(below.described)
         for snapshot in chain if not self._copied else ():
@@ -100,9 +102,10 @@ class Subjects:
             described.append({"name": snapshot.id, "upper": snapshot.diff})
         return Subject(below.image, container, tuple(facts), tuple(described), below.layers)
 
-    def _snapshot_facts(self, below: Subject, container: Container, snapshot: Snapshot, index: int) -> LevelFacts:
+    def _snapshot_facts(self, below: Subject, container: Container | None, snapshot: Snapshot, index: int) -> LevelFacts:
         parent = snapshot.parent or (str(below.layers[-1]) if below.layers else "")
-        told = f"snapshot {snapshot.name} of {container.name}" if snapshot.container == container.id else "snapshot of another container"
+        own = container is not None and snapshot.container == container.id
+        told = f"snapshot {snapshot.name} of {container.name}" if container and own else "snapshot of another container"
         return LevelFacts(index, snapshot.id, "", parent, _moment(snapshot.created_ns), "", told, 0, snapshot.diff)
 
     def _written(self, name: str, upper: str, below: Subject) -> Mapping[str, Any]:

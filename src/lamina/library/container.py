@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lamina.container.requests import CommitRequest, LogQuery
+from lamina.container.snapshots import Snapshot
 from lamina.library.layer import Layer
 from lamina.spec.reference import Reference
 
@@ -72,7 +73,7 @@ class Container:
     def logs(self) -> bytes:
         """What it wrote to both streams so far, in order."""
         data = b"".join(self._engine.containers.logs(self.id, LogQuery()))
-        return data if self._engine.containers.get(self.id).tty else _unframed(data)
+        return data if self._engine.containers.get(self.id).tty else unframed(data)
 
     def changes(self) -> dict[str, str]:
         """A, M or D by path that it added, modified or deleted."""
@@ -85,6 +86,19 @@ class Container:
         reference = Reference.parse(name).with_default_tag() if name else None
         request = CommitRequest(reference.familiar_name if reference else "", reference.tag if reference else "", comment=message)
         return Image(self._engine, self._engine.containers.commit(self.id, request))
+
+    def snapshot(self, name: str = "") -> Snapshot:
+        """Keep what it wrote until now, under a name or the next number: in constant time while it does not run."""
+        return self._engine.containers.snapshots.create(self.id, name)
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Its snapshots, the oldest first."""
+        return tuple(self._engine.containers.snapshots.list(self.id))
+
+    def rollback(self, snapshot: str | Snapshot) -> None:
+        """Make it what it was; it must not run."""
+        self._engine.containers.snapshots.rollback(self.id, snapshot)
 
     def stop(self) -> None:
         """End it in order."""
@@ -104,7 +118,7 @@ class Container:
         return f"<Container {self.id[:12]}>"
 
 
-def _unframed(data: bytes) -> bytes:
+def unframed(data: bytes) -> bytes:
     """A multiplexed stream without its frames' heads."""
     pieces, at = [], 0
     while at + _FRAME.size <= len(data):

@@ -11,6 +11,7 @@ from lamina.builder.request import BuildRequest, Context
 from lamina.daemon import engine as daemon
 from lamina.library.container import Container
 from lamina.library.image import Image
+from lamina.library.sandbox import UNLIMITED, Limits, Sandbox
 from lamina.spec.progress import Sink, silent
 from lamina.spec.reference import Reference
 
@@ -34,6 +35,14 @@ class Engine(daemon.Engine):
     def all_containers(self) -> Iterator[Container]:
         """All containers, newest first."""
         return (Container(self, str(row["Id"])) for row in self.containers.list(all=True))
+
+    def sandbox(self, image: str | Image, limits: Limits = UNLIMITED, *, network: str = "none") -> Sandbox:
+        """A place of its own to run commands in, on an image; see `Sandbox`. Close it, or use it in a `with`.
+
+        Raises:
+            ImageNotFound: no image has that name.
+        """
+        return Sandbox.on(self, image if isinstance(image, Image) else self.image(image), limits, network)
 
     def import_tar(self, path: str | os.PathLike[str], name: str) -> Image:
         """An image of one layer of a root file system's tar, plain or compressed."""

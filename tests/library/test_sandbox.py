@@ -1,0 +1,129 @@
+"""`Engine.sandbox`: commands, states kept and gone back to, branches; by each driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import lamina
+from lamina.errors import Unsupported
+from lamina.runtime.launch import CommandNotFound
+from tests.harness import busybox_tar
+
+pytestmark = pytest.mark.root
+EXAMPLE = Path(__file__).parents[2] / "examples/branches.py"
+
+
+@pytest.fixture(scope="module", params=["erofs", "overlay", "native"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lamina.Engine]:
+    """An engine with an image of busybox."""
+    base = tmp_path_factory.mktemp("sandbox")
+    try:
+        with lamina.Engine.open(base / "root", storage_driver=request.param) as engine:
+            image = engine.import_tar(busybox_tar(base / "base.tar"), "box")
+            engine.build(f'FROM {image.names[0]}\nENV A=1\nVOLUME /data\nENTRYPOINT ["false"]\n', tag="box:full")
+            yield engine
+    except Unsupported as error:
+        pytest.skip(str(error))
+
+
+def test_commands_share_what_they_write_and_nothing_else(engine: lamina.Engine) -> None:
+    with engine.sandbox("box:full") as box:
+        first = box.exec("sh", "-c", "echo $A$B; pwd; cat; echo two >&2; sleep 1000 & exit 3", input=b"in\n", env={"B": "2"}, cwd="/tmp")
+        assert (first.exit_code, first.text.split()) == (3, ["12", "/tmp", "in", "two"])
+        second = box.exec("sh", "-c", "echo -$B-; pwd; pidof sleep || echo none; id -u", user="nobody")
+        assert second.text.split() == ["--", "/", "none", "65534"]
+        assert box.exec("sh", "-c", "mkdir -p /data; echo kept > /data/file; exit 7").exit_code == 7
+        assert box.exec("cat", "/data/file").text == "kept\n"
+        assert box.exec("sleep", "1000", timeout=0.2).exit_code == 137
+        with pytest.raises(CommandNotFound):
+            box.exec("nothing")
+        assert box.exec("true").exit_code == 0
+        assert box.changes()["/data/file"] == "A"
+        assert "/data/file" in {change.path for change in box.diff()}
+
+
+def test_states_are_kept_and_gone_back_to(engine: lamina.Engine) -> None:
+    with engine.sandbox("box") as box:
+        box.exec("sh", "-c", "echo 1 > /state")
+        one = box.snapshot("one")
+        box.exec("sh", "-c", "echo 2 > /state; rm -r /etc")
+        two = box.snapshot()
+        assert {change.path for change in box.diff(one)} >= {"/state", "/etc/passwd"}
+        box.rollback(one)
+        assert box.exec("sh", "-c", "cat /state; ls /etc/passwd").text.split() == ["1", "/etc/passwd"]
+        box.rollback(two)
+        assert box.exec("cat", "/state").text == "2\n"
+        box.rollback()
+        assert box.changes() == {} and box.exec("cat", "/state").exit_code == 1
+
+
+def test_branches_go_on_apart_and_outlive_what_they_came_from(engine: lamina.Engine) -> None:
+    with ExitStack() as closing:
+        box = closing.enter_context(engine.sandbox("box"))
+        box.exec("sh", "-c", "echo common > /common")
+        branches = [closing.enter_context(branch) for branch in box.branches(3)]
+        for number, branch in enumerate(branches):
+            branch.exec("sh", "-c", f"echo {number} > /own; cat /common >> /own")
+        again = closing.enter_context(branches[1].branch())
+        box.close()
+        assert [branch.exec("cat", "/own").text for branch in branches] == [f"{number}\ncommon\n" for number in range(3)]
+        assert again.exec("cat", "/own").text == "1\ncommon\n"
+        assert {change.path for change in branches[2].diff()} == {"/own"}
+        assert [change.path for change in branches[2].diff(branches[1])] == ["/own"]
+        branches[2].rollback()
+        assert branches[2].exec("ls", "/own").exit_code != 0 and branches[2].exec("cat", "/common").text == "common\n"
+    assert list(engine.all_containers()) == []
+    kept = f"{engine.containers._parts.root}/.snapshots"
+    assert not os.path.isdir(kept) or os.listdir(kept) == []
+
+
+def test_hundreds_of_branches_share_their_directories(engine: lamina.Engine) -> None:
+    if engine.system.details()["driver"] == "native":
+        pytest.skip("a container is a copy")
+    with engine.sandbox("box") as box:
+        box.exec("sh", "-c", "dd if=/dev/zero of=/big bs=1M count=16 2>/dev/null")
+        branches = box.branches(300)
+        rows = engine.containers.usage()
+        assert len(rows) == 301 and sum(int(row["SizeRw"]) for row in rows) < 40 << 20
+        assert branches[-1].exec("stat", "-c", "%s", "/big").text == "16777216\n"
+        for branch in branches:
+            branch.close()
+
+
+def test_what_a_killed_program_leaves_is_removed_by_the_next(tmp_path: Path) -> None:
+    base = busybox_tar(tmp_path / "base.tar")
+    program = (
+        "import lamina, os, signal\n"
+        f"engine = lamina.Engine.open({str(tmp_path / 'root')!r})\n"
+        f"box = engine.sandbox(engine.import_tar({str(base)!r}, 'box'))\n"
+        "box.exec('touch', '/x'); box.branches(3)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == -9
+    with lamina.Engine.open(tmp_path / "root") as engine:
+        assert list(engine.all_containers()) == []
+        assert sorted(name for name in os.listdir(tmp_path / "root/containers") if name not in (".init", ".scratch")) in (
+            [],
+            [".snapshots"],
+        )
+        assert os.listdir(tmp_path / "root/containers/.snapshots") == []
+
+
+def test_the_example_compares_what_twenty_branches_changed(tmp_path: Path) -> None:
+    base = busybox_tar(tmp_path / "base.tar")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--root", str(tmp_path / "root"), str(base)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("branch") >= 20 and "/var/cache/answer" in done.stdout and "only in" in done.stdout
