@@ -465,3 +465,15 @@ def test_what_docker_refuses_too_leaves_the_container_alone(daemon: Daemon, name
     assert state(daemon, name)["Status"] == "created"
     assert "unknown or invalid runtime name" in daemon.docker("create", "--runtime", "/usr/bin/true", BASE, "true", code=1).stderr
     assert daemon.docker("volume", "ls", "-q").stdout == ""
+
+
+@pytest.mark.covers("cli:exec --workdir")
+def test_exec_makes_no_directory_to_work_in(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "--network", "none", "-w", "/made/by/run", BASE, "sleep", "100")
+    assert daemon.docker("exec", name, "pwd").stdout == "/made/by/run\n"
+    for run in (daemon.docker, daemon.lamina):
+        assert (
+            'chdir to cwd ("/absent") set in config.json failed: no such file or directory'
+            in run("exec", "-w", "/absent", name, "pwd", code=126).stderr
+        )
+    assert daemon.docker("exec", name, "test", "-e", "/absent", code=1).stdout == ""

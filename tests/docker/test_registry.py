@@ -130,3 +130,16 @@ def test_one_of_several_platforms_is_pushed(daemon: Daemon, registry: str, tmp_p
     daemon.docker("pull", "-q", name)
     assert daemon.docker("image", "inspect", "--format", "{{.Architecture}}", name).stdout == "amd64\n"
     daemon.docker("rmi", name)
+
+
+def test_what_a_registry_has_not_is_a_plain_error(daemon: Daemon, repository: str) -> None:
+    from docker.errors import NotFound
+
+    import docker
+
+    done = daemon.docker("pull", f"{repository}/absent:1", code=1)
+    assert done.stderr.startswith("Error response from daemon: ") and done.stdout == ""
+    client = docker.DockerClient(base_url=daemon.host)
+    with pytest.raises(NotFound):
+        client.images.pull(f"{repository}/absent", tag="1")
+    client.close()

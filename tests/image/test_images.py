@@ -68,7 +68,7 @@ def test_images_are_found_by_name_and_by_id(store: Store) -> None:
     for text in ("localhost:5000/a/b:1", str(image.id), image.id.encoded, image.id.short, image.id.encoded[:3], f"sha256:{image.id.short}"):
         assert store.images.resolve(text).id == image.id
     for text in ("localhost:5000/a/b", "nothing", "0" * 64, "sha256:" + "0" * 64):
-        with pytest.raises(ImageNotFound, match="no such image"):
+        with pytest.raises(ImageNotFound, match="No such image"):
             store.images.resolve(text)
     with pytest.raises(InvalidArgument):
         store.images.resolve("UPPER")

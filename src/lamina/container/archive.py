@@ -29,7 +29,7 @@ class Archives:
         """See Containers.archive_stat."""
         with reachable(live, self._launcher, self._parts.root) as root:
             found = self._run("stat_job", live, root, path)
-        return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"]), found["link"])
+        return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"], zero_is_never=False), found["link"])
 
     def get(self, live: Live, path: str, out: int) -> PathStat:
         """See Containers.archive_get."""

@@ -8,9 +8,9 @@ NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time: what clients take for "not yet"."""
 
 
-def rfc3339(nanoseconds: int) -> str:
-    """Nanoseconds since 1970 as RFC 3339 in UTC; 0 as NEVER."""
-    if not nanoseconds:
+def rfc3339(nanoseconds: int, *, zero_is_never: bool = True) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC; 0 as NEVER, unless it is a moment like others."""
+    if not nanoseconds and zero_is_never:
         return NEVER
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"

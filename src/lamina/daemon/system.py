@@ -236,7 +236,7 @@ def _registries(facts: Facts) -> Document:
 
 
 _FIXED: Document = {
-    "Plugins": {"Volume": ["local"], "Network": ["host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
+    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
     **dict.fromkeys(
         ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "OomKillDisable"), True
     ),

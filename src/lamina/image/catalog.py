@@ -124,7 +124,7 @@ class Catalog:
         try:
             return self._images[image]
         except KeyError:
-            raise ImageNotFound(f"no such image: {image}") from None
+            raise ImageNotFound(f"No such image: {image}") from None
 
     def named(self, name: Reference) -> tuple[Image, Descriptor] | None:
         """The image of that full name (a tag or a digest, not both), and the descriptor it was resolved to."""

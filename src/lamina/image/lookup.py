@@ -66,7 +66,7 @@ def _resolve(catalog: Catalog, text: str) -> tuple[Image, Reference | None]:
     if len(found) > 1:
         raise AmbiguousId(f"several images have IDs that begin with {text}", hint="write more of the ID")
     if not found:
-        raise ImageNotFound(f"no such image: {_shown(text)}")
+        raise ImageNotFound(f"No such image: {_shown(text)}")
     return found[0], None
 
 
@@ -95,7 +95,7 @@ def select(catalog: Catalog, filters: Filters, *, now: float, everything: bool =
     """
     unknown = set(filters) - FILTERS
     if unknown:
-        raise InvalidArgument(f"invalid filter: {min(unknown)}")
+        raise InvalidArgument(f"invalid filter '{min(unknown)}'")
     images = catalog.all()
     needed = catalog.parents() | catalog.held()
     tests = _tests(catalog, filters, needed, now)
@@ -188,7 +188,7 @@ def _by_id(catalog: Catalog, whole: Digest, text: str) -> Image:
     try:
         return catalog.get(whole)
     except ImageNotFound:
-        raise ImageNotFound(f"no such image: {_shown(text)}") from None
+        raise ImageNotFound(f"No such image: {_shown(text)}") from None
 
 
 def _by_name(catalog: Catalog, text: str) -> tuple[Image, Reference] | None:

@@ -162,7 +162,7 @@ class Pruner:
         chosen = dict(filters)
         every = chosen.pop("dangling", ["true"])[0] not in _TRUE
         if unknown := set(chosen) - {"until", "label", "label!"}:
-            raise InvalidArgument(f"invalid filter: {min(unknown)}")
+            raise InvalidArgument(f"invalid filter '{min(unknown)}'")
         held = self._catalog.held()
         found = lookup.select(self._catalog, chosen, now=self._clock(), everything=True)
         wanted = [image for image in found if image.id not in held and (every or not image.names)]
@@ -180,7 +180,7 @@ class Pruner:
 
     def _chosen_cache(self, filters: Filters, in_use: InUse, *, everything: bool, keep: int) -> list[CacheRecord]:
         if unknown := set(filters) - CACHE_FILTERS:
-            raise InvalidArgument(f"invalid filter: {min(unknown)}")
+            raise InvalidArgument(f"invalid filter '{min(unknown)}'")
         limits = [seconds(value, self._clock()) for key in ("until", "unused-for") for value in filters.get(key, ())]
         records = [record for record in self.cache(in_use) if not record.in_use and (everything or not record.shared)]
         chosen = [record for record in records if _passes(record, filters) and all(record.used < limit for limit in limits)]

@@ -101,9 +101,10 @@ class Puller:
         return pulled
 
     def _pull_one(self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink, *, verify: bool) -> Image:
-        sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
         with self._images.leases.hold():
             found = self._find(client, reference, platform)
+            # Not before: a name that the registry has not is to be a plain error, not the end of a stream that began well.
+            sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
             self._bring_layers(client, found, sink, verify=verify)
             names = [replace(reference, tag="", digest=found.descriptor.digest)]
             if reference.digest is None:

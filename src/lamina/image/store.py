@@ -136,7 +136,7 @@ class Images:
         """What a name here was resolved to: the manifest's or the index's descriptor. Raises ImageNotFound."""
         found = self._catalog.named(name.with_default_tag())
         if found is None:
-            raise ImageNotFound(f"no such image: {name.with_default_tag().familiar}")
+            raise ImageNotFound(f"No such image: {name.with_default_tag().familiar}")
         return found[1]
 
     def list(self, *, all: bool = False, filters: Filters | None = None) -> builtins.list[Image]:

@@ -339,9 +339,12 @@ def close_descriptors(slots: Slots) -> None:
     namespace.close_on_exec_from(3 + slots.get("preserved", 0))
 
 
-def directory(slots: Slots, path: str) -> None:
-    """Go to the working directory, made where missing; never through a link into /proc that leads out."""
-    fd = _place(slots["/"], path, _SAFE)
+def directory(slots: Slots, path: str, make: bool = True) -> None:
+    """Go to the working directory, made where missing if so asked; never through a link into /proc that leads out."""
+    try:
+        fd = _place(slots["/"], path, _SAFE) if make else openat2(slots["/"], path, os.O_PATH, _SAFE)
+    except OSError as error:
+        raise OSError(error.errno, f'chdir to cwd ("{path}") set in config.json failed: {os.strerror(error.errno or 0).lower()}') from None
     os.fchdir(fd)
     os.close(fd)
     if not os.getcwd().startswith("/"):
