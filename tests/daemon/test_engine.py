@@ -49,6 +49,13 @@ def test_a_second_opening_fails_and_says_who_holds_the_root(engine: Engine, tmp_
     assert engine.images.resolve("one:1").names
 
 
+def test_info_and_version_tell_of_experiments(tmp_path: Path) -> None:
+    for experimental in (False, True):
+        with Engine.open(tmp_path / "root", experimental=experimental) as engine:
+            assert engine.system.info()["ExperimentalBuild"] is experimental
+            assert engine.system.version().get("Experimental", False) is experimental
+
+
 def test_what_was_done_is_there_when_it_is_opened_again(engine: Engine, tmp_path: Path) -> None:
     image = engine.images.resolve("one:1")
     engine.close()

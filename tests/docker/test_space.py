@@ -35,11 +35,14 @@ def busy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemon]:
                 "COPY --from=tools /tool /tool\n"
             )
             daemon.docker("build", "-q", "--network", "none", "-t", "app:1", str(context))
-        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo other > /other\n")
+        (context / "Dockerfile").write_text(
+            f"FROM {BASE}\nRUN --mount=type=cache,target=/kept,id=kept echo other | tee /other > /kept/file\n"
+        )
         daemon.docker("build", "-q", "--network", "none", "-t", "other:1", str(context))
         daemon.docker("create", "--name", "user", "--network", "none", "app:1", "true")
         daemon.docker("run", "--name", "wrote", "--network", "none", "-v", "/data", BASE, "sh", "-c", "echo x > /x; echo y > /data/y")
         daemon.docker("volume", "create", "named")
+        daemon.docker("network", "create", "spare")
         yield daemon
     finally:
         daemon.remove()
@@ -49,7 +52,7 @@ def on_disk(daemon: Daemon) -> int:
     """Bytes of everything below the folders in which the engine keeps things; the database's pages stay its own."""
     sync_file_system(str(daemon.data))
     total = 0
-    for top in ("content/blobs/sha256", "layers", "images", "containers", "volumes"):
+    for top in ("content/blobs/sha256", "layers", "images", "containers", "volumes", "caches"):
         for path, folders, files in os.walk(daemon.data / top):
             for name in (*folders, *files):
                 total += os.lstat(f"{path}/{name}").st_blocks * 512
@@ -104,6 +107,7 @@ def test_a_dry_run_says_what_a_system_prune_does(busy: Daemon) -> None:
     assert told.splitlines()[0] == "Would delete Containers:"
     assert "untagged: app:1" in told and "untagged: other:1" in told
     assert "Would delete build cache objects:" in told
+    assert "Would delete Networks:\nspare\n" in told
     assert busy.docker("system", "prune", "-a", "-f", "--filter", "label=nothing").stdout.endswith("Total reclaimed space: 0B\n")
     done = busy.docker("system", "prune", "-a", "--volumes", "-f").stdout
     assert told.splitlines()[-1].removeprefix("Would reclaim: ") == done.splitlines()[-1].removeprefix("Total reclaimed space: ")
@@ -130,6 +134,18 @@ def test_prunes_take_filters_and_dry_runs(busy: Daemon) -> None:
     for words in (["image", "prune"], ["builder", "prune"], ["system", "prune"]):
         done = busy.lamina(*words, "-f", "--filter", "nonsense=1", code=1)
         assert len(done.stderr.splitlines()) <= 2 and "nonsense" in done.stderr
+
+
+def test_folders_of_cache_mounts_are_build_cache(busy: Daemon) -> None:
+    (row,) = [row for row in usage(busy)["BuildCache"] if row["Type"] == "exec.cachemount"]
+    assert (row["Description"], row["InUse"], row["Shared"]) == ("cache mount kept", False, False)
+    assert int(str(row["Size"])) >= 4096
+    assert str(row["ID"]) in busy.lamina("builder", "prune", "--dry-run", "--filter", "type=exec.cachemount").stdout
+    assert str(row["ID"]) not in busy.lamina("builder", "prune", "--dry-run", "--filter", "type=regular").stdout
+    assert busy.docker("builder", "prune", "-f", "--filter", "type=exec.cachemount", "--keep-storage", "1GB").stdout.endswith(" 0B\n")
+    assert str(row["ID"]) in busy.docker("builder", "prune", "-f", "--filter", "type=exec.cachemount").stdout
+    assert [row for row in usage(busy)["BuildCache"] if row["Type"] == "exec.cachemount"] == []
+    assert list((busy.data / "caches").iterdir()) == []
 
 
 def test_both_clis_show_the_same_details(busy: Daemon) -> None:

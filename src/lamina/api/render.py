@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,6 +13,9 @@ from lamina.spec.config import ContainerConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
+
+if TYPE_CHECKING:
+    from lamina.builder.cachemounts import CacheFolder
 
 _NULL = ("Cmd", "Entrypoint", "Env", "Volumes", "OnBuild", "Labels", "ExposedPorts", "Shell", "Healthcheck", "StopTimeout")
 _ALWAYS = ("Cmd", "Entrypoint", "Env", "Volumes", "OnBuild", "Labels")
@@ -138,6 +141,22 @@ def cache_record(record: CacheRecord) -> dict[str, Any]:
         "Size": record.size,
         "CreatedAt": record.image.config.created or "0001-01-01T00:00:00Z",
         "LastUsedAt": timestamp(record.used),
+        "UsageCount": 1,
+    }
+
+
+def cache_folder(folder: CacheFolder) -> dict[str, Any]:
+    """The API's BuildCache: a folder of RUN --mount=type=cache."""
+    return {
+        "ID": folder.name,
+        "Parents": None,
+        "Type": "exec.cachemount",
+        "Description": folder.description,
+        "InUse": folder.busy,
+        "Shared": False,
+        "Size": folder.size,
+        "CreatedAt": timestamp(folder.made),
+        "LastUsedAt": timestamp(folder.used),
         "UsageCount": 1,
     }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from lamina.builder import context, remote
 from lamina.builder.arguments import Arguments, platform_arguments, unused
 from lamina.builder.blame import blamed
+from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.context import Received
 from lamina.builder.engine import Engine
 from lamina.builder.fetching import Fetcher
@@ -72,6 +73,11 @@ class Builder:
             with suppress(Exception):
                 progress.failed()
             raise
+
+    @property
+    def caches(self) -> CacheMounts:
+        """The folders of RUN --mount=type=cache."""
+        return self._engine.caches
 
     def sweep(self) -> None:
         """At start: end and delete what builds of a daemon before this one left."""

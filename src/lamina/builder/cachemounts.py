@@ -8,22 +8,34 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from lamina.dockerfile.mounts import Mount
+from lamina.spec.moment import seconds
 
 _PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class CacheFolder:
-    """One folder that is kept: its ID, its bytes, and when it was used last (seconds since 1970)."""
+    """One folder that is kept: the ID it was asked for by, its bytes, when it was made and last used (seconds since 1970).
+
+    `name` is what it is called on the disk; `busy` says that a build uses it now.
+    """
 
     id: str
     size: int
     used: float
+    name: str = ""
+    made: float = 0.0
+    busy: bool = False
+
+    @property
+    def description(self) -> str:
+        """In words, for lists."""
+        return f"cache mount {self.id}"
 
 
 class CacheMounts:
@@ -57,20 +69,31 @@ class CacheMounts:
             place = os.path.join(self._directory, name)
             with suppress(OSError, ValueError):
                 with open(f"{place}/about.json", encoding="utf-8") as file:
-                    about = json.load(file)
-                found.append(CacheFolder(str(about["id"]), _size(f"{place}/data"), os.stat(f"{place}/lock").st_mtime))
+                    about, made = json.load(file), os.fstat(file.fileno()).st_mtime
+                used = os.stat(f"{place}/lock").st_mtime
+                found.append(CacheFolder(str(about["id"]), _size(place), used, name, made, _busy(place)))
         return tuple(sorted(found, key=lambda folder: -folder.used))
 
-    def prune(self, *, before: float | None = None) -> int:
-        """Delete the folders that nobody uses now, and only those used last before `before`, if given; the bytes freed."""
+    def prunable(self, filters: Mapping[str, Sequence[str]], now: float, keep: int = 0) -> tuple[CacheFolder, ...]:
+        """What `builder prune` takes: folders that nobody uses and the filters let through, but for those used last that fit in `keep` bytes.
+
+        Raises:
+            InvalidMoment: a moment among the filters is none.
+        """
+        chosen = [folder for folder in self.list() if not folder.busy and _passes(folder, filters, now)]
+        while keep and chosen and chosen[0].size <= keep:
+            keep -= chosen.pop(0).size
+        return tuple(chosen)
+
+    def prune(self, folders: Iterable[CacheFolder] | None = None) -> int:
+        """Delete these folders, or all, but for those that somebody uses now; the bytes freed."""
         freed = 0
-        for name in _names(self._directory):
+        for name in _names(self._directory) if folders is None else [folder.name for folder in folders]:
             place = os.path.join(self._directory, name)
             with suppress(OSError), open(f"{place}/lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if before is None or os.fstat(lock.fileno()).st_mtime < before:
-                    freed += _size(f"{place}/data")
-                    shutil.rmtree(place, ignore_errors=True)
+                freed += _size(place)
+                shutil.rmtree(place, ignore_errors=True)
         return freed
 
     def _ready(self, place: str, mount: Mount, fill: Callable[[str], None], lock: int) -> str:
@@ -123,10 +146,40 @@ def _names(directory: str) -> list[str]:
         return []
 
 
+def _busy(place: str) -> bool:
+    try:
+        with open(f"{place}/lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except OSError:
+        return True
+
+
+def _passes(folder: CacheFolder, filters: Mapping[str, Sequence[str]], now: float) -> bool:
+    """Docker's filters of build cache; a folder has neither labels nor parents."""
+    facts = {"id": folder.name, "type": "exec.cachemount", "inuse": "false", "shared": "false", "private": "true"}
+    for key, values in filters.items():
+        if key in ("until", "unused-for"):
+            passes = all(folder.used < seconds(value, now) for value in values)
+        elif key == "description":
+            passes = any(value in folder.description for value in values)
+        elif key == "id":
+            passes = any(folder.name.startswith(value) for value in values)
+        else:
+            passes = key == "label!" or facts.get(key) in {value.lower() or "true" for value in values}
+        if not passes:
+            return False
+    return True
+
+
 def _size(directory: str) -> int:
-    total = 0
-    for folder, _, files in os.walk(directory):
-        for name in files:
+    """Bytes on disk of a folder and all in it, each inode once."""
+    seen: set[int] = set()
+    total = os.lstat(directory).st_blocks * 512
+    for path, folders, files in os.walk(directory):
+        for name in (*folders, *files):
             with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                status = os.lstat(os.path.join(path, name))
+                total += 0 if status.st_ino in seen else status.st_blocks * 512
+                seen.add(status.st_ino)
     return total

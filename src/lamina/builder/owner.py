@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lamina.builder.files import Files, resolve
 from lamina.errors import InvalidArgument
 
 _MODE = re.compile(r"0?[0-7]{1,4}\Z")
+_CLAUSE = re.compile(r"[ugoa]*([-+=]([rwxXst]*|[ugo]))+\Z")
+_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])(?=[-+=]|\Z)")
+_UMASK = 0o022
+Permissions = Callable[[int], int]
+"""From a file's mode, its kind included, to what it is to be."""
 _LIMIT = 1 << 20
 
 
@@ -25,17 +31,67 @@ class Owner:
     gid: int
 
 
-def parse_mode(text: str) -> int | None:
-    """Permissions of --chmod, None for no flag.
+def parse_mode(text: str) -> Permissions | None:
+    """What --chmod does to a file's mode, None for no flag: an octal number, or as chmod(1) takes it (u+x,go=rX).
+
+    Where a clause says not whose permissions it means, all are meant but for those of the usual umask (022), as with chmod(1).
 
     Raises:
-        InvalidOwner: it is no octal number.
+        InvalidOwner: it is neither.
     """
     if not text:
         return None
-    if not _MODE.match(text):
-        raise InvalidOwner(f"invalid chmod parameter: {text[:50]!r}", hint="it should be octal and between 0 and 07777")
-    return int(text, 8)
+    if _MODE.match(text):
+        number = int(text, 8)
+        return lambda mode: stat.S_IFMT(mode) | number
+    if not all(_CLAUSE.match(clause) for clause in text.split(",")):
+        raise InvalidOwner(
+            f"invalid chmod parameter: {text[:50]!r}",
+            hint="it should be octal and between 0 and 07777, or symbolic as for chmod: u+x,go=rX",
+        )
+    clauses = [(who, _ACTION.findall(actions)) for who, actions in map(_split, text.split(","))]
+    return lambda mode: _changed(mode, clauses)
+
+
+def _split(clause: str) -> tuple[str, str]:
+    who = clause[: len(clause) - len(clause.lstrip("ugoa"))]
+    return who, clause[len(who) :]
+
+
+def _changed(mode: int, clauses: list[tuple[str, list[tuple[str, str]]]]) -> int:
+    for who, actions in clauses:
+        mask = _mask(who)
+        for operator, letters in actions:
+            bits = _bits(letters, mode) & mask & ~(0 if who else _UMASK)
+            if operator == "=":
+                # A directory keeps set-user-ID and set-group-ID unless they are named, as with chmod(1).
+                kept = 0o6000 if stat.S_ISDIR(mode) and "s" not in letters else 0
+                mode = mode & ~(mask & ~kept) | bits
+            else:
+                mode = mode | bits if operator == "+" else mode & ~bits
+    return mode
+
+
+def _mask(who: str) -> int:
+    """The bits that a clause can change."""
+    whose = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
+    found = 0
+    for letter in who or "a":
+        found |= whose[letter]
+    return found
+
+
+def _bits(letters: str, mode: int) -> int:
+    """What letters mean for everybody; u, g and o are the permissions that these have now."""
+    if letters in ("u", "g", "o"):
+        three = mode >> {"u": 6, "g": 3, "o": 0}[letters] & 7
+        return three * 0o111
+    every = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+    some = 0o111 if stat.S_ISDIR(mode) or mode & 0o111 else 0
+    found = 0
+    for letter in letters:
+        found |= some if letter == "X" else every[letter]
+    return found
 
 
 def resolve_owner(root: Files, text: str) -> Owner:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from lamina.builder.files import Files, Item, resolve
-from lamina.builder.owner import Owner
+from lamina.builder.owner import Owner, Permissions
 from lamina.errors import InvalidArgument
 
 _KINDS = {
@@ -34,11 +34,13 @@ class Placement:
     """The files of a layer to be, over `root`. Itself looks like Files, so that links can be followed through both.
 
     `time` (nanoseconds) is the mtime of directories made on the way, `owner` theirs and that of what is put; `mode`,
-    if given, replaces the permissions of what is put. A `bare` one does not list directories on the way: such a layer
+    if given, makes the mode of what is put from the one it has. A `bare` one does not list directories on the way: such a layer
     is the same on every stack, and leaves them as they are there. No time is later than `newest`, if given (nanoseconds).
     """
 
-    def __init__(self, root: Files, time: int, owner: Owner, mode: int | None, *, bare: bool = False, newest: int | None = None) -> None:
+    def __init__(
+        self, root: Files, time: int, owner: Owner, mode: Permissions | None, *, bare: bool = False, newest: int | None = None
+    ) -> None:
         self._root, self._time, self._owner, self._mode = root, time, owner, mode
         self._bare, self._newest = bare, newest
         self._placed: dict[bytes, _Placed] = {}
@@ -134,7 +136,7 @@ class Placement:
         return placed._replace(item=item._replace(mtime_ns=self._newest))
 
     def _owned(self, item: Item) -> Item:
-        mode = item.mode if self._mode is None or item.is_link else stat.S_IFMT(item.mode) | self._mode
+        mode = item.mode if self._mode is None or item.is_link else self._mode(item.mode)
         return item._replace(mode=mode, uid=self._owner.uid, gid=self._owner.gid)
 
     def _put(self, path: bytes, placed: _Placed) -> None:

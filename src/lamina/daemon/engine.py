@@ -42,6 +42,7 @@ class Engine:
         what: str = "library",
         verify: bool = False,
         runtimes: Runtimes | None = None,
+        experimental: bool = False,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
         `runtimes` are other OCI runtimes that containers may name, and which one is the default.
@@ -51,7 +52,14 @@ class Engine:
             Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
         """
         options = Options(
-            storage_driver, tuple(insecure_registries), tuple(registry_mirrors), tuple(labels), what, verify, runtimes or Runtimes()
+            storage_driver,
+            tuple(insecure_registries),
+            tuple(registry_mirrors),
+            tuple(labels),
+            what,
+            verify,
+            runtimes or Runtimes(),
+            experimental,
         )
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)

@@ -59,6 +59,7 @@ def run(settings: Settings) -> None:
         what="daemon",
         verify=settings.verify,
         runtimes=settings.runtimes,
+        experimental=settings.experimental,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

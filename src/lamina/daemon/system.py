@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import lamina
-from lamina.api.render import cache_record, image_summary
+from lamina.api.render import cache_folder, cache_record, image_summary
 from lamina.apitypes.finding import Finding
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
@@ -19,6 +19,7 @@ from lamina.daemon.host import Host, file_system_of
 from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
+from lamina.network.networks import Networks
 from lamina.runtime.runtimes import Runtimes
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -44,14 +45,24 @@ class Facts:
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     runtimes: Runtimes = field(default_factory=Runtimes)
+    experimental: bool = False
 
 
 class System:
     """See api.backend.System."""
 
-    def __init__(self, facts: Facts, images: Images, containers: Containers, volumes: Volumes, builder: Builder, events: EventBus) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        images: Images,
+        containers: Containers,
+        volumes: Volumes,
+        networks: Networks,
+        builder: Builder,
+        events: EventBus,
+    ) -> None:
         self._facts, self._images, self._containers, self._volumes = facts, images, containers, volumes
-        self._builder, self._events = builder, events
+        self._networks, self._builder, self._events = networks, builder, events
 
     def version(self) -> Document:
         """See api.backend.System.version."""
@@ -68,14 +79,23 @@ class System:
             "BuildTime": "",
         }
         details = {name: value for name, value in common.items() if name not in ("Version", "BuildTime")}
-        details |= {"Experimental": "false", "BuildTime": "", "Lamina": lamina.__version__, "Python": platform.python_version()}
-        return common | {
-            "Platform": {"Name": f"Lamina {lamina.__version__}"},
-            "Components": [
-                {"Name": "Engine", "Version": DOCKER_VERSION, "Details": details},
-                {"Name": "lamina", "Version": lamina.__version__, "Details": {"Python": platform.python_version()}},
-            ],
+        details |= {
+            "Experimental": "true" if self._facts.experimental else "false",
+            "BuildTime": "",
+            "Lamina": lamina.__version__,
+            "Python": platform.python_version(),
         }
+        return (
+            common
+            | ({"Experimental": True} if self._facts.experimental else {})
+            | {
+                "Platform": {"Name": f"Lamina {lamina.__version__}"},
+                "Components": [
+                    {"Name": "Engine", "Version": DOCKER_VERSION, "Details": details},
+                    {"Name": "lamina", "Version": lamina.__version__, "Details": {"Python": platform.python_version()}},
+                ],
+            }
+        )
 
     def info(self) -> Document:
         """See api.backend.System.info."""
@@ -103,6 +123,7 @@ class System:
             "Runtimes": facts.runtimes.document(),
             "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
+            "ExperimentalBuild": facts.experimental,
         }
 
     def details(self) -> Document:
@@ -136,8 +157,9 @@ class System:
             ]
         if "build-cache" in wanted:
             records = self._images.cache(self.in_use)
-            document["BuildCache"] = [cache_record(record) for record in records]
-            document["BuilderSize"] = sum(record.size for record in records)
+            folders = self._builder.caches.list()
+            document["BuildCache"] = [*map(cache_record, records), *map(cache_folder, folders)]
+            document["BuilderSize"] = sum(record.size for record in records) + sum(folder.size for folder in folders)
         return document
 
     def _image_usage(self, entry: Usage) -> Document:
@@ -153,6 +175,8 @@ class System:
             gone = self._containers.prune(filters, dry_run=True)
             leaving = gone.removed
             _planned(document, "ContainersDeleted", gone.removed, gone.space)
+        if "networks" in kinds:
+            _planned(document, "NetworksDeleted", self._networks.prune(filters, dry_run=True), 0)
         if "volumes" in kinds:
             _planned(document, "VolumesDeleted", *self._volumes.prune(filters, dry_run=True, leaving=leaving))
         going = {identity[:12] for identity in leaving}
@@ -168,7 +192,10 @@ class System:
         if "images" in kinds:
             _planned(document, "ImagesDeleted", [_removed(item) for item in images.removed], images.reclaimed)
         if "build" in kinds:
-            _planned(document, "CachesDeleted", [item.name for item in cache.removed], cache.reclaimed)
+            left = sum(record.size for record in self._images.cache(self.in_use)) - cache.reclaimed
+            folders = self._builder.caches.prunable(filters, time.time(), _spare(keep, left))
+            names = [*(item.name for item in cache.removed), *(folder.name for folder in folders)]
+            _planned(document, "CachesDeleted", names, cache.reclaimed + sum(folder.size for folder in folders))
         return document
 
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
@@ -190,11 +217,20 @@ class System:
     def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
         """See api.backend.System.prune_build_cache."""
         pruned = self._images.prune_cache(filters, all=all, keep=keep, in_use=self.in_use)
-        return {"CachesDeleted": [item.name for item in pruned.removed if item.kind == "Deleted"], "SpaceReclaimed": pruned.reclaimed}
+        left = sum(record.size for record in self._images.cache(self.in_use))
+        folders = self._builder.caches.prunable(filters, time.time(), _spare(keep, left))
+        freed = pruned.reclaimed + self._builder.caches.prune(folders)
+        names = [*(item.name for item in pruned.removed if item.kind == "Deleted"), *(folder.name for folder in folders)]
+        return {"CachesDeleted": names, "SpaceReclaimed": freed}
 
     def in_use(self, image: Digest) -> list[tuple[str, bool]]:
         """The containers made from `image`: short ID, and whether it runs. What image.store.InUse asks."""
         return [(users[:12], self._containers.get(users).running) for users in self._containers.users_of(image)]
+
+
+def _spare(keep: int, left: int) -> int:
+    """How many of the bytes that may stay are not taken by `left`; 1 where there are none, since 0 means no such limit."""
+    return max(keep - left, 1) if keep else 0
 
 
 def _planned(document: Document, key: str, names: Sequence[Any], space: int) -> None:
@@ -251,7 +287,6 @@ _FIXED: Document = {
     "HttpProxy": "",
     "HttpsProxy": "",
     "NoProxy": "",
-    "ExperimentalBuild": False,
     "Swarm": {
         "NodeID": "",
         "NodeAddr": "",

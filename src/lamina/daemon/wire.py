@@ -65,6 +65,7 @@ class Options:
     what: str = "library"
     verify: bool = False
     runtimes: Runtimes = field(default_factory=Runtimes)
+    experimental: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         options.insecure_registries,
         options.registry_mirrors,
         options.runtimes,
+        options.experimental,
     )
     explorer = Explorer(images, layers, containers, workers, root)
     explorer.mounts.recover()
@@ -156,7 +158,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         volumes,
         networks,
         events,
-        System(facts, images, containers, volumes, builder, events),
+        System(facts, images, containers, volumes, networks, builder, events),
     )
 
 

@@ -10,7 +10,7 @@ from lamina.spec.moment import seconds
 
 Filters = Mapping[str, Sequence[str]]
 _LISTING = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
-_PRUNING = frozenset({"label", "label!", "until"})
+PRUNING = frozenset({"label", "label!", "until"})
 _TRUE, _FALSE = ("1", "true", "True", "TRUE", "t", "T"), ("0", "false", "False", "FALSE", "f", "F")
 
 
@@ -42,7 +42,7 @@ def listed(networks: Iterable[Network], filters: Filters, used: Set[str]) -> lis
 
 def prunable(networks: Iterable[Network], filters: Filters, now_ns: int) -> list[Network]:
     """Those that `network prune` may remove, if nobody is on them. Raises InvalidFilter."""
-    _check(filters, _PRUNING)
+    _check(filters, PRUNING)
     limits = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
     unwanted = filters.get("label!", ())
     return [

@@ -155,18 +155,26 @@ class Networks:
             network = self.get(ref)
             if network.predefined:
                 raise NetworkForbidden(f"{network.name} is a pre-defined network and cannot be removed")
-            members = self._sandboxes.on(network.id)
-            if members:
+            if members := self._sandboxes.on(network.id):
                 names = ", ".join(f'name:"{box.name}" id:"{endpoint.id[:12]}"' for box, endpoint in members)
                 raise NetworkInUse(f"error while removing network: network {network.name} has active endpoints ({names})")
-            if network.config_only and any(other.config_from == network.name for other in self._roster.all()):
+            if self._needed(network):
                 raise NetworkInUse(f'error while removing network: configuration network "{network.name}" is in use')
             self._discard(network)
         self._emit("destroy", network)
 
-    def prune(self, filters: Filters | None = None) -> Sequence[str]:
+    def _needed(self, network: Network) -> bool:
+        """Whether a container is on it, or another network has its configuration from it."""
+        copied = network.config_only and any(other.config_from == network.name for other in self._roster.all())
+        return copied or bool(self._sandboxes.on(network.id))
+
+    def prune(self, filters: Filters | None = None, *, dry_run: bool = False) -> Sequence[str]:
         """Remove the networks of users' that no running container is on and that the filters (`until`, `label`, `label!`) let through;
-        their names."""
+        their names. With `dry_run` none is: the answer says which would be."""
+        if dry_run:
+            known = {key: values for key, values in (filters or {}).items() if key in choosing.PRUNING}
+            chosen = choosing.prunable(self._roster.all(), known, self._parts.clock())
+            return [network.name for network in chosen if not self._needed(network)]
         removed = []
         for network in choosing.prunable(self._roster.all(), filters or {}, self._parts.clock()):
             with suppress(NetworkForbidden, NetworkInUse, NetworkNotFound):

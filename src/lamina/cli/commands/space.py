@@ -172,7 +172,9 @@ def system_prune(session: Session, arguments: Arguments) -> int:
     """Remove what is unused: stopped containers, networks, images, build cache, with --volumes volumes."""
     every, volumes, system = arguments.on("all"), arguments.on("volumes"), System(session.engine)
     if arguments.on("dry-run"):
-        return _told(session, system, ["containers", *(["volumes"] if volumes else []), "images", "build"], arguments, every=every)
+        return _told(
+            session, system, ["containers", "networks", *(["volumes"] if volumes else []), "images", "build"], arguments, every=every
+        )
     what = ["all stopped containers", "all networks not used by at least one container"]
     what += ["all anonymous volumes not used by at least one container"] if volumes else []
     what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
