@@ -62,11 +62,13 @@ class Daemon:
         """Start and wait until it answers."""
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / "daemon.log", "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            tracing = {**os.environ, "PYTHONFAULTHANDLER": "1"}  # SIGABRT then says where each thread is
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=tracing)
         self.starts.append(self.process.pid)
         try:
             eventually(self.answers, "it does not answer", seconds=120, alive=self.process)
         except AssertionError as late:
+            self.stop(signal.SIGABRT)
             raise AssertionError(f"laminad did not start: {late}\n{self.log}") from None
         return self
 

@@ -72,4 +72,4 @@ def test_explicit_mounts_win_over_the_images_volumes_and_two_on_one_target_are_r
 
 def test_parents_are_mounted_before_children() -> None:
     points = [MountPoint("bind", target, "/s") for target in ("/a/b/c", "/a", "/a/b")]
-    assert [mount.target for mount in runtime_mounts(points)] == ["/a", "/a/b", "/a/b/c"]
+    assert [mount.target for mount in runtime_mounts(points, {})] == ["/a", "/a/b", "/a/b/c"]

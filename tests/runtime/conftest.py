@@ -82,7 +82,7 @@ class Box:
             str(self.directory),
             self.spec,
             root,
-            log_path=log_path,
+            log={"path": log_path} if log_path else None,
             open_stdin=open_stdin,
             stdin_once=open_stdin,
             volatile=volatile,

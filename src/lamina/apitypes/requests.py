@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 Strings = list[str] | None
@@ -203,3 +204,13 @@ class NetworkDisconnect(Struct, frozen=True, rename="pascal"):
 
     container: str = ""
     force: bool = False
+
+
+def _ready(kinds: list[type[Struct]]) -> None:
+    """Have msgspec look at the documents' types now: where two threads decode the first document of a type at one time, it crashes the process
+    (seen with 0.22)."""
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
+
+
+_ready([kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Struct) and kind is not Struct])

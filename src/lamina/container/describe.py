@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lamina.container.connecting import exposed_of, mode_of, networks_of
-from lamina.container.document import text
+from lamina.container.document import mapping, text
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
 from lamina.network.describe import network_settings, port_rows
@@ -35,7 +35,7 @@ def inspected(
     document = {
         "Id": container.id, "Created": rfc3339(container.created_ns), "Path": container.path, "Args": list(container.args),
         "State": _state(container), "Image": container.image, "ResolvConfPath": f"{directory}/resolv.conf",
-        "HostnamePath": f"{directory}/hostname", "HostsPath": f"{directory}/hosts", "LogPath": container.log_path,
+        "HostnamePath": f"{directory}/hostname", "HostsPath": f"{directory}/hosts", "LogPath": log_path(container),
         "Name": f"/{container.name}", "RestartCount": container.state.restart_count, "Driver": container.driver, "Platform": "linux",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": list(execs) or None,
         "HostConfig": dict(container.host_config), "GraphDriver": {"Name": container.driver, "Data": graph},
@@ -45,6 +45,12 @@ def inspected(
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
+
+
+def log_path(container: Container) -> str:
+    """The file of Docker's json lines, which other programs follow; other drivers show none."""
+    kind = text(mapping(container.host_config, "LogConfig"), "Type")
+    return container.log_path if kind in ("", "json-file") else ""
 
 
 def _state(container: Container) -> dict[str, Any]:

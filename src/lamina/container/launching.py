@@ -11,13 +11,15 @@ from lamina.container import links, sharing
 from lamina.container.checking import cgroup_path
 from lamina.container.connecting import Connections, mode_of
 from lamina.container.devices import device_at
-from lamina.container.document import flag, mapping, number, text, texts
+from lamina.container.document import flag, number, text, texts
 from lamina.container.etcfiles import HOST_GATEWAY, etc_files
 from lamina.container.live import Roster
+from lamina.container.logdrivers import log_plan
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Layers, Networks, Process, Runtime
 from lamina.container.removal import remove_small_tree
+from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
 from lamina.container.sources import Sources
 from lamina.container.spec import adjusted, runtime_arguments
@@ -35,7 +37,6 @@ _OWN_DEVICES = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/de
 """What every container has of its own."""
 _NAMESPACES = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts"}
 _INITS = ("/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini-static", "/usr/local/bin/docker-init")
-_SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class Launcher:
@@ -74,8 +75,8 @@ class Launcher:
             sharing.prepare(container)
             if self.sources.take(container):
                 self.fill(container)
-            with self.sources.parts(container) as parts:
-                process = self._runtime.start(self.launch(container, roster, box, wiring, parts), attaches)
+            with self.sources.parts(container) as parts, shipped(container) as pipe:
+                process = self._runtime.start(self.launch(container, roster, box, wiring, parts, pipe), attaches)
             if box.endpoints:
                 self._networks.started(container.id, process.pid)
             return process
@@ -88,9 +89,8 @@ class Launcher:
         sharing.release(container)
         self.sources.give_back(container)
 
-    def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring, parts: Mapping[str, str]) -> Launch:
-        """Everything the runtime wants to know. `parts`: see Sources.parts."""
-        log, size, files = log_settings(container)
+    def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring, parts: Mapping[str, str], pipe: int) -> Launch:
+        """Everything the runtime wants to know. `parts`: see Sources.parts; `pipe`: see shipping.shipped."""
         gateway = self._networks.host_gateway if HOST_GATEWAY in str(container.host_config.get("ExtraHosts")) else str
         others = links.linked(container, roster, self._networks) if container.host_config.get("Links") else []
         spec = self.spec(container, roster, etc_files(container, roster, box, gateway(), links.host_lines(others)), parts)
@@ -100,9 +100,8 @@ class Launcher:
             directory=container.directory,
             spec=spec,
             root=self.root(container),
-            log_path=log,
-            log_max_size=size,
-            log_max_file=files,
+            log=log_plan(container).document(),
+            log_pipe=pipe,
             open_stdin=container.open_stdin,
             stdin_once=bool(container.config.get("StdinOnce")),
             volatile=container.volatile,
@@ -204,32 +203,6 @@ def forget_exit(directory: str) -> None:
         os.unlink(f"{directory}/exit.json")
     except FileNotFoundError:
         pass
-
-
-def log_settings(container: Container) -> tuple[str | None, int, int]:
-    """Where the log goes (None: nowhere), when it is rotated (bytes, 0: never), how many files are kept.
-
-    Raises:
-        InvalidArgument: an option is no size or number.
-    """
-    log = mapping(container.host_config, "LogConfig")
-    options = mapping(log, "Config")
-    if text(log, "Type") == "none":
-        return None, 0, 1
-    size = text(options, "max-size")
-    files = text(options, "max-file")
-    if files and not files.isdigit():
-        raise InvalidArgument(f"invalid value for max-file: {files}")
-    return container.log_path, _bytes(size) if size and size != "-1" else 0, int(files or 1)
-
-
-def _bytes(size: str) -> int:
-    digits = size.lower().removesuffix("b")
-    unit = digits[-1:] if digits[-1:].isalpha() else ""
-    figure = digits.removesuffix(unit)
-    if not figure.isdigit() or unit not in _SIZES:
-        raise InvalidArgument(f"invalid size: '{size}'")
-    return int(figure) * _SIZES[unit]
 
 
 def _joined(container: Container, roster: Roster) -> dict[str, str]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from lamina.container.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO, Watch
-from lamina.container.launching import log_settings
 from lamina.container.live import Live
+from lamina.container.logdrivers import log_plan
 from lamina.container.loglines import render
 from lamina.container.model import ALIVE, State
 from lamina.container.requests import LogQuery
 from lamina.errors import InvalidArgument, Unsupported
+from lamina.runtime.logfile import GZIP_START
 
 _BLOCK = 1 << 17
 _IDLE = 1.0
@@ -30,8 +33,8 @@ class Logs:
         """See Containers.logs. Raises at once, not at the first chunk."""
         if not query.stdout and not query.stderr:
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
-        path, _, _ = log_settings(live.container)
-        if path is None:
+        path = log_plan(live.container).path
+        if not path:
             raise LogNotReadable("configured logging driver does not support reading")
         return self._chunks(live, path, query)
 
@@ -85,7 +88,9 @@ def _watch(watch: Watch, reader: Reader) -> int | None:
 
 
 class Reader:
-    """Goes through a log and its rotated parts (`path.2`, `path.1`, `path`), oldest first, once."""
+    """Goes through a log and its rotated parts (`path.2`, `path.1`, `path`), oldest first, once. Compressed ones (`path.2.gz`) are read
+    from a file without a name. A part is known by its inode, which nobody else gets while it is open here: the compressed file's own where that was opened,
+    otherwise the plain file's, which the compressed one tells."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -93,11 +98,16 @@ class Reader:
         self._file: int = -1
         self._waiting: list[int] = []
         self._opened = False
+        self._compressed: dict[int, int] = {}
 
     @property
     def inode(self) -> int | None:
         """Of the file that is read now."""
-        return os.fstat(self._file).st_ino if self._file >= 0 else None
+        return self._inode(self._file) if self._file >= 0 else None
+
+    def _inode(self, fd: int) -> int:
+        """Below zero for a compressed part."""
+        return -os.fstat(self._compressed[fd]).st_ino if fd in self._compressed else os.fstat(fd).st_ino
 
     def seek_tail(self, count: int | None) -> None:
         """Open the parts, and stand where the last `count` lines begin (None: at the very beginning)."""
@@ -124,8 +134,13 @@ class Reader:
         """Close what is open."""
         for fd in (self._file, *self._waiting):
             if fd >= 0:
-                os.close(fd)
+                self._close(fd)
         self._file, self._waiting = -1, []
+
+    def _close(self, fd: int) -> None:
+        if fd in self._compressed:
+            os.close(self._compressed.pop(fd))
+        os.close(fd)
 
     def _advance(self) -> bool:
         """At the end of a part: go to the next one; False: this is the current one, and there is nothing more now."""
@@ -134,7 +149,7 @@ class Reader:
             if newer is None:
                 return False
             if os.fstat(self._file).st_size > os.lseek(self._file, 0, os.SEEK_CUR):
-                os.close(newer)  # lines came before it was rotated: they are read first
+                self._close(newer)  # lines came before it was rotated: they are read first
                 return True
             self._waiting = [newer]
         self._next_part()
@@ -142,7 +157,7 @@ class Reader:
 
     def _next_part(self) -> None:
         if self._file >= 0:
-            os.close(self._file)
+            self._close(self._file)
         self._rest = b""
         self._file = self._waiting.pop(0) if self._waiting else -1
 
@@ -159,11 +174,11 @@ class Reader:
         """The part with the highest number; None where there is no log yet."""
         number = 0
         # While the parts are renamed, the oldest first, there is one gap.
-        while os.path.exists(self._part(number + 1)) or os.path.exists(self._part(number + 2)):
+        while self._exists(number + 1) or self._exists(number + 2):
             number += 1
         for tried in range(number + 1, -1, -1):
             try:
-                return os.open(self._part(tried), os.O_RDONLY | os.O_CLOEXEC)
+                return self._open(tried)
             except FileNotFoundError:
                 continue
         return None
@@ -174,7 +189,7 @@ class Reader:
         Rotation renames while we look, the oldest part first: where this part still has its number after its neighbour was opened, the
         neighbour was the right one.
         """
-        inode = os.fstat(part).st_ino
+        inode = self._inode(part)
         while True:
             number = self._number(inode)
             if number == 0:
@@ -182,32 +197,65 @@ class Reader:
             if number is None:  # rotated away: what is left of the log begins with the oldest part
                 return self._oldest()
             try:
-                fd = os.open(self._part(number - 1), os.O_RDONLY | os.O_CLOEXEC)
+                fd = self._open(number - 1)
             except FileNotFoundError:
                 if number == 1:
                     return None  # the new file is about to be made
                 continue
             if self._has(number, inode):
                 return fd
-            os.close(fd)
+            self._close(fd)
 
     def _number(self, inode: int) -> int | None:
         """Which number a part has now."""
         number = 0
         while not self._has(number, inode):
-            if not os.path.exists(self._part(number)) and not os.path.exists(self._part(number + 1)) and number:
+            if not self._exists(number) and not self._exists(number + 1) and number:
                 return None
             number += 1
         return number
 
     def _has(self, number: int, inode: int) -> bool:
+        packed = f"{self._part(number)}.gz"
         try:
+            if inode < 0:
+                return os.stat(packed).st_ino == -inode
             return os.stat(self._part(number)).st_ino == inode
         except FileNotFoundError:
-            return False
+            return number > 0 and inode > 0 and compressed_inode(packed) == inode
+
+    def _exists(self, number: int) -> bool:
+        return os.path.exists(self._part(number)) or (number > 0 and os.path.exists(f"{self._part(number)}.gz"))
+
+    def _open(self, number: int) -> int:
+        """A descriptor of a part. Raises FileNotFoundError."""
+        try:
+            return os.open(self._part(number), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if number == 0:
+                raise
+        with open(f"{self._part(number)}.gz", "rb") as packed, tempfile.TemporaryFile(dir=os.path.dirname(self.path)) as plain:
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            while data := packed.read(_BLOCK):
+                plain.write(unpacker.decompress(data))
+            plain.flush()
+            fd = os.dup(plain.fileno())
+            self._compressed[fd] = os.dup(packed.fileno())
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
 
     def _part(self, number: int) -> str:
         return f"{self.path}.{number}" if number else self.path
+
+
+def compressed_inode(path: str) -> int:
+    """The inode of what was compressed to this; 0 where it is not there."""
+    try:
+        with open(path, "rb") as file:
+            words = file.read(len(GZIP_START) + 24)[len(GZIP_START) :].partition(b"\0")[0]
+    except FileNotFoundError:
+        return 0
+    return int(words) if words.isdigit() else 0
 
 
 def _standing_at_tail(parts: list[int], count: int) -> list[int]:

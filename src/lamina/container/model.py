@@ -170,6 +170,11 @@ class Container:
         """The log, one JSON object a line."""
         return f"{self.directory}/{self.id}-json.log"
 
+    @property
+    def local_log_path(self) -> str:
+        """The log of the driver `local`, and what drivers that send logs elsewhere keep of them."""
+        return f"{self.directory}/local-logs/container.log"
+
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:

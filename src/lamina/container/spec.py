@@ -12,6 +12,7 @@ from typing import Any
 
 from lamina.container.devices import asked_devices, device_number, device_rules
 from lamina.container.document import Document, flag, mapping, number, objects, text, texts
+from lamina.container.logdrivers import DEFAULT, check_log
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 from lamina.network.mode import NetworkMode
@@ -134,8 +135,8 @@ def merged_host_config(host_config: Document, network: NetworkMode, *, unified: 
     merged["NetworkMode"] = network.shown
     merged["Runtime"] = text(host_config, "Runtime") or runtime
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
-    if not text(mapping(merged, "LogConfig"), "Type"):
-        merged["LogConfig"] = {"Type": "json-file", "Config": {}}
+    log = mapping(merged, "LogConfig")
+    merged["LogConfig"] = {"Type": text(log, "Type") or DEFAULT, "Config": dict(mapping(log, "Config"))}
     if flag(merged, "Privileged"):
         merged["MaskedPaths"], merged["ReadonlyPaths"] = None, None
     restart = mapping(merged, "RestartPolicy")
@@ -143,9 +144,7 @@ def merged_host_config(host_config: Document, network: NetworkMode, *, unified: 
     if not text(merged, "CgroupnsMode"):
         # A privileged container is to manage the host's groups: on version 2 they are seen through its own namespace too.
         merged["CgroupnsMode"] = "host" if flag(merged, "Privileged") and not unified else "private"
-    driver = merged["LogConfig"]["Type"]
-    if driver not in ("json-file", "none"):
-        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+    check_log(merged["LogConfig"]["Type"], mapping(merged["LogConfig"], "Config"))
     return merged
 
 

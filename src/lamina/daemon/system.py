@@ -272,7 +272,12 @@ def _registries(facts: Facts) -> Document:
 
 
 _FIXED: Document = {
-    "Plugins": {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None, "Log": ["json-file", "none"]},
+    "Plugins": {
+        "Volume": ["local"],
+        "Network": ["bridge", "host", "null"],
+        "Authorization": None,
+        "Log": ["fluentd", "journald", "json-file", "local", "syslog"],
+    },
     **dict.fromkeys(
         ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit", "OomKillDisable"), True
     ),

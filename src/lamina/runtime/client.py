@@ -122,8 +122,10 @@ class Runtime:
             "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
             "network": launch.network,
         }
-        if launch.log_path:
-            document["log"] = {"path": launch.log_path, "max_size": launch.log_max_size, "max_file": launch.log_max_file}
+        if launch.log is not None:
+            document["log"] = dict(launch.log)
+            if launch.log_pipe >= 0:
+                fds["log"] = launch.log_pipe
         return document, fds
 
     def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:

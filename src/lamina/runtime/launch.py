@@ -69,7 +69,8 @@ class Launch:
     `directory` is the container's own, on the host: the monitor writes monitor.sock, monitor.json and exit.json into it.
     `spec` is an OCI runtime specification (`bundle.default_spec`); its `root.path` is not used, `root` is mounted instead
     (or `rootfs`, a directory that is bound, where `root` is None).
-    `log_path` gets Docker's json-file format; `log_max_size` in bytes, 0 for no rotation; `log_max_file` counts the files kept.
+    `log` are the arguments of `logfile.LogFile`, whose `path` gets Docker's json-file format; what it logs is written to the descriptor
+    `log_pipe` too, unless that is -1.
     `stdin_once` closes the process's standard input when the first attached client's ends.
     `volatile` is for containers removed on exit: the overlay and the exit record are not synced.
     `user` is Docker's USER text (`name`, `uid`, with `:group`), looked up in the container's own passwd and group;
@@ -84,9 +85,8 @@ class Launch:
     spec: Mapping[str, Any]
     root: RootMount | None = None
     rootfs: str = ""
-    log_path: str | None = None
-    log_max_size: int = 0
-    log_max_file: int = 1
+    log: Mapping[str, Any] | None = None
+    log_pipe: int = -1
     open_stdin: bool = False
     stdin_once: bool = False
     volatile: bool = False

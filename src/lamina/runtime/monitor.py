@@ -96,6 +96,7 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
             "pipes": pipes,
             "cgroup": launched.cgroup.path if launched.cgroup else "",
             "create": bool((document.get("cgroup") or {}).get("create")),
+            "log_pipe": slots.get("log", -1),
             "attached": [[slots[f"attach:{number}"], options] for number, options in enumerate(document.get("attaches") or [])],
             **{key: document.get(key) for key in _KEPT},
         }
@@ -138,7 +139,7 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
         _tell(daemon, about)
         return
     attached = about.pop("attached")
-    channel.close_all([fd for fd in fds[1:] if fd not in [kept for kept, _ in attached]])
+    channel.close_all([fd for fd in fds[1:] if fd not in [about["log_pipe"], *(kept for kept, _ in attached)]])
     pipes = dict(zip(about["pipes"], received[1:], strict=False))
     master = received[-1] if about["terminal"] else -1
     cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
@@ -193,7 +194,7 @@ class Monitor:
             else {launched.pipes[name]: name for name in ("stdout", "stderr") if name in launched.pipes}
         )
         log = document.get("log")
-        self._log = LogFile(log["path"], log["max_size"], log["max_file"]) if log else None
+        self._log = LogFile(**log, pipe=document["log_pipe"]) if log else None
         self._clients: list[Client] = []
         self._daemons: list[channel.Channel] = []
         self._exit: dict[str, Any] | None = None
@@ -304,8 +305,11 @@ class Monitor:
             want(self._launched.pidfd, _IN, self._on_exit)
             if self._oom is not None:
                 want(self._oom, _IN, self._on_oom)
-        # A client that does not read holds the process up, as a pipe would; not beyond its end.
-        if self._exit is not None or not any(client.full for client in self._clients):
+        log = self._log
+        if log is not None and log.waiting:
+            want(log.pipe, _OUT, lambda _fd, _events: log.flush())
+        # A client that does not read holds the process up, as a pipe would; so does who takes the log. Not beyond its end.
+        if self._exit is not None or not ((log is not None and log.full) or any(client.full for client in self._clients)):
             for fd in self._outputs:
                 want(fd, _IN, self._on_output)
         if self._input.waiting:
@@ -434,6 +438,8 @@ class Monitor:
             self._clients = [client for client in self._clients if not client.closed]
             if self._clients:
                 self._turn(1.0)
+        if self._log is not None:
+            self._log.hand_over(_LINGER)
 
 
 def start_time(pid: int) -> int:

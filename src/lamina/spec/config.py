@@ -111,6 +111,10 @@ class ImageConfig(Struct, frozen=True, omit_defaults=True):
         return Platform(self.os, self.architecture, self.variant)
 
 
+# Looked at now, by one thread: see apitypes.requests.
+msgspec.json.Decoder(ImageConfig)
+
+
 def parse(data: bytes) -> ImageConfig:
     """Read a configuration, OCI's or Docker's; what is unknown is passed over.
 

@@ -150,10 +150,11 @@ def logs(engine: Backend, request: Request) -> Response:
         until_ns=nanoseconds(query.text("until")) or 0,
     )
     tty = engine.containers.get(ref).tty
+    chunks = engine.containers.logs(ref, asked)  # what cannot be read is said before the answer begins
 
     def produce(writer: Writer) -> None:
         writer.start()
-        for chunk in engine.containers.logs(ref, asked):
+        for chunk in chunks:
             if chunk:
                 writer.write(chunk)
             elif writer.gone():

@@ -1,0 +1,272 @@
+"""Receivers of logs: syslog (RFC 3164 and 5424), systemd's journal, fluentd's forward protocol. What is sent is made by pure functions."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from lamina.container.loglines import nanoseconds
+
+_FACILITIES = (
+    "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp".split() + [""] * 4 + [f"local{number}" for number in range(8)]
+)
+_SEVERITY = {"stdout": 6, "stderr": 3}
+_TIMEOUT = 10.0
+JOURNAL = "/run/systemd/journal/socket"
+SYSLOG = ("/dev/log", "/var/run/syslog", "/var/run/log")
+_FOREVER = 1 << 32
+
+
+class Unreachable(Exception):
+    """Nobody listens, or not any more."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One entry of the log. `time` is RFC 3339."""
+
+    log: str
+    stream: str
+    time: str
+    attrs: dict[str, str] = {}
+
+
+class Destination(Protocol):
+    """Who takes lines. `tries`: how often a receiver that went away is asked again before a batch is given up."""
+
+    tries: int
+
+    def open(self) -> None:
+        """Connect, unless it is. Raises Unreachable."""
+
+    def send(self, lines: Sequence[Line]) -> int:
+        """Send some of the lines, from the first on; how many. Raises Unreachable."""
+
+    def close(self) -> None:
+        """Let go; repeating does nothing."""
+
+
+def destination(about: Mapping[str, Any]) -> Destination:
+    """The receiver that a container's options name. Raises Unreachable: they name none."""
+    made = {"syslog": Syslog, "journald": Journal, "fluentd": Fluentd}[about["driver"]]
+    return made(about)  # type: ignore[no-any-return]
+
+
+class _Socket:
+    """A connection that is made again when it is lost."""
+
+    tries = 1
+
+    def __init__(self, addresses: Sequence[tuple[int, int, Any]], shown: str) -> None:
+        self._addresses, self._shown = addresses, shown
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """See Destination.open."""
+        error: OSError = FileNotFoundError(2, "no such file or directory")
+        for family, kind, address in () if self._socket else self._addresses:
+            made = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+            made.settimeout(_TIMEOUT)
+            try:
+                made.connect(address)
+                self._socket = made
+                return
+            except OSError as failed:
+                made.close()
+                error = failed
+        if self._socket is None:
+            reason = str(error.strerror or error).lower()
+            raise Unreachable(f"dial {self._shown}: connect: {reason}")
+
+    def close(self) -> None:
+        """See Destination.close."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+    def _write(self, data: bytes) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            self.close()
+            raise Unreachable(str(error)) from None
+
+
+def parsed(address: str, port: int, *, schemes: Mapping[str, tuple[int, ...]]) -> tuple[list[tuple[int, int, Any]], str]:
+    """Where to connect for `scheme://place`, and how errors call it; without a scheme it is TCP. Raises Unreachable."""
+    scheme, separator, place = address.rpartition("://")
+    scheme = scheme if separator else "tcp"
+    if scheme not in schemes:
+        raise Unreachable(f"unsupported scheme: '{scheme[:50]}'")
+    kinds = schemes[scheme]
+    if scheme.startswith("unix"):
+        return [(socket.AF_UNIX, kind, place) for kind in kinds], f"{scheme} {place}"
+    host, _, said = place.rpartition(":") if place.rpartition(":")[2].isdecimal() else (place, "", "")
+    number = int(said or port)
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or "127.0.0.1", number, type=kinds[0])
+    except OSError as error:
+        raise Unreachable(f"dial {scheme}: lookup {host[:200]}: {str(error.strerror or error).lower()}") from None
+    return [(family, kind, where) for family, kind, _, _, where in found], f"{scheme} {host}:{number}"
+
+
+# ── syslog ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Syslog(_Socket):
+    """A syslog daemon: the host's own where no address is given."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        options = about["options"]
+        address = options.get("syslog-address", "")
+        schemes = {
+            "udp": (socket.SOCK_DGRAM,), "tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
+            "unixgram": (socket.SOCK_DGRAM,),
+        }  # fmt: skip
+        if address:
+            addresses, shown = parsed(address, 514, schemes=schemes)
+        else:
+            addresses = [(socket.AF_UNIX, kind, path) for path in SYSLOG for kind in schemes["unix"]]
+            shown = "unix syslog delivery"
+        super().__init__(addresses, shown)
+        self._facility = facility(options.get("syslog-facility", "daemon"))
+        self._format = options.get("syslog-format", "")
+        if self._format not in ("", "rfc3164", "rfc5424", "rfc5424micro"):
+            raise Unreachable("Invalid syslog format")
+        self._tag, self._host, self._local = about["tag"], about["host"], not address
+
+    def send(self, lines: Sequence[Line]) -> int:
+        """See Destination.send. A datagram a line; on a stream each ends with a newline."""
+        assert self._socket is not None
+        stream = self._socket.type == socket.SOCK_STREAM
+        messages = [self._message(line) for line in lines]
+        if stream:
+            self._write(b"".join(message + b"\n" for message in messages))
+        else:
+            for message in messages:
+                self._write(message)
+        return len(lines)
+
+    def _message(self, line: Line) -> bytes:
+        priority = self._facility * 8 + _SEVERITY.get(line.stream, 6)
+        host = "" if self._local else self._host
+        return syslog_message(line, priority, self._format, host=host, tag=self._tag, pid=os.getpid())
+
+
+def facility(name: str) -> int:
+    """A facility's number, by name or number. Raises Unreachable."""
+    if name.isdecimal() and int(name) < len(_FACILITIES):
+        return int(name)
+    if name in _FACILITIES and name:
+        return _FACILITIES.index(name)
+    raise Unreachable("invalid syslog facility")
+
+
+def syslog_message(line: Line, priority: int, kind: str, *, host: str, tag: str, pid: int) -> bytes:
+    """One message. `kind` as syslog-format says it; "" is what the host's own daemon takes, with its local time."""
+    text = line.log.removesuffix("\n")
+    moment = nanoseconds(line.time)
+    if kind.startswith("rfc5424"):
+        digits = f".{moment % 10**9 // 1000:06}" if kind == "rfc5424micro" else ""
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(moment // 10**9))}{digits}Z"
+        return f"<{priority}>1 {stamp} {host or os.uname().nodename} {tag} {pid} {tag} - {text}".encode()
+    stamp = time.strftime("%b %e %H:%M:%S", time.localtime(moment // 10**9))
+    named = f" {host}" if host else ""
+    return f"<{priority}>{stamp}{named} {tag}[{pid}]: {text}".encode()
+
+
+# ── systemd's journal ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Journal(_Socket):
+    """The host's journal."""
+
+    def __init__(self, about: Mapping[str, Any], path: str = JOURNAL) -> None:
+        super().__init__([(socket.AF_UNIX, socket.SOCK_DGRAM, path)], f"unixgram {path}")
+        self._about = about
+
+    def send(self, lines: Sequence[Line]) -> int:
+        """See Destination.send."""
+        for line in lines:
+            self._write(journal_message(line, self._about))
+        return len(lines)
+
+
+def journal_message(line: Line, about: Mapping[str, Any]) -> bytes:
+    """One entry in the journal's native protocol, with Docker's fields."""
+    fields = {
+        "MESSAGE": line.log.removesuffix("\n"), "PRIORITY": str(_SEVERITY.get(line.stream, 6)), "CONTAINER_ID": about["id"][:12],
+        "CONTAINER_ID_FULL": about["id"], "CONTAINER_NAME": about["name"], "CONTAINER_TAG": about["tag"], "IMAGE_NAME": about["image"],
+        "SYSLOG_IDENTIFIER": about["tag"], "SYSLOG_TIMESTAMP": line.time, **{_field(key): value for key, value in line.attrs.items()},
+        **({} if line.log.endswith("\n") else {"CONTAINER_PARTIAL_MESSAGE": "true"}),
+    }  # fmt: skip
+    return b"".join(_journal_field(key, value.encode()) for key, value in fields.items())
+
+
+def _field(name: str) -> str:
+    """A label's or variable's name as the journal takes it: capitals, digits and underscores, no underscore first."""
+    return "".join(character if character.isascii() and character.isalnum() else "_" for character in name.upper()).lstrip("_0123456789")
+
+
+def _journal_field(name: str, value: bytes) -> bytes:
+    if b"\n" not in value:
+        return name.encode() + b"=" + value + b"\n"
+    return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
+
+
+# ── fluentd ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Fluentd(_Socket):
+    """A fluentd, by its forward protocol (v1, forward mode)."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        options = about["options"]
+        schemes = {"tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM,)}
+        super().__init__(*parsed(options.get("fluentd-address", "tcp://127.0.0.1:24224"), 24224, schemes=schemes))
+        self.tries = int(options.get("fluentd-max-retries") or _FOREVER)
+        self._precise = options.get("fluentd-sub-second-precision", "").lower() in ("true", "1", "t")
+        self._acknowledged = options.get("fluentd-request-ack", "").lower() in ("true", "1", "t")
+        self._about, self._number = about, 0
+
+    def send(self, lines: Sequence[Line]) -> int:
+        """See Destination.send. With acknowledgements, lines are sent when the receiver has said so."""
+        self._number += 1
+        chunk = f"{self._about['id'][:16]}{self._number:016x}" if self._acknowledged else ""
+        self._write(forward_message(lines, self._about, chunk=chunk, precise=self._precise))
+        if chunk:
+            self._await(chunk)
+        return len(lines)
+
+    def _await(self, chunk: str) -> None:
+        assert self._socket is not None
+        try:
+            answer = msgspec.msgpack.decode(self._socket.recv(4096))
+        except (OSError, msgspec.DecodeError) as error:
+            self.close()
+            raise Unreachable(str(error)) from None
+        if answer != {"ack": chunk}:
+            self.close()
+            raise Unreachable("the receiver acknowledged something else")
+
+
+def forward_message(lines: Sequence[Line], about: Mapping[str, Any], *, chunk: str, precise: bool) -> bytes:
+    """[tag, [[time, record], …], option] in MessagePack, with Docker's records."""
+    who = {"container_id": about["id"], "container_name": f"/{about['name']}"}
+    entries = []
+    for line in lines:
+        partial = {} if line.log.endswith("\n") else {"partial_message": "true"}
+        record = {**who, "source": line.stream, "log": line.log.removesuffix("\n"), **partial, **line.attrs}
+        entries.append([_event_time(nanoseconds(line.time), precise=precise), record])
+    return msgspec.msgpack.encode([about["tag"], entries, {"chunk": chunk} if chunk else {"size": len(entries)}])
+
+
+def _event_time(moment: int, *, precise: bool) -> int | msgspec.msgpack.Ext:
+    """Seconds, or EventTime: ext type 0 of seconds and nanoseconds."""
+    seconds, rest = divmod(moment, 10**9)
+    return msgspec.msgpack.Ext(0, seconds.to_bytes(4, "big") + rest.to_bytes(4, "big")) if precise else seconds

@@ -1,0 +1,105 @@
+"""What is sent to receivers of logs, and what happens when they go away."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lamina.container.destinations import (
+    Journal,
+    Line,
+    Unreachable,
+    facility,
+    forward_message,
+    journal_message,
+    parsed,
+    syslog_message,
+)
+from lamina.container.shipper import ship
+
+ABOUT = {"id": "a" * 64, "name": "web", "image": "img", "host": "machine", "tag": "tagged", "options": {}}
+LINE = Line("said\n", "stdout", "2024-05-01T12:00:00.123456789Z", {"some.label": "x"})
+ENTRY = b'{"log":"%d\\n","stream":"stdout","time":"2024-05-01T12:00:00Z"}'
+
+
+def test_syslog_in_its_three_ways() -> None:
+    arguments = {"host": "machine", "tag": "tagged", "pid": 7}
+    assert syslog_message(LINE, 30, "rfc5424", **arguments) == b"<30>1 2024-05-01T12:00:00Z machine tagged 7 tagged - said"  # type: ignore[arg-type]
+    assert b"12:00:00.123456Z machine" in syslog_message(LINE, 30, "rfc5424micro", **arguments)  # type: ignore[arg-type]
+    assert syslog_message(LINE, 30, "", **arguments).endswith(b" machine tagged[7]: said")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "number"), [("kern", 0), ("daemon", 3), ("local7", 23), ("16", 16)])
+def test_facilities_by_name_and_number(name: str, number: int) -> None:
+    assert facility(name) == number
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "24"])
+def test_what_is_no_facility_is_refused(name: str) -> None:
+    with pytest.raises(Unreachable):
+        facility(name)
+
+
+def test_a_journal_entry_with_newlines_has_its_length() -> None:
+    message = journal_message(Line("a\nb", "stderr", "2024-05-01T12:00:00Z"), ABOUT)
+    assert b"MESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n" in message
+    assert b"CONTAINER_PARTIAL_MESSAGE=true\n" in message and b"PRIORITY=3\n" in message
+    assert b"SOME_LABEL=x\n" in journal_message(LINE, ABOUT)
+
+
+def test_the_journal_gets_a_datagram_a_line(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        journal = Journal(ABOUT, str(tmp_path / "socket"))
+        journal.open()
+        assert journal.send([LINE, LINE]) == 2
+        journal.close()
+        assert receiver.recv(4096) == receiver.recv(4096) == journal_message(LINE, ABOUT)
+
+
+def test_fluentd_times_with_and_without_nanoseconds() -> None:
+    _, [[seconds, _]], option = msgspec.msgpack.decode(forward_message([LINE], ABOUT, chunk="", precise=False))
+    assert (seconds, option) == (1714564800, {"size": 1})
+    _, [[precise, record]], option = msgspec.msgpack.decode(forward_message([LINE], ABOUT, chunk="c", precise=True))
+    assert precise.data == (1714564800).to_bytes(4, "big") + (123456789).to_bytes(4, "big")
+    assert (record["some.label"], option) == ("x", {"chunk": "c"})
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"), [("tcp://127.0.0.1:5", "tcp 127.0.0.1:5"), ("127.0.0.1", "tcp 127.0.0.1:99"), ("unix:///x", "unix /x")]
+)
+def test_addresses_as_docker_takes_them(address: str, shown: str) -> None:
+    assert parsed(address, 99, schemes={"tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM,)})[1] == shown
+
+
+class Flaky:
+    """A receiver that takes one line at a time, and goes away before each."""
+
+    tries = 3
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.connected = False
+
+    def open(self) -> None:
+        self.connected = not self.connected
+        if not self.connected:
+            raise Unreachable("away")
+
+    def send(self, lines: Sequence[Line]) -> int:
+        self.taken.append(lines[0].log)
+        return 1
+
+    def close(self) -> None:
+        return
+
+
+def test_a_receiver_that_comes_back_gets_every_line_once() -> None:
+    receiver = Flaky()
+    waited: list[float] = []
+    ship(receiver, iter([[ENTRY % 1, ENTRY % 2], [ENTRY % 3]]), waited.append)
+    assert (receiver.taken, waited) == (["1\n", "2\n", "3\n"], [1.0, 1.0])

@@ -1,0 +1,226 @@
+"""Log drivers through the real docker CLI, with receivers of our own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.docker.conftest import BASE, serving
+from tests.harness import Daemon, eventually
+
+NONE = ("--network", "none")
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon: storage drivers make no difference here."""
+    with serving(tmp_path_factory) as daemon:
+        yield daemon
+
+
+class Receiver:
+    """Whatever comes to a socket, as bytes; connections are accepted one after the other."""
+
+    def __init__(self, family: int, kind: int, address: object) -> None:
+        self.received = b""
+        self.answer: Callable[[bytes], bytes] = lambda data: b""
+        self._socket = socket.socket(family, kind)
+        self._socket.bind(address)  # type: ignore[arg-type]
+        self.port = self._socket.getsockname()[1] if family == socket.AF_INET else 0
+        if kind == socket.SOCK_STREAM:
+            self._socket.listen()
+        target = self._streams if kind == socket.SOCK_STREAM else self._datagrams
+        threading.Thread(target=target, daemon=True).start()
+
+    def _datagrams(self) -> None:
+        try:
+            while True:
+                self.received += self._socket.recv(65536) + b"\n"
+        except OSError:
+            return
+
+    def _streams(self) -> None:
+        try:
+            while True:
+                with self._socket.accept()[0] as connection:
+                    while data := connection.recv(65536):
+                        self.received += data
+                        connection.sendall(self.answer(data))
+        except OSError:
+            return
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def log_path(daemon: Daemon, name: str) -> str:
+    return daemon.docker("inspect", "-f", "{{.LogPath}}", name).stdout.strip()
+
+
+@pytest.mark.covers("cli:run --log-driver", "cli:run --log-opt", "cli:create --log-driver", "cli:create --log-opt")
+@pytest.mark.parametrize("cli", ["docker", "lamina"])
+def test_labels_variables_and_a_tag_are_added_to_each_line(daemon: Daemon, name: str, cli: str) -> None:
+    flags = ["--log-driver", "json-file", "--log-opt", "labels=a", "--log-opt", "labels-regex=^x", "--log-opt", "env=E", "--log-opt", "env-regex=^no$",
+             "--log-opt", "tag={{.Name}}/{{.ImageName}}/{{.ID}}"]  # fmt: skip
+    run = daemon.docker if cli == "docker" else daemon.lamina
+    run(
+        "create",
+        "--name",
+        name,
+        *flags,
+        "--label",
+        "a=1",
+        "--label",
+        "b=2",
+        "--label",
+        "x1=3",
+        "-e",
+        "E=4",
+        "-e",
+        "F=5",
+        *NONE,
+        BASE,
+        "echo",
+        "said",
+    )
+    run("start", "-a", name)
+    (line,) = Path(log_path(daemon, name)).read_text().splitlines()
+    entry = json.loads(line)
+    tag = entry["attrs"].pop("tag")
+    assert (list(entry), entry["attrs"]) == (["log", "stream", "attrs", "time"], {"a": "1", "x1": "3", "E": "4"})
+    assert re.fullmatch(rf"{name}/{BASE}/[0-9a-f]{{12}}", tag)
+    assert "E=4" in run("logs", "--details", name).stdout
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_rotated_parts_are_compressed_and_read_with_the_rest(daemon: Daemon, name: str, driver: str) -> None:
+    options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=50", "--log-opt", "compress=true"]
+    daemon.docker("run", "--name", name, "--log-driver", driver, *options, *NONE, BASE, "seq", "1", "3000")
+    expected = [str(number) for number in range(1, 3001)]
+    assert daemon.docker("logs", name).stdout.split() == expected
+    assert daemon.docker("logs", "-n", "2000", name).stdout.split() == expected[1000:]
+    folder = Path(daemon.docker("inspect", "-f", "{{.ResolvConfPath}}", name).stdout.strip()).parent
+    packed = list(folder.rglob("*.gz"))
+    assert len(packed) > 5 and all(gzip.decompress(path.read_bytes()).startswith(b'{"log":') for path in packed)
+    assert bool(log_path(daemon, name)) == (driver == "json-file")
+
+
+def test_following_passes_rotations_and_restarts(daemon: Daemon, name: str) -> None:
+    import subprocess
+
+    from tests.harness import docker_cli
+
+    options = ["--log-opt", "max-size=5k", "--log-opt", "max-file=900", "--log-opt", "compress=true"]
+    script = "cat; seq 1 2000"
+    daemon.docker("create", "-i", "--name", name, *options, *NONE, BASE, "sh", "-c", script)
+    follower = subprocess.Popen([docker_cli(), "logs", "-f", name], env=daemon.environment(), stdout=subprocess.PIPE, text=True)
+    daemon.docker("start", "-a", "-i", name, stdin="first\n")
+    out, _ = follower.communicate(timeout=60)
+    assert out.split() == ["first", *map(str, range(1, 2001))]
+    daemon.docker("start", "-a", "-i", name, stdin="second\n")
+    told = daemon.docker("logs", name).stdout.split()
+    assert told == [*out.split(), "second", *map(str, range(1, 2001))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--log-driver", "gelf9"], "logger: no log driver named 'gelf9' is registered"),
+        (["--log-opt", "colour=blue"], "unknown log opt 'colour' for json-file log driver"),
+        (["--log-opt", "max-size=many"], "invalid size: 'many'"),
+        (["--log-opt", "max-file=0"], "invalid value for max-file: 0"),
+        (["--log-opt", "compress=true"], "compress cannot be true"),
+        (["--log-opt", "mode=sometimes"], "logging mode not supported: sometimes"),
+        (["--log-opt", "max-buffer-size=1m"], "max-buffer-size option is only supported with 'mode=non-blocking'"),
+        (["--log-opt", "labels-regex=("], "invalid value for labels-regex"),
+    ],
+)
+def test_drivers_and_options_that_are_none_are_refused(daemon: Daemon, flags: list[str], reason: str) -> None:
+    assert reason in daemon.docker("create", *flags, *NONE, BASE, "true", code=1).stderr
+
+
+def test_a_container_without_a_log_says_so(daemon: Daemon, name: str) -> None:
+    assert daemon.docker("run", "--name", name, "--log-driver", "none", *NONE, BASE, "echo", "seen").stdout == "seen\n"
+    assert "configured logging driver does not support reading" in daemon.docker("logs", name, code=1).stderr
+    options = daemon.lamina("create", "--log-driver", "none", "--log-opt", "max-size=1m", *NONE, BASE, "true", code=1).stderr
+    assert "unknown log opt 'max-size' for none log driver" in options
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp", "unixgram", "unix"])
+def test_lines_go_to_a_syslog_daemon_and_can_still_be_read(daemon: Daemon, name: str, tmp_path: Path, kind: str) -> None:
+    family = socket.AF_UNIX if kind.startswith("unix") else socket.AF_INET
+    place = str(tmp_path / "log") if family == socket.AF_UNIX else ("127.0.0.1", 0)
+    with closing(Receiver(family, socket.SOCK_STREAM if kind in ("tcp", "unix") else socket.SOCK_DGRAM, place)) as receiver:
+        address = f"{kind}://{place}" if family == socket.AF_UNIX else f"{kind}://127.0.0.1:{receiver.port}"
+        flags = ["--log-driver", "syslog", "--log-opt", f"syslog-address={address}", "--log-opt", "syslog-facility=local3", "--log-opt", "tag={{.Name}}",
+                 "--log-opt", f"syslog-format={'rfc5424' if kind == 'tcp' else 'rfc3164'}"]  # fmt: skip
+        daemon.docker("run", "--name", name, *flags, *NONE, BASE, "sh", "-c", "echo to out; echo to err >&2")
+        eventually(lambda: b"to out" in receiver.received and b"to err" in receiver.received, "the receiver got nothing")
+    lines = sorted(receiver.received.decode().splitlines())
+    assert [line.partition(">")[0] for line in lines] == [f"<{19 * 8 + 3}", f"<{19 * 8 + 6}"]
+    pattern = rf">1 \d{{4}}-\S+Z \S+ {name} \d+ {name} - to err$" if kind == "tcp" else rf">\w{{3}} [ \d]\d \S+ \S+ {name}\[\d+\]: to err$"
+    assert re.search(pattern, lines[0])
+    assert sorted(daemon.docker("logs", name).stdout.splitlines()) == ["to out"]
+
+
+def test_lines_go_to_fluentd_with_acknowledgements(daemon: Daemon, name: str) -> None:
+    def acknowledged(data: bytes) -> bytes:
+        return msgspec.msgpack.encode({"ack": msgspec.msgpack.decode(data)[2]["chunk"]})
+
+    with closing(Receiver(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))) as receiver:
+        receiver.answer = acknowledged
+        flags = ["--log-driver", "fluentd", "--log-opt", f"fluentd-address=127.0.0.1:{receiver.port}", "--log-opt", "fluentd-request-ack=true",
+                 "--log-opt", "fluentd-sub-second-precision=true", "--log-opt", "env=E", "--log-opt", "cache-disabled=true"]  # fmt: skip
+        daemon.docker("run", "--name", name, *flags, "-e", "E=1", *NONE, BASE, "echo", "said")
+        eventually(lambda: b"said" in receiver.received, "the receiver got nothing")
+    tag, [[moment, record]], _ = msgspec.msgpack.decode(receiver.received)
+    identity = daemon.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    assert (tag, moment.code, len(moment.data)) == (identity[:12], 0, 8)
+    assert record == {"container_id": identity, "container_name": f"/{name}", "source": "stdout", "log": "said", "E": "1"}
+    assert "does not support reading" in daemon.docker("logs", name, code=1).stderr
+
+
+def test_a_receiver_that_is_not_there_ends_the_start_in_one_sentence(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    flags = ["--log-driver", "fluentd", "--log-opt", f"fluentd-address=unix://{tmp_path}/none"]
+    failed = daemon.docker("run", "--name", name, *flags, *NONE, BASE, "true", code=None)
+    assert "failed to initialize logging driver: dial unix" in failed.stderr and failed.returncode in (125, 127)
+    later = ["--log-driver", "fluentd", "--log-opt", f"fluentd-address=unix://{tmp_path}/none", "--log-opt", "fluentd-async=true"]
+    assert daemon.docker("run", "--rm", *later, *NONE, BASE, "echo", "goes on").stdout == "goes on\n"
+
+
+def test_a_container_that_writes_as_fast_as_it_can_loses_no_line(daemon: Daemon, name: str) -> None:
+    daemon.docker(
+        "run",
+        "-d",
+        "--name",
+        name,
+        *NONE,
+        BASE,
+        "sh",
+        "-c",
+        "yes 0123456789012345678901234567890123456789 | head -n 1000000; echo done; sleep 1000",
+    )
+    pid = int(daemon.docker("inspect", "-f", "{{.State.Pid}}", name).stdout)
+    monitor = int(re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])  # type: ignore[index]
+    most = 0
+
+    def ended() -> bool:
+        nonlocal most
+        most = max(most, int(re.search(r"^RssAnon:\s*(\d+)", Path(f"/proc/{monitor}/status").read_text(), re.M)[1]))  # type: ignore[index]
+        return Path(log_path(daemon, name)).read_bytes()[-200:].count(b'"done\\n"') == 1
+
+    eventually(ended, "the end did not come", seconds=120)
+    with open(log_path(daemon, name), "rb") as file:
+        assert sum(1 for _ in file) == 1_000_001
+    assert most < 16 << 10, f"the monitor took {most} KB"
+    assert os.path.getsize(log_path(daemon, name)) > 90_000_000
