@@ -17,13 +17,31 @@ from lamina.api.routes import (
     lamina,
     networks,
     plugins,
+    session,
     snapshots,
     swarm,
     system,
     volumes,
 )  # fmt: skip
 
-_ROOMS = (system, containers, attach, exec, images, build, buildkit, volumes, networks, plugins, swarm, explore, snapshots, lamina)
+_ROOMS = (
+    system,
+    containers,
+    attach,
+    exec,
+    images,
+    build,
+    buildkit,
+    volumes,
+    networks,
+    plugins,
+    session,
+    swarm,
+    session,
+    explore,
+    snapshots,
+    lamina,
+)
 
 
 def routes() -> tuple[Route[Backend], ...]:

@@ -17,6 +17,7 @@ from lamina.builder.context import Received
 from lamina.builder.engine import Engine
 from lamina.builder.fetching import Fetcher
 from lamina.builder.gitsource import Git
+from lamina.builder.given import Sessions
 from lamina.builder.progress import Built, Classic, StepBegan, Turns, Warned
 from lamina.builder.request import BuildRequest, Cancellation
 from lamina.builder.schedule import Stages, States
@@ -47,6 +48,7 @@ class Builder:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.sessions = Sessions()
 
     def build(self, request: BuildRequest, sink: Sink, cancellation: Cancellation | None = None) -> Image:
         """Carry `request` out and return the image.

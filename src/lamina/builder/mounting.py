@@ -8,8 +8,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from lamina.builder.agentsocket import agent_socket
 from lamina.builder.extraction import CannotMount
-from lamina.linux.mount import MNT_DETACH, move_mount, unmount
+from lamina.builder.given import Agent
+from lamina.linux.mount import MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount, move_mount, unmount
 from lamina.linux.openat2 import open_in_root
 from lamina.linux.overlay import mount_overlay_anywhere
 from lamina.runtime.initlayer import write_init_layer
@@ -22,7 +24,7 @@ from lamina.worker.workers import Report, Workers
 class Shown:
     """One mount of a RUN at `target`.
 
-    A tmpfs with `options`; or the host's `path`; or `source` in the root that `root` makes of directories of its own, where writes
+    The bytes of a `secret`, or a socket to an `agent`, either with `mode`, `uid` and `gid`; a tmpfs with `options`; or the host's `path`; or `source` in the root that `root` makes of directories of its own, where writes
     are dropped afterwards. `folder` says which of both is mounted where it is a host path.
     """
 
@@ -33,6 +35,11 @@ class Shown:
     readonly: bool = False
     options: tuple[str, ...] = ()
     folder: bool = True
+    secret: bytes | None = None
+    agent: Agent | None = None
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
 
 
 class Mounts:
@@ -45,28 +52,45 @@ class Mounts:
     def made(self, shown: Sequence[Shown]) -> Iterator[list[tuple[Mount, bool]]]:
         """What the runtime is to mount, and whether it is a folder; unmounted again when the context is left."""
         with ExitStack() as stack:
-            yield [self._one(number, each, stack.callback) for number, each in enumerate(shown)]
+            yield [self._one(number, each, stack) for number, each in enumerate(shown)]
 
     def points(self, root: dict[str, Any], mounts: Sequence[tuple[Mount, bool]]) -> str:
         """An init layer with the mount points that `root` lacks; "" where it lacks none. What lies in another mount is not its business."""
-        targets = [mount.target.rstrip("/") for mount, _ in mounts]
+        targets = [each.target.rstrip("/") for each, _ in mounts]
         lacking = [
-            [mount.target, folder]
-            for mount, folder in mounts
-            if not any(mount.target.startswith(f"{other}/") for other in targets if other != mount.target.rstrip("/"))
+            [each.target, folder]
+            for each, folder in mounts
+            if not any(each.target.startswith(f"{other}/") for other in targets if other != each.target.rstrip("/"))
         ]
         path = os.path.join(self._directory, "points")
         write_init_layer(path)
         answer = self._workers.run("lamina.builder.extraction:points_job", {"root": root, "targets": lacking, "path": path})
         return path if answer["made"] else ""
 
-    def _one(self, number: int, shown: Shown, later: Callable[..., object]) -> tuple[Mount, bool]:
+    def _one(self, number: int, shown: Shown, stack: ExitStack) -> tuple[Mount, bool]:
+        if shown.secret is not None or shown.agent is not None:
+            return Mount("bind", shown.target, self._given(number, shown, stack), readonly=shown.secret is not None), False
         if not shown.path and shown.root is None:
             return Mount("tmpfs", shown.target, readonly=shown.readonly, options=shown.options), True
         path, folder = shown.path, shown.folder
         if shown.root is not None:
-            path, folder = _inside(self._stacked(number, shown.root, later), shown.source)
+            path, folder = _inside(self._stacked(number, shown.root, stack.callback), shown.source)
         return Mount("bind", shown.target, path, readonly=shown.readonly), folder
+
+    def _given(self, number: int, shown: Shown, stack: ExitStack) -> str:
+        """The path of a secret's file, in memory only, or of an agent's socket."""
+        place = os.path.join(self._directory, str(number), "root")
+        os.makedirs(place, mode=0o700)
+        if shown.agent is not None:
+            return stack.enter_context(agent_socket(place, shown.agent, mode=shown.mode, uid=shown.uid, gid=shown.gid))
+        stack.callback(detach, place)
+        mount("lamina", place, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700")
+        path = os.path.join(place, "secret")
+        with open(path, "xb") as file:
+            file.write(shown.secret or b"")
+            os.fchown(file.fileno(), shown.uid, shown.gid)
+            os.fchmod(file.fileno(), shown.mode)
+        return path
 
     def _stacked(self, number: int, root: Callable[[Own], RootMount], later: Callable[..., object]) -> str:
         """Where the files of a stack can be read and written now."""

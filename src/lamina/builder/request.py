@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from lamina.builder.given import Given
 from lamina.distribution.auth import Auth
 from lamina.errors import Cancelled, InvalidArgument
 from lamina.runtime.launch import Limits
@@ -88,7 +89,7 @@ class BuildRequest:
     name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
     "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
     are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
-    say why it hit or missed the cache.
+    say why it hit or missed the cache. `given` are secrets and SSH agents; None where the client cannot carry any.
     """
 
     context: Context
@@ -109,6 +110,7 @@ class BuildRequest:
     run: RunOptions = field(default_factory=RunOptions)
     squash: bool = False
     explain: bool = False
+    given: Given | None = None
 
     @property
     def epoch(self) -> int | None:

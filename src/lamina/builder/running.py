@@ -11,6 +11,7 @@ from typing import Any
 
 from lamina.builder import vertex, wording
 from lamina.builder.execute import Execution, StepFailed
+from lamina.builder.giving import CannotGive, Giving
 from lamina.builder.made import Made
 from lamina.builder.mounting import Shown
 from lamina.builder.networking import run_network
@@ -21,15 +22,10 @@ from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.mounts import Mount, parse_mount
-from lamina.errors import Unsupported
 from lamina.image import configure
 from lamina.image.model import LayerFacts
 from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
-
-
-class CannotGive(Unsupported):
-    """A RUN asks for what the classic builder's protocol or this builder cannot give it."""
 
 
 class Running:
@@ -37,6 +33,7 @@ class Running:
 
     def __init__(self, site: Site, stage: ast.Stage, states: Mapping[int, State], tell: Tell) -> None:
         self._site, self._stage, self._states, self._tell = site, stage, states, tell
+        self._giving = Giving(site.request.given)
 
     def made(self, state: State, instruction: ast.Run) -> Made:
         """What `instruction` amounts to in `state`.
@@ -53,7 +50,7 @@ class Running:
         argv = instruction.command.argv(configure.shell_of(state.container))
         visible = state.arguments.visible(state.environment)
         script = _script(instruction)
-        mounts = [self._mount(state, text) for text in instruction.mounts]
+        mounts = [self._mount(state, text, number) for number, text in enumerate(instruction.mounts)]
         counted = tuple((text, self._content(mount)) for text, mount in zip(instruction.mounts, mounts, strict=True))
         execution = Execution(
             argv=argv,
@@ -80,14 +77,11 @@ class Running:
             depends={"network": network, **{f"mount {text}": content for text, content in counted}},
         )
 
-    def _mount(self, state: State, text: str) -> Mount:
+    def _mount(self, state: State, text: str, number: int) -> Mount:
         scope = state.scope
         mount = parse_mount(text, lambda word: Expander(self._site.dockerfile.escape).word(word, scope))
         if mount.kind in ("secret", "ssh"):
-            raise CannotGive(
-                f"RUN --mount=type={mount.kind} needs a BuildKit session: the classic builder's request carries no {_carried(mount.kind)}",
-                hint="build with BuildKit (docker buildx)",
-            )
+            return self._giving.placed(mount, state.container.working_dir, number)
         if not mount.target:
             raise DockerfileError("RUN --mount needs a target")
         target = posixpath.normpath(posixpath.join("/", state.container.working_dir, mount.target))
@@ -112,7 +106,8 @@ class Running:
     def _execute(self, state: State, instruction: ast.Run, execution: Execution, mounts: list[Mount], created_by: str) -> LayerFacts | None:
         site = self._site
         with ExitStack() as held:
-            shown = tuple(self._shown(mount, held) for mount in mounts)
+            execution = replace(execution, env=(*execution.env, *self._giving.variables(mounts, execution.env)))
+            shown = tuple(found for mount in mounts if (found := self._shown(mount, held)) is not None)
             if shown:
                 execution = replace(execution, mounts=shown, root=site.files_of(state.top))
             ran = site.engine.executor.run(
@@ -143,8 +138,10 @@ class Running:
         layers.prepare(top, own)
         return layers.root(top, own)
 
-    def _shown(self, mount: Mount, held: ExitStack) -> Shown:
-        """A mount, ready for the executor; cache folders are held until `held` is left."""
+    def _shown(self, mount: Mount, held: ExitStack) -> Shown | None:
+        """A mount, ready for the executor, or None for what nobody gives; cache folders are held until `held` is left."""
+        if mount.kind in ("secret", "ssh"):
+            return self._giving.shown(mount)
         if mount.kind == "tmpfs":
             options = ("nosuid", "nodev", *([f"size={mount.size}"] if mount.size else []))
             return Shown(mount.target, options=options)
@@ -182,10 +179,6 @@ class Running:
 
 def _assigned(values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in sorted(values.items()))
-
-
-def _carried(kind: str) -> str:
-    return "secrets" if kind == "secret" else "SSH agent"
 
 
 def _script(instruction: ast.Run) -> str:

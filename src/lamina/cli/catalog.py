@@ -392,8 +392,8 @@ f force bool|Do not prompt for confirmation
         2,
         2,
         True,
-        "CONTAINER:SRC_PATH DEST_PATH|-",
-        "\tdocker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        "CONTAINER:SRC_PATH DEST_PATH|-\n        lamina cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files and folders between a container and the local filesystem",
         """\
 a archive bool|Archive mode (copy all uid/gid information)
 L follow-link bool|Always follow symbol link in SRC_PATH
@@ -591,7 +591,7 @@ f filter filter|Filter output based on conditions provided
         1,
         True,
         "[SERVER]",
-        "Authenticate to a registry.",
+        "Authenticate to a registry",
         """\
 p password string|Password or Personal Access Token (PAT)
 - password-stdin bool|Take the Password or Personal Access Token (PAT) from stdin
@@ -604,7 +604,7 @@ u username string|Username
         1,
         True,
         "[SERVER]",
-        "Log out from a registry.",
+        "Log out from a registry",
         """\
 """,
     ),
@@ -641,11 +641,13 @@ m memory bytes|Memory limit
 - pull bool|Always attempt to pull a newer version of the image
 q quiet bool|Suppress the build output and print image ID on success
 - rm bool|Remove intermediate containers after a successful build (default true)
+- secret list|Secret to give to RUN --mount=type=secret (format: "id=mysecret[,src=/local/secret|,env=VARIABLE]")
 - security-opt strings|Security options
 - shm-size bytes|Size of "/dev/shm"
 - squash bool|Squash newly built layers into a single new layer
+- ssh list|SSH agent to give to RUN --mount=type=ssh (format: "default|<id>[=<socket>]")
 t tag list|Name and optionally a tag in the "name:tag" format
-- target string|Set the target build stage to build.
+- target string|Set the target build stage to build
 - ulimit ulimit|Ulimit options (default [])
 """,
     ),

@@ -14,6 +14,7 @@ from lamina.api.message import InvalidParameter, Query, Request, Response, Write
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
+from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
@@ -25,7 +26,7 @@ from lamina.spec.reference import Reference
 
 def build(engine: Backend, request: Request) -> Response:
     """POST /build: the context is a tar in the body, or `remote`; a client that goes away cancels the build."""
-    asked = _asked(request)
+    asked = _asked(request, _given(engine, request.query.text("session")))
 
     def work(sink: Sink, writer: Writer) -> None:
         cancellation = Cancellation()
@@ -39,7 +40,16 @@ def build(engine: Backend, request: Request) -> Response:
     return progress(work)
 
 
-def _asked(request: Request) -> BuildRequest:
+def _given(engine: Backend, session: str) -> Given | None:
+    """What the client gives: `none` is that of one which could, "" of one that cannot.
+
+    Raises:
+        SessionNotFound: the session is not open.
+    """
+    return engine.builder.sessions.get(session).given if session not in ("", "none") else Given() if session else None
+
+
+def _asked(request: Request, given: Given | None) -> BuildRequest:
     """What the query asks for, but for a context that comes in the body.
 
     Raises:
@@ -69,6 +79,7 @@ def _asked(request: Request) -> BuildRequest:
         run=_run_options(asked),
         squash=asked.flag("squash"),
         explain=asked.flag("explain"),
+        given=given,
     )
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from lamina.cli.contextpacking import ContextPacker, joined
 from lamina.cli.credentials import Credentials, header
@@ -17,6 +18,9 @@ from lamina.cli.session import Session
 from lamina.cli.units import parse_size
 from lamina.client.images import Images, Pairs
 from lamina.errors import InvalidArgument, NotFound, Unsupported
+
+if TYPE_CHECKING:
+    from lamina.cli.giving import Giving
 
 Kept = Callable[[str], bool]
 _TEXTS = (
@@ -54,14 +58,30 @@ def build(session: Session, arguments: Arguments) -> int:
         sent = _compressed(context.pieces) if arguments.on("compress") else context.pieces
         pieces = metered(sent, None, "Sending build context")
     registries = header(Credentials(session.config_directory, session.environment).all())
-    messages = Images(session.engine).build(pairs, pieces, registries)
-    image = _quietly(messages) if arguments.on("quiet") else _shown(messages)
+    giving = _giving(arguments, session)
+    pairs.append(("session", giving.id if giving else "none"))
+    try:
+        messages = Images(session.engine).build(pairs, pieces, registries)
+        image = _quietly(messages) if arguments.on("quiet") else _shown(messages)
+    finally:
+        if giving:
+            giving.close()
     if arguments.on("quiet"):
         session.print(image)
     if iidfile:
         with open(iidfile, "w", encoding="ascii") as file:
             file.write(image)
     return 0
+
+
+def _giving(arguments: Arguments, session: Session) -> Giving | None:
+    """The session that gives --secret and --ssh; None where there are none."""
+    secrets, agents = arguments.many("secret"), arguments.many("ssh")
+    if not secrets and not agents:
+        return None
+    from lamina.cli.giving import begun
+
+    return begun(session.engine, secrets, agents, session.environment)
 
 
 def _refuse_trust(arguments: Arguments, session: Session) -> None:
