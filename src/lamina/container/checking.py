@@ -9,6 +9,7 @@ import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lamina.container.capping import asked_size
 from lamina.container.devices import device_rules, refuse_requests
 from lamina.container.document import Document, flag, mapping, number, text, texts
 from lamina.container.spec import signal_number
@@ -96,8 +97,7 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
     check_security(texts(host, "SecurityOpt"))
     device_rules(texts(host, "DeviceCgroupRules"))
     refuse_requests(host)
-    if options := mapping(host, "StorageOpt"):
-        raise InvalidRequest(f"storage option {next(iter(options))} is not supported: what a container writes cannot be capped yet")
+    asked_size(host)
 
 
 def check_restart(policy: Document, *, auto_remove: bool) -> None:

@@ -55,7 +55,7 @@ class Committer:
             return self._parts.layers.commit_upper(top, parent, note, over=rest)
         with self._life.still(live, pause=pause):
             container = live.container
-            return self._parts.layers.commit_upper(container.upper, parent, note, over=self._launcher.over(container))
+            return self._parts.layers.commit_upper(container.writes, parent, note, over=self._launcher.over(container))
 
 
 def _name(request: CommitRequest) -> Reference:

@@ -12,6 +12,7 @@ from lamina.container import choosing, describe, processes
 from lamina.container.archive import Archives
 from lamina.container.attaching import Attachments
 from lamina.container.auditing import Auditor
+from lamina.container.capping import Caps
 from lamina.container.committing import Committer
 from lamina.container.connecting import Connector
 from lamina.container.contents import Contents
@@ -79,7 +80,7 @@ class Containers:
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
         taken = SnapshotStore(parts.root, parts.workers)
-        self._launcher = launcher = Launcher(parts.runtime, parts.layers, init, parts.networks, sources, taken, runtimes=parts.runtimes)
+        self._launcher = launcher = Launcher(parts, init, sources, taken, Caps(parts.root, parts.workers, parts.container_size))
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()
@@ -413,6 +414,7 @@ class Containers:
     # ── the process itself ───────────────────────────────────────────────────────────────────────────────────────
     def recover(self) -> None:
         """Once, at start: finish or undo what a killed daemon left half done, adopt what runs, start what `restart` policies say."""
+        self._launcher.caps.sweep(self._records())
         self._launcher.snapshots.recover(self._records())
         Recovery(self._parts, self._store, self._roster, self._life, self._execs).run()
 

@@ -26,7 +26,7 @@ class Contents:
         with self._life.still(live, pause=False):  # a snapshot taken meanwhile would move what is being read
             container = live.container
             layer = Digest.parse(container.layer) if container.layer else None
-            found = self._parts.layers.changes(layer, container.upper, self._launcher.over(container))
+            found = self._parts.layers.changes(layer, container.writes, self._launcher.over(container))
         return [Change(path, _KINDS[kind]) for path, kind in found]
 
     def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:

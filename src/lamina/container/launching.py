@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lamina.container import links, sharing
+from lamina.container.capping import Caps
 from lamina.container.checking import cgroup_path
 from lamina.container.connecting import Connections, mode_of
 from lamina.container.devices import device_at
@@ -17,7 +18,7 @@ from lamina.container.live import Roster
 from lamina.container.logdrivers import log_plan
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
-from lamina.container.parts import Layers, Networks, Process, Runtime
+from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_small_tree
 from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
@@ -29,7 +30,7 @@ from lamina.network.sandboxes import Wiring
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch
-from lamina.runtime.runtimes import EMBEDDED, Runtimes
+from lamina.runtime.runtimes import EMBEDDED
 from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
 
@@ -43,21 +44,11 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        layers: Layers,
-        init: str,
-        networks: Networks,
-        sources: Sources,
-        snapshots: SnapshotStore,
-        *,
-        runtimes: Runtimes,
-    ) -> None:
-        self._runtimes = runtimes
-        self._runtime, self._layers, self._init, self._networks = runtime, layers, init, networks
-        self.snapshots = snapshots
-        self.connections = Connections(networks)
+    def __init__(self, parts: Parts, init: str, sources: Sources, snapshots: SnapshotStore, caps: Caps) -> None:
+        self._runtime, self._layers, self._init, self._networks = parts.runtime, parts.layers, init, parts.networks
+        self._runtimes = parts.runtimes
+        self.snapshots, self.caps = snapshots, caps
+        self.connections = Connections(parts.networks)
         self.sources = sources
         self.fill: Callable[[Container], None] = lambda container: None
         """Called when volumes that are mounts were mounted: what is empty takes the image's content."""
@@ -67,8 +58,10 @@ class Launcher:
         if verify:
             self._layers.verify_stack(_layer(container))
         forget_exit(container.directory)
+        if container.cap:
+            self.caps.attach(container)
         if container.temporary:
-            _renew_work(f"{container.directory}/work")
+            _renew_work(f"{container.home}/work")
         make_sources(container)
         box, wiring = self.connections.join(container)
         try:
@@ -138,7 +131,7 @@ class Launcher:
 
     def _own(self, container: Container) -> Own:
         over = self.over(container)
-        return Own(container.upper, f"{container.directory}/work", self._init, container.volatile, over)
+        return Own(container.writes, f"{container.home}/work", self._init, container.volatile, over)
 
     def over(self, container: Container) -> tuple[str, ...]:
         """The directories of the snapshots that what it writes stands on, top first."""

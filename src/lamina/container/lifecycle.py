@@ -334,6 +334,8 @@ class LifeCycle:
             self._remove_volumes(live)
         # Why a start failed is the start's answer; here it would be told twice.
         live.waiters.removed(WaitResult(live.state.exit_code))
+        if live.container.cap:
+            self._launcher.caps.remove(live.container, gone)
         remove_tree(gone, self._parts.workers)
         self._launcher.snapshots.release(live.container.id)
 

@@ -79,8 +79,9 @@ class Maker:
         for link in texts(host_config, "Links"):
             check_link(link, self._roster)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
-        if snapshot is not None or temporary:
-            record = replace(record, base=snapshot.id if snapshot else "", temporary=temporary)
+        size, cap = self._launcher.caps.wanted(host_config)
+        if snapshot is not None or temporary or cap:
+            record = replace(record, base=snapshot.id if snapshot else "", temporary=temporary, size=size, cap=cap)
         mounts = self._mounts(record, host_config)
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
@@ -180,6 +181,8 @@ class Maker:
             for one in images:
                 self._parts.images.resolve(str(one.id))  # removed between the look-up and the pin, it is no image to start from
             self._store.make(record.id)
+            if record.cap:
+                self._launcher.caps.make(record)
             self._launcher.snapshots.stand(record.id, record.base)
             self._launcher.prepare(record)
             for number, mount in enumerate(mounts):
@@ -213,4 +216,6 @@ class Maker:
             if mount.owned:
                 with suppress(LaminaError):
                     self._parts.volumes.remove(mount.name, force=True)
+        if record.cap:
+            self._launcher.caps.remove(record, record.directory)
         remove_tree(record.directory, self._parts.workers)

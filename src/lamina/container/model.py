@@ -10,12 +10,18 @@ running ──exit, policy says again──> restarting ──start──> runni
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from lamina.errors import Conflict, InvalidArgument, NotFound, NotModified
+
+CAPS = ".caps"
+"""The folder beside the containers' own in which file systems of fixed size are mounted."""
+IMAGE_CAP, QUOTA_CAP = "image", "quota"
+"""How a container's writing is capped."""
 
 
 class State(StrEnum):
@@ -93,7 +99,8 @@ class Container:
     `config` and `host_config` are the API's documents, completed with the image's configuration and the defaults;
     `image` is the image's ID, `image_name` what the user wrote, `layer` the chain ID of its topmost layer
     ("" for an image without layers). `directory` is the host path of everything it keeps. `base` is the ID of the snapshot that its
-    writable layer stands on, if any. A `temporary` one goes with the engine that made it.
+    writable layer stands on, if any. A `temporary` one goes with the engine that made it. `size` caps what it writes, in bytes (0: nothing
+    does), by `cap`: an image of a file system, or a quota of the file system it is on.
     """
 
     id: str
@@ -112,6 +119,8 @@ class Container:
     driver: str = ""
     base: str = ""
     temporary: bool = False
+    size: int = 0
+    cap: str = ""
     state: ContainerState = field(default_factory=ContainerState)
 
     @property
@@ -154,6 +163,16 @@ class Container:
     def upper(self) -> str:
         """The host directory in which everything it wrote is found."""
         return f"{self.directory}/diff"
+
+    @property
+    def home(self) -> str:
+        """The host directory in which lies what it writes and what overlayfs needs beside it."""
+        return f"{os.path.dirname(self.directory)}/{CAPS}/{self.id}" if self.cap == IMAGE_CAP else self.directory
+
+    @property
+    def writes(self) -> str:
+        """The directory that it writes to; `upper` shows the same."""
+        return f"{self.home}/diff"
 
     @property
     def volatile(self) -> bool:

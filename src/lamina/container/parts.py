@@ -151,7 +151,7 @@ class Networks(Protocol):
 class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
     `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` are
-    what --runtime may name."""
+    what --runtime may name; `container_size` caps what each container writes, in bytes, unless it asks for another size (0: nothing does)."""
 
     root: str
     runtime: Runtime
@@ -169,3 +169,4 @@ class Parts:
     platform: Platform = field(default_factory=Platform)
     abilities: Abilities = field(default_factory=Abilities)
     runtimes: Runtimes = field(default_factory=Runtimes)
+    container_size: int = 0

@@ -12,7 +12,7 @@ from lamina.spec.digest import Digest
 def sizes(container: Container, parts: Parts) -> tuple[int, int]:
     """Bytes in the writable layer, and in all layers together; counted in a worker."""
     layer = Digest.parse(container.layer) if container.layer else None
-    written = parts.layers.written(layer, container.upper)
+    written = parts.layers.written(layer, container.writes)
     return written, written + sum(facts.content_size for facts in parts.layers.chain(layer))
 
 

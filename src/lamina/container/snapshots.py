@@ -226,21 +226,21 @@ class SnapshotStore:
 def undo_move(container: Container, folder: str) -> None:
     """Give a container the directory back that was about to become a snapshot."""
     if os.path.isdir(f"{folder}/diff"):
-        os.rename(f"{folder}/diff", container.upper)  # over the new one, if that was made: it is empty
+        os.rename(f"{folder}/diff", container.writes)  # over the new one, if that was made: it is empty
 
 
 def settle_rollback(container: Container, workers: Workers) -> None:
     """A rollback that was not finished: the record says whether the container stands on the snapshot already."""
-    remove_tree(f"{container.directory}/{FRESH}", workers)
-    aside = next((name for name in os.listdir(container.directory) if name.startswith(LEFT)), "")
+    remove_tree(f"{container.home}/{FRESH}", workers)
+    aside = next((name for name in os.listdir(container.home) if name.startswith(LEFT)), "")
     if not aside:
         return
-    path = f"{container.directory}/{aside}"
-    if container.base == aside.removeprefix(LEFT) and os.path.isdir(container.upper):
+    path = f"{container.home}/{aside}"
+    if container.base == aside.removeprefix(LEFT) and os.path.isdir(container.writes):
         remove_tree(path, workers)
         return
-    remove_tree(container.upper, workers)
-    os.rename(path, container.upper)
+    remove_tree(container.writes, workers)
+    os.rename(path, container.writes)
 
 
 def _write(folder: str, snapshot: Snapshot) -> None:

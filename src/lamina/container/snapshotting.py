@@ -16,7 +16,7 @@ from typing import Any
 from lamina.container.launching import Launcher
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Live, Roster
-from lamina.container.model import ALIVE, Container, ContainerNotFound, State, WrongState
+from lamina.container.model import ALIVE, IMAGE_CAP, Container, ContainerNotFound, State, WrongState
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.snapshots import FRESH, LEFT, Snapshot, SnapshotStore, undo_move
@@ -76,7 +76,8 @@ class Snapshots:
         with live.lock:
             self._check(live)
             made = self._new(live.container, self._taken.new_name(live.container.id, name))
-            if live.process is None and not self._copies:
+            # What lies in a file system of its own cannot be moved out of it.
+            if live.process is None and not self._copies and live.container.cap != IMAGE_CAP:
                 self._move(live, replace(made, moved=True))
             else:
                 self._copy(live, made)
@@ -95,7 +96,7 @@ class Snapshots:
             if live.process is not None:
                 raise WrongState(f"container {live.container.name} is running")
             base = live.container.base
-            if self._copies or os.listdir(live.container.upper):
+            if self._copies or os.listdir(live.container.writes):
                 return self.create(ref)
             return self._taken.get(base) if base else None
 
@@ -154,8 +155,8 @@ class Snapshots:
         container = live.container
         folder = self._taken.begin(snapshot)
         try:
-            os.rename(container.upper, f"{folder}/diff")
-            _mkdir_like(container.upper, f"{folder}/diff")
+            os.rename(container.writes, f"{folder}/diff")
+            _mkdir_like(container.writes, f"{folder}/diff")
             self._record(live, snapshot.id)
         except BaseException:
             undo_move(container, folder)
@@ -168,8 +169,8 @@ class Snapshots:
         folder = self._taken.begin(snapshot)
         try:
             with self._life.still(live):
-                self._parts.workers.run("lamina.layer.clone:clone_job", {"source": live.container.upper, "target": f"{folder}/diff"})
-            copy_record(live.container.directory, folder)
+                self._parts.workers.run("lamina.layer.clone:clone_job", {"source": live.container.writes, "target": f"{folder}/diff"})
+            copy_record(live.container.home, folder)
             self._taken.finish(snapshot)
         except BaseException:
             remove_tree(folder, self._parts.workers)
@@ -177,22 +178,23 @@ class Snapshots:
 
     def _go_back(self, live: Live, snapshot: Snapshot | None) -> None:
         """With the lock. The directory of now lies aside until the record says that the container stands on the snapshot."""
-        container, fresh = live.container, f"{live.container.directory}/{FRESH}"
+        container, fresh = live.container, f"{live.container.home}/{FRESH}"
         base = snapshot.id if snapshot else ""
-        aside = f"{container.directory}/{LEFT}{base}"
+        aside = f"{container.home}/{LEFT}{base}"
         remove_tree(fresh, self._parts.workers)
         if snapshot is None:
             os.mkdir(fresh, 0o755)
             self._launcher.prepare(replace(container, base=""), upper=fresh)
         elif self._copies:
             self._parts.workers.run("lamina.layer.clone:clone_job", {"source": snapshot.diff, "target": fresh})
-            copy_record(container.directory, container.directory)
+            copy_record(container.home, container.home)
         else:
             _mkdir_like(fresh, snapshot.diff)
         self._taken.stand(container.id, base)
         try:
-            os.rename(container.upper, aside)
-            os.rename(fresh, container.upper)
+            os.rename(container.writes, aside)
+            os.rename(fresh, container.writes)
+            self._launcher.caps.renew(container)
             self._record(live, base)
         except BaseException:
             self._undo_rollback(live, container, aside)
@@ -205,8 +207,9 @@ class Snapshots:
         with suppress(LaminaError):
             self._taken.stand(container.id, container.base)
         if os.path.isdir(aside):
-            remove_tree(container.upper, self._parts.workers)
-            os.rename(aside, container.upper)
+            remove_tree(container.writes, self._parts.workers)
+            os.rename(aside, container.writes)
+            self._launcher.caps.renew(container)
 
     def _record(self, live: Live, base: str) -> None:
         live.container = replace(live.container, base=base)

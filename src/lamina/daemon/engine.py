@@ -43,9 +43,11 @@ class Engine:
         verify: bool = False,
         runtimes: Runtimes | None = None,
         experimental: bool = False,
+        storage_options: Sequence[str] = (),
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
-        `runtimes` are other OCI runtimes that containers may name, and which one is the default.
+        `runtimes` are other OCI runtimes that containers may name, and which one is the default. `storage_options` are size=10G, which caps
+        what each container writes, and pool=100G, for all of them together.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -60,6 +62,7 @@ class Engine:
             verify,
             runtimes or Runtimes(),
             experimental,
+            tuple(storage_options),
         )
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)

@@ -60,6 +60,7 @@ def run(settings: Settings) -> None:
         verify=settings.verify,
         runtimes=settings.runtimes,
         experimental=settings.experimental,
+        storage_options=settings.storage_options,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

@@ -38,9 +38,10 @@ _KEYS = {
     "tlskey": "tls_key",
     "default-runtime": "default_runtime",
     "runtimes": "added_runtimes",
+    "storage-opts": "storage_options",
 }
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
-_LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels"})
+_LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options"})
 _IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
 
 
@@ -63,6 +64,7 @@ class Settings:
     debug: bool = False
     experimental: bool = False
     verify: bool = False
+    storage_options: tuple[str, ...] = ()
     tls: bool = False
     tls_verify: bool | None = None
     tls_authority: str = f"{CERTIFICATES}/ca.pem"
@@ -85,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--root", "--data-root", "-g", help=f"directory of everything that is kept (default {ROOT})")
     flags.add_argument("--host", "-H", action="append", dest="hosts", help=f"address to listen on; may be repeated (default {HOST})")
     flags.add_argument("--storage-driver", "-s", choices=DRIVERS, help="how layers are kept (default: what this kernel does best)")
+    flags.add_argument(
+        "--storage-opt",
+        action="append",
+        dest="storage_options",
+        help="size=10G caps each container's writing, pool=100G that of all together",
+    )
     flags.add_argument("--insecure-registry", action="append", dest="insecure_registries", help="registry reached without verified TLS")
     flags.add_argument("--registry-mirror", action="append", dest="registry_mirrors", help="mirror of Docker Hub, asked first")
     flags.add_argument("--label", action="append", dest="labels", help="key=value shown by info")

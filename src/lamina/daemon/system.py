@@ -16,6 +16,7 @@ from lamina.builder.build import Builder
 from lamina.container.containers import Containers
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import Host, file_system_of
+from lamina.daemon.pool import Pool
 from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
@@ -46,6 +47,8 @@ class Facts:
     mirrors: tuple[str, ...] = ()
     runtimes: Runtimes = field(default_factory=Runtimes)
     experimental: bool = False
+    pool: Pool | None = None
+    container_size: int = 0
 
 
 class System:
@@ -110,7 +113,7 @@ class System:
             "ContainersStopped": total - running - paused,
             "Images": len(self._images.list()),
             "Driver": facts.driver,
-            "DriverStatus": [["Backing Filesystem", file_system_of(facts.root)], ["Reason", facts.driver_reason]],
+            "DriverStatus": [["Backing Filesystem", file_system_of(facts.root)], ["Reason", facts.driver_reason], *self._caps()],
             "NEventsListener": self._events.listeners,
             "SystemTime": datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z"),
             "ServerVersion": DOCKER_VERSION,
@@ -125,6 +128,11 @@ class System:
             **_FIXED,
             "ExperimentalBuild": facts.experimental,
         }
+
+    def _caps(self) -> list[list[str]]:
+        """What caps the writing of containers, in bytes."""
+        size = self._facts.container_size
+        return [*([["Container Size", str(size)]] if size else []), *(self._facts.pool.rows() if self._facts.pool else [])]
 
     def details(self) -> Document:
         """See api.backend.System.details."""

@@ -17,6 +17,7 @@ from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.engine import Engine as BuildEngine
 from lamina.builder.execute import Executor
+from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
 from lamina.container.parts import Parts as ContainerParts
 from lamina.content.durability import Durability, boot_id
@@ -25,6 +26,7 @@ from lamina.content.store import ContentStore
 from lamina.daemon.collect import Collection
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import read_host
+from lamina.daemon.pool import open_pool
 from lamina.daemon.root import claim
 from lamina.daemon.system import Facts, System
 from lamina.distribution.client import Registries
@@ -66,6 +68,7 @@ class Options:
     verify: bool = False
     runtimes: Runtimes = field(default_factory=Runtimes)
     experimental: bool = False
+    storage_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(events.close)
     workers = WorkerPool(pool_size(), path=tuple(sys.path))
     closing.callback(workers.close)
+    sizes = storage_options(options.storage_options)
+    pool = open_pool(root, sizes.get("pool", 0), workers)
     keeper = KeptFds(f"{root}/run")
     closing.callback(keeper.close)
     durability = Durability(root, boot_id())
@@ -121,7 +126,19 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     )
     closing.callback(networks.close)
     stores = _Stores(
-        root, images, layers, leases, metadata, content, volumes, networks, runtime, workers, chosen.snapshotter.name, options.runtimes
+        root,
+        images,
+        layers,
+        leases,
+        metadata,
+        content,
+        volumes,
+        networks,
+        runtime,
+        workers,
+        chosen.snapshotter.name,
+        options.runtimes,
+        sizes.get("size", 0),
     )
     containers = _containers(stores, events.emit)
     closing.callback(containers.close)
@@ -139,6 +156,8 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         options.registry_mirrors,
         options.runtimes,
         options.experimental,
+        pool,
+        sizes.get("size", 0),
     )
     explorer = Explorer(images, layers, containers, workers, root)
     explorer.mounts.recover()
@@ -193,6 +212,7 @@ class _Stores:
     workers: Workers
     driver: str
     runtimes: Runtimes
+    container_size: int
 
 
 def _containers(stores: _Stores, emit: Emit) -> Containers:
@@ -214,6 +234,7 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
             platform=host_platform(),
             abilities=abilities(),
             runtimes=stores.runtimes,
+            container_size=stores.container_size,
         )
     )
 

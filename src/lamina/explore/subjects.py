@@ -81,7 +81,7 @@ class Subjects:
         parent = found.facts[-1].id if found.facts else ""
         created, told = _moment(container.created_ns), f"container {container.name}"
         own = LevelFacts(len(found.facts), container.id, "", parent, created, "", told, 0, container.upper, writable=True)
-        described = self._written(container.id, container.upper, below)
+        described = self._written(container.id, container.writes, below)
         return replace(found, facts=(*found.facts, own), described=(*found.described, described))
 
     def of_snapshot(self, snapshot: Snapshot) -> Subject:

@@ -24,7 +24,7 @@ _CLOEXEC = 1
 _OPEN_TREE_CLONE = 1
 _MOVE_FROM_EMPTY, _MOVE_TO_EMPTY = 0x4, 0x40
 
-_LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_SET_FD, _LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C00, 0x4C01
+_LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_SET_FD, _LOOP_CLR_FD, _LOOP_SET_CAPACITY = 0x4C82, 0x4C0A, 0x4C00, 0x4C01, 0x4C07
 _LO_READ_ONLY, _LO_AUTOCLEAR = 1, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -126,16 +126,17 @@ def set_attributes(fd: int, add: int, remove: int = 0, *, recursive: bool = Fals
     _syscall(_MOUNT_SETATTR, "mount_setattr", fd, b"", flags, attributes, len(attributes))
 
 
-def loop_attach(path: str) -> tuple[int, str]:
-    """Put a file behind a free loop device, read-only, freed by its last user. The caller closes the descriptor."""
-    backing = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def loop_attach(path: str, *, write: bool = False) -> tuple[int, str]:
+    """Put a file behind a free loop device, read-only or not, freed by its last user. The caller closes the descriptor."""
+    mode = os.O_RDWR if write else os.O_RDONLY
+    backing = os.open(path, mode | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
         while True:
             device = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
-            fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(device, mode | os.O_CLOEXEC)
             try:
-                fcntl.ioctl(fd, _LOOP_CONFIGURE, _loop_config(backing))
+                fcntl.ioctl(fd, _LOOP_CONFIGURE, _loop_config(backing, 0 if write else _LO_READ_ONLY))
                 return fd, device
             except OSError as error:
                 os.close(fd)
@@ -146,7 +147,16 @@ def loop_attach(path: str) -> tuple[int, str]:
         os.close(backing)
 
 
-def _loop_config(backing: int) -> bytes:
+def loop_grow(device: str) -> None:
+    """Tell a loop device that its file has grown."""
+    fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _LOOP_SET_CAPACITY)
+    finally:
+        os.close(fd)
+
+
+def _loop_config(backing: int, flags: int) -> bytes:
     """struct loop_config of linux/loop.h: descriptor, block size, loop_info64, reserved."""
-    information = struct.pack("=QQQQQIIII", 0, 0, 0, 0, 0, 0, 0, 0, _LO_READ_ONLY | _LO_AUTOCLEAR)
+    information = struct.pack("=QQQQQIIII", 0, 0, 0, 0, 0, 0, 0, 0, flags | _LO_AUTOCLEAR)
     return struct.pack("=II", backing, 512) + information.ljust(232, b"\0") + bytes(64)
