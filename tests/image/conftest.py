@@ -13,6 +13,7 @@ from lamina.apitypes.events import Event
 from lamina.content.durability import Durability
 from lamina.content.local import LocalContent
 from lamina.image.catalog import Catalog
+from lamina.image.eviction import ALWAYS
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
@@ -58,7 +59,15 @@ class Store:
             str(self.root / "images"), self.content, self.layers, self.metadata, self.leases, self.durability, self.warnings.append
         )
         self.images = Images(
-            self.catalog, self.layers, self.content, self.leases, workers, host=Platform(), clock=lambda: self.now, emit=self.events.append
+            self.catalog,
+            self.layers,
+            self.content,
+            self.leases,
+            workers,
+            host=Platform(),
+            clock=lambda: self.now,
+            emit=self.events.append,
+            originals=ALWAYS,
         )
         self.images.open()
         return self

@@ -16,6 +16,7 @@ from lamina.content.local import LocalContent
 from lamina.distribution.client import Registries
 from lamina.distribution.transport import RegistryOptions, Transport
 from lamina.image.catalog import Catalog
+from lamina.image.eviction import ALWAYS
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
@@ -67,7 +68,7 @@ class Store:
         self._metadata = Metadata(str(root / "metadata.db"), warnings.append)
         self.layers = Layers(str(root / "layers"), self.content, snapshotter, self._metadata, self.leases, durability, warnings.append)
         catalog = Catalog(str(root / "images"), self.content, self.layers, self._metadata, self.leases, durability, warnings.append)
-        self.images = Images(catalog, self.layers, self.content, self.leases, workers, host=AMD64, clock=time.time)
+        self.images = Images(catalog, self.layers, self.content, self.leases, workers, host=AMD64, clock=time.time, originals=ALWAYS)
         self.images.open()
         self.registries = Registries(transport=Transport(RegistryOptions(retries=3, read_timeout=10), sleep=lambda _: None))
         self.puller = Puller(self.registries, self.content, self.layers, self.images, host=AMD64)

@@ -13,6 +13,7 @@ from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
 from lamina.explore.explorer import Explorer
+from lamina.image.eviction import PRESSURE
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
 from lamina.network.networks import Networks
@@ -44,10 +45,12 @@ class Engine:
         runtimes: Runtimes | None = None,
         experimental: bool = False,
         storage_options: Sequence[str] = (),
+        originals: str = PRESSURE,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
         `runtimes` are other OCI runtimes that containers may name, and which one is the default. `storage_options` are size=10G, which caps
-        what each container writes, and pool=100G, for all of them together.
+        what each container writes, and pool=100G, for all of them together. `originals` says when compressed originals of pulled layers are
+        kept: always, until the disk gets full (pressure), or never.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -63,6 +66,7 @@ class Engine:
             runtimes or Runtimes(),
             experimental,
             tuple(storage_options),
+            originals,
         )
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)

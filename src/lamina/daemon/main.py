@@ -61,6 +61,7 @@ def run(settings: Settings) -> None:
         runtimes=settings.runtimes,
         experimental=settings.experimental,
         storage_options=settings.storage_options,
+        originals=settings.originals,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lamina.errors import InvalidArgument
+from lamina.image.eviction import KEEPING, PRESSURE
 from lamina.runtime.launch import Program
 from lamina.runtime.runtimes import EMBEDDED, Runtimes, UnknownRuntime
 
@@ -31,6 +32,7 @@ _KEYS = {
     "debug": "debug",
     "experimental": "experimental",
     "verify-layers": "verify",
+    "compressed-originals": "originals",
     "tls": "tls",
     "tlsverify": "tls_verify",
     "tlscacert": "tls_authority",
@@ -65,6 +67,7 @@ class Settings:
     experimental: bool = False
     verify: bool = False
     storage_options: tuple[str, ...] = ()
+    originals: str = PRESSURE
     tls: bool = False
     tls_verify: bool | None = None
     tls_authority: str = f"{CERTIFICATES}/ca.pem"
@@ -98,6 +101,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--label", action="append", dest="labels", help="key=value shown by info")
     flags.add_argument(
         "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
+    )
+    flags.add_argument(
+        "--compressed-originals",
+        choices=KEEPING,
+        dest="originals",
+        help="when the compressed forms of pulled layers are kept (default pressure: until the disk gets full)",
     )
     flags.add_argument(
         "--add-runtime",
@@ -217,7 +226,12 @@ def _checked(path: str, key: str, value: Any) -> Any:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
         fits = isinstance(value, bool if name in _SWITCHES else str)
-    if not fits or (name == "storage_driver" and value not in DRIVERS) or (name == "log_level" and value not in _LEVELS):
+    if (
+        not fits
+        or (name == "storage_driver" and value not in DRIVERS)
+        or (name == "log_level" and value not in _LEVELS)
+        or (name == "originals" and value not in KEEPING)
+    ):
         raise InvalidSettings(f"configuration file {path} has a wrong value for {key}")
     return value
 

@@ -34,6 +34,7 @@ from lamina.distribution.transport import RegistryOptions
 from lamina.errors import LaminaError
 from lamina.explore.explorer import Explorer
 from lamina.image.catalog import Catalog
+from lamina.image.eviction import PRESSURE
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
@@ -69,6 +70,7 @@ class Options:
     runtimes: Runtimes = field(default_factory=Runtimes)
     experimental: bool = False
     storage_options: tuple[str, ...] = ()
+    originals: str = PRESSURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,9 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     leases = Leases()
     layers = Layers(f"{root}/layers", content, chosen.snapshotter, metadata, leases, durability, _log.warning, verify=options.verify)
     catalog = Catalog(f"{root}/images", content, layers, metadata, leases, durability, _log.warning)
-    images = Images(catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit)
+    images = Images(
+        catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit, originals=options.originals
+    )
     images.open()
     closing.callback(images.close)
     runtime = Runtime(f"{root}/run")

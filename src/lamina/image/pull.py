@@ -95,6 +95,7 @@ class Puller:
         wanted = [replace(reference, tag=tag, digest=None) for tag in client.tags()] if all_tags else [reference.with_default_tag()]
         before = {name: self._named(name) for name in wanted}
         pulled = [self._pull_one(client, name, platform, sink, verify=verify) for name in wanted]
+        self._images.evict()
         fresh = [name for name, image in zip(wanted, pulled, strict=True) if before[name] != image.id]
         shown = reference.familiar_name if all_tags else wanted[0].familiar
         sink(Update(f"Status: {'Downloaded newer image' if fresh else 'Image is up to date'} for {shown}"))

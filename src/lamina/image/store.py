@@ -26,6 +26,7 @@ from lamina.image.catalog import Catalog
 from lamina.image.checking import Checker, Finding
 from lamina.image.checking import Store as Checked
 from lamina.image.collect import Collected, Collector
+from lamina.image.eviction import PRESSURE, Evictor, space_of
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.making import Maker
@@ -61,7 +62,9 @@ __all__ = ["Image", "ImageInUse", "ImageNotFound", "Images", "InUse", "unused"]
 
 
 class Images:
-    """All images of one data root. Thread-safe. `host` is the platform images are made for and chosen by."""
+    """All images of one data root. Thread-safe. `host` is the platform images are made for and chosen by; `originals` says when compressed
+    originals of layers are kept (`eviction.KEEPING`).
+    """
 
     def __init__(
         self,
@@ -74,10 +77,12 @@ class Images:
         host: Platform,
         clock: Callable[[], float],
         emit: Emit = dropped,
+        originals: str = PRESSURE,
     ) -> None:
         self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
         self._workers, self._host, self._clock, self._emit = workers, host, clock, emit
         self._collector = Collector(catalog, layers, content, leases)
+        self._evictor = Evictor(layers, content, leases, space_of(catalog.root), originals)
         self._restorer = Restorer(catalog, layers, content, workers, catalog.warn, self._collector.strays)
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
@@ -99,9 +104,14 @@ class Images:
         self._restorer.restore()
 
     def tend(self) -> None:
-        """Now and then: mend the database if its file was damaged, and collect."""
+        """Now and then: mend the database if its file was damaged, collect, and give up compressed originals (`eviction`)."""
         self._catalog.metadata.mend()
         self.collect()
+        self.evict()
+
+    def evict(self) -> int:
+        """Give up compressed originals of layers as the setting and the disk ask for; bytes freed. See `eviction.Evictor`."""
+        return self._evictor.run()
 
     # -- looking
 
