@@ -43,13 +43,13 @@ class Collector:
             kept = self.needed_blobs()
             return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
 
-    def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
-        """Remove those of `candidates` that nothing needs."""
+    def collect_layers(self, candidates: Iterable[Digest], *, measured: bool = True) -> Collected:
+        """Remove those of `candidates` that nothing needs. `measured`: see `Layers.remove`."""
         # Who finds a layer takes its lock and touches it: either the layer is gone before, or it stays.
         with self._catalog.lock, self._layers.lock:
             needed = self._needed_layers()
             gone = _top_first([facts for facts in self._known(candidates) if facts.id not in needed])
-            return Collected(tuple(gone), self._layers.remove(gone))
+            return Collected(tuple(gone), self._layers.remove(gone, measured=measured))
 
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
         """Remove those documents of `candidates` that nothing needs; returns the bytes freed."""

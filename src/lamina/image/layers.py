@@ -379,8 +379,11 @@ class Layers:
         with self.lock:
             self._snapshotter.trim([facts.name for facts in self.chain(top)] for top in tops if top in self._facts)
 
-    def remove(self, layers: Sequence[Digest]) -> int:
-        """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over."""
+    def remove(self, layers: Sequence[Digest], *, measured: bool = True) -> int:
+        """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over.
+
+        Of extracted layers the bytes count where they are `measured` only: that is a walk through all their files.
+        """
         with self.lock:
             gone = [self._facts.pop(layer) for layer in layers if layer in self._facts]
             if not gone:
@@ -389,11 +392,11 @@ class Layers:
                 change.delete_layers(facts.id for facts in gone)
             for facts in gone:
                 self._uses.subtract(_files(facts))
-            freed = sum(self._delete_files(facts) for facts in gone)
+            freed = sum(self._delete_files(facts, measured=measured) for facts in gone)
             self._uses += Counter()
             return freed
 
-    def _delete_files(self, facts: LayerFacts) -> int:
+    def _delete_files(self, facts: LayerFacts, *, measured: bool) -> int:
         """Delete what no other layer uses."""
         freed = 0
         self._looked_at.discard(facts.id)
@@ -401,7 +404,7 @@ class Layers:
         with suppress(FileNotFoundError):
             os.unlink(document_path(self._directory, str(facts.id)))
         if not self._uses[facts.name] and self._snapshotter.exists(facts.name):
-            freed += self._snapshotter.usage(facts.name)
+            freed += self._snapshotter.usage(facts.name) if measured else 0
             self._snapshotter.remove(facts.name)
         for digest in _blobs(facts):
             if not self._uses[digest]:
