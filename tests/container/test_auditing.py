@@ -128,6 +128,12 @@ def test_a_dangling_mount_is_named_and_unmounted(house: House, make: Callable[..
     assert checked(house) == []
 
 
+def test_the_mounts_of_a_capped_container_belong_to_it(house: House, make: Callable[..., Box]) -> None:
+    box = make(True, StorageOpt={"size": "24M"})
+    assert checked(house, repair=True) == []
+    assert box.containers.get(box.id).running
+
+
 KINDS = st.sampled_from(["bit", "cut", "delete", "swap", "stray"])
 PLACES = st.lists(st.tuples(KINDS, st.integers(0, 1000), st.floats(0, 0.999)), min_size=1, max_size=4)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.container.live import Live, Roster
-from lamina.container.model import State
+from lamina.container.model import IMAGE_CAP, State
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, encode_record, encode_state
@@ -58,8 +58,9 @@ class Auditor:
         directory = live.container.directory
         if not os.path.isdir(f"{directory}/diff"):
             yield self._lost(live, "diff", "what it wrote is gone", f"lamina rm -f {live.container.name}")
-        if not os.path.isdir(f"{directory}/work"):
-            yield self._found(live, "work", "overlayfs's folder is missing", partial(os.mkdir, f"{directory}/work", 0o700))
+        work = f"{live.container.home}/work"
+        if not os.path.isdir(work) and os.path.isdir(live.container.home):
+            yield self._found(live, "work", "overlayfs's folder is missing", partial(os.mkdir, work, 0o700))
 
     def _needs(self, live: Live) -> Iterator[Finding]:
         """Its layers, and the volumes that it names."""
@@ -107,9 +108,14 @@ class Auditor:
         """Mounts in the host's sight, where an engine of this version makes none or nobody needs it."""
         root = os.path.dirname(self._store.root)
         known = {facts.name for facts in self._parts.layers.all()}
+        capped = {
+            path for live in self._roster.all() if live.container.cap == IMAGE_CAP for path in (live.container.home, live.container.upper)
+        }
         for target in reversed(mount_points()):
             inside = os.path.relpath(target, root)
             name = os.path.basename(target)
+            if target in capped:
+                continue
             dangling = any(inside.startswith(f"{folder}/") for folder in _MOUNTED_FOR_CONTAINERS) and not inside.startswith(
                 f"containers/{SCRATCH}"
             )
