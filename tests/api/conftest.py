@@ -129,7 +129,7 @@ class FakeRegistry:
 
     pulled: list[Any] = field(default_factory=list)
 
-    def pull(self, reference: Any, *, platform: Any, all_tags: bool, auth: Any, sink: Any) -> None:
+    def pull(self, reference: Any, *, platform: Any, all_tags: bool, auth: Any, sink: Any, verify: bool = False) -> None:
         from lamina.errors import NotFound
         from lamina.spec.progress import Update
 
