@@ -57,7 +57,7 @@ def test_keys_of_content_trust_are_the_clients(engine: Daemon, tmp_path: Path) -
     env = engine.environment() | {"DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE": "a passphrase"}
     run([docker_cli(), "trust", "key", "generate", "somebody", "--dir", str(tmp_path)], env)
     assert "BEGIN PUBLIC KEY" in (tmp_path / "somebody.pub").read_text()
-    [private] = [path for path in (Path(env["DOCKER_CONFIG"]) / "trust/private").iterdir()]
+    [private] = list((Path(env["DOCKER_CONFIG"]) / "trust/private").iterdir())
     copy = tmp_path / "copy.key"
     copy.write_bytes(private.read_bytes())
     copy.chmod(0o600)

@@ -133,7 +133,9 @@ def test_stats_tell_what_it_uses(daemon: Daemon, name: str, cli: str) -> None:
     words = getattr(daemon, cli)("stats", "--no-stream", "--no-trunc", "--format", form, name).stdout.split()
     assert words[:2] == [identity, name] and float(words[2].rstrip("%")) > 1 and int(words[3]) >= 1 and words[-1] == "64MiB"
     stopped = daemon.docker("create", *NONE, BASE, "true").stdout.strip()
-    shown = getattr(daemon, cli)("stats", "--all", "--no-stream").stdout
+    done = getattr(daemon, cli)("stats", "--all", "--no-stream")
+    assert done.stderr == ""
+    shown = done.stdout
     daemon.docker("rm", stopped)
     assert name in shown and stopped[:12] in shown and "MEM USAGE / LIMIT" in shown
     fact = json.loads(daemon.curl(f"/containers/{name}/stats?stream=0&one-shot=1"))

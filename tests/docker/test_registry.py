@@ -91,7 +91,9 @@ def test_a_registry_that_does_not_answer_is_one_sentence(daemon: Daemon) -> None
     assert "127.0.0.1:1" in daemon.docker("pull", "127.0.0.1:1/app:1", code=1).stderr
 
 
-@pytest.mark.covers("cli:login", "cli:login --username", "cli:login --password", "cli:login --password-stdin", "cli:logout", "api:POST /auth")
+@pytest.mark.covers(
+    "cli:login", "cli:login --username", "cli:login --password", "cli:login --password-stdin", "cli:logout", "api:POST /auth"
+)
 def test_login_checks_and_keeps_credentials(daemon: Daemon, registry: str) -> None:
     done = daemon.docker("login", "-u", "somebody", "--password-stdin", registry, stdin="secret")
     assert "Login Succeeded" in done.stdout

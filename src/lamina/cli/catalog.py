@@ -608,6 +608,15 @@ u username string|Username
         """\
 """,
     ),
+    "completion": (
+        "completion",
+        1,
+        -1,
+        False,
+        "bash|fish|zsh",
+        "Print what makes a shell complete commands, flags and names",
+        "",
+    ),
     "build": (
         "build",
         1,

@@ -6,7 +6,8 @@ from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
 from lamina.cli.flags import Flag, table
 
 _FIRST = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
-_OWN = ("layers", "which", "blame", "ls", "cat")
+_OWN = ("images --tree", "layers", "which", "blame", "ls", "cat", "image diff", "image find", "image mount", "image squash")
+_TREE = "Show the layers of all images as one tree: which they share, and what each takes"
 
 
 def render(name: str) -> str:
@@ -16,11 +17,25 @@ def render(name: str) -> str:
     if name in GROUPS:
         return _group(name)
     _, _, _, _, usage, summary, flags = COMMANDS[name]
-    lines = ["Usage:  lamina " + " ".join(part for part in (name, "[OPTIONS]" if flags else "", usage) if part), "", summary]
+    lines = ["Usage:  " + usage_of(name, flags, usage), "", summary]
     others = sorted({name} | {other for other, target in ALIASES.items() if target == name})
     if len(others) > 1:
         lines += ["", "Aliases:", "  " + ", ".join(f"lamina {other}" for other in others)]
     return "\n".join([*lines, *_options("Options:", table(flags))]) + "\n"
+
+
+def usage_of(name: str, flags: str, usage: str) -> str:
+    """`lamina run [OPTIONS] IMAGE …`."""
+    return " ".join(part for part in ("lamina", name, "[OPTIONS]" if flags else "", usage) if part)
+
+
+def closest(word: str, group: str = "") -> list[str]:
+    """Commands that somebody may have meant by `word` (below `group`): spelled alike, or the same word in a group."""
+    from difflib import get_close_matches
+
+    known = {name.rpartition(" ")[2]: name for name in (*COMMANDS, *ALIASES, *GROUPS) if name.rpartition(" ")[0] == group}
+    found = [known[name] for name in get_close_matches(word, sorted(known), n=2, cutoff=0.7)]
+    return found or sorted(name for name in COMMANDS if name.rpartition(" ")[2] == word)[:3]
 
 
 def _options(title: str, flags: list[Flag]) -> list[str]:
@@ -53,7 +68,7 @@ def _everything() -> str:
     single = [name for name in sorted(COMMANDS) if " " not in name and name not in _FIRST and name not in _OWN]
     parts = ["Usage:  lamina [OPTIONS] COMMAND", "", "A container engine whose heart is images and layers"]
     parts += _list("Common Commands:", [(name, COMMANDS[name][5]) for name in _FIRST])
-    parts += _list("Layers and files of images:", [(name, COMMANDS[name][5]) for name in _OWN])
+    parts += _list("Layers and files of images:", [(name, COMMANDS[name][5] if name in COMMANDS else _TREE) for name in _OWN])
     parts += _list("Management Commands:", [(name, GROUPS[name][0]) for name in sorted(GROUPS) if " " not in name])
     parts += _list("Commands:", [(name, COMMANDS[name][5]) for name in single])
     parts += _options("Global Options:", table(GLOBAL_FLAGS))

@@ -85,8 +85,16 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
         name, rest = f"{name} {rest[0]}", rest[1:]
     name = ALIASES.get(name, name)
     if name not in COMMANDS and name not in GROUPS:
-        raise UsageError(f"unknown command: lamina {name}")
+        raise _unknown(name)
     return name, rest
+
+
+def _unknown(name: str) -> UsageError:
+    from lamina.cli.help import closest
+
+    group, _, word = name.rpartition(" ")
+    meant = " or ".join(f"'lamina {other}'" for other in closest(word, group))
+    return UsageError(f"unknown command: lamina {name}" + (f"\n\nDid you mean {meant}?" if meant else ""))
 
 
 def _perform(name: str, words: list[str], options: Arguments) -> int:
@@ -100,9 +108,10 @@ def _perform(name: str, words: list[str], options: Arguments) -> int:
     except HelpWanted:
         return _help(name.split(" "))
     except UsageError as error:
-        sys.stderr.write(
-            f"lamina: {error.message}\n\nUsage:  lamina {name} [OPTIONS] {usage}\n\nRun 'lamina {name} --help' for more information\n"
-        )
+        from lamina.cli.help import usage_of
+
+        shown = usage_of(name, flags, usage)
+        sys.stderr.write(f"lamina: {error.message}\n\nUsage:  {shown}\n\nRun 'lamina {name} --help' for more information\n")
         return error.exit_code
     code: int = getattr(_module(module), name.replace(" ", "_").replace("import", "import_"))(_session(options), found)
     return code

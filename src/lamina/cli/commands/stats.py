@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -56,11 +55,8 @@ class _Watch:
 
     def _follow(self, stream: bool) -> None:
         try:
-            rest = b""
-            for piece in self._pieces.stream(self.name, "stats", [("stream", "1" if stream else "0")]).pieces():
-                *lines, rest = (rest + bytes(piece)).split(b"\n")
-                for line in lines:
-                    self.last = json.loads(line)
+            for fact in self._pieces.stream(self.name, "stats", [("stream", "1" if stream else "0")]).lines():
+                self.last = fact
         except LaminaError as error:
             self.failure = error
 

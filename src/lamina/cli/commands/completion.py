@@ -1,0 +1,100 @@
+"""`lamina completion SHELL`: scripts for shells, and the words that they ask for."""
+
+from __future__ import annotations
+
+from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.flags import Arguments, UsageError, table
+from lamina.cli.main import GLOBAL_FLAGS
+from lamina.cli.session import Session
+from lamina.client.containers import Containers
+from lamina.client.images import Images
+from lamina.client.transport import Transport
+from lamina.errors import LaminaError
+
+_SCRIPTS = {
+    "bash": """\
+_lamina() {
+    local IFS=$'\\n'
+    COMPREPLY=($(compgen -W "$(lamina completion _ "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _lamina lamina
+""",
+    "zsh": """\
+#compdef lamina
+_lamina() { compadd -- ${(f)"$(lamina completion _ "${(@)words[2,CURRENT]}" 2>/dev/null)"} || _files }
+compdef _lamina lamina
+""",
+    "fish": """\
+complete -c lamina -a '(lamina completion _ (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+""",
+}
+_HINT = {
+    "bash": "# lamina completion bash > /etc/bash_completion.d/lamina\n",
+    "zsh": "",
+    "fish": "# lamina completion fish > ~/.config/fish/completions/lamina.fish\n",
+}
+
+
+def completion(session: Session, arguments: Arguments) -> int:
+    """Print a shell's script; with `_` instead of a shell, what may stand for the last of the words after it."""
+    shell, words = arguments.words[0], arguments.words[1:]
+    if shell == "_":
+        session.print("\n".join(candidates(session, words or [""])))
+        return 0
+    if shell not in _SCRIPTS or words:
+        raise UsageError(f"no such shell: {' '.join(arguments.words)[:100]!r}: it is bash, fish or zsh")
+    session.print(f"{_SCRIPTS[shell]}{_HINT[shell]}".rstrip("\n"))
+    return 0
+
+
+def candidates(session: Session, words: list[str]) -> list[str]:
+    """What the last of `words` may become; the others stand before it."""
+    before, partial = words[:-1], words[-1]
+    name, rest = _command(_plain(before))
+    if partial.startswith("-"):
+        found = (
+            [f"--{flag.name}" for flag in table(COMMANDS[name][6])] + ["--help"] if name in COMMANDS else ["--host", "--help", "--version"]
+        )
+    elif name in COMMANDS:
+        found = _names(session, COMMANDS[name][4], later=bool(rest))
+    else:
+        found = [other.rpartition(" ")[2] for other in (*COMMANDS, *ALIASES, *GROUPS) if other.rpartition(" ")[0] == name]
+    return sorted({word for word in found if word.startswith(partial)})
+
+
+def _plain(words: list[str]) -> list[str]:
+    """Without flags, and without what follows those before the command."""
+    valued = {f"--{flag.name}" for flag in table(GLOBAL_FLAGS) if flag.kind != "bool"} | {"-H"}
+    return [word for at, word in enumerate(words) if not word.startswith("-") and not (at and words[at - 1] in valued)]
+
+
+def _command(words: list[str]) -> tuple[str, list[str]]:
+    """The command or group that the words name, and those after it; "" where they name none yet."""
+    name, rest = "", list(words)
+    while rest and (name == "" or name in GROUPS):
+        name, rest = f"{name} {rest[0]}".strip(), rest[1:]
+        name = ALIASES.get(name, name)
+    return name, rest
+
+
+def _names(session: Session, usage: str, *, later: bool) -> list[str]:
+    """Names of what the command's usage asks for. No engine is started for them, and one that does not answer has none."""
+    first = usage.replace("[OPTIONS]", "").strip(" [").split(" ")[0]
+    if later and "..." not in usage:
+        return []
+    engine = Transport(session.engine.address)
+    try:
+        if "CONTAINER" in first:
+            return [str(name).lstrip("/") for row in Containers(engine).list([("all", "1")]) for name in _list(row.get("Names"))]
+        if "IMAGE" in first:
+            return [str(tag) for row in Images(engine).list([]) for tag in _list(row.get("RepoTags"))]
+        if first.startswith(("NETWORK", "VOLUME")):
+            told = engine.get("/networks" if first.startswith("NETWORK") else "/volumes")
+            return [str(row.get("Name")) for row in _list(told.get("Volumes") if isinstance(told, dict) else told) if isinstance(row, dict)]
+    except LaminaError:
+        pass
+    return []
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
