@@ -19,7 +19,7 @@ import pytest
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathNotFound, ReadOnlyPath
 from lamina.errors import InvalidArgument, LaminaError
-from tests.container.conftest import SECRET, Box, House
+from tests.container.conftest import SECRET, Box, House, received
 
 pytestmark = pytest.mark.root
 Make = Callable[..., Box]
@@ -120,6 +120,29 @@ def test_attributes_and_bytes_come_out_and_go_in_again_as_they_are(box: Box) -> 
 def _facts(member: tarfile.TarInfo) -> tuple[Any, ...]:
     marks = {key: value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.user")}
     return member.type, member.mode, member.uid, member.gid, member.size, member.linkname, int(member.mtime), marks
+
+
+def test_holes_stay_holes_on_the_way_out_and_in(box: Box) -> None:
+    upper = Path(box.containers.get(box.id).upper)
+    with open(upper / "sparse", "wb") as file:
+        for at in (0, 5 << 20, 9 << 20):
+            file.seek(at)
+            file.write(b"data %d" % at * 1000)
+        file.truncate(32 << 20)
+    assert os.stat(upper / "sparse").st_blocks * 512 < 1 << 20
+    archive = box.read("/sparse")
+    assert len(archive) < 1 << 20
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        content = tar.extractfile("sparse")
+        assert content is not None
+        assert content.read() == (upper / "sparse").read_bytes()
+    box.write("/tmp", archive)
+    assert (upper / "tmp/sparse").read_bytes() == (upper / "sparse").read_bytes()
+    assert os.stat(upper / "tmp/sparse").st_blocks * 512 < 1 << 20
+    exported = received(lambda out: box.containers.export(box.id, out))
+    with tarfile.open(fileobj=io.BytesIO(exported)) as tar:
+        assert tar.getmember("sparse").size == 32 << 20
+        assert tar.getmember("sparse").issparse()
 
 
 def test_times_keep_their_nanoseconds_on_the_way_in(box: Box) -> None:

@@ -232,6 +232,26 @@ def test_cp_both_ways(daemon: Daemon, name: str, tmp_path: Path, running: bool) 
     assert "nothing-here" in daemon.docker("cp", f"{name}:/nothing-here", str(tmp_path / "x"), code=1).stderr
 
 
+def test_cp_and_export_of_a_file_with_holes(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """The docker CLI takes what the engine writes; by `lamina cp` holes stay holes both ways."""
+    place = tmp_path / "holes"
+    with open(place, "wb") as file:
+        for at in (3 << 20, 9 << 20):
+            file.seek(at)
+            file.write(b"data" * 5000)
+        file.truncate(40 << 20)
+    daemon.docker("create", "--name", name, *NONE, BASE, "true")
+    daemon.lamina("cp", str(place), f"{name}:/holes")
+    daemon.docker("cp", f"{name}:/holes", str(tmp_path / "theirs"))
+    daemon.lamina("cp", f"{name}:/holes", str(tmp_path / "ours"))
+    assert (tmp_path / "theirs").read_bytes() == (tmp_path / "ours").read_bytes() == place.read_bytes()
+    assert os.stat(tmp_path / "ours").st_blocks * 512 < 1 << 20
+    daemon.docker("export", "-o", str(tmp_path / "x.tar"), name)
+    assert os.stat(tmp_path / "x.tar").st_size < 20 << 20
+    subprocess.run(["tar", "-C", str(tmp_path), "-xf", str(tmp_path / "x.tar"), "holes"], check=True)
+    assert place.read_bytes() == (tmp_path / "ours").read_bytes()
+
+
 def test_cp_never_follows_a_link_out_of_the_container(daemon: Daemon, name: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("the host's\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from lamina.errors import Conflict
 
 _PIECE = 1 << 20
+_MOST_RUNS = 1 << 16
 
 
 class Packer:
@@ -32,9 +34,37 @@ class Packer:
         if not self._keep_owner:
             info.uid = info.gid = 0
             info.uname = info.gname = ""
+        runs = _runs(path) if self._keep_owner and info.isreg() else None
+        if runs is not None:
+            yield from self._sparse(path, info, runs)
+            return
         self._header(info)
         if info.isreg():
             yield from self._content(path, info.size)
+        yield self._out.take()
+
+    def _sparse(self, path: str, info: tarfile.TarInfo, runs: list[tuple[int, int]]) -> Iterator[bytes]:
+        """A file that is mostly holes: what is stored of it, and where (GNU pax format 1.0)."""
+        places = "".join(f"{number}\n" for number in (len(runs), *(number for run in runs for number in run))).encode()
+        places += bytes(-len(places) % tarfile.BLOCKSIZE)
+        size = sum(length for _, length in runs)
+        info.pax_headers = {
+            "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": info.name, "GNU.sparse.realsize": str(info.size),
+        }  # fmt: skip
+        info.name = os.path.join(os.path.dirname(info.name), "GNUSparseFile.0", os.path.basename(info.name))
+        info.size = len(places) + size
+        self._header(info)
+        out = self._tar.fileobj
+        out.write(places)
+        with open(path, "rb") as file:
+            for start, length in runs:
+                while length:
+                    piece = os.pread(file.fileno(), min(length, _PIECE), start) or bytes(min(length, _PIECE))
+                    start, length = start + len(piece), length - len(piece)
+                    out.write(piece)
+                    yield self._out.take()
+        out.write(bytes(-size % tarfile.BLOCKSIZE))
+        self._tar.offset += len(places) + size + -size % tarfile.BLOCKSIZE
         yield self._out.take()
 
     def _header(self, info: tarfile.TarInfo) -> None:
@@ -72,6 +102,26 @@ class Packer:
         """The end of the archive."""
         self._tar.close()
         yield self._out.take()
+
+
+def _runs(path: str) -> list[tuple[int, int]] | None:
+    """What the file system stores of a file that is mostly holes, (start, bytes), ended by an empty run; None for any other."""
+    status = os.stat(path, follow_symlinks=False)
+    if status.st_size <= _PIECE or status.st_blocks * 1024 >= status.st_size:
+        return None
+    found: list[tuple[int, int]] = []
+    at = 0
+    with open(path, "rb") as file:
+        while at < status.st_size and len(found) < _MOST_RUNS:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return [*found, (status.st_size, 0)]
+            at = min(os.lseek(file.fileno(), start, os.SEEK_HOLE), status.st_size)
+            found.append((start, at - start))
+    return [*found, (status.st_size, 0)] if at >= status.st_size else None
 
 
 class _Buffer(io.RawIOBase):

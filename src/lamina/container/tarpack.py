@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from typing import BinaryIO
 
+from lamina.layer.diff import stored_runs
 from lamina.layer.tar.member import HARDLINK, Member
-from lamina.layer.tarwrite import END, header, padding
+from lamina.layer.tarwrite import END, header, padding, sparse_header
 
 _SMALL = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,10 +77,26 @@ class Packer:
                 mode = HARDLINK | stat.S_IMODE(status.st_mode)
                 self._out.write(header(_member(status, archived)._replace(mode=mode, link=first)))
                 return
-            self._out.write(header(_member(status, archived)._replace(size=status.st_size, xattrs=_xattrs(fd))))
-            self._data(fd, status.st_size)
+            member = _member(status, archived)._replace(size=status.st_size, xattrs=_xattrs(fd))
+            runs = stored_runs(fd, status.st_size) if _mostly_holes(status) else [(0, status.st_size)]
+            if runs == [(0, status.st_size)]:
+                self._out.write(header(member))
+                self._data(fd, status.st_size)
+            else:
+                self._sparse(fd, member, runs)
         finally:
             os.close(fd)
+
+    def _sparse(self, fd: int, member: Member, runs: Sequence[tuple[int, int]]) -> None:
+        """A file that is mostly holes: what is stored of it, and where."""
+        head, stored = sparse_header(member, runs)
+        self._out.write(head)
+        for start, length in runs:
+            while length:
+                data = os.pread(fd, min(length, _SMALL), start) or bytes(min(length, _SMALL))
+                self._out.write(data)
+                start, length = start + len(data), length - len(data)
+        self._out.write(padding(stored))
 
     def _data(self, fd: int, size: int) -> None:
         """Exactly `size` bytes: a file that shrinks meanwhile is filled up, one that grows is cut."""
@@ -91,6 +109,10 @@ class Packer:
             self._out.write(data)
             left -= len(data)
         self._out.write(padding(size))
+
+
+def _mostly_holes(status: os.stat_result) -> bool:
+    return status.st_size > _SMALL and status.st_blocks * 1024 < status.st_size
 
 
 def _member(status: os.stat_result, archived: bytes) -> Member:

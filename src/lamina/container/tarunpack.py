@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
 from lamina.layer.compression import detect, inflater
@@ -142,8 +142,9 @@ class Unpacker:
     def _write_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
         with open(fd, "wb", buffering=0) as file:
-            content = archive.extractfile(member)
-            if content is not None:
+            if member.issparse():
+                _copy_runs(cast(BinaryIO, archive.fileobj), member, file)
+            elif (content := archive.extractfile(member)) is not None:
                 shutil.copyfileobj(content, file, _CHUNK)
 
     def _dress(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
@@ -172,6 +173,22 @@ class Unpacker:
             os.utime(fd, ns=(moment, moment))
         finally:
             os.close(fd)
+
+
+def _copy_runs(stream: BinaryIO, member: tarfile.TarInfo, file: BinaryIO) -> None:
+    """What is stored of a sparse file, each run at its place: what lies between stays a hole."""
+    runs: list[tuple[int, int]] = cast(Any, member).sparse
+    stream.seek(member.offset_data)
+    for start, length in runs:
+        file.seek(start)
+        left = length
+        while left:
+            data = stream.read(min(left, _CHUNK))
+            if not data:
+                raise EOFError("unexpected end of data")
+            file.write(data)
+            left -= len(data)
+    file.truncate(member.size)
 
 
 class Inflated:
