@@ -27,7 +27,7 @@ _MODES: Mapping[str, tuple[frozenset[str], bool, str]] = {
     "IpcMode": (frozenset({"", "none", "private", "shareable", "host"}), True, "IPC mode"),
     "PidMode": (frozenset({"", "host"}), True, "PID mode"),
     "UTSMode": (frozenset({"", "host"}), False, "UTS mode"),
-    "UsernsMode": (frozenset({"", "host"}), False, "user namespace mode"),
+    "UsernsMode": (frozenset({"", "host", "auto"}), False, "user namespace mode"),
     "CgroupnsMode": (frozenset({"", "private", "host"}), False, "cgroup namespace mode"),
 }
 SHARED = ("IpcMode", "PidMode", "NetworkMode")

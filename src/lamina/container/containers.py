@@ -26,6 +26,7 @@ from lamina.container.making import Maker
 from lamina.container.measuring import Meter
 from lamina.container.model import Container, State, WrongState
 from lamina.container.parts import Parts
+from lamina.container.ranges import Ranges
 from lamina.container.recovery import Recovery
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
@@ -80,7 +81,7 @@ class Containers:
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
         taken = SnapshotStore(parts.root, parts.workers)
-        self._launcher = launcher = Launcher(parts, init, sources, taken, Caps(parts.root, parts.workers, parts.container_size))
+        self._launcher = launcher = Launcher(parts, init, sources, taken, Caps(parts.root, parts.workers, parts.container_size), Ranges(parts.user_namespaces))
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()

@@ -18,6 +18,7 @@ from lamina.container.roots import opened
 from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
 from lamina.errors import Internal
+from lamina.linux import prctl
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
 
@@ -72,7 +73,7 @@ def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
     del report
     place = Place.of(params["path"])
     with opened(params, fds) as (root, others):
-        packer = Packer(others[-1], _devices(root, [place.directory, *params["below"]]))
+        packer = Packer(others[-1], _devices(root, [place.directory, *params["below"]]), params.get("first_id", 0))
         directory = _open(root, place, params)
         try:
             with _missing_named(params):
@@ -94,15 +95,30 @@ def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
         _check_base(root, base, params)
         user = look_up(root, params["owner"]) if params["owner"] else None
         owner = None if user is None else (user.uid, user.gid)
-        Unpacker(root, base, strict=params["strict"], owner=owner).extract(others[-1])
+        first = params.get("first_id", 0)
+        with _somebody_inside(first):
+            Unpacker(root, base, strict=params["strict"], owner=owner, first=first).extract(others[-1])
     return {}
+
+
+@contextmanager
+def _somebody_inside(first: int) -> Iterator[None]:
+    """Make files as the root of a user namespace that begins at `first`: root out here is nobody there. 0: there is none."""
+    if not first:
+        yield
+        return
+    prctl.set_file_ids(first, first)
+    try:
+        yield
+    finally:
+        prctl.set_file_ids(0, 0)
 
 
 def export_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Write the whole root as a tar into the last descriptor, without what is mounted on it."""
     del report
     with opened(params, fds) as (root, others):
-        packer = Packer(others[-1], _devices(root, ["/"]))
+        packer = Packer(others[-1], _devices(root, ["/"]), params.get("first_id", 0))
         packer.add_directory(root, b"", itself=False)
         packer.finish()
     return {}

@@ -19,6 +19,7 @@ from lamina.container.logdrivers import log_plan
 from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Parts, Process
+from lamina.container.ranges import Ranges
 from lamina.container.removal import remove_small_tree
 from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
@@ -44,7 +45,8 @@ class Launcher:
     """Starts the command of a container whose state allows it. `init` is the host directory of the init layer, one for all: it holds
     mount points only, so that mounting changes no layer."""
 
-    def __init__(self, parts: Parts, init: str, sources: Sources, snapshots: SnapshotStore, caps: Caps) -> None:
+    def __init__(self, parts: Parts, init: str, sources: Sources, snapshots: SnapshotStore, caps: Caps, ranges: Ranges) -> None:
+        self.ranges = ranges
         self._runtime, self._layers, self._init, self._networks = parts.runtime, parts.layers, init, parts.networks
         self._runtimes = parts.runtimes
         self.snapshots, self.caps = snapshots, caps
@@ -63,6 +65,7 @@ class Launcher:
         if container.temporary:
             _renew_work(f"{container.home}/work")
         make_sources(container)
+        self.ranges.take(container)
         box, wiring = self.connections.join(container)
         try:
             sharing.prepare(container)
@@ -80,6 +83,7 @@ class Launcher:
     def release(self, container: Container) -> None:
         """It has ended, or did not start: what was mounted on the host for it goes."""
         sharing.release(container)
+        self.ranges.release(container)
         self.sources.give_back(container)
 
     def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring, parts: Mapping[str, str], pipe: int) -> Launch:
@@ -117,7 +121,9 @@ class Launcher:
         # Where the process namespace is shared there is an init already.
         init = init_program() if flag(container.host_config, "Init") and not text(container.host_config, "PidMode") else ""
         host = os.uname()
-        spec = default_spec(**arguments, etc=etc, cgroup_path=path, init=init, machine=host.machine, release=host.release)
+        spec = default_spec(
+            **arguments, etc=etc, cgroup_path=path, init=init, machine=host.machine, release=host.release, ids=self.ranges.of(container)
+        )
         return adjusted(spec, container, _joined(container, roster), shm=sharing.source(container, roster))
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:

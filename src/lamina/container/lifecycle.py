@@ -100,6 +100,8 @@ class LifeCycle:
         """A process was found running: it keeps its networks and what is mounted for it."""
         self._launcher.connections.restore(live.container)
         self._launcher.sources.found(live.container)
+        if live.process is not None:
+            self._launcher.ranges.restore(live.container, live.process.pid)
 
     def watch(self, live: Live, process: Process, *, fresh: bool = False) -> None:
         """Follow a process. `fresh`: it was started just now."""

@@ -19,6 +19,7 @@ from lamina.container.model import Container, ContainerNotFound, MountPoint
 from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
 from lamina.container.names import checked_name, invented_name
 from lamina.container.parts import Parts
+from lamina.container.ranges import check_user_namespace
 from lamina.container.removal import remove_tree
 from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
@@ -69,6 +70,7 @@ class Maker:
         given = checked_name(name) if name else ""
         check_config(config)
         check_host(config, host_config, self._parts.runtimes)
+        check_user_namespace(host_config, self._launcher.ranges.mode(host_config))
         limited, warnings = resources.checked(host_config, self._parts.abilities)
         host_config = with_ids(limited, self._id_of)
         snapshot = self._snapshots.named(image_name) if "@" in image_name else base

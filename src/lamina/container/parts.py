@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit
+from lamina.container.ranges import UserNamespaces
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.network.model import Network, Sandbox
@@ -151,7 +152,8 @@ class Networks(Protocol):
 class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
     `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` are
-    what --runtime may name; `container_size` caps what each container writes, in bytes, unless it asks for another size (0: nothing does)."""
+    what --runtime may name; `container_size` caps what each container writes, in bytes, unless it asks for another size (0: nothing does);
+    `user_namespaces` are what --userns means where it is not given."""
 
     root: str
     runtime: Runtime
@@ -170,3 +172,4 @@ class Parts:
     abilities: Abilities = field(default_factory=Abilities)
     runtimes: Runtimes = field(default_factory=Runtimes)
     container_size: int = 0
+    user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)

@@ -55,7 +55,8 @@ def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool
                 yield Root({**root.params, "binds": _binds(live.container)}, root.fds)
             return
     try:
-        yield Root({"namespace" if bare else "open": True}, (fd,))
+        first, _ = launcher.ranges.of(live.container) or (0, 0)
+        yield Root({"namespace" if bare else "open": True, "first_id": first}, (fd,))
     finally:
         os.close(fd)
 

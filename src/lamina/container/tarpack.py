@@ -16,6 +16,7 @@ _SMALL = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: what was a file a moment ago may be a fifo now.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAPPED, _NOBODY = 1 << 16, 65534
 _LEFT_OUT = ("trusted.", "user.overlay.", "security.selinux")
 
 
@@ -26,7 +27,9 @@ class Packer:
     /proc of a running container. Files are not asked, since overlayfs shows them with the device of their layer.
     """
 
-    def __init__(self, out: int, devices: frozenset[int]) -> None:
+    def __init__(self, out: int, devices: frozenset[int], first: int = 0) -> None:
+        """`first`: the host's id that is 0 in the user namespace whose view is packed; 0 where there is none."""
+        self._first = first
         self._out: BinaryIO = open(out, "wb", buffering=1 << 20, closefd=False)
         self._devices = devices
         self._links: dict[tuple[int, int], bytes] = {}
@@ -46,14 +49,14 @@ class Packer:
                 os.close(fd)
         else:
             link = os.fsencode(os.readlink(name, dir_fd=directory)) if stat.S_ISLNK(status.st_mode) else b""
-            self._out.write(header(_member(status, archived)._replace(link=link)))
+            self._out.write(header(_member(status, archived, self._first)._replace(link=link)))
 
     def add_directory(self, fd: int, archived: bytes, *, itself: bool = True) -> None:
         """Write an open directory, and what is below it; the caller closes it. Its entries' names begin with `archived` and a slash,
         or stand alone where that is empty."""
         status = os.fstat(fd)
         if itself:
-            self._out.write(header(_member(status, archived)._replace(xattrs=_xattrs(fd))))
+            self._out.write(header(_member(status, archived, self._first)._replace(xattrs=_xattrs(fd))))
         if status.st_dev not in self._devices:
             return
         prefix = archived.rstrip(b"/") + b"/" if archived else b""
@@ -75,9 +78,9 @@ class Packer:
             first = self._links.setdefault((status.st_dev, status.st_ino), archived) if status.st_nlink > 1 else archived
             if first != archived:
                 mode = HARDLINK | stat.S_IMODE(status.st_mode)
-                self._out.write(header(_member(status, archived)._replace(mode=mode, link=first)))
+                self._out.write(header(_member(status, archived, self._first)._replace(mode=mode, link=first)))
                 return
-            member = _member(status, archived)._replace(size=status.st_size, xattrs=_xattrs(fd))
+            member = _member(status, archived, self._first)._replace(size=status.st_size, xattrs=_xattrs(fd))
             runs = stored_runs(fd, status.st_size) if _mostly_holes(status) else [(0, status.st_size)]
             if runs == [(0, status.st_size)]:
                 self._out.write(header(member))
@@ -115,9 +118,10 @@ def _mostly_holes(status: os.stat_result) -> bool:
     return status.st_size > _SMALL and status.st_blocks * 1024 < status.st_size
 
 
-def _member(status: os.stat_result, archived: bytes) -> Member:
+def _member(status: os.stat_result, archived: bytes, first: int = 0) -> Member:
     numbers = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    return Member(archived, status.st_mode, status.st_uid, status.st_gid, 0, status.st_mtime_ns, major=numbers[0], minor=numbers[1])
+    uid, gid = (_inside(number, first) for number in (status.st_uid, status.st_gid))
+    return Member(archived, status.st_mode, uid, gid, 0, status.st_mtime_ns, major=numbers[0], minor=numbers[1])
 
 
 def _xattrs(fd: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -144,3 +148,10 @@ def _sent(source: int, out: int, size: int) -> int:
             break
         done += count
     return done
+
+
+def _inside(number: int, first: int) -> int:
+    """An id as a user namespace that begins at `first` sees it; of others it sees nobody's."""
+    if not first:
+        return number
+    return number - first if first <= number < first + _MAPPED else _NOBODY

@@ -32,12 +32,14 @@ _SENDERS_FAULT = frozenset(
 
 @dataclass(slots=True)
 class Unpacker:
-    """Extracts into `base` (absolute, inside the root that descriptor `root` is of). `owner`, if given, owns everything."""
+    """Extracts into `base` (absolute, inside the root that descriptor `root` is of). `owner`, if given, owns everything. `first` is the host's
+    id that is 0 inside."""
 
     root: int
     base: str
     strict: bool = False
     owner: tuple[int, int] | None = None
+    first: int = 0
     _times: list[tuple[str, int]] = field(default_factory=list)
 
     def extract(self, source: int) -> None:
@@ -150,7 +152,7 @@ class Unpacker:
     def _dress(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
         """Owner, mode (after it: chown clears the set-id bits), xattrs, times."""
         uid, gid = self.owner or (member.uid, member.gid)
-        os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+        os.chown(name, self.first + uid, self.first + gid, dir_fd=parent, follow_symlinks=False)
         if not member.issym():
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
+from lamina.container.ranges import UserNamespaces
 from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
@@ -43,12 +44,13 @@ class Engine:
         what: str = "library",
         verify: bool = False,
         runtimes: Runtimes | None = None,
+        user_namespaces: UserNamespaces | None = None,
         experimental: bool = False,
         storage_options: Sequence[str] = (),
         originals: str = PRESSURE,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
-        `runtimes` are other OCI runtimes that containers may name, and which one is the default. `storage_options` are size=10G, which caps
+        `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get that name none. `storage_options` are size=10G, which caps
         what each container writes, and pool=100G, for all of them together. `originals` says when compressed originals of pulled layers are
         kept: always, until the disk gets full (pressure), or never.
 
@@ -64,6 +66,7 @@ class Engine:
             what,
             verify,
             runtimes or Runtimes(),
+            user_namespaces or UserNamespaces(),
             experimental,
             tuple(storage_options),
             originals,

@@ -62,6 +62,7 @@ def run(settings: Settings) -> None:
         experimental=settings.experimental,
         storage_options=settings.storage_options,
         originals=settings.originals,
+        user_namespaces=settings.user_namespaces,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

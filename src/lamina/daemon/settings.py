@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lamina.container.ranges import AUTO, UserNamespaces, remapped
+from lamina.container.ranges import HOST as OF_THE_HOST
 from lamina.errors import InvalidArgument
 from lamina.image.eviction import KEEPING, PRESSURE
 from lamina.runtime.launch import Program
@@ -41,6 +43,8 @@ _KEYS = {
     "default-runtime": "default_runtime",
     "runtimes": "added_runtimes",
     "storage-opts": "storage_options",
+    "userns": "userns",
+    "userns-remap": "userns_remap",
 }
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options"})
@@ -75,6 +79,14 @@ class Settings:
     tls_key: str = f"{CERTIFICATES}/key.pem"
     default_runtime: str = EMBEDDED
     added_runtimes: Mapping[str, Program] = field(default_factory=dict)
+
+    userns: str = OF_THE_HOST
+    userns_remap: str = ""
+
+    @property
+    def user_namespaces(self) -> UserNamespaces:
+        """What --userns means where it is not given."""
+        return remapped(self.userns_remap) if self.userns_remap else UserNamespaces(self.userns)
 
     @property
     def runtimes(self) -> Runtimes:
@@ -116,6 +128,12 @@ def parser() -> argparse.ArgumentParser:
         help="OCI runtime that containers may name; may be repeated",
     )
     flags.add_argument("--default-runtime", help=f"runtime of containers that name none (default {EMBEDDED}, the embedded one)")
+    flags.add_argument(
+        "--userns",
+        choices=(OF_THE_HOST, AUTO),
+        help=f"user namespace of containers that name none; {AUTO}: one of its own for each (default {OF_THE_HOST})",
+    )
+    flags.add_argument("--userns-remap", help="the same ids for all user namespaces: a user of /etc/subuid, or default")
     flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
@@ -173,6 +191,9 @@ def settings(flags: argparse.Namespace) -> Settings:
             hint="--tlsverify with --tlscacert, --tlscert and --tlskey, or --tlsverify=false to let in everyone",
         )
     _check_runtimes(made.runtimes)
+    if made.userns not in (OF_THE_HOST, AUTO) or (made.userns == AUTO and made.userns_remap):
+        raise InvalidSettings(f"userns is {OF_THE_HOST} or {AUTO}, and {AUTO} excludes userns-remap")
+    _ = made.user_namespaces
     return made
 
 

@@ -14,6 +14,7 @@ from lamina.api.render import cache_folder, cache_record, image_summary
 from lamina.apitypes.finding import Finding
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
+from lamina.container.ranges import HOST, UserNamespaces
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import Host, file_system_of
 from lamina.daemon.pool import Pool
@@ -46,6 +47,7 @@ class Facts:
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     runtimes: Runtimes = field(default_factory=Runtimes)
+    user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     experimental: bool = False
     pool: Pool | None = None
     container_size: int = 0
@@ -127,6 +129,7 @@ class System:
             "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
             "ExperimentalBuild": facts.experimental,
+            "SecurityOptions": [*_SECURITY, *(["name=userns"] if facts.user_namespaces.default != HOST else [])],
         }
 
     def _caps(self) -> list[list[str]]:
@@ -279,6 +282,7 @@ def _registries(facts: Facts) -> Document:
     }
 
 
+_SECURITY = ("name=seccomp,profile=builtin", "name=cgroupns")
 _FIXED: Document = {
     "Plugins": {
         "Volume": ["local"],
@@ -314,7 +318,6 @@ _FIXED: Document = {
     "ContainerdCommit": {"ID": ""},
     "RuncCommit": {"ID": ""},
     "InitCommit": {"ID": ""},
-    "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
     "CDISpecDirs": [],
     "Warnings": None,
 }

@@ -20,6 +20,7 @@ from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
 from lamina.container.parts import Parts as ContainerParts
+from lamina.container.ranges import UserNamespaces
 from lamina.content.durability import Durability, boot_id
 from lamina.content.local import LocalContent
 from lamina.content.store import ContentStore
@@ -68,6 +69,7 @@ class Options:
     what: str = "library"
     verify: bool = False
     runtimes: Runtimes = field(default_factory=Runtimes)
+    user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     experimental: bool = False
     storage_options: tuple[str, ...] = ()
     originals: str = PRESSURE
@@ -142,6 +144,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         workers,
         chosen.snapshotter.name,
         options.runtimes,
+        options.user_namespaces,
         sizes.get("size", 0),
     )
     containers = _containers(stores, events.emit)
@@ -159,6 +162,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
         options.insecure_registries,
         options.registry_mirrors,
         options.runtimes,
+        options.user_namespaces,
         options.experimental,
         pool,
         sizes.get("size", 0),
@@ -216,6 +220,7 @@ class _Stores:
     workers: Workers
     driver: str
     runtimes: Runtimes
+    user_namespaces: UserNamespaces
     container_size: int
 
 
@@ -238,6 +243,7 @@ def _containers(stores: _Stores, emit: Emit) -> Containers:
             platform=host_platform(),
             abilities=abilities(),
             runtimes=stores.runtimes,
+            user_namespaces=stores.user_namespaces,
             container_size=stores.container_size,
         )
     )

@@ -15,6 +15,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME = 1, 2, 4, 8, 
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 4096, 8192, 16384, 1 << 18, 1 << 19, 1 << 20
 MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+_ATTR_IDMAP = 0x100000
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 
 # These numbers are the same on every architecture (asm-generic/unistd.h).
@@ -124,6 +125,17 @@ def set_attributes(fd: int, add: int, remove: int = 0, *, recursive: bool = Fals
     attributes = struct.pack("QQQQ", add, remove, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _syscall(_MOUNT_SETATTR, "mount_setattr", fd, b"", flags, attributes, len(attributes))
+
+
+def map_ids(fd: int, owner: int, *, recursive: bool = False) -> None:
+    """Let a detached mount show and store ids as a user namespace (a descriptor of one) sees them: its root's files are 0's on disk.
+
+    Raises:
+        OSError: EINVAL where a file system below cannot.
+    """
+    attributes = struct.pack("QQQQ", _ATTR_IDMAP, 0, 0, owner)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _syscall(_MOUNT_SETATTR, "mount_setattr idmap", fd, b"", flags, attributes, len(attributes))
 
 
 def loop_attach(path: str, *, write: bool = False) -> tuple[int, str]:

@@ -8,6 +8,10 @@ import struct
 
 from lamina.linux.libc import check, libc, machine, syscall
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x80, 0x20000, 0x2000000, 0x4000000
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _CLONE_PIDFD, _CLONE_PARENT, _CLONE_INTO_CGROUP = 0x1000, 0x8000, 0x200000000
@@ -73,3 +77,30 @@ def set_domain_name(name: str) -> None:
 def close_on_exec_from(first: int) -> None:
     """Mark every descriptor from `first` on as closed by execve."""
     syscall(_CLOSE_RANGE, "close_range", first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)
+
+
+def write_maps(pid: int, maps: Mapping[str, Sequence[Sequence[int]]]) -> None:
+    """Say what the ids of a process's new user namespace are outside; `uids` and `gids` are (inside, outside, how many). Once a namespace."""
+    for file, key in (("uid_map", "uids"), ("gid_map", "gids")):
+        fd = os.open(f"/proc/{pid}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, "".join(f"{inside} {outside} {count}\n" for inside, outside, count in maps[key]).encode())
+        finally:
+            os.close(fd)
+
+
+def user_namespace(maps: Mapping[str, Sequence[Sequence[int]]]) -> int:
+    """A descriptor of a user namespace with these maps, for id-mapping mounts. Forks: only for processes with one thread."""
+    waiting, go = os.pipe()
+    pid, pidfd = clone3(CLONE_NEWUSER)
+    if pid == 0:
+        os.close(go)
+        os.read(waiting, 1)
+        os._exit(0)
+    try:
+        write_maps(pid, maps)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        for fd in (waiting, go, pidfd):
+            os.close(fd)
+        os.waitpid(pid, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from lamina.linux import channel, mount
+from lamina.linux import channel, mount, prctl
 from lamina.linux.namespace import CLONE_NEWNS, unshare
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ def _place(target: str, fd: int | None, path: str | None) -> str:
     return os.path.basename(target)
 
 
-def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool) -> int:
+def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool, mapped: bool = False) -> int:
     mount.set_string(context, "source", "overlay")
     for key, value in _OPTIONS:
         mount.set_string(context, key, value)
@@ -118,8 +118,8 @@ def _finish(context: int, upper: str | None, work: str | None, *, volatile: bool
         os.chdir(os.path.dirname(upper))
         mount.set_string(context, "upperdir", os.path.basename(upper))
         mount.set_string(context, "workdir", os.path.basename(work))
-        if volatile:
-            mount.set_flag(context, "volatile")
+    if volatile and (upper is not None or mapped):
+        mount.set_flag(context, "volatile")
     mount.create(context)
     return mount.fsmount(context)
 
@@ -163,3 +163,49 @@ def mount_overlay_anywhere(
     if not fds:
         raise OSError(answer["errno"], answer["message"])
     return fds[0]
+
+
+def mount_overlay_mapped(
+    lowers: Sequence[tuple[int | None, str | None]],
+    upper: str | None,
+    work: str | None,
+    owner: int,
+    ids: tuple[int, int],
+    *,
+    volatile: bool = False,
+) -> int:
+    """See `mount_overlay`; what root of the user namespace `owner` (a descriptor) owns inside is 0's on disk: layers are mapped, not copied.
+
+    Overlayfs itself cannot be mapped, so each of its layers is, the writable one too; that takes descriptors. It writes as who mounts it,
+    so that must be someone who is mapped: `ids` are that root's user and group outside.
+
+    Raises:
+        OSError: a layer's file system cannot (EINVAL), or this kernel's overlayfs takes no descriptors.
+    """
+    copies: list[int] = []
+    context = -1
+    try:
+        for fd, path in lowers:
+            copies.append(mount.open_tree(path or "", directory=mount.AT_FDCWD if fd is None else fd))
+            mount.map_ids(copies[-1], owner)
+        if upper is None or work is None:
+            writable: list[int] = []
+        else:
+            copies.append(mount.open_tree(os.path.dirname(upper)))
+            mount.map_ids(copies[-1], owner)
+            writable = [
+                os.open(os.path.basename(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=copies[-1]) for path in (upper, work)
+            ]
+            copies += writable
+        if not lowers and writable:
+            return mount.open_tree("", directory=writable[0])
+        context = mount.fsopen("overlay")
+        for fd in copies[: len(lowers)]:
+            mount.set_fd(context, "lowerdir+", fd)
+        for key, fd in zip(("upperdir", "workdir"), writable, strict=False):
+            mount.set_fd(context, key, fd)
+        prctl.set_file_ids(*ids)
+        return _finish(context, None, None, volatile=volatile, mapped=bool(writable))
+    finally:
+        prctl.set_file_ids(0, 0)
+        channel.close_all([*copies, *([context] if context >= 0 else [])])

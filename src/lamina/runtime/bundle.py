@@ -56,6 +56,7 @@ def default_spec(
     init: str = "",
     machine: str = "x86_64",
     release: str = "6.0",
+    ids: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The specification of one container.
 
@@ -64,7 +65,7 @@ def default_spec(
     `security` are Docker's --security-opt (no-new-privileges, seccomp=unconfined|<JSON>, systempaths=unconfined).
     `init` is the host path of a static init (tini) bound at /sbin/docker-init and run as PID 1.
     `devices` are OCI `linux.devices` with an optional `access` (rwm), `device_rules` further OCI `linux.resources.devices`; `machine` and `release` are
-    uname's words, for the filter.
+    uname's words, for the filter. `ids` are the first id on the host and how many the container's user namespace has; None: the host's own.
 
     Raises:
         InvalidOption: an unknown capability, security option or rlimit.
@@ -92,8 +93,9 @@ def default_spec(
         "mounts": _mount_list(mounts, etc, init, shm_size, privileged=privileged, cgroups=chosen["writable_cgroups"]),
         "linux": {
             "cgroupsPath": cgroup_path,
-            "namespaces": _namespace_list(network, netns),
-            "sysctl": {**_default_sysctls(network, netns), **(sysctls or {})},
+            "namespaces": [*_namespace_list(network, netns), *([{"type": "user"}] if ids else [])],
+            **_mappings(ids),
+            "sysctl": {**_default_sysctls(network, netns, ids), **(sysctls or {})},
             "devices": [{key: value for key, value in device.items() if key != "access"} for device in devices],
             "resources": {**resources(limits), "devices": [*_device_rules(devices, privileged=privileged), *device_rules]},
             "seccomp": chosen["seccomp"],
@@ -226,11 +228,17 @@ def _namespace_list(network: str, netns: str) -> list[dict[str, str]]:
     return kinds if network == "host" else [*kinds, {"type": "network"}]
 
 
-def _default_sysctls(network: str, netns: str) -> dict[str, str]:
+def _mappings(ids: tuple[int, int] | None) -> dict[str, Any]:
+    if ids is None:
+        return {}
+    return {key: [{"containerID": 0, "hostID": ids[0], "size": ids[1]}] for key in ("uidMappings", "gidMappings")}
+
+
+def _default_sysctls(network: str, netns: str, ids: tuple[int, int] | None) -> dict[str, str]:
     """As Docker since 20.10.0: in a network of its own anybody may use low ports and ping."""
     if network == "host" and not netns:
         return {}
-    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {ids[1] - 1 if ids else 2147483647}"}
 
 
 def _device_rules(devices: Sequence[Mapping[str, Any]], *, privileged: bool) -> list[dict[str, Any]]:

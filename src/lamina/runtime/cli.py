@@ -19,7 +19,7 @@ from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
 from lamina.linux import channel
 from lamina.linux.capability import NAMES
 from lamina.linux.namespace import KINDS
-from lamina.runtime import bundle, cgroup, interpreter, plan
+from lamina.runtime import bundle, cgroup, interpreter, mapped, plan
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.client import cgroup_mounts
 from lamina.runtime.filters import Filters
@@ -198,7 +198,7 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
         if hooks.get(name):
             raise InvalidArgument(f"{name} hooks are not supported")
     hierarchies = cgroup.here()
-    made = plan.container_plan(spec, cgroup_mounts(hierarchies), bundle=where)
+    made = mapped.adapted(plan.container_plan(spec, cgroup_mounts(hierarchies), bundle=where), spec)
     rootfs = os.path.join(where, spec["root"]["path"])
     path = _cgroup_path(linux.get("cgroupsPath") or "", options.id)
     record = {
@@ -370,7 +370,7 @@ def _exec(options: argparse.Namespace) -> int:
     spec = json.loads(Path(record["directory"], "config.json").read_text())
     process = json.loads(Path(options.process).read_text()) if options.process else _exec_process(options, spec)
     launch = {
-        **_process_part(process, plan.exec_plan(process, spec), record["directory"]),
+        **_process_part(process, _exec_plan(process, spec), record["directory"]),
         "joined": f"/proc/{record['pid']}/root",
         "devpts": f"/proc/{record['pid']}/root/dev/pts",
         "cgroup": {"path": record["cgroup"]},
@@ -379,6 +379,12 @@ def _exec(options: argparse.Namespace) -> int:
     document["slots"]["target"] = os.pidfd_open(record["pid"])
     document["wait"] = not options.detach
     return _become(document)
+
+
+def _exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> plan.Plan:
+    made = plan.exec_plan(process, spec)
+    own = any(entry.get("type") == "user" for entry in (spec.get("linux") or {}).get("namespaces") or [])
+    return mapped.adapted_exec(made) if own else made
 
 
 def _exec_process(options: argparse.Namespace, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -445,7 +451,7 @@ def _features(options: argparse.Namespace) -> int:
         "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
         "mountOptions": sorted(["bind", "rbind", *plan.ATTRIBUTES, *plan.PROPAGATION]),
         "linux": {
-            "namespaces": sorted(kind for kind in KINDS if kind not in ("user", "time")),
+            "namespaces": sorted(kind for kind in KINDS if kind != "time"),
             "capabilities": [f"CAP_{name}" for name in NAMES],
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
             "seccomp": {"enabled": True},

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lamina.errors import Unavailable
+from lamina.errors import Unavailable, Unsupported
 from lamina.linux import channel
-from lamina.runtime import apparmor, cgroup, interpreter, outside, plan
+from lamina.runtime import apparmor, cgroup, interpreter, mapped, outside, plan
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
@@ -106,7 +106,9 @@ class Runtime:
         spec = launch.spec
         spec = {**spec, "process": self._labelled(spec["process"])}
         # What is refused is refused under every runtime, in the same words.
-        made = plan.container_plan(spec, self._shown, bundle=launch.directory)
+        made = mapped.adapted(plan.container_plan(spec, self._shown, bundle=launch.directory), spec)
+        if launch.program and made.mapped:
+            raise Unsupported("user namespaces are the embedded runtime's: leave out --runtime, or choose --userns host")
         fds = self._filter(spec) if launch.program is None else {}
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
@@ -131,6 +133,8 @@ class Runtime:
     def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:
         process = self._labelled(request.process)
         made = plan.exec_plan(process, request.spec)
+        if any(entry["type"] == "user" for entry in request.spec["linux"]["namespaces"]):
+            made = mapped.adapted_exec(made)
         os.makedirs(request.directory, exist_ok=True)
         other = record.get("outside")
         return {

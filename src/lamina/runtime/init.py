@@ -90,6 +90,13 @@ def enter_root(slots: Slots, slot: str) -> None:
     slots["/"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def become_root(slots: Slots) -> None:
+    """Be the root of the user namespace: until then this is nobody in it, though with all its capabilities."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
 def unshare(slots: Slots, flags: int) -> None:
     """Make further namespaces."""
     namespace.unshare(flags)
@@ -186,6 +193,11 @@ def filesystem(slots: Slots, kind: str, target: str, source: str, options: Seque
     os.close(fd)
 
 
+def make(slots: Slots, slot: str, kind: str, source: str, options: Sequence[Sequence[str]], attributes: int) -> None:
+    """Make a file system now, to attach it later."""
+    slots[slot] = _make(kind, source, options, attributes)
+
+
 def attach(slots: Slots, slot: str, target: str, strict: bool, changes: Sequence[Sequence[Any]]) -> None:
     """Mount what was opened on the host, or made there, with its attributes changed before it appears."""
     fd = slots[slot]
@@ -225,6 +237,15 @@ def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
         except FileExistsError:
             continue
     os.close(where)
+
+
+def open_terminal(slots: Slots, slot: str) -> None:
+    """A pty of the devpts in a slot, made inside since it belongs to who is inside; its master goes to the launcher."""
+    master, slave = tty.open_pty(slots[slot])
+    slots["terminal"].send({}, [master])
+    os.close(master)
+    for name in ("slave", "stdin", "stdout", "stderr"):
+        slots[name] = slave
 
 
 def console(slots: Slots, slot: str) -> None:
@@ -391,7 +412,7 @@ def ready(slots: Slots) -> None:
     found = [path for path in slots["command"][0] if _exists(path)]
     if not found:
         raise OSError(errno.ENOENT, "")
-    if not any(os.access(path, os.X_OK, effective_ids=True) and not os.path.isdir(path) for path in found):
+    if not any(os.access(path, os.X_OK) and not os.path.isdir(path) for path in found):
         raise OSError(errno.EACCES, f"{found[0]}\0{os.strerror(errno.EACCES)}")
     os.write(slots["report"], READY)
     os.read(slots["start"], 1)
@@ -426,8 +447,8 @@ def execute(slots: Slots, slot: str) -> None:
 _OPERATIONS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        die_with_parent, enter_groups, new_session, private_mounts, enter_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
-        private_proc, filesystem, attach, set_mount, nodes, links, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
+        die_with_parent, enter_groups, new_session, private_mounts, enter_root, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
+        private_proc, filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
         stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, execute,
     )
 }  # fmt: skip

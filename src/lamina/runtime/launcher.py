@@ -13,7 +13,7 @@ import select
 
 from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
-from lamina.runtime import init, users
+from lamina.runtime import idmapping, init, users
 from lamina.runtime.cgroup import Cgroup
 
 TYPE_CHECKING = False
@@ -113,15 +113,21 @@ def _words(error: Exception) -> str:
 
 def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     plan, slots = document["plan"], prepared.slots
+    if plan.get("mapped"):
+        idmapping.prepare(plan["mapped"], prepared)
     for slot, path, *_ in plan["joins"]:
         prepared.keep(slot, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     for slot, path, recursive in plan["sources"]:
         prepared.keep(slot, _open_source(path, recursive=recursive))
     for slot, kind, options, attributes in plan["made"]:
         prepared.keep(slot, init.make_filesystem(kind, kind, options, attributes))
+    if plan.get("mapped"):
+        idmapping.map_sources(plan["mapped"], slots)
     if document.get("root") or document.get("rootfs"):
         prepared.keep("root", open_root(document, slots))
-    if document.get("terminal"):
+    if document.get("terminal") and plan.get("mapped"):
+        idmapping.expect_terminal(prepared)
+    elif document.get("terminal"):
         _open_terminal(document, prepared)
     elif "stdin" not in slots:
         open_pipes(document, prepared)
@@ -147,6 +153,8 @@ def open_root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
     root = document.get("root")
     if root:
         lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
+        if "user_namespace" in slots:
+            return idmapping.root(lowers, root, document["plan"]["mapped"], slots["user_namespace"])
         return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], _COVERED, volatile=root["volatile"])
     fd = mount.open_tree(document["rootfs"], recursive=True)
     mount.set_attributes(fd, 0, 0, recursive=True, propagation=_PROPAGATION_PRIVATE)
@@ -245,6 +253,8 @@ def _start(
     finally:
         channel.close_all([told, heard, *slots["groups"], *([] if unified is None else [unified])])
     try:
+        if plan.get("mapped"):
+            idmapping.settle(pid, plan["mapped"], slots)
         if wanted := document.get("network"):
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
         hook(pid)
@@ -259,6 +269,8 @@ def _start(
     if said:
         end(pid, pidfd, sibling=sibling)
         raise _failure(said, document)
+    if plan.get("mapped") and document.get("terminal"):
+        idmapping.take_terminal(document, prepared)
     return pid, pidfd
 
 

@@ -58,6 +58,9 @@ class Plan:
 
     `joins` (slot, path) namespaces to open, `sources` (slot, path, recursive) host paths to open for binding,
     `made` (slot, kind, options, attributes) file systems to make there.
+
+    `mapped` is for a user namespace, else None: {"uids", "gids"} as the kernel takes them, "nodes" (slot, node) devices to make on the host,
+    "sources" (slot, changes) what to do with opened sources, which are id-mapped as well.
     """
 
     namespaces: int
@@ -67,6 +70,7 @@ class Plan:
     rlimits: Sequence[Sequence[int]]
     oom_score: int | None
     steps: Sequence[Step]
+    mapped: Mapping[str, Any] | None = None
 
     def encode(self) -> dict[str, Any]:
         """As JSON values. Not by `asdict`, which copies every step deeply: this is on the way of every start."""
@@ -78,6 +82,7 @@ class Plan:
             "rlimits": self.rlimits,
             "oom_score": self.oom_score,
             "steps": self.steps,
+            "mapped": self.mapped,
         }
 
 
@@ -194,7 +199,7 @@ def _namespaces(entries: Sequence[Mapping[str, Any]]) -> tuple[int, list[list[An
     new, joins = 0, []
     for entry in entries:
         flag = KINDS.get(entry.get("type", ""))
-        if flag is None or entry["type"] in ("user", "time"):
+        if flag is None or entry["type"] == "time" or (entry["type"] == "user" and entry.get("path")):
             raise Unsupported(f"namespaces of type {entry.get('type')!r} are not supported yet")
         if entry.get("path"):
             joins.append([f"ns:{entry['type']}", entry["path"], flag])

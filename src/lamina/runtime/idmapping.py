@@ -1,0 +1,112 @@
+"""The launcher's part of a launch into a user namespace; see `mapped` for what is done where, and why."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+from lamina.linux import channel, mount, namespace, overlay, tty
+from lamina.runtime import init
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from lamina.runtime.launcher import Prepared
+
+_TERMINAL_TIMEOUT = 10.0
+
+
+def prepare(mapping: Mapping[str, Any], prepared: Prepared) -> None:
+    """Into the slots: a user namespace to map mounts by, the device nodes, and a pipe that says when the new one has its maps."""
+    try:
+        prepared.keep("user_namespace", namespace.user_namespace(mapping))
+    except OSError as error:
+        raise OSError(error.errno, f"user namespaces cannot be used here: {os.strerror(error.errno or 0)}") from None
+    if mapping["nodes"]:
+        _make_nodes(mapping, prepared)
+    reader, writer = os.pipe()
+    prepared.keep("mapped", reader)
+    prepared.keep("mapped_told", writer)
+
+
+def _make_nodes(mapping: Mapping[str, Any], prepared: Prepared) -> None:
+    """Device nodes in a file system of the host's: those of a user namespace's own are not devices."""
+    folder = prepared.keep("nodes", init.make_filesystem("tmpfs", "devices", [["mode", "755"]], mount.MOUNT_ATTR_NOEXEC))
+    for number, (slot, (_, kind, major, minor, mode, uid, gid)) in enumerate(mapping["nodes"]):
+        name = str(number)
+        init.nodes({"/": folder}, [[f"/{name}", kind, major, minor, mode, outside(mapping["uids"], uid), outside(mapping["gids"], gid)]])
+        prepared.keep(slot, mount.open_tree(name, directory=folder))
+
+
+def outside(ranges: Sequence[Sequence[int]], number: int) -> int:
+    """What an id inside is on the host; one that is none there is nobody's."""
+    return next((first + number - inside for inside, first, count in ranges if inside <= number < inside + count), 65534)
+
+
+def map_sources(mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    """Id-map what was opened for binding and give it its attributes: the process inside may not change mounts of the host's.
+
+    Raises:
+        OSError: a file system cannot be mapped.
+    """
+    for slot, changes in mapping["sources"]:
+        for add, remove, recursive, propagation in changes:
+            mount.set_attributes(slots[slot], add, remove, recursive=recursive, propagation=propagation)
+        try:
+            mount.map_ids(slots[slot], slots["user_namespace"], recursive=True)
+        except OSError as error:
+            raise _unmappable(error, "a bind's file system, or one mounted below it,") from None
+
+
+def root(lowers: Sequence[tuple[int | None, str | None]], document: Mapping[str, Any], mapping: Mapping[str, Any], owner: int) -> int:
+    """The root with each of its layers mapped. Raises as map_sources."""
+    ids = (outside(mapping["uids"], 0), outside(mapping["gids"], 0))
+    try:
+        return overlay.mount_overlay_mapped(lowers, document["upper"], document["work"], owner, ids, volatile=document["volatile"])
+    except OSError as error:
+        raise _unmappable(error, "the file system of the engine's data root") from None
+
+
+def _unmappable(error: OSError, what: str) -> OSError:
+    if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+        return error
+    return OSError(
+        error.errno, f"user namespaces cannot be used here: {what} cannot be id-mapped by this kernel ({os.strerror(error.errno)})"
+    )
+
+
+def settle(pid: int, mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    """Give the new user namespace its maps, and the process what it cannot give itself; then let it go on."""
+    namespace.write_maps(pid, mapping)
+    for number, soft, hard in slots["rlimits"]:
+        resource.prlimit(pid, number, (soft, hard))
+    if slots["oom"] is not None:
+        with open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
+            file.write(str(slots["oom"]).encode())
+    # Pipes and the like are opened again by path (/dev/stdout): they belong to who is inside.
+    uid, gid, _ = slots["user"]
+    for name in ("stdin", "stdout", "stderr"):
+        if name in slots and slots[name] > 2:
+            _give(slots[name], outside(mapping["uids"], uid), outside(mapping["gids"], gid))
+    os.write(slots["mapped_told"], b"+")
+
+
+def _give(fd: int, uid: int, gid: int) -> None:
+    if os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+        os.fchown(fd, uid, gid)
+
+
+def expect_terminal(prepared: Prepared) -> None:
+    """Somewhere for the master of a terminal to arrive."""
+    mine, theirs = channel.pair()
+    prepared.slots["terminal"], prepared.slots["terminal_here"] = theirs, mine
+
+
+def take_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """The master, once the command runs."""
+    _, (prepared.master,) = prepared.slots["terminal_here"].recv(_TERMINAL_TIMEOUT)
+    if size := document.get("size"):
+        tty.set_size(prepared.master, *size)

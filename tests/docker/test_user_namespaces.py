@@ -1,0 +1,91 @@
+"""User namespaces by the real docker CLI: chosen, as the engine's default, and what files look like from everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import BASE, serving
+from tests.harness import Daemon
+
+
+@pytest.fixture(scope="module", params=["erofs", "overlay"])
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon whose containers have user namespaces of their own; a skip where this kernel cannot."""
+    with serving(tmp_path_factory, request.param, options=["--userns", "auto"]) as daemon:
+        tried = daemon.docker("run", "--rm", BASE, "true", code=None)
+        if "user namespaces cannot be used here" in tried.stderr:
+            pytest.skip(tried.stderr.strip())
+        yield daemon
+
+
+def test_each_container_has_ids_of_its_own_and_a_network(daemon: Daemon, name: str) -> None:
+    first = daemon.docker("run", "--rm", BASE, "cat", "/proc/self/uid_map").stdout.split()
+    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "600")
+    second = daemon.docker("exec", name, "cat", "/proc/self/uid_map").stdout.split()
+    assert first[0] == second[0] == "0" and first[2] == second[2] == "65536" and first[1] != second[1] != "0"
+    assert "name=userns" in daemon.docker("info", "--format", "{{.SecurityOptions}}").stdout
+    assert daemon.docker("run", "--rm", "--userns", "host", BASE, "cat", "/proc/self/uid_map").stdout.split() == ["0", "0", "4294967295"]
+    assert "inet " in daemon.docker("exec", name, "ip", "addr", "show", "eth0").stdout
+
+
+@pytest.mark.covers("cli:create --userns")
+def test_files_are_the_containers_from_everywhere(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    script = "touch /mine; touch /his; chown 33:34 /his; touch /volume/v; chown 5 /volume/v; echo ready; sleep 600"
+    daemon.docker("create", "--userns", "auto", "-v", f"{tmp_path}:/volume", "--name", name, BASE, "sh", "-c", script)
+    daemon.docker("start", name)
+    assert daemon.docker("exec", name, "sh", "-c", "while [ ! -e /volume/v ]; do :; done; sleep 0.1; stat -c %u /volume/v").stdout == "5\n"
+    upper = Path(json.loads(daemon.docker("inspect", name).stdout)[0]["GraphDriver"]["Data"]["UpperDir"])
+    assert os.stat(upper / "mine").st_uid == 0 and os.stat(upper / "his").st_gid == 34 and os.stat(tmp_path / "v").st_uid == 5
+    (tmp_path / "in").write_text("text")
+    daemon.docker("cp", str(tmp_path / "in"), f"{name}:/copied")
+    assert daemon.docker("exec", name, "stat", "-c", "%u:%g", "/copied", "/his").stdout == "0:0\n33:34\n"
+    owners = archived(daemon, name)
+    daemon.docker("stop", "-t", "0", name)
+    assert owners == archived(daemon, name) and owners["his"] == (33, 34) and owners["mine"] == (0, 0)
+    assert "A /his" in daemon.docker("diff", name).stdout
+    daemon.docker("commit", name, "committed:1")
+    assert daemon.docker("run", "--rm", "--userns", "host", "committed:1", "stat", "-c", "%u:%g", "/his").stdout == "33:34\n"
+    daemon.docker("rmi", "committed:1")
+
+
+def archived(daemon: Daemon, name: str) -> dict[str, tuple[int, int]]:
+    """Owners of files in an export."""
+    path = daemon.root / "export.tar"
+    daemon.docker("export", "-o", str(path), name)
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
+        return {member.name: (member.uid, member.gid) for member in tar if member.name in ("mine", "his", "bin/sh", "copied")}
+
+
+def test_it_is_found_again_with_its_ids(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "600")
+    before = daemon.docker("exec", name, "cat", "/proc/self/uid_map").stdout
+    daemon.kill()
+    daemon.start()
+    assert daemon.docker("exec", name, "cat", "/proc/self/uid_map").stdout == before
+    (daemon.root / "late").write_text("x")
+    daemon.docker("cp", str(daemon.root / "late"), f"{name}:/late")
+    assert daemon.docker("exec", name, "stat", "-c", "%u", "/late").stdout == "0\n"
+    daemon.docker("restart", "-t", "0", name)
+    assert daemon.docker("exec", name, "id", "-u").stdout == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--privileged"], "privileged mode is incompatible with user namespaces"),
+        (["--network", "host"], "cannot share the host's network namespace when user namespaces are enabled"),
+        (["--pid", "host"], "cannot share the host PID namespace when user namespaces are enabled"),
+        (["--userns", "nosuch"], "invalid user namespace mode"),
+    ],
+)
+def test_what_cannot_be_with_it_is_refused_in_dockers_words(daemon: Daemon, flags: list[str], words: str) -> None:
+    assert words in daemon.docker("run", "--rm", *flags, BASE, "true", code=125).stderr
+    if flags[0] != "--userns":
+        daemon.docker("run", "--rm", "--userns", "host", *flags, BASE, "true")
