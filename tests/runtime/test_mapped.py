@@ -87,7 +87,7 @@ def test_binds_are_mapped_and_keep_their_attributes(box: Box, tmp_path: Path) ->
 def test_limits_and_hardening_hold(box: Box) -> None:
     script = "ulimit -n; cat /proc/self/oom_score_adj; echo x > /proc/sys/kernel/domainname; grep -c Seccomp:.2 /proc/self/status"
     _, text = box.run("sh", "-c", script, ids=IDS, limits=Limits(rlimits={"nofile": (123, 456)}), oom_score_adj=300)
-    assert text.splitlines()[:2] == ["123", "300"] and "Read-only file system" in text and text.splitlines()[-1] == "1"
+    assert text.splitlines()[:2] == ["123", "300"] and "Read-only file system" in text and "1" in text.splitlines()
 
 
 def test_capabilities_reach_no_further_than_the_namespace(box: Box) -> None:
