@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.errors import LaminaError
-from lamina.runtime import bundle, plan
+from lamina.runtime import bundle, mapped, plan
 from lamina.runtime.launch import Limits, Mount
 from lamina.runtime.plan import CgroupMount
 
@@ -73,12 +73,29 @@ def test_a_mount_that_cannot_be_is_refused(destination: str) -> None:
         plan.container_plan(spec, V2)
 
 
-@pytest.mark.parametrize("kind", ["user", "time", "nonsense", ""])
+@pytest.mark.parametrize("kind", ["time", "nonsense", ""])
 def test_namespaces_that_are_not_supported_are_refused(kind: str) -> None:
     spec = bundle.default_spec(args=["true"])
     spec["linux"]["namespaces"].append({"type": kind})
     with pytest.raises(LaminaError, match="not supported"):
         plan.container_plan(spec, V2)
+
+
+def test_a_user_namespace_changes_only_plans_that_have_one() -> None:
+    plain = bundle.default_spec(args=["true"], tty=True)
+    made = plan.container_plan(plain, V2)
+    assert mapped.adapted(made, plain) is made
+    spec = bundle.default_spec(args=["true"], tty=True, ids=(1000, 10))
+    steps = [step[0] for step in mapped.adapted(plan.container_plan(spec, V2), spec).steps]
+    assert steps.index("wait") < steps.index("make") < steps.index("become_root") < steps.index("enter_root") < steps.index("open_terminal")
+    assert not {"nodes", "oom_score", "limits"} & set(steps)
+
+
+def test_a_user_namespace_needs_its_ranges() -> None:
+    spec = bundle.default_spec(args=["true"])
+    spec["linux"]["namespaces"].append({"type": "user"})
+    with pytest.raises(LaminaError, match="needs uidMappings"):
+        mapped.adapted(plan.container_plan(spec, V2), spec)
 
 
 @given(
