@@ -81,7 +81,9 @@ class Containers:
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)
         taken = SnapshotStore(parts.root, parts.workers)
-        self._launcher = launcher = Launcher(parts, init, sources, taken, Caps(parts.root, parts.workers, parts.container_size), Ranges(parts.user_namespaces))
+        self._launcher = launcher = Launcher(
+            parts, init, sources, taken, Caps(parts.root, parts.workers, parts.container_size), Ranges(parts.user_namespaces)
+        )
         self._life = LifeCycle(parts, store, roster, launcher)
         self._execs = Execs(parts, roster, launcher)
         self._logs = Logs()
