@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.engines import Engine
-from bench.measure import Sample, repeated
-from bench.rows import Bench, Row, busybox, wanted, whole
+from bench.measure import Sample, repeated, whole
 
 _STOPPED = 1000
 _LIVES = 32

@@ -30,6 +30,11 @@ def timed(action: Callable[[], object], *, sync: bool = True) -> Sample:
     return Sample(seconds, time.perf_counter() - begin)
 
 
+def whole(value: float) -> Sample:
+    """A figure with nothing left to sync."""
+    return Sample(value, value)
+
+
 def repeated(command: Sequence[str], env: dict[str, str], times: int) -> list[float]:
     """Seconds of each of several runs of one short command."""
     out = []

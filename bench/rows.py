@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.engines import Engine
 from bench.inputs import Inputs
-from bench.measure import Sample, disk_bytes, percentile, pss_kib, repeated, timed
+from bench.measure import Sample, disk_bytes, percentile, pss_kib, repeated, timed, whole
 
 IMAGE = "debian-apps:bench"
 # Seconds of rest before each measurement.
@@ -232,11 +232,6 @@ def run(bench: Bench) -> list[Row]:
 
 def _short(command: list[str], engine: Engine) -> Sample:
     return whole(repeated(command, engine.environment(), 1)[0])
-
-
-def whole(value: float) -> Sample:
-    """A figure with nothing left to sync."""
-    return Sample(value, value)
 
 
 def exec_by_api(engine: Engine, container: str) -> None:
