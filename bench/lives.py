@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.engines import Engine
 from bench.measure import Sample, repeated, whole
+from bench.rows import Bench, Row, busybox, wanted
 
 _STOPPED = 1000
 _LIVES = 32
