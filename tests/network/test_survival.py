@@ -83,6 +83,18 @@ def test_a_flushed_table_is_made_again_and_other_tables_are_left_alone(daemon: D
     assert {name for name in others if not name.startswith("lamina")} <= tables()
 
 
+def test_a_flushed_table_is_made_again_at_once(daemon: Daemon) -> None:
+    port = free_port()
+    table = table_of(tag_of(str(daemon.data)))
+    daemon.docker("run", "-d", "--name", "web", "-p", f"{port}:80", BASE, "sh", "-c", SERVE)
+    eventually(lambda: "hello" in read(port), "nobody answered")
+    for _ in range(2):
+        with Netlink(NETFILTER) as connection:
+            nftables.commit(connection, [nftables.delete_table(table)])
+        eventually(lambda: table in tables(), "the rules did not come back")
+        eventually(lambda: "hello" in read(port), "nobody answered")
+
+
 def test_an_engine_that_is_erased_leaves_no_bridge_and_no_table(daemon: Daemon) -> None:
     made = daemon.docker("network", "create", "mine").stdout.strip()
     bridges = [f"br-{made[:12]}", f"lamina-{tag_of(str(daemon.data))}"]

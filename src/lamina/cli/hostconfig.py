@@ -450,7 +450,11 @@ def _network(arguments: Arguments) -> str:
 
 
 def _networking(arguments: Arguments) -> Document:
-    addresses = {key: arguments.text(name) for key, name in (("IPv4Address", "ip"), ("IPv6Address", "ip6")) if arguments.given(name)}
+    addresses: Document = {
+        key: arguments.text(name) for key, name in (("IPv4Address", "ip"), ("IPv6Address", "ip6")) if arguments.given(name)
+    }
+    if arguments.given("link-local-ip"):
+        addresses["LinkLocalIPs"] = arguments.many("link-local-ip")
     endpoint: Document = {"IPAMConfig": addresses} if addresses else {}
     if arguments.given("network-alias"):
         endpoint["Aliases"] = arguments.many("network-alias")

@@ -22,12 +22,15 @@ from lamina.errors import Forbidden, Internal, InvalidArgument
 from lamina.network.bindings import exposed_ports, wanted_ports
 from lamina.network.mode import NetworkMode, network_mode
 from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
+from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.initlayer import host_resolver
 from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver
 
 RECORD = "network.json"
+HOST_GATEWAY = "host-gateway"
+"""What --add-host takes in place of an address: that of the host on the default network."""
 
 
 class NotConnected(Internal):
@@ -92,9 +95,23 @@ def check_networking(config: Document, host: Document, networking: Document, mod
         raise InvalidArgument(f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({mode.shown})")
     exposed = exposed_ports((mapping(config, "ExposedPorts"), mapping(host, "PortBindings")))
     wanted_ports(mapping(host, "PortBindings"), exposed)
+    for entry in texts(host, "ExtraHosts"):
+        _check_extra_host(entry)
+    for server in texts(host, "Dns"):
+        if parse_address(server) is None:
+            raise InvalidArgument(f"IP address is not correctly formatted: {server[:100]}")
     mac = text(config, "MacAddress")
     if mac and not is_mac(mac):
         raise InvalidArgument(f"invalid MAC address: {mac}")
+
+
+def _check_extra_host(entry: str) -> None:
+    """`name:address` or `name=address`, or `name:host-gateway`."""
+    name, separator, address = entry.partition(":" if ":" in entry.partition("=")[0] else "=")
+    if not name or not separator:
+        raise InvalidArgument(f'bad format for add-host: "{entry[:200]}"')
+    if address != HOST_GATEWAY and parse_address(address.removeprefix("[").removesuffix("]")) is None:
+        raise InvalidArgument(f'invalid IP address in add-host: "{address[:200]}"')
 
 
 def _check_shared(config: Document, host: Document) -> None:

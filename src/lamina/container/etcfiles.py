@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamina.container.connecting import mode_of, resolver_settings
+from lamina.container.connecting import HOST_GATEWAY, mode_of, resolver_settings
 from lamina.container.document import Document, text, texts
 from lamina.container.live import Roster
 from lamina.container.model import Container
 from lamina.network.model import Sandbox
 from lamina.runtime.initlayer import EtcFiles, write_etc_files
 from lamina.spec.resolver import reachable, render_hosts, render_resolver, served
-
-HOST_GATEWAY = "host-gateway"
-"""What --add-host takes in place of an address: that of the host on the default network."""
 
 
 def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]] = ()) -> EtcFiles:

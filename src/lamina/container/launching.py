@@ -10,10 +10,10 @@ from typing import Any
 from lamina.container import links, sharing
 from lamina.container.capping import Caps
 from lamina.container.checking import cgroup_path
-from lamina.container.connecting import Connections, mode_of
+from lamina.container.connecting import HOST_GATEWAY, Connections, mode_of
 from lamina.container.devices import device_at
 from lamina.container.document import flag, number, text, texts
-from lamina.container.etcfiles import HOST_GATEWAY, etc_files
+from lamina.container.etcfiles import etc_files
 from lamina.container.live import Roster
 from lamina.container.logdrivers import log_plan
 from lamina.container.model import Container, WrongState

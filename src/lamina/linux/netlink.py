@@ -167,6 +167,15 @@ class Netlink:
         """The messages of the next packet, as (kind, sequence, body); waits for it."""
         return list(messages(self._sock.recv(_RECEIVE)))
 
+    def heard(self) -> bytes:
+        """The next packet of the groups that are listened to; waits for it. Raises OSError (ENOBUFS): some were dropped."""
+        return bytes(self._sock.recv(_RECEIVE))
+
+    @property
+    def address(self) -> int:
+        """The socket's number: who asked for a change, where the kernel tells of it."""
+        return int(self._sock.getsockname()[0])
+
     def fileno(self) -> int:
         """The socket's descriptor, for poll."""
         return int(self._sock.fileno())
@@ -196,6 +205,14 @@ def messages(packet: bytes) -> Iterator[tuple[int, int, bytes]]:
             return
         yield kind, sequence, packet[offset + _HEADER.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def told(packet: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """As `messages`, for what groups are told: (kind, number of the socket that asked for it, body)."""
+    offset = 0
+    for kind, _, body in messages(packet):
+        yield kind, _HEADER.unpack_from(packet, offset)[4], body
+        offset += (_HEADER.size + len(body) + 3) & ~3
 
 
 def attribute(kind: int, data: bytes) -> bytes:

@@ -276,3 +276,31 @@ def chains(connection: Netlink, family: int) -> Iterator[tuple[str, str]]:
         if kind == _SUBSYSTEM | _NEW_CHAIN:
             found = netlink.attributes(body, 4)
             yield found[1].rstrip(b"\0").decode(), found[3].rstrip(b"\0").decode()
+
+
+# --- what others do
+
+CHANGES = 7
+"""The group that is told of every change (NFNLGRP_NFTABLES)."""
+_REMOVALS = frozenset((_DELETE_TABLE, 5, _DELETE_RULE, 11, _DELETE_ELEMENTS))  # of a table, chain, rule, set, element
+_WITH_CHAIN = {_NEW_CHAIN: 3, 5: 3, _DELETE_RULE: 2}
+"""The attribute that names the chain."""
+
+
+class Change:
+    """One change: of which table and chain, whether something was removed or a chain made, and the number of the socket that asked for it."""
+
+    __slots__ = ("chain", "made_chain", "removed", "sender", "table")
+
+    def __init__(self, kind: int, sender: int, named: dict[int, bytes]) -> None:
+        self.sender = sender
+        self.table = named.get(1, b"").rstrip(b"\0").decode(errors="replace")
+        self.chain = named.get(_WITH_CHAIN.get(kind, 0), b"").rstrip(b"\0").decode(errors="replace")
+        self.removed, self.made_chain = kind in _REMOVALS, kind == _NEW_CHAIN
+
+
+def changes(packet: bytes) -> Iterator[Change]:
+    """What a packet of the group tells of tables, chains, rules, sets and elements."""
+    for kind, sender, body in netlink.told(packet):
+        if kind & 0xFF00 == _SUBSYSTEM and (kind & 0xFF in _REMOVALS or kind & 0xFF == _NEW_CHAIN):
+            yield Change(kind & 0xFF, sender, netlink.attributes(body, 4))

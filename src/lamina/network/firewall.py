@@ -44,6 +44,11 @@ class Firewall:
         """Take the table away; absent is fine."""
         self._commit([nftables.new_table(self.table), nftables.delete_table(self.table)])
 
+    def sender(self) -> int:
+        """The number of the socket that asks for changes; 0 where none was made yet."""
+        connection = self._connection
+        return connection.address if connection is not None else 0
+
     def close(self) -> None:
         """Let go; the rules stay."""
         with self._lock:
@@ -77,3 +82,8 @@ class Firewall:
         if self._connection is None:
             self._connection = Netlink(NETFILTER)
         return self._connection
+
+
+def table_of(tag: str) -> str:
+    """The name of the engine's table."""
+    return f"lamina-{tag}" if tag else "lamina"

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 
-_CHAIN = "DOCKER-USER"
+CHAIN = "DOCKER-USER"
 _PATIENCE = 10.0
 """Seconds that iptables may take, which waits for its lock."""
 
@@ -14,20 +14,20 @@ _PATIENCE = 10.0
 def admit(bridge: str, run: Callable[..., bool] | None = None) -> bool:
     """Let a bridge's packets pass a dockerd's filter, where there is one; whether there is. Repeating changes nothing."""
     run = run or iptables
-    if not run("-n", "-L", _CHAIN):
+    if not run("-n", "-L", CHAIN):
         return False
     for side in ("-i", "-o"):
-        if not run("-C", _CHAIN, side, bridge, "-j", "ACCEPT"):
-            run("-I", _CHAIN, side, bridge, "-j", "ACCEPT")
+        if not run("-C", CHAIN, side, bridge, "-j", "ACCEPT"):
+            run("-I", CHAIN, side, bridge, "-j", "ACCEPT")
     return True
 
 
 def dismiss(bridge: str, run: Callable[..., bool] | None = None) -> None:
     """Take that back; where nothing was said nothing is done."""
     run = run or iptables
-    if run("-n", "-L", _CHAIN):
+    if run("-n", "-L", CHAIN):
         for side in ("-i", "-o"):
-            run("-D", _CHAIN, side, bridge, "-j", "ACCEPT")
+            run("-D", CHAIN, side, bridge, "-j", "ACCEPT")
 
 
 def iptables(*words: str) -> bool:

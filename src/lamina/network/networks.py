@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from lamina.apitypes.events import Emit, Event
 from lamina.errors import LaminaError
 from lamina.network import choosing, describe, neighbours
-from lamina.network.firewall import Firewall
+from lamina.network.firewall import Firewall, table_of
 from lamina.network.hostports import HostPorts
 from lamina.network.interfaces import Interfaces
 from lamina.network.mode import DEFAULT_NETWORK
@@ -38,6 +38,7 @@ from lamina.network.roster import Roster
 from lamina.network.ruleset import Rules
 from lamina.network.sandboxes import Member, Sandboxes, Wiring
 from lamina.network.store import NetworkStore
+from lamina.network.watching import Watch
 
 Filters = Mapping[str, Sequence[str]]
 _DEFAULT_ROOT = "/var/lib/lamina"
@@ -88,6 +89,7 @@ class Networks:
         self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
         self._firewall = Firewall(table_of(parts.tag), self._rules)
         self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, self._ready, parts.run)
+        self._watch = Watch(self._firewall.table, self._firewall.sender, self._others_changed_rules)
         self._prepared: set[str] = set()
         self.connector: Connector | None = None
 
@@ -281,20 +283,31 @@ class Networks:
             try:
                 if self._prepared:
                     self._firewall.renew()
+                    self._watch.begin()
                 else:
                     self._firewall.remove()
                 self._sandboxes.recover()
-                for network in self._roster.all():
-                    if network.id in self._prepared and not network.internal:
-                        neighbours.admit(network.bridge)
+                self._admit()
             except Exception as error:
                 self._parts.warn(f"the packet filter could not be set up: {error}")
 
     def close(self) -> None:
         """Let go; networks, interfaces and rules stay, for the containers that go on."""
+        self._watch.close()
         self._sandboxes.close()
         self._firewall.close()
         self._interfaces.close()
+
+    def _admit(self, networks: Sequence[Network] | None = None) -> None:
+        for network in networks or self._roster.all():
+            if network.id in self._prepared and not network.internal:
+                neighbours.admit(network.bridge)
+
+    def _others_changed_rules(self) -> None:
+        with self._lock, suppress(Exception):
+            if self._prepared:
+                self._firewall.renew()
+                self._admit()
 
     # ── bridges ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _default(self) -> Network:
@@ -346,8 +359,8 @@ class Networks:
             index = self._interfaces.ensure(network)
             self._prepared.add(network.id)
             self._firewall.renew()
-            if not network.internal:
-                neighbours.admit(network.bridge)
+            self._watch.begin()
+            self._admit([network])
             return index
 
     def _discard(self, network: Network) -> None:
@@ -482,8 +495,3 @@ def erase(root: str) -> None:
     with suppress(NetworkUnavailable):
         firewall.remove()
     firewall.close()
-
-
-def table_of(tag: str) -> str:
-    """The name of the engine's table."""
-    return f"lamina-{tag}" if tag else "lamina"
