@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
-from tests.harness import Daemon
+from tests.harness import Daemon, eventually, script
 from tests.system.conftest import BASE
 
 NONE = ("--network", "none")
@@ -50,3 +51,24 @@ def test_snapshots_are_there_after_a_daemon_that_was_killed(daemon: Daemon) -> N
     daemon.start()
     assert daemon.docker("export", "long").stdout.count("one\n") == 1
     daemon.docker("rm", "long")
+
+
+def test_watch_shows_changes_as_they_happen(daemon: Daemon) -> None:
+    daemon.lamina("run", "-d", "--name", "seen", *NONE, BASE, "sh", "-c", "echo a > /first; touch /ready; sleep 1000")
+    eventually(lambda: "A /ready" in daemon.docker("diff", "seen").stdout, "it does not begin")
+    with subprocess.Popen(
+        [*script("lamina"), "watch", "--all", "seen"], env=daemon.environment(), stdout=subprocess.PIPE, text=True
+    ) as watching:  # fmt: skip
+        assert watching.stdout is not None
+        lines = iter(watching.stdout)
+        while next(lines) != "A /ready\n":
+            pass
+        daemon.docker("exec", "seen", "sh", "-c", "echo x >> /etc/passwd; rm /etc/group; touch /zz")
+        told: list[str] = []
+        while "A /zz\n" not in told:
+            told.append(next(lines))
+        assert any(line.startswith("M /etc/passwd  copied up from layer 0") for line in told)
+        assert any(line.startswith("D /etc/group  hides that of layer 0") for line in told)
+        daemon.docker("rm", "-f", "seen")
+        assert watching.wait(30) == 0
+    assert "No such container" in daemon.lamina("watch", "seen", code=1).stderr

@@ -1135,6 +1135,18 @@ N new-file bool|Show the contents of files that only one of them has
         "Forget snapshots; their files go with the last that stands on them",
         "",
     ),
+    "watch": (
+        "watch",
+        1,
+        1,
+        True,
+        "CONTAINER",
+        "Show, live, what a container adds, modifies and deletes, and from which layer",
+        """\
+a all bool|Begin with what it has changed already
+- format string|Format output as "json" or by a Go template
+""",
+    ),
     "rollback": ("snapshots", 2, 2, True, "CONTAINER SNAPSHOT", "Make a container what it was at a snapshot", ""),
     "registry serve": (
         "service",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from lamina.apitypes.events import Event
@@ -36,6 +36,7 @@ from lamina.container.snapshotting import Snapshots
 from lamina.container.sources import Sources
 from lamina.container.store import INIT, SCRATCH, ContainerStore
 from lamina.container.updating import Updater
+from lamina.container.watching import Seen, Watcher
 from lamina.errors import LaminaError
 from lamina.image.model import Image
 from lamina.linux.fileflags import mark_top_directory
@@ -98,6 +99,7 @@ class Containers:
         self._life.on_running = lambda live, fresh: self._health.running(live, fresh=fresh)
         self._archives = Archives(parts, launcher)
         self._contents = Contents(parts, launcher, self._life)
+        self._watcher = Watcher(parts, launcher)
         self._meter = Meter(parts)
         self._updater = Updater(parts, store)
         self._committer = Committer(parts, self._life, launcher)
@@ -380,6 +382,10 @@ class Containers:
     def changes(self, ref: str) -> Sequence[Change]:
         """What differs from the image, sorted by path."""
         return self._contents.changes(self._roster.find(ref))
+
+    def watch(self, ref: str, *, existing: bool = False) -> Generator[Seen | None, None, None]:
+        """What it adds, modifies and deletes from now on; see `Watcher.watch`. Close the iterator to stop."""
+        return self._watcher.watch(self._roster.find(ref), existing=existing)
 
     def export(self, ref: str, out: int, *, progress: Callable[[int], None] | None = None) -> None:
         """Write its whole file system as a tar into descriptor `out`, without its mounts."""

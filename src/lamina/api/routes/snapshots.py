@@ -1,9 +1,11 @@
-"""/lamina/containers/{id}/snapshots: what a container had written at earlier moments, and going back to it."""
+"""/lamina/containers/{id}: what a container had written at earlier moments, going back to it, and what it writes now."""
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from lamina.api.backend import Backend
-from lamina.api.message import InvalidParameter, Reply, Request, Response, json_reply
+from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, encode, json_reply
 from lamina.api.router import Route
 
 
@@ -34,9 +36,26 @@ def rollback(engine: Backend, request: Request) -> Response:
     return Reply(204)
 
 
+def watch(engine: Backend, request: Request) -> Response:
+    """GET /lamina/containers/{id}/watch: a JSON object a line for each change, until the container is gone; `existing=1`: first those that are there."""
+    ref, existing = engine.containers.get(request.parameters["id"]).id, request.query.flag("existing")
+
+    def produce(writer: Writer) -> None:
+        writer.start()
+        with closing(engine.containers.watch(ref, existing=existing)) as found:
+            for seen in found:
+                if seen is not None:
+                    writer.write(encode(seen.document()) + b"\n")
+                elif writer.gone():
+                    return
+
+    return Streamed(produce)
+
+
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/lamina/containers/{id}/snapshots", list_all),
     Route("POST", "/lamina/containers/{id}/snapshots", create),
     Route("DELETE", "/lamina/containers/{id}/snapshots/{name}", remove),
     Route("POST", "/lamina/containers/{id}/rollback", rollback),
+    Route("GET", "/lamina/containers/{id}/watch", watch),
 )

@@ -1,0 +1,118 @@
+"""watch: what a container adds, modifies and deletes is told as it happens, with the layer below; by each driver."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import Queue
+
+import pytest
+
+from lamina.container.containers import Containers
+from lamina.container.watching import Seen
+from tests.container.conftest import Box
+
+pytestmark = pytest.mark.root
+
+
+class Watched:
+    """A watch that a thread reads; `until` gives what was told up to a path."""
+
+    def __init__(self, containers: Containers, ref: str, *, existing: bool = False) -> None:
+        self._told: Queue[Seen | None] = Queue()
+        self._ended = threading.Event()
+        self._found = containers.watch(ref, existing=existing)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        assert existing or self._told.get(timeout=10) is None
+
+    def _read(self) -> None:
+        for seen in self._found:
+            self._told.put(seen)
+            if self._ended.is_set():
+                break
+
+    def until(self, path: str, kind: str) -> dict[str, Seen]:
+        found: dict[str, Seen] = {}
+        while path not in found or found[path].kind != kind:
+            seen = self._told.get(timeout=10)
+            if seen is not None:
+                found[seen.path] = seen
+        return found
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(10)
+        self._found.close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def watching() -> Iterator[Callable[..., Watched]]:
+    """Makes watches, which end with the test."""
+    made: list[Watched] = []
+
+    def make(*arguments: object, **options: object) -> Watched:
+        made.append(Watched(*arguments, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_changes_are_told_with_the_layer_that_had_the_path(make: Callable[..., Box], watching: Callable[..., Watched]) -> None:
+    box = make(True)
+    watch = watching(box.containers, box.id)
+
+    def step(number: int, script: str) -> dict[str, Seen]:
+        made = box.containers.exec_create(box.id, {"Cmd": ["sh", "-c", f"{script}; touch /zz{number}"]})
+        box.containers.exec_start(made)
+        return watch.until(f"/zz{number}", "A")
+
+    first = step(1, "echo new > /made; echo more >> /folder/file")
+    assert (first["/made"].kind, first["/made"].size, first["/made"].layer) == ("A", 4, -1)
+    changed = first["/folder/file"]
+    assert (changed.kind, changed.layer, changed.copied, changed.type) == ("M", 0, box.containers.get(box.id).driver != "native", "file")
+    assert "/folder" not in first or first["/folder"].kind == "M"
+    second = step(2, "echo again >> /made; rm /folder/null; mkdir /own; touch /own/file")
+    assert (second["/made"].kind, second["/folder/null"].kind, second["/folder/null"].layer) == ("M", "D", 0)
+    assert (second["/own"].kind, second["/own"].type, second["/own/file"].kind) == ("A", "directory", "A")
+    third = step(3, "rm -r /own; rm /made")
+    assert {third[path].kind for path in ("/own", "/own/file", "/made")} == {"D"}
+    box.containers.snapshots.create(box.id, "one")
+    assert step(4, "echo x > /after")["/after"].kind == "A"
+
+
+def test_what_lies_in_a_snapshot_is_copied_up_from_it(make: Callable[..., Box], watching: Callable[..., Watched]) -> None:
+    box = make(config={"Cmd": ["sh", "-c", "echo x >> /word; touch /zz$(wc -l < /word)"]})
+    if box.containers.get(box.id).driver == "native":
+        pytest.skip("nothing is stacked")
+    watch = watching(box.containers, box.id)
+    box.containers.start(box.id)
+    assert watch.until("/zz1", "A")["/word"].kind == "A"
+    with box.containers.wait(box.id) as waiter:
+        waiter.result(30)
+    box.containers.snapshots.create(box.id, "one")
+    again = watching(box.containers, box.id)
+    box.containers.start(box.id)
+    told = again.until("/zz2", "A")["/word"]
+    assert (told.kind, told.copied, told.layer, told.instruction) == ("M", True, 1, "snapshot one")
+
+
+def test_what_is_there_already_is_told_where_that_is_wanted(make: Callable[..., Box], watching: Callable[..., Watched]) -> None:
+    box = make(config={"Cmd": ["sh", "-c", "echo x > /word; rm /folder/file"]})
+    box.containers.start(box.id)
+    with box.containers.wait(box.id) as waiter:
+        waiter.result(30)
+    if box.containers.get(box.id).driver == "native":
+        pytest.skip("the directory holds everything")
+    told = watching(box.containers, box.id, existing=True).until("/word", "A")
+    assert told["/folder/file"].kind == "D"
+
+
+def test_a_watch_ends_with_its_container(make: Callable[..., Box]) -> None:
+    box = make()
+    found = box.containers.watch(box.id)
+    assert next(found) is None
+    box.containers.remove(box.id)
+    assert [seen for seen in found if seen is not None] == []
