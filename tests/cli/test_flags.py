@@ -80,6 +80,13 @@ def test_any_line_is_accepted_or_refused(words: list[str]) -> None:
         pass
 
 
+def test_no_module_describes_a_command_that_there_is_not() -> None:
+    from importlib import import_module
+
+    modules = {COMMANDS[name][0] for name in COMMANDS}
+    assert sorted(name for module in modules for name in import_module(f"lamina.cli.commands.{module}").TABLE) == sorted(COMMANDS)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_table_can_be_read_and_names_no_flag_twice(name: str) -> None:
     flags = table(COMMANDS[name][6])

@@ -57,7 +57,7 @@ def _group(name: str) -> str:
     rows = []
     for command in commands.split():
         full = f"{name} {command}"
-        rows.append((command, GROUPS[full][0] if full in GROUPS else COMMANDS[ALIASES.get(full, full)][5]))
+        rows.append((command, GROUPS[full][0] if full in GROUPS else COMMANDS.summary(ALIASES.get(full, full))))
     tail = ["", f"Run 'lamina {name} COMMAND --help' for more information on a command."]
     return "\n".join([f"Usage:  lamina {name} COMMAND", "", summary, *_list("Commands:", rows), *tail]) + "\n"
 
@@ -67,9 +67,9 @@ def _everything() -> str:
 
     single = [name for name in sorted(COMMANDS) if " " not in name and name not in _FIRST and name not in _OWN]
     parts = ["Usage:  lamina [OPTIONS] COMMAND", "", "A container engine whose heart is images and layers"]
-    parts += _list("Common Commands:", [(name, COMMANDS[name][5]) for name in _FIRST])
-    parts += _list("Layers and files of images:", [(name, COMMANDS[name][5] if name in COMMANDS else _TREE) for name in _OWN])
+    parts += _list("Common Commands:", [(name, COMMANDS.summary(name)) for name in _FIRST])
+    parts += _list("Layers and files of images:", [(name, COMMANDS.summary(name) if name in COMMANDS else _TREE) for name in _OWN])
     parts += _list("Management Commands:", [(name, GROUPS[name][0]) for name in sorted(GROUPS) if " " not in name])
-    parts += _list("Commands:", [(name, COMMANDS[name][5]) for name in single])
+    parts += _list("Commands:", [(name, COMMANDS.summary(name)) for name in single])
     parts += _options("Global Options:", table(GLOBAL_FLAGS))
     return "\n".join([*parts, "", "Run 'lamina COMMAND --help' for more information on a command."]) + "\n"

@@ -17,6 +17,42 @@ from lamina.client.images import Images
 from lamina.client.text import encode
 from lamina.errors import LaminaError
 
+TABLE = {
+    "import": (
+        1,
+        2,
+        True,
+        "file|URL|- [REPOSITORY[:TAG]]",
+        """\
+c change list|Apply Dockerfile instruction to the created image
+m message string|Set commit message for imported image
+- platform string|Set platform if server is multi-platform capable
+""",
+    ),
+    "save": (
+        1,
+        -1,
+        True,
+        "IMAGE [IMAGE...]",
+        """\
+- format string|Layout of the archive: docker (an OCI layout that is a docker-archive too), oci or v1 (default docker)
+o output string|Write to a file (an OCI layout also to a directory), instead of STDOUT
+- platform string|Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+""",
+    ),
+    "load": (
+        0,
+        0,
+        True,
+        "",
+        """\
+i input string|Read from a tar archive file or a directory, instead of STDIN
+- platform string|Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+q quiet bool|Suppress the load output
+""",
+    ),
+}
+
 _PIECE = 1 << 20
 
 

@@ -9,6 +9,20 @@ from lamina.cli.session import Session
 from lamina.client.images import Images
 from lamina.client.transport import Response
 
+TABLE = {
+    "blame": (
+        1,
+        2,
+        True,
+        "IMAGE|CONTAINER [PATH]",
+        """\
+L depth int|Show that many levels of directories (default all)
+- no-trunc bool|Don't truncate output
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 _DRAWN = "─│├└ "
 
 

@@ -22,6 +22,50 @@ from lamina.errors import InvalidArgument, NotFound, Unsupported
 if TYPE_CHECKING:
     from lamina.cli.giving import Giving
 
+TABLE = {
+    "build": (
+        1,
+        1,
+        True,
+        "PATH | URL | -",
+        """\
+- add-host list|Add a custom host-to-IP mapping ("host:ip")
+- build-arg list|Set build-time variables
+- cache-from strings|Images to consider as cache sources
+- cgroup-parent string|Set the parent cgroup for the "RUN" instructions during build
+- compress bool|Compress the build context using gzip
+- cpu-period int|Limit the CPU CFS (Completely Fair Scheduler) period
+- cpu-quota int|Limit the CPU CFS (Completely Fair Scheduler) quota
+c cpu-shares int|CPU shares (relative weight)
+- cpuset-cpus string|CPUs in which to allow execution (0-3, 0,1)
+- cpuset-mems string|MEMs in which to allow execution (0-3, 0,1)
+- disable-content-trust bool|Skip image verification (default true)
+- explain bool|Say of each step why it hit or missed the cache
+f file string|Name of the Dockerfile (Default is "PATH/Dockerfile")
+- force-rm bool|Always remove intermediate containers
+- iidfile string|Write the image ID to the file
+- isolation string|Container isolation technology
+- label list|Set metadata for an image
+m memory bytes|Memory limit
+- memory-swap bytes|Swap limit equal to memory plus swap: -1 to enable unlimited swap
+- network string|Set the networking mode for the RUN instructions during build (default "default")
+- no-cache bool|Do not use cache when building the image
+- platform string|Set platform if server is multi-platform capable
+- pull bool|Always attempt to pull a newer version of the image
+q quiet bool|Suppress the build output and print image ID on success
+- rm bool|Remove intermediate containers after a successful build (default true)
+- secret list|Secret to give to RUN --mount=type=secret (format: "id=mysecret[,src=/local/secret|,env=VARIABLE]")
+- security-opt strings|Security options
+- shm-size bytes|Size of "/dev/shm"
+- squash bool|Squash newly built layers into a single new layer
+- ssh list|SSH agent to give to RUN --mount=type=ssh (format: "default|<id>[=<socket>]")
+t tag list|Name and optionally a tag in the "name:tag" format
+- target string|Set the target build stage to build
+- ulimit ulimit|Ulimit options (default [])
+""",
+    ),
+}
+
 Kept = Callable[[str], bool]
 _TEXTS = (
     ("target", "target"),

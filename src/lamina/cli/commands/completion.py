@@ -11,6 +11,10 @@ from lamina.client.images import Images
 from lamina.client.transport import Transport
 from lamina.errors import LaminaError
 
+TABLE = {
+    "completion": (1, -1, False, "bash|fish|zsh", ""),
+}
+
 _SCRIPTS = {
     "bash": """\
 _lamina() {

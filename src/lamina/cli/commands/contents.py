@@ -21,6 +21,56 @@ from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 
+TABLE = {
+    "cp": (
+        2,
+        2,
+        True,
+        "CONTAINER:SRC_PATH DEST_PATH|-\n        lamina cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+        """\
+a archive bool|Archive mode (copy all uid/gid information)
+L follow-link bool|Always follow symbol link in SRC_PATH
+q quiet bool|Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached
+""",
+    ),
+    "diff": (1, 1, True, "CONTAINER", ""),
+    "export": (
+        1,
+        1,
+        True,
+        "CONTAINER",
+        """\
+o output string|Write to a file, instead of STDOUT
+""",
+    ),
+    "commit": (
+        1,
+        2,
+        True,
+        "CONTAINER [REPOSITORY[:TAG]]",
+        """\
+a author string|Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
+c change list|Apply Dockerfile instruction to the created image
+m message string|Commit message
+p pause bool|Pause container during commit (default true)
+""",
+    ),
+    "logs": (
+        1,
+        1,
+        True,
+        "CONTAINER",
+        """\
+- details bool|Show extra details provided to logs
+f follow bool|Follow log output
+- since string|Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+n tail string|Number of lines to show from the end of the logs (default "all")
+t timestamps bool|Show timestamps
+- until string|Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)
+""",
+    ),
+}
+
 _KINDS = {0: "C", 1: "A", 2: "D"}
 
 

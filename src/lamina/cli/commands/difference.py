@@ -9,6 +9,21 @@ from lamina.cli.session import Session
 from lamina.client.images import Images
 from lamina.client.transport import Response
 
+TABLE = {
+    "image diff": (
+        2,
+        3,
+        True,
+        "IMAGE|CONTAINER IMAGE|CONTAINER [PATH]",
+        """\
+N new-file bool|Show the contents of files that only one of them has
+- no-contents bool|Don't show how texts differ
+- no-trunc bool|List everything in directories that only one of them has, and what differs in time only
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 
 def image_diff(session: Session, arguments: Arguments) -> int:
     """Show files, contents, packages and configuration that differ."""

@@ -8,6 +8,22 @@ from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
 
+TABLE = {
+    "image find": (
+        1,
+        1,
+        True,
+        "PATTERN",
+        """\
+E regex bool|The pattern is a regular expression, anywhere in the path
+i ignore-case bool|Don't tell upper from lower case
+q quiet bool|Only show paths
+- no-trunc bool|Don't truncate output
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 
 def image_find(session: Session, arguments: Arguments) -> int:
     """Find files by name in all images; 1 where there is none."""

@@ -9,6 +9,36 @@ from lamina.cli.session import Session, is_terminal
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
+TABLE = {
+    "images": (
+        0,
+        1,
+        True,
+        "[REPOSITORY[:TAG]]",
+        """\
+a all bool|Show all images (default hides intermediate images)
+- digests bool|Show digests
+f filter filter|Filter output based on conditions provided
+- format string|Format output as "table", "json" or by a Go template
+i input string|With --tree: show the layers of this archive, which is not loaded ("-": standard input)
+- no-trunc bool|Don't truncate output
+q quiet bool|Only show image IDs
+- tree bool|Show the tree of layers across images, base at the root
+""",
+    ),
+    "image tree": (
+        0,
+        0,
+        True,
+        "",
+        """\
+i input string|Show the layers of this archive, which is not loaded ("-": standard input)
+- no-trunc bool|Don't truncate output
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 _HEADERS = {
     "ID": "IMAGE ID",
     "CreatedSince": "CREATED",

@@ -12,6 +12,34 @@ from lamina.cli.units import human_size
 from lamina.client.images import Images
 from lamina.errors import LaminaError, NotFound
 
+TABLE = {
+    "tag": (2, 2, True, "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", ""),
+    "history": (
+        1,
+        1,
+        True,
+        "IMAGE",
+        """\
+- format string|Format output as "table", "json" or by a Go template
+H human bool|Print sizes and dates in human readable format (default true)
+- no-trunc bool|Don't truncate output
+- platform string|Show history for the given platform. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+q quiet bool|Only show image IDs
+""",
+    ),
+    "rmi": (
+        1,
+        -1,
+        True,
+        "IMAGE [IMAGE...]",
+        """\
+f force bool|Force removal of the image
+- no-prune bool|Do not delete untagged parents
+- platform strings|Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
+""",
+    ),
+}
+
 _HISTORY_HEADERS = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "CreatedAt": "CREATED AT"}
 
 

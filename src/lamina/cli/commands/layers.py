@@ -13,6 +13,40 @@ from lamina.cli.table import aligned
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
+TABLE = {
+    "layers": (
+        1,
+        1,
+        True,
+        "IMAGE|CONTAINER",
+        """\
+- no-trunc bool|Don't truncate output; show where each layer's bytes lie on the host
+q quiet bool|Only show layer IDs
+- format string|Format output as "table", "json" or by a Go template
+""",
+    ),
+    "which": (
+        1,
+        2,
+        True,
+        "IMAGE PATH | IMAGE:PATH",
+        """\
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "ls": (
+        1,
+        1,
+        True,
+        "IMAGE:PATH",
+        """\
+l long bool|Show type, mode, owner, size and layer
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "cat": (1, -1, True, "IMAGE:PATH [IMAGE:PATH...]", ""),
+}
+
 _LAYER_HEADERS = {"Index": "#", "ID": "LAYER", "CreatedSince": "AGE", "DiffID": "DIFF ID"}
 _NUMBERS = frozenset((0, 3, 4))
 _LETTERS = {"directory": "d", "dir": "d", "symlink": "l", "link": "l", "char": "c", "block": "b", "fifo": "p", "socket": "s"}

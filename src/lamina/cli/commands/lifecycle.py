@@ -11,6 +11,65 @@ from lamina.cli.units import human_size
 from lamina.client.containers import Containers, Pairs
 from lamina.errors import LaminaError, NotFound, NotModified
 
+TABLE = {
+    "stop": (
+        1,
+        -1,
+        True,
+        "CONTAINER [CONTAINER...]",
+        """\
+s signal string|Signal to send to the container
+t timeout int|Seconds to wait before killing the container
+""",
+    ),
+    "kill": (
+        1,
+        -1,
+        True,
+        "CONTAINER [CONTAINER...]",
+        """\
+s signal string|Signal to send to the container
+""",
+    ),
+    "restart": (
+        1,
+        -1,
+        True,
+        "CONTAINER [CONTAINER...]",
+        """\
+s signal string|Signal to send to the container
+t timeout int|Seconds to wait before killing the container
+""",
+    ),
+    "pause": (1, -1, True, "CONTAINER [CONTAINER...]", ""),
+    "unpause": (1, -1, True, "CONTAINER [CONTAINER...]", ""),
+    "rename": (2, 2, True, "CONTAINER NEW_NAME", ""),
+    "wait": (1, -1, True, "CONTAINER [CONTAINER...]", ""),
+    "rm": (
+        1,
+        -1,
+        True,
+        "CONTAINER [CONTAINER...]",
+        """\
+f force bool|Force the removal of a running container (uses SIGKILL)
+l link bool|Remove the specified link
+v volumes bool|Remove anonymous volumes associated with the container
+""",
+    ),
+    "top": (1, -1, False, "CONTAINER [ps OPTIONS]", ""),
+    "port": (1, 2, True, "CONTAINER [PRIVATE_PORT[/PROTO]]", ""),
+    "container prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- filter filter|Provide filter values (e.g. "until=<timestamp>")
+f force bool|Do not prompt for confirmation
+""",
+    ),
+}
+
 
 def _stopping(arguments: Arguments) -> Pairs:
     seconds = arguments.text("timeout") or arguments.text("time")

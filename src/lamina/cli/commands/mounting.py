@@ -7,6 +7,37 @@ from lamina.cli.output import print_rows
 from lamina.cli.session import Session
 from lamina.client.images import Images
 
+TABLE = {
+    "image mount": (
+        0,
+        2,
+        True,
+        "[IMAGE|LAYER DIRECTORY]",
+        """\
+- format string|Format output as "table", "json" or by a Go template
+""",
+    ),
+    "image unmount": (
+        1,
+        -1,
+        True,
+        "DIRECTORY|IMAGE|LAYER [DIRECTORY...]",
+        """\
+f force bool|Unmount also what is in use
+""",
+    ),
+    "image squash": (
+        1,
+        1,
+        True,
+        "IMAGE",
+        """\
+t tag list|Name and optionally a tag of the new image
+- base string|Keep the layers of this image, squash those above it
+""",
+    ),
+}
+
 
 def image_mount(session: Session, arguments: Arguments) -> int:
     """Mount an image or a layer on the host, or list what is mounted."""

@@ -8,6 +8,77 @@ from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.client.system import System
 
+TABLE = {
+    "network create": (
+        1,
+        1,
+        True,
+        "NETWORK",
+        """\
+- attachable bool|Enable manual container attachment
+- aux-address map|Auxiliary IPv4 or IPv6 addresses used by Network driver
+- config-from string|The network from which to copy the configuration
+- config-only bool|Create a configuration only network
+d driver string|Driver to manage the Network (default "bridge")
+- gateway strings|IPv4 or IPv6 Gateway for the master subnet
+- ingress bool|Create swarm routing-mesh network
+- internal bool|Restrict external access to the network
+- ip-range strings|Allocate container ip from a sub-range
+- ipam-driver string|IP Address Management Driver (default "default")
+- ipam-opt map|Set IPAM driver specific options
+- ipv4 bool|Enable or disable IPv4 address assignment
+- ipv6 bool|Enable or disable IPv6 address assignment
+- label list|Set metadata on a network
+o opt map|Set driver specific options
+- scope string|Control the network's scope
+- subnet strings|Subnet in CIDR format that represents a network segment
+""",
+    ),
+    "network rm": (
+        1,
+        -1,
+        True,
+        "NETWORK [NETWORK...]",
+        """\
+f force bool|Do not error if the network does not exist
+""",
+    ),
+    "network prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- filter filter|Provide filter values (e.g. "until=<timestamp>")
+f force bool|Do not prompt for confirmation
+""",
+    ),
+    "network connect": (
+        2,
+        2,
+        True,
+        "NETWORK CONTAINER",
+        """\
+- alias strings|Add network-scoped alias for the container
+- driver-opt strings|driver options for the network
+- gw-priority int|Highest gw-priority provides the default gateway
+- ip string|IPv4 address (e.g., "172.30.100.104")
+- ip6 string|IPv6 address (e.g., "2001:db8::33")
+- link list|Add link to another container
+- link-local-ip strings|Add a link-local address for the container
+""",
+    ),
+    "network disconnect": (
+        2,
+        2,
+        True,
+        "NETWORK CONTAINER",
+        """\
+f force bool|Force the container to disconnect from a network
+""",
+    ),
+}
+
 
 def _pairs(words: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}

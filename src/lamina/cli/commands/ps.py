@@ -21,6 +21,26 @@ if TYPE_CHECKING:
         def __call__(self, fact: Fact, *, whole: bool) -> object: ...
 
 
+TABLE = {
+    "ps": (
+        0,
+        0,
+        True,
+        "",
+        """\
+a all bool|Show all containers (default shows just running)
+f filter filter|Filter output based on conditions provided
+- format string|Format output as "table", "json" or by a Go template
+n last int|Show n last created containers (includes all states) (default -1)
+l latest bool|Show the latest created container (includes all states)
+- no-trunc bool|Don't truncate output
+q quiet bool|Only display container IDs
+s size bool|Display total file sizes
+""",
+    ),
+}
+
+
 _HEADERS = {
     "ID": "CONTAINER ID",
     "RunningFor": "CREATED",

@@ -9,6 +9,47 @@ from lamina.cli.autostart import program
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.session import Session
 
+TABLE = {
+    "registry serve": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- listen string|Address to listen on; port 0 takes a free one (default "127.0.0.1:5000")
+- root string|Directory of the storage (default "/var/lib/lamina-registry")
+- users string|File of name:hash lines; without it everybody may push
+- tls-cert string|Certificate chain in PEM
+- tls-key string|Its key in PEM
+- read-only bool|Refuse everything but reading
+- no-delete bool|Refuse to delete
+""",
+    ),
+    "registry gc": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- root string|Directory of the storage (default "/var/lib/lamina-registry")
+- older-than string|Spare what is younger, in seconds (default 3600)
+""",
+    ),
+    "registry passwd": (
+        1,
+        1,
+        True,
+        "NAME",
+        """\
+- users string|File of users, created where there is none
+- password-stdin bool|Read the password from the first line of stdin
+""",
+    ),
+    "system service install": (0, -1, True, "[-- LAMINAD_OPTION...]", ""),
+    "system service uninstall": (0, 0, True, "", ""),
+    "system service print": (0, -1, True, "[-- LAMINAD_OPTION...]", ""),
+}
+
 _STORAGE = "/var/lib/lamina-registry"
 
 

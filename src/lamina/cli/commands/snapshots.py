@@ -7,6 +7,43 @@ from lamina.cli.output import print_rows, show
 from lamina.cli.session import Session
 from lamina.client.snapshots import Snapshots
 
+TABLE = {
+    "snapshot create": (
+        1,
+        2,
+        True,
+        "CONTAINER [NAME]",
+        """\
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "snapshot ls": (
+        1,
+        1,
+        True,
+        "CONTAINER",
+        """\
+- format string|Format output as "json" or by a Go template
+- no-trunc bool|Don't truncate output
+q quiet bool|Only display names
+""",
+    ),
+    "snapshot diff": (
+        2,
+        3,
+        True,
+        "CONTAINER SNAPSHOT [SNAPSHOT]",
+        """\
+N new-file bool|Show the contents of files that only one of them has
+- no-contents bool|Don't show how texts differ
+- no-trunc bool|List everything in directories that only one of them has, and what differs in time only
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+    "snapshot rm": (2, -1, True, "CONTAINER SNAPSHOT [SNAPSHOT...]", ""),
+    "rollback": (2, 2, True, "CONTAINER SNAPSHOT", ""),
+}
+
 _COLUMNS = ["Name", "ID", "Parent", "Created", "InUse"]
 _HEADERS = {"ID": "SNAPSHOT ID", "InUse": "IN USE"}
 

@@ -15,6 +15,57 @@ from lamina.cli.units import human_size, parse_size
 from lamina.client.system import System
 from lamina.errors import NotFound
 
+TABLE = {
+    "image prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+a all bool|Remove all unused images, not just dangling ones
+- dry-run bool|Only say what would be removed
+- filter filter|Provide filter values (e.g. "until=<timestamp>")
+f force bool|Do not prompt for confirmation
+""",
+    ),
+    "builder prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+a all bool|Remove all unused build cache, not just dangling ones
+- dry-run bool|Only say what would be removed
+- filter filter|Provide filter values (e.g. "until=24h")
+f force bool|Do not prompt for confirmation
+- keep-storage bytes|Amount of disk space to keep for cache
+""",
+    ),
+    "system df": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- format string|Format output as "table", "json" or by a Go template
+v verbose bool|Show detailed information on space usage
+""",
+    ),
+    "system prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+a all bool|Remove all unused images not just dangling ones
+- dry-run bool|Only say what would be removed
+- filter filter|Provide filter values (e.g. "label=<key>=<value>")
+f force bool|Do not prompt for confirmation
+- volumes bool|Prune anonymous volumes
+""",
+    ),
+}
+
 Item = dict[str, object]
 _CACHE_HEADERS = {
     "ID": "CACHE ID",

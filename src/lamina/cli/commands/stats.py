@@ -13,6 +13,21 @@ from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 from lamina.errors import LaminaError
 
+TABLE = {
+    "stats": (
+        0,
+        -1,
+        True,
+        "[CONTAINER...]",
+        """\
+a all bool|Show all containers (default shows just running)
+- format string|Format output with a Go template
+- no-stream bool|Disable streaming stats and only pull the first result
+- no-trunc bool|Do not truncate output
+""",
+    ),
+}
+
 Document = dict[str, object]
 _COLUMNS = ["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"]
 _HEADERS = {"ID": "CONTAINER ID", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT", "MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS"}  # fmt: skip

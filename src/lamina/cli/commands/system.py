@@ -17,6 +17,90 @@ from lamina.client.images import Images
 from lamina.client.system import System
 from lamina.errors import LaminaError, NotFound
 
+TABLE = {
+    "inspect": (
+        1,
+        -1,
+        True,
+        "NAME|ID [NAME|ID...]",
+        """\
+f format string|Format output as "json" or by a Go template
+s size bool|Display total file sizes if the type is container
+- type string|Only inspect objects of the given type
+""",
+    ),
+    "image inspect": (
+        1,
+        -1,
+        True,
+        "IMAGE [IMAGE...]",
+        """\
+f format string|Format output as "json" or by a Go template
+- platform string|Inspect a specific platform of the multi-platform image.
+""",
+    ),
+    "container inspect": (
+        1,
+        -1,
+        True,
+        "CONTAINER [CONTAINER...]",
+        """\
+f format string|Format output as "json" or by a Go template
+s size bool|Display total file sizes
+""",
+    ),
+    "info": (
+        0,
+        0,
+        True,
+        "",
+        """\
+f format string|Format output as "json" or by a Go template
+""",
+    ),
+    "events": (
+        0,
+        0,
+        True,
+        "",
+        """\
+f filter filter|Filter output based on conditions provided
+- format string|Format output as "json" or by a Go template
+- since string|Show all events created since timestamp
+- until string|Stream events until this timestamp
+""",
+    ),
+    "system check": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- format string|Format output with "json" or a Go template
+- repair bool|Make anew what can be made anew, and delete what belongs to nothing
+""",
+    ),
+    "volume inspect": (
+        1,
+        -1,
+        True,
+        "VOLUME [VOLUME...]",
+        """\
+f format string|Format output as "json" or by a Go template
+""",
+    ),
+    "network inspect": (
+        1,
+        -1,
+        True,
+        "NETWORK [NETWORK...]",
+        """\
+f format string|Format output as "json" or by a Go template
+v verbose bool|Verbose output for diagnostics
+""",
+    ),
+}
+
 
 def info(session: Session, arguments: Arguments) -> int:
     """Show what the engine is, and what it stands on."""

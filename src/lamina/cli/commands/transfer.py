@@ -14,6 +14,58 @@ from lamina.client.images import Images
 from lamina.client.system import System
 from lamina.errors import InvalidArgument, LaminaError
 
+TABLE = {
+    "pull": (
+        1,
+        1,
+        True,
+        "NAME[:TAG|@DIGEST]",
+        """\
+a all-tags bool|Download all tagged images in the repository
+- disable-content-trust bool|Skip image verification (default true)
+- platform string|Set platform if server is multi-platform capable
+q quiet bool|Suppress verbose output
+- verify bool|Look at every byte of the layers that are here, and mend what is damaged
+""",
+    ),
+    "push": (
+        1,
+        1,
+        True,
+        "NAME[:TAG]",
+        """\
+a all-tags bool|Push all tags of an image to the repository
+- disable-content-trust bool|Skip image verification (default true)
+- platform string|Push a platform-specific manifest as a single-platform image to the registry.
+q quiet bool|Suppress verbose output
+""",
+    ),
+    "search": (
+        1,
+        1,
+        True,
+        "TERM",
+        """\
+f filter filter|Filter output based on conditions provided
+- format string|Format output as "table", "json" or by a Go template
+- limit int|Max number of search results
+- no-trunc bool|Don't truncate output
+""",
+    ),
+    "login": (
+        0,
+        1,
+        True,
+        "[SERVER]",
+        """\
+p password string|Password or Personal Access Token (PAT)
+- password-stdin bool|Take the Password or Personal Access Token (PAT) from stdin
+u username string|Username
+""",
+    ),
+    "logout": (0, 1, True, "[SERVER]", ""),
+}
+
 
 def split_name(name: str) -> tuple[str, str]:
     """Repository, and tag or digest, of a reference; the second empty where it has none."""

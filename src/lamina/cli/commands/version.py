@@ -8,6 +8,18 @@ from lamina.cli.session import Session
 from lamina.client.system import System
 from lamina.client.transport import EngineUnreachable
 
+TABLE = {
+    "version": (
+        0,
+        0,
+        True,
+        "",
+        """\
+f format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 
 def version(session: Session, arguments: Arguments) -> int:
     """Print the versions of client and engine."""

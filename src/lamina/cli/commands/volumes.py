@@ -9,6 +9,74 @@ from lamina.cli.session import Session
 from lamina.cli.units import human_size
 from lamina.client.system import System
 
+TABLE = {
+    "volume ls": (
+        0,
+        0,
+        True,
+        "",
+        """\
+- cluster bool|Display only cluster volumes, and use cluster volume list formatting
+f filter filter|Provide filter values (e.g. "dangling=true")
+- format string|Format output as "table", "json" or by a Go template
+q quiet bool|Only display volume names
+""",
+    ),
+    "volume create": (
+        0,
+        1,
+        True,
+        "[VOLUME]",
+        """\
+- availability string|Cluster Volume availability ("active", "pause", "drain") (default "active")
+d driver string|Specify volume driver name (default "local")
+- group string|Cluster Volume group (cluster volumes)
+- label list|Set metadata for a volume
+- limit-bytes bytes|Minimum size of the Cluster Volume in bytes
+o opt map|Set driver specific options (default map[])
+- required-bytes bytes|Maximum size of the Cluster Volume in bytes
+- scope string|Cluster Volume access scope ("single", "multi") (default "single")
+- secret map|Cluster Volume secrets (default map[])
+- sharing string|Cluster Volume access sharing ("none", "readonly", "onewriter", "all") (default "none")
+- topology-preferred list|A topology that the Cluster Volume would be preferred in
+- topology-required list|A topology that the Cluster Volume must be accessible from
+- type string|Cluster Volume access type ("mount", "block") (default "block")
+""",
+    ),
+    "volume rm": (
+        1,
+        -1,
+        True,
+        "VOLUME [VOLUME...]",
+        """\
+f force bool|Force the removal of one or more volumes
+""",
+    ),
+    "volume prune": (
+        0,
+        0,
+        True,
+        "",
+        """\
+a all bool|Remove all unused volumes, not just anonymous ones
+- filter filter|Provide filter values (e.g. "label=<label>")
+f force bool|Do not prompt for confirmation
+""",
+    ),
+    "network ls": (
+        0,
+        0,
+        True,
+        "",
+        """\
+f filter filter|Provide filter values (e.g. "driver=bridge")
+- format string|Format output as "table", "json" or by a Go template
+- no-trunc bool|Do not truncate the output
+q quiet bool|Only display network IDs
+""",
+    ),
+}
+
 _VOLUME_HEADERS = {"Name": "VOLUME NAME"}
 _CLUSTER = (
     "availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing", "topology-preferred", "topology-required", "type",

@@ -10,6 +10,19 @@ from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.snapshots import Snapshots
 
+TABLE = {
+    "watch": (
+        1,
+        1,
+        True,
+        "CONTAINER",
+        """\
+a all bool|Begin with what it has changed already
+- format string|Format output as "json" or by a Go template
+""",
+    ),
+}
+
 
 def watch(session: Session, arguments: Arguments) -> int:
     """Show what a container changes, until it is removed."""
