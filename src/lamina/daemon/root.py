@@ -44,7 +44,7 @@ def claim(root: str, what: str) -> RootLock:
         InvalidArgument: `root` is not a directory one can write to.
     """
     try:
-        os.makedirs(root, mode=0o711, exist_ok=True)
+        os.makedirs(root, mode=0o710, exist_ok=True)
         fd = os.open(f"{root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InvalidArgument(f"data root {root} cannot be used: {(error.strerror or '').lower()}")
@@ -54,6 +54,8 @@ def claim(root: str, what: str) -> RootLock:
         except BlockingIOError:
             raise RootHeld(_held_by(root, fd)) from None
         check_version(root)
+        # Images hold set-user-ID programs that the host's users must not reach (CVE-2021-41091).
+        os.chmod(root, os.stat(root).st_mode & 0o770)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "what": what}).encode() + b"\n", 0)
     except BaseException:

@@ -1,0 +1,83 @@
+"""Published faults of dockerd and containerd that could apply here, tried through the API."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import BASE, serving
+from tests.harness import Daemon, busybox_tar
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The overlay driver's, since its layers are directories on the host."""
+    with serving(tmp_path_factory, "overlay") as daemon:
+        yield daemon
+
+
+def test_users_of_the_host_reach_nothing_of_an_images_files(daemon: Daemon) -> None:
+    """CVE-2021-41091: set-user-ID programs of images lay where everybody could execute them."""
+    assert stat.S_IMODE(os.stat(daemon.data).st_mode) & 0o007 == 0
+    assert stat.S_IMODE(os.stat(daemon.socket).st_mode) & 0o007 == 0, "CVE-2014-3499: the socket was everybody's"
+    script = f"ls {daemon.data}/layers {daemon.data}/containers {daemon.data}/volumes"
+    for path in (daemon.root, *daemon.root.parents):
+        if str(path).startswith("/tmp/") and os.stat(path).st_mode & 0o001 == 0:
+            os.chmod(path, os.stat(path).st_mode | 0o001)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[])
+    assert done.returncode != 0 and done.stdout == ""
+
+
+@pytest.mark.parametrize("path", ["/proc", "/proc/self/attr", "/../../../../../../etc/..", "/"])
+def test_a_volume_of_an_image_that_lies_over_something_else_is_refused(daemon: Daemon, tmp_path: Path, path: str) -> None:
+    """CVE-2019-16884: an image's volume over /proc took away the labels; CVE-2022-23648: one with .. was filled from the host."""
+    daemon.docker("import", "-c", f"VOLUME {path}", str(busybox_tar(tmp_path / "busybox.tar")), "hostile:1")
+    done = daemon.docker("run", "--rm", "hostile:1", "true", code=None)
+    assert done.returncode == 125, done.stderr
+    daemon.docker("rmi", "-f", "hostile:1")
+
+
+def test_a_volume_outside_the_root_takes_nothing_of_the_host(daemon: Daemon, tmp_path: Path) -> None:
+    """CVE-2022-23648."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("of the host")
+    daemon.docker("import", "-c", f"VOLUME /../../../../../../..{secret}", str(busybox_tar(tmp_path / "busybox.tar")), "hostile:2")
+    done = daemon.docker("run", "--rm", "hostile:2", "find", "/", "-xdev", "-name", "file", code=None)
+    assert "secret" not in done.stdout
+    daemon.docker("rmi", "-f", "hostile:2")
+
+
+def test_copying_while_a_path_is_exchanged_stays_inside(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """CVE-2018-15664: between resolving a path and using it, a directory became a link out of the container."""
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "file").write_text("of the host")
+    (tmp_path / "file").write_text("copied")
+    script = f"mkdir -p /w/real; ln -s /../../../../../../../..{host} /w/link; cd /w; while :; do mv real x; mv link real; mv real link; mv x real; done"
+    daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sh", "-c", script)
+    for _ in range(12):
+        daemon.docker("cp", str(tmp_path / "file"), f"{name}:/w/real/file", code=None)
+        daemon.docker("cp", f"{name}:/w/real/file", str(tmp_path / "out"), code=None)
+        assert (host / "file").read_text() == "of the host"
+        assert not (tmp_path / "out").is_file() or (tmp_path / "out").read_text() == "copied"
+
+
+def test_copying_uses_no_library_of_the_container(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """CVE-2019-14271: the helper for cp loaded the container's name service."""
+    daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sleep", "600")
+    for place in ("/lib", "/lib/x86_64-linux-gnu", "/usr/lib/python3", "/etc"):
+        daemon.docker("exec", name, "mkdir", "-p", place)
+    script = "for f in libnss_files.so.2 libnss_compat.so.2 libc.so.6; do echo no library > /lib/$f; echo no library > /lib/x86_64-linux-gnu/$f; done"
+    daemon.docker("exec", name, "sh", "-c", f"{script}; echo 'passwd: files' > /etc/nsswitch.conf; echo 'ada:x:77:78::/:' > /etc/passwd")
+    (tmp_path / "file").write_text("copied")
+    daemon.docker("cp", "-a", str(tmp_path / "file"), f"{name}:/there")
+    daemon.docker("cp", f"{name}:/there", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "copied"
