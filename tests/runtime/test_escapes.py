@@ -88,7 +88,9 @@ def test_no_descriptor_of_the_engines_is_open_inside(box: Box, when: str) -> Non
     else:
         box.start("sleep", "100")
         _, text = box.exec("sh", "-c", script)
-    assert not [line for line in text.splitlines() if not re.match(r"(pipe|socket):|/dev/(null|pts)|/proc/\d+/fd|/proc/self/fd", line)], text
+    assert not [line for line in text.splitlines() if not re.match(r"(pipe|socket):|/dev/(null|pts)|/proc/\d+/fd|/proc/self/fd", line)], (
+        text
+    )
 
 
 def test_a_mount_target_in_a_shared_directory_makes_nothing_on_the_host(box: Box, tmp_path: Path) -> None:
