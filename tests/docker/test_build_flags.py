@@ -96,6 +96,28 @@ def test_flags_that_change_nothing_here_are_taken(daemon: Daemon, context: Path,
     assert refused.returncode != 0 and "invalid isolation" in refused.stderr
 
 
+@pytest.mark.parametrize("client", ["docker", "lamina"])
+def test_without_rm_the_containers_of_steps_stay_with_what_they_wrote(daemon: Daemon, context: Path, tag: str, client: str) -> None:
+    run = daemon.docker if client == "docker" else daemon.lamina
+    before = set(daemon.docker("ps", "-aq").stdout.split())
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nENV A={client}\nRUN echo $A > /one\nRUN rm /one; echo lost > /two; exit 4\n")
+    told = run("build", "--rm=false", *NO_NETWORK, "-t", tag, str(context), code=None).stdout
+    assert "Removing intermediate container" not in told
+    made = set(daemon.docker("ps", "-aq").stdout.split()) - before
+    try:
+        assert len(made) == 2 and all(identity in told for identity in made)
+        states = {
+            identity: daemon.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", identity).stdout.strip() for identity in made
+        }
+        assert sorted(states.values()) == ["exited 0", "exited 4"]
+        failed = next(identity for identity, state in states.items() if state == "exited 4")
+        assert sorted(daemon.docker("diff", failed).stdout.split("\n")) == ["", "A /two", "D /one"]
+        assert output(daemon, daemon.docker("commit", failed).stdout.strip(), "cat", "/two") == "lost\n"
+        assert json.loads(daemon.docker("inspect", "-f", "{{json .Config.Cmd}}", failed).stdout)[:2] == ["/bin/sh", "-c"]
+    finally:
+        daemon.docker("rm", *made)
+
+
 def test_content_trust_is_refused_and_never_passed_over(daemon: Daemon, context: Path) -> None:
     (context / "Dockerfile").write_text(f"FROM {BASE}\n")
     refused = daemon.lamina("build", "--disable-content-trust=false", str(context), code=None)

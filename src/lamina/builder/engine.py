@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
@@ -47,11 +47,21 @@ class Pulls(Protocol):
     ) -> Sequence[Image]: ...
 
 
+Keep = Callable[[str, Mapping[str, Any], str, int], bool]
+"""Makes a container of a step that has run: its ID, the API's ContainerConfig, its upper directory, which is taken, and its exit code."""
+
+
+def keep_none(container: str, config: Mapping[str, Any], upper: str, code: int) -> bool:  # noqa: ARG001
+    """Where nobody keeps containers of steps."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The parts. `now` gives nanoseconds since 1970; `scratch` is a directory on the data root's file system.
 
-    `caches` are the folders of RUN --mount=type=cache. `network` is what a RUN gets where nothing is asked for.
+    `caches` are the folders of RUN --mount=type=cache. `network` is what a RUN gets where nothing is asked for. `keep` is for
+    builds that leave the containers of their steps.
     """
 
     images: ImageStore
@@ -66,3 +76,4 @@ class Engine:
     now: Callable[[], int]
     caches: CacheMounts
     network: str = "none"
+    keep: Keep = keep_none

@@ -89,7 +89,7 @@ class BuildRequest:
     name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
     "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
     are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
-    say why it hit or missed the cache. `given` are secrets and SSH agents; None where the client cannot carry any.
+    say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets and SSH agents; None where the client cannot carry any.
     """
 
     context: Context
@@ -111,6 +111,7 @@ class BuildRequest:
     squash: bool = False
     explain: bool = False
     given: Given | None = None
+    keep_containers: bool = False
 
     @property
     def epoch(self) -> int | None:

@@ -119,10 +119,23 @@ class Running:
             )
             with ran as (container, upper, code):
                 if code:
+                    self._kept(state, execution, container, upper, code)
                     raise StepFailed(wording.returned(execution.argv, code), status=code)
                 layer = self._layer(state, instruction, upper, created_by)
-        self._tell(CommandEnded(container))
+                kept = self._kept(state, execution, container, upper, code)
+        if not kept:
+            self._tell(CommandEnded(container))
         return layer
+
+    def _kept(self, state: State, execution: Execution, container: str, upper: str, code: int) -> bool:
+        """Leave a container of a command that has ended, where that is asked for; whether there is one."""
+        if not self._site.request.keep_containers or state.image is None:
+            return False
+        config = {
+            "Image": str(state.image.id), "Entrypoint": [""], "Cmd": list(execution.argv), "Env": list(execution.env),
+            "WorkingDir": execution.cwd, "User": execution.user,
+        }  # fmt: skip
+        return self._site.engine.keep(container, config, upper, code)
 
     def _layer(self, state: State, instruction: ast.Run, upper: str, created_by: str) -> LayerFacts | None:
         layers = self._site.engine.layers

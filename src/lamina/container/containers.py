@@ -28,6 +28,7 @@ from lamina.container.model import Container, State, WrongState
 from lamina.container.parts import Parts
 from lamina.container.ranges import Ranges
 from lamina.container.recovery import Recovery
+from lamina.container.removal import remove_tree
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
@@ -419,6 +420,29 @@ class Containers:
         """
         snapshot = self.snapshots.named(ref)
         return self._committer.commit(self._roster.find(snapshot.container if snapshot else ref), request, snapshot)
+
+    def adopt_step(self, identity: str, config: Document, upper: str, code: int) -> bool:
+        """Make a container of a build's step that has ended: with its ID and all that it wrote, which is moved out of `upper`.
+
+        False, and nothing is left, where it cannot be.
+        """
+        try:
+            self._maker.create(config, {"NetworkMode": "none"}, {}, "", identity=identity)
+        except (LaminaError, OSError):
+            return False
+        live = self._roster.find(identity)
+        try:
+            with live.lock:
+                remove_tree(live.container.upper, self._parts.workers)
+                os.rename(upper, live.container.upper)
+                now = self._parts.clock()
+                live.become(State.RUNNING, started_ns=now)
+                live.become(State.EXITED, exit_code=code, finished_ns=now)
+                self._store.save_state(live.container)
+            return True
+        except (LaminaError, OSError):
+            self.remove(identity, force=True, volumes=True)
+            return False
 
     # ── the process itself ───────────────────────────────────────────────────────────────────────────────────────
     def recover(self) -> None:

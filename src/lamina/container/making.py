@@ -61,9 +61,10 @@ class Maker:
         *,
         base: Snapshot | None = None,
         temporary: bool = False,
+        identity: str = "",
     ) -> Created:
-        """See Containers.create."""
-        container_id = self._parts.new_id()
+        """See Containers.create; the container has the ID `identity`, if given."""
+        container_id = identity or self._parts.new_id()
         image_name = text(config, "Image")
         if not image_name:
             raise InvalidArgument("no image was given: Config.Image is empty")

@@ -16,6 +16,7 @@ from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.engine import Engine as BuildEngine
+from lamina.builder.engine import Keep
 from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
@@ -152,7 +153,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(_release, layers, containers)
     registry = _registry(stores, options)
     closing.callback(registry.registries.close)
-    builder = _builder(stores, registry.puller)
+    builder = _builder(stores, registry.puller, containers.adopt_step)
     facts = Facts(
         root,
         chosen.snapshotter.name,
@@ -256,7 +257,7 @@ def _registry(stores: _Stores, options: Options) -> RegistryService:
     return RegistryService(registries, puller, pusher)
 
 
-def _builder(stores: _Stores, puller: Puller) -> Builder:
+def _builder(stores: _Stores, puller: Puller, keep: Keep) -> Builder:
     return Builder(
         BuildEngine(
             images=stores.images,
@@ -271,6 +272,7 @@ def _builder(stores: _Stores, puller: Puller) -> Builder:
             now=time.time_ns,
             caches=CacheMounts(f"{stores.root}/caches"),
             network="bridge",
+            keep=keep,
         )
     )
 

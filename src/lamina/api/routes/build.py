@@ -80,6 +80,7 @@ def _asked(request: Request, given: Given | None) -> BuildRequest:
         squash=asked.flag("squash"),
         explain=asked.flag("explain"),
         given=given,
+        keep_containers=bool(asked.text("rm")) and not asked.flag("rm") and not asked.flag("forcerm"),
     )
 
 
