@@ -25,6 +25,11 @@ def test_snapshots_are_taken_listed_compared_and_gone_back_to(daemon: Daemon) ->
     assert "/log" in daemon.lamina("snapshot", "diff", "desk", "2").stdout
     assert "C /etc" in daemon.lamina("diff", "desk").stdout and "D /etc/group" in daemon.lamina("diff", "desk").stdout
     assert "snapshot clean of desk" in daemon.lamina("layers", "desk").stdout
+    assert "snapshot clean of desk" in daemon.lamina("which", "desk@clean", "/lines").stdout
+    told = daemon.lamina("which", "desk", "/lines").stdout
+    assert told.index("container desk") < told.index("snapshot 2 of desk") < told.index("snapshot clean of desk")
+    assert "snapshot clean of desk" in daemon.lamina("which", "desk", "/etc/group", code=1).stderr
+    assert "layer 0" in daemon.lamina("which", "desk", "/bin/busybox").stdout
     assert daemon.lamina("rollback", "desk", "clean").stdout == "desk\n"
     assert daemon.lamina("start", "-a", "desk").stdout == "2\n"
     assert daemon.lamina("run", "--rm", *NONE, "desk@clean", "cat", "/lines").stdout == "1\n"

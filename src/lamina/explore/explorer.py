@@ -17,6 +17,7 @@ from lamina.explore.squashing import Squasher
 from lamina.explore.subjects import Subjects
 from lamina.image.layers import Layers
 from lamina.image.model import Image
+from lamina.image.paths import clean
 from lamina.image.store import Images
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
@@ -58,6 +59,11 @@ class Explorer:
             LayerRow(facts, each["added"], each["modified"], each["deleted"], each["size"], each["hidden"])
             for facts, each in zip(subject.facts, counted, strict=True)
         ]
+
+    def which(self, subject: Subject, path: str) -> Mapping[str, Any]:
+        """Which layer gave a path of a container or a snapshot; see `which.job`."""
+        found: Mapping[str, Any] = msgspec.json.decode(self._ask("which", [subject], {"path": os.fsdecode(clean(path))}).read())
+        return found
 
     def blame(self, subject: Subject, path: str = "/", *, form: str = "json", depth: int = 0, whole: bool = False) -> Answer:
         """Every entry from `path` on with the layer that last touched it; see `blame.job` for the forms.

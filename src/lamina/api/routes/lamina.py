@@ -11,9 +11,11 @@ from lamina.api.backend import Backend, Document
 from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of, save_as
+from lamina.explore.explorer import Explorer
+from lamina.explore.model import Subject
 from lamina.image.archive.outline import OutlinedLayer
-from lamina.image.model import LayerFacts, TreeNode
-from lamina.image.queries import FileRow, Found, Holder
+from lamina.image.model import ImageNotFound, LayerFacts, TreeNode
+from lamina.image.queries import FileRow, Holder
 
 _BATCH = 1 << 16
 
@@ -126,8 +128,30 @@ def _path(request: Request, default: str = "") -> str:
 
 
 def which(engine: Backend, request: Request) -> Response:
-    """GET /lamina/images/{ref}/which."""
-    return json_reply(_found(engine.images.which(request.parameters["ref"], _path(request))))
+    """GET /lamina/images/{ref}/which; the reference may be of a container or a snapshot."""
+    ref, path = request.parameters["ref"], _path(request)
+    if "@" not in ref or engine.containers.snapshots.named(ref) is None:
+        try:
+            return json_reply(_found(engine.images.which(ref, path)))
+        except ImageNotFound:
+            pass
+    return json_reply(_found_in(engine.explorer, engine.explorer.subject(ref), path))
+
+
+def _found_in(explorer: Explorer, subject: Subject, path: str) -> Document:
+    """The same of a stack that ends in what a container wrote."""
+    told = explorer.which(subject, path)
+    facts = [
+        {"id": each.id, "diff_id": each.diff_id, "index": each.index, "instruction": each.instruction, "created_by": each.created_by}
+        for each in subject.facts
+    ]
+    versions = [facts[each["level"]] | {key: each[key] for key in ("type", "size", "mode")} for each in told["versions"]]
+    seen = told["versions"][0] if told["found"] and versions else None
+    return {
+        "path": told["path"], "found": told["found"], **({key: seen[key] if seen else empty for key, empty in (("type", ""), ("size", 0), ("mode", 0))}),
+        "layer": facts[seen["level"]] if seen else None, "older": versions[1:] if seen else versions,
+        "deleted_by": facts[told["deleted_by"]] if told["deleted_by"] >= 0 else None,
+    }  # fmt: skip
 
 
 def _found(found: Found) -> Document:
