@@ -15,7 +15,7 @@ from lamina.explore.explorer import Explorer
 from lamina.explore.model import Subject
 from lamina.image.archive.outline import OutlinedLayer
 from lamina.image.model import ImageNotFound, LayerFacts, TreeNode
-from lamina.image.queries import FileRow, Holder
+from lamina.image.queries import FileRow, Found, Holder
 
 _BATCH = 1 << 16
 

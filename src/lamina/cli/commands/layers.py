@@ -29,7 +29,7 @@ q quiet bool|Only show layer IDs
         1,
         2,
         True,
-        "IMAGE PATH | IMAGE:PATH",
+        "IMAGE|CONTAINER PATH | IMAGE:PATH",
         """\
 - format string|Format output as "json" or by a Go template
 """,
