@@ -8,10 +8,10 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from lamina.apitypes.events import Emit
 from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
@@ -24,11 +24,10 @@ from lamina.container.parts import Parts as ContainerParts
 from lamina.container.ranges import UserNamespaces
 from lamina.content.durability import Durability, boot_id
 from lamina.content.local import LocalContent
-from lamina.content.store import ContentStore
 from lamina.daemon.collect import Collection
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import read_host
-from lamina.daemon.pool import open_pool
+from lamina.daemon.pool import Pool, open_pool
 from lamina.daemon.root import claim
 from lamina.daemon.system import Facts, System
 from lamina.distribution.client import Registries
@@ -50,10 +49,10 @@ from lamina.runtime.abilities import abilities
 from lamina.runtime.client import Runtime
 from lamina.runtime.keeping import KeptFds
 from lamina.runtime.runtimes import Runtimes
-from lamina.snapshot.choose import choose
+from lamina.snapshot.choose import Chosen, choose
 from lamina.spec.platform import Platform
 from lamina.volume.store import Volumes
-from lamina.worker import WorkerPool, Workers
+from lamina.worker import WorkerPool
 from lamina.worker.pool import pool_size
 
 _log = logging.getLogger("lamina.daemon")
@@ -91,12 +90,63 @@ class Rooms:
     system: System
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What every room stands on. `sizes` are the storage options in bytes."""
+
+    root: str
+    options: Options
+    events: EventBus
+    workers: WorkerPool
+    durability: Durability
+    content: LocalContent
+    chosen: Chosen
+    metadata: Metadata
+    leases: Leases
+    sizes: Mapping[str, int]
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What the upper rooms stand on."""
+
+    images: Images
+    layers: Layers
+    volumes: Volumes
+    networks: Networks
+    runtime: Runtime
+
+
 def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     """Claim `root` and build everything on it; what must be ended is pushed on `closing`, in order.
 
     Raises:
         RootHeld, Unsupported, …: `closing` undoes what was begun.
     """
+    ground = _ground(root, options, closing)
+    stores = _stores(ground, closing)
+    containers = _containers(ground, stores)
+    closing.callback(containers.close)
+    closing.callback(_release, stores.layers, containers)
+    registry = _registry(ground, stores)
+    closing.callback(registry.registries.close)
+    builder = _builder(ground, stores, registry.puller, containers.adopt_step)
+    facts = _facts(ground)
+    explorer = Explorer(stores.images, stores.layers, containers, ground.workers, root)
+    explorer.mounts.recover()
+    containers.recover()
+    builder.sweep()
+    stores.images.collect()
+    closing.callback(Collection(stores.images.tend).close)
+    if options.what == "daemon":
+        # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
+        threading.Thread(target=_warm, args=(stores.runtime,), name="warm", daemon=True).start()
+    system = System(facts, stores.images, containers, stores.volumes, stores.networks, builder, ground.events)
+    return Rooms(stores.images, containers, builder, explorer, registry, stores.volumes, stores.networks, ground.events, system)
+
+
+def _ground(root: str, options: Options, closing: ExitStack) -> _Ground:
     closing.callback(claim(root, options.what).close)
     for name in ("run", "volumes", "containers"):
         os.makedirs(f"{root}/{name}", mode=0o711, exist_ok=True)
@@ -115,78 +165,44 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     _log.info("storage driver %s: %s", chosen.snapshotter.name, chosen.reason)
     metadata = Metadata(f"{root}/metadata.db", _log.warning)
     closing.callback(metadata.close)
-    leases = Leases()
-    layers = Layers(f"{root}/layers", content, chosen.snapshotter, metadata, leases, durability, _log.warning, verify=options.verify)
+    return _Ground(root, options, events, workers, durability, content, chosen, metadata, Leases(), sizes, pool)
+
+
+def _stores(ground: _Ground, closing: ExitStack) -> _Stores:
+    root, content, metadata, leases = ground.root, ground.content, ground.metadata, ground.leases
+    durability, emit, options = ground.durability, ground.events.emit, ground.options
+    layers = Layers(f"{root}/layers", content, ground.chosen.snapshotter, metadata, leases, durability, _log.warning, verify=options.verify)
     catalog = Catalog(f"{root}/images", content, layers, metadata, leases, durability, _log.warning)
     images = Images(
-        catalog, layers, content, leases, workers, host=host_platform(), clock=time.time, emit=events.emit, originals=options.originals
+        catalog, layers, content, leases, ground.workers, host=host_platform(), clock=time.time, emit=emit, originals=options.originals
     )
     images.open()
     closing.callback(images.close)
     runtime = Runtime(f"{root}/run")
     closing.callback(runtime.close)
-    volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=events.emit)
+    volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=emit)
     networks = Networks(
-        NetworkParts(
-            f"{root}/networks", f"{root}/run", tag_of(root), events.emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning
-        )
+        NetworkParts(f"{root}/networks", f"{root}/run", tag_of(root), emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning)
     )
     closing.callback(networks.close)
-    stores = _Stores(
-        root,
-        images,
-        layers,
-        leases,
-        metadata,
-        content,
-        volumes,
-        networks,
-        runtime,
-        workers,
-        chosen.snapshotter.name,
-        options.runtimes,
-        options.user_namespaces,
-        sizes.get("size", 0),
-    )
-    containers = _containers(stores, events.emit)
-    closing.callback(containers.close)
-    closing.callback(_release, layers, containers)
-    registry = _registry(stores, options)
-    closing.callback(registry.registries.close)
-    builder = _builder(stores, registry.puller, containers.adopt_step)
-    facts = Facts(
-        root,
-        chosen.snapshotter.name,
-        chosen.reason,
-        read_host(root),
+    return _Stores(images, layers, volumes, networks, runtime)
+
+
+def _facts(ground: _Ground) -> Facts:
+    options = ground.options
+    return Facts(
+        ground.root,
+        ground.chosen.snapshotter.name,
+        ground.chosen.reason,
+        read_host(ground.root),
         options.labels,
         options.insecure_registries,
         options.registry_mirrors,
         options.runtimes,
         options.user_namespaces,
         options.experimental,
-        pool,
-        sizes.get("size", 0),
-    )
-    explorer = Explorer(images, layers, containers, workers, root)
-    explorer.mounts.recover()
-    containers.recover()
-    builder.sweep()
-    images.collect()
-    closing.callback(Collection(images.tend).close)
-    if options.what == "daemon":
-        # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
-        threading.Thread(target=_warm, args=(runtime,), name="warm", daemon=True).start()
-    return Rooms(
-        images,
-        containers,
-        builder,
-        explorer,
-        registry,
-        volumes,
-        networks,
-        events,
-        System(facts, images, containers, volumes, networks, builder, events),
+        ground.pool,
+        ground.sizes.get("size", 0),
     )
 
 
@@ -205,72 +221,52 @@ def _release(layers: Layers, containers: Containers) -> None:
         _log.warning("layers stay mounted: %s", error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    """What the upper rooms stand on."""
-
-    root: str
-    images: Images
-    layers: Layers
-    leases: Leases
-    metadata: Metadata
-    content: ContentStore
-    volumes: Volumes
-    networks: Networks
-    runtime: Runtime
-    workers: Workers
-    driver: str
-    runtimes: Runtimes
-    user_namespaces: UserNamespaces
-    container_size: int
-
-
-def _containers(stores: _Stores, emit: Emit) -> Containers:
+def _containers(ground: _Ground, stores: _Stores) -> Containers:
     return Containers(
         ContainerParts(
-            root=f"{stores.root}/containers",
+            root=f"{ground.root}/containers",
             runtime=stores.runtime,
             images=stores.images,
             layers=stores.layers,
-            leases=stores.leases,
+            leases=ground.leases,
             volumes=stores.volumes,
             networks=stores.networks,
-            workers=stores.workers,
-            emit=emit,
+            workers=ground.workers,
+            emit=ground.events.emit,
             clock=time.time_ns,
             new_id=lambda: secrets.token_hex(32),
             choose=secrets.choice,
-            driver=stores.driver,
+            driver=ground.chosen.snapshotter.name,
             platform=host_platform(),
             abilities=abilities(),
-            runtimes=stores.runtimes,
-            user_namespaces=stores.user_namespaces,
-            container_size=stores.container_size,
+            runtimes=ground.options.runtimes,
+            user_namespaces=ground.options.user_namespaces,
+            container_size=ground.sizes.get("size", 0),
         )
     )
 
 
-def _registry(stores: _Stores, options: Options) -> RegistryService:
-    registries = Registries(RegistryOptions(insecure=options.insecure_registries, mirrors=options.registry_mirrors))
-    puller = Puller(registries, stores.content, stores.layers, stores.images, host=host_platform())
-    pusher = Pusher(registries, stores.content, stores.layers, stores.images, stores.workers)
+def _registry(ground: _Ground, stores: _Stores) -> RegistryService:
+    registries = Registries(RegistryOptions(insecure=ground.options.insecure_registries, mirrors=ground.options.registry_mirrors))
+    puller = Puller(registries, ground.content, stores.layers, stores.images, host=host_platform())
+    pusher = Pusher(registries, ground.content, stores.layers, stores.images, ground.workers)
     return RegistryService(registries, puller, pusher)
 
 
-def _builder(stores: _Stores, puller: Puller, keep: Keep) -> Builder:
+def _builder(ground: _Ground, stores: _Stores, puller: Puller, keep: Keep) -> Builder:
     return Builder(
         BuildEngine(
             images=stores.images,
             layers=stores.layers,
-            leases=stores.leases,
-            cache=Cache(stores.metadata, stores.images, stores.layers),
-            executor=Executor(stores.runtime, f"{stores.root}/run/build", stores.workers, stores.networks),
-            workers=stores.workers,
+            leases=ground.leases,
+            cache=Cache(ground.metadata, stores.images, stores.layers),
+            executor=Executor(stores.runtime, f"{ground.root}/run/build", ground.workers, stores.networks),
+            workers=ground.workers,
             puller=puller,
-            scratch=f"{stores.root}/run",
+            scratch=f"{ground.root}/run",
             host=host_platform(),
             now=time.time_ns,
-            caches=CacheMounts(f"{stores.root}/caches"),
+            caches=CacheMounts(f"{ground.root}/caches"),
             network="bridge",
             keep=keep,
         )

@@ -30,6 +30,9 @@ _INIT = "/sbin/docker-init"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+_USER = {"uid": 0, "gid": 0, "additionalGids": [0]}
+
+
 def default_spec(
     *,
     args: Sequence[str],
@@ -72,37 +75,45 @@ def default_spec(
     """
     held = capability_set(cap_add, cap_drop, privileged=privileged)
     chosen = _security(security, held, machine, release, privileged=privileged)
-    environment = _environment(env, hostname, tty=tty)
-    limits = limits or Limits()
+    argv, limits = [_INIT, "--", *args] if init else list(args), limits or Limits()
+    seen = _environment(env, hostname, tty=tty)
+    process = {"terminal": tty, "user": dict(_USER), "args": argv, "env": seen, "cwd": cwd or "/", "oomScoreAdj": oom_score_adj}
+    linux = {
+        "namespaces": [*_namespace_list(network, netns), *([{"type": "user"}] if ids else [])],
+        **_mappings(ids),
+        "sysctl": {**_default_sysctls(network, netns, ids), **(sysctls or {})},
+        "devices": [{key: value for key, value in device.items() if key != "access"} for device in devices],
+        "resources": {**resources(limits), "devices": [*_device_rules(devices, privileged=privileged), *device_rules]},
+    }
     return {
         "ociVersion": "1.1.0",
         "hostname": hostname,
         "root": {"path": "rootfs", "readonly": readonly},
-        "process": {
-            "terminal": tty,
-            "user": {"uid": 0, "gid": 0, "additionalGids": [0]},
-            "args": [_INIT, "--", *args] if init else list(args),
-            "env": environment,
-            "cwd": cwd or "/",
-            "capabilities": _capability_document(held),
-            "noNewPrivileges": chosen["no_new_privileges"],
-            "apparmorProfile": chosen["apparmor"],
-            "oomScoreAdj": oom_score_adj,
-            "rlimits": [{"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, (soft, hard) in limits.rlimits.items()],
-        },
+        "process": {**process, **_privileges(held, chosen), "rlimits": _rlimits(limits)},
         "mounts": _mount_list(mounts, etc, init, shm_size, privileged=privileged, cgroups=chosen["writable_cgroups"]),
-        "linux": {
-            "cgroupsPath": cgroup_path,
-            "namespaces": [*_namespace_list(network, netns), *([{"type": "user"}] if ids else [])],
-            **_mappings(ids),
-            "sysctl": {**_default_sysctls(network, netns, ids), **(sysctls or {})},
-            "devices": [{key: value for key, value in device.items() if key != "access"} for device in devices],
-            "resources": {**resources(limits), "devices": [*_device_rules(devices, privileged=privileged), *device_rules]},
-            "seccomp": chosen["seccomp"],
-            "maskedPaths": list(MASKED) if chosen["system_paths"] else [],
-            "readonlyPaths": list(READ_ONLY) if chosen["system_paths"] else [],
-        },
+        "linux": {"cgroupsPath": cgroup_path, **linux, **_hidden(chosen)},
     }
+
+
+def _privileges(held: Sequence[str], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "capabilities": _capability_document(held),
+        "noNewPrivileges": chosen["no_new_privileges"],
+        "apparmorProfile": chosen["apparmor"],
+    }
+
+
+def _hidden(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    covered = chosen["system_paths"]
+    return {
+        "seccomp": chosen["seccomp"],
+        "maskedPaths": list(MASKED) if covered else [],
+        "readonlyPaths": list(READ_ONLY) if covered else [],
+    }
+
+
+def _rlimits(limits: Limits) -> list[dict[str, Any]]:
+    return [{"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, (soft, hard) in limits.rlimits.items()]
 
 
 def capability_set(add: Iterable[str], drop: Iterable[str], *, privileged: bool = False) -> list[str]:
