@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.runtime import apparmor
 from tests.docker.conftest import BASE, serving
 from tests.harness import Daemon, busybox_tar
 
@@ -81,3 +82,12 @@ def test_copying_uses_no_library_of_the_container(daemon: Daemon, name: str, tmp
     daemon.docker("cp", "-a", str(tmp_path / "file"), f"{name}:/there")
     daemon.docker("cp", f"{name}:/there", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "copied"
+
+
+@pytest.mark.parametrize("option", ["label=disable", "label=type:container_t", "apparmor=unconfined", "apparmor=no-such-profile"])
+def test_labels_and_profiles_are_taken_as_docker_takes_them(daemon: Daemon, option: str) -> None:
+    if option == "apparmor=no-such-profile" and apparmor.enabled():
+        assert daemon.docker("run", "--rm", "--security-opt", option, BASE, "true", code=None).returncode in (125, 126, 127)
+        return
+    done = daemon.docker("run", "--rm", "--security-opt", option, BASE, "echo", "ran")
+    assert done.stdout == "ran\n" and ("confines nothing" in done.stderr) == (option == "apparmor=no-such-profile")

@@ -191,5 +191,12 @@ def test_podman_runs_on_it(podman: Callable[..., tuple[int, str]], image: Path, 
     assert podman(*run, "--rm", "--rootfs", str(root), "nosuch")[0] == 127
     assert podman(*run, "-d", "--name=box", "--rootfs", str(root), "sleep", "100")[0] == 0
     assert podman("exec", "box", "sh", "-c", "echo in; exit 3") == (3, "in\n")
+    assert podman("pause", "box")[0] == 0
+    assert podman("inspect", "-f", "{{.State.Status}} {{.OCIRuntime}}", "box")[1].startswith("paused ")
+    assert podman("unpause", "box")[0] == 0
+    assert "sleep" in podman("top", "box", "args")[1]
     assert podman("kill", "box")[0] == 0
     assert podman("wait", "box") == (0, "137\n")
+    assert podman("start", "box")[0] == 0
+    assert podman("rm", "--force", "--time", "0", "box")[0] == 0
+    assert podman("ps", "--all", "--quiet") == (0, "")

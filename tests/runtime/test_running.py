@@ -340,3 +340,15 @@ def test_an_init_reaps_and_passes_signals_on(box: Box) -> None:
     process.signal(15)
     end = process.wait(10)
     assert end is not None and end.code == 143
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_user_can_open_its_streams_again_by_path(box: Box, tty: bool) -> None:
+    code, text = box.run("sh", "-c", "echo again > /dev/stdout; [ ! -t 1 ] || echo again > $(tty)", user="5:5", tty=tty)
+    assert code == 0 and set(text.split()) == {"again"}
+
+
+def test_a_user_of_an_exec_can_too(box: Box) -> None:
+    box.start("sleep", "100")
+    assert box.exec("sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr", user="5:5")[0] == 0
+    assert box.exec("sh", "-c", "echo out > $(tty)", user="5:5", tty=True) == (0, "out\r\n")

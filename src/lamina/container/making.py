@@ -30,6 +30,7 @@ from lamina.container.store import ContainerStore
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.image.model import Image
 from lamina.network.mode import NetworkMode, network_mode
+from lamina.runtime import apparmor
 from lamina.spec.platform import Platform
 
 
@@ -73,6 +74,7 @@ class Maker:
         check_host(config, host_config, self._parts.runtimes)
         check_user_namespace(host_config, self._launcher.ranges.mode(host_config))
         limited, warnings = resources.checked(host_config, self._parts.abilities)
+        warnings = (*warnings, *apparmor.warnings(texts(host_config, "SecurityOpt")))
         host_config = with_ids(limited, self._id_of)
         snapshot = self._snapshots.named(image_name) if "@" in image_name else base
         image = self._parts.images.resolve(snapshot.image if snapshot else image_name)

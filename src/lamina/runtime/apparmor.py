@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 
 DEFAULT = "lamina-default"
 _ENABLED = "/sys/module/apparmor/parameters/enabled"
@@ -56,6 +57,14 @@ def enabled() -> bool:
             return file.read().strip() == "Y"
     except OSError:
         return False
+
+
+def warnings(security: Sequence[str]) -> tuple[str, ...]:
+    """What of these --security-opt has no effect here, in a sentence."""
+    asked = [word.partition("=")[2] for word in security if word.startswith("apparmor=")]
+    if not asked or asked[-1] in ("", "unconfined") or enabled():
+        return ()
+    return (f"This kernel has AppArmor off: its profile {asked[-1][:100]} confines nothing.",)
 
 
 def is_loaded(name: str) -> bool:

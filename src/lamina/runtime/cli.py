@@ -213,7 +213,12 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
     limits = dict(linux.get("resources") or {})
     if limits.get("devices"):
         limits["devices"] = [*limits["devices"], *bundle.default_device_rules()]
-    launch = {**_process_part(process, made, directory), "rootfs": rootfs, "cgroup": {"path": path, "resources": limits, "create": True}}
+    launch = {
+        **_process_part(process, made, directory),
+        "owners": mapped.owners(spec),
+        "rootfs": rootfs,
+        "cgroup": {"path": path, "resources": limits, "create": True},
+    }
     return {
         **_common(options, launch, linux),
         "state": directory,
@@ -371,6 +376,7 @@ def _exec(options: argparse.Namespace) -> int:
     process = json.loads(Path(options.process).read_text()) if options.process else _exec_process(options, spec)
     launch = {
         **_process_part(process, _exec_plan(process, spec), record["directory"]),
+        "owners": mapped.owners(spec),
         "joined": f"/proc/{record['pid']}/root",
         "devpts": f"/proc/{record['pid']}/root/dev/pts",
         "cgroup": {"path": record["cgroup"]},

@@ -38,6 +38,7 @@ class Runtime:
         self._hierarchies = cgroup.here()
         self._shown = cgroup_mounts(self._hierarchies)
         self._has_profile = apparmor.load()
+        self._confines = apparmor.enabled()
 
     def warm(self) -> None:
         """Get ready what the first container would wait for: the zygote (40 ms), and the default filter's program (15 ms)."""
@@ -123,6 +124,7 @@ class Runtime:
             "root": _root_document(launch, fds),
             "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
             "network": launch.network,
+            "owners": mapped.owners(spec),
         }
         if launch.log is not None:
             document["log"] = dict(launch.log)
@@ -147,12 +149,13 @@ class Runtime:
             "joined": f"/proc/{record['pid']}/root",
             "devpts": f"/proc/{record['pid']}/root/dev/pts",
             "cgroup": {"path": record["cgroup"]} if record.get("cgroup") else None,
+            "owners": mapped.owners(request.spec),
         }
 
     def _labelled(self, process: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the default profile where this host has no AppArmor; one that was asked for by name stays, and fails there."""
+        """Without a profile where this kernel has no AppArmor, as Docker; without the default one where it is not loaded."""
         profile = process.get("apparmorProfile")
-        return {**process, "apparmorProfile": "" if profile == apparmor.DEFAULT and not self._has_profile else profile}
+        return {**process, "apparmorProfile": profile if self._confines and (profile != apparmor.DEFAULT or self._has_profile) else ""}
 
     def _filter(self, spec: Mapping[str, Any]) -> dict[str, int]:
         document = (spec.get("linux") or {}).get("seccomp")

@@ -86,17 +86,7 @@ def settle(pid: int, mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> No
     if slots["oom"] is not None:
         with open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
             file.write(str(slots["oom"]).encode())
-    # Pipes and the like are opened again by path (/dev/stdout): they belong to who is inside.
-    uid, gid, _ = slots["user"]
-    for name in ("stdin", "stdout", "stderr"):
-        if name in slots and slots[name] > 2:
-            _give(slots[name], outside(mapping["uids"], uid), outside(mapping["gids"], gid))
     os.write(slots["mapped_told"], b"+")
-
-
-def _give(fd: int, uid: int, gid: int) -> None:
-    if os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
-        os.fchown(fd, uid, gid)
 
 
 def expect_terminal(prepared: Prepared) -> None:

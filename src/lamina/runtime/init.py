@@ -242,6 +242,7 @@ def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
 def open_terminal(slots: Slots, slot: str) -> None:
     """A pty of the devpts in a slot, made inside since it belongs to who is inside; its master goes to the launcher."""
     master, slave = tty.open_pty(slots[slot])
+    os.fchown(slave, slots["user"][0], -1)
     slots["terminal"].send({}, [master])
     os.close(master)
     for name in ("slave", "stdin", "stdout", "stderr"):

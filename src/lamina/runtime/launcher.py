@@ -10,6 +10,7 @@ import errno
 import os
 import resource
 import select
+import stat
 
 from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
@@ -138,6 +139,8 @@ def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     slots["rlimits"] = clamp(plan["rlimits"], prepared.warnings)
     slots["oom"] = clamp_oom_score(plan["oom_score"], prepared.warnings)
     environment = identify(document, prepared)
+    if slots["user"][0] or document.get("owners"):
+        give_streams(document, slots)
     slots["command"] = (document["command"]["candidates"], document["command"]["args"], environment)
 
 
@@ -185,6 +188,20 @@ def open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
     for name in ("stdout", "stderr"):
         prepared.pipes[name], writer = os.pipe()
         prepared.keep(name, writer)
+
+
+def give_streams(document: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    """Let the process own its pipes and terminal: it may open them again by path, as /dev/stdout."""
+    uid, gid, _ = slots["user"]
+    if owners := document.get("owners"):
+        uid, gid = idmapping.outside(owners["uids"], uid), idmapping.outside(owners["gids"], gid)
+    for fd in {slots[name] for name in ("stdin", "stdout", "stderr") if name in slots}:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) or os.isatty(fd):
+            try:
+                os.fchown(fd, uid, -1 if os.isatty(fd) else gid)
+            except PermissionError:
+                continue  # somebody else's: it stays so
 
 
 def clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[int, int, int]]:

@@ -77,6 +77,14 @@ def adapted_exec(made: Plan) -> Plan:
     return replace(made, steps=steps)
 
 
+def owners(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whose ids on the host those of its user namespace are; None without one."""
+    linux = spec.get("linux") or {}
+    if not linux.get("uidMappings"):
+        return None
+    return {"uids": _ranges(linux, "uidMappings"), "gids": _ranges(linux, "gidMappings")}
+
+
 def _devpts(made: Plan, step: Step) -> list[Step]:
     """Made inside instead of by the launcher; it stays in its slot, for the terminal."""
     _, slot, target, strict, _ = step
