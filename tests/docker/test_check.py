@@ -34,6 +34,24 @@ def test_damage_is_a_line_an_exit_code_and_mended(daemon: Daemon) -> None:
     assert daemon.lamina("system", "check").stdout == "everything is sound\n"
 
 
+def test_the_database_a_container_and_a_volume_are_mended_without_a_restart(daemon: Daemon, name: str) -> None:
+    daemon.docker("create", "--name", name, *NONE, "-v", f"{name}:/data", BASE, "true")
+    identity = daemon.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    os.unlink(daemon.data / "metadata.db")
+    flip(daemon.data / "containers" / identity / "config.json")
+    (daemon.data / "volumes" / name / "volume.json").write_text("")
+    found = daemon.lamina("system", "check", code=1).stdout
+    assert [line.split(": ")[1] for line in found.splitlines()] == ["metadata.db", f"volume {name}", f"container {name}"]
+    assert daemon.lamina("system", "check", "--repair").stdout.count("repaired: ") == 3
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
+    os.unlink(daemon.data / "metadata.db")
+    daemon.docker("tag", BASE, f"{name}:tagged")
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n", "a change notices it too"
+    daemon.docker("rmi", f"{name}:tagged")
+    daemon.docker("rm", "-v", name)
+    daemon.docker("volume", "rm", name)
+
+
 def test_a_damaged_tree_or_image_is_mended_under_a_running_container(daemon: Daemon, name: str) -> None:
     daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
     victim = next((daemon.data / "layers").glob("*.erofs"))

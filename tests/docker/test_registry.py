@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -47,6 +48,28 @@ def repository(daemon: Daemon, registry: str, context: Path) -> Iterator[str]:
     daemon.docker("build", "-q", "--network", "none", "-t", f"{repository}:1", str(context))
     yield repository
     daemon.docker("rmi", "-f", *daemon.docker("images", "-q", repository).stdout.split(), code=None)
+
+
+def test_a_pull_that_verifies_brings_back_what_was_damaged_unseen(daemon: Daemon, repository: str) -> None:
+    name = f"{repository}:1"
+    daemon.docker("push", name)
+    daemon.docker("rmi", name)
+    daemon.docker("pull", name)
+    top = json.loads(daemon.docker("inspect", name).stdout)[0]["RootFS"]["Layers"][-1]
+    known = [json.loads(path.read_text()) for path in daemon.data.glob("layers/*.json")]
+    layer = next(facts for facts in known if facts["diff_id"] == top)
+    blobs = [layer["diff_id"], *(source["digest"] for source in layer["sources"])]
+    paths = [daemon.data / "content/blobs/sha256" / digest.removeprefix("sha256:") for digest in blobs]
+    paths += list((daemon.data / "layers" / layer["name"]).glob("pushed"))
+    before = {path: path.read_bytes() for path in paths if path.exists()}
+    for path, data in before.items():
+        moment = path.stat().st_mtime_ns
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        os.utime(path, ns=(moment, moment))
+    assert "Image is up to date" in daemon.docker("pull", name).stdout
+    assert "Pull complete" in daemon.lamina("pull", "--verify", name).stdout
+    assert {path: path.read_bytes() for path in before} == before
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
 
 
 @pytest.mark.covers("cli:push", "cli:pull", "api:POST /images/{name}/push", "cli:images --digests")
