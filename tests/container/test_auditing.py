@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -75,6 +76,18 @@ def test_one_copy_of_a_record_is_enough_for_the_next_start(
     damage(folder(box) / name)
     assert found(house, box) == house.containers.get(box.id)
     checked(house, repair=True)
+
+
+def test_containers_of_an_older_version_are_sound_after_a_start(house: House, make: Callable[..., Box]) -> None:
+    box = make(True)
+    house.containers.kill(box.id)
+    for name in (RECORDS[0], "state.json"):
+        document = json.loads((folder(box) / name).read_bytes())
+        del document["sum"]
+        (folder(box) / name).write_text(json.dumps(document))
+    (folder(box) / RECORDS[1]).unlink()
+    assert found(house, box) == house.containers.get(box.id)
+    assert checked(house) == []
 
 
 def test_a_container_whose_record_is_lost_keeps_what_it_wrote(house: House, make: Callable[..., Box], tmp_path: Path) -> None:

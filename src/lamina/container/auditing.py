@@ -12,7 +12,7 @@ from lamina.container.live import Live, Roster
 from lamina.container.model import IMAGE_CAP, State
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
-from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, encode_record, encode_state
+from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
 from lamina.errors import LaminaError
 from lamina.linux import mount
 from lamina.runtime.initlayer import write_init_layer
@@ -48,10 +48,12 @@ class Auditor:
         container = live.container
         record = encode_record(container)
         for name in RECORDS:
-            if _read(f"{container.directory}/{name}") != record:
+            # Read and written again: an older version's has no checksum.
+            if _decoded(f"{container.directory}/{name}", lambda data: encode_record(decode_record(data, container.directory))) != record:
                 yield self._found(live, name, "is missing or not what was written", partial(self._store.save, container))
-        state = _read(f"{container.directory}/state.json")
-        if state != encode_state(container.state) and not (state is None and container.state.status is State.CREATED):
+        place = f"{container.directory}/state.json"
+        unwritten = container.state.status is State.CREATED and not os.path.exists(place)
+        if _decoded(place, lambda data: encode_state(decode_state(data))) != encode_state(container.state) and not unwritten:
             yield self._found(live, "state.json", "is missing or not what was written", partial(self._store.save_state, container))
 
     def _folders(self, live: Live) -> Iterator[Finding]:
@@ -144,6 +146,15 @@ def mount_points() -> list[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         fields = [line.split(" ", 5)[4] for line in file]
     return [re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field) for field in fields]
+
+
+def _decoded(path: str, decode: Callable[[bytes], bytes]) -> bytes | None:
+    """What a file says, None where it cannot be read."""
+    data = _read(path)
+    try:
+        return None if data is None else decode(data)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _read(path: str) -> bytes | None:

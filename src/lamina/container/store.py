@@ -151,8 +151,10 @@ class ContainerStore:
                 container = decode_record(data, directory)
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-            if mend and record != RECORDS[0]:
-                write_file(f"{directory}/{RECORDS[0]}", data)
+            for other in RECORDS if mend else ():
+                # The first is written anew from the second; the second where an older version wrote only one.
+                if other != record and (record != RECORDS[0] or not os.path.exists(f"{directory}/{other}")):
+                    write_file(f"{directory}/{other}", data)
             return replace(container, state=_read_state(directory))
         return None
 

@@ -174,6 +174,9 @@ class Volumes:
             if name.startswith(_REMOVING):
                 unmount_below(f"{self.root}/{name}")
                 shutil.rmtree(f"{self.root}/{name}", ignore_errors=True)
+            elif not os.path.exists(f"{self.root}/{name}/{_RECORDS[1]}"):
+                with suppress(VolumeNotFound, OSError):  # An older version wrote only one.
+                    self._write_facts(self.get(name))
 
     # ── volumes that are a mount ─────────────────────────────────────────────────────────────────────────────────
     def use(self, name: str, user: str) -> bool:
