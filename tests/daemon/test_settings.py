@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lamina.daemon.settings import InvalidSettings, parse
+from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Program
 
 
@@ -72,3 +73,17 @@ def test_a_runtime_that_cannot_be_is_refused(flags: list[str], words: str) -> No
 def test_runtimes_of_the_wrong_shape_are_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(InvalidSettings, match="wrong value for runtimes"):
         parse(_config(tmp_path, runtimes=value))
+
+
+def test_user_namespaces_are_a_setting(tmp_path: Path) -> None:
+    assert parse([])[0].user_namespaces.default == "host"
+    assert parse(["--userns", "auto"])[0].user_namespaces.default == "auto"
+    assert parse(_config(tmp_path, userns="auto"))[0].user_namespaces.default == "auto"
+    assert parse(["--userns-remap", "default"])[0].user_namespaces.default == "remap"
+    for flags in (
+        ["--userns", "auto", "--userns-remap", "default"],
+        _config(tmp_path, userns="private"),
+        ["--userns-remap", "no-such-user"],
+    ):
+        with pytest.raises(InvalidArgument):
+            parse(flags)
