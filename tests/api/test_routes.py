@@ -151,7 +151,7 @@ def test_build_arguments_and_credentials_are_read(api: Client, engine: FakeEngin
 
 
 def test_what_the_builder_has_not_yet_is_refused_in_a_sentence(api: Client) -> None:
-    status, body = api.ask("POST", "/build?version=2", b"")
+    status, body = api.ask("POST", "/build?version=2&session=absent", b"")
     assert status == 501
     assert "DOCKER_BUILDKIT=0" in json.loads(body)["message"]
 

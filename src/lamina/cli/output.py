@@ -7,7 +7,9 @@ from lamina.cli.table import aligned
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lamina.client.transport import Response
 
     Row = Mapping[str, object]
 
@@ -76,3 +78,18 @@ def filters(words: list[str]) -> list[tuple[str, str]]:
             raise InvalidArgument(f"invalid filter {word!r}", hint="write it as name=value")
         found.setdefault(name.strip().lower(), {})[value.strip()] = True
     return [("filters", encode(found).decode())] if found else []
+
+
+def pass_on(session: Session, form: str, answer: Response, painted: Callable[[str], str] | None) -> None:
+    """Print an answer that is text, or JSON for a `form`, as it comes; text through `painted` (None: as it is), line by line."""
+    if form and form != "json":
+        show(session, form, answer.json())
+    elif form or painted is None:
+        for piece in answer.pieces(1 << 20):
+            session.write(piece)
+    else:
+        rest = b""
+        for piece in answer.pieces():
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                session.print(painted(line.decode("utf-8", "replace")))

@@ -12,13 +12,13 @@ import msgspec
 from lamina.api.backend import Backend
 from lamina.api.message import InvalidParameter, Query, Request, Response, Writer, json_reply
 from lamina.api.router import Route
+from lamina.api.routes.buildkit import NO_BUILDKIT, NoBuildKit
 from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
-from lamina.errors import Unsupported
 from lamina.runtime.launch import Limits
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
@@ -26,6 +26,8 @@ from lamina.spec.reference import Reference
 
 def build(engine: Backend, request: Request) -> Response:
     """POST /build: the context is a tar in the body, or `remote`; a client that goes away cancels the build."""
+    if request.query.text("version", "1") != "1":
+        raise NoBuildKit(NO_BUILDKIT)
     asked = _asked(request, _given(engine, request.query.text("session")))
 
     def work(sink: Sink, writer: Writer) -> None:
@@ -56,8 +58,6 @@ def _asked(request: Request, given: Given | None) -> BuildRequest:
         InvalidParameter, Unsupported: a parameter is malformed, or asks for what is not here.
     """
     asked = request.query
-    if asked.text("version", "1") != "1":
-        raise Unsupported("BuildKit's builder is not available yet", hint="set DOCKER_BUILDKIT=0")
     if asked.text("isolation", "default").lower() not in ("default", ""):
         raise InvalidParameter(f"invalid isolation: {asked.text('isolation')[:50]!r} on linux", hint="only default is known here")
     labels = _mapping(asked, "labels")

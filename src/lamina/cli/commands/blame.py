@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments
-from lamina.cli.output import show
+from lamina.cli.output import pass_on
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
-from lamina.client.transport import Response
 
 TABLE = {
     "blame": (
@@ -32,22 +31,8 @@ def blame(session: Session, arguments: Arguments) -> int:
     form, screen = arguments.text("format"), Screen(session.environment)
     pairs = [("path", path), ("depth", str(arguments.number("depth"))), ("form", "json" if form else "text")]
     answer = Images(session.engine).blame(arguments.words[0], [*pairs, ("whole", str(int(arguments.on("no-trunc"))))])
-    if form and form != "json":
-        show(session, form, answer.json())
-    elif screen.colours and not form:
-        _print_coloured(session, screen, answer)
-    else:
-        for piece in answer.pieces(1 << 20):
-            session.write(piece)
+    pass_on(session, form, answer, (lambda line: _coloured(screen, line)) if screen.colours else None)
     return 0
-
-
-def _print_coloured(session: Session, screen: Screen, answer: Response) -> None:
-    rest = b""
-    for piece in answer.pieces():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            session.print(_coloured(screen, line.decode("utf-8", "replace")))
 
 
 def _coloured(screen: Screen, line: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments
-from lamina.cli.output import show
+from lamina.cli.output import pass_on
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
-from lamina.client.transport import Response
 
 TABLE = {
     "image diff": (
@@ -37,23 +36,15 @@ def compare(session: Session, arguments: Arguments, a: str, b: str, path: str) -
     flags = {"whole": arguments.on("no-trunc"), "contents": not arguments.on("no-contents"), "new": arguments.on("new-file")}
     pairs = [("a", a), ("b", b), ("path", path), ("form", "json" if form else "text")]
     answer = Images(session.engine).diff([*pairs, *((name, str(int(on))) for name, on in flags.items())])
-    if form and form != "json":
-        show(session, form, answer.json())
-    elif screen.colours and not form:
-        _print_coloured(session, screen, answer)
-    else:
-        for piece in answer.pieces(1 << 20):
-            session.write(piece)
+    contents = False
+
+    def painted(line: str) -> str:
+        nonlocal contents
+        contents = contents or line == "Contents"
+        return _coloured(screen, line, contents=contents)
+
+    pass_on(session, form, answer, painted if screen.colours else None)
     return 0
-
-
-def _print_coloured(session: Session, screen: Screen, answer: Response) -> None:
-    rest, contents = b"", False
-    for piece in answer.pieces():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            contents = contents or line == b"Contents"
-            session.print(_coloured(screen, line.decode("utf-8", "replace"), contents=contents))
 
 
 def _coloured(screen: Screen, line: str, *, contents: bool) -> str:
