@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from lamina.container.model import Container, WrongState
 from lamina.container.mounts import InvalidMount, runtime_mounts
 from lamina.container.parts import Parts, Process
 from lamina.container.ranges import Ranges
-from lamina.container.removal import remove_small_tree
 from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
 from lamina.container.sources import Sources
@@ -145,9 +145,10 @@ class Launcher:
 
 
 def _renew_work(path: str) -> None:
-    """Overlayfs marks what was mounted without syncing, and refuses to mount it again; what is there is none of the container's."""
-    if remove_small_tree(path, 100):
-        os.mkdir(path, 0o700)
+    """Overlayfs marks what was mounted without syncing, and refuses to mount it again (ovl_workdir_cleanup_recurse)."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}/work/incompat/volatile/dirty")
+        os.rmdir(f"{path}/work/incompat/volatile")
 
 
 def _layer(container: Container) -> Digest | None:
