@@ -26,9 +26,9 @@ _HOUSEKEEPING = {"brk", "mmap", "munmap", "madvise", "mremap", "mprotect", "cloc
 """The interpreter's own, depending on its version; the clock is a system call only where the vDSO cannot read it."""
 
 
-def trace(box: Box, *options: str) -> tuple[list[str], dict[str, object]]:
-    """Launch `touch /ran` in a default container under strace; init's calls, and how it went."""
-    launch = box.launch(["/bin/touch", "/ran"])
+def trace(box: Box, *options: str, ids: tuple[int, int] | None = None) -> tuple[list[str], dict[str, object]]:
+    """Launch `touch /ran` in a default container under strace; init's calls, and how it went. `ids`: with a user namespace of its own."""
+    launch = box.launch(["/bin/touch", "/ran"], ids=ids)
     document, fds = box.runtime._container(launch)
     (box.directory / "filter.bpf").write_bytes(os.pread(fds["filter"], 1 << 20, 0))
     (box.directory / "document.json").write_text(json.dumps(document))
@@ -112,13 +112,13 @@ def test_the_calls_are_those_of_the_golden_file(box: Box) -> None:
     assert found == golden.read_text().splitlines()
 
 
-def inject(boxes: Callable[[], Box], call: str, number: int) -> tuple[Box, dict[str, object]]:
+def inject(boxes: Callable[[], Box], call: str, number: int, ids: tuple[int, int] | None = None) -> tuple[Box, dict[str, object]]:
     """Launch with the call of this name and number (from 1) failing with EPERM; the box, and how it went."""
     # The wait for this test is a read that comes before; strace counts it or not, as it came in the middle of it or between two calls.
     before = 1 if call == "read" else 0
     for attempt in range(10):
         box = boxes()
-        seen, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number + before - before * (attempt % 2)}")
+        seen, result = trace(box, "-e", f"inject={call}:error=EPERM:when={number + before - before * (attempt % 2)}", ids=ids)
         same = [row for row in seen if row.split("(")[0] == call]
         if "PDEATHSIG" in "".join(seen) and len(same) >= number and "(INJECTED)" in same[number - 1]:
             return box, result
@@ -143,6 +143,29 @@ def test_a_container_whose_setting_up_fails_anywhere_does_not_start(boxes: Calla
         assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/{box.name}"))
     assert survived == []
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nor_does_one_with_a_user_namespace_where_its_own_calls_fail(boxes: Callable[[], Box]) -> None:
+    ids = (1_000_000, 65536)
+    usual = {plain(line) for line in trace(boxes())[0]}
+    lines, done = trace(boxes(), ids=ids)
+    if "cannot be used here" in str(done):
+        pytest.skip(str(done["message"]))
+    assert done == {"status": 0}
+    counts: Counter[str] = Counter()
+    survived = []
+    for line in lines:
+        call = line.split("(")[0]
+        counts[call] += 1
+        if plain(line) in usual:
+            continue
+        box, result = inject(boxes, call, counts[call], ids)
+        if result.get("kind") != "failed" or (box.directory / "upper/ran").exists():
+            survived.append(f"{call} number {counts[call]}: {line}")
+        shutil.rmtree(box.directory)
+    assert survived == [] and {"setgroups", "setresuid", "fsconfig"} <= set(counts)
 
 
 def test_the_filter_is_the_last_but_the_privileges(box: Box) -> None:
