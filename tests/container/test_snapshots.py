@@ -20,7 +20,7 @@ from lamina.container.containers import Containers
 from lamina.container.model import WrongState
 from lamina.container.requests import CommitRequest
 from lamina.container.snapshots import SnapshotNotFound, SnapshotTaken
-from lamina.errors import InvalidArgument
+from lamina.errors import Exhausted, InvalidArgument
 from tests.container.conftest import IMAGE, Box, House
 from tests.container.fakes import World, world
 from tests.harness import eventually
@@ -281,3 +281,18 @@ def test_snapshots_of_removed_containers_are_swept_at_the_next_start(world: Worl
     after = world.again()
     after.containers.recover()
     assert os.listdir(f"{after.parts.root}/.snapshots") == []
+
+
+def test_a_container_starts_on_as_many_snapshots_as_it_may_stand_on(perform: Callable[..., Box]) -> None:
+    box = perform("echo 1 > /count")
+    if box.containers.get(box.id).driver == "native":
+        pytest.skip("nothing is stacked")
+    for _ in range(200):
+        box.containers.snapshots.create(box.id)
+    with pytest.raises(Exhausted, match="stands on 200 snapshots already"):
+        box.containers.snapshots.create(box.id)
+    again(box)
+    assert text(box, "/count") == "1\n"
+    assert changes(box.containers, box.id) == {"/count": "A"}
+    box.containers.snapshots.rollback(box.id, "3")
+    assert box.containers.snapshots.create(box.id, "more").name == "more"
