@@ -113,7 +113,12 @@ def _perform(name: str, words: list[str], options: Arguments) -> int:
         shown = usage_of(name, flags, usage)
         sys.stderr.write(f"lamina: {error.message}\n\nUsage:  {shown}\n\nRun 'lamina {name} --help' for more information\n")
         return error.exit_code
-    code: int = getattr(_module(module), name.replace(" ", "_").replace("import", "import_"))(_session(options), found)
+    perform = getattr(_module(module), name.replace(" ", "_").replace("import", "import_"))
+    try:
+        code: int = perform(_session(options), found)
+    except UsageError as error:
+        sys.stderr.write(f"lamina: {error.message}\n\nRun 'lamina {name} --help' for more information\n")
+        return error.exit_code
     return code
 
 

@@ -143,7 +143,7 @@ def rm(session: Session, arguments: Arguments) -> int:
         except NotFound:
             if not force:
                 raise
-            raise _Absent(f"no such container: {name}") from None
+            raise _Absent(f"No such container: {name}") from None
 
     code = 0
     for name in arguments.words:
