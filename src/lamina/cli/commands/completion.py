@@ -86,18 +86,19 @@ def _names(session: Session, usage: str, *, later: bool) -> list[str]:
     first = usage.replace("[OPTIONS]", "").strip(" [").split(" ")[0]
     if later and "..." not in usage:
         return []
-    engine = Transport(session.engine.address)
+    engine, found = Transport(session.engine.address), list[object]()
     try:
         if "CONTAINER" in first:
-            return [str(name).lstrip("/") for row in Containers(engine).list([("all", "1")]) for name in _list(row.get("Names"))]
+            found += [str(name).lstrip("/") for row in Containers(engine).list([("all", "1")]) for name in _list(row.get("Names"))]
         if "IMAGE" in first:
-            return [str(tag) for row in Images(engine).list([]) for tag in _list(row.get("RepoTags"))]
+            found += [tag for row in Images(engine).list([]) for tag in _list(row.get("RepoTags"))]
         if first.startswith(("NETWORK", "VOLUME")):
             told = engine.get("/networks" if first.startswith("NETWORK") else "/volumes")
-            return [str(row.get("Name")) for row in _list(told.get("Volumes") if isinstance(told, dict) else told) if isinstance(row, dict)]
+            rows = _list(told.get("Volumes") if isinstance(told, dict) else told)
+            found += [row.get("Name") for row in rows if isinstance(row, dict)]
     except LaminaError:
         pass
-    return []
+    return [str(name) for name in found]
 
 
 def _list(value: object) -> list[object]:
