@@ -465,7 +465,7 @@ def test_what_docker_refuses_too_leaves_the_container_alone(daemon: Daemon, name
         assert "experimental" in daemon.docker("start", *flags, name, code=1).stderr
     assert "experimental" in daemon.lamina("start", "--checkpoint", "c", name, code=1).stderr
     assert state(daemon, name)["Status"] == "created"
-    assert "unknown or invalid runtime name" in daemon.docker("create", "--runtime", "/usr/bin/true", BASE, "true", code=1).stderr
+    assert "unknown or invalid runtime name" in daemon.docker("create", "--runtime", "/nonexistent/runtime", BASE, "true", code=1).stderr
     assert daemon.docker("volume", "ls", "-q").stdout == ""
 
 
