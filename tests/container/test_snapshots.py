@@ -192,6 +192,11 @@ def test_layers_and_differences_show_snapshots(perform: Callable[..., Box], hous
     again(box)
     rows = explorer.layers(explorer.subject(name))
     told = [row.facts.instruction for row in rows][1:]
+    steps = {step["Step"]: step for step in box.containers.inspect(box.id)["Lamina"]["StartSequence"]}
+    if box.containers.get(box.id).driver != "native":
+        assert [each["Name"] for each in steps["snapshots"]["Layers"]] == ["one", "two"]
+        assert steps["writable layer"]["Parent"] == steps["snapshots"]["Layers"][1]["ID"]
+        assert steps["snapshots"]["Layers"][0]["Parent"] == steps["init layer"]["ID"]
     stacked = [f"snapshot one of {name}", f"snapshot two of {name}", f"container {name}"]
     assert told == (stacked if house.engine.system.details()["driver"] != "native" else stacked[2:])
     for ref, other in ((f"{name}@one", f"{name}@two"), (f"{name}@two", name)):

@@ -169,7 +169,9 @@ class Containers:
 
     def _sequence(self, container: Container) -> Sequence[dict[str, Any]]:
         layers = self._parts.layers.chain(Digest.parse(container.layer)) if container.layer else ()
-        return start_sequence(container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}")
+        return start_sequence(
+            container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}", snapshots=self.snapshots.chain(container.base)
+        )
 
     def layers_in_use(self) -> set[Digest]:
         """The top layers of what runs."""

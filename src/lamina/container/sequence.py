@@ -12,6 +12,7 @@ from typing import Any
 
 from lamina.container.document import text, texts
 from lamina.container.model import Container
+from lamina.container.snapshots import Snapshot
 from lamina.container.times import rfc3339
 from lamina.image.model import LayerFacts
 from lamina.spec.digest import Digest
@@ -41,8 +42,11 @@ def writable_layer_id(container: Container) -> str:
     return str(Digest.of(f"{init_layer_id(container.layer)} {container.id}".encode()))
 
 
-def start_sequence(container: Container, layers: Sequence[LayerFacts], *, kernel: str, init: str) -> list[dict[str, Any]]:
-    """The steps, in order. `layers` are the image's, base first; `kernel` is uname's release; `init` the init layer's host directory."""
+def start_sequence(
+    container: Container, layers: Sequence[LayerFacts], *, kernel: str, init: str, snapshots: Sequence[Snapshot] = ()
+) -> list[dict[str, Any]]:
+    """The steps, in order. `layers` are the image's, base first; `kernel` is uname's release; `init` the init layer's host directory;
+    `snapshots` are what the writable layer stands on, the lowest first."""
     directory, state = container.directory, container.state
     below, created = init_layer_id(container.layer), rfc3339(container.created_ns)
     return [
@@ -53,15 +57,23 @@ def start_sequence(container: Container, layers: Sequence[LayerFacts], *, kernel
             "Mounted": {f"/etc/{name}": f"{directory}/{name}" for name in ("hostname", "hosts", "resolv.conf")},
             "Hostname": text(container.config, "Hostname"), "Environment": texts(container.config, "Env"),
         },
+        *([{"Step": "snapshots", "Layers": [_snapshot(each, below) for each in snapshots]}] if snapshots else []),
         {
-            "Step": "writable layer", "ID": writable_layer_id(container), "Parent": below, "Path": container.upper, "Created": created,
-            "CreatedBy": f"create {container.name}",
+            "Step": "writable layer", "ID": writable_layer_id(container), "Parent": container.base or below, "Path": container.upper,
+            "Created": created, "CreatedBy": f"create {container.name}", **({"Size": container.size} if container.size else {}),
         },
         {
             "Step": "command", "Args": [container.path, *container.args], "User": text(container.config, "User"),
             "WorkingDir": text(container.config, "WorkingDir") or "/", "Pid": state.pid, "StartedAt": rfc3339(state.started_ns),
         },
     ]  # fmt: skip
+
+
+def _snapshot(snapshot: Snapshot, below: str) -> dict[str, Any]:
+    return {
+        "ID": snapshot.id, "Parent": snapshot.parent or below, "Name": snapshot.name, "Created": rfc3339(snapshot.created_ns),
+        "Path": snapshot.diff,
+    }  # fmt: skip
 
 
 def _layer(facts: LayerFacts) -> dict[str, Any]:
