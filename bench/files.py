@@ -1,0 +1,104 @@
+"""Rows about what containers write and what is copied: volumes, logs, cp."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.engines import Engine
+from bench.measure import Sample, timed, whole
+from bench.rows import Bench, Row, busybox, wanted
+
+_LINES = 1_000_000
+_SIZE = 200 << 20
+_FILES = 20_000
+_NONE = ("--network", "none")
+
+
+def volumes(bench: Bench) -> Row:
+    """400 MB written to a volume, synced by who writes: what time says it took."""
+    script = "time -p sh -c 'dd if=/dev/zero of=/v/file bs=1M count=400 conv=fsync 2> /dev/null' 2>&1; rm /v/file"
+
+    def measure(engine: Engine) -> Sample:
+        words = engine.docker("run", "--rm", *_NONE, "-v", "bench-volume:/v", "busybox:bench", "sh", "-c", script).split()
+        return whole(float(words[words.index("real") + 1]))
+
+    with busybox(bench.engines, bench.inputs):
+        samples = bench.each(measure)
+        for engine in bench.engines:
+            engine.docker("volume", "rm", "bench-volume")
+    return Row("400 MB written to a volume", samples, wanted(1))
+
+
+def logs(bench: Bench) -> list[Row]:
+    """`logs` of a million lines, and their writing."""
+    with busybox(bench.engines, bench.inputs):
+
+        def write(engine: Engine) -> Sample:
+            engine.docker("rm", "-f", "talker", check=False)
+            begun = timed(lambda: engine.docker("run", "-d", "--name", "talker", *_NONE, "busybox:bench", "seq", str(_LINES)), sync=False)
+            return whole(begun.seconds + timed(lambda: engine.docker("wait", "talker"), sync=False).seconds)
+
+        written = bench.each(write)
+        read = bench.each(lambda engine: timed(lambda: _swallowed(engine, "docker", "logs", "talker"), sync=False))
+        own = bench.each(lambda engine: timed(lambda: _swallowed(engine, *engine.own, "logs", "talker"), sync=False))
+        for engine in bench.engines:
+            engine.docker("rm", "-f", "talker")
+    return [
+        Row("a million lines written by a container", written, wanted(1)),
+        Row("logs of a million lines, docker CLI", read, wanted(3)),
+        Row("logs of a million lines, own CLI", own, wanted(3)),
+    ]
+
+
+def _swallowed(engine: Engine, *command: str) -> None:
+    subprocess.run(command, env=engine.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def copies(bench: Bench) -> list[Row]:
+    """`cp` of 200 MB in one file and in 20,000, each way, by each engine's own CLI."""
+    source, target = bench.work / "copied", bench.work / "taken"
+    _one(source / "one")
+    _many(source / "many")
+    rows = []
+    with busybox(bench.engines, bench.inputs):
+        for engine in bench.engines:
+            engine.docker("run", "-d", "--name", "holder", *_NONE, "busybox:bench", "sleep", "100000")
+        for what, title in (("one", "one file"), ("many", "20,000 files")):
+            into = bench.each(_copying(lambda engine, what=what: engine.cli("cp", str(source / what), "holder:/")))  # type: ignore[misc]
+            rows.append(Row(f"cp of 200 MB into a container, {title}", into, wanted(2)))
+            out = bench.each(_copying(lambda engine, what=what: engine.cli("cp", f"holder:/{what}", str(target)), target))  # type: ignore[misc]
+            rows.append(Row(f"cp of 200 MB out of a container, {title}", out, wanted(2)))
+        for engine in bench.engines:
+            engine.docker("rm", "-f", "holder")
+    shutil.rmtree(source)
+    return rows
+
+
+def _copying(copy: Callable[[Engine], object], target: Path | None = None) -> Callable[[Engine], Sample]:
+    """Time a copy; what is at `target` afterwards is taken away, and each copy into a container goes over the one before."""
+
+    def measure(engine: Engine) -> Sample:
+        sample = timed(lambda: copy(engine))
+        if target is not None:
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+        return sample
+
+    return measure
+
+
+def _one(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        for _ in range(_SIZE >> 20):
+            file.write(bytes(range(256)) * 4096)
+
+
+def _many(folder: Path) -> None:
+    for number in range(_FILES):
+        place = folder / f"{number // 200}"
+        if number % 200 == 0:
+            place.mkdir(parents=True)
+        (place / str(number)).write_bytes(b"x" * (_SIZE // _FILES))
