@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from lamina.errors import Conflict
 
 _PIECE = 1 << 20
+_PACKET = 1 << 18
 _MOST_RUNS = 1 << 16
 
 
@@ -41,7 +42,7 @@ class Packer:
         self._header(info)
         if info.isreg():
             yield from self._content(path, info.size)
-        yield self._out.take()
+        yield from self._out.filled()
 
     def _sparse(self, path: str, info: tarfile.TarInfo, runs: list[tuple[int, int]]) -> Iterator[bytes]:
         """A file that is mostly holes: what is stored of it, and where (GNU pax format 1.0)."""
@@ -62,10 +63,10 @@ class Packer:
                     piece = os.pread(file.fileno(), min(length, _PIECE), start) or bytes(min(length, _PIECE))
                     start, length = start + len(piece), length - len(piece)
                     out.write(piece)
-                    yield self._out.take()
+                    yield from self._out.filled()
         out.write(bytes(-size % tarfile.BLOCKSIZE))
         self._tar.offset += len(places) + size + -size % tarfile.BLOCKSIZE
-        yield self._out.take()
+        yield from self._out.filled()
 
     def _header(self, info: tarfile.TarInfo) -> None:
         """What `addfile` writes before a file's content; since Python 3.13 it wants the content in the same call."""
@@ -86,7 +87,7 @@ class Packer:
                     raise Conflict(f"{path} became shorter while it was read")
                 left -= len(piece)
                 out.write(piece)
-                yield self._out.take()
+                yield from self._out.filled()
         padding = -size % tarfile.BLOCKSIZE
         out.write(bytes(padding))
         self._tar.offset += size + padding
@@ -96,7 +97,7 @@ class Packer:
         info = tarfile.TarInfo(name)
         info.size = len(data)
         self._tar.addfile(info, io.BytesIO(data))
-        yield self._out.take()
+        yield from self._out.filled()
 
     def finish(self) -> Iterator[bytes]:
         """The end of the archive."""
@@ -131,6 +132,11 @@ class _Buffer(io.RawIOBase):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         self._data += data
         return len(data)
+
+    def filled(self) -> Iterator[bytes]:
+        """What there is, once it is worth sending: each piece is a packet, and wakes who reads it."""
+        if len(self._data) >= _PACKET:
+            yield self.take()
 
     def take(self) -> bytes:
         data = bytes(self._data)

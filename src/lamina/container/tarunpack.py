@@ -41,6 +41,8 @@ class Unpacker:
     owner: tuple[int, int] | None = None
     first: int = 0
     _times: list[tuple[str, int]] = field(default_factory=list)
+    _last: tuple[str, int] | None = None
+    """The directory of the last entry, and a descriptor of it."""
 
     def extract(self, source: int) -> None:
         """Read the tar from a descriptor to its end.
@@ -59,6 +61,8 @@ class Unpacker:
             stream.drain()
         except (tarfile.TarError, EOFError) as error:
             raise BadArchive(f"Error processing tar file: {error}") from None
+        finally:
+            self._forget_parent()
         for path, moment in reversed(self._times):
             self._set_directory_time(path, moment)
 
@@ -69,19 +73,30 @@ class Unpacker:
         if member.islnk() and clean(member.linkname) == relative:
             raise BadArchive(f'"{member.name}" is a hard link to itself')
         parent = self._parent(relative)
-        try:
-            name = posixpath.basename(relative)
-            if self._make_room(parent, name, member):
-                self._make(archive, member, parent, name)
-            if not member.islnk():
-                self._dress(parent, name, member)
-        finally:
-            os.close(parent)
+        name = posixpath.basename(relative)
+        if self._make_room(parent, name, member):
+            self._make(archive, member, parent, name)
+        if not member.islnk():
+            self._dress(parent, name, member)
+        if not member.isreg():  # what it puts there may lie on the way to the next entry's directory
+            self._forget_parent()
         if member.isdir():
             self._times.append((relative, _mtime_ns(member)))
 
     def _parent(self, relative: str) -> int:
-        """The directory that holds the entry, made where it is missing."""
+        """The directory that holds the entry, made where it is missing; kept for the next entry."""
+        directory = posixpath.dirname(relative)
+        if self._last is None or self._last[0] != directory:
+            self._forget_parent()
+            self._last = directory, self._opened_parent(relative)
+        return self._last[1]
+
+    def _forget_parent(self) -> None:
+        if self._last is not None:
+            os.close(self._last[1])
+            self._last = None
+
+    def _opened_parent(self, relative: str) -> int:
         path = posixpath.join(self.base, posixpath.dirname(relative))
         try:
             return open_in_root(self.root, path, _DIRECTORY)

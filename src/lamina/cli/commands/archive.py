@@ -111,7 +111,7 @@ def _unpack(pieces: Iterator[bytes], directory: str) -> None:
     """Write an archive's files into a directory. Only plain names below it are taken from what the engine sends."""
     from lamina.cli.commands.contents import Stream
 
-    with tarfile.open(fileobj=Stream(pieces), mode="r|") as archive:
+    with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18) as archive:
         for member in archive:
             if not member.isreg():
                 continue

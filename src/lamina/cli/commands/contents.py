@@ -211,7 +211,7 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(path.rstrip("/")) if not only_content else ""
-        with tarfile.open(fileobj=Stream(pieces), mode="r|") as tar:
+        with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18) as tar:
             # newer versions of Python would filter once more, by rules of their own
             tar.extraction_filter = lambda member, _: member
             size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
@@ -294,20 +294,23 @@ class Stream(io.RawIOBase):
     """Pieces as a file that is read forwards."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
+        self._pieces, self._rest = pieces, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            piece = next(self._pieces, b"")
-            if not piece:
-                break
-            self._rest += piece
-        size = len(self._rest) if size < 0 else size
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
+        taken: list[bytes | memoryview] = []
+        while size:
+            if not self._rest:
+                self._rest = memoryview(next(self._pieces, b""))
+                if not self._rest:
+                    break
+            part = self._rest if size < 0 else self._rest[:size]
+            self._rest = self._rest[len(part) :]
+            taken.append(part)
+            size -= len(part) if size > 0 else 0
+        return b"".join(taken)
 
 
 def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
@@ -323,6 +326,7 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
     if not os.path.isdir(parent):
         raise NotFound(f"no such directory: {parent}")
     size = 0
+    inside = _Inside(parent)
     for member in tar:
         _, _, rest = member.name.strip("/").partition("/")
         top = renamed or ("" if only_content else member.name.split("/")[0])
@@ -335,23 +339,46 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
         member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        tar.extract(_inside(member, parent), parent, numeric_owner=True)
+        tar.extract(inside.checked(member), parent, numeric_owner=True)
         size += member.size
     return size
 
 
-def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
-    """A member, if it is written below `target` and nowhere else; by hand, since Python before 3.11.4 has no filters for it."""
-    if member.isdev():
-        raise InvalidArgument(f"cannot copy device {member.name}")
-    # links are copied as they are, wherever they point: nothing is written through them
-    written = os.path.join(os.path.dirname(member.name), "") if member.issym() else member.name
-    for path in (written, *([member.linkname] if member.islnk() else [])):
-        real, top = os.path.realpath(os.path.join(target, path)), os.path.realpath(target)
-        if os.path.commonpath([real, top]) != top:
+class _Inside:
+    """Lets members pass that are written below `target` and nowhere else; by hand, since Python before 3.11.4 has no filters for it."""
+
+    def __init__(self, target: str) -> None:
+        self._target, self._top = target, os.path.realpath(target)
+        self._sound: set[str] = set()
+
+    def checked(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
+        """The member, without set-user-ID.
+
+        Raises:
+            InvalidArgument: it is a device, or would be written elsewhere.
+        """
+        if member.isdev():
+            raise InvalidArgument(f"cannot copy device {member.name}")
+        # links are copied as they are, wherever they point: nothing is written through them
+        self._check_directory(os.path.dirname(member.name), member)
+        if not member.issym() and os.path.islink(os.path.join(self._target, member.name)):
+            self._check(member.name, member)
+        if member.islnk():
+            self._check(member.linkname, member)
+        if member.issym() or member.islnk():
+            self._sound.clear()
+        member.mode &= 0o777
+        return member
+
+    def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
+        """Once for each directory: what is one stays one, unless links come."""
+        if path not in self._sound:
+            self._check(path, member)
+            self._sound.add(path)
+
+    def _check(self, path: str, member: tarfile.TarInfo) -> None:
+        if os.path.commonpath([os.path.realpath(os.path.join(self._target, path)), self._top]) != self._top:
             raise InvalidArgument(f"{member.name} leads out of the target")
-    member.mode &= 0o777
-    return member
 
 
 def _packed(source: str, name: str, *, follow: bool) -> Iterator[bytes]:
