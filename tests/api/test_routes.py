@@ -203,3 +203,10 @@ def test_a_websocket_carries_output_without_frames_and_input(api: Client, engine
         assert client.receive()[0] == 8
     assert api.ask("GET", "/containers/c/attach/ws?stream=1")[0] == 400
     assert api.ask("GET", "/containers/x/attach/ws?stream=1")[0] == 404
+
+
+def test_web_pages_of_other_sites_are_refused(api: Client) -> None:
+    for method, path in (("POST", "/containers/create"), ("GET", "/containers/json"), ("GET", "/containers/c/attach/ws?stream=1")):
+        status, body = api.ask(method, path, headers={"Origin": "https://elsewhere.example"})
+        assert status == 403 and b"elsewhere.example" in body
+    assert api.ask("GET", "/_ping", headers={"Origin": "http://lamina"})[0] == 200

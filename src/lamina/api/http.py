@@ -17,7 +17,7 @@ import h11
 from lamina.api.body import Body, BodyCut, Wire
 from lamina.api.framing import Chunked, Framing, Sized
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
-from lamina.errors import Cancelled
+from lamina.errors import Cancelled, Forbidden
 from lamina.linux.scheduling import take_short_turns
 
 _HEAD_LIMIT = 1 << 18
@@ -140,6 +140,7 @@ class Connection:
     def _answer(self, request: Request, *, keep: bool) -> bool:
         """Handle one request; whether the connection may carry another."""
         try:
+            check_origin(request.headers)
             response = self._handle(request)
         except Exception as error:
             response = self._failure(error)
@@ -326,6 +327,21 @@ def parse_head(head: bytes) -> tuple[h11.Request, dict[str, str]]:
     if not isinstance(event, h11.Request):
         raise InvalidParameter("malformed request: incomplete head")
     return event, {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+
+
+class ForeignPage(Forbidden):
+    """A web page of another site asks, in the name of whoever looks at it."""
+
+
+def check_origin(headers: dict[str, str]) -> None:
+    """Refuse what a browser sends for a page of another site (RFC 6454): a daemon on TCP would take it for its user's. Docker's clients send no Origin.
+
+    Raises:
+        ForeignPage: it comes from such a page.
+    """
+    origin = headers.get("origin", "")
+    if origin and origin.partition("://")[2].lower() != headers.get("host", "").lower():
+        raise ForeignPage(f"requests by web pages of other sites are refused: {origin[:200]}")
 
 
 def framing_of(headers: dict[str, str]) -> Framing:
