@@ -9,7 +9,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
 import h11
@@ -333,7 +333,7 @@ class ForeignPage(Forbidden):
     """A web page of another site asks, in the name of whoever looks at it."""
 
 
-def check_origin(headers: dict[str, str]) -> None:
+def check_origin(headers: Mapping[str, str]) -> None:
     """Refuse what a browser sends for a page of another site (RFC 6454): a daemon on TCP would take it for its user's. Docker's clients send no Origin.
 
     Raises:
