@@ -63,7 +63,10 @@ def decode(line: bytes) -> LogLine | None:
 
 
 def render(lines: Iterable[bytes], query: LogQuery, *, framed: bool) -> Rendered:
-    """The lines that `query` chooses as bytes to send; each in a frame of its own if `framed`."""
+    """The lines that `query` chooses as bytes to send; in frames if `framed`: one a line for a follower, otherwise one for each run of lines of
+    one stream, which says the same in a fraction of the time."""
+    if not (query.follow or query.timestamps or query.details or query.since_ns or query.until_ns):
+        return Rendered(_runs(lines, query, framed=framed), False)
     out: list[bytes] = []
     timed = bool(query.since_ns or query.until_ns)
     for raw in lines:
@@ -78,11 +81,36 @@ def render(lines: Iterable[bytes], query: LogQuery, *, framed: bool) -> Rendered
                 continue
         if not (query.stdout if line.stream == "stdout" else query.stderr):
             continue
-        text = _decorated(line, query).encode("utf-8", "surrogateescape")
-        if framed:
-            out.append(bytes((_STREAMS.get(line.stream, 1), 0, 0, 0)) + len(text).to_bytes(4, "big"))
-        out.append(text)
+        _put(out, line.stream, _decorated(line, query), framed=framed)
     return Rendered(b"".join(out), False)
+
+
+def _put(out: list[bytes], stream: str, text: str, *, framed: bool) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    if framed:
+        out.append(bytes((_STREAMS.get(stream, 1), 0, 0, 0)) + len(data).to_bytes(4, "big"))
+    out.append(data)
+
+
+def _runs(lines: Iterable[bytes], query: LogQuery, *, framed: bool) -> bytes:
+    """The plain lines, those of one stream that follow each other together."""
+    out: list[bytes] = []
+    run: list[str] = []
+    stream = ""
+    for raw in lines:
+        line = decode(raw)
+        if line is None:
+            continue
+        if line.stream != stream:
+            if run:
+                _put(out, stream, "".join(run), framed=framed)
+                run = []
+            stream = line.stream
+        if query.stdout if stream == "stdout" else query.stderr:
+            run.append(line.log)
+    if run:
+        _put(out, stream, "".join(run), framed=framed)
+    return b"".join(out)
 
 
 def _moment(line: LogLine) -> int:
