@@ -9,30 +9,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import BinaryIO
 
 from lamina.content.durability import Durability
 from lamina.content.files import disk_bytes, write_file
 from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import decode_facts, encode_facts
-from lamina.image.layertar import TarPlace
+from lamina.image.layerbytes import LayerBytes
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata, Transaction, Warn
 from lamina.image.model import LayerFacts, LayerNote
-from lamina.image.tarbytes import decompressed
 from lamina.image.twins import document_path, heal, reconcile
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
 from lamina.layer.union import Union
 from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, Progress, RootMount, Snapshotter, Staged, TarSource
-from lamina.spec import mediatype
 from lamina.spec.chain import chain_id
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 
 
-class Layers:
+class Layers(LayerBytes):
     """All layers that are here. Thread-safe; `lock` makes several calls one step (after the catalog's, where both are taken).
 
     `directory` is where facts lie, one JSON file a layer, beside the driver's files. `verify`: every byte of a stack is looked at each
@@ -283,60 +280,6 @@ class Layers:
     def union(self, layer: Digest | None) -> Union:
         """The stack as one tree, from the metadata images, without mounting; the caller closes it."""
         return Union([self.index(facts.id) for facts in self.chain(layer)])
-
-    def tar_blob(self, diff_id: Digest) -> str | None:
-        """The host path of the uncompressed tar, None where only a compressed form is kept."""
-        try:
-            return self._content.path(diff_id)
-        except BlobNotFound:
-            return None
-
-    def described(self, facts: LayerFacts) -> Descriptor:
-        """The layer as a manifest names it, in the form in which it is stored: its tar, or a compressed form of that.
-
-        Raises:
-            LayerNotFound: neither is here.
-        """
-        with suppress(BlobNotFound):
-            return Descriptor(mediatype.OCI_LAYER, facts.diff_id, self._content.stat(facts.diff_id).size)
-        source = self.source(facts.diff_id)
-        return Descriptor(source.media_type, source.digest, source.size)
-
-    def source(self, diff_id: Digest) -> Descriptor:
-        """A compressed form of the tar whose blob is here.
-
-        Raises:
-            LayerNotFound: there is none.
-        """
-        for facts in self.all():
-            if facts.diff_id == diff_id:
-                for source in facts.sources:
-                    with suppress(BlobNotFound):
-                        self._content.stat(source.digest)
-                        return source
-        raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
-
-    def tar(self, diff_id: Digest) -> TarPlace:
-        """Where a worker gets the layer's tar, the exact bytes. Their digest is for the worker to compare.
-
-        Raises:
-            LayerNotFound: nowhere.
-        """
-        blob = self.tar_blob(diff_id)
-        if blob is not None:
-            return TarPlace(str(diff_id), blob)
-        for facts in self.all():
-            if facts.diff_id == diff_id and (parts := self._snapshotter.rebuilt(facts.name)) is not None:
-                return TarPlace.of(str(diff_id), parts)
-        source = self.source(diff_id)
-        return TarPlace(str(diff_id), self._content.path(source.digest), mediatype.compression(source.media_type) or "")
-
-    def open_tar(self, diff_id: Digest) -> BinaryIO:
-        """The layer's tar, the exact bytes; the caller closes it. Not seekable where a compressed form is what is kept."""
-        with suppress(BlobNotFound):
-            return self._content.open(diff_id)
-        source = self.source(diff_id)
-        return decompressed(self._content.open(source.digest), mediatype.compression(source.media_type) or "")
 
     def remake(self, layer: Digest) -> None:
         """Make what the driver keeps of a layer anew from its tar.
