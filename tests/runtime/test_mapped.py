@@ -106,3 +106,8 @@ def test_an_id_that_is_not_mapped_is_refused(box: Box) -> None:
 def test_namespaces_of_others_are_not_joined(box: Box) -> None:
     with pytest.raises(LaminaError, match="cannot join namespaces of others"):
         box.start("true", ids=IDS, netns="/proc/self/ns/net")
+
+
+def test_a_bind_that_cannot_be_mapped_is_named(box: Box) -> None:
+    with pytest.raises(RuntimeFailed, match="user namespaces cannot be used here: /proc, or what is mounted below it, cannot be id-mapped"):
+        box.start("true", ids=IDS, mounts=[Mount("bind", "/host", "/proc")])

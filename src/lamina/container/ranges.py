@@ -96,6 +96,8 @@ def check_user_namespace(host: Mapping[str, Any], mode: str) -> None:
         raise NoUserNamespace(
             "privileged mode is incompatible with user namespaces. You must run the container in the host namespace when running privileged mode"
         )
+    if text(host, "CgroupnsMode") == "host":
+        raise NoUserNamespace("cannot share the host's cgroup namespace when user namespaces are enabled")
     for key, called in (("NetworkMode", "host's network"), ("PidMode", "host PID"), ("IpcMode", "host IPC")):
         shared = text(host, key)
         if shared == "host":

@@ -52,13 +52,13 @@ def map_sources(mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
     Raises:
         OSError: a file system cannot be mapped.
     """
-    for slot, changes in mapping["sources"]:
+    for slot, changes, path in mapping["sources"]:
         for add, remove, recursive, propagation in changes:
             mount.set_attributes(slots[slot], add, remove, recursive=recursive, propagation=propagation)
         try:
             mount.map_ids(slots[slot], slots["user_namespace"], recursive=True)
         except OSError as error:
-            raise _unmappable(error, "a bind's file system, or one mounted below it,") from None
+            raise _unmappable(error, f"{path}, or what is mounted below it,") from None
 
 
 def root(lowers: Sequence[tuple[int | None, str | None]], document: Mapping[str, Any], mapping: Mapping[str, Any], owner: int) -> int:

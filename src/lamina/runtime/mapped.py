@@ -36,7 +36,7 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
         raise Unsupported("a container with a user namespace of its own cannot join namespaces of others")
     linux = spec["linux"]
     mapping: dict[str, Any] = {"uids": _ranges(linux, "uidMappings"), "gids": _ranges(linux, "gidMappings"), "nodes": [], "sources": []}
-    binds = {slot for slot, *_ in made.sources}
+    binds = {slot: path for slot, path, *_ in made.sources}
     early: list[Step] = [["wait", "mapped"], ["private_proc"]]
     steps: list[Step] = []
     for step in made.steps:
@@ -50,7 +50,7 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
             early.append(["make", slot, kind, source, options, attributes])
             steps.append(["attach", slot, target, strict, []])
         elif step[0] == "attach" and step[1] in binds:
-            mapping["sources"].append([step[1], step[4]])
+            mapping["sources"].append([step[1], step[4], binds[step[1]]])
             steps.append([*step[:4], []])
         elif step[0] == "attach":
             steps += _devpts(made, step)

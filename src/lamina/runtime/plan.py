@@ -60,7 +60,7 @@ class Plan:
     `made` (slot, kind, options, attributes) file systems to make there.
 
     `mapped` is for a user namespace, else None: {"uids", "gids"} as the kernel takes them, "nodes" (slot, node) devices to make on the host,
-    "sources" (slot, changes) what to do with opened sources, which are id-mapped as well.
+    "sources" (slot, changes, path) what to do with opened sources, which are id-mapped as well.
     """
 
     namespaces: int
