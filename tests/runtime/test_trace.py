@@ -64,7 +64,7 @@ def trace(box: Box, *options: str, ids: tuple[int, int] | None = None) -> tuple[
 def init_below(pid: int) -> str:
     """The child of `pid` in a process namespace of its own, "" while there is none: mounting may fork another one before."""
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
             if os.readlink(f"/proc/{child}/ns/pid") != os.readlink("/proc/self/ns/pid"):
                 return child
     return ""
@@ -80,6 +80,8 @@ def plain(line: str) -> str:
         r"\1(FD",
         line,
     )
+    # As newer C libraries ask for the same.
+    line = re.sub(r"^fstat\(\d+, (.*)\)", r'newfstatat(FD, "", \1, AT_EMPTY_PATH)', line)
     line = re.sub(r'move_mount\(FD, "", \d+', 'move_mount(FD, "", FD', line)
     line = re.sub(r'(symlinkat\("[^"]*"), \d+', r"\1, FD", line)
     line = re.sub(r"dup2\(\d+, ", "dup2(FD, ", line)
