@@ -135,6 +135,22 @@ def test_hooks_run_before_and_after(oci: Runtime, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "after").read_text())["id"] == "x"
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_hook_inside_runs_right_before_the_command(oci: Runtime, code: int) -> None:
+    oci.write("sh", "-c", "cat /said; echo command")
+    spec = json.loads((oci.bundle / "config.json").read_text())
+    spec["hooks"] = {
+        "startContainer": [
+            {"path": "/bin/sh", "args": ["sh", "-c", f"cat > /said; echo hook $X; exit {code}"], "env": ["X=y", "PATH=/bin"]}
+        ]
+    }
+    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    said = oci("run", "-b", str(oci.bundle), "x", code=1 if code else 0)
+    state = json.loads((oci.bundle / "rootfs/said").read_text())
+    assert (state["id"], state["pid"]) == ("x", 1) and said.startswith("hook y\n")
+    assert ("command" in said) == (not code) and ("hook /bin/sh failed with code 3" in said) == bool(code)
+
+
 def test_a_hook_that_fails_stops_it(oci: Runtime) -> None:
     oci.write("true")
     spec = json.loads((oci.bundle / "config.json").read_text())

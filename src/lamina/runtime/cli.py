@@ -27,7 +27,7 @@ from lamina.runtime.monitor import start_time
 from lamina.runtime.oci import FIFO
 from lamina.runtime.options import SPEC_VERSION, parser
 
-_UNSUPPORTED_HOOKS = ("createContainer", "startContainer")
+_UNSUPPORTED_HOOKS = ("createContainer",)
 
 
 class ContainerNotFound(NotFound):
@@ -213,6 +213,8 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
     limits = dict(linux.get("resources") or {})
     if limits.get("devices"):
         limits["devices"] = [*limits["devices"], *bundle.default_device_rules()]
+    if inside := hooks.get("startContainer"):
+        made = plan.with_start_hooks(made, inside, json.dumps(_oci_state({**record, "status": "created", "pid": 0})))
     launch = {
         **_process_part(process, made, directory),
         "owners": mapped.owners(spec),
@@ -454,7 +456,7 @@ def _features(options: argparse.Namespace) -> int:
     found = {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
-        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+        "hooks": ["prestart", "createRuntime", "startContainer", "poststart", "poststop"],
         "mountOptions": sorted(["bind", "rbind", *plan.ATTRIBUTES, *plan.PROPAGATION]),
         "linux": {
             "namespaces": sorted(kind for kind in KINDS if kind != "time"),

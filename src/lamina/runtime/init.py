@@ -419,6 +419,25 @@ def ready(slots: Slots) -> None:
     os.read(slots["start"], 1)
 
 
+def hooks(slots: Slots, entries: Sequence[Sequence[Any]], before: str, after: str) -> None:
+    """Run programs of the container's (path, arguments, environment), as who the command will be; the text with this pid between is their input."""
+    for path, arguments, environment in entries:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.dup2(reader, 0)
+                os.execve(path, arguments, environment)
+            finally:
+                os._exit(127)
+        os.close(reader)
+        os.write(writer, f"{before}{os.getpid()}{after}".encode())
+        os.close(writer)
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise OSError(errno.ECANCELED, f"hook {path} failed with code {os.waitstatus_to_exitcode(status)}")
+
+
 def _exists(path: str) -> bool:
     try:
         os.stat(path)
@@ -450,6 +469,6 @@ _OPERATIONS: Mapping[str, Callable[..., None]] = {
     for function in (
         die_with_parent, enter_groups, new_session, private_mounts, enter_root, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
         private_proc, filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
-        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, execute,
+        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, hooks, execute,
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ privileges last, and executes. A plan is plain data: it crosses to the zygote as
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lamina.errors import InvalidArgument, Unsupported
@@ -162,6 +162,16 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     steps += _process_steps(process, linux)
     flags = new & ~CLONE_NEWCGROUP
     return Plan(flags, joins, sources, made, _rlimits(process), process.get("oomScoreAdj"), steps)
+
+
+def with_start_hooks(made: Plan, hooks: Sequence[Mapping[str, Any]], state: str) -> Plan:
+    """runtime-spec config.md "startContainer hooks": inside, right before the command; their input is `state`, with init's own pid for its 0."""
+    before, _, after = state.partition('"pid": 0')
+    entries = [
+        [hook["path"], hook.get("args") or [hook["path"]], dict(entry.split("=", 1) for entry in hook.get("env") or [] if "=" in entry)]
+        for hook in hooks
+    ]
+    return replace(made, steps=[*made.steps[:-1], ["hooks", entries, f'{before}"pid": ', after], made.steps[-1]])
 
 
 def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
