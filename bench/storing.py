@@ -25,6 +25,7 @@ def archives(bench: Bench) -> list[Row]:
     loads: dict[str, dict[str, list[Sample]]] = {form: {} for form in FORMS}
 
     def saved(engine: Engine, form: str) -> Sample:
+        target.unlink(missing_ok=True)  # To truncate a large file takes time of its own.
         return timed(lambda: engine.cli("save", "--format", form, "-o", str(target), IMAGE))
 
     def brought(engine: Engine, archive: Path) -> Sample:
