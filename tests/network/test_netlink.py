@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,3 +29,10 @@ def test_any_bytes_are_read_without_a_crash(packet: bytes) -> None:
     for _, _, body in netlink.messages(packet):
         list(netlink.attribute_list(body))
     list(netlink.attribute_list(packet))
+
+
+def test_an_answer_that_is_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netlink, "_PATIENCE", 1)
+    with netlink.Netlink() as connection, pytest.raises(netlink.NetlinkError) as refused:
+        connection.receive()
+    assert refused.value.errno == errno.ETIMEDOUT

@@ -7,7 +7,9 @@ order and answers the others only where they fail. Only builtin modules are impo
 from __future__ import annotations
 
 import _socket
+import errno
 import os
+import select
 import struct
 
 TYPE_CHECKING = False
@@ -30,6 +32,8 @@ _ACK_TLVS = 0x200
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE = 256 << 10
+_PATIENCE = 10_000
+"""Milliseconds until an answer counts as lost."""
 
 
 class NetlinkError(OSError):
@@ -164,7 +168,16 @@ class Netlink:
                 return kind, body
 
     def receive(self) -> list[tuple[int, int, bytes]]:
-        """The messages of the next packet, as (kind, sequence, body); waits for it."""
+        """The messages of the next packet, as (kind, sequence, body); waits for it.
+
+        Raises:
+            NetlinkError: ETIMEDOUT. The kernel answers before a request's send returns, so no answer is one that is lost (seen with
+                batches of nf_tables under load): nobody may wait for it with a lock.
+        """
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        if not poll.poll(_PATIENCE):
+            raise NetlinkError(errno.ETIMEDOUT, "the kernel does not answer")
         return list(messages(self._sock.recv(_RECEIVE)))
 
     def heard(self) -> bytes:

@@ -69,7 +69,7 @@ class Firewall:
     def _commit(self, requests: Sequence[Request]) -> None:
         try:
             with self._lock:
-                nftables.commit(self._connected(), requests)
+                self._write(requests)
         except NetlinkError as error:
             if error.errno in _MISSING:
                 raise NetworkUnavailable(
@@ -77,6 +77,15 @@ class Firewall:
                     hint="the kernel needs nf_tables with inet, nat, masquerade and fib, the engine CAP_NET_ADMIN; --network none and host go without",
                 ) from None
             raise
+
+    def _write(self, requests: Sequence[Request]) -> None:
+        """With the lock. What was not answered is asked once more: the table is written whole, so twice is as once."""
+        try:
+            nftables.commit(self._connected(), requests)
+        except NetlinkError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+            nftables.commit(self._connected(), requests)
 
     def _connected(self) -> Netlink:
         if self._connection is None:
