@@ -15,6 +15,7 @@ from lamina.container.parts import Parts
 from lamina.container.requests import PathStat
 from lamina.container.roots import Root, reachable
 from lamina.container.times import rfc3339
+from lamina.linux.pipe import wide_pipe
 
 _CHUNK = 1 << 20
 
@@ -62,7 +63,7 @@ def _descriptor(source: BinaryIO | int) -> Iterator[int]:
     if isinstance(source, int):
         yield source
         return
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    reading, writing = wide_pipe()
     failures: list[Exception] = []
     pump = threading.Thread(target=_pump, args=(source, writing, failures), name="archive", daemon=True)
     pump.start()

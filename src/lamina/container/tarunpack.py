@@ -11,18 +11,17 @@ import os
 import posixpath
 import shutil
 import stat
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any, BinaryIO, cast
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
-from lamina.layer.compression import detect, inflater
+from lamina.container.tarread import Archive
+from lamina.layer.errors import InvalidArchive
+from lamina.layer.tar.member import HARDLINK, Member
 from lamina.linux.openat2 import open_in_root
 
-_CHUNK = 1 << 18
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TIME_LIMIT = (1 << 62) - 1
 _SENDERS_FAULT = frozenset(
@@ -48,40 +47,41 @@ class Unpacker:
         """Read the tar from a descriptor to its end.
 
         Raises:
-            BadArchive: it is no tar, or tries to leave its root; entries before that were written.
+            BadArchive: it is no tar, or tries to leave its root; entries before that may have been written.
             CannotOverwrite: `strict`, and a directory would take the place of something else or the other way round.
             ReadOnlyPath, PathBusy: an entry lies in a read-only mount, or a mount would have to be replaced.
         """
-        stream = Inflated(source)
+        archive = Archive(source)
         try:
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=_CHUNK) as archive:
-                for member in archive:
-                    with _sender_blamed(member.name):
-                        self._entry(archive, member)
-            stream.drain()
-        except (tarfile.TarError, EOFError) as error:
-            raise BadArchive(f"Error processing tar file: {error}") from None
+            for member in archive:
+                with _sender_blamed(member.path):
+                    self._entry(archive, member)
+        except InvalidArchive as error:
+            raise BadArchive(f"Error processing tar file: {error.message}") from None
         finally:
             self._forget_parent()
         for path, moment in reversed(self._times):
             self._set_directory_time(path, moment)
 
-    def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        relative = clean(member.name)
+    def _entry(self, archive: Archive, member: Member) -> None:
+        relative = clean(os.fsdecode(member.path))
         if relative == ".":
             return
-        if member.islnk() and clean(member.linkname) == relative:
-            raise BadArchive(f'"{member.name}" is a hard link to itself')
+        kind = member.type
+        if kind == HARDLINK and clean(os.fsdecode(member.link)) == relative:
+            raise BadArchive(f'"{_shown(member.path)}" is a hard link to itself')
         parent = self._parent(relative)
         name = posixpath.basename(relative)
+        if kind == stat.S_IFREG:
+            self._write_file(archive, member, parent, name)
+            return
         if self._make_room(parent, name, member):
-            self._make(archive, member, parent, name)
-        if not member.islnk():
+            self._make(member, parent, name)
+        if kind != HARDLINK:
             self._dress(parent, name, member)
-        if not member.isreg():  # what it puts there may lie on the way to the next entry's directory
-            self._forget_parent()
-        if member.isdir():
-            self._times.append((relative, _mtime_ns(member)))
+        self._forget_parent()  # what was put there may lie on the way to the next entry's directory
+        if kind == stat.S_IFDIR:
+            self._times.append((relative, _moment(member)))
 
     def _parent(self, relative: str) -> int:
         """The directory that holds the entry, made where it is missing; kept for the next entry."""
@@ -114,18 +114,18 @@ class Unpacker:
             current = open_in_root(self.root, walked, _DIRECTORY)
         return current
 
-    def _make_room(self, parent: int, name: str, member: tarfile.TarInfo) -> bool:
+    def _make_room(self, parent: int, name: str, member: Member) -> bool:
         """Remove what is in the way; False where a directory is there already and may stay."""
         try:
             there = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return True
-        is_directory = stat.S_ISDIR(there.st_mode)
-        if is_directory and member.isdir():
+        is_directory, wanted = stat.S_ISDIR(there.st_mode), member.type == stat.S_IFDIR
+        if is_directory and wanted:
             return False
         if self.strict and is_directory:
             raise CannotOverwrite(f'cannot overwrite directory "{name}" with non-directory "{self.base}"')
-        if self.strict and member.isdir():
+        if self.strict and wanted:
             raise CannotOverwrite(f'cannot overwrite non-directory "{name}" with directory "{self.base}"')
         if is_directory:
             shutil.rmtree(name, dir_fd=parent)
@@ -133,42 +133,57 @@ class Unpacker:
             os.unlink(name, dir_fd=parent)
         return True
 
-    def _make(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        if member.isdir():
+    def _make(self, member: Member, parent: int, name: str) -> None:
+        kind = member.type
+        if kind == stat.S_IFDIR:
             os.mkdir(name, 0o700, dir_fd=parent)
-        elif member.issym():
-            os.symlink(member.linkname, name, dir_fd=parent)
-        elif member.islnk():
+        elif kind == stat.S_IFLNK:
+            os.symlink(os.fsdecode(member.link), name, dir_fd=parent)
+        elif kind == HARDLINK:
             self._link(member, parent, name)
-        elif member.isfifo():
+        elif kind == stat.S_IFIFO:
             os.mkfifo(name, 0o600, dir_fd=parent)
-        elif member.ischr() or member.isblk():
-            kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-            os.mknod(name, kind | 0o600, os.makedev(member.devmajor, member.devminor), dir_fd=parent)
         else:
-            self._write_file(archive, member, parent, name)
+            os.mknod(name, kind | 0o600, os.makedev(member.major, member.minor), dir_fd=parent)
 
-    def _link(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        target = clean(member.linkname)
+    def _link(self, member: Member, parent: int, name: str) -> None:
+        target = clean(os.fsdecode(member.link))
         directory = open_in_root(self.root, posixpath.join(self.base, posixpath.dirname(target)), _DIRECTORY)
         try:
             os.link(posixpath.basename(target), name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
         finally:
             os.close(directory)
 
-    def _write_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
-        with open(fd, "wb", buffering=0) as file:
-            if member.issparse():
-                _copy_runs(cast(BinaryIO, archive.fileobj), member, file)
-            elif (content := archive.extractfile(member)) is not None:
-                shutil.copyfileobj(content, file, _CHUNK)
+    def _write_file(self, archive: Archive, member: Member, parent: int, name: str) -> None:
+        """A regular file: its content, and then by the same descriptor owner, mode (chown clears the set-id bits), xattrs, times."""
+        moment = _moment(member)
+        try:
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        except FileExistsError:
+            self._make_room(parent, name, member)
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            if member.extents is None:
+                _write(fd, archive.content(member, member.offset, member.size))
+            else:
+                for start, length, offset in member.extents:
+                    os.lseek(fd, start, os.SEEK_SET)
+                    _write(fd, archive.content(member, offset, length))
+                os.ftruncate(fd, member.size)
+            uid, gid = self.owner or (member.uid, member.gid)
+            os.fchown(fd, self.first + uid, self.first + gid)
+            os.fchmod(fd, stat.S_IMODE(member.mode))
+            for key, value in _xattrs(member):
+                _set_xattr(fd, key, value)
+            os.utime(fd, ns=(moment, moment))
+        finally:
+            os.close(fd)
 
-    def _dress(self, parent: int, name: str, member: tarfile.TarInfo) -> None:
-        """Owner, mode (after it: chown clears the set-id bits), xattrs, times."""
+    def _dress(self, parent: int, name: str, member: Member) -> None:
+        """Owner, mode, xattrs, times of what is no regular file."""
         uid, gid = self.owner or (member.uid, member.gid)
         os.chown(name, self.first + uid, self.first + gid, dir_fd=parent, follow_symlinks=False)
-        if not member.issym():
+        if member.type != stat.S_IFLNK:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             try:
                 path = f"/proc/self/fd/{fd}"
@@ -177,7 +192,7 @@ class Unpacker:
                     _set_xattr(path, key, value)
             finally:
                 os.close(fd)
-        moment = _mtime_ns(member)
+        moment = _moment(member)
         os.utime(name, ns=(moment, moment), dir_fd=parent, follow_symlinks=False)
 
     def _set_directory_time(self, relative: str, moment: int) -> None:
@@ -192,62 +207,19 @@ class Unpacker:
             os.close(fd)
 
 
-def _copy_runs(stream: BinaryIO, member: tarfile.TarInfo, file: BinaryIO) -> None:
-    """What is stored of a sparse file, each run at its place: what lies between stays a hole."""
-    runs: list[tuple[int, int]] = cast(Any, member).sparse
-    stream.seek(member.offset_data)
-    for start, length in runs:
-        file.seek(start)
-        left = length
-        while left:
-            data = stream.read(min(left, _CHUNK))
-            if not data:
-                raise EOFError("unexpected end of data")
-            file.write(data)
-            left -= len(data)
-    file.truncate(member.size)
-
-
-class Inflated:
-    """The bytes of a descriptor, decompressed if they are gzip or zstd, as a file to read from."""
-
-    def __init__(self, source: int) -> None:
-        self._source, self._ready = source, b""
-        self._chunks = self._read_all()
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (all of them if negative); b"" at the end."""
-        while size < 0 or len(self._ready) < size:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                break
-            self._ready += chunk
-        taken, self._ready = (self._ready, b"") if size < 0 else (self._ready[:size], self._ready[size:])
-        return taken
-
-    def _read_all(self) -> Iterator[bytes]:
-        head = b""
-        while len(head) < 512 and (data := os.read(self._source, 512 - len(head))):
-            head += data
-        stream = inflater(detect(head))
-        yield from stream.feed(head)
-        while data := os.read(self._source, _CHUNK):
-            yield from stream.feed(data)
-        stream.finish()
-
-    def drain(self) -> None:
-        """Read what follows the archive: whoever writes it is not cut off, and a damaged end is noticed."""
-        for _ in self._chunks:
-            pass
+def _write(fd: int, pieces: Iterator[memoryview]) -> None:
+    for piece in pieces:
+        while piece:
+            piece = piece[os.write(fd, piece) :]
 
 
 @contextmanager
-def _sender_blamed(name: str) -> Iterator[None]:
+def _sender_blamed(path: bytes) -> Iterator[None]:
     """What the system refuses because of what the archive says, as an error that names the entry."""
     try:
         yield
     except OSError as error:
-        said = f'cannot extract "{name[:200]}": {(error.strerror or str(error)).lower()}'
+        said = f'cannot extract "{_shown(path)}": {(error.strerror or str(error)).lower()}'
         if error.errno == errno.EROFS:
             raise ReadOnlyPath(said) from None
         if error.errno == errno.EBUSY:
@@ -256,18 +228,18 @@ def _sender_blamed(name: str) -> Iterator[None]:
             raise BadArchive(said) from None
         raise
     except (OverflowError, ValueError) as error:
-        raise BadArchive(f'cannot extract "{name[:200]}": {error}') from None
+        raise BadArchive(f'cannot extract "{_shown(path)}": {error}') from None
 
 
-def _mtime_ns(member: tarfile.TarInfo) -> int:
-    """The time to the nanosecond, which `member.mtime`, a float, does not have."""
-    try:
-        moment = Decimal(member.pax_headers.get("mtime", "")) * 10**9
-    except InvalidOperation:
-        moment = Decimal(member.mtime) * 10**9
-    if not abs(moment) < _TIME_LIMIT:
-        raise BadArchive(f'"{member.name[:200]}" has a time out of range')
-    return int(moment)
+def _moment(member: Member) -> int:
+    """The time in nanoseconds since 1970."""
+    if not abs(member.mtime_ns) < _TIME_LIMIT:
+        raise BadArchive(f'"{_shown(member.path)}" has a time out of range')
+    return member.mtime_ns
+
+
+def _shown(path: bytes) -> str:
+    return path[:200].decode("utf-8", "backslashreplace")
 
 
 def clean(name: str) -> str:
@@ -282,15 +254,13 @@ def clean(name: str) -> str:
     return relative
 
 
-def _xattrs(member: tarfile.TarInfo) -> Iterator[tuple[str, bytes]]:
-    for key, value in member.pax_headers.items():
-        if key.startswith("SCHILY.xattr.") and not key.startswith("SCHILY.xattr.trusted."):
-            yield key.removeprefix("SCHILY.xattr."), str(value).encode("utf-8", "surrogateescape")
+def _xattrs(member: Member) -> Iterator[tuple[str, bytes]]:
+    return ((os.fsdecode(key), value) for key, value in member.xattrs if not key.startswith(b"trusted."))
 
 
-def _set_xattr(path: str, key: str, value: bytes) -> None:
+def _set_xattr(file: str | int, key: str, value: bytes) -> None:
     try:
-        os.setxattr(path, key, value)
+        os.setxattr(file, key, value)
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.EPERM):
             raise

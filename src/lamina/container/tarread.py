@@ -1,0 +1,71 @@
+"""Worker side: a tar read forwards, its members in order and each one's content on its way."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+
+from lamina.layer.compression import detect, inflater
+from lamina.layer.errors import TruncatedArchive, shown
+from lamina.layer.tar.member import Member
+from lamina.layer.tar.parser import Parser
+
+_PIECE = 1 << 20
+
+
+class Archive:
+    """Iterate over it once. A member's `content` is to be had until the next member is asked for."""
+
+    def __init__(self, source: int) -> None:
+        """`source` is a descriptor to read from; the tar may be plain, gzip or zstd."""
+        self._pieces = _inflated(source)
+        self._parser = Parser()
+        self._members: deque[Member] = deque()
+        # The piece at hand, and where in the tar it begins.
+        self._piece, self._begin = memoryview(b""), 0
+
+    def __iter__(self) -> Iterator[Member]:
+        """Raises InvalidArchive: the tar breaks its format or ends in the middle."""
+        while True:
+            while self._members:
+                yield self._members.popleft()
+            if not self._advance():
+                self._parser.finish()
+                return
+
+    def content(self, member: Member, offset: int, length: int) -> Iterator[memoryview]:
+        """The tar's bytes from `offset` on, which belong to this member; further on than those asked for before.
+
+        Raises:
+            InvalidArchive: they end early.
+        """
+        while length:
+            while self._begin + len(self._piece) <= offset:
+                if not self._advance():
+                    raise TruncatedArchive(f"archive is truncated: {shown(member.path)} lacks {length} bytes")
+            start = offset - self._begin
+            piece = self._piece[start : start + length]
+            yield piece
+            offset, length = offset + len(piece), length - len(piece)
+
+    def _advance(self) -> bool:
+        piece = next(self._pieces, None)
+        if piece is None:
+            return False
+        self._begin += len(self._piece)
+        self._piece = memoryview(piece)
+        self._members += self._parser.feed(piece)
+        return True
+
+
+def _inflated(source: int) -> Iterator[bytes]:
+    """The bytes of a descriptor to its end, what follows the archive too: whoever writes them is not cut off."""
+    head = b""
+    while len(head) < 512 and (data := os.read(source, 512 - len(head))):
+        head += data
+    stream = inflater(detect(head))
+    yield from stream.feed(head)
+    while data := os.read(source, _PIECE):
+        yield from stream.feed(data)
+    stream.finish()
