@@ -87,7 +87,7 @@ def test_no_module_describes_a_command_that_there_is_not() -> None:
     assert sorted(name for module in modules for name in import_module(f"lamina.cli.commands.{module}").TABLE) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_table_can_be_read_and_names_no_flag_twice(name: str) -> None:
     flags = table(COMMANDS[name][6])
     assert len({flag.name for flag in flags}) == len(flags)
