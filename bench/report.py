@@ -30,19 +30,21 @@ def _line(row: Row, name: str, samples: Sequence[Sample]) -> str:
         name,
         _show(row, plain),
         _show(row, synced) if plain != synced else "",
-        _times(ratio),
+        _times(ratio) if row.against else "",
         _times(ratio_synced) if plain != synced else "",
     ]
     if goal is None or ratio is None:
         return "| " + " | ".join([*cells, "", ""]) + " |"
     if row.at_most:
-        return (
-            "| "
-            + " | ".join([*cells, f"≤ {goal if goal < 1000 else f'{goal / 1048576:.0f} MiB'}", "ok" if ratio <= goal else "**short**"])
-            + " |"
-        )
+        return "| " + " | ".join([*cells, f"≤ {_most(row, goal)}", "ok" if ratio <= goal else "**short**"]) + " |"
     met = ratio >= goal and (ratio_synced is None or plain == synced or ratio_synced >= goal / 2)
     return "| " + " | ".join([*cells, f"≥ {goal:g}×", "ok" if met else "**short**"]) + " |"
+
+
+def _most(row: Row, goal: float) -> str:
+    if row.against:
+        return f"{goal:g}"
+    return f"{goal / 1048576:.0f} MiB" if row.unit == "B" else f"{goal * 1000:g} ms"
 
 
 def _ratio(row: Row, name: str, values: Sequence[float], which: str) -> float | None:
