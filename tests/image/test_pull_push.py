@@ -323,17 +323,24 @@ def test_the_overlay_driver_pulls_and_pushes_too(faulty: Faulty, store: MakeStor
 
 
 def test_what_a_push_compresses_is_sent_as_it_is_made_and_not_kept(faulty: Faulty, store: MakeStore) -> None:
-    here = store()
+    here = store(name="here")
     digest = pushed(faulty, here)
     assert faulty.requests("PATCH", "/blobs/uploads/") == 3
     for row in parse_manifest(here.content.read(digest)).layers:
         with pytest.raises(BlobNotFound):
             here.content.stat(row.digest)
     assert os.listdir(here.root / "content/ingest") == []
+    assert [finding.line for finding in here.images.check()] == [], "what was never kept is not missing"
     # The next push knows the digests, and the one to another registry makes the same bytes again.
     faulty.asked.clear()
     assert here.pusher.push(reference(faulty))[0].digest == digest
     assert not faulty.requests("PATCH", "")
+    before = faulty.requests("GET", "/blobs/")
+    here.puller.pull(reference(faulty), verify=True)
+    assert faulty.requests("GET", "/blobs/") == before, "a pull that verifies misses nothing either"
+    faulty.asked.clear()
+    assert store(name="here").pusher.push(reference(faulty))[0].digest == digest
+    assert not faulty.requests("PATCH", ""), "they are known after a restart too"
 
 
 def test_a_layer_whose_tar_is_damaged_is_not_pushed(faulty: Faulty, store: MakeStore) -> None:

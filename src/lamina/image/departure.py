@@ -59,7 +59,7 @@ class Departure:
                 return self._upload(facts, form)
         # Not kept: the same tar gives the same bytes again, and the disk is spared of a third of each layer.
         form = self.client.upload_stream(Compressing(self.layers, self.workers, facts, self.sink))
-        self.layers.add_source(facts.id, form)
+        self.layers.note_pushed(facts.id, form)
         return self._done("Pushed", facts, form)
 
     def _here(self, form: Descriptor) -> bool:
@@ -128,6 +128,6 @@ def _forms(facts: LayerFacts, row: Descriptor | None) -> Iterator[Descriptor]:
     """Compressed forms of a layer that a registry may be given: as its manifest names it, then gzips that are known."""
     if row is not None and mediatype.compression(row.media_type):
         yield row
-    for source in facts.sources:
+    for source in dict.fromkeys((*facts.sources, *facts.pushed)):
         if mediatype.compression(source.media_type) == "gzip" and (row is None or source.digest != row.digest):
             yield source

@@ -212,6 +212,14 @@ class Layers(LayerBytes):
         """Note a compressed form of the layer whose blob is in the content store now."""
         return self._with_sources(self.get(layer), (source,))
 
+    def note_pushed(self, layer: Digest, form: Descriptor) -> None:
+        """Note a compressed form of the layer that a registry was given, and that is not kept here."""
+        with self.lock:
+            facts = self._get(layer)
+            pushed = _merged(facts.pushed, (form,))
+            if pushed != facts.pushed:
+                self._record(replace(facts, pushed=pushed))
+
     def get(self, layer: Digest) -> LayerFacts:
         """Raises LayerNotFound. A facts file that went missing is written again."""
         facts = self._get(layer)

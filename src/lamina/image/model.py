@@ -53,7 +53,8 @@ class LayerFacts:
 
     `name` is what its files are called (diff ID's hex; the chain ID's where the tar implies parents it does not list).
     `tar_size` is of the uncompressed tar, `content_size` the bytes in its regular files. `sources` are compressed forms
-    of the tar that came by pull or were made by push; their blobs may be gone by now.
+    of the tar that came by pull or load; their blobs may be gone by now. `pushed` are forms that a registry was given, made
+    while they were sent: they never had a blob here.
     """
 
     id: Digest
@@ -67,6 +68,7 @@ class LayerFacts:
     created_by: str = ""
     instruction: str = ""
     sources: tuple[Descriptor, ...] = ()
+    pushed: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
