@@ -63,6 +63,7 @@ class Box:
     spec: dict[str, Any] = field(default_factory=dict)
     process: Process | None = None
     program: Program | None = None
+    hooks: dict[str, Any] = field(default_factory=dict)
 
     def launch(
         self, args: Sequence[str], *, user: str = "", open_stdin: bool = False, volatile: bool = False, log: bool = True, **options: Any
@@ -73,7 +74,7 @@ class Box:
         initlayer.write_init_layer(str(self.directory / "init"))
         etc = initlayer.write_etc_files(str(self.directory), hostname="box")
         settings = {"hostname": "box", "cgroup_path": f"/lamina-test/{self.name}", "etc": etc, **options}
-        self.spec = bundle.default_spec(args=args, **settings)
+        self.spec = {**bundle.default_spec(args=args, **settings), **({"hooks": self.hooks} if self.hooks else {})}
         lowers = (Lower(path=str(self.directory / "init")), Lower(path=str(self.image)))
         root = RootMount(lowers, str(self.directory / "upper"), str(self.directory / "work"), volatile=volatile)
         log_path = str(self.directory / "log") if log else None

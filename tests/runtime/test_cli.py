@@ -120,44 +120,118 @@ def test_a_bundle_that_is_none_is_refused(oci: Runtime, text: str) -> None:
     assert "config.json" in oci("create", "-b", str(oci.bundle), "x", code=1)
 
 
-def test_hooks_run_before_and_after(oci: Runtime, tmp_path: Path) -> None:
-    oci.write("true")
+def shell(script: str, **more: Any) -> list[dict[str, Any]]:
+    """One hook that is a script."""
+    return [{"path": "/bin/sh", "args": ["sh", "-c", script], **more}]
+
+
+def with_hooks(oci: Runtime, *args: str, **hooks: list[dict[str, Any]]) -> None:
+    """The bundle with these hooks."""
+    oci.write(*args)
     spec = json.loads((oci.bundle / "config.json").read_text())
-    hook = lambda name: [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp_path}/{name}"]}]  # noqa: E731
-    spec["hooks"] = {"createRuntime": hook("before"), "poststart": hook("started"), "poststop": hook("after")}
-    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    (oci.bundle / "config.json").write_text(json.dumps({**spec, "hooks": hooks}))
+
+
+def test_hooks_run_in_their_order_with_the_state_on_standard_input(oci: Runtime, tmp_path: Path) -> None:
+    kinds = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    said = {
+        kind: shell(f"echo {kind} >> {tmp_path}/order; cat > {tmp_path}/{kind}; echo $X $HOME > {tmp_path}/env", env=["X=y"])
+        for kind in kinds
+    }
+    with_hooks(oci, "true", **said)
     oci("create", "-b", str(oci.bundle), "x", stdout=subprocess.DEVNULL)
-    assert json.loads((tmp_path / "before").read_text())["pid"] == oci.state("x")["pid"]
+    pid = oci.state("x")["pid"]
     oci("start", "x")
-    assert (tmp_path / "started").exists()
     eventually(lambda: oci.state("x")["status"] == "stopped")
     oci("delete", "x")
-    assert json.loads((tmp_path / "after").read_text())["id"] == "x"
+    assert (tmp_path / "order").read_text().split() == list(kinds) and (tmp_path / "env").read_text() == "y\n"
+    states = {kind: json.loads((tmp_path / kind).read_text()) for kind in kinds}
+    assert {(state["id"], state["bundle"], state["ociVersion"]) for state in states.values()} == {("x", str(oci.bundle), "1.1.0")}
+    assert [states[kind]["status"] for kind in kinds[:3]] == ["creating"] * 3 and states["poststop"]["status"] == "stopped"
+    assert [states[kind]["pid"] for kind in ("prestart", "createRuntime", "createContainer", "poststop")] == [pid, pid, 1, 0]
+
+
+def test_hooks_of_creation_see_the_mounts_and_a_root_that_was_not_entered_yet(oci: Runtime, tmp_path: Path) -> None:
+    """The program is the host's; createContainer's namespaces are the container's, the others' the host's."""
+    rootfs = oci.bundle / "rootfs"
+    look = f"readlink /proc/self/ns/net; grep -c ' {rootfs}/proc ' /proc/self/mountinfo; echo made > {rootfs}/by-a-hook; hostname"
+    with_hooks(
+        oci, "cat", "/by-a-hook", createRuntime=shell(f"({look}) > {tmp_path}/host"), createContainer=shell(f"({look}) > {tmp_path}/inside")
+    )
+    assert oci("run", "-b", str(oci.bundle), "x") == "made\n"
+    host, inside = (tmp_path / "host").read_text().split(), (tmp_path / "inside").read_text().split()
+    assert host == [os.readlink("/proc/self/ns/net"), "0", os.uname().nodename]
+    assert inside[0] != host[0] and inside[1:] == ["1", "box"]
 
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_hook_inside_runs_right_before_the_command(oci: Runtime, code: int) -> None:
-    oci.write("sh", "-c", "cat /said; echo command")
-    spec = json.loads((oci.bundle / "config.json").read_text())
-    spec["hooks"] = {
-        "startContainer": [
-            {"path": "/bin/sh", "args": ["sh", "-c", f"cat > /said; echo hook $X; exit {code}"], "env": ["X=y", "PATH=/bin"]}
-        ]
-    }
-    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    inside = shell(f"cat > /said; echo hook $X; exit {code}", env=["X=y", "PATH=/bin"])
+    with_hooks(oci, "sh", "-c", "cat /said; echo command", startContainer=inside)
     said = oci("run", "-b", str(oci.bundle), "x", code=1 if code else 0)
     state = json.loads((oci.bundle / "rootfs/said").read_text())
-    assert (state["id"], state["pid"]) == ("x", 1) and said.startswith("hook y\n")
+    assert (state["id"], state["pid"], state["status"]) == ("x", 1, "created") and said.startswith("hook y\n")
     assert ("command" in said) == (not code) and ("hook /bin/sh failed with code 3" in said) == bool(code)
 
 
-def test_a_hook_that_fails_stops_it(oci: Runtime) -> None:
-    oci.write("true")
-    spec = json.loads((oci.bundle / "config.json").read_text())
-    spec["hooks"] = {"prestart": [{"path": "/bin/false"}]}
-    (oci.bundle / "config.json").write_text(json.dumps(spec))
-    assert "hook /bin/false failed" in oci("create", "-b", str(oci.bundle), "x", code=1)
+def test_start_says_that_a_hook_inside_failed_and_the_container_is_stopped(oci: Runtime) -> None:
+    with_hooks(oci, "sleep", "100", startContainer=shell("exit 3", env=["PATH=/bin"]))
+    oci("create", "-b", str(oci.bundle), "x", stdout=subprocess.DEVNULL)
+    assert "hook /bin/sh failed with code 3" in oci("start", "x", code=1)
+    eventually(lambda: oci.state("x")["status"] == "stopped")
+    oci("delete", "x")
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+@pytest.mark.parametrize(
+    ("script", "more", "words"), [("exit 3", {}, "failed with code 3"), ("sleep 60", {"timeout": 1}, "took longer than 1 seconds")]
+)
+def test_a_hook_that_fails_stops_it_and_those_for_its_end_run(
+    oci: Runtime, tmp_path: Path, kind: str, script: str, more: dict[str, Any], words: str
+) -> None:
+    hook = shell(f"exec {script}" if more else script, **more)
+    with_hooks(oci, "touch", "/ran", **{kind: hook}, poststop=shell(f"cat > {tmp_path}/after"))
+    assert words in oci("create", "-b", str(oci.bundle), "x", code=1)
+    assert not (oci.root / "x").exists() and not (oci.bundle / "rootfs/ran").exists()
+    assert json.loads((tmp_path / "after").read_text())["status"] == "stopped"
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/cli-{os.getpid()}"))
+
+
+def test_what_fails_afterwards_is_a_warning_and_the_others_run(oci: Runtime, tmp_path: Path) -> None:
+    def both(name: str) -> list[dict[str, Any]]:
+        return [{"path": "/bin/false"}, *shell(f"touch {tmp_path}/{name}")]
+
+    with_hooks(oci, "true", poststart=both("started"), poststop=both("after"))
+    said = oci("run", "-b", str(oci.bundle), "x")
+    assert said.count("warning: hook /bin/false failed with code 1") == 2
+    assert (tmp_path / "started").exists() and (tmp_path / "after").exists()
+
+
+@pytest.mark.parametrize("hook", [{"path": "bin/true"}, {}, {"path": "/bin/true", "timeout": 0}, {"path": "/bin/true", "args": ["a\0b"]}])
+def test_a_hook_that_is_none_is_refused(oci: Runtime, hook: dict[str, Any]) -> None:
+    with_hooks(oci, "true", createContainer=[hook])
+    assert "hook" in oci("create", "-b", str(oci.bundle), "x", code=1)
     assert not (oci.root / "x").exists()
+
+
+def test_a_container_without_a_mount_namespace_of_its_own_leaves_no_mount(oci: Runtime) -> None:
+    """runtime-tools asks for that; the engine never does."""
+    oci.write("sh", "-c", "readlink /proc/self/ns/mnt; ls -d /bin; sleep 100")
+    spec = json.loads((oci.bundle / "config.json").read_text())
+    spec["linux"]["namespaces"] = [entry for entry in spec["linux"]["namespaces"] if entry["type"] != "mount"]
+    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    with open(oci.root.parent / "out", "w+") as out:
+        oci("run", "-d", "-b", str(oci.bundle), "x", stdout=out)
+        eventually(lambda: Path(out.name).read_text().count("\n") == 2)
+    assert Path(out.name).read_text().split() == [os.readlink("/proc/self/ns/mnt"), "/bin"]
+    assert str(oci.bundle) in Path("/proc/self/mountinfo").read_text()
+    assert "busybox" in oci("exec", "x", "ls", "/bin")
+    oci("delete", "--force", "x")
+    assert str(oci.bundle) not in Path("/proc/self/mountinfo").read_text()
+    spec["process"]["args"] = ["nosuch"]
+    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    oci("run", "-b", str(oci.bundle), "x", code=127)
+    assert str(oci.bundle) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_the_path_that_systemd_would_use() -> None:

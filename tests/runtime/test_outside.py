@@ -77,6 +77,31 @@ def left_behind(box: Box) -> list[str]:
     return [*(group for group in groups(box) if os.path.exists(group)), *mounts, *(str(path) for path in box.directory.glob("bundle"))]
 
 
+def test_hooks_of_a_specification_run(box: Box, tmp_path: Path) -> None:
+    kinds = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    script = f"echo $X >> {tmp_path}/order; cat > {tmp_path}/$X"
+    box.hooks = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [f"X={kind}", "PATH=/bin:/usr/bin"]}] for kind in kinds}
+    box.hooks["startContainer"] = [{"path": "/bin/touch", "args": ["touch", "/started"]}]
+    assert box.run("ls", "/started") == (0, "/started\n")
+    eventually(lambda: (tmp_path / "order").read_text().split() == list(kinds))
+    state = json.loads((tmp_path / "createRuntime").read_text())
+    assert state["id"] and state["pid"] > 0 and state["bundle"] == str(box.directory / "bundle")
+    eventually(lambda: left_behind(box) == [])
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer"])
+def test_a_hook_that_fails_stops_the_start(box: Box, kind: str) -> None:
+    box.hooks = {kind: [{"path": "/bin/false", "args": ["false"]}]}
+    try:
+        end = box.start("touch", "/ran").wait(10)
+        # runc has said that it started by then.
+        assert end is not None and end.code != 0 and kind == "startContainer" and box.program is not None and "runc" in box.program.path
+    except RuntimeFailed:
+        pass
+    assert not (box.directory / "upper/ran").exists()
+    eventually(lambda: left_behind(box) == [])
+
+
 def test_streams_exit_code_and_log(box: Box) -> None:
     code, text = box.run("sh", "-c", "wc -c; echo err >&2; hostname; exit 3", stdin=b"x" * 200_000)
     assert code == 3 and sorted(text.split()) == ["200000", "box", "err"]

@@ -36,12 +36,16 @@ class Hierarchy:
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
     """The hierarchies that /proc/self/mountinfo (its text) shows, version 1 first; pure but for version 2's list of controllers."""
     found: list[Hierarchy] = []
+    seen: set[str] = set()
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        where = before.split()[4]
+        _, _, device, _, where, *_ = before.split()
         kind, _, options = after.partition(" ")
-        if any(hierarchy.path == where for hierarchy in found):
+        # The host's own come first; others of the same, in somebody's container, may show a part of it.
+        if {device, where} & seen:
             continue
+        if kind in ("cgroup", "cgroup2"):
+            seen |= {device, where}
         if kind == "cgroup":
             words = options.split()[-1].split(",")
             found.append(

@@ -15,27 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lamina.errors import Conflict, InvalidArgument, LaminaError, NotFound
+from lamina.errors import InvalidArgument, LaminaError
 from lamina.linux import channel
 from lamina.linux.capability import NAMES
 from lamina.linux.namespace import KINDS
-from lamina.runtime import bundle, cgroup, interpreter, mapped, plan
+from lamina.runtime import bundle, cgroup, hooking, hooks, interpreter, mapped, placing, plan, recorded
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.client import cgroup_mounts
 from lamina.runtime.filters import Filters
-from lamina.runtime.monitor import start_time
-from lamina.runtime.oci import FIFO
+from lamina.runtime.launch import RuntimeFailed
+from lamina.runtime.oci import FIFO, SAID
 from lamina.runtime.options import SPEC_VERSION, parser
-
-_UNSUPPORTED_HOOKS = ("createContainer",)
-
-
-class ContainerNotFound(NotFound):
-    """No container has that ID."""
-
-
-class WrongState(Conflict):
-    """The container is not in the state that the command needs."""
 
 
 class InvalidBundle(InvalidArgument):
@@ -61,70 +51,6 @@ def _complain(options: argparse.Namespace, message: str) -> None:
             log.write((as_json if options.log_format == "json" else f"{stamp} error: {message}") + "\n")
 
 
-# --- state
-
-
-def _directory(options: argparse.Namespace) -> str:
-    identifier = options.id
-    if not identifier or not all(character.isalnum() or character in "_.+-" for character in identifier) or identifier in (".", ".."):
-        raise InvalidArgument(f"invalid container ID: {identifier[:100]!r}")
-    return f"{options.root}/{identifier}"
-
-
-def _state(options: argparse.Namespace) -> dict[str, Any]:
-    """The container's record with its `status`."""
-    directory = _directory(options)
-    try:
-        record = dict(json.loads(Path(directory, "state.json").read_text()))
-    except (OSError, ValueError):
-        raise ContainerNotFound(f"container {options.id} does not exist") from None
-    record["directory"] = directory
-    record["status"] = _status(record)
-    return record
-
-
-def _status(record: Mapping[str, Any]) -> str:
-    pid = record["pid"]
-    if start_time(pid) != record["started"] or _is_zombie(pid):
-        return "stopped"
-    if os.path.exists(f"{record['directory']}/{FIFO}"):
-        return "created"
-    return "paused" if _is_frozen(record["cgroup"]) else "running"
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-def _is_frozen(path: str) -> bool:
-    for directory in Cgroup(path, cgroup.here()).directories():
-        for name, frozen in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
-            try:
-                if Path(directory, name).read_text().strip() == frozen:
-                    return True
-            except OSError:
-                continue
-    return False
-
-
-def _oci_state(record: Mapping[str, Any]) -> dict[str, Any]:
-    """runtime-spec runtime.md "State", and what runc adds."""
-    return {
-        "ociVersion": record["ociVersion"],
-        "id": record["id"],
-        "status": record["status"],
-        "pid": 0 if record["status"] == "stopped" else record["pid"],
-        "bundle": record["bundle"],
-        "rootfs": record["rootfs"],
-        "created": record["created"],
-        "owner": "",
-        "annotations": record["annotations"],
-    }
-
-
 # --- commands
 
 
@@ -132,13 +58,13 @@ def _create(options: argparse.Namespace) -> int:
     """create and run."""
     where = os.path.realpath(options.bundle)
     spec = _read_spec(where)
-    directory = _directory(options)
+    directory = recorded.directory_of(options)
     document = _launch_document(options, spec, where, directory)
     try:
         os.makedirs(options.root, mode=0o711, exist_ok=True)
         os.mkdir(directory, 0o711)
     except FileExistsError:
-        raise WrongState(f"container {options.id} exists already") from None
+        raise recorded.WrongState(f"container {options.id} exists already") from None
     Path(directory, "config.json").write_text(json.dumps(spec))
     document["wait"] = options.command == "run" and not options.detach
     return _launch_and_clean_up(document, directory)
@@ -161,7 +87,7 @@ def _launch_and_clean_up(document: dict[str, Any], directory: str) -> int:
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code and not os.path.exists(f"{directory}/state.json"):
-        _forget(directory)
+        recorded.forget(directory)
     return code
 
 
@@ -193,13 +119,9 @@ def _read_spec(where: str) -> dict[str, Any]:
 
 def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where: str, directory: str) -> dict[str, Any]:
     process, linux = spec["process"], spec.get("linux") or {}
-    hooks = spec.get("hooks") or {}
-    for name in _UNSUPPORTED_HOOKS:
-        if hooks.get(name):
-            raise InvalidArgument(f"{name} hooks are not supported")
     hierarchies = cgroup.here()
-    made = mapped.adapted(plan.container_plan(spec, cgroup_mounts(hierarchies), bundle=where), spec)
     rootfs = os.path.join(where, spec["root"]["path"])
+    made = mapped.adapted(plan.container_plan(spec, cgroup_mounts(hierarchies), bundle=where, place=rootfs), spec)
     path = _cgroup_path(linux.get("cgroupsPath") or "", options.id)
     record = {
         "id": options.id,
@@ -213,10 +135,11 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
     limits = dict(linux.get("resources") or {})
     if limits.get("devices"):
         limits["devices"] = [*limits["devices"], *bundle.default_device_rules()]
-    if inside := hooks.get("startContainer"):
-        made = plan.with_start_hooks(made, inside, json.dumps(_oci_state({**record, "status": "created", "pid": 0})))
+    asked, about = spec.get("hooks") or {}, recorded.about(record)
     launch = {
-        **_process_part(process, made, directory),
+        **_process_part(process, hooking.adapted(made, asked, about, rootfs), directory),
+        "hooks": hooking.document(asked, about),
+        "placed": _placed(linux, rootfs),
         "owners": mapped.owners(spec),
         "rootfs": rootfs,
         "cgroup": {"path": path, "resources": limits, "create": True},
@@ -225,9 +148,16 @@ def _launch_document(options: argparse.Namespace, spec: Mapping[str, Any], where
         **_common(options, launch, linux),
         "state": directory,
         "record": record,
-        "hooks": [*(hooks.get("prestart") or []), *(hooks.get("createRuntime") or [])],
-        "hook_state": _oci_state({**record, "status": "created", "pid": 0}),
     }
+
+
+def _placed(linux: Mapping[str, Any], rootfs: str) -> dict[str, Any] | None:
+    """Where a container's root is to be unmounted that has no mount namespace of its own; see `placing`."""
+    found = [entry.get("path") or "" for entry in linux.get("namespaces") or [] if entry.get("type") == "mount"]
+    if found == [""]:
+        return None
+    path = found[0] if found else ""
+    return {"path": rootfs, "namespace": path, "inode": os.stat(path).st_ino if path else 0}
 
 
 def _process_part(process: Mapping[str, Any], made: plan.Plan, directory: str) -> dict[str, Any]:
@@ -260,8 +190,6 @@ def _common(options: argparse.Namespace, launch: dict[str, Any], linux: Mapping[
         "pid_file": options.pid_file,
         "wait": False,
         "state": "",
-        "hooks": [],
-        "hook_state": {},
     }
 
 
@@ -278,47 +206,51 @@ def _cgroup_path(text: str, identifier: str) -> str:
 
 
 def _start(options: argparse.Namespace) -> int:
-    record = _state(options)
+    record = recorded.record_of(options)
     if record["status"] != "created":
-        raise WrongState(f"container {options.id} is {record['status']}, not created")
-    path = f"{record['directory']}/{FIFO}"
-    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        raise recorded.WrongState(f"container {options.id} is {record['status']}, not created")
+    directory = record["directory"]
+    said = os.open(f"{directory}/{SAID}", os.O_RDONLY | os.O_NONBLOCK)
+    fd = os.open(f"{directory}/{FIFO}", os.O_WRONLY | os.O_NONBLOCK)
     os.write(fd, b"+")
     os.close(fd)
-    os.unlink(path)
-    _run_hooks(record, "poststart")
+    for name in (FIFO, SAID):
+        os.unlink(f"{directory}/{name}")
+    if message := _failure_of(said):
+        raise RuntimeFailed(message)
+    _run_hooks(options, record, "poststart")
     return 0
 
 
-def _run_hooks(record: Mapping[str, Any], kind: str) -> None:
-    """Hooks after the fact: what fails is said and changes nothing."""
-    import subprocess
+def _failure_of(said: int) -> str:
+    """What failed between the word to start and the command; it closes its end by executing."""
+    os.set_blocking(said, True)
+    with open(said, "rb") as file:
+        return file.read().decode(errors="replace").rpartition("\0")[2]
 
-    spec = json.loads(Path(record["directory"], "config.json").read_text())
-    for hook in (spec.get("hooks") or {}).get(kind) or []:
-        environment = dict(entry.split("=", 1) for entry in hook.get("env") or [] if "=" in entry)
-        state = json.dumps(_oci_state({**record, "status": _status(record)})).encode()
-        try:
-            arguments = hook.get("args") or [hook["path"]]
-            subprocess.run(arguments, executable=hook["path"], input=state, env=environment, timeout=hook.get("timeout"), check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            print(f"lamina-runtime: warning: {kind} hook {hook['path']}: {error}", file=sys.stderr)
+
+def _run_hooks(options: argparse.Namespace, record: Mapping[str, Any], kind: str) -> None:
+    """Hooks after the fact: what fails is said and changes nothing."""
+    found = hooking.entries(recorded.specification(record).get("hooks") or {}, kind)
+    state = json.dumps(recorded.state({**record, "status": recorded.status_of(record) if kind == "poststart" else "stopped"}))
+    for warning in hooks.run_all(found, state.encode()):
+        _complain(options, f"warning: {warning}")
 
 
 def _print_state(options: argparse.Namespace) -> int:
-    print(json.dumps(_oci_state(_state(options)), indent=2))
+    print(json.dumps(recorded.state(recorded.record_of(options)), indent=2))
     return 0
 
 
 def _kill(options: argparse.Namespace) -> int:
-    record = _state(options)
+    record = recorded.record_of(options)
     number = _signal_number(options.signal)
     if options.all:
         for pid in Cgroup(record["cgroup"], cgroup.here()).pids():
             os.kill(pid, number)
         return 0
     if record["status"] == "stopped":
-        raise WrongState(f"container {options.id} is not running")
+        raise recorded.WrongState(f"container {options.id} is not running")
     os.kill(record["pid"], number)
     return 0
 
@@ -334,19 +266,21 @@ def _signal_number(text: str) -> int:
 
 def _delete(options: argparse.Namespace) -> int:
     try:
-        record = _state(options)
-    except ContainerNotFound:
+        record = recorded.record_of(options)
+    except recorded.ContainerNotFound:
         if options.force:
-            _forget(_directory(options))
+            recorded.forget(recorded.directory_of(options))
             return 0
         raise
     if record["status"] != "stopped":
         if not options.force and record["status"] != "created":
-            raise WrongState(f"container {options.id} is {record['status']}", hint="stop it first, or use --force")
+            raise recorded.WrongState(f"container {options.id} is {record['status']}", hint="stop it first, or use --force")
         _end(record["pid"])
     Cgroup(record["cgroup"], cgroup.here()).remove()
-    _run_hooks(record, "poststop")
-    _forget(record["directory"])
+    if record.get("placed"):
+        placing.remove(record["placed"])
+    _run_hooks(options, record, "poststop")
+    recorded.forget(record["directory"])
     return 0
 
 
@@ -363,18 +297,11 @@ def _end(pid: int) -> None:
     os.close(fd)
 
 
-def _forget(directory: str) -> None:
-    if os.path.isdir(directory):
-        for name in os.listdir(directory):
-            os.unlink(f"{directory}/{name}")
-        os.rmdir(directory)
-
-
 def _exec(options: argparse.Namespace) -> int:
-    record = _state(options)
+    record = recorded.record_of(options)
     if record["status"] != "running":
-        raise WrongState(f"container {options.id} is {record['status']}, not running")
-    spec = json.loads(Path(record["directory"], "config.json").read_text())
+        raise recorded.WrongState(f"container {options.id} is {record['status']}, not running")
+    spec = recorded.specification(record)
     process = json.loads(Path(options.process).read_text()) if options.process else _exec_process(options, spec)
     launch = {
         **_process_part(process, _exec_plan(process, spec), record["directory"]),
@@ -415,7 +342,7 @@ def _list(options: argparse.Namespace) -> int:
     found = []
     for name in sorted(os.listdir(options.root)) if os.path.isdir(options.root) else []:
         try:
-            found.append(_oci_state(_state(argparse.Namespace(root=options.root, id=name))))
+            found.append(recorded.state(recorded.record_of(argparse.Namespace(root=options.root, id=name))))
         except LaminaError:
             continue
     if options.format == "json":
@@ -427,25 +354,25 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _ps(options: argparse.Namespace) -> int:
-    print(json.dumps(Cgroup(_state(options)["cgroup"], cgroup.here()).pids()))
+    print(json.dumps(Cgroup(recorded.record_of(options)["cgroup"], cgroup.here()).pids()))
     return 0
 
 
 def _freeze(options: argparse.Namespace) -> int:
-    Cgroup(_state(options)["cgroup"], cgroup.here()).freeze(frozen=options.command == "pause")
+    Cgroup(recorded.record_of(options)["cgroup"], cgroup.here()).freeze(frozen=options.command == "pause")
     return 0
 
 
 def _update(options: argparse.Namespace) -> int:
     text = sys.stdin.read() if options.resources == "-" else Path(options.resources).read_text()
-    Cgroup(_state(options)["cgroup"], cgroup.here()).limit(json.loads(text))
+    Cgroup(recorded.record_of(options)["cgroup"], cgroup.here()).limit(json.loads(text))
     return 0
 
 
 def _spec(options: argparse.Namespace) -> int:
     path = Path(options.bundle, "config.json")
     if path.exists():
-        raise WrongState(f"{path} exists already")
+        raise recorded.WrongState(f"{path} exists already")
     made = bundle.default_spec(args=["sh"], tty=True, hostname="lamina", machine=os.uname().machine, security=["apparmor=unconfined"])
     path.write_text(json.dumps(made, indent=2) + "\n")
     return 0
@@ -456,7 +383,7 @@ def _features(options: argparse.Namespace) -> int:
     found = {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
-        "hooks": ["prestart", "createRuntime", "startContainer", "poststart", "poststop"],
+        "hooks": list(hooking.KINDS),
         "mountOptions": sorted(["bind", "rbind", *plan.ATTRIBUTES, *plan.PROPAGATION]),
         "linux": {
             "namespaces": sorted(kind for kind in KINDS if kind != "time"),

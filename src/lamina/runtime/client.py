@@ -11,7 +11,7 @@ from typing import Any
 
 from lamina.errors import Unavailable, Unsupported
 from lamina.linux import channel
-from lamina.runtime import apparmor, cgroup, interpreter, mapped, outside, plan
+from lamina.runtime import apparmor, cgroup, hooking, interpreter, mapped, outside, plan
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
@@ -110,6 +110,7 @@ class Runtime:
         made = mapped.adapted(plan.container_plan(spec, self._shown, bundle=launch.directory), spec)
         if launch.program and made.mapped:
             raise Unsupported("user namespaces are the embedded runtime's: leave out --runtime, or choose --userns host")
+        made, found = (made, None) if launch.program else _with_hooks(launch, spec, made)
         fds = self._filter(spec) if launch.program is None else {}
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
@@ -125,6 +126,7 @@ class Runtime:
             "cgroup": {"path": path, "resources": (spec.get("linux") or {}).get("resources") or {}, "create": True},
             "network": launch.network,
             "owners": mapped.owners(spec),
+            "hooks": found,
         }
         if launch.log is not None:
             document["log"] = dict(launch.log)
@@ -310,6 +312,20 @@ def _outside(launch: Launch, program: Program, spec: Mapping[str, Any], made: pl
         "rlimits": made.rlimits,
         "outside": {"program": program.path, "arguments": list(program.arguments), "id": launch.id, "state": state},
     }
+
+
+def _with_hooks(launch: Launch, spec: Mapping[str, Any], made: plan.Plan) -> tuple[plan.Plan, dict[str, Any] | None]:
+    """The plan with the specification's hooks, and what launcher and monitor run of them; hooks look for a bundle, so there is one then."""
+    asked = spec.get("hooks") or {}
+    if not any(asked.values()):
+        return made, None
+    where = f"{launch.directory}/{outside.BUNDLE}"
+    about = {"ociVersion": spec["ociVersion"], "id": launch.id, "bundle": where, "annotations": spec.get("annotations") or {}}
+    made, found = hooking.adapted(made, asked, about, f"{where}/rootfs"), hooking.document(asked, about, where)
+    os.makedirs(f"{where}/rootfs", mode=0o700, exist_ok=True)
+    with open(f"{where}/config.json", "w", encoding="utf-8") as file:
+        json.dump({**spec, "root": {**spec["root"], "path": f"{where}/rootfs"}}, file)
+    return made, found
 
 
 def _root_document(launch: Launch, fds: dict[str, int]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ import struct
 
 from lamina.linux import capability, mount, namespace, prctl, seccomp, tty
 from lamina.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from lamina.runtime import hooks as hooks_of_a_bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     Slots = dict[str, Any]
 
-READY = b"\1"
+READY, MOUNTED = b"\1", b"\2"
 _SAFE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
 _NULL_DEVICE = os.makedev(1, 3)
@@ -82,12 +83,44 @@ def private_mounts(slots: Slots) -> None:
 def enter_root(slots: Slots, slot: str) -> None:
     """Make a detached mount the root, and let go of everything of the host's."""
     mount.move_mount(slots[slot], "/")
-    os.fchdir(slots[slot])
+    slots["/"] = slots[slot]
+    enter_placed_root(slots)
+
+
+def place_root(slots: Slots, slot: str, path: str) -> None:
+    """Put a detached mount somewhere on the host, to enter it later: hooks are to see it there."""
+    where = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mount.move_mount(slots[slot], "", directory=where)
+    os.close(where)
+    slots["/"] = slots[slot]
+
+
+def enter_placed_root(slots: Slots) -> None:
+    """Make what was put somewhere the root; see enter_root."""
+    os.fchdir(slots["/"])
     namespace.pivot_root(".", ".")
     # "." now has the host's tree stacked on it.
     mount.unmount(".", mount.MNT_DETACH)
     os.chdir("/")
     slots["/"] = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def change_root(slots: Slots) -> None:
+    """Without a mount namespace of its own the host's root is only out of sight, not let go of."""
+    os.fchdir(slots["/"])
+    os.chroot(".")
+    os.chdir("/")
+
+
+def change_to_joined_root(slots: Slots, slot: str) -> None:
+    """The root of a process without a mount namespace of its own."""
+    slots["/"] = slots[slot]
+    change_root(slots)
+
+
+def mounted(slots: Slots) -> None:
+    """Say that all is mounted, for hooks that wait for it."""
+    os.write(slots["report"], MOUNTED)
 
 
 def become_root(slots: Slots) -> None:
@@ -416,26 +449,14 @@ def ready(slots: Slots) -> None:
     if not any(os.access(path, os.X_OK) and not os.path.isdir(path) for path in found):
         raise OSError(errno.EACCES, f"{found[0]}\0{os.strerror(errno.EACCES)}")
     os.write(slots["report"], READY)
-    os.read(slots["start"], 1)
+    if os.read(slots["start"], 1) and "said" in slots:
+        # From now on it is who starts it that wants to know what failed.
+        os.dup2(slots["said"], slots["report"], inheritable=False)
 
 
 def hooks(slots: Slots, entries: Sequence[Sequence[Any]], before: str, after: str) -> None:
-    """Run programs of the container's (path, arguments, environment), as who the command will be; the text with this pid between is their input."""
-    for path, arguments, environment in entries:
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.dup2(reader, 0)
-                os.execve(path, arguments, environment)
-            finally:
-                os._exit(127)
-        os.close(reader)
-        os.write(writer, f"{before}{os.getpid()}{after}".encode())
-        os.close(writer)
-        _, status = os.waitpid(pid, 0)
-        if status:
-            raise OSError(errno.ECANCELED, f"hook {path} failed with code {os.waitstatus_to_exitcode(status)}")
+    """Run hooks where and as whom this process is by now; the text with this pid between is their input."""
+    hooks_of_a_bundle.run(entries, f"{before}{os.getpid()}{after}".encode())
 
 
 def _exists(path: str) -> bool:
@@ -467,7 +488,7 @@ def execute(slots: Slots, slot: str) -> None:
 _OPERATIONS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        die_with_parent, enter_groups, new_session, private_mounts, enter_root, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
+        die_with_parent, enter_groups, new_session, private_mounts, enter_root, place_root, enter_placed_root, change_root, change_to_joined_root, mounted, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
         private_proc, filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
         stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, hooks, execute,
     )

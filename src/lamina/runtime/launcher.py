@@ -14,12 +14,12 @@ import stat
 
 from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
-from lamina.runtime import idmapping, init, users
+from lamina.runtime import hooks, idmapping, init, placing, users
 from lamina.runtime.cgroup import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from lamina.runtime.cgroup import Hierarchy
@@ -40,11 +40,12 @@ class LaunchFailed(Exception):
 
 
 class Launched:
-    """A process that runs. The caller owns the descriptors: `pidfd`, `master` (with a terminal), and the ends of `pipes`."""
+    """A process that runs. The caller owns the descriptors: `pidfd`, `master` (with a terminal), and the ends of `pipes`; see `placing` for `placed`."""
 
-    __slots__ = ("cgroup", "master", "pid", "pidfd", "pipes", "warnings")
+    __slots__ = ("cgroup", "master", "pid", "pidfd", "pipes", "placed", "warnings")
 
     def __init__(self, pid: int, pidfd: int, cgroup: Cgroup | None, master: int, pipes: dict[str, int], warnings: list[str]) -> None:
+        self.placed: dict[str, Any] | None = None
         self.pid, self.pidfd, self.cgroup = pid, pidfd, cgroup
         self.master, self.pipes, self.warnings = master, pipes, warnings
 
@@ -52,10 +53,11 @@ class Launched:
 class Prepared:
     """What stands ready before the clone: slots for init, and what is closed after."""
 
-    __slots__ = ("master", "opened", "pipes", "slots", "warnings")
+    __slots__ = ("began", "master", "opened", "pipes", "slots", "warnings")
 
     def __init__(self, slots: dict[str, Any]) -> None:
         self.slots = slots
+        self.began = False
         self.opened: list[int] = []
         self.master = -1
         self.pipes: dict[str, int] = {}
@@ -74,14 +76,12 @@ def launch(
     hierarchies: Sequence[Hierarchy],
     *,
     sibling: bool = False,
-    hook: Callable[[int], None] = lambda _: None,
 ) -> Launched:
     """Start one process, as a child or a `sibling` of this one.
 
-    `hook` is called with its pid when its namespaces stand and before its command runs; what it raises stops the launch.
-
     `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
-    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling). `slots` are descriptors that
+    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling), `hooks` (see hooking.document): where it fails with
+    those, the ones for its end run too. `slots` are descriptors that
     came along: `filter`, `lower:N`, `target`, `stdin`, `stdout`, `stderr`, `start`.
 
     Raises:
@@ -95,12 +95,17 @@ def launch(
         if asked := document.get("cgroup"):
             made = bool(asked.get("create"))
             cgroup = Cgroup.create(asked["path"], asked.get("resources") or {}, hierarchies) if made else Cgroup(asked["path"], hierarchies)
-        pid, pidfd = _start(document, prepared, cgroup, hook, sibling=sibling)
-        return Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
+        pid, pidfd = _start(document, prepared, cgroup, sibling=sibling)
+        launched = Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
+        if placed := document.get("placed"):
+            launched.placed = {**placed, "number": placing.mount_number(slots["root"])}
+        return launched
     except (OSError, LaminaError, LaunchFailed, ValueError) as error:
         channel.close_all([*prepared.pipes.values(), *([prepared.master] if prepared.master >= 0 else [])])
         if cgroup is not None and made:
             cgroup.remove()
+        if prepared.began:
+            _undo(document, prepared)
         if isinstance(error, LaunchFailed):
             raise
         raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else _words(error)) from None
@@ -247,9 +252,7 @@ def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     return environment
 
 
-def _start(
-    document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, hook: Callable[[int], None], *, sibling: bool
-) -> tuple[int, int]:
+def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, *, sibling: bool) -> tuple[int, int]:
     plan, slots = document["plan"], prepared.slots
     report, told = os.pipe()
     heard, go = os.pipe()
@@ -264,6 +267,7 @@ def _start(
             os.close(report)
             os.close(go)
             init.perform(plan["steps"], slots, told)
+        prepared.began = True
     except OSError:
         channel.close_all([report, go])
         raise
@@ -274,9 +278,10 @@ def _start(
             idmapping.settle(pid, plan["mapped"], slots)
         if wanted := document.get("network"):
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
-        hook(pid)
-        os.write(go, b"+")
-        said = _read_report(report)
+        said = _run_hooks(document.get("hooks"), pid, report)
+        if not said:
+            os.write(go, b"+")
+            said = _read_report(report)
     except BrokenPipeError:
         said = _read_report(report) or b"-1\0start\x000\0the process ended"
     except OSError as error:
@@ -289,6 +294,26 @@ def _start(
     if plan.get("mapped") and document.get("terminal"):
         idmapping.take_terminal(document, prepared)
     return pid, pidfd
+
+
+def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes:
+    """Those that come before the command, on the host, once init has mounted all; what init says where it failed before."""
+    if not wanted or not wanted["seen"]:
+        return b""
+    first = os.read(report, 4096)
+    if first != init.MOUNTED:
+        return first + _read_report(report) or b"-1\0start\x000\0the process ended"
+    hooks.run(wanted["create"], hooks.told(wanted["about"], "creating", pid))
+    return b""
+
+
+def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """What a launch that failed leaves where it had hooks, or no mount namespace of its own (runtime.md "Lifecycle": as if it had been deleted)."""
+    if document.get("placed"):
+        placing.remove(document["placed"], f"/proc/self/fd/{prepared.slots['root']}")
+    if wanted := document.get("hooks"):
+        for warning in hooks.run_all(wanted["poststop"], hooks.told(wanted["about"], "stopped")):
+            os.write(2, f"warning: {warning}\n".encode())
 
 
 def end(pid: int, pidfd: int, *, sibling: bool) -> None:
@@ -344,5 +369,7 @@ def _failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
 def _described(document: Mapping[str, Any], number: int) -> str:
     """What a step was about, for a person."""
     steps = document["plan"]["steps"]
+    if 0 <= number < len(steps) and steps[number][0] == "hooks":
+        return "of the bundle"
     words = [str(word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
     return " ".join(words) or "no argument"

@@ -23,7 +23,7 @@ import select
 import time
 
 from lamina.linux import channel, prctl, tty
-from lamina.runtime import outside
+from lamina.runtime import hooks, outside
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
@@ -45,7 +45,7 @@ _LINGER = 10.0
 """Seconds that clients get to take what is left for them."""
 
 
-_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside")
+_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside", "hooks")
 
 
 def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
@@ -86,7 +86,9 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
                 launched = outside.launch(document, slots, hierarchies)
             else:
                 launched = launch(document, slots, hierarchies, sibling=True)
+                launched.warnings.extend(_run_hooks(document, "poststart", "running", launched.pid))
         except LaunchFailed as error:
+            _remove_bundle(document)
             monitor.send({"event": "failed", "kind": error.kind, "message": error.message})
             os._exit(0)
         pipes = sorted(launched.pipes)
@@ -150,6 +152,18 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
     monitor.greet(daemon, "started")
     monitor.serve()
+
+
+def _run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> list[str]:
+    """Those of the specification that are not init's; what failed of them, which changes nothing. Another runtime runs its own."""
+    wanted = document.get("hooks")
+    return hooks.run_all(wanted[kind], hooks.told(wanted["about"], status, pid)) if wanted else []
+
+
+def _remove_bundle(document: Mapping[str, Any]) -> None:
+    """What hooks were shown."""
+    if wanted := document.get("hooks"):
+        outside.remove_tree(wanted["bundle"])
 
 
 def _complain(error: BaseException) -> None:
@@ -409,6 +423,9 @@ class Monitor:
                 cgroup.remove()
             except OSError as error:
                 self._exit["error"] = str(error.strerror)
+        for warning in _run_hooks(self._document, "poststop", "stopped"):
+            os.write(2, f"warning: {warning}\n".encode())
+        _remove_bundle(self._document)
         directory = self._document["directory"]
         try:
             write_record(directory, EXIT_RECORD, self._exit, durable=not self._document.get("volatile"))

@@ -16,7 +16,7 @@ import sys
 import time
 
 from lamina.linux import channel, prctl, tty
-from lamina.runtime import cgroup, monitor, zygote
+from lamina.runtime import cgroup, hooks, monitor, placing, zygote
 from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND, LaunchFailed, launch
 
 TYPE_CHECKING = False
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from lamina.runtime.launcher import Launched
 
-FIFO = "start.fifo"
+FIFO, SAID = "start.fifo", "said.fifo"
+"""What `start` writes to, and where it hears what fails after that."""
 _CODES = {NOT_FOUND: 127, NOT_EXECUTABLE: 126}
 
 
@@ -40,11 +41,13 @@ def main() -> None:
     zygote.close_doors()
     _report(document, "")
     try:
-        launched = launch(document["launch"], _slots(document), hierarchies, hook=lambda pid: run_hooks(document, pid))
+        launched = launch(document["launch"], _slots(document), hierarchies)
     except LaunchFailed as error:
         _report(document, error.message)
         os._exit(1 if document["command"] == "create" else _CODES.get(error.kind, 1))
     _record(document, launched)
+    if document["command"] == "run":
+        _run_hooks(document, "poststart", "running", launched.pid)
     os._exit(_stay(document, launched) if document["wait"] else 0)
 
 
@@ -56,6 +59,9 @@ def _slots(document: Mapping[str, Any]) -> dict[str, Any]:
         path = f"{document['state']}/{FIFO}"
         os.mkfifo(path, 0o600)
         slots["start"] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        said = f"{document['state']}/{SAID}"
+        os.mkfifo(said, 0o600)
+        slots["said"] = os.open(said, os.O_RDWR | os.O_CLOEXEC)
     return slots
 
 
@@ -79,7 +85,7 @@ def _report(document: Mapping[str, Any], message: str) -> None:
 def _record(document: Mapping[str, Any], launched: Launched) -> None:
     """Write down what runs, and hand the terminal over."""
     if document["command"] != "exec":
-        record = {**document["record"], "pid": launched.pid, "started": monitor.start_time(launched.pid)}
+        record = {**document["record"], "pid": launched.pid, "started": monitor.start_time(launched.pid), "placed": launched.placed}
         monitor.write_record(document["state"], "state.json", record, durable=False)
     if document["console_socket"] and launched.master >= 0:
         _send_console(document["console_socket"], launched.master)
@@ -97,37 +103,11 @@ def _send_console(path: str, master: int) -> None:
     sock.close()
 
 
-def run_hooks(document: Mapping[str, Any], pid: int) -> None:
-    """Run the hooks that come before the command, with the container's state on standard input.
-
-    Raises:
-        LaunchFailed: one did not succeed.
-    """
-    state = channel.encode({**document["hook_state"], "pid": pid})
-    for hook in document["hooks"]:
-        code = _run_hook(hook, state)
-        if code:
-            raise LaunchFailed("failed", f"hook {hook['path']} failed with code {code}")
-
-
-def _run_hook(hook: Mapping[str, Any], state: bytes) -> int:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.dup2(reader, 0)
-            environment = dict(entry.split("=", 1) for entry in hook.get("env") or [] if "=" in entry)
-            os.execve(hook["path"], hook.get("args") or [hook["path"]], environment)
-        finally:
-            os._exit(127)
-    os.close(reader)
-    try:
-        channel.write_all(writer, state)
-    except BrokenPipeError:
-        pass
-    os.close(writer)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+def _run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> None:
+    """Hooks after the fact: what fails is said and changes nothing."""
+    wanted = document["launch"].get("hooks")
+    for warning in hooks.run_all(wanted[kind], hooks.told(wanted["about"], status, pid)) if wanted else []:
+        _report(document, f"warning: {warning}")
 
 
 def _stay(document: Mapping[str, Any], launched: Launched) -> int:
@@ -143,6 +123,9 @@ def _stay(document: Mapping[str, Any], launched: Launched) -> int:
         for name in os.listdir(document["state"]):
             os.unlink(f"{document['state']}/{name}")
         os.rmdir(document["state"])
+        if launched.placed:
+            placing.remove(launched.placed)
+        _run_hooks(document, "poststop", "stopped")
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 

@@ -83,7 +83,7 @@ def remove(outside: Mapping[str, Any] | None, created: bool) -> None:
         pass  # its program is gone: the control group's removal ends what is left
     finally:
         os.close(null)
-    _remove_tree(os.path.dirname(outside["state"]))
+    remove_tree(os.path.dirname(outside["state"]))
 
 
 def _words(error: Exception) -> str:
@@ -97,7 +97,7 @@ def _create(document: Mapping[str, Any], prepared: Prepared) -> tuple[int, int]:
     outside, directory = document["outside"], os.path.dirname(document["outside"]["state"])
     if os.path.isdir(directory):
         remove(outside, created=True)
-        _remove_tree(directory)
+        remove_tree(directory)
     for name in ("", _STATE, _ROOT, _SHARED):
         os.makedirs(f"{directory}/{name}", mode=0o700, exist_ok=True)
     spec = _mount(document, prepared, directory)
@@ -316,7 +316,7 @@ def _write(name: str, data: bytes) -> None:
         os.close(fd)
 
 
-def _remove_tree(directory: str) -> None:
+def remove_tree(directory: str) -> None:
     """Remove a bundle; the root is not mounted in this sight of it."""
     for below, folders, files in os.walk(directory, topdown=False):
         for name in files:

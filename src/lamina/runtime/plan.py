@@ -9,12 +9,12 @@ privileges last, and executes. A plan is plain data: it crosses to the zygote as
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lamina.errors import InvalidArgument, Unsupported
 from lamina.linux import capability
-from lamina.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, KINDS
+from lamina.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, KINDS
 
 Step = list[Any]
 
@@ -118,8 +118,10 @@ def options(words: Sequence[str]) -> Options:
     return Options(add, remove, recursive_add, propagation, deep, "rbind" in words, tuple(data))
 
 
-def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], *, bundle: str = "/") -> Plan:
+def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], *, bundle: str = "/", place: str = "") -> Plan:
     """The plan of a container's first process. `bundle` is what relative sources are relative to.
+
+    `place` is where the root is put on the host for a container that has no mount namespace of its own, "" where that is not to be.
 
     Raises:
         InvalidSpec, Unsupported: names what cannot be done.
@@ -127,7 +129,8 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     linux = spec.get("linux") or {}
     process = spec.get("process") or {}
     new, joins = _namespaces(linux.get("namespaces") or [])
-    if not new & CLONE_NEWNS:
+    own = bool(new & CLONE_NEWNS)
+    if not own and (not place or new & CLONE_NEWUSER):
         raise InvalidSpec("a container needs a mount namespace of its own")
     sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle)
     steps: list[Step] = [
@@ -135,8 +138,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
         ["enter_groups"],
         *_join_steps(joins),
         ["new_session"],
-        ["private_mounts"],
-        ["enter_root", "root"],
+        *([["private_mounts"], ["enter_root", "root"]] if own else [["place_root", "root", place]]),
     ]
     if new & CLONE_NEWNET:
         steps.append(["loopback"])
@@ -153,6 +155,8 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     if fixed := linux.get("readonlyPaths"):
         steps.append(["read_only", list(fixed)])
     steps.append(["wait", "go"])
+    if not own:
+        steps.append(["change_root"])
     if new & CLONE_NEWCGROUP:
         steps.append(["unshare", CLONE_NEWCGROUP])
     steps += late
@@ -164,27 +168,18 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     return Plan(flags, joins, sources, made, _rlimits(process), process.get("oomScoreAdj"), steps)
 
 
-def with_start_hooks(made: Plan, hooks: Sequence[Mapping[str, Any]], state: str) -> Plan:
-    """runtime-spec config.md "startContainer hooks": inside, right before the command; their input is `state`, with init's own pid for its 0."""
-    before, _, after = state.partition('"pid": 0')
-    entries = [
-        [hook["path"], hook.get("args") or [hook["path"]], dict(entry.split("=", 1) for entry in hook.get("env") or [] if "=" in entry)]
-        for hook in hooks
-    ]
-    return replace(made, steps=[*made.steps[:-1], ["hooks", entries, f'{before}"pid": ', after], made.steps[-1]])
-
-
 def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
     """The plan of one more process in a container that runs; its namespaces are joined by a pidfd in slot `target`."""
     linux = spec.get("linux") or {}
-    kinds = 0
+    kinds, own = 0, False
     for entry in linux.get("namespaces") or []:
         kinds |= KINDS.get(entry.get("type", ""), 0)
+        own = own or (entry.get("type") == "mount" and not entry.get("path"))
     steps: list[Step] = [
         ["die_with_parent"],
         ["enter_groups"],
         ["join", "target", kinds & ~CLONE_NEWPID],
-        ["enter_joined_root"],
+        ["enter_joined_root"] if own else ["change_to_joined_root", "joined"],
         ["new_session"],
     ]
     # It waits before it is confined: a filter need not allow reading.
