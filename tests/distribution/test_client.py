@@ -6,13 +6,16 @@ import base64
 import io
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 
 from lamina.distribution.auth import Auth, TokenRefused
 from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
+from lamina.distribution.piped import Piped
 from lamina.distribution.protocol import MANIFEST_LIMIT
 from lamina.distribution.search import catalog, search
 from lamina.distribution.session import log_in
@@ -136,15 +139,27 @@ class Made:
     def __init__(self, data: bytes, fail_after: int = 1 << 30) -> None:
         self.data, self.fail_after, self.begun, self.ended = data, fail_after, 0, 0
 
-    def pieces(self) -> Generator[bytes, None, None]:
+    @contextmanager
+    def piped(self) -> Iterator[Piped]:
         self.begun += 1
+        reader, writer = os.pipe()
+        thread = Thread(target=self._write, args=(writer,))
+        thread.start()
         try:
-            for number, start in enumerate(range(0, len(self.data), 100_000)):
-                if number == self.fail_after:
-                    raise LayerDamaged("damaged layer")
-                yield self.data[start : start + 100_000]
+            yield Piped(reader, self._check)
         finally:
+            os.close(reader)
+            thread.join()
             self.ended += 1
+
+    def _write(self, writer: int) -> None:
+        with suppress(BrokenPipeError), open(writer, "wb", buffering=0) as pipe:
+            for start in range(0, min(len(self.data), self.fail_after * 100_000), 100_000):
+                pipe.write(self.data[start : start + 100_000])
+
+    def _check(self) -> None:
+        if self.fail_after * 100_000 < len(self.data):
+            raise LayerDamaged("damaged layer")
 
     def descriptor(self) -> Descriptor:
         return blob(self.data)
@@ -396,3 +411,13 @@ def test_search_asks_the_registry_or_looks_through_its_catalog(faulty: Faulty, r
             search(session, "", 25, bad)
     with pytest.raises(InvalidArgument, match=r"outside the range of \[1, 100\]"):
         search(session, "", 0, {})
+
+
+@pytest.mark.parametrize("size", [0, 1, 350_000])
+def test_a_connection_that_encrypts_reads_a_stream_to_its_end(size: int) -> None:
+    made = Made(os.urandom(size))
+    with made.piped() as body:
+        assert b"".join(body) == made.data
+    failing = Made(os.urandom(350_000), fail_after=2)
+    with failing.piped() as body, pytest.raises(LayerDamaged):
+        list(body)

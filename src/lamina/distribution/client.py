@@ -13,6 +13,7 @@ from typing import BinaryIO
 from urllib3.exceptions import HTTPError
 
 from lamina.distribution.auth import Auth
+from lamina.distribution.piped import PIECE
 from lamina.distribution.protocol import (
     ACCEPT_MANIFESTS,
     DOCKER_DOMAIN,
@@ -38,7 +39,7 @@ from lamina.distribution.transport import (
     failure,
     translated,
 )
-from lamina.distribution.upload import PIECE, Outgoing, Uploads
+from lamina.distribution.upload import Outgoing, Uploads
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable, Unsupported
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor

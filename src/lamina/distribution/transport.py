@@ -21,6 +21,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from lamina.distribution.piped import MovingPool
 from lamina.distribution.protocol import error_details
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable
 
@@ -184,6 +185,7 @@ class Transport:
                 # One context for all connections: loading the system's certificates takes tens of milliseconds.
                 context = _tls_context(self.options.certificates and str(Path(self.options.certificates, host)), verify)
                 pool = self._pools[key] = urllib3.PoolManager(num_pools=32, maxsize=8, ssl_context=context, blocksize=1 << 18)
+                pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "http": MovingPool}
         return pool
 
 

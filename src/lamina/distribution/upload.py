@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
 from urllib.parse import urljoin
 
+from lamina.distribution.piped import PIECE, Piped
 from lamina.distribution.protocol import received, scope, upload_path, with_digest
 from lamina.distribution.session import Session
 from lamina.distribution.transport import RegistryFailed, RegistryUnreachable, Response, discard, failure
@@ -17,9 +18,6 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.reference import Reference
 
-PIECE = 1 << 20
-"""Bytes read from or written to a socket at once."""
-
 _TYPE = {"Content-Type": "application/octet-stream"}
 Sent = Callable[[int], object]
 
@@ -27,11 +25,11 @@ Sent = Callable[[int], object]
 class Outgoing(Protocol):
     """Bytes that are made while they are sent."""
 
-    def pieces(self) -> Generator[bytes, None, None]:
-        """All of them in order, made anew at each call; closed early where they are not wanted any more."""
+    def piped(self) -> AbstractContextManager[Piped]:
+        """All of them in order, made anew at each call; left early where they are not wanted any more."""
 
     def descriptor(self) -> Descriptor:
-        """What they were, when `pieces` is exhausted."""
+        """What they were, when the pipe has ended."""
 
 
 @dataclass(slots=True)
@@ -67,12 +65,12 @@ class Uploads:
         found: list[Descriptor] = []
 
         def attempt() -> None:
-            with closing(outgoing.pieces()) as made:
+            with outgoing.piped() as made:
                 # Whoever makes them may first have to wait: the registry is not asked to wait along.
-                first = next(made, b"")
+                made.wait()
                 location = self._begin()
                 try:
-                    location = self._patch(location, lambda: _joined(first, made))
+                    location = self._patch(location, lambda: made)
                     found[:] = [outgoing.descriptor()]
                 except RegistryUnreachable:
                     raise
@@ -120,7 +118,7 @@ class Uploads:
         discard(response)
         return self._location(response)
 
-    def _patch(self, location: str, body: Callable[[], Iterator[bytes]]) -> str:
+    def _patch(self, location: str, body: Callable[[], Iterable[bytes]]) -> str:
         response = self.session.request("PATCH", location, _TYPE, body)
         if response.status not in (202, 204):
             raise self._refused(response)
@@ -183,11 +181,6 @@ class Uploads:
                 f"push access denied for {self.repository.familiar_name}: {error.message}", hint=f"lamina login {self.repository.domain}"
             )
         return error
-
-
-def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _pieces(blob: BinaryIO, start: int, stop: int, sent: Sent) -> Iterator[bytes]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.distribution.client import RegistryClient
-from lamina.distribution.upload import PIECE
+from lamina.distribution.piped import Piped
 from lamina.image.download import Paced
 from lamina.image.layers import Layers
 from lamina.image.layertar import check
@@ -86,18 +86,21 @@ class Compressing:
         self._layers, self._workers, self._facts, self._sink = layers, workers, facts, sink
         self._made: dict[str, Any] = {}
 
-    def pieces(self) -> Generator[bytes, None, None]:
-        """See `Outgoing.pieces`. What the worker raises, and what the sink does, comes out where the bytes end."""
+    @contextmanager
+    def piped(self) -> Iterator[Piped]:
+        """See `Outgoing.piped`. What the worker raises, and what the sink does, comes out where the bytes end."""
         reader, writer = wide_pipe()
         failures: list[BaseException] = []
         thread = Thread(target=self._run, args=(writer, failures), name="push-compress", daemon=True)
         thread.start()
-        try:
-            while piece := os.read(reader, PIECE):
-                yield piece
+
+        def ended() -> None:
             thread.join()
             if failures:
                 raise failures[0]
+
+        try:
+            yield Piped(reader, ended)
         finally:
             # Where it is not read to its end, the worker finds nobody at the pipe.
             os.close(reader)

@@ -10,6 +10,7 @@ from typing import Any
 
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
+from lamina.linux.heap import keep_freed
 from lamina.linux.scheduling import work_in_the_background
 from lamina.worker.failure import described
 from lamina.worker.workers import find
@@ -22,6 +23,7 @@ def main(fd: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     work_in_the_background()
+    keep_freed()
     threading.Thread(target=_leave_with_the_pool, args=(fd,), daemon=True).start()
     serve(channel.from_fd(fd))
 

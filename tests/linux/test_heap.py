@@ -1,0 +1,38 @@
+"""Freed memory is used again."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from lamina.linux.libc import libc
+
+_SCRIPT = """
+import resource, sys
+from lamina.linux.heap import keep_freed
+if sys.argv[1] == "keep":
+    keep_freed()
+for _ in range(4):
+    bytes(1 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(100):
+    held = [b"x" * (3 << 20), b"y" * (3 << 20)]
+    del held
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, how], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(libc, "mallopt"), reason="a C library without mallopt")
+def test_buffers_that_come_and_go_need_no_fresh_pages() -> None:
+    pages = 100 * (6 << 20) // resource.getpagesize()
+    assert faults("keep") < pages / 10
