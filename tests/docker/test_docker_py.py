@@ -72,6 +72,42 @@ def test_errors_are_typed_and_the_system_answers(client: docker.DockerClient) ->
     assert client.info()["OSType"] == "linux"
 
 
+def test_an_exec_with_a_terminal_is_framed_unless_its_start_asks_for_the_terminal(client: docker.DockerClient) -> None:
+    container = client.containers.run(BASE, ["sleep", "1000"], detach=True, network_mode="none")
+    try:
+        command = ["sh", "-c", "test -t 1 && echo hello"]
+        api = client.api
+        assert api.exec_start(api.exec_create(container.id, command, tty=True)) == b"hello\r\n"
+        assert api.exec_start(api.exec_create(container.id, command, tty=True), demux=True) == (b"hello\r\n", None)
+        assert api.exec_start(api.exec_create(container.id, command, tty=True), tty=True) == b"hello\r\n"
+        assert api.exec_start(api.exec_create(container.id, ["no-such"])).startswith(b"OCI runtime exec failed: exec failed: ")
+    finally:
+        container.remove(force=True)
+
+
+def test_a_variable_without_a_value_is_shown_and_not_set(client: docker.DockerClient) -> None:
+    container = client.containers.create(BASE, ["env"], environment=["ONE=1", "PATHLESS"], network_mode="none")
+    try:
+        assert {"ONE=1", "PATHLESS"} <= set(container.attrs["Config"]["Env"])
+        container.start()
+        container.wait()
+        assert b"ONE=1" in container.logs() and b"PATHLESS" not in container.logs()
+        assert "PATHLESS" not in container.commit().attrs["Config"]["Env"]
+    finally:
+        container.remove()
+
+
+def test_what_is_no_archive_is_a_load_error(client: docker.DockerClient) -> None:
+    with pytest.raises(docker.errors.ImageLoadError, match="the archive is no tar"):
+        client.images.load(b"no archive")
+
+
+def test_info_counts_the_images_that_all_lists(client: docker.DockerClient) -> None:
+    client.images.build(fileobj=io.BytesIO(f"FROM {BASE}\nENV A=1\nENV B=2\n".encode()), tag="made/counted:1")
+    assert client.info()["Images"] == len({image["Id"] for image in client.api.images(all=True)})
+    client.images.remove("made/counted:1")
+
+
 def archive(name: str, data: bytes) -> bytes:
     """A tar of one file."""
     out = io.BytesIO()

@@ -140,7 +140,7 @@ class ExecStart(Struct, frozen=True, rename="pascal"):
     """The body of POST /exec/{id}/start. `console_size` is (height, width)."""
 
     detach: bool = False
-    tty: bool | None = None
+    tty: bool = False
     console_size: list[int] | None = None
 
 

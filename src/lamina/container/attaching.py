@@ -46,7 +46,7 @@ def runtime_attach(request: AttachRequest, *, fd: int, tty: bool) -> Attach:
         stdin=request.stdin,
         stdout=request.stdout,
         stderr=request.stderr,
-        framed=not tty,
+        framed=not tty if request.framed is None else request.framed,
         pending=request.pending,
         detach_keys=detach_sequence(request.detach_keys),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lamina.container.document import mapping
+from lamina.container.document import mapping, texts
 from lamina.container.launching import Launcher
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Live
@@ -66,6 +66,7 @@ def _config(container: Container, request: CommitRequest) -> ContainerConfig:
     """The container's configuration as an image's, overlaid with what the request says."""
     said = {key: value for key, value in (request.config or {}).items() if value not in (None, "", [], {}, False)}
     document = {key: value for key, value in {**container.config, **said}.items() if value is not None and key not in _NOT_THE_IMAGES}
+    document["Env"] = [entry for entry in texts(document, "Env") if "=" in entry]
     document["Labels"] = {**container.labels, **mapping(said, "Labels")}
     return msgspec.convert(document, ContainerConfig)
 

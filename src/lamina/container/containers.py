@@ -360,18 +360,16 @@ class Containers:
         """Prepare a command in a running container (the API's ExecConfig); its ID. WrongState: it does not run, or is paused."""
         return self._execs.create(self._roster.find(ref), config)
 
-    def exec_check(self, exec_id: str) -> bool:
-        """What to ask before the 101 head is sent: whether the exec has a terminal. Raises as exec_start."""
-        return self._execs.check(exec_id)
+    def exec_check(self, exec_id: str) -> None:
+        """What to ask before the 101 head is sent. Raises as exec_start."""
+        self._execs.check(exec_id)
 
-    def exec_start(
-        self, exec_id: str, request: AttachRequest | None = None, *, tty: bool | None = None, size: tuple[int, int] | None = None
-    ) -> None:
+    def exec_start(self, exec_id: str, request: AttachRequest | None = None, *, size: tuple[int, int] | None = None) -> None:
         """Run it. With a `request` returns when its streams were handed over, without (detached) when it was started.
 
         `size` is (height, width). Raises WrongState if it ran already or its container stopped; ExecNotFound.
         """
-        self._execs.start(exec_id, request, tty, size)
+        self._execs.start(exec_id, request, size)
 
     def exec_inspect(self, exec_id: str) -> dict[str, Any]:
         """The API's ExecInspectResponse; `Running` is false as soon as the client has seen the end of its streams."""

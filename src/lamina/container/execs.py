@@ -86,20 +86,17 @@ class Execs:
         self._parts.emit(live.event(f"exec_create: {' '.join(record.command)}", execID=record.id))
         return record.id
 
-    def check(self, exec_id: str) -> bool:
+    def check(self, exec_id: str) -> None:
         """See Containers.exec_check."""
         each = self._find(exec_id)
         _check_running(each.live)
         if each.started:
             raise WrongState(f"exec {exec_id} has already been started")
-        return flag(each.record.config, "Tty")
 
-    def start(self, exec_id: str, request: AttachRequest | None, tty: bool | None, size: tuple[int, int] | None) -> None:
+    def start(self, exec_id: str, request: AttachRequest | None, size: tuple[int, int] | None) -> None:
         """See Containers.exec_start."""
         self.check(exec_id)
         each = self._find(exec_id)
-        if tty is not None and tty != flag(each.record.config, "Tty"):
-            each.record = replace(each.record, config={**each.record.config, "Tty": tty})
         with each.lock:
             if each.started:
                 raise WrongState(f"exec {exec_id} has already been started")
@@ -116,7 +113,7 @@ class Execs:
         with mine:
             with theirs:
                 exec_id = self.create(live, {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True})
-                self.start(exec_id, AttachRequest(theirs.fileno()), None, None)
+                self.start(exec_id, AttachRequest(theirs.fileno()), None)
             each = self._find(exec_id)
             output, ended = _collected(mine, time.monotonic() + seconds)
             process = each.process

@@ -24,6 +24,8 @@ from lamina.runtime.launch import Exit
 from lamina.runtime.process import ProcessGone
 
 _KILL_PATIENCE = 30.0
+_ENDING = 2.0
+"""Seconds for which a process that cannot be frozen may yet turn out to have ended."""
 """Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
 
 
@@ -299,19 +301,27 @@ class LifeCycle:
 
     @contextmanager
     def still(self, live: Live, *, pause: bool = True) -> Iterator[None]:
-        """With its processes frozen, if it has any and that is wanted; what does not run is kept from being started."""
+        """With its processes frozen, if it has any and that is wanted; what does not run is kept from being started.
+
+        Raises WrongState: they cannot be frozen, for another reason than that they ended just now.
+        """
         with live.lock:
-            if live.process is None:
+            process = live.process
+            if process is None:
                 yield
                 return
         if not pause or live.state.status is not State.RUNNING:
             yield
             return
-        self.pause(live)
+        try:
+            self.pause(live)
+        except WrongState:
+            if process.wait(_ENDING) is None:
+                raise
         try:
             yield
         finally:
-            with suppress(WrongState):  # it was killed meanwhile
+            with suppress(WrongState):  # it ended meanwhile
                 self.unpause(live)
 
     def _thaw(self, live: Live) -> None:

@@ -90,5 +90,5 @@ def environment(container: Container, links: Sequence[Linked]) -> Iterator[str]:
             yield from (f"{each}={place}", f"{each}_ADDR={link.address}", f"{each}_PORT={port}", f"{each}_PROTO={protocol}")
         yield f"{prefix}_NAME=/{container.name}/{link.alias}"
         for variable in texts(link.container.config, "Env"):
-            if variable.partition("=")[0] not in ("HOME", "PATH"):
+            if "=" in variable and variable.partition("=")[0] not in ("HOME", "PATH"):
                 yield f"{prefix}_ENV_{variable}"

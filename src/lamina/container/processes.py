@@ -22,14 +22,22 @@ def top(live: Live, arguments: str) -> dict[str, Any]:
     if process is None:
         raise WrongState(f"Container {live.container.id} is not running")
     pids = process.pids()
-    try:
-        done = subprocess.run(["ps", *(arguments or _DEFAULT).split()], capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        raise PsFailed("ps cannot be run on this host", hint="apt-get install procps") from None
+    words = (arguments or _DEFAULT).split()
+    # Without -q, `-o pid,cmd` would show this daemon's own terminal; some options do not go with it.
+    done = _ps([*words, "-q", ",".join(map(str, pids))])
+    if done.returncode:
+        done = _ps(words)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         raise PsFailed(f"ps: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'it printed nothing'}")
     return select(lines, set(pids))
+
+
+def _ps(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        raise PsFailed("ps cannot be run on this host", hint="apt-get install procps") from None
 
 
 def select(lines: list[str], pids: set[int]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ class AttachRequest:
 
     `fd` is the connected socket; it is duplicated before the call returns, so that the caller closes
     its own (close, not shutdown: others go on using the connection). `pending` are bytes already read from the client.
-    `detach_keys` is Docker's spelling ("ctrl-p,ctrl-q"; "" is that default). Whether frames are written is the container's
-    matter: they are unless it has a terminal. `accept` sends the 101 head: it is called once the attachment is known, so that a
+    `detach_keys` is Docker's spelling ("ctrl-p,ctrl-q"; "" is that default). `framed` puts Docker's header before
+    each piece of output (None: unless the command has a terminal). `accept` sends the 101 head: it is called once the attachment is known, so that a
     container which the client starts upon that head does not run ahead of it, and before anything else is written.
     """
 
@@ -38,6 +38,7 @@ class AttachRequest:
     detach_keys: str = ""
     pending: bytes = b""
     accept: Callable[[], None] = _accepted
+    framed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

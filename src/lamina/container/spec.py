@@ -123,9 +123,10 @@ def command_parts(config: Document, image: Document) -> tuple[list[str], list[st
 
 
 def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
-    """The request's variables, then those of the image that it does not name. A name without `=` takes a variable away."""
+    """The request's variables, then those of the image that it does not name. A name without `=` takes a variable away: it is
+    shown, as with Docker, and the process gets no such variable."""
     names = {entry.partition("=")[0] for entry in own}
-    return [entry for entry in own if "=" in entry] + [entry for entry in image if entry.partition("=")[0] not in names]
+    return [*own, *(entry for entry in image if entry.partition("=")[0] not in names)]
 
 
 def merged_host_config(host_config: Document, network: NetworkMode, *, unified: bool = False, runtime: str = EMBEDDED) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class System:
             "ContainersRunning": running,
             "ContainersPaused": paused,
             "ContainersStopped": total - running - paused,
-            "Images": len(self._images.list()),
+            "Images": len(self._images.list(all=True)),
             "Driver": facts.driver,
             "DriverStatus": [["Backing Filesystem", file_system_of(facts.root)], ["Reason", facts.driver_reason], *self._caps()],
             "NEventsListener": self._events.listeners,

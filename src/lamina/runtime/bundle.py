@@ -317,7 +317,7 @@ def exec_process(
     tty: bool = False,
     privileged: bool = False,
 ) -> dict[str, Any]:
-    """The OCI process of one more command in the container of `spec`; `env` is added to the container's, `cwd` defaults to its."""
+    """The OCI process of one more command in the container of `spec`; `env` is added to the container's (a name without `=` takes one away), `cwd` defaults to its."""
     own = spec["process"]
     given = {entry.partition("=")[0] for entry in env}
     kept = [entry for entry in own["env"] if entry.partition("=")[0] not in given]
@@ -327,7 +327,7 @@ def exec_process(
         **own,
         "terminal": tty,
         "args": list(args),
-        "env": [*kept, *env],
+        "env": [*kept, *(entry for entry in env if "=" in entry)],
         "cwd": cwd or own["cwd"],
         "capabilities": _capability_document(NAMES) if privileged else own["capabilities"],
         "apparmorProfile": "" if privileged else own.get("apparmorProfile", ""),

@@ -38,7 +38,7 @@ class Attach:
     """A client's connection to the standard streams of a process.
 
     `fd` is a connected socket (or any stream descriptor), duplicated to the monitor: the caller may close
-    its own at once. `framed` puts Docker's 8-byte header before each chunk of output (never with a terminal).
+    its own at once. `framed` puts Docker's 8-byte header before each chunk of output.
     `pending` are bytes of standard input that were already read from it. `logs` first replays the log.
     Input goes to the process only where it was launched with `open_stdin`. `close_stdin_on_eof` is what
     StdinOnce and exec mean: this client's EOF is the process's.

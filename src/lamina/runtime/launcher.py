@@ -353,7 +353,8 @@ def _failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
     """A sentence in Docker's words of what init reported."""
     number, step, code, text = said.decode(errors="replace").split("\0", 3)
     name = document["command"]["args"][0]
-    prefix = "OCI runtime create failed: unable to start container process:"
+    failed = "OCI runtime exec failed: exec failed" if document.get("joined") else "OCI runtime create failed"
+    prefix = f"{failed}: unable to start container process:"
     if step not in ("execute", "ready"):
         return LaunchFailed(FAILED, f"{prefix} {step} ({_described(document, int(number))}): {text}: unknown")
     path, _, words = text.rpartition("\0")

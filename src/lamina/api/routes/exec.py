@@ -29,11 +29,15 @@ def create(engine: Backend, request: Request) -> Response:
 
 
 def start(engine: Backend, request: Request) -> Response:
-    """POST /exec/{id}/start: unless detached, the connection becomes the command's streams."""
+    """POST /exec/{id}/start: unless detached, the connection becomes the command's streams.
+
+    As with dockerd the body's `Tty` alone says whether they are in frames: clients that create an exec with a terminal and leave
+    the field out here (docker-py) read frames. What the command gets is settled by its creation.
+    """
     exec_id = request.parameters["id"]
     asked = request.document(ExecStart)
     size = (asked.console_size[0], asked.console_size[1]) if asked.console_size and len(asked.console_size) == 2 else None
-    tty = engine.containers.exec_check(exec_id)
+    engine.containers.exec_check(exec_id)
     if asked.detach:
         engine.containers.exec_start(exec_id, None, size=size)
         return Reply(200)
@@ -54,6 +58,7 @@ def start(engine: Backend, request: Request) -> Response:
             stderr=bool(config.get("OpenStderr", True)),
             pending=pending,
             accept=accepted,
+            framed=not asked.tty,
         )
         try:
             engine.containers.exec_start(exec_id, attach, size=size)
@@ -62,9 +67,9 @@ def start(engine: Backend, request: Request) -> Response:
                 raise
             # The 101 has gone out: what went wrong can only be told in the stream, as dockerd does.
             text = f"{message_of(error)}\r\n".encode()
-            os.write(fd, text if tty else struct.pack(">BxxxL", _STDERR, len(text)) + text)
+            os.write(fd, text if asked.tty else struct.pack(">BxxxL", _STDERR, len(text)) + text)
 
-    return Hijacked(take, stream_type(request, tty=tty))
+    return Hijacked(take, stream_type(request, tty=asked.tty))
 
 
 def inspect(engine: Backend, request: Request) -> Response:

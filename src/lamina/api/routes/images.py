@@ -152,14 +152,15 @@ def _import(engine: Backend, request: Request) -> Response:
 
 
 def load(engine: Backend, request: Request) -> Response:
-    """POST /images/load."""
+    """POST /images/load. What is wrong with an archive is said in the stream, as dockerd does: docker-py raises ImageLoadError for that."""
     quiet, platform = request.query.flag("quiet"), platform_of(request)
 
-    def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+    def work(sink: Sink, writer: Writer) -> None:
         def heard(update: Update) -> None:
             if not quiet or update.stream:
                 sink(update)
 
+        writer.start()
         with request.body.piped() as source:
             engine.images.load(source, heard, platform=platform)
 

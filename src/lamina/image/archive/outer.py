@@ -54,6 +54,8 @@ def _next(source: Source) -> OuterMember | None:
         # Some writers leave out the two blocks of zeros at the end.
         if not source.peek(1):
             return None
+        if len(source.peek(BLOCK)) < BLOCK:
+            raise InvalidArchive("the archive is no tar, or its end is cut off")
         block = source.read(BLOCK)
         if block == _ZERO:
             return None
