@@ -65,7 +65,7 @@ class Tour:
                 shlex.split(command), env=self.environment, cwd=self.work, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
         self.background.append(process)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not answers(ready):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"tour: {command} did not start:\n{(self.work / 'servers.log').read_text()}")

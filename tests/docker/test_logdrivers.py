@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lamina.container.destinations import JOURNAL
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, eventually
+from tests.harness import Daemon, eventually, run
 
 NONE = ("--network", "none")
 
@@ -171,6 +173,26 @@ def test_lines_go_to_a_syslog_daemon_and_can_still_be_read(daemon: Daemon, name:
     pattern = rf">1 \d{{4}}-\S+Z \S+ {name} \d+ {name} - to err$" if kind == "tcp" else rf">\w{{3}} [ \d]\d \S+ \S+ {name}\[\d+\]: to err$"
     assert re.search(pattern, lines[0])
     assert sorted(daemon.docker("logs", name).stdout.splitlines()) == ["to out"]
+
+
+@pytest.mark.skipif(not (shutil.which("journalctl") and os.path.exists(JOURNAL)), reason="no journald runs here")
+def test_lines_go_to_the_machines_own_journal(daemon: Daemon, name: str) -> None:
+    unique = f"{name}-{os.getpid()}"
+    flags = ["--log-driver", "journald", "--log-opt", "tag={{.Name}}/t", "--log-opt", "labels=some.label", "--label", "some.label=x"]
+    daemon.docker("run", "--name", name, *flags, *NONE, BASE, "sh", "-c", f"echo {unique} out; echo {unique} err >&2; printf {unique}-part")
+
+    def entries() -> list[dict[str, str]]:
+        identity = daemon.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+        found = run(["journalctl", "-o", "json", f"CONTAINER_ID_FULL={identity}"], dict(os.environ)).stdout
+        return [json.loads(line) for line in found.splitlines()]
+
+    eventually(lambda: len(entries()) == 3, "the journal has not got the lines")
+    said = {entry["MESSAGE"]: entry for entry in entries()}
+    assert set(said) == {f"{unique} out", f"{unique} err", f"{unique}-part"}
+    out, err = said[f"{unique} out"], said[f"{unique} err"]
+    assert (out["PRIORITY"], err["PRIORITY"]) == ("6", "3")
+    assert (out["CONTAINER_NAME"], out["SYSLOG_IDENTIFIER"], out["IMAGE_NAME"], out["SOME_LABEL"]) == (name, f"{name}/t", BASE, "x")
+    assert daemon.docker("logs", name).stdout == f"{unique} out\n{unique}-part"
 
 
 def test_lines_go_to_fluentd_with_acknowledgements(daemon: Daemon, name: str) -> None:

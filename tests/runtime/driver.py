@@ -29,7 +29,7 @@ def main() -> None:
     with open(f"{directory}/document.json", encoding="utf-8") as file:
         document = json.load(file)
     if len(sys.argv) > 3:
-        overlay._by_descriptors = _refuse  # type: ignore[assignment]
+        overlay._by_descriptors = overlay._mapped_by_descriptors = _refuse  # type: ignore[assignment]
     document["plan"]["steps"].insert(0, ["wait", "hold"])
     null = os.open("/dev/null", os.O_RDWR)
     slots = {"hold": hold, "filter": os.open(f"{directory}/filter.bpf", os.O_RDONLY), "stdin": null, "stdout": null, "stderr": null}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,23 +132,60 @@ def test_a_pool_is_refused_where_containers_lie_outside_of_one(tmp_path: Path, b
         daemon.remove()
 
 
-def test_project_quotas_are_used_where_the_disk_has_them(tmp_path: Path) -> None:
+_MAKE = {
+    "ext4": (64 << 20, ["mkfs.ext4", "-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota"]),
+    "xfs": (320 << 20, ["mkfs.xfs", "-q", "-f"]),
+}
+
+
+@pytest.fixture(params=sorted(_MAKE))
+def quotas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, mounted with project quotas."""
     image, place = tmp_path / "disk.img", tmp_path / "disk"
     place.mkdir()
+    size, words = _MAKE[request.param]
+    program = shutil.which(words[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if program is None:
+        pytest.skip(f"{words[0]} is not installed")
     with open(image, "wb") as file:
-        file.truncate(64 << 20)
-    made = subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota", str(image)], check=False)
-    done = subprocess.run(["mount", "-o", "loop,prjquota", str(image), str(place)], check=False, capture_output=True)
-    if made.returncode or done.returncode:
-        pytest.skip("this kernel has no project quotas")
+        file.truncate(size)
+    subprocess.run([program, *words[1:], str(image)], check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run(["mount", "-o", "loop,prjquota", str(image), str(place)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"this kernel has no project quotas on {request.param}: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_project_quotas_are_counted_and_taken_away(quotas: Path) -> None:
+    assert projectquota.available(str(quotas)) and not projectquota.available("/proc")
+    (quotas / "some").mkdir()
+    projectquota.assign(str(quotas / "some"), 77)
+    projectquota.limit(str(quotas), 77, 8 << 20)
+    (quotas / "some/file").write_bytes(bytes(1 << 20))
+    os.sync()
+    used, cap = projectquota.used(str(quotas), 77)
+    assert 1 << 20 <= used < 2 << 20 and cap == 8 << 20
+    projectquota.limit(str(quotas), 77, 0)
+    assert projectquota.used(str(quotas), 77)[1] == 0
+
+
+def test_where_the_disk_has_project_quotas_they_cap_containers(quotas: Path, base: Path) -> None:
+    daemon = Daemon(quotas / "d")
     try:
-        assert projectquota.available(str(place))
-        (place / "some").mkdir()
-        projectquota.assign(str(place / "some"), 77)
-        projectquota.limit(str(place), 77, 8 << 20)
-        with pytest.raises(OSError, match=r"quota|space"):
-            (place / "some/big").write_bytes(bytes(16 << 20))
-        (place / "big").write_bytes(bytes(16 << 20))
-        assert projectquota.used(str(place), 77)[1] == 8 << 20
+        daemon.start()
+        daemon.docker("import", str(base), BASE)
+        full = daemon.docker("run", "--name", "capped", "--storage-opt", "size=16M", *NONE, BASE, "sh", "-c", FILL).stdout
+        assert "o space left on device" in full or "uota exceeded" in full
+        upper = daemon.data / "containers" / identity(daemon, "capped") / "diff"
+        assert 8 << 20 < (upper / "big").stat().st_size <= 16 << 20
+        assert mounts(daemon) == [] and not (daemon.data / "containers/.caps").exists()
+        daemon.docker("run", "--rm", *NONE, BASE, "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=20")
+        daemon.lamina("snapshot", "create", "capped", "full")
+        daemon.docker("start", "-a", "capped", code=None)
+        assert not (upper / "big").exists() or (upper / "big").stat().st_size < 1 << 20, "what the snapshot took counts on"
+        daemon.docker("rm", "capped")
+        again = daemon.docker("run", "--rm", "--storage-opt", "size=16M", *NONE, BASE, "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=8")
+        assert "8+0 records out" in again.stderr
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        daemon.remove()

@@ -15,10 +15,14 @@ from lamina.linux.namespace import CLONE_NEWNS, unshare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Mapping = tuple[int, tuple[int, int]]
+    """A user namespace (a descriptor of one), and its root's user and group outside."""
 
 _OPTIONS = (("index", "off"), ("redirect_dir", "off"), ("metacopy", "off"), ("xino", "off"))
 """Always said, since a kernel may be built with other defaults, and commit and diff read the upper directory itself."""
+_NO_DESCRIPTORS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 def mount_overlay(
@@ -40,7 +44,7 @@ def mount_overlay(
         try:
             return _by_descriptors(lowers, upper, work, volatile=volatile)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            if error.errno not in _NO_DESCRIPTORS:
                 raise
         return _by_names(lowers, upper, work, scratch, volatile=volatile)
     finally:
@@ -76,34 +80,50 @@ def _by_descriptors(lowers: Sequence[tuple[int | None, str | None]], upper: str 
             os.close(fd)
 
 
-def _by_names(lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, scratch: str, *, volatile: bool) -> int:
+def _by_names(
+    lowers: Sequence[tuple[int | None, str | None]],
+    upper: str | None,
+    work: str | None,
+    scratch: str,
+    *,
+    volatile: bool,
+    mapping: Mapping | None = None,
+) -> int:
     mount.mount("tmpfs", scratch, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV)
     try:
         mount.mount("", scratch, flags=mount.MS_PRIVATE)
-        names = [_place(f"{scratch}/{number}", fd, path) for number, (fd, path) in enumerate(lowers)]
+        names = [_place(f"{scratch}/{number}", fd, path, mapping) for number, (fd, path) in enumerate(lowers)]
         joined = ":".join(names)
         if upper is not None:
             # One working directory must reach the layers and the upper: the upper's parent is placed beside them.
-            _place(f"{scratch}/u", None, os.path.dirname(upper))
+            _place(f"{scratch}/u", None, os.path.dirname(upper), mapping)
             upper, work = f"u/{os.path.basename(upper)}", f"u/{os.path.basename(work or '')}"
         options = [f"lowerdir={joined}", *(f"{key}={value}" for key, value in _OPTIONS)]
         if upper is not None:
             options += [f"upperdir={upper}", f"workdir={work}", *(["volatile"] if volatile else [])]
         os.chdir(scratch)
+        if upper is not None and not lowers:
+            return mount.open_tree(upper)
         os.mkdir("root")
+        if mapping is not None:
+            prctl.set_file_ids(*mapping[1])
         # By mount(2): fsconfig takes at most 255 characters for a value, which is some 70 layers.
         mount.mount("overlay", "root", "overlay", 0 if upper is not None else mount.MS_RDONLY, ",".join(options))
         return mount.open_tree("root")
     finally:
+        if mapping is not None:
+            prctl.set_file_ids(0, 0)
         os.chdir("/")
         mount.unmount(scratch, mount.MNT_DETACH)
 
 
-def _place(target: str, fd: int | None, path: str | None) -> str:
+def _place(target: str, fd: int | None, path: str | None, mapping: Mapping | None = None) -> str:
     """Attach a copy of a layer's mount at `target`; its short name."""
     os.mkdir(target)
     copied = mount.open_tree(path or "", directory=mount.AT_FDCWD if fd is None else fd)
     try:
+        if mapping is not None:
+            mount.map_ids(copied, mapping[0])
         mount.move_mount(copied, target)
     finally:
         os.close(copied)
@@ -138,18 +158,23 @@ def mount_overlay_anywhere(
     try:
         return _by_descriptors(lowers, upper, work, volatile=volatile)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+        if error.errno not in _NO_DESCRIPTORS:
             raise
     finally:
         os.fchdir(before)
         os.close(before)
+    return _apart(lambda: mount_overlay(lowers, upper, work, scratch, volatile=volatile))
+
+
+def _apart(make: Callable[[], int]) -> int:
+    """What `make` returns, a descriptor, called by a forked child in a mount namespace of its own."""
     mine, theirs = channel.pair()
     pid = os.fork()
     if pid == 0:
         try:
             unshare(CLONE_NEWNS)
             mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
-            theirs.send({}, [mount_overlay(lowers, upper, work, scratch, volatile=volatile)])
+            theirs.send({}, [make()])
         except OSError as error:
             theirs.send({"errno": error.errno or errno.EIO, "message": error.strerror or ""})
         finally:
@@ -169,19 +194,31 @@ def mount_overlay_mapped(
     lowers: Sequence[tuple[int | None, str | None]],
     upper: str | None,
     work: str | None,
-    owner: int,
-    ids: tuple[int, int],
+    scratch: str,
+    mapping: Mapping,
     *,
     volatile: bool = False,
 ) -> int:
-    """See `mount_overlay`; what root of the user namespace `owner` (a descriptor) owns inside is 0's on disk: layers are mapped, not copied.
+    """See `mount_overlay_anywhere`; what root of a user namespace owns inside is 0's on disk: layers are mapped, not copied.
 
-    Overlayfs itself cannot be mapped, so each of its layers is, the writable one too; that takes descriptors. It writes as who mounts it,
-    so that must be someone who is mapped: `ids` are that root's user and group outside.
+    Overlayfs itself cannot be mapped, so each of its layers is, the writable one too. It writes as who mounts it, so that must be
+    someone who is mapped.
 
     Raises:
-        OSError: a layer's file system cannot (EINVAL), or this kernel's overlayfs takes no descriptors.
+        OSError: a layer's file system cannot (EINVAL).
     """
+    try:
+        return _mapped_by_descriptors(lowers, upper, work, mapping, volatile=volatile)
+    except OSError as error:
+        if error.errno not in _NO_DESCRIPTORS:
+            raise
+    return _apart(lambda: _by_names(lowers, upper, work, scratch, volatile=volatile, mapping=mapping))
+
+
+def _mapped_by_descriptors(
+    lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, mapping: Mapping, *, volatile: bool
+) -> int:
+    owner, ids = mapping
     copies: list[int] = []
     context = -1
     try:

@@ -61,11 +61,13 @@ def map_sources(mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
             raise _unmappable(error, f"{path}, or what is mounted below it,") from None
 
 
-def root(lowers: Sequence[tuple[int | None, str | None]], document: Mapping[str, Any], mapping: Mapping[str, Any], owner: int) -> int:
-    """The root with each of its layers mapped. Raises as map_sources."""
-    ids = (outside(mapping["uids"], 0), outside(mapping["gids"], 0))
+def root(
+    lowers: Sequence[tuple[int | None, str | None]], document: Mapping[str, Any], scratch: str, mapping: Mapping[str, Any], owner: int
+) -> int:
+    """The root with each of its layers mapped. `scratch`: as overlay.mount_overlay has it. Raises as map_sources."""
+    whose = (owner, (outside(mapping["uids"], 0), outside(mapping["gids"], 0)))
     try:
-        return overlay.mount_overlay_mapped(lowers, document["upper"], document["work"], owner, ids, volatile=document["volatile"])
+        return overlay.mount_overlay_mapped(lowers, document["upper"], document["work"], scratch, whose, volatile=document["volatile"])
     except OSError as error:
         raise _unmappable(error, "the file system of the engine's data root") from None
 

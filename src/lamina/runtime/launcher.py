@@ -162,7 +162,7 @@ def open_root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
     if root:
         lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
         if "user_namespace" in slots:
-            return idmapping.root(lowers, root, document["plan"]["mapped"], slots["user_namespace"])
+            return idmapping.root(lowers, root, _COVERED, document["plan"]["mapped"], slots["user_namespace"])
         return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], _COVERED, volatile=root["volatile"])
     fd = mount.open_tree(document["rootfs"], recursive=True)
     mount.set_attributes(fd, 0, 0, recursive=True, propagation=_PROPAGATION_PRIVATE)
