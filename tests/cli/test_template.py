@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.cli.output import labelled
 from lamina.cli.template import Template, TemplateError
 
 DATA = {
@@ -53,10 +54,20 @@ DATA = {
         ("a {{- .ID -}} b", "aabcb"),
         ("{{/* nothing */}}x", "x"),
         ("{{range .None}}x{{else}}empty{{end}}", "empty"),
+        ("{{.Id}} {{.Deep.ER.NAME}}", "abc n"),
+        ("{{urlquery `a b&c`}} {{js `it's <b>`}} {{html `it's \"<b>\"`}}", "a+b%26c it\\'s \\u003Cb\\u003E it&#39;s &#34;&lt;b&gt;&#34;"),
     ],
 )
 def test_templates_render_as_gos(text: str, shown: str) -> None:
     assert Template(text).render(DATA) == shown
+
+
+def test_a_label_is_asked_for_by_its_key() -> None:
+    row = labelled({"ID": "abc"}, {"com.example.tier": "web", "odd key": "x,y=z"})
+    assert Template('{{.Label "com.example.tier"}} {{.Label "odd key" | upper}} {{.Label "none"}}|').render(row) == "web X,Y=Z |"
+    for text in ("{{.Label}}", '{{.Label "a" "b"}}', '{{.ID "a"}}', '{{.Deep.Label "a"}}'):
+        with pytest.raises(TemplateError):
+            Template(text).render(row)
 
 
 def test_an_unknown_field_is_one_clear_sentence() -> None:

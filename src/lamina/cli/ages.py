@@ -21,6 +21,24 @@ def local(seconds: object) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
 
 
+def stamp(seconds: object) -> str:
+    """`2024-01-31T10:00:00Z`, RFC 3339 in local time."""
+    if not isinstance(seconds, (int, float)):
+        return ""
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    return f"{text[:-5]}Z" if text.endswith("+0000") else f"{text[:-2]}:{text[-2:]}"
+
+
+def precise(text: str) -> str:
+    """RFC 3339 text as Go prints such a moment: `2024-01-31 10:00:00.25 +0000 UTC`."""
+    date, sign, clock = text.partition("T")
+    if not sign or not clock.endswith("Z"):
+        return text
+    whole, _, fraction = clock[:-1].partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{date} {whole}{'.' if fraction else ''}{fraction} +0000 UTC"
+
+
 def parse_time(text: str) -> float | None:
     """Seconds since 1970 of RFC 3339 text; nothing where it is none or Go's zero time."""
     date, _, rest = text.partition("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamina.cli.session import Session
-from lamina.cli.table import aligned
+from lamina.cli.table import aligned, printable
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
@@ -12,6 +12,27 @@ if TYPE_CHECKING:
     from lamina.client.transport import Response
 
     Row = Mapping[str, object]
+
+
+class Labelled(dict[str, object]):
+    """A row whose template may ask for one label: `.Label "key"`."""
+
+    __slots__ = ("methods",)
+
+    def __init__(self, row: Row, label: Callable[[str], str]) -> None:
+        super().__init__(row)
+        self.methods = {"Label": label}
+
+
+def labelled(row: Row, labels: object) -> Row:
+    """A row with its labels as the API tells them."""
+    known = labels if isinstance(labels, dict) else {}
+    return Labelled(row, lambda key: str(known.get(key, "")))
+
+
+def _label_header(key: str) -> str:
+    """The header of a label's column, as Docker's: its last part."""
+    return key.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 def print_rows(
@@ -23,7 +44,7 @@ def print_rows(
     """
     if form in ("", "table"):
         lines = [[headers.get(name, name.upper()) for name in columns]]
-        lines += [[str(row[name]) for name in columns] for row in rows]
+        lines += [[printable(str(row[name])) for name in columns] for row in rows]
         for line in aligned(lines):
             session.print(line)
         return
@@ -34,6 +55,7 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
     from lamina.cli.template import Template
 
     tabular = form.startswith("table")
+    rows = [dict(sorted(row.items())) for row in rows] if form == "json" else rows
     text = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip() if tabular else form
     template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
     if fields and not rows:
@@ -43,7 +65,8 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
             session.print(template.render(row))
         return
     known = {name for row in rows[:1] for name in row} | set(headers) | set(fields)
-    lines = [template.render({name: headers.get(name, name.upper()) for name in known})] + [template.render(row) for row in rows]
+    head = Labelled({name: headers.get(name, name.upper()) for name in known}, _label_header)
+    lines = [template.render(head)] + [template.render(row) for row in rows]
     for line in aligned([line.split("\t") for line in lines]):
         session.print(line)
 

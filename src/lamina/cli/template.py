@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote_plus
 
 from lamina.errors import InvalidArgument
 
@@ -97,6 +98,12 @@ def _truncate(value: object, length: object) -> str:
     return text[: int(str(length))]
 
 
+def _js(text: str) -> str:
+    """Text for inside a string of JavaScript."""
+    short = {"\\": "\\\\", "'": "\\'", '"': '\\"'}
+    return "".join(short.get(sign, f"\\u{ord(sign):04X}" if sign < " " or sign in "<>&=" else sign) for sign in text)
+
+
 def _split(text: object, separator: object) -> list[str]:
     return str(text).split(str(separator)) if str(separator) else list(str(text))
 
@@ -150,7 +157,11 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "not": lambda value: not value,
     "and": lambda *values: next((value for value in values if not value), values[-1]),
     "or": lambda *values: next((value for value in values if value), values[-1]),
-    "html": lambda value: go_text(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+    "js": lambda value: _js(go_text(value)),
+    "urlquery": lambda *values: quote_plus("".join(map(go_text, values))),
+    "html": lambda value: (
+        go_text(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;")
+    ),
 }
 
 
@@ -198,7 +209,10 @@ class _Expression:
         head = words[0]
         if head[0] == "function":
             return ("call", head[1], tuple(words[1:]) + ((piped,) if piped else ()))
-        if len(words) > 1 or piped:
+        arguments = tuple(words[1:]) + ((piped,) if piped else ())
+        if arguments and head[0] == "field":
+            return ("method", head, arguments)
+        if arguments:
             raise TemplateError(f"template parsing error: can't give argument to non-function in {self._text.strip()!r}")
         return head
 
@@ -395,7 +409,11 @@ class Template:
             return _fields(self._value(node[1], dot, scope), node[2])
         if kind == "function":
             return self._call(str(node[1]), [])
-        return self._call(str(node[1]), [self._value(argument, dot, scope) for argument in node[2]])
+        values = [self._value(argument, dot, scope) for argument in node[2]]
+        if kind == "method":
+            _, base, path = node[1]
+            return _method(_fields(self._value(base, dot, scope), path[:-1]), path[-1], values)
+        return self._call(str(node[1]), values)
 
     @staticmethod
     def _call(name: str, values: list[object]) -> object:
@@ -409,8 +427,24 @@ def _fields(value: object, path: tuple[str, ...]) -> object:
     for name in path:
         if not isinstance(value, Mapping):
             raise TemplateError(f"template: no field {name!r} in {go_text(value)!r}")
-        if name not in value:
-            known = ", ".join(sorted(map(str, value))[:40])
-            raise TemplateError(f"template: no field {name!r}, there are: {known or 'none'}")
-        value = value[name]
+        value = value[name if name in value else _spelling(value, name)]
     return value
+
+
+def _spelling(value: Mapping[object, object], name: str) -> object:
+    """The key that Docker's CLI means by `name`: the fields of its types are spelled as Go spells them (`.ID`), keys of JSON not (`Id`)."""
+    found = [key for key in value if str(key).lower() == name.lower()] if name[0].isupper() else []
+    if len(found) != 1:
+        known = ", ".join(sorted(map(str, value))[:40])
+        raise TemplateError(f"template: no field {name!r}, there are: {known or 'none'}")
+    return found[0]
+
+
+def _method(value: object, name: str, arguments: list[object]) -> object:
+    """Call what a row offers (`lamina.cli.output.Labelled`)."""
+    found = getattr(value, "methods", {}).get(name)
+    if found is None:
+        raise TemplateError(f"template parsing error: can't give argument to non-function .{name}")
+    if len(arguments) != 1:
+        raise TemplateError(f"template: .{name} takes one argument")
+    return found(go_text(arguments[0]))

@@ -84,8 +84,9 @@ class Maker:
         """Give an image one more name; it leaves who had it. A name with a digest needs the descriptor it stands for.
 
         Raises:
-            InvalidArgument: a digest without a descriptor.
+            InvalidArgument: a digest without a descriptor; a name that reads as a digest.
         """
+        _refuse_ambiguous([target])
         if target.digest is not None and descriptor is None:
             raise InvalidArgument(f"refusing to create a tag with a digest reference: {target.familiar}")
         with self._catalog.lock:
@@ -108,6 +109,7 @@ class Maker:
         *,
         intermediate: bool,
     ) -> Image:
+        _refuse_ambiguous(names)
         chain = chain_ids(config.diff_ids)
         stack = self._layers.chain(chain[-1]) if chain else ()
         stored = self.document(manifest.raw, manifest.media_type)
@@ -132,6 +134,11 @@ class Maker:
     def _after_move(self, images: Sequence[Image], descriptors: Sequence[Descriptor]) -> None:
         """A name that moves may leave the documents it stood for to nobody."""
         self._collector.release(images, descriptors)
+
+
+def _refuse_ambiguous(names: Sequence[Reference]) -> None:
+    if any(name.familiar_name == "sha256" for name in names):
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
 
 
 def own_manifest(config: bytes, stack: Sequence[LayerFacts], layers: Layers) -> Manifest:

@@ -6,6 +6,7 @@ from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, print_rows
 from lamina.cli.session import Session, is_terminal
+from lamina.cli.table import printable
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
@@ -80,7 +81,7 @@ def image_rows(fact: dict[str, object], *, whole: bool, with_digests: bool) -> l
         "CreatedSince": age(created),
         "CreatedAt": local(created),
         "Size": human_size(size if isinstance(size, int) else 0),
-        "VirtualSize": human_size(size if isinstance(size, int) else 0),
+        "VirtualSize": human_size(size if isinstance(size, int) else 0, 4),
         "SharedSize": _or_none(fact.get("SharedSize")),
         "UniqueSize": _or_none(None),
         "Containers": "N/A" if fact.get("Containers") in (None, -1) else str(fact.get("Containers")),
@@ -156,7 +157,7 @@ def _draw(session: Session, start: object, lead: str, branch: str, *, whole: boo
 def _draw_one(session: Session, node: dict[str, object], lead: str, *, whole: bool) -> None:
     layer = str(node.get("layer", "")).removeprefix("sha256:")
     names = " ".join(f"[{name}]" for name in map(str, _list(node.get("images"))))
-    text = " ".join(str(node.get("instruction") or node.get("created_by") or "").split())
+    text = printable(" ".join(str(node.get("instruction") or node.get("created_by") or "").split()))
     if not whole and len(text) > 60:
         text = text[:59] + "…"
     shared = node.get("shared_by")

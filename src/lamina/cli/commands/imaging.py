@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.cli.ages import age, local
+from lamina.cli.ages import age, stamp
 from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
@@ -73,8 +73,8 @@ def _history_row(fact: dict[str, object], *, whole: bool, human: bool) -> dict[s
     number = size if isinstance(size, int) else 0
     return {
         "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],
-        "CreatedSince": age(fact.get("Created")) if human else local(fact.get("Created")),
-        "CreatedAt": local(fact.get("Created")),
+        "CreatedSince": age(fact.get("Created")) if human else stamp(fact.get("Created")),
+        "CreatedAt": stamp(fact.get("Created")),
         "CreatedBy": text if whole or len(text) <= 45 else text[:44] + "…",
         "Size": human_size(number) if human else str(number),
         "Comment": fact.get("Comment", ""),

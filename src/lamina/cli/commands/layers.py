@@ -9,7 +9,7 @@ from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import print_rows, show
 from lamina.cli.screen import Screen, columns, shortened
 from lamina.cli.session import Session
-from lamina.cli.table import aligned
+from lamina.cli.table import aligned, printable
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
@@ -125,7 +125,7 @@ def _layer_row(fact: dict[str, object], *, whole: bool) -> dict[str, object]:
         "Modified": fact.get("modified"),
         "Deleted": fact.get("deleted"),
         "Changes": " ".join(f"{sign}{count}" for sign, count in counts if count),
-        "Instruction": " ".join(str(fact.get("instruction") or fact.get("created_by") or "").split()),
+        "Instruction": printable(" ".join(str(fact.get("instruction") or fact.get("created_by") or "").split())),
         "Writable": bool(fact.get("writable")),
         "Path": fact.get("path") or "",
     }
@@ -144,7 +144,7 @@ def which(session: Session, arguments: Arguments) -> int:
         by = f": deleted by {_layer(gone)}" if isinstance(gone, dict) else ""
         session.note(f"lamina: no {path} in {image}{by}")
         return 1
-    session.print(f"{found.get('path', path)}  {found.get('type', '')}  {human_size(_number(found.get('size')))}")
+    session.print(f"{printable(str(found.get('path', path)))}  {found.get('type', '')}  {human_size(_number(found.get('size')))}")
     session.print(f"  from {_layer(found.get('layer'))}")
     _print_older(session, older)
     return 0
@@ -158,7 +158,7 @@ def _print_older(session: Session, layers: list[object]) -> None:
 
 def _layer(value: object) -> str:
     fact = value if isinstance(value, dict) else {}
-    text = " ".join(str(fact.get("instruction") or fact.get("created_by") or "").split())
+    text = printable(" ".join(str(fact.get("instruction") or fact.get("created_by") or "").split()))
     index = fact.get("index")
     return (
         f"layer {index if index is not None else '?'} {str(fact.get('id', '')).removeprefix('sha256:')[:12]}{f'  {text}' if text else ''}"
@@ -180,7 +180,7 @@ def ls(session: Session, arguments: Arguments) -> int:
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     if not arguments.on("long"):
         for entry in entries:
-            session.print(str(entry.get("name")))
+            session.print(printable(str(entry.get("name"))))
         return 0
     for line in aligned([_long(entry) for entry in entries]):
         session.print(line)
@@ -198,7 +198,7 @@ def _long(entry: dict[str, object]) -> list[str]:
         human_size(_number(entry.get("size"))),
         when,
         f"layer {entry.get('layer')}",
-        f"{entry.get('name')}{target}",
+        printable(f"{entry.get('name')}{target}"),
     ]
 
 

@@ -6,7 +6,7 @@ from lamina.cli.flags import Arguments
 from lamina.cli.output import filters
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
-from lamina.cli.table import aligned
+from lamina.cli.table import aligned, printable
 from lamina.cli.units import human_size
 from lamina.client.containers import Containers, Pairs
 from lamina.errors import LaminaError, NotFound, NotModified
@@ -169,8 +169,8 @@ def top(session: Session, arguments: Arguments) -> int:
     name, *options = arguments.words
     found = Containers(session.engine).get(name, "top", [("ps_args", " ".join(options))] if options else [])
     if isinstance(found, dict):
-        for line in aligned([found.get("Titles") or [], *(found.get("Processes") or [])]):
-            session.print(line)
+        for line in aligned([found.get("Titles") or [], *(found.get("Processes") or [])], least=20):
+            session.print(printable(line))
     return 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments
-from lamina.cli.output import filters, print_rows
+from lamina.cli.output import filters, labelled, print_rows
 from lamina.cli.session import Session
+from lamina.cli.table import printable
 from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 
@@ -54,7 +55,8 @@ def ps(session: Session, arguments: Arguments) -> int:
     """List containers."""
     form, last = arguments.text("format"), arguments.number("last", -1)
     last = 1 if arguments.on("latest") else last
-    size = arguments.on("size") or (".Size" in form and not arguments.on("quiet"))
+    asked = ".Size" in form or "{{json .}}" in form
+    size = arguments.on("size") or (asked and not arguments.on("quiet"))
     pairs = [("all", "1")] if arguments.on("all") or last > 0 else []
     pairs += [("limit", str(last))] if last > 0 else []
     pairs += [("size", "1")] if size else []
@@ -67,7 +69,7 @@ def ps(session: Session, arguments: Arguments) -> int:
     columns = [*_COLUMNS, "Size"] if size else _COLUMNS
     # of thousands of containers only what is shown is put into words; a template may ask for anything
     wanted = columns if form in ("", "table") else list(_FIELDS)
-    rows = [{name: _FIELDS[name](fact, whole=whole) for name in wanted} for fact in found]
+    rows = [labelled({name: _FIELDS[name](fact, whole=whole) for name in wanted}, fact.get("Labels")) for fact in found]
     print_rows(session, form, rows, columns, _HEADERS)
     return 0
 
@@ -82,7 +84,7 @@ def _image_shown(fact: Fact, *, whole: bool) -> object:
 
 def _command(fact: Fact, *, whole: bool) -> object:
     command = str(fact.get("Command", ""))
-    return f'"{command if whole else _shorter(command, 20)}"'
+    return f'"{printable(command if whole else _shorter(command, 20))}"'
 
 
 def _names(fact: Fact, *, whole: bool) -> object:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from lamina.cli.ages import precise
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, print_rows
+from lamina.cli.output import filters, labelled, print_rows
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.cli.units import human_size
 from lamina.client.system import System
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from lamina.cli.output import Row
 
 TABLE = {
     "volume ls": (
@@ -89,9 +94,7 @@ def _words(value: object) -> str:
     return ",".join(f"{key}={text}" for key, text in sorted(value.items())) if isinstance(value, dict) else ""
 
 
-def _print(
-    session: Session, arguments: Arguments, rows: list[dict[str, object]], key: str, columns: list[str], headers: dict[str, str]
-) -> int:
+def _print(session: Session, arguments: Arguments, rows: list[Row], key: str, columns: list[str], headers: dict[str, str]) -> int:
     if arguments.on("quiet"):
         for row in rows:
             session.print(str(row[key]))
@@ -102,14 +105,13 @@ def _print(
 
 def volume_ls(session: Session, arguments: Arguments) -> int:
     """List volumes."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for fact in sorted(System(session.engine).volumes(filters(arguments.many("filter"))), key=lambda fact: str(fact.get("Name"))):
         usage = fact.get("UsageData")
         size = usage.get("Size") if isinstance(usage, dict) else None
         row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope", "Mountpoint")}
-        rows.append(
-            row | {"Labels": _words(fact.get("Labels")), "Size": human_size(size) if isinstance(size, int) else "N/A", "Links": "N/A"}
-        )
+        row |= {"Labels": _words(fact.get("Labels")), "Size": human_size(size) if isinstance(size, int) else "N/A"}
+        rows.append(labelled(row | dict.fromkeys(("Links", "Availability", "Group", "Status"), "N/A"), fact.get("Labels")))
     return _print(session, arguments, rows, "Name", ["Driver", "Name"], _VOLUME_HEADERS)
 
 
@@ -153,16 +155,12 @@ def volume_prune(session: Session, arguments: Arguments) -> int:
 def network_ls(session: Session, arguments: Arguments) -> int:
     """List networks."""
     whole = arguments.on("no-trunc")
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for fact in sorted(System(session.engine).networks(filters(arguments.many("filter"))), key=lambda fact: str(fact.get("Name"))):
         row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope")}
-        row |= {"IPv4": "true", "IPv6": str(bool(fact.get("EnableIPv6"))).lower(), "Internal": str(bool(fact.get("Internal"))).lower()}
-        rows.append(
-            row
-            | {
-                "ID": str(fact.get("Id", ""))[: None if whole else 12],
-                "Labels": _words(fact.get("Labels")),
-                "CreatedAt": fact.get("Created", ""),
-            }
-        )
+        on = {"IPv4": fact.get("EnableIPv4", True), "IPv6": fact.get("EnableIPv6"), "Internal": fact.get("Internal")}
+        row |= {name: str(bool(value)).lower() for name, value in on.items()}
+        row |= {"ID": str(fact.get("Id", ""))[: None if whole else 12], "Labels": _words(fact.get("Labels"))}
+        row["CreatedAt"] = precise(str(fact.get("Created", "")))
+        rows.append(labelled(row, fact.get("Labels")))
     return _print(session, arguments, rows, "ID", ["ID", "Name", "Driver", "Scope"], _NETWORK_HEADERS)
