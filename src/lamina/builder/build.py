@@ -18,7 +18,7 @@ from lamina.builder.engine import Engine
 from lamina.builder.fetching import Fetcher
 from lamina.builder.gitsource import Git
 from lamina.builder.given import Sessions
-from lamina.builder.progress import Built, Classic, StepBegan, Turns, Warned
+from lamina.builder.progress import Built, Classic, Narrator, StepBegan, Warned
 from lamina.builder.request import BuildRequest, Cancellation
 from lamina.builder.schedule import Stages, States
 from lamina.builder.site import Site
@@ -33,6 +33,7 @@ from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.parser import parse
 from lamina.errors import InvalidArgument, Unsupported
 from lamina.image.model import Image
+from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
 
 _PREFIX = "build-"
@@ -61,7 +62,10 @@ class Builder:
             StepFailed: a RUN ended with another code than 0 (`.status`).
             Cancelled: `cancellation` said so; the running step was killed.
         """
-        progress = Classic(sink, quiet=request.quiet)
+        return self.told(request, Classic(sink, quiet=request.quiet), cancellation)
+
+    def told(self, request: BuildRequest, progress: Narrator, cancellation: Cancellation | None = None) -> Image:
+        """Carry `request` out as `build` does, with another teller of what happens."""
         os.makedirs(self._engine.scratch, exist_ok=True)
         try:
             with self._engine.leases.hold(), tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._engine.scratch) as scratch:
@@ -75,6 +79,16 @@ class Builder:
             with suppress(Exception):
                 progress.failed()
             raise
+
+    @property
+    def scratch(self) -> str:
+        """Where builds keep what they need while they run."""
+        return self._engine.scratch
+
+    @property
+    def host(self) -> Platform:
+        """The platform that is built for where none is asked for."""
+        return self._engine.host
 
     @property
     def caches(self) -> CacheMounts:
@@ -96,7 +110,7 @@ class _Build:
 
     engine: Engine
     request: BuildRequest
-    progress: Classic
+    progress: Narrator
     cancellation: Cancellation
     scratch: str
 
@@ -116,13 +130,15 @@ class _Build:
 
     def _receive(self, git: Git, fetcher: Fetcher) -> tuple[Received, dict[str, bytes]]:
         name = self.request.dockerfile
-        wanted = (name, f"{name}.dockerignore", ".dockerignore")
+        wanted = (name, f"{name}.dockerignore", ".dockerignore") if self.request.text is None or self.request.ignore is None else ()
         alive = lambda _: self.cancellation.check()  # noqa: E731
         if self.request.context.remote:
             return remote.receive(self.request.context.remote, self.scratch, self.engine.workers, git, fetcher, wanted, alive)
         return context.receive(self.request.context, self.scratch, self.engine.workers, wanted, alive)
 
     def _ignore(self, documents: dict[str, bytes]) -> str:
+        if self.request.ignore is not None:
+            return self.request.ignore
         own = documents.get(f"{self.request.dockerfile}.dockerignore", documents.get(".dockerignore", b""))
         return own.decode("utf-8", "surrogateescape")
 
@@ -139,7 +155,7 @@ class _Build:
         cached = CacheImages(self.engine, self.request.cache_from)
         for name in cached.absent:
             self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is no cache"))
-        turns = Turns(self.progress, list(plan))
+        turns = self.progress.stages(dockerfile, bases, list(plan))
 
         def build(index: int) -> State:
             stage, own = dockerfile.stages[index], labels if index == target.index else ()

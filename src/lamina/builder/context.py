@@ -65,6 +65,8 @@ def receive(
         ArchiveTooLarge: it unpacks to more than any honest context.
     """
     received = Received(tar=os.path.join(scratch, "context.tar")) if context.fd is not None else Received()
+    if context.tar:
+        received = Received(tar=context.tar)
     if context.directory is not None:
         if not os.path.isdir(context.directory):
             raise InvalidContext(f"build context is no directory: {context.directory}")
@@ -80,6 +82,8 @@ def documents(
     fds: Sequence[int] = (),
 ) -> dict[str, bytes]:
     """The small files `wanted` of a context, those that are there; its tar is taken from `fds` first, if one is given."""
+    if not wanted and not fds:
+        return {}
     answer = workers.run("lamina.builder.context:receive_job", {"files": received.describe(), "wanted": list(wanted)}, fds, alive)
     return {name: text.encode("latin-1") for name, text in answer.items()}
 

@@ -29,11 +29,11 @@ _KILL = 9
 
 
 class StepFailed(LaminaError):
-    """A RUN ended with another code than 0. `status` is that code, which is Docker's too."""
+    """A RUN ended with another code than 0. `status` is that code, which is Docker's too; `argv` is what was run."""
 
-    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, status: int, hint: str = "", argv: Sequence[str] = ()) -> None:
         super().__init__(message, hint=hint)
-        self.status = status
+        self.status, self.argv = status, tuple(argv)
 
 
 class Starter(Protocol):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from lamina.dockerfile import ast
 from lamina.spec.digest import Digest
 from lamina.spec.progress import Sink, Update
 
@@ -93,6 +95,32 @@ Tell = Callable[[Event], None]
 _HELD = 4 << 20
 
 
+class StageEvents(Protocol):
+    """Takes the events of stages that are built side by side."""
+
+    def of(self, index: int) -> Tell:
+        """What stage `index` tells its events."""
+
+    def ended(self, index: int) -> None:
+        """The stage has told everything."""
+
+    def failed(self, index: int) -> None:
+        """Everything ends with stage `index`, which failed."""
+
+
+class Narrator(Protocol):
+    """Renders a build's events: those of the build as a whole, and those of its stages."""
+
+    def __call__(self, event: Event) -> None:
+        """An event of the whole build."""
+
+    def stages(self, dockerfile: ast.Dockerfile, bases: Mapping[int, str], order: Sequence[int]) -> StageEvents:
+        """Takes the events of the stages `order`; `bases` is what each stage's FROM names."""
+
+    def failed(self) -> None:
+        """The build failed."""
+
+
 class Classic:
     """Tells events in the words of Docker's classic builder.
 
@@ -119,6 +147,10 @@ class Classic:
                 self._held.append(text)
             else:
                 self._sink(Update(stream=text))
+
+    def stages(self, dockerfile: ast.Dockerfile, bases: Mapping[int, str], order: Sequence[int]) -> StageEvents:
+        """See Narrator.stages: one stage after the other."""
+        return Turns(self, order)
 
     def failed(self) -> None:
         """The build failed: what a quiet one printed is of interest after all."""

@@ -22,13 +22,15 @@ class Context:
     """The files a build may copy from: a directory, or a tar on a descriptor (pipe, socket or file).
 
     The tar may be plain or packed (gzip, zstd, bzip2, xz). The descriptor stays the caller's; it is read to its
-    end. `remote` is an address instead: of a git repository (`URL#ref:folder`), a tar, or a Dockerfile.
+    end. `remote` is an address instead: of a git repository (`URL#ref:folder`), a tar, or a Dockerfile. `tar` is a
+    plain tar at a path, which is read in place.
     `Context()` is an empty context.
     """
 
     directory: str | None = None
     fd: int | None = None
     remote: str = ""
+    tar: str = ""
 
 
 class Cancellation:
@@ -86,7 +88,7 @@ class BuildRequest:
     """One `docker build`.
 
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its
-    name. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
+    name; `ignore` the .dockerignore that then counts. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
     "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
     are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
     say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets and SSH agents; None where the client cannot carry any.
@@ -95,6 +97,7 @@ class BuildRequest:
     context: Context
     dockerfile: str = "Dockerfile"
     text: str | None = None
+    ignore: str | None = None
     tags: tuple[Reference, ...] = ()
     build_args: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

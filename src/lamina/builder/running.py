@@ -120,7 +120,7 @@ class Running:
             with ran as (container, upper, code):
                 if code:
                     self._kept(state, execution, container, upper, code)
-                    raise StepFailed(wording.returned(execution.argv, code), status=code)
+                    raise StepFailed(wording.returned(execution.argv, code), status=code, argv=execution.argv)
                 layer = self._layer(state, instruction, upper, created_by)
                 kept = self._kept(state, execution, container, upper, code)
         if not kept:

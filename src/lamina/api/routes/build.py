@@ -12,22 +12,26 @@ import msgspec
 from lamina.api.backend import Backend
 from lamina.api.message import InvalidParameter, Query, Request, Response, Writer, json_reply
 from lamina.api.router import Route
-from lamina.api.routes.buildkit import NO_BUILDKIT, NoBuildKit
 from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
+from lamina.errors import Unsupported
 from lamina.runtime.launch import Limits
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 
 
+class NoBuildKit(Unsupported):
+    """BuildKit's protocol was asked for by the route of before buildx."""
+
+
 def build(engine: Backend, request: Request) -> Response:
     """POST /build: the context is a tar in the body, or `remote`; a client that goes away cancels the build."""
     if request.query.text("version", "1") != "1":
-        raise NoBuildKit(NO_BUILDKIT)
+        raise NoBuildKit("BuildKit is reached by /grpc, not by this route: use a docker CLI with buildx, or set DOCKER_BUILDKIT=0")
     asked = _asked(request, _given(engine, request.query.text("session")))
 
     def work(sink: Sink, writer: Writer) -> None:

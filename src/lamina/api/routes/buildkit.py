@@ -1,48 +1,68 @@
-"""/grpc and /session, BuildKit's protocol: it is not spoken here, and whoever tries is told what to do instead."""
+"""/grpc and /session, BuildKit's protocol: connections that become HTTP/2, and gRPC over it. What serves them is loaded with the first."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import socket
+import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from lamina.api import http2
 from lamina.api.backend import Backend
-from lamina.api.message import Hijacked, Request, Response
+from lamina.api.message import Hijacked, InvalidParameter, Request, Response
 from lamina.api.router import Route
-from lamina.errors import Unsupported
 
-NO_BUILDKIT = "Lamina has the classic builder, not BuildKit: set DOCKER_BUILDKIT=0, or build with lamina build"
+if TYPE_CHECKING:
+    from lamina.buildkit.service import BuildKit
+
+_lock = threading.Lock()
+_served: WeakKeyDictionary[Backend, BuildKit] = WeakKeyDictionary()
 
 
-class NoBuildKit(Unsupported):
-    """BuildKit's protocol was asked for."""
+def _service(engine: Backend) -> BuildKit:
+    """What serves the engine's connections."""
+    from lamina.buildkit.exporting import Exports
+    from lamina.buildkit.service import BuildKit
+
+    with _lock:
+        found = _served.get(engine)
+        if found is None:
+            found = _served[engine] = BuildKit(engine.builder, Exports(engine.images))
+        return found
 
 
-def grpc(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """POST /grpc: accepted, and every call refused. A plain refusal would make buildx start a privileged BuildKit of its own instead."""
-    if request.headers.get("upgrade", "").lower() != "h2c":
-        raise NoBuildKit(NO_BUILDKIT)
+def grpc(engine: Backend, request: Request) -> Response:
+    """POST /grpc: the client calls."""
+    _check(request)
+    service = _service(engine)
 
     def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         accept()
-        http2.refuse(fd, pending, NO_BUILDKIT)
+        with socket.socket(fileno=socket.dup(fd)) as sock:
+            service.serve(sock, pending)
 
     return Hijacked(take, content_type="")
 
 
-def session(engine: Backend, request: Request) -> Response:  # noqa: ARG001
-    """POST /session: accepted and left in silence. Docker's clients before buildx open one first; their POST /build is then refused with the sentence."""
-    if request.headers.get("upgrade", "").lower() != "h2c":
-        raise NoBuildKit(NO_BUILDKIT)
+def session(engine: Backend, request: Request) -> Response:
+    """POST /session: the daemon calls."""
+    _check(request)
+    name = request.headers.get("x-docker-expose-session-uuid", "")
+    if not name:
+        raise InvalidParameter("a session needs an ID", hint="X-Docker-Expose-Session-Uuid")
+    service = _service(engine)
 
-    def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:  # noqa: ARG001
+    def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         accept()
-        with contextlib.suppress(OSError):
-            while os.read(fd, 1 << 16):
-                pass
+        with socket.socket(fileno=socket.dup(fd)) as sock:
+            service.hold(name, sock, pending)
 
     return Hijacked(take, content_type="")
+
+
+def _check(request: Request) -> None:
+    if request.headers.get("upgrade", "").lower() != "h2c":
+        raise InvalidParameter("BuildKit's protocol needs an upgrade to h2c")
 
 
 ROUTES: tuple[Route[Backend], ...] = (

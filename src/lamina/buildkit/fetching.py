@@ -1,0 +1,171 @@
+"""What a build takes from its client's directories: the Dockerfile, its .dockerignore, and the context without what that leaves out."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lamina.builder.request import Context
+from lamina.buildkit.asked import Asked
+from lamina.buildkit.failure import NOT_FOUND, Refused
+from lamina.buildkit.session import Sessions
+from lamina.buildkit.status import Log, Work
+from lamina.dockerfile import ast
+from lamina.dockerfile.errors import DockerfileError
+from lamina.dockerfile.mounts import origin_of
+from lamina.dockerfile.parser import parse
+
+_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A Dockerfile that came from the client, the .dockerignore that goes with it, and the vertex that it came by."""
+
+    work: Work
+    text: bytes
+    ignore: str | None
+
+
+class Files:
+    """One build's. Everything is written below `scratch`."""
+
+    def __init__(self, sessions: Sessions, asked: Asked, log: Log, scratch: str) -> None:
+        self._sessions, self.asked, self.log, self._scratch = sessions, asked, log, scratch
+
+    def definition(self) -> Local:
+        """The Dockerfile.
+
+        Raises:
+            Refused: there is none.
+        """
+        name = self.asked.filename
+        work = self.log.work(f"[internal] load build definition from {posixpath.basename(name)}")
+        lower = [posixpath.join(posixpath.dirname(name), "dockerfile")] if posixpath.basename(name) == "Dockerfile" else []
+        try:
+            found = self._small("dockerfile", [name, f"{name}.dockerignore", *lower], work, "dockerfile")
+            text = next((found[each] for each in (name, *lower) if each in found), None)
+            if text is None:
+                raise Refused(f"failed to read dockerfile: open {name}: no such file or directory", code=NOT_FOUND)
+        except Refused as error:
+            work.done(error.message)
+            raise
+        work.done()
+        return Local(work, text, self._ignore(found.get(f"{name}.dockerignore")))
+
+    def _ignore(self, own: bytes | None) -> str | None:
+        if self.asked.remote:
+            return None
+        if own is None:
+            work = self.log.work("[internal] load .dockerignore")
+            own = self._small("context", [".dockerignore"], work, "context").get(".dockerignore", b"")
+            work.done()
+        return own.decode("utf-8", "surrogateescape")
+
+    def context(self, local: Local) -> str:
+        """The context as a tar; only of what the Dockerfile may ask for, and nothing where it asks for nothing."""
+        path = os.path.join(self._scratch, "context.tar")
+        wanted = _wanted(local.text)
+        if wanted is not None and not wanted:
+            with open(path, "wb"):
+                return path
+        work = self.log.work("[internal] load build context")
+        options: dict[str, Sequence[str]] = {"exclude-patterns": _patterns(local.ignore or "")}
+        if wanted is not None:
+            options["followpaths"] = wanted
+        self._tree("context", path, options, work, "context")
+        work.done()
+        return path
+
+    def remote(self) -> Context:
+        """The context by its address."""
+        return Context(remote=self.asked.remote)
+
+    def _small(self, name: str, paths: Sequence[str], work: Work, what: str) -> Mapping[str, bytes]:
+        """Small files of a directory, those that are there."""
+        path = os.path.join(self._scratch, f"{name}.files.tar")
+        self._tree(name, path, {"followpaths": paths}, work, what)
+        found = {}
+        with tarfile.open(path, "r:") as archive:
+            for each in paths:
+                member = _member(archive, each)
+                if member is not None and member.size <= _LIMIT:
+                    file = archive.extractfile(member)
+                    found[each] = file.read() if file else b""
+        os.unlink(path)
+        return found
+
+    def _tree(self, name: str, path: str, options: Mapping[str, Sequence[str]], work: Work, what: str) -> None:
+        total = 0
+
+        def progress(size: int) -> None:
+            nonlocal total
+            total += size
+            work.moved(f"transferring {what}:", total)
+
+        session = self._sessions.get(self.asked.session_of(name))
+        session.tree(name, path, {key: values for key, values in options.items() if values}, progress)
+        work.moved(f"transferring {what}:", total, done=True)
+
+
+def _member(archive: tarfile.TarFile, name: str) -> tarfile.TarInfo | None:
+    """The file of that name; links to it are followed."""
+    path = posixpath.normpath(name)
+    for _ in range(40):
+        try:
+            member = archive.getmember(path)
+        except KeyError:
+            return None
+        if not member.issym():
+            return member if member.isreg() or member.islnk() else None
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname)).lstrip("/")
+    return None
+
+
+def _patterns(ignore: str) -> list[str]:
+    """The lines of a .dockerignore as the client wants them: cleaned, without comments."""
+    found = []
+    for line in ignore.removeprefix("\ufeff").split("\n"):
+        text = line.strip()
+        if not text or line.startswith("#"):
+            continue
+        kept = text.startswith("!")
+        cleaned = posixpath.normpath(text[kept:].strip()).lstrip("/")
+        found.append(f"{'!' if kept else ''}{cleaned}")
+    return found
+
+
+def _wanted(text: bytes) -> list[str] | None:
+    """The paths of the context that instructions name, without those inside others; None for all of it."""
+    try:
+        dockerfile = parse(text.decode("utf-8", "surrogateescape"))
+    except DockerfileError:
+        return []
+    found = []
+    for path in (path for stage in dockerfile.stages for step in stage.steps for path in _sources(step)):
+        cleaned = posixpath.normpath(path).lstrip("/")
+        if cleaned in ("", ".") or "$" in path or cleaned.startswith("..") or "\\" in path:
+            return None
+        found.append(cleaned)
+    return sorted(set(found))
+
+
+def _sources(step: ast.Instruction) -> Iterator[str]:
+    """What an instruction takes from the context, as written."""
+    if isinstance(step, ast.Onbuild):
+        yield "."
+    elif isinstance(step, ast.Copy) and not step.origin:
+        yield from (source for source in step.sources if not _inline(step, source))
+    elif isinstance(step, ast.Add):
+        yield from (
+            source for source in step.sources if not _inline(step, source) and "://" not in source and not source.startswith("git@")
+        )
+    elif isinstance(step, ast.Run) and any("type=" not in mount or "type=bind" in mount for mount in step.mounts if not origin_of(mount)):
+        yield "."
+
+
+def _inline(step: ast.Copy | ast.Add, source: str) -> bool:
+    return source.startswith("<<") or any(source == heredoc.name for heredoc in step.heredocs)

@@ -1,0 +1,196 @@
+"""A client's session: over it the daemon is the one who calls, and asks for files, secrets, credentials and SSH agents."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.parse import quote_plus
+
+from lamina.builder.given import Agent
+from lamina.buildkit import tree
+from lamina.buildkit.failure import NOT_FOUND, UNIMPLEMENTED, Refused
+from lamina.buildkit.http2 import Stream, Transport
+from lamina.buildkit.messages import BytesMessage, CredentialsRequest, CredentialsResponse, Empty, SecretRequest
+from lamina.buildkit.wire import decode, encode
+from lamina.distribution.auth import Auth
+
+_HUB = "registry-1.docker.io"
+_WAIT = 30.0
+Answer = TypeVar("Answer")
+
+
+class SessionNotOpen(Refused):
+    """No client holds a session of that ID open."""
+
+
+class Session:
+    """One client's, as long as its connection is open."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._transport = Transport(sock)
+
+    def run(self, pending: bytes = b"") -> None:
+        """Hold the connection until it ends."""
+        self._transport.run(pending)
+
+    def tree(self, name: str, path: str, options: Mapping[str, Sequence[str]], progress: Callable[[int], None]) -> None:
+        """Write the client's directory `name` as a tar to `path`. `options` are followpaths, include-patterns and exclude-patterns.
+
+        Raises:
+            Refused: the client does not give it.
+        """
+        metadata = [("dir-name", name)]
+        for key, values in options.items():
+            encoded = not all(value.isascii() for value in values)
+            metadata += [(key, quote_plus(value) if encoded else value) for value in values]
+            if encoded:
+                metadata.append((f"{key}-encoded", "1"))
+        stream = self._transport.call("/moby.filesync.v1.FileSync/DiffCopy", metadata)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            tree.receive(stream, fd, progress)
+        except BaseException:
+            stream.cancel()
+            raise
+        finally:
+            os.close(fd)
+
+    def secret(self, name: str) -> bytes | None:
+        """A secret, None where the client has none of that name."""
+        try:
+            return self._unary("/moby.buildkit.secrets.v1.Secrets/GetSecret", SecretRequest(name), BytesMessage).data
+        except Refused as error:
+            if error.number in (NOT_FOUND, UNIMPLEMENTED):
+                return None
+            raise
+
+    def credentials(self, host: str) -> Auth | None:
+        """What the client knows for a registry."""
+        asked = CredentialsRequest(_HUB if host in ("docker.io", "index.docker.io") else host)
+        try:
+            found = self._unary("/moby.filesync.v1.Auth/Credentials", asked, CredentialsResponse)
+        except Refused:
+            return None
+        if not found.secret:
+            return None
+        return Auth.from_fields(
+            {"username": found.username, "password": found.secret} if found.username else {"identitytoken": found.secret}
+        )
+
+    def has_agent(self, name: str) -> bool:
+        """Whether the client forwards an SSH agent of that name."""
+        try:
+            self._unary("/moby.sshforward.v1.SSH/CheckAgent", SecretRequest(name), Empty)
+        except Refused:
+            return False
+        return True
+
+    def agent(self, name: str) -> socket.socket:
+        """A connection to an SSH agent, the caller's to close."""
+        stream = self._transport.call("/moby.sshforward.v1.SSH/ForwardAgent", [("buildkit.ssh.id", name)])
+        near, far = socket.socketpair()
+        threading.Thread(target=_outwards, args=(far, stream), name="agent", daemon=True).start()
+        threading.Thread(target=_inwards, args=(far, stream), name="agent", daemon=True).start()
+        return near
+
+    def _unary(self, path: str, message: object, answer: type[Answer]) -> Answer:
+        stream = self._transport.call(path)
+        stream.send(encode(message))
+        stream.finish()
+        raw = stream.receive()
+        while stream.receive() is not None:
+            pass
+        return decode(answer, raw or b"")
+
+
+def _outwards(sock: socket.socket, stream: Stream) -> None:
+    with contextlib.suppress(OSError, Refused):
+        while data := sock.recv(1 << 15):
+            stream.send(encode(BytesMessage(data)))
+    with contextlib.suppress(Refused):
+        stream.finish()
+
+
+def _inwards(sock: socket.socket, stream: Stream) -> None:
+    with sock:
+        with contextlib.suppress(OSError, Refused):
+            while (raw := stream.receive()) is not None:
+                sock.sendall(decode(BytesMessage, raw).data)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+class GivenSecrets(Mapping[str, bytes]):
+    """The secrets of a session, each asked for once, when it is wanted."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, bytes | None] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._known:
+            self._known[name] = self._session.secret(name)
+        found = self._known[name]
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class GivenAgents(Mapping[str, Agent]):
+    """The SSH agents of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __getitem__(self, name: str) -> Agent:
+        if not self._session.has_agent(name):
+            raise KeyError(name)
+        return lambda: self._session.agent(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Sessions:
+    """The sessions that are open. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._open: dict[str, Session] = {}
+
+    @contextmanager
+    def opened(self, name: str, session: Session) -> Iterator[None]:
+        """Have it found by its ID until the context is left."""
+        with self._changed:
+            self._open[name] = session
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._open.pop(name, None)
+
+    def get(self, name: str) -> Session:
+        """The session of that ID, which may yet be on its way.
+
+        Raises:
+            SessionNotOpen: it does not come.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: name in self._open, _WAIT):
+                raise SessionNotOpen(f"no active session for {name[:80]}")
+            return self._open[name]
