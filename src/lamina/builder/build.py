@@ -31,7 +31,7 @@ from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.parser import parse
-from lamina.errors import InvalidArgument, Unsupported
+from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
@@ -89,6 +89,13 @@ class Builder:
     def host(self) -> Platform:
         """The platform that is built for where none is asked for."""
         return self._engine.host
+
+    def plain(self, name: str) -> bool:
+        """Whether an image of that name is here that has no ONBUILD instructions."""
+        try:
+            return not self._engine.images.resolve(name).config.config.on_build
+        except (NotFound, InvalidArgument):
+            return False
 
     @property
     def caches(self) -> CacheMounts:

@@ -55,6 +55,11 @@ class Asked:
         return self.attributes.get("filename") or "Dockerfile"
 
     @property
+    def pulls(self) -> bool:
+        """Whether base images are looked for in their registries again."""
+        return self.attributes.get("image-resolve-mode") == "pull"
+
+    @property
     def remote(self) -> str:
         """The address of the context, where it is no directory of the client's."""
         return self.attributes.get("context", "")
@@ -85,7 +90,7 @@ class Asked:
             labels=self._with_prefix("label:"),
             target=get("target", ""),
             no_cache=get("no-cache") == "",
-            pull=get("image-resolve-mode") == "pull",
+            pull=self.pulls,
             network=_NETWORKS[network],
             platform=Platform.parse(get("platform", "")) if get("platform") else None,
             extra_hosts=tuple(host.replace("=", ":", 1) for host in _words(get("add-hosts", ""))),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lamina.builder.request import Context
 from lamina.buildkit.asked import Asked
-from lamina.buildkit.failure import NOT_FOUND, Refused
+from lamina.buildkit.failure import Refused
 from lamina.buildkit.session import Sessions
 from lamina.buildkit.status import Log, Work
 from lamina.dockerfile import ast
@@ -33,8 +33,9 @@ class Local:
 class Files:
     """One build's. Everything is written below `scratch`."""
 
-    def __init__(self, sessions: Sessions, asked: Asked, log: Log, scratch: str) -> None:
-        self._sessions, self.asked, self.log, self._scratch = sessions, asked, log, scratch
+    def __init__(self, sessions: Sessions, asked: Asked, log: Log, scratch: str, plain: Callable[[str], bool]) -> None:
+        """`plain` tells whether a base image is known and brings no instructions of its own."""
+        self._sessions, self.asked, self.log, self._scratch, self._plain = sessions, asked, log, scratch, plain
 
     def definition(self) -> Local:
         """The Dockerfile.
@@ -49,7 +50,7 @@ class Files:
             found = self._small("dockerfile", [name, f"{name}.dockerignore", *lower], work, "dockerfile")
             text = next((found[each] for each in (name, *lower) if each in found), None)
             if text is None:
-                raise Refused(f"failed to read dockerfile: open {name}: no such file or directory", code=NOT_FOUND)
+                raise Refused(f"failed to read dockerfile: open {name}: no such file or directory")
         except Refused as error:
             work.done(error.message)
             raise
@@ -68,7 +69,7 @@ class Files:
     def context(self, local: Local) -> str:
         """The context as a tar; only of what the Dockerfile may ask for, and nothing where it asks for nothing."""
         path = os.path.join(self._scratch, "context.tar")
-        wanted = _wanted(local.text)
+        wanted = _wanted(local.text, self._plain)
         if wanted is not None and not wanted:
             with open(path, "wb"):
                 return path
@@ -138,12 +139,15 @@ def _patterns(ignore: str) -> list[str]:
     return found
 
 
-def _wanted(text: bytes) -> list[str] | None:
-    """The paths of the context that instructions name, without those inside others; None for all of it."""
+def _wanted(text: bytes, plain: Callable[[str], bool]) -> list[str] | None:
+    """The paths of the context that instructions name; None for all of it: where that cannot be known before the build."""
     try:
         dockerfile = parse(text.decode("utf-8", "surrogateescape"))
     except DockerfileError:
         return []
+    names = {"scratch", *(stage.name for stage in dockerfile.stages)}
+    if not all(stage.start.base.lower() in names or plain(stage.start.base) for stage in dockerfile.stages):
+        return None
     found = []
     for path in (path for stage in dockerfile.stages for step in stage.steps for path in _sources(step)):
         cleaned = posixpath.normpath(path).lstrip("/")

@@ -32,8 +32,9 @@ class Gone(Refused):
 class Stream:
     """One call: messages both ways. Any thread may send, one at a time; one may receive."""
 
-    def __init__(self, transport: Transport, number: int, headers: Mapping[str, str]) -> None:
-        self._transport, self.number, self.headers = transport, number, headers
+    def __init__(self, transport: Transport, number: int, fields: Headers = ()) -> None:
+        """`fields` are the headers that came; `headers` has the last of equal names."""
+        self._transport, self.number, self.fields, self.headers = transport, number, fields, dict(fields)
         self._arrived: queue.SimpleQueue[tuple[bytes, int] | None] = queue.SimpleQueue()
         self._buffer = bytearray()
         self._failure: Refused | None = None
@@ -168,7 +169,7 @@ class Transport:
             if self._closed:
                 raise Gone("the client is gone", code=UNAVAILABLE)
             number = self._h2.get_next_available_stream_id()
-            stream = self._streams[number] = Stream(self, number, {})
+            stream = self._streams[number] = Stream(self, number)
             self._h2.send_headers(number, [*head, *rest])
             self._flush()
         return stream
@@ -238,12 +239,12 @@ class Transport:
                 else:
                     stream.arrived(data, counted)
             case h2.events.RequestReceived(stream_id=number, headers=headers):
-                self._begin(number, _mapped(headers))
+                self._begin(number, _texts(headers))
             case (
                 h2.events.ResponseReceived(stream_id=number, headers=headers)
                 | h2.events.TrailersReceived(stream_id=number, headers=headers)
             ):
-                self._answered(number, _mapped(headers))
+                self._answered(number, dict(_texts(headers)))
             case h2.events.StreamEnded(stream_id=number):
                 self._end(number, None)
             case h2.events.StreamReset(stream_id=number):
@@ -252,8 +253,8 @@ class Transport:
                 with self._room:
                     self._room.notify_all()
 
-    def _begin(self, number: int, headers: Mapping[str, str]) -> None:
-        stream = self._streams[number] = Stream(self, number, headers)
+    def _begin(self, number: int, fields: Headers) -> None:
+        stream = self._streams[number] = Stream(self, number, fields)
         if self._serve is not None:
             threading.Thread(target=self._attend, args=(stream, self._serve), name="grpc", daemon=True).start()
 
@@ -288,9 +289,8 @@ class Transport:
             stream.over(Gone("the client is gone", code=UNAVAILABLE))
 
 
-def _mapped(headers: Sequence[tuple[bytes | str, bytes | str]]) -> dict[str, str]:
-    """Headers by name; of equal names the last."""
-    return {str(name): str(value) for name, value in headers}
+def _texts(headers: Sequence[tuple[bytes | str, bytes | str]]) -> Headers:
+    return [(str(name), str(value)) for name, value in headers]
 
 
 @contextlib.contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from lamina.buildkit.http2 import Stream, Transport
 from lamina.buildkit.messages import (
     APICap,
     BuildkitVersion,
+    BytesMessage,
     Definition,
     Empty,
     GatewaySolveRequest,
@@ -38,6 +41,7 @@ from lamina.buildkit.wire import decode, encode
 from lamina.errors import LaminaError
 
 _log = logging.getLogger("lamina.buildkit")
+_PIECE = 1 << 18
 _BUILD_ID = "buildkit-controlapi-buildid"
 _CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 _FRONTEND_CAPS = (
@@ -89,6 +93,7 @@ class BuildKit:
             f"{_CONTROL}Info": self._info,
             f"{_CONTROL}Solve": self._solve,
             f"{_CONTROL}Status": self._status,
+            f"{_CONTROL}Session": self._session,
             f"{_BRIDGE}Ping": self._ping,
             f"{_BRIDGE}Solve": self._gateway_solve,
             f"{_BRIDGE}Return": self._return,
@@ -158,6 +163,20 @@ class BuildKit:
     def _status(self, call: Call) -> Iterator[StatusResponse]:
         yield from self._solves.get(call.request(StatusRequest).ref).log.follow()
 
+    def _session(self, call: Call) -> Iterator[BytesMessage]:
+        """Control.Session: a session's connection inside of a call."""
+        near, far = socket.socketpair()
+        name = call.stream.headers.get("x-docker-expose-session-uuid", "")
+        threading.Thread(target=_outwards, args=(call.stream, far), name="session", daemon=True).start()
+        threading.Thread(target=self._held, args=(name, near), name="session", daemon=True).start()
+        with far:
+            while data := far.recv(_PIECE):
+                yield BytesMessage(data)
+
+    def _held(self, name: str, sock: socket.socket) -> None:
+        with sock:
+            self.hold(name, sock)
+
     def _gateway_solve(self, call: Call) -> Iterator[GatewaySolveResponse]:
         asked = call.request(GatewaySolveRequest)
         if not asked.frontend:
@@ -179,6 +198,15 @@ class BuildKit:
         """Results are images that are built already."""
         call.request(Empty)
         yield Empty()
+
+
+def _outwards(stream: Stream, sock: socket.socket) -> None:
+    """Pass on what a tunnel's client sends."""
+    with contextlib.suppress(OSError, Refused):
+        while (raw := stream.receive()) is not None:
+            sock.sendall(decode(BytesMessage, raw).data)
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _refuse(definition: Definition | None) -> None:

@@ -7,7 +7,7 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +21,7 @@ from lamina.buildkit.fetching import Files
 from lamina.buildkit.messages import Status
 from lamina.buildkit.session import GivenAgents, GivenSecrets, Session, Sessions
 from lamina.buildkit.status import Log, Narration, Work
+from lamina.dockerfile.errors import DockerfileError
 from lamina.errors import Cancelled, LaminaError
 from lamina.image.model import Image
 
@@ -106,11 +107,14 @@ class Frontend:
         os.makedirs(self._builder.scratch, exist_ok=True)
         session = self._sessions.get(asked.session or solve.session)
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._builder.scratch) as scratch:
-            files = Files(self._sessions, asked, solve.log, scratch)
+            files = Files(self._sessions, asked, solve.log, scratch, self._plain(asked))
             image = self._built(solve, files, self._request(asked, session))
         ref = secrets.token_hex(12)
         solve.results[ref] = image
         return ref, image
+
+    def _plain(self, asked: Asked) -> Callable[[str], bool]:
+        return (lambda _: False) if asked.pulls else self._builder.plain
 
     def _request(self, asked: Asked, session: Session) -> BuildRequest:
         given = Given(GivenSecrets(session), GivenAgents(session))
@@ -144,6 +148,8 @@ def _failure(error: LaminaError, narration: Narration, definition: Work, filenam
     match = _BLAMED.match(message)
     line = int(match[1]) if match else 0
     message = message[match.end() :] if match else message
+    if match and isinstance(error, DockerfileError):
+        message = f"dockerfile parse error on line {line}: {message}"
     if isinstance(error, StepFailed) and error.argv:
         message = f'process "{" ".join(error.argv)}" did not complete successfully: exit code: {error.status}'
     instruction, work = narration.failure(message)
@@ -152,4 +158,4 @@ def _failure(error: LaminaError, narration: Narration, definition: Work, filenam
     details = [failed_vertex(work.digest)] if work else []
     if first and text:
         details.append(blamed_lines(filename, text, first, max(first, last)))
-    return Refused(message, code=Refused.of(error).number, details=details)
+    return Refused(message, details=details)

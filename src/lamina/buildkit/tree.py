@@ -91,7 +91,7 @@ class _Receiver:
         header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
         os.pwrite(self._fd, header, self._place)
         self._place += len(header)
-        self._progress(len(header))
+        self._progress(len(entry.path))
         if info.isreg() and info.size:
             self._waiting.append((number, _Coming(entry.path, self._place, info.size)))
             self._place += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

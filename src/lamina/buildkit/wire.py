@@ -7,9 +7,9 @@ have their zero, and zeros are not written, as proto3 has it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -73,17 +73,17 @@ def mapping(number: int, kind: Any = "text") -> Any:
 
 
 @cache
-def _fields(cls: Any) -> tuple[_Field, ...]:
+def _fields(cls: Hashable) -> tuple[_Field, ...]:
     return tuple(
         _Field(field.name, field.metadata["number"], field.metadata["kind"], field.metadata["many"], field.metadata["map"])
-        for field in dataclasses.fields(cls)
+        for field in dataclasses.fields(cast(Any, cls))
     )
 
 
 def encode(message: Any) -> bytes:
     """The bytes of a message."""
     out = bytearray()
-    for field in _fields(type(message)):
+    for field in _fields(cast(Hashable, type(message))):
         value = getattr(message, field.name)
         if field.map:
             for key, each in value.items():
@@ -133,7 +133,7 @@ def decode(cls: type[Message], raw: bytes | memoryview) -> Message:
     Raises:
         Malformed: they are none.
     """
-    known = {field.number: field for field in _fields(cls)}
+    known = {field.number: field for field in _fields(cast(Hashable, cls))}
     found: dict[str, Any] = {}
     for number, kind, value in items(memoryview(raw)):
         field = known.get(number)

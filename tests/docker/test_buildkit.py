@@ -1,0 +1,169 @@
+"""Builds by BuildKit's protocol: over the wire with a client of our own, and with docker buildx where there is one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lamina.buildkit.failure import Refused
+from lamina.buildkit.messages import Empty, Exporter, ListWorkersResponse, SolveRequest, SolveResponse
+from tests.buildkit.client import BRIDGE, CONTROL, Client, connected
+from tests.docker.conftest import BASE, serving
+from tests.harness import Daemon, docker_cli, eventually, run
+
+_PLACES = (
+    os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"),
+    "/usr/libexec/docker",
+    "/usr/lib/docker",
+    "/usr/local/lib/docker",
+)
+BUILDX = next((path for place in _PLACES if (path := Path(place, "cli-plugins", "docker-buildx")).exists()), None)
+with_buildx = [pytest.mark.peer, pytest.mark.skipif(not BUILDX, reason="no docker buildx here")]
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """The protocol is the same for all drivers: one will do."""
+    with serving(tmp_path_factory) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(daemon: Daemon, context: Path) -> Iterator[Client]:
+    with connected(daemon.socket, context, {"word": b"open sesame"}) as client:
+        yield client
+
+
+def _moby(tag: str) -> Exporter:
+    return Exporter("moby", {"name": tag})
+
+
+@pytest.mark.covers("api:POST /session")
+def test_a_build_by_the_gateway_gives_an_image_and_tells_its_steps(daemon: Daemon, client: Client, context: Path, tag: str) -> None:
+    (context / "greeting").write_text("hello")
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nENV A=b\nCOPY greeting /g\nRUN cat /g && echo $A > /a\n")
+    answer, told = client.build(exporters=[_moby(tag)])
+    assert list(told.vertices) == [
+        "[internal] load build definition from Dockerfile", "[internal] load .dockerignore", "[internal] load build context",
+        f"[1/3] FROM docker.io/library/{BASE}", "[2/3] COPY greeting /g", "[3/3] RUN cat /g && echo $A > /a", "exporting to image",
+    ]  # fmt: skip
+    assert all(vertex.started and vertex.completed and not vertex.error for vertex in told.vertices.values())
+    assert told.output == "hello" and client.sent.count("greeting") == 1
+    assert answer["image.name"] == f"docker.io/{tag}"
+    assert daemon.docker("inspect", "-f", "{{.Id}}", tag).stdout.strip() == answer["containerimage.config.digest"]
+    assert daemon.docker("run", "--rm", tag, "cat", "/g", "/a").stdout == "hellob\n"
+
+
+def test_a_second_build_is_cached_and_classic_builds_share_the_cache(daemon: Daemon, client: Client, context: Path, tag: str) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo {tag} > /x\n")
+    assert client.build(exporters=[_moby(tag)])[1].cached == []
+    assert client.build(exporters=[_moby(tag)])[1].cached == [f"[2/2] RUN echo {tag} > /x"]
+    assert " ---> Using cache" in daemon.docker("build", str(context)).stdout
+    assert client.build({"no-cache": ""}, [_moby(tag)])[1].cached == []
+
+
+def test_a_frontend_named_to_control_itself_is_the_same(daemon: Daemon, client: Client, context: Path, tag: str) -> None:
+    (context / "My.dockerfile").write_text(f"FROM {BASE} AS one\nARG A\nLABEL a=$A\nFROM one AS two\n")
+    attributes = {"filename": "My.dockerfile", "target": "one", "build-arg:A": "given", "label:l": "m"}
+    asked = SolveRequest("ref", session=client.session, frontend="dockerfile.v0", frontend_attrs=attributes, exporters=(_moby(tag),))
+    client.call(f"{CONTROL}Solve", asked, SolveResponse)
+    assert daemon.docker("inspect", "-f", "{{.Config.Labels.a}} {{.Config.Labels.l}}", tag).stdout == "given m\n"
+
+
+def test_what_dockerignore_leaves_out_never_travels(client: Client, context: Path) -> None:
+    for name in ("kept", "left.log"):
+        (context / name).write_text(name)
+    (context / ".dockerignore").write_text("*.log\n")
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY . /x\nRUN ls /x\n")
+    assert "kept" in client.build()[1].output and "left.log" not in client.sent
+
+
+def test_secrets_are_asked_for_when_a_run_wants_them(client: Client, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {BASE}\nRUN --mount=type=secret,id=word cat /run/secrets/word; test ! -e /run/secrets/other\n"
+    )
+    assert client.build({"no-cache": ""})[1].output == "open sesame"
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN --mount=type=secret,id=other,required true\n")
+    with pytest.raises(Refused, match="secret other: not found"):
+        client.build()
+
+
+def test_a_failing_run_names_its_vertex_and_lines(client: Client, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\n\nRUN echo why && \\\n  false\n")
+    with pytest.raises(Refused, match='process "/bin/sh -c echo why &&   false" did not complete successfully: exit code: 1'):
+        client.build()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("FROM x\nRUNN y\n", "dockerfile parse error on line 2: unknown instruction: RUNN"),
+        ("FROM {}\nCOPY absent /\n", "absent"),
+        ("", "no stage"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(client: Client, context: Path, text: str, said: str) -> None:
+    (context / "Dockerfile").write_text(text.format(BASE))
+    with pytest.raises(Refused) as told:
+        client.build()
+    assert said in told.value.message or not text
+
+
+def test_a_client_that_goes_away_stops_its_build(daemon: Daemon, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 600\n")
+    with connected(daemon.socket, context) as client:
+        asked = SolveRequest("gone", session=client.session, frontend="dockerfile.v0")
+        client.open(f"{CONTROL}Solve", asked)
+        eventually(lambda: list(daemon.data.glob("run/build/*")), "no step is running")
+    eventually(lambda: not list(daemon.data.glob("run/build/*")), "the step is still running")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"platform": "linux/amd64,linux/arm64"}, "several platforms cannot be built at once"),
+        ({"requestid": "frontend.outline"}, "--call outline is not here"),
+    ],
+)
+def test_what_is_not_here_is_refused_in_a_sentence(client: Client, context: Path, attributes: dict[str, str], said: str) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\n")
+    with pytest.raises(Refused, match=said):
+        client.build(attributes)
+
+
+def test_unknown_calls_say_that_they_are_unknown(client: Client) -> None:
+    for path in (f"{CONTROL}Nothing", f"{BRIDGE}NewContainer", "/other.Service/Call"):
+        with pytest.raises(Refused, match="unknown method") as told:
+            client.call(path, Empty(), Empty)
+        assert told.value.number == 12
+    assert client.call(f"{CONTROL}ListWorkers", Empty(), ListWorkersResponse).record[0].id == "lamina"
+
+
+class TestBuildx:
+    """With the real docker buildx."""
+
+    pytestmark = with_buildx
+
+    def docker(self, daemon: Daemon, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in daemon.environment().items() if name != "DOCKER_BUILDKIT"}
+        plugins = Path(environment["DOCKER_CONFIG"], "cli-plugins")
+        plugins.mkdir(parents=True, exist_ok=True)
+        if BUILDX and not (plugins / BUILDX.name).exists():
+            (plugins / BUILDX.name).symlink_to(BUILDX)
+        return run([docker_cli(), *words], environment, code=code)
+
+    def test_docker_build_works_unchanged(self, daemon: Daemon, context: Path, tag: str) -> None:
+        (context / "f").write_text("text")
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY f /\nRUN cat /f\n")
+        told = self.docker(daemon, "build", "--progress", "plain", "--iidfile", str(context / "id"), "-t", tag, str(context)).stderr
+        assert "[3/3] RUN cat /f" in told and f"naming to docker.io/{tag}" in told
+        assert (context / "id").read_text() == daemon.docker("inspect", "-f", "{{.Id}}", tag).stdout.strip()
+
+    def test_a_failure_shows_the_lines(self, daemon: Daemon, context: Path) -> None:
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN false\n")
+        told = self.docker(daemon, "build", str(context), code=1).stderr
+        assert "   2 | >>> RUN false" in told and "exit code: 1" in told
