@@ -147,7 +147,9 @@ def test_hooks_run_in_their_order_with_the_state_on_standard_input(oci: Runtime,
     assert (tmp_path / "order").read_text().split() == list(kinds) and (tmp_path / "env").read_text() == "y\n"
     states = {kind: json.loads((tmp_path / kind).read_text()) for kind in kinds}
     assert {(state["id"], state["bundle"], state["ociVersion"]) for state in states.values()} == {("x", str(oci.bundle), "1.1.0")}
-    assert [states[kind]["status"] for kind in kinds[:3]] == ["creating"] * 3 and states["poststop"]["status"] == "stopped"
+    assert [states[kind]["status"] for kind in kinds[:3]] == ["created", "creating", "creating"] and states["poststop"][
+        "status"
+    ] == "stopped"
     assert [states[kind]["pid"] for kind in ("prestart", "createRuntime", "createContainer", "poststop")] == [pid, pid, 1, 0]
 
 

@@ -47,7 +47,8 @@ def adapted(made: Plan, asked: Mapping[str, Any], about: Mapping[str, Any], plac
 def document(asked: Mapping[str, Any], about: Mapping[str, Any], bundle: str = "") -> dict[str, Any]:
     """What launcher and monitor run; `bundle` is a directory that goes with the container."""
     return {
-        "create": entries(asked, "prestart", "createRuntime"),
+        # runtime-tools' validation wants prestart to hear "created", as before there were others.
+        "create": [["created", entries(asked, "prestart")], ["creating", entries(asked, "createRuntime")]],
         "seen": any(asked.get(kind) for kind in _BEFORE_ROOT),
         "poststart": entries(asked, "poststart"),
         "poststop": entries(asked, "poststop"),

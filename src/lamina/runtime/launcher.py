@@ -303,7 +303,8 @@ def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes
     first = os.read(report, 4096)
     if first != init.MOUNTED:
         return first + _read_report(report) or b"-1\0start\x000\0the process ended"
-    hooks.run(wanted["create"], hooks.told(wanted["about"], "creating", pid))
+    for status, found in wanted["create"]:
+        hooks.run(found, hooks.told(wanted["about"], status, pid))
     return b""
 
 

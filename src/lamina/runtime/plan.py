@@ -132,7 +132,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     own = bool(new & CLONE_NEWNS)
     if not own and (not place or new & CLONE_NEWUSER):
         raise InvalidSpec("a container needs a mount namespace of its own")
-    sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle)
+    sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle, terminal=bool(process.get("terminal")))
     steps: list[Step] = [
         ["die_with_parent"],
         ["enter_groups"],
@@ -234,7 +234,7 @@ def _join_steps(joins: Sequence[Sequence[Any]]) -> Iterator[Step]:
 
 
 def _mounts(
-    entries: Sequence[Mapping[str, Any]], hierarchies: Sequence[CgroupMount], bundle: str
+    entries: Sequence[Mapping[str, Any]], hierarchies: Sequence[CgroupMount], bundle: str, *, terminal: bool
 ) -> tuple[list[list[Any]], list[list[Any]], list[Step], list[Step]]:
     """Sources, file systems to make before, steps, and steps that need the cgroup namespace."""
     sources: list[list[Any]] = []
@@ -254,7 +254,8 @@ def _mounts(
             source = entry.get("source") or ""
             sources.append([slot, source if source.startswith("/") else f"{bundle}/{source}", chosen.recursive])
             steps.append(["attach", slot, target, strict, _changes(chosen)])
-        elif kind == "devpts":
+        elif kind == "devpts" and terminal:
+            # The launcher opens the terminal in it.
             made.append([slot, kind, [list(pair) for pair in chosen.data], chosen.add])
             steps.append(["attach", slot, target, strict, []])
         else:
