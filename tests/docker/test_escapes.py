@@ -61,6 +61,7 @@ def test_copying_while_a_path_is_exchanged_stays_inside(daemon: Daemon, name: st
     host = tmp_path / "host"
     host.mkdir()
     (host / "file").write_text("of the host")
+    (host / "file").chmod(0o640)
     (tmp_path / "file").write_text("copied")
     script = f"mkdir -p /w/real; ln -s /../../../../../../../..{host} /w/link; cd /w; while :; do mv real x; mv link real; mv real link; mv x real; done"
     daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sh", "-c", script)
@@ -68,6 +69,7 @@ def test_copying_while_a_path_is_exchanged_stays_inside(daemon: Daemon, name: st
         daemon.docker("cp", str(tmp_path / "file"), f"{name}:/w/real/file", code=None)
         daemon.docker("cp", f"{name}:/w/real/file", str(tmp_path / "out"), code=None)
         assert (host / "file").read_text() == "of the host"
+        assert stat.S_IMODE((host / "file").stat().st_mode) == 0o640, "CVE-2021-41089"
         assert not (tmp_path / "out").is_file() or (tmp_path / "out").read_text() == "copied"
 
 

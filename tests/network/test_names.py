@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.network import names
+from lamina.network.switchboard import Container, Pending, Switchboard
 
 LABEL = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20)
 
@@ -53,3 +54,15 @@ def test_what_does_not_fit_a_datagram_is_cut_to_its_question() -> None:
 def test_addresses_are_asked_for_backwards() -> None:
     assert names.reversed_address("2.0.17.172.in-addr.arpa") == "172.17.0.2"
     assert names.reversed_address("web") == names.reversed_address("1.2.3.in-addr.arpa") == ""
+
+
+def test_a_container_on_internal_networks_only_asks_nobody_outside() -> None:
+    """CVE-2024-29018: names are a way out for data."""
+    board, asked, said = Switchboard.__new__(Switchboard), list[Pending](), list[bytes]()
+    board._pending, board._containers, board._turn = {}, {}, 0
+    board._pass_on = asked.append  # type: ignore[method-assign]
+    container = Container()
+    container.servers = ["192.0.2.1"]
+    for container.outside in (True, False):
+        board._ask(container, query("secret.example"), said.append, lambda: None)
+    assert len(asked) == 1 and len(said) == 1 and said[0][3] & 15 == names.SERVER_FAILURE

@@ -43,6 +43,14 @@ def test_a_privileged_exec_is_not_inheritable_either(box: Box) -> None:
     assert sets(box.exec("cat", "/proc/self/status", privileged=True)[1])["Inh"] == 0
 
 
+def test_leaving_the_supplementary_groups_gains_nothing(box: Box) -> None:
+    """CVE-2022-36109, CVE-2023-25173: what a group is forbidden (mode 0604) was open to who left that group by setgroups."""
+    (box.directory / "upper/etc").mkdir(parents=True)
+    (box.directory / "upper/etc/passwd").write_text("ada:x:77:78::/:\n")
+    _, text = box.run("grep", "Groups:", "/proc/self/status", user="ada")
+    assert "78" in text.split()
+
+
 def test_control_groups_cannot_be_mounted_or_written(box: Box) -> None:
     """CVE-2022-0492: release_agent of a version 1 hierarchy runs as the host's root."""
     script = """

@@ -106,6 +106,37 @@ def test_zygote_and_monitors_cannot_be_looked_into(box: Box) -> None:
         assert "PermissionError" in done.stderr
 
 
+PROBE = """
+import os
+from lamina.linux import channel, prctl
+from lamina.runtime import zygote
+mine, theirs = channel.pair()
+pid = os.fork()
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+prctl._prctl("PR_SET_DUMPABLE", 4, 1)
+if pid == 0:
+    os.dup2(theirs.fileno(), 0)
+    mine.close()
+    theirs.close()
+    zygote.main()
+    os._exit(0)
+mine.recv(30)
+try:
+    print("seen", os.readlink(f"/proc/{pid}/exe"))
+except PermissionError:
+    print("refused")
+mine.close()
+theirs.close()
+os.waitpid(pid, 0)
+"""
+
+
+def test_the_zygote_cannot_be_looked_into_by_its_own_user() -> None:
+    """What joins a container may be of a user that is in there as well: it is not ids that keep others out."""
+    done = bare(f"exec({PROBE!r})")
+    assert done.stdout == "refused\n", done.stderr
+
+
 def test_the_zygote_is_started_again_when_it_was_killed(box: Box) -> None:
     pid = zygote_pid(box.runtime)
     os.kill(pid, signal.SIGKILL)
@@ -204,6 +235,14 @@ def test_the_console_is_the_terminal_whatever_the_image_puts_there(box: Box) -> 
     assert text.split() == ["88:0", "88:0", "1"]
 
 
+def test_the_console_is_not_what_lies_at_the_terminals_path(box: Box, tmp_path: Path) -> None:
+    """CVE-2025-52565: here something else lies there by the time that it is made."""
+    (tmp_path / "fake").write_text("fake")
+    mounts = [Mount("bind", "/dev/pts/0", str(tmp_path / "fake"))]
+    _, text = box.run("sh", "-c", "stat -c %F /dev/console /dev/pts/0", tty=True, mounts=mounts)
+    assert text.splitlines() == ["character special file", "regular file"]
+
+
 def test_writes_to_proc_do_not_go_through_what_is_mounted_at_proc() -> None:
     """CVE-2025-52881: a procfs of its own, attached nowhere."""
     from lamina.runtime import init
@@ -215,6 +254,7 @@ def test_writes_to_proc_do_not_go_through_what_is_mounted_at_proc() -> None:
     kinds = [line.split(" - ")[1].split()[0] for line in os.read(fd, 1 << 20).decode().splitlines()]
     before = Path("/proc/self/mountinfo").read_text().count(" - proc ")
     assert kinds.count("proc") == before
+    assert os.fstat(slots["proc"]).st_dev != os.stat("/proc").st_dev
     os.close(fd)
     os.close(slots["proc"])
 

@@ -22,12 +22,29 @@ GROUP = "root:x:0:\nwww:x:34:web\nextra:x:50:web,other\nbad:x:no:web\n"
     [
         ("", (0, 0, (), "/root")), ("root", (0, 0, (), "/root")), ("web", (33, 34, (50,), "/var/www")), ("33", (33, 34, (50,), "/var/www")),
         ("web:extra", (33, 50, (), "/var/www")), ("web:0", (33, 0, (), "/var/www")), ("4000", (4000, 0, (), "/")), ("4000:4001", (4000, 4001, (), "/")),
-        ("1000", (7, 8, (), "/seven")), (":www", (0, 34, (), "/root")),
+        ("7", (7, 8, (), "/seven")), (":www", (0, 34, (), "/root")),
     ],
 )  # fmt: skip
 def test_a_user_is_a_name_or_a_number_with_an_optional_group(text: str, expected: tuple[int, int, tuple[int, ...], str]) -> None:
     user = users.find(text, PASSWD, GROUP)
     assert (user.uid, user.gid, user.groups, user.home) == expected
+
+
+@pytest.mark.parametrize("text", ["1000", "1000:1000", "4000:1000"])
+def test_a_number_is_never_taken_for_a_name(text: str) -> None:
+    """CVE-2016-3697: an image with an account named 1000 that is root made root of USER 1000."""
+    hostile = "1000:x:0:0::/:\n"
+    user = users.find(text, hostile, "1000:x:0:1000\n")
+    assert user.uid == int(text.partition(":")[0]) and user.groups == () and user.gid == (1000 if ":" in text else 0)
+
+
+@pytest.mark.parametrize("text", ["4294967296", "2147483648", "18446744073709551616"])
+def test_a_number_beyond_what_there_is_does_not_become_root(text: str) -> None:
+    """CVE-2024-40635: 2^32 was taken for 0."""
+    with pytest.raises(users.UnknownUser):
+        users.find(text, PASSWD, GROUP)
+    with pytest.raises(users.UnknownUser):
+        users.find(f"0:{text}", PASSWD, GROUP)
 
 
 @pytest.mark.parametrize(

@@ -232,8 +232,13 @@ def _failure_of(said: int) -> str:
 def _run_hooks(options: argparse.Namespace, record: Mapping[str, Any], kind: str) -> None:
     """Hooks after the fact: what fails is said and changes nothing."""
     found = hooking.entries(recorded.specification(record).get("hooks") or {}, kind)
-    state = json.dumps(recorded.state({**record, "status": recorded.status_of(record) if kind == "poststart" else "stopped"}))
-    for warning in hooks.run_all(found, state.encode()):
+    # A command may have ended by now; that it was started is what its hooks are told.
+    state = (
+        hooks.told(recorded.about(record), "running", record["pid"])
+        if kind == "poststart"
+        else hooks.told(recorded.about(record), "stopped")
+    )
+    for warning in hooks.run_all(found, state):
         _complain(options, f"warning: {warning}")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _LIMIT = 8 << 20
-_MAX_ID = (1 << 32) - 2
+_MAX_ID = (1 << 31) - 1  # as Docker: above it somebody may count it as negative
 
 
 class UnknownUser(InvalidArgument):
@@ -73,25 +73,25 @@ def find(text: str, passwd: str, group: str) -> User:
 
 
 def _user(name: str, passwd: str) -> tuple[str, int, int, str] | None:
-    """Login, uid, gid and home of the first entry with that name, else with that number."""
-    by_number = None
+    """Login, uid, gid and home of the first entry with that name, or for a number of the first with that number.
+
+    A number is never a name (CVE-2016-3697): an image may have an account of that name that is root.
+    """
+    number = int(name) if _is_id(name) else None
     for fields in _entries(passwd, 6):
         if not (_is_id(fields[2]) and _is_id(fields[3])):
             continue
-        found = (fields[0], int(fields[2]), int(fields[3]), fields[5] or "/")
-        if fields[0] == name:
-            return found
-        if by_number is None and _is_id(name) and found[1] == int(name):
-            by_number = found
-    return by_number
+        if fields[0] == name if number is None else int(fields[2]) == number:
+            return (fields[0], int(fields[2]), int(fields[3]), fields[5] or "/")
+    return None
 
 
 def _group(name: str, group: str) -> int:
+    if _is_id(name):
+        return int(name)
     for fields in _entries(group, 3):
         if fields[0] == name and _is_id(fields[2]):
             return int(fields[2])
-    if _is_id(name):
-        return int(name)
     raise UnknownUser(f"unable to find group {name[:100]}: no matching entries in group file")
 
 
