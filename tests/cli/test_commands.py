@@ -40,8 +40,13 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("Usage:  lamina")
 
 
+def test_every_command_of_a_group_is_in_its_help() -> None:
+    shown = {f"{group} {word}" for group, (_, words) in GROUPS.items() for word in words.split()}
+    assert {name for name in (*COMMANDS, *GROUPS) if " " in name} <= shown
+
+
 def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nonsense"]) != 0
+    assert main(["nonsense"]) == 1
     assert capsys.readouterr().err.startswith("lamina: unknown command: lamina nonsense\n")
 
 
@@ -495,6 +500,6 @@ def test_ps_puts_into_words_only_what_it_shows(
 
 
 def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> None:
-    done = lamina_(engine, "which", "bb")
+    done = lamina_(engine, "which", "bb:1")
     assert done.returncode == 125
     assert done.stderr.decode().endswith("write IMAGE:/path\n\nRun 'lamina which --help' for more information\n")

@@ -135,6 +135,13 @@ def test_arguments_before_and_after_from(daemon: Daemon, context: Path, tag: str
     assert "[STRANGE]" in told
 
 
+def test_a_stage_on_a_stage_has_its_arguments_and_one_beside_it_has_not(daemon: Daemon, context: Path, tag: str) -> None:
+    stages = f"FROM {BASE} AS below\nARG WORD=default\nFROM below AS on\nRUN echo ${{WORD:-none}} > /on\n"
+    beside = f"FROM {BASE}\nCOPY --from=on /on /\nRUN echo ${{WORD:-none}} > /beside\n"
+    build(daemon, context, stages + beside, "--build-arg", "WORD=given", tag=tag)
+    assert output(daemon, tag, "cat", "/on", "/beside") == "given\nnone\n"
+
+
 @pytest.mark.covers("dockerfile:RUN <<EOF", "dockerfile:COPY <<EOF", "dockerfile:# syntax", "dockerfile:# escape")
 def test_here_documents_and_directives(daemon: Daemon, context: Path, tag: str) -> None:
     dockerfile = f"""# syntax=docker/dockerfile:1

@@ -84,6 +84,8 @@ def test_a_containers_name_wins_over_the_beginning_of_an_images_id(lab: Lab) -> 
     assert lab.explorer.subject(image.id.encoded[:7]).container is None
     with pytest.raises(ImageNotFound, match="no such image or container: nothing"):
         lab.explorer.subject("nothing")
+    with pytest.raises(ImageNotFound, match="no such image or container: nothing@one"):
+        lab.explorer.subject("nothing@one")
 
 
 def test_it_is_counted_once_and_again_when_the_cache_is_gone(lab: Lab, tmp_path: Path) -> None:

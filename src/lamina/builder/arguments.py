@@ -32,8 +32,8 @@ def platform_arguments(host: Platform, target: Platform, stage: str = "") -> dic
 class Arguments:
     """The arguments at one point of a Dockerfile.
 
-    `given` come from the command line, `outer` are the ARGs before the first FROM, `declared` those of this stage
-    (None: declared without a value).
+    `given` come from the command line, `outer` are the ARGs before the first FROM, `declared` those of this stage and of stages that
+    it is based on (None: declared without a value).
     """
 
     given: Mapping[str, str | None] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Arguments:
         return replace(self, outer=outer)
 
     def stage(self) -> Arguments:
-        """At a FROM: what the stage before declared is forgotten."""
+        """At the FROM of an image: what other stages declared is not seen. (A stage on a stage goes on with that one's.)"""
         return replace(self, declared={})
 
     def visible(self, env: Mapping[str, str]) -> dict[str, str]:

@@ -85,7 +85,7 @@ class StageWork:
         dockerfile, base, arguments = self._site.dockerfile, self._base_name, self._arguments
         below = named(dockerfile.stages[: self._stage.index], base) if not base.isdigit() else None
         if below is not None:
-            return replace(self._states[below.index], arguments=arguments.stage(), cmd_set=False)
+            return replace(self._states[below.index], cmd_set=False)  # its ARGs too, as with BuildKit
         scope = {name: value for name, value in {**arguments.given, **arguments.outer}.items() if value is not None}
         platform = Expander(dockerfile.escape).word(self._stage.start.platform, scope)
         wanted = Platform.parse(platform) if platform else self._site.request.platform

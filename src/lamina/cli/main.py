@@ -78,7 +78,7 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
     """The canonical name of the command that `words` begin with (or of the group they stop in), and the words after it.
 
     Raises:
-        UsageError: there is no such command.
+        UnknownCommand: there is none.
     """
     name, rest = words[0], words[1:]
     while name in GROUPS and rest and not rest[0].startswith("-"):
@@ -89,12 +89,18 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
     return name, rest
 
 
-def _unknown(name: str) -> UsageError:
+class UnknownCommand(UsageError):
+    """No command is called so."""
+
+    exit_code = 1
+
+
+def _unknown(name: str) -> UnknownCommand:
     from lamina.cli.help import closest
 
     group, _, word = name.rpartition(" ")
     meant = " or ".join(f"'lamina {other}'" for other in closest(word, group))
-    return UsageError(f"unknown command: lamina {name}" + (f"\n\nDid you mean {meant}?" if meant else ""))
+    return UnknownCommand(f"unknown command: lamina {name}" + (f"\n\nDid you mean {meant}?" if meant else ""))
 
 
 def _perform(name: str, words: list[str], options: Arguments) -> int:

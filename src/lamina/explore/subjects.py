@@ -14,7 +14,7 @@ from lamina.explore.model import LevelFacts, Subject
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
 from lamina.image.store import Images
-from lamina.spec.digest import Digest
+from lamina.spec.digest import Digest, InvalidDigest
 
 
 class Subjects:
@@ -37,7 +37,7 @@ class Subjects:
             return self.of_snapshot(snapshot)
         try:
             image = self._images.resolve(text)
-        except ImageNotFound as error:
+        except (ImageNotFound, InvalidDigest) as error:
             container = self._container(text)
             if container is None:
                 raise ImageNotFound(f"no such image or container: {text[:300]}") from error

@@ -29,7 +29,7 @@ q quiet bool|Only show layer IDs
         1,
         2,
         True,
-        "IMAGE|CONTAINER PATH | IMAGE:PATH",
+        "IMAGE|CONTAINER PATH | IMAGE:/PATH",
         """\
 - format string|Format output as "json" or by a Go template
 """,
@@ -38,13 +38,13 @@ q quiet bool|Only show layer IDs
         1,
         1,
         True,
-        "IMAGE:PATH",
+        "IMAGE[:/PATH]",
         """\
 l long bool|Show type, mode, owner, size and layer
 - format string|Format output as "json" or by a Go template
 """,
     ),
-    "cat": (1, -1, True, "IMAGE:PATH [IMAGE:PATH...]", ""),
+    "cat": (1, -1, True, "IMAGE:/PATH [IMAGE:/PATH...]", ""),
 }
 
 _LAYER_HEADERS = {"Index": "#", "ID": "LAYER", "CreatedSince": "AGE", "DiffID": "DIFF ID"}
@@ -53,15 +53,16 @@ _LETTERS = {"directory": "d", "dir": "d", "symlink": "l", "link": "l", "char": "
 
 
 def _place(words: list[str]) -> tuple[str, str]:
-    """Image and path of `IMAGE PATH` or `IMAGE:/path`; a colon before no slash is a tag's."""
+    """Image and path of `IMAGE PATH` or `IMAGE:/path`; a colon before no slash is a tag's.
+
+    Raises:
+        UsageError: one word without a path.
+    """
     if len(words) == 2:
         return words[0], words[1]
     image, colon, path = words[0].partition(":/")
     if not colon:
-        image, colon, path = words[0].rpartition(":")
-        if not colon:
-            raise UsageError(f"no path in {words[0]!r}: write IMAGE:/path")
-        return image, path
+        raise UsageError(f"no path in {words[0]!r}: write IMAGE:/path")
     return image, f"/{path}"
 
 
@@ -171,7 +172,7 @@ def _number(value: object) -> int:
 
 def ls(session: Session, arguments: Arguments) -> int:
     """List a directory of an image."""
-    image, path = _place(arguments.words) if ":" in arguments.words[0] else (arguments.words[0], "/")
+    image, path = _place(arguments.words) if ":/" in arguments.words[0] else (arguments.words[0], "/")
     found = Images(session.engine).ls(image, path or "/")
     if form := arguments.text("format"):
         show(session, form, found)
