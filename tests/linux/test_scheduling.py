@@ -53,6 +53,25 @@ def test_work_in_the_background_has_a_smaller_share(usual: tuple[int, int, int])
     assert not SETS_LENGTHS or length > usual[2]
 
 
+def test_what_is_left_is_below_any_share(usual: tuple[int, int, int]) -> None:
+    policy, nice, _ = after(scheduling.take_what_is_left)
+    assert (policy, nice >= max(usual[1], 1)) == (os.SCHED_IDLE, True)
+    assert after(scheduling.take_what_is_left, scheduling.work_in_the_background)[0] == os.SCHED_BATCH
+
+
+def test_who_was_put_before_others_stays_there() -> None:
+    def ahead() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, -7)
+
+    try:
+        before = after(ahead)[1]
+    except PermissionError:
+        pytest.skip("not allowed to raise a priority")
+    assert before == -7
+    for turns in (scheduling.take_short_turns, scheduling.take_long_turns, scheduling.take_usual_turns):
+        assert after(ahead, turns)[1] == -7
+
+
 def test_a_thread_can_be_like_any_other_again(usual: tuple[int, int, int]) -> None:
     assert after(scheduling.take_short_turns, scheduling.take_usual_turns) == usual
 

@@ -17,29 +17,37 @@ from lamina.linux.libc import machine, syscall
 
 _SCHED_SETATTR, _SCHED_GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}[machine]
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period: the call's first version
-_OTHER, _BATCH = 0, 3
+_OTHER, _BATCH, _IDLE = 0, 3, 5
 _SHORT, _USUAL, _LONG = 100_000, 0, 20_000_000  # nanoseconds; the kernel takes 0.1 to 100 ms, 0 is its own default
 _BACKGROUND = 10
 
 
 def take_short_turns() -> None:
     """The calling thread answers somebody: it interrupts what takes longer turns."""
-    _ask(_OTHER, 0, _SHORT)
+    _ask(0, _OTHER, _SHORT)
 
 
 def take_usual_turns() -> None:
     """The calling thread is like any other, whatever started it."""
-    _ask(_OTHER, 0, _USUAL)
+    _ask(0, _OTHER, _USUAL)
 
 
 def take_long_turns() -> None:
     """The calling thread moves many bytes. It keeps its share, since it may hold the interpreter's lock."""
-    _ask(_BATCH, 0, _LONG)
+    _ask(0, _BATCH, _LONG)
 
 
-def work_in_the_background() -> None:
-    """The calling thread, and those it starts from now on, leave the processors to whoever else of this session wants them."""
-    _ask(_BATCH, _BACKGROUND, _LONG)
+def work_in_the_background(thread: int = 0) -> None:
+    """A thread (0: the calling one), and those it starts from now on, take a small share of the processors: a tenth of another's."""
+    _ask(thread, _BATCH, _LONG, _BACKGROUND)
+
+
+def take_what_is_left(thread: int = 0) -> None:
+    """A thread (0: the calling one), and those it starts from now on, leave the processors at once to whoever else of this session wants them.
+
+    A small share does not do that: who has waited for it long enough gets a whole turn, and somebody else's answer waits for its end.
+    """
+    _ask(thread, _IDLE, _LONG, _BACKGROUND)
 
 
 def turns(thread: int = 0) -> tuple[int, int, int]:
@@ -50,11 +58,11 @@ def turns(thread: int = 0) -> tuple[int, int, int]:
     return policy, nice, length
 
 
-def _ask(policy: int, nice: int, length: int) -> None:
-    """A nice value that is higher already stays."""
-    nice = max(nice, os.getpriority(os.PRIO_PROCESS, 0))
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, length, 0, 0)
+def _ask(thread: int, policy: int, length: int, least: int = -20) -> None:
+    """The nice value becomes `least` where it is lower, and stays otherwise."""
     try:
-        syscall(_SCHED_SETATTR, "sched_setattr", 0, attributes, 0)
+        nice = max(least, os.getpriority(os.PRIO_PROCESS, thread))
+        attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, length, 0, 0)
+        syscall(_SCHED_SETATTR, "sched_setattr", thread, attributes, 0)
     except OSError:
         pass

@@ -11,8 +11,9 @@ from typing import Any
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
 from lamina.linux.heap import keep_freed
-from lamina.linux.scheduling import work_in_the_background
+from lamina.linux.scheduling import take_what_is_left
 from lamina.worker.failure import described
+from lamina.worker.patience import PERIOD, Patience
 from lamina.worker.workers import find
 
 
@@ -22,9 +23,9 @@ def main(fd: int) -> None:
     # A job over a high stack opens a few files of every layer; who started us may be limited to 1024.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    work_in_the_background()
     keep_freed()
-    threading.Thread(target=_leave_with_the_pool, args=(fd,), daemon=True).start()
+    threading.Thread(target=_watch, args=(fd,), daemon=True).start()
+    take_what_is_left()
     serve(channel.from_fd(fd))
 
 
@@ -57,12 +58,14 @@ def _answer(end: Channel, request: dict[str, Any], fds: list[int]) -> dict[str, 
         return {"error": described(error)}
 
 
-def _leave_with_the_pool(fd: int) -> None:
-    """End this process when the other end closes, also in the middle of a job.
+def _watch(fd: int) -> None:
+    """End this process when the other end closes, also in the middle of a job; until then see to it that it is not forgotten.
 
     PR_SET_PDEATHSIG would fire when the *thread* that started us ends, so the channel is what is watched.
     """
     poll = select.poll()
     poll.register(fd, 0)
-    poll.poll()
+    patience = Patience()
+    while not poll.poll(PERIOD * 1000):
+        patience.look()
     os._exit(0)
