@@ -17,6 +17,7 @@ from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
 from lamina.layer.stream import Behind, ahead
 from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
+from lamina.linux.uncached import UncachedWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class ZstdCopy:
     """Writes a stream to a file as zstd, level 1, compressed by `threads` beside the caller."""
 
     def __init__(self, fd: int, threads: int = 2) -> None:
-        self._fd = fd
+        # Only what mends a damaged tree will read it.
+        self._file = UncachedWriter(fd)
         self._deflater = zstd_deflater(1, threads)
         self._digest = hashlib.sha256()
         self._size = 0
@@ -93,13 +95,14 @@ class ZstdCopy:
     def finish(self) -> Copy:
         """End the stream."""
         self._keep(self._deflater.flush())
+        self._file.finish()
         return Copy(self._digest.hexdigest(), self._size)
 
     def _keep(self, data: bytes) -> None:
         if data:
             self._digest.update(data)
             self._size += len(data)
-            _write_all(self._fd, data)
+            self._file.write(data)
 
 
 def _write_all(fd: int, data: bytes) -> None:
