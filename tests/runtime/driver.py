@@ -1,7 +1,7 @@
 """Launches one container as the OCI command line would, holding init before its first operation until told.
 
 driver.py DIRECTORY HOLD    DIRECTORY/document.json says what; a byte on descriptor HOLD lets init go;
-                                      old: overlayfs takes no descriptors, as before Linux 6.15
+                                      old: overlayfs takes no descriptors, and detached mounts are not copied, as before Linux 6.15
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 
 from lamina.linux import overlay
-from lamina.runtime import cgroup
+from lamina.runtime import cgroup, idmapping
 from lamina.runtime.launcher import LaunchFailed, launch
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     with open(f"{directory}/document.json", encoding="utf-8") as file:
         document = json.load(file)
     if len(sys.argv) > 3:
-        overlay._by_descriptors = overlay._mapped_by_descriptors = _refuse  # type: ignore[assignment]
+        overlay._by_descriptors = overlay._mapped_by_descriptors = idmapping._copies = _refuse  # type: ignore[assignment]
     document["plan"]["steps"].insert(0, ["wait", "hold"])
     null = os.open("/dev/null", os.O_RDWR)
     slots = {"hold": hold, "filter": os.open(f"{directory}/filter.bpf", os.O_RDONLY), "stdin": null, "stdout": null, "stderr": null}

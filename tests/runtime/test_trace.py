@@ -180,7 +180,9 @@ def test_the_filter_is_the_last_but_the_privileges(box: Box) -> None:
 @pytest.mark.parametrize("ids", [None, (1_000_000, 65536)], ids=["", "user namespace"])
 def test_on_kernels_whose_overlayfs_takes_no_descriptors_no_path_is_shown_either(box: Box, ids: tuple[int, int] | None) -> None:
     (box.directory / "out").mkdir()
-    script = "cat /proc/self/mountinfo > /info; chown 7:8 /bin/busybox; rm /bin/true; stat -c %u:%g /bin/sh /info > /owners"
+    script = (
+        "cat /proc/self/mountinfo > /info; chown 7:8 /bin/busybox; rm /bin/true; echo x > /dev/null; stat -c %u:%g /bin/sh /info > /owners"
+    )
     launch = box.launch(["sh", "-c", script], security=["apparmor=unconfined"], ids=ids)
     document, fds = box.runtime._container(launch)
     (box.directory / "filter.bpf").write_bytes(os.pread(fds["filter"], 1 << 20, 0))

@@ -11,11 +11,11 @@ import errno
 import os
 
 from lamina.linux import channel, mount, prctl
-from lamina.linux.namespace import CLONE_NEWNS, unshare
+from lamina.linux.apart import apart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     Mapping = tuple[int, tuple[int, int]]
     """A user namespace (a descriptor of one), and its root's user and group outside."""
@@ -163,31 +163,7 @@ def mount_overlay_anywhere(
     finally:
         os.fchdir(before)
         os.close(before)
-    return _apart(lambda: mount_overlay(lowers, upper, work, scratch, volatile=volatile))
-
-
-def _apart(make: Callable[[], int]) -> int:
-    """What `make` returns, a descriptor, called by a forked child in a mount namespace of its own."""
-    mine, theirs = channel.pair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            unshare(CLONE_NEWNS)
-            mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)
-            theirs.send({}, [make()])
-        except OSError as error:
-            theirs.send({"errno": error.errno or errno.EIO, "message": error.strerror or ""})
-        finally:
-            os._exit(0)
-    theirs.close()
-    try:
-        answer, fds = mine.recv()
-    finally:
-        mine.close()
-        os.waitpid(pid, 0)
-    if not fds:
-        raise OSError(answer["errno"], answer["message"])
-    return fds[0]
+    return apart(lambda: [mount_overlay(lowers, upper, work, scratch, volatile=volatile)])[0]
 
 
 def mount_overlay_mapped(
@@ -212,7 +188,7 @@ def mount_overlay_mapped(
     except OSError as error:
         if error.errno not in _NO_DESCRIPTORS:
             raise
-    return _apart(lambda: _by_names(lowers, upper, work, scratch, volatile=volatile, mapping=mapping))
+    return apart(lambda: [_by_names(lowers, upper, work, scratch, volatile=volatile, mapping=mapping)])[0]
 
 
 def _mapped_by_descriptors(

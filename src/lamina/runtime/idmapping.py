@@ -7,6 +7,7 @@ import os
 import resource
 
 from lamina.linux import channel, mount, namespace, overlay, tty
+from lamina.linux.apart import apart
 from lamina.runtime import init
 
 TYPE_CHECKING = False
@@ -19,26 +20,50 @@ if TYPE_CHECKING:
 _TERMINAL_TIMEOUT = 10.0
 
 
-def prepare(mapping: Mapping[str, Any], prepared: Prepared) -> None:
-    """Into the slots: a user namespace to map mounts by, the device nodes, and a pipe that says when the new one has its maps."""
+def prepare(mapping: Mapping[str, Any], prepared: Prepared, scratch: str) -> None:
+    """Into the slots: a user namespace to map mounts by, the device nodes, and a pipe that says when the new one has its maps.
+
+    `scratch`: as overlay.mount_overlay has it.
+    """
     try:
         prepared.keep("user_namespace", namespace.user_namespace(mapping))
     except OSError as error:
         raise OSError(error.errno, f"user namespaces cannot be used here: {os.strerror(error.errno or 0)}") from None
     if mapping["nodes"]:
-        _make_nodes(mapping, prepared)
+        _make_nodes(mapping, prepared, scratch)
     reader, writer = os.pipe()
     prepared.keep("mapped", reader)
     prepared.keep("mapped_told", writer)
 
 
-def _make_nodes(mapping: Mapping[str, Any], prepared: Prepared) -> None:
+def _make_nodes(mapping: Mapping[str, Any], prepared: Prepared, scratch: str) -> None:
     """Device nodes in a file system of the host's: those of a user namespace's own are not devices."""
     folder = prepared.keep("nodes", init.make_filesystem("tmpfs", "devices", [["mode", "755"]], mount.MOUNT_ATTR_NOEXEC))
-    for number, (slot, (_, kind, major, minor, mode, uid, gid)) in enumerate(mapping["nodes"]):
-        name = str(number)
-        init.nodes({"/": folder}, [[f"/{name}", kind, major, minor, mode, outside(mapping["uids"], uid), outside(mapping["gids"], gid)]])
-        prepared.keep(slot, mount.open_tree(name, directory=folder))
+    for number, (_, (_, kind, major, minor, mode, uid, gid)) in enumerate(mapping["nodes"]):
+        owner = (outside(mapping["uids"], uid), outside(mapping["gids"], gid))
+        init.nodes({"/": folder}, [[f"/{number}", kind, major, minor, mode, *owner]])
+    for (slot, _), fd in zip(mapping["nodes"], _as_mounts(folder, len(mapping["nodes"]), scratch), strict=True):
+        prepared.keep(slot, fd)
+
+
+def _as_mounts(folder: int, count: int, scratch: str) -> list[int]:
+    """Each of the nodes as a mount of its own."""
+    try:
+        return _copies(folder, count)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    # Before Linux 6.15 nothing is copied from a mount that is attached nowhere.
+    return apart(lambda: _attached_copies(folder, count, scratch))
+
+
+def _copies(folder: int, count: int) -> list[int]:
+    return [mount.open_tree(str(number), directory=folder) for number in range(count)]
+
+
+def _attached_copies(folder: int, count: int, scratch: str) -> list[int]:
+    mount.move_mount(folder, scratch)
+    return [mount.open_tree(f"{scratch}/{number}") for number in range(count)]
 
 
 def outside(ranges: Sequence[Sequence[int]], number: int) -> int:

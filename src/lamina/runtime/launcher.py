@@ -120,7 +120,7 @@ def _words(error: Exception) -> str:
 def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     plan, slots = document["plan"], prepared.slots
     if plan.get("mapped"):
-        idmapping.prepare(plan["mapped"], prepared)
+        idmapping.prepare(plan["mapped"], prepared, _COVERED)
     for slot, path, *_ in plan["joins"]:
         prepared.keep(slot, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     for slot, path, recursive in plan["sources"]:
