@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,9 @@ from lamina.builder.engine import Engine
 from lamina.builder.fetching import Fetcher
 from lamina.builder.gitsource import Git
 from lamina.builder.given import Sessions
+from lamina.builder.layerfiles import describe_layers
 from lamina.builder.progress import Built, Classic, Narrator, StepBegan, Warned
-from lamina.builder.request import BuildRequest, Cancellation
+from lamina.builder.request import BuildRequest, Cancellation, Context
 from lamina.builder.schedule import Stages, States
 from lamina.builder.site import Site
 from lamina.builder.sources import CacheImages
@@ -35,6 +36,7 @@ from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
+from lamina.spec.reference import Reference
 
 _PREFIX = "build-"
 _FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
@@ -79,6 +81,15 @@ class Builder:
             with suppress(Exception):
                 progress.failed()
             raise
+
+    def publish(self, image: Image, names: Sequence[Reference]) -> Image:
+        """Make the image of an `unfinished` request one that shows, with these names."""
+        return published(self._engine, image, names)
+
+    def export(self, image: Image, path: str) -> None:
+        """Write the files of an image, all layers together, as a tar to `path`, which is new."""
+        files = describe_layers(self._engine.layers, image.layers[-1] if image.layers else None)
+        self._engine.workers.run("lamina.builder.squashing:squash_job", {"files": files, "below": 0, "path": path})
 
     @property
     def scratch(self) -> str:
@@ -154,7 +165,7 @@ class _Build:
         dockerfile = site.dockerfile
         target = find_target(dockerfile, self.request.target)
         arguments, bases = self._bases(dockerfile)
-        plan = edges(dockerfile, target, bases)
+        plan = edges(dockerfile, target, bases, lambda name: self.request.context_of(name) is not None)
         labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
         counts = _counts(dockerfile, plan, len(labels))
         for number, argument in enumerate(dockerfile.arguments, 1):
@@ -207,8 +218,15 @@ class _Build:
                 base = expander.word(stage.start.base, {**predefined, **arguments.outer})
                 if not base:
                     raise DockerfileError(f"base name ({stage.start.base}) should not be blank")
-            bases[stage.index] = base
+            bases[stage.index] = self._meant(base)
         return arguments, bases
+
+    def _meant(self, base: str) -> str:
+        """The image that a FROM names, a further context's where it names one."""
+        found = self.request.context_of(base)
+        if isinstance(found, Context):
+            raise Unsupported(f"the build context {base[:100]} is a folder, and no image to begin FROM")
+        return base if found is None else found
 
     def _finish(self, site: Site, state: State, dockerfile: ast.Dockerfile) -> Image:
         image = state.image
@@ -218,17 +236,22 @@ class _Build:
         if strange:
             self.progress(Warned(f"One or more build-args [{' '.join(strange)}] were not consumed"))
         tags = tuple(tag.with_default_tag() for tag in self.request.tags)
-        images = self.engine.images
         if self.request.squash:
             image = squashed(site, state)
-        if image.intermediate and image.id == getattr(state.image, "id", None):
-            image = images.create(image.config_bytes, state.layers, names=tags, parent=image.parent, intermediate=False)
-        else:
-            for tag in tags:
-                images.tag(str(image.id), tag)
-            image = replace(image, names=(*image.names, *tags))
+        if not self.request.unfinished:
+            image = published(self.engine, image, tags)
         self.progress(Built(image.id, [tag.familiar for tag in tags]))
         return image
+
+
+def published(engine: Engine, image: Image, names: Sequence[Reference]) -> Image:
+    """The image as one that is no longer in between, with these names."""
+    if image.intermediate:
+        layers = engine.layers.chain(image.layers[-1] if image.layers else None)
+        return engine.images.create(image.config_bytes, layers, names=names, parent=image.parent, intermediate=False)
+    for name in names:
+        engine.images.tag(str(image.id), name)
+    return replace(image, names=(*image.names, *names))
 
 
 def _counts(dockerfile: ast.Dockerfile, plan: Mapping[int, object], labels: int) -> dict[int, Count]:

@@ -92,6 +92,8 @@ class BuildRequest:
     "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from`
     are images that count as a cache. `squash` makes one layer of all that the build added. `explain` has each step
     say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets and SSH agents; None where the client cannot carry any.
+    `contexts` are what further names mean in FROM and --from: an image by name or ID, or files in a tar. `no_cache_stages` are
+    names of stages, in lower case, that are built anew. With `unfinished` the image stays one of those between: see Builder.publish.
     """
 
     context: Context
@@ -115,6 +117,17 @@ class BuildRequest:
     explain: bool = False
     given: Given | None = None
     keep_containers: bool = False
+    contexts: Mapping[str, str | Context] = field(default_factory=dict)
+    no_cache_stages: frozenset[str] = frozenset()
+    unfinished: bool = False
+
+    def context_of(self, name: str) -> str | Context | None:
+        """What `contexts` has for a name, with or without `latest`."""
+        try:
+            familiar = Reference.parse(name).familiar.removesuffix(":latest")
+        except InvalidArgument:
+            familiar = name
+        return self.contexts.get(name, self.contexts.get(familiar)) if self.contexts else None
 
     @property
     def epoch(self) -> int | None:

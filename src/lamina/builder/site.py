@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from lamina.builder.context import Received
 from lamina.builder.engine import Engine
@@ -16,7 +16,7 @@ from lamina.builder.fetching import Fetcher
 from lamina.builder.gitsource import Git
 from lamina.builder.layerfiles import describe_layers
 from lamina.builder.progress import Passed, Tell
-from lamina.builder.request import BuildRequest, Cancellation
+from lamina.builder.request import BuildRequest, Cancellation, Context
 from lamina.builder.stages import named
 from lamina.builder.state import State
 from lamina.dockerfile import ast
@@ -109,11 +109,20 @@ class Site:
 
     def origin(self, name: str, stage: ast.Stage, states: Mapping[int, State], tell: Tell) -> Digest | None:
         """The stack that `--from=name` means in `stage`; None for an empty one."""
-        source = named(self.dockerfile.stages[: stage.index], name)
+        context = self.request.context_of(name)
+        if isinstance(context, Context):
+            return cast(Digest, self.once(f"context {context.tar}", lambda: self._layer_of(context.tar)))
+        source = named(self.dockerfile.stages[: stage.index], name) if context is None else None
         if source is not None:
             return states[source.index].top
-        image = self.image(name, self.request.platform, tell)
+        image = self.image(context or name, self.request.platform, tell)
         return image.layers[-1] if image.layers else None
+
+    def _layer_of(self, tar: str) -> Digest:
+        """A tar of files as a layer on nothing, so that it is read like any other; nobody keeps it after the build."""
+        with open(tar, "rb") as file, self.engine.layers.staging() as scratch:
+            staged = self.engine.layers.stage(TarSource(file.fileno(), compression=""), scratch)
+            return self.engine.layers.register(staged, None, LayerNote(self.created(), "", "")).id
 
     def write_layer(self, state: State, instruction: ast.Instruction, params: Mapping[str, Any], created_by: str) -> LayerFacts | None:
         """The layer that a copying job writes (`copying.write_job`); None where it would change nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lamina.dockerfile.ast import Copy, Dockerfile, Instruction, Run, Stage
 from lamina.dockerfile.errors import DockerfileError
@@ -40,10 +40,12 @@ def named(stages: tuple[Stage, ...], name: str) -> Stage | None:
     return None
 
 
-def edges(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> dict[int, frozenset[int]]:
+def edges(
+    dockerfile: Dockerfile, target: Stage, bases: dict[int, str], elsewhere: Callable[[str], bool] = lambda _: False
+) -> dict[int, frozenset[int]]:
     """The stages that `target` stands on or copies from, itself included, in the file's order, and what each needs itself.
 
-    `bases` gives each stage's FROM after expansion. A stage sees only the ones before it.
+    `bases` gives each stage's FROM after expansion. A stage sees only the ones before it. `elsewhere` tells names that mean no stage.
 
     Raises:
         DockerfileError: a stage copies or mounts from itself or a later one.
@@ -51,7 +53,7 @@ def edges(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> dict[
     found = {target.index: frozenset[int]()}
     for stage in reversed(dockerfile.stages[: target.index + 1]):
         if stage.index in found:
-            found[stage.index] = frozenset(_inputs(dockerfile, stage, bases[stage.index]))
+            found[stage.index] = frozenset(_inputs(dockerfile, stage, bases[stage.index], elsewhere))
             found.update({index: frozenset() for index in found[stage.index] if index not in found})
     return dict(sorted(found.items()))
 
@@ -61,13 +63,15 @@ def needed(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> tupl
     return tuple(dockerfile.stages[index] for index in edges(dockerfile, target, bases))
 
 
-def _inputs(dockerfile: Dockerfile, stage: Stage, base: str) -> Iterator[int]:
+def _inputs(dockerfile: Dockerfile, stage: Stage, base: str, elsewhere: Callable[[str], bool]) -> Iterator[int]:
     earlier = dockerfile.stages[: stage.index]
     # FROM 0 is an image called 0; only names refer to stages there.
     if not base.isdigit() and (below := named(earlier, base)):
         yield below.index
     for step in stage.steps:
         for origin in _origins(step):
+            if elsewhere(origin):
+                continue
             source = named(earlier, origin)
             if source is not None:
                 yield source.index

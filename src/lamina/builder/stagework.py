@@ -57,6 +57,8 @@ class StageWork:
         self._adding, self._running = Adding(site, stage, states, tell), Running(site, stage, states, tell)
         self._accounts = Accounts(site, stage)
         self._number = count.first
+        request = site.request
+        self._anew = request.no_cache or (bool(stage.name) and stage.name in request.no_cache_stages)
 
     def run(self) -> State:
         """Carry out all its instructions."""
@@ -153,7 +155,7 @@ class StageWork:
 
     def _known(self, state: State, made: Made, step: Digest) -> Image | None:
         """The image that this step made before, here or in an image of --cache-from."""
-        if self._site.request.no_cache:
+        if self._anew:
             return None
         return self._site.engine.cache.image(step) or self._cached.image(state, made)
 
@@ -168,7 +170,7 @@ class StageWork:
             self._explain(why)
             return None
         known = None
-        if made.key and not self._site.request.no_cache:
+        if made.key and not self._anew:
             note = self._site.note(instruction, made.created_by) if made.floating else None
             known = self._site.engine.cache.layer(made.key, state.top, note)
         if known is not None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
 
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Context, RunOptions
@@ -90,6 +94,7 @@ class Asked:
             labels=self._with_prefix("label:"),
             target=get("target", ""),
             no_cache=get("no-cache") == "",
+            no_cache_stages=frozenset(word.lower() for word in _words(get("no-cache", ""))),
             pull=self.pulls,
             network=_NETWORKS[network],
             platform=Platform.parse(get("platform", "")) if get("platform") else None,
@@ -97,7 +102,24 @@ class Asked:
             credentials=credentials,
             run=self._options(),
             given=given,
+            unfinished=True,
+            cache_from=self._cache_images(),
         )
+
+    def _cache_images(self) -> tuple[str, ...]:
+        """The images of --cache-from; caches of other kinds count for nothing."""
+        found = _words(self.attributes.get("cache-from", ""))
+        with suppress(msgspec.MsgspecError):
+            entries = msgspec.json.decode(self.attributes.get("cache-imports") or "[]", type=list[dict[str, Any]])
+            found += [
+                str(entry["Attrs"]["ref"]) for entry in entries if entry.get("Type") == "registry" and "ref" in entry.get("Attrs", {})
+            ]
+        return tuple(found)
+
+    @property
+    def contexts(self) -> Mapping[str, str]:
+        """Further contexts by name: `docker-image://…`, `local:…` or `input:…`; those of one platform go by the name alone."""
+        return {name.partition("::")[0]: value for name, value in sorted(self._with_prefix("context:").items())}
 
     def _with_prefix(self, prefix: str) -> dict[str, str]:
         return {name.removeprefix(prefix): value for name, value in self.attributes.items() if name.startswith(prefix)}

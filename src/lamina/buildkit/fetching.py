@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lamina.builder.context import unpacked
 from lamina.builder.request import Context
 from lamina.buildkit.asked import Asked
-from lamina.buildkit.failure import Refused
+from lamina.buildkit.failure import INVALID, Refused
+from lamina.buildkit.messages import Definition, Input, Op, SourceOp
 from lamina.buildkit.session import Sessions
 from lamina.buildkit.status import Log, Work
+from lamina.buildkit.wire import decode, encode
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.mounts import origin_of
 from lamina.dockerfile.parser import parse
+from lamina.spec.reference import Reference
 
 _LIMIT = 16 << 20
+_UPLOADS = "http://buildkit-session/"
+IMAGE = "lamina-image://"
+"""A source of ours: an image by its ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,42 @@ class Files:
         return path
 
     def remote(self) -> Context:
-        """The context by its address."""
-        return Context(remote=self.asked.remote)
+        """The context by its address; a tar that the client got on its standard input has one in the session."""
+        if not self.asked.remote.startswith(_UPLOADS):
+            return Context(remote=self.asked.remote)
+        path = os.path.join(self._scratch, "upload")
+        work = self.log.work("[internal] load remote build context")
+        self._sessions.get(self.asked.session).upload(self.asked.remote.removeprefix(_UPLOADS), path)
+        work.done()
+        with open(path, "rb") as packed, open(os.path.join(self._scratch, "context.tar"), "wb") as plain:
+            for piece in unpacked(packed):
+                plain.write(piece)
+        return Context(tar=plain.name)
+
+    def contexts(self, inputs: Mapping[str, Definition]) -> dict[str, str | Context]:
+        """What further names mean, as the builder wants it.
+
+        Raises:
+            Refused: a context is of a kind that is not here.
+        """
+        return {name: self._named(name, value, inputs) for name, value in self.asked.contexts.items()}
+
+    def _named(self, name: str, value: str, inputs: Mapping[str, Definition]) -> str | Context:
+        kind, _, rest = value.partition(":")
+        if kind == "docker-image":
+            return str(Reference.parse(rest.removeprefix("//")).with_default_tag())
+        if kind == "input":
+            return _image_of(inputs.get(rest), name)
+        if kind != "local":
+            raise Refused(
+                f"the build context {name[:100]} cannot be had from {value[:100]}: give a folder, or docker-image://", code=INVALID
+            )
+        work = self.log.work(f"[context {name}] load from client")
+        path = os.path.join(self._scratch, f"context-{len(os.listdir(self._scratch))}.tar")
+        ignore = self._small(rest, [".dockerignore"], work, "context").get(".dockerignore", b"").decode("utf-8", "surrogateescape")
+        self._tree(rest, path, {"exclude-patterns": _patterns(ignore)}, work, name)
+        work.done()
+        return Context(tar=path)
 
     def _small(self, name: str, paths: Sequence[str], work: Work, what: str) -> Mapping[str, bytes]:
         """Small files of a directory, those that are there."""
@@ -110,6 +152,25 @@ class Files:
         session = self._sessions.get(self.asked.session_of(name))
         session.tree(name, path, {key: values for key, values in options.items() if values}, progress)
         work.moved(f"transferring {what}:", total, done=True)
+
+
+def _image_of(definition: Definition | None, name: str) -> str:
+    """The image that an input stands for: the result of another build.
+
+    Raises:
+        Refused: it is anything else.
+    """
+    for raw in definition.operations if definition else ():
+        source = decode(Op, raw).source
+        if source is not None and source.identifier.startswith(IMAGE):
+            return source.identifier.removeprefix(IMAGE)
+    raise Refused(f"the build context {name[:100]} is a graph of build operations (LLB), which are not carried out here", code=INVALID)
+
+
+def stands_for(image: str) -> Definition:
+    """The graph that stands for the image of that ID where a client hands it on to another build."""
+    source = encode(Op(source=SourceOp(f"{IMAGE}{image}")))
+    return Definition((source, encode(Op(inputs=(Input(f"sha256:{hashlib.sha256(source).hexdigest()}"),)))))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> tarfile.TarInfo | None:

@@ -13,6 +13,7 @@ from lamina.builder.build import Builder
 from lamina.buildkit.asked import Asked
 from lamina.buildkit.exporting import Exports
 from lamina.buildkit.failure import FAILED_PRECONDITION, UNIMPLEMENTED, Refused
+from lamina.buildkit.fetching import stands_for
 from lamina.buildkit.http2 import Stream, Transport
 from lamina.buildkit.messages import (
     APICap,
@@ -155,7 +156,7 @@ class BuildKit:
         with self._solves.begun(asked.ref, asked.session) as solve:
             _ends_with(call, solve)
             if asked.frontend:
-                solve.result = self._frontend.build(solve, Asked.of(asked.frontend, asked.frontend_attrs, asked.session))[1]
+                solve.result = self._frontend.build(solve, Asked.of(asked.frontend, asked.frontend_attrs, asked.session), asked.inputs)[1]
             else:
                 solve.result = solve.outcome()
             yield SolveResponse(self._exports.carry_out(asked, solve.result, solve.log, self._sessions))
@@ -185,8 +186,8 @@ class BuildKit:
             return
         solve = self._solves.get(call.build)
         _ends_with(call, solve)
-        ref, image = self._frontend.build(solve, Asked.of(asked.frontend, asked.options, solve.session))
-        yield GatewaySolveResponse(Result(Ref(ref), {"containerimage.config": image.config_bytes}))
+        ref, image = self._frontend.build(solve, Asked.of(asked.frontend, asked.options, solve.session), asked.inputs)
+        yield GatewaySolveResponse(Result(Ref(ref, stands_for(str(image.id))), {"containerimage.config": image.config_bytes}))
 
     def _return(self, call: Call) -> Iterator[Empty]:
         asked = call.request(ReturnRequest)

@@ -14,13 +14,14 @@ from urllib.parse import quote_plus
 from lamina.builder.given import Agent
 from lamina.buildkit import tree
 from lamina.buildkit.failure import NOT_FOUND, UNIMPLEMENTED, Refused
-from lamina.buildkit.http2 import Stream, Transport
+from lamina.buildkit.http2 import Gone, Stream, Transport
 from lamina.buildkit.messages import BytesMessage, CredentialsRequest, CredentialsResponse, Empty, SecretRequest
 from lamina.buildkit.wire import decode, encode
 from lamina.distribution.auth import Auth
 
 _HUB = "registry-1.docker.io"
 _WAIT = 30.0
+_PIECE = 1 << 20
 Answer = TypeVar("Answer")
 
 
@@ -59,6 +60,38 @@ class Session:
             raise
         finally:
             os.close(fd)
+
+    def upload(self, name: str, path: str) -> None:
+        """Write what the client got on its standard input to `path`."""
+        stream = self._transport.call("/moby.upload.v1.Upload/Pull", [("urlpath", f"/{name}"), ("urlhost", "buildkit-session")])
+        with open(path, "wb") as file:
+            while (raw := stream.receive()) is not None:
+                file.write(decode(BytesMessage, raw).data)
+
+    def send_tree(self, number: int, tar: str) -> None:
+        """Have the client's exporter `number` write the files of a tar into its folder."""
+        with self._sending(number) as stream:
+            tree.send(stream, tar)
+
+    def send_file(self, number: int, path: str) -> None:
+        """Have the client's exporter `number` write a file."""
+        with self._sending(number) as stream, open(path, "rb") as file:
+            while data := file.read(_PIECE):
+                stream.send(encode(BytesMessage(data)))
+
+    @contextmanager
+    def _sending(self, number: int) -> Iterator[Stream]:
+        """A call of the client's FileSend; waits until it has written everything."""
+        stream = self._transport.call("/moby.filesync.v1.FileSend/DiffCopy", [("buildkit-attachable-exporter-id", str(number))])
+        try:
+            yield stream
+            with contextlib.suppress(Gone):
+                stream.finish()
+            while stream.receive() is not None:
+                pass
+        except BaseException:
+            stream.cancel()
+            raise
 
     def secret(self, name: str) -> bytes | None:
         """A secret, None where the client has none of that name."""

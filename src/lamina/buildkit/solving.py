@@ -7,7 +7,7 @@ import re
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ from lamina.builder.request import BuildRequest, Cancellation, Context
 from lamina.buildkit.asked import Asked
 from lamina.buildkit.failure import UNAVAILABLE, Refused, blamed_lines, failed_vertex
 from lamina.buildkit.fetching import Files
-from lamina.buildkit.messages import Status
+from lamina.buildkit.messages import Definition, Status
 from lamina.buildkit.session import GivenAgents, GivenSecrets, Session, Sessions
 from lamina.buildkit.status import Log, Narration, Work
 from lamina.dockerfile.errors import DockerfileError
@@ -98,8 +98,8 @@ class Frontend:
     def __init__(self, builder: Builder, sessions: Sessions) -> None:
         self._builder, self._sessions = builder, sessions
 
-    def build(self, solve: Solve, asked: Asked) -> tuple[str, Image]:
-        """Build; the image and the ID by which the client may name it.
+    def build(self, solve: Solve, asked: Asked, inputs: Mapping[str, Definition]) -> tuple[str, Image]:
+        """Build; the image and the ID by which the client may name it. `inputs` are results of other builds.
 
         Raises:
             Refused: it failed, with what the client shows beside the reason.
@@ -108,7 +108,8 @@ class Frontend:
         session = self._sessions.get(asked.session or solve.session)
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._builder.scratch) as scratch:
             files = Files(self._sessions, asked, solve.log, scratch, self._plain(asked))
-            image = self._built(solve, files, self._request(asked, session))
+            request = replace(self._request(asked, session), contexts=files.contexts(inputs))
+            image = self._built(solve, files, request)
         ref = secrets.token_hex(12)
         solve.results[ref] = image
         return ref, image

@@ -16,6 +16,7 @@ from lamina.buildkit.messages import Packet, Stat
 from lamina.buildkit.wire import decode, encode
 
 _STAT, _REQUEST, _DATA, _END, _ERROR = range(5)
+_PIECE = 32 << 10
 _AT_ONCE = 64  # the sender reads no further request while it holds 128
 _KINDS = {1 << 31: tarfile.DIRTYPE, 1 << 27: tarfile.SYMTYPE, 1 << 25: tarfile.FIFOTYPE}
 _DEVICE, _CHARACTER, _SOCKET = 1 << 26, 1 << 21, 1 << 24
@@ -114,6 +115,47 @@ class _Receiver:
         os.pwrite(self._fd, data, coming.place + coming.got)
         coming.got += len(data)
         self._progress(len(data))
+
+
+def send(stream: Stream, tar: str) -> None:
+    """Send the files of a plain tar, which a client writes into its folder.
+
+    Raises:
+        TreeRefused: it cannot write them.
+    """
+    with tarfile.open(tar, "r:") as archive:
+        members = sorted((member for member in archive if member.name.strip("/.")), key=lambda member: member.name.split("/"))
+        for member in members:
+            stream.send(encode(Packet(type=_STAT, stat=_stat(archive, member))))
+        stream.send(encode(Packet(type=_STAT)))
+        while (raw := stream.receive()) is not None:
+            packet = decode(Packet, raw)
+            if packet.type == _ERROR:
+                raise TreeRefused(f"error from receiver: {packet.data.decode(errors='replace')[:1000]}")
+            if packet.type == _END:
+                stream.send(encode(Packet(type=_END)))
+                return
+            if packet.type == _REQUEST and packet.id < len(members):
+                _send_file(stream, archive, members[packet.id], packet.id)
+
+
+def _send_file(stream: Stream, archive: tarfile.TarFile, member: tarfile.TarInfo, number: int) -> None:
+    file = archive.extractfile(member)
+    while file is not None and (data := file.read(_PIECE)):
+        stream.send(encode(Packet(type=_DATA, id=number, data=data)))
+    stream.send(encode(Packet(type=_DATA, id=number)))
+
+
+def _stat(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Stat:
+    """An entry as fsutil has it; a further name of a file is a file of its own."""
+    kind = next((flag for flag, kind in _KINDS.items() if kind == member.type), 0)
+    if member.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        kind = _DEVICE | (_CHARACTER if member.type == tarfile.CHRTYPE else 0)
+    mode = kind | member.mode & 0o777 | sum(flag for flag, bit in _SPECIAL if member.mode & bit)
+    size = archive.getmember(member.linkname).size if member.islnk() else member.size
+    link = member.linkname if member.issym() else ""
+    time = int(member.mtime * 10**9)
+    return Stat(member.name, mode, member.uid, member.gid, size, time, link, member.devmajor, member.devminor)
 
 
 def described(entry: Stat) -> tarfile.TarInfo:

@@ -27,7 +27,7 @@ def _service(engine: Backend) -> BuildKit:
     with _lock:
         found = _served.get(engine)
         if found is None:
-            found = _served[engine] = BuildKit(engine.builder, Exports(engine.images))
+            found = _served[engine] = BuildKit(engine.builder, Exports(engine.builder))
         return found
 
 
