@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lamina.buildkit import tree
 from lamina.buildkit.failure import NOT_FOUND, Refused
 from lamina.buildkit.http2 import Gone, Stream, Transport
 from lamina.buildkit.messages import (
     BytesMessage,
+    Definition,
     Empty,
     Exporter,
     GatewaySolveRequest,
@@ -77,7 +80,9 @@ class Client:
 
     def __init__(self, path: Path, folders: Mapping[str, Path], given: Mapping[str, bytes] | None = None) -> None:
         self.path, self.folders, self.given = path, dict(folders), dict(given or {})
+        self.result: Result = Result()
         self.session, self.sent, self.received = secrets.token_hex(12), list[str](), dict[str, bytes]()
+        self.local = frozenset[str]()
         self._socks = [dial(path, "/grpc"), dial(path, "/session", {"X-Docker-Expose-Session-Uuid": self.session})]
         self.transport = Transport(self._socks[0])
         for transport in (self.transport, Transport(self._socks[1], self._serve)):
@@ -102,15 +107,21 @@ class Client:
         stream.finish()
         return stream
 
-    def build(self, attributes: Mapping[str, str] | None = None, exporters: Sequence[Exporter] = ()) -> tuple[Mapping[str, str], Told]:
+    def build(
+        self,
+        attributes: Mapping[str, str] | None = None,
+        exporters: Sequence[Exporter] = (),
+        inputs: Mapping[str, Definition] | None = None,
+    ) -> tuple[Mapping[str, str], Told]:
         """Build as buildx does: by the gateway, with the export in a call beside it."""
         ref, told = secrets.token_hex(12), Told()
         solve = self.open(f"{CONTROL}Solve", SolveRequest(ref=ref, session=self.session, exporters=tuple(exporters)))
         status = threading.Thread(target=self._follow, args=(ref, told))
         status.start()
         try:
-            asked = GatewaySolveRequest(frontend="dockerfile.v0", options=dict(attributes or {}))
+            asked = GatewaySolveRequest(frontend="dockerfile.v0", options=dict(attributes or {}), inputs=inputs or {})
             result = self.call(f"{BRIDGE}Solve", asked, GatewaySolveResponse, ref).result
+            self.result = result
             self.call(f"{BRIDGE}Return", ReturnRequest(result=Result(ref=result.ref)), Empty, ref)
         except Refused as error:
             self.call(f"{BRIDGE}Return", ReturnRequest(error=Status(error.number, error.message)), Empty, ref)
@@ -133,6 +144,7 @@ class Client:
             "/moby.filesync.v1.FileSync/DiffCopy": self._files,
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": self._secret,
             "/moby.filesync.v1.FileSend/DiffCopy": self._take,
+            "/moby.upload.v1.Upload/Pull": self._upload,
         }
         try:
             stream.headers_once()
@@ -150,8 +162,19 @@ class Client:
             raise Refused(f"secret {name}: not found", code=NOT_FOUND)
         stream.send(encode(BytesMessage(self.given[name])))
 
+    def _upload(self, stream: Stream) -> None:
+        data = self.given[stream.headers["urlpath"]]
+        for begin in range(0, len(data), 1000):
+            stream.send(encode(BytesMessage(data[begin : begin + 1000])))
+
     def _take(self, stream: Stream) -> None:
         number = stream.headers.get("buildkit-attachable-exporter-id", "0")
+        if number in self.local:
+            with tempfile.TemporaryFile() as file:
+                tree.receive(stream, file.fileno(), lambda _: None)
+                file.seek(0)
+                self.received[number] = file.read()
+            return
         data = b""
         while (raw := stream.receive()) is not None:
             data += decode(BytesMessage, raw).data

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lamina.buildkit.failure import Refused
-from lamina.buildkit.messages import Empty, Exporter, ListWorkersResponse, SolveRequest, SolveResponse
+from lamina.buildkit.messages import (
+    DiskUsageResponse,
+    Empty,
+    Exporter,
+    ListWorkersResponse,
+    PruneRequest,
+    SolveRequest,
+    SolveResponse,
+    UsageRecord,
+)
+from lamina.buildkit.wire import decode
 from tests.buildkit.client import BRIDGE, CONTROL, Client, connected
 from tests.docker.conftest import BASE, serving
 from tests.harness import Daemon, docker_cli, eventually, run
@@ -135,6 +149,92 @@ def test_what_is_not_here_is_refused_in_a_sentence(client: Client, context: Path
         client.build(attributes)
 
 
+def test_further_contexts_are_folders_images_and_results_of_other_builds(daemon: Daemon, context: Path, tag: str, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "file").write_text("from a folder")
+    (more / "left").write_text("")
+    (more / ".dockerignore").write_text("left")
+    with connected(daemon.socket, context, named=more) as client:
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo -n from a result > /file\n")
+        client.build(exporters=[_moby(tag)])
+        result = client.result.ref
+        assert result is not None and result.definition is not None
+        (context / "Dockerfile").write_text(
+            "FROM nowhere.invalid/replaced AS one\nRUN --mount=type=bind,from=folder,target=/m cat /m/file && ls /m\n"
+            "COPY --from=result /file /\nRUN cat /file; test -e /bin/sh\n"
+        )
+        attributes = {
+            "context:folder": "local:named", "context:nowhere.invalid/replaced": f"docker-image://{BASE}", "context:result": "input:r::linux/amd64",
+        }  # fmt: skip
+        told = client.build(attributes, inputs={"r::linux/amd64": result.definition})[1]
+        assert told.output == "from a folderfile\nfrom a result"
+        for value, said in (("https://git.invalid/x.git", "cannot be had"), ("input:absent", "graph of build operations")):
+            with pytest.raises(Refused, match=said):
+                client.build({"context:folder": value})
+
+
+def test_outputs_go_to_the_client_as_a_tar_or_file_by_file(daemon: Daemon, client: Client, context: Path) -> None:
+    (context / "a-file").write_text("text")
+    (context / "Dockerfile").write_text(
+        f"FROM {BASE} AS one\nRUN mkdir -p /out/a && echo x > /out/a/f && ln -s f /out/a/l && ln /out/a/f /out/g && chmod 4751 /out/g\n"
+        "FROM scratch\nCOPY --from=one /out /\nCOPY a-file /\n"
+    )
+    client.local = frozenset({"1"})
+    images = daemon.docker("images", "-qa").stdout
+    client.build(exporters=[Exporter("tar"), Exporter("local")])
+    for data in client.received.values():
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            assert sorted(archive.getnames()) == ["a", "a-file", "a/f", "a/l", "g"]
+            assert archive.getmember("a/l").linkname == "f" and archive.getmember("g").mode == 0o4751
+            file = archive.extractfile("g")
+            assert file is not None and file.read() == b"x\n"
+    shown = set(daemon.docker("images", "-q").stdout.split())
+    assert shown <= set(images.split()), "an output to the client leaves no image that shows"
+    with pytest.raises(Refused, match="the exporter oci is not here"):
+        client.call(
+            f"{CONTROL}Solve",
+            SolveRequest("o", session=client.session, frontend="dockerfile.v0", exporters=(Exporter("oci"),)),
+            SolveResponse,
+        )
+
+
+def test_a_context_on_standard_input_is_uploaded(daemon: Daemon, context: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, data in (("Dockerfile", f"FROM {BASE}\nCOPY f /\nRUN cat /f\n".encode()), ("f", b"piped")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    with connected(daemon.socket, context, {"/id": packed.getvalue()}) as client:
+        assert client.build({"context": "http://buildkit-session/id"})[1].output == "piped"
+
+
+def test_stages_named_by_no_cache_are_built_anew(client: Client, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        f"FROM {BASE} AS one\nRUN echo filtered\nFROM {BASE}\nRUN echo not filtered\nCOPY --from=one /bin/sh /s\n"
+    )
+    client.build()
+    assert client.build({"no-cache": "One"})[1].cached == [
+        "[stage-1 2/3] RUN echo not filtered",
+        "[stage-1 3/3] COPY --from=one /bin/sh /s",
+    ]
+
+
+def test_the_cache_is_shown_and_pruned(daemon: Daemon, client: Client, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo to be pruned > /x\n")
+    client.build()
+    shown = client.call(f"{CONTROL}DiskUsage", Empty(), DiskUsageResponse).record
+    assert any("to be pruned" in record.description for record in shown) and any(
+        record.record_type == "exec.cachemount" for record in shown
+    )
+    stream = client.open(f"{CONTROL}Prune", PruneRequest(all=True))
+    gone = set()
+    while (raw := stream.receive()) is not None:
+        gone.add(decode(UsageRecord, raw).id)
+    assert gone and not gone & {record.id for record in client.call(f"{CONTROL}DiskUsage", Empty(), DiskUsageResponse).record}
+
+
 def test_unknown_calls_say_that_they_are_unknown(client: Client) -> None:
     for path in (f"{CONTROL}Nothing", f"{BRIDGE}NewContainer", "/other.Service/Call"):
         with pytest.raises(Refused, match="unknown method") as told:
@@ -148,13 +248,13 @@ class TestBuildx:
 
     pytestmark = with_buildx
 
-    def docker(self, daemon: Daemon, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def docker(self, daemon: Daemon, *words: str, code: int | None = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in daemon.environment().items() if name != "DOCKER_BUILDKIT"}
         plugins = Path(environment["DOCKER_CONFIG"], "cli-plugins")
         plugins.mkdir(parents=True, exist_ok=True)
         if BUILDX and not (plugins / BUILDX.name).exists():
             (plugins / BUILDX.name).symlink_to(BUILDX)
-        return run([docker_cli(), *words], environment, code=code)
+        return run([docker_cli(), *words], environment, code=code, cwd=cwd)
 
     def test_docker_build_works_unchanged(self, daemon: Daemon, context: Path, tag: str) -> None:
         (context / "f").write_text("text")
@@ -167,3 +267,41 @@ class TestBuildx:
         (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN false\n")
         told = self.docker(daemon, "build", str(context), code=1).stderr
         assert "   2 | >>> RUN false" in told and "exit code: 1" in told
+
+    def test_bake_builds_targets_that_stand_on_each_other(self, daemon: Daemon, context: Path, tag: str) -> None:
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo below > /x\n")
+        (context / "docker-bake.json").write_text(
+            json.dumps(
+                {
+                    "target": {
+                        "below": {"context": "."},
+                        "above": {
+                            "context": ".", "tags": [tag], "contexts": {"base": "target:below"},
+                            "dockerfile-inline": "FROM base\nRUN cat /x > /y\n",
+                        },
+                    }
+                }
+            )
+        )  # fmt: skip
+        self.docker(daemon, "buildx", "bake", "-f", str(context / "docker-bake.json"), "above", cwd=context)
+        assert daemon.docker("run", "--rm", tag, "cat", "/y").stdout == "below\n"
+
+    def test_output_secret_and_metadata(self, daemon: Daemon, context: Path, tmp_path: Path) -> None:
+        (context / "Dockerfile").write_text(
+            f"FROM {BASE} AS one\nRUN --mount=type=secret,id=s cat /run/secrets/s > /f\nFROM scratch\nCOPY --from=one /f /\n"
+        )
+        (tmp_path / "s").write_text("of the client")
+        self.docker(daemon, "build", "--secret", f"id=s,src={tmp_path}/s", "-o", str(tmp_path / "out"), str(context))
+        assert (tmp_path / "out/f").read_text() == "of the client"
+        self.docker(daemon, "build", "-q", "--metadata-file", str(tmp_path / "m"), "--secret", f"id=s,src={tmp_path}/s", str(context))
+        assert json.loads((tmp_path / "m").read_text())["containerimage.config.digest"].startswith("sha256:")
+
+    def test_an_interrupt_stops_the_build(self, daemon: Daemon, context: Path) -> None:
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 601\n")
+        self.docker(daemon, "version")
+        environment = {name: value for name, value in daemon.environment().items() if name != "DOCKER_BUILDKIT"}
+        build = subprocess.Popen([docker_cli(), "build", str(context)], env=environment, stderr=subprocess.DEVNULL)
+        eventually(lambda: list(daemon.data.glob("run/build/*")), "no step is running")
+        build.send_signal(signal.SIGINT)
+        assert build.wait(60) != 0
+        eventually(lambda: not list(daemon.data.glob("run/build/*")), "the step is still running")

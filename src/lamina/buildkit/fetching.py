@@ -13,7 +13,7 @@ from lamina.builder.context import unpacked
 from lamina.builder.request import Context
 from lamina.buildkit.asked import Asked
 from lamina.buildkit.failure import INVALID, Refused
-from lamina.buildkit.messages import Definition, Input, Op, SourceOp
+from lamina.buildkit.messages import Definition, Empty, Input, Op, SourceOp
 from lamina.buildkit.session import Sessions
 from lamina.buildkit.status import Log, Work
 from lamina.buildkit.wire import decode, encode
@@ -170,7 +170,8 @@ def _image_of(definition: Definition | None, name: str) -> str:
 def stands_for(image: str) -> Definition:
     """The graph that stands for the image of that ID where a client hands it on to another build."""
     source = encode(Op(source=SourceOp(f"{IMAGE}{image}")))
-    return Definition((source, encode(Op(inputs=(Input(f"sha256:{hashlib.sha256(source).hexdigest()}"),)))))
+    digest = f"sha256:{hashlib.sha256(source).hexdigest()}"
+    return Definition((source, encode(Op(inputs=(Input(digest),)))), {digest: Empty()})
 
 
 def _member(archive: tarfile.TarFile, name: str) -> tarfile.TarInfo | None:

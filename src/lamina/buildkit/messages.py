@@ -113,9 +113,10 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """pb.Definition."""
+    """pb.Definition: the operations, and something on each by its digest, without which clients take it for none."""
 
     operations: tuple[bytes, ...] = several(1, "bytes")
+    metadata: Mapping[str, Empty] = mapping(2, Empty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lamina.builder.build import Builder
+from lamina.buildkit import usage
 from lamina.buildkit.asked import Asked
 from lamina.buildkit.exporting import Exports
 from lamina.buildkit.failure import FAILED_PRECONDITION, UNIMPLEMENTED, Refused
@@ -20,6 +21,7 @@ from lamina.buildkit.messages import (
     BuildkitVersion,
     BytesMessage,
     Definition,
+    DiskUsageResponse,
     Empty,
     GatewaySolveRequest,
     GatewaySolveResponse,
@@ -27,6 +29,7 @@ from lamina.buildkit.messages import (
     ListWorkersResponse,
     Platform,
     PongResponse,
+    PruneRequest,
     Ref,
     Result,
     ReturnRequest,
@@ -34,10 +37,12 @@ from lamina.buildkit.messages import (
     SolveResponse,
     StatusRequest,
     StatusResponse,
+    UsageRecord,
     WorkerRecord,
 )
 from lamina.buildkit.session import Session, Sessions
 from lamina.buildkit.solving import Frontend, Solve, Solves
+from lamina.buildkit.usage import System
 from lamina.buildkit.wire import decode, encode
 from lamina.errors import LaminaError
 
@@ -85,8 +90,10 @@ Handler = Callable[[Call], Iterator[Any]]
 class BuildKit:
     """Serves connections to /grpc and /session."""
 
-    def __init__(self, builder: Builder, exports: Exports) -> None:
-        self._builder, self._exports = builder, exports
+    def __init__(self, builder: Builder, system: System, gateway: Callable[[], str]) -> None:
+        """`gateway` gives the address that `host-gateway` stands for."""
+        self._builder, self._system, self._gateway = builder, system, gateway
+        self._exports = Exports(builder)
         self._sessions, self._solves = Sessions(), Solves()
         self._frontend = Frontend(builder, self._sessions)
         self._handlers: Mapping[str, Handler] = {
@@ -95,6 +102,8 @@ class BuildKit:
             f"{_CONTROL}Solve": self._solve,
             f"{_CONTROL}Status": self._status,
             f"{_CONTROL}Session": self._session,
+            f"{_CONTROL}DiskUsage": self._disk_usage,
+            f"{_CONTROL}Prune": self._prune,
             f"{_BRIDGE}Ping": self._ping,
             f"{_BRIDGE}Solve": self._gateway_solve,
             f"{_BRIDGE}Return": self._return,
@@ -136,7 +145,10 @@ class BuildKit:
     def _worker(self) -> WorkerRecord:
         host = self._builder.host
         platform = Platform(host.architecture, host.os, host.variant or "")
-        labels = {"org.mobyproject.buildkit.worker.executor": "lamina"}
+        labels = {
+            "org.mobyproject.buildkit.worker.executor": "lamina",
+            "org.mobyproject.buildkit.worker.moby.host-gateway-ip": self._gateway(),
+        }
         return WorkerRecord("lamina", labels, (platform,), VERSION)
 
     def _info(self, call: Call) -> Iterator[InfoResponse]:
@@ -160,6 +172,13 @@ class BuildKit:
             else:
                 solve.result = solve.outcome()
             yield SolveResponse(self._exports.carry_out(asked, solve.result, solve.log, self._sessions))
+
+    def _disk_usage(self, call: Call) -> Iterator[DiskUsageResponse]:
+        call.request(Empty)
+        yield DiskUsageResponse(tuple(usage.records(self._system)))
+
+    def _prune(self, call: Call) -> Iterator[UsageRecord]:
+        yield from usage.prune(self._system, call.request(PruneRequest))
 
     def _status(self, call: Call) -> Iterator[StatusResponse]:
         yield from self._solves.get(call.request(StatusRequest).ref).log.follow()

@@ -21,13 +21,12 @@ _served: WeakKeyDictionary[Backend, BuildKit] = WeakKeyDictionary()
 
 def _service(engine: Backend) -> BuildKit:
     """What serves the engine's connections."""
-    from lamina.buildkit.exporting import Exports
     from lamina.buildkit.service import BuildKit
 
     with _lock:
         found = _served.get(engine)
         if found is None:
-            found = _served[engine] = BuildKit(engine.builder, Exports(engine.builder))
+            found = _served[engine] = BuildKit(engine.builder, engine.system, lambda: engine.networks.host_gateway())
         return found
 
 
