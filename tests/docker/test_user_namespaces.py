@@ -88,5 +88,35 @@ def test_what_cannot_be_with_it_is_refused_in_dockers_words(daemon: Daemon, flag
     daemon.docker("run", "--rm", "--userns", "host", *flags, BASE, "true")
 
 
+def test_who_shares_namespaces_shares_the_user_namespace_and_its_ids(daemon: Daemon, name: str) -> None:
+    """As with dockerd's userns-remap: what is joined belongs to the user namespace of who has it."""
+    daemon.docker("run", "-d", "--name", name, "--ipc", "shareable", BASE, "sh", "-c", "echo mine > /dev/shm/x; exec sleep 600")
+    look = "readlink /proc/self/ns/user; cat /proc/self/uid_map"
+    theirs = daemon.docker("exec", name, "sh", "-c", look).stdout
+    for kinds in (["network"], ["ipc"], ["pid"], ["network", "ipc", "pid"]):
+        flags = [word for kind in kinds for word in (f"--{kind}", f"container:{name}")]
+        script = f"{look}; touch /made; stat -c %u /made /bin/busybox; ls /proc/1 /sys/class/net > /dev/null && echo seen"
+        assert daemon.docker("run", "--rm", *flags, BASE, "sh", "-c", script).stdout == f"{theirs}0\n0\nseen\n"
+    joined = ["--network", f"container:{name}", "--ipc", f"container:{name}", "--pid", f"container:{name}", "--cap-add", "NET_ADMIN"]
+    said = daemon.docker("run", "--rm", *joined, BASE, "sh", "-c", "ip addr add 127.9.9.9/8 dev lo; cat /dev/shm/x; ps").stdout
+    assert said.startswith("mine\n") and "sleep 600" in said
+    assert "127.9.9.9" in daemon.docker("exec", name, "ip", "addr", "show", "lo").stdout
+    # A network of its own beside what it shares is its own user namespace's business no more.
+    assert "inet " in daemon.docker("run", "--rm", "--pid", f"container:{name}", BASE, "ip", "addr", "show", "eth0").stdout
+
+
+def test_who_has_none_shares_nothing_with_who_has_one(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "600")
+    done = daemon.docker("run", "--rm", "--userns", "host", "--network", f"container:{name}", BASE, "true", code=125)
+    assert "only one of both has a user namespace" in done.stderr
+
+
+def test_the_hosts_control_groups_are_shown_where_they_are_asked_for(daemon: Daemon) -> None:
+    look = "cat /proc/self/cgroup; ls /sys/fs/cgroup; for f in $(find /sys/fs/cgroup -name cgroup.procs | head -20); do (echo 0 > $f) 2>/dev/null && echo WROTE; done; true"
+    said = daemon.docker("run", "--rm", "--cgroupns", "host", BASE, "sh", "-c", look).stdout
+    assert "lamina" in said and "WROTE" not in said and set(os.listdir("/sys/fs/cgroup")) <= set(said.split())
+    assert "lamina" not in daemon.docker("run", "--rm", "--cgroupns", "private", BASE, "cat", "/proc/self/cgroup").stdout
+
+
 def test_a_mode_that_is_none_is_refused(daemon: Daemon) -> None:
     assert "invalid user namespace mode: nosuch" in daemon.lamina("run", "--rm", "--userns", "nosuch", BASE, "true", code=125).stderr

@@ -38,11 +38,11 @@ _EARLY_ROOT: tuple[Edit, ...] = (
     ("runtime/init.py", "    where = os.open(path, os.O_PATH", "    os.makedirs(path, exist_ok=True)\n    where = os.open(path, os.O_PATH"),
     (
         "runtime/init.py",
-        "\nREADY, MOUNTED = ",
+        "\nREADY, REACHED = ",
         "\n\ndef openat2(root: int, path: str, flags: int, resolve: int = 0, mode: int = 0) -> int:\n"
         '    below = path if path.startswith("/") else f"/{path}"\n'
         "    base = os.readlink(f'/proc/self/fd/{root}').rstrip('/')\n"
-        "    return os.open(base + below, flags | os.O_CLOEXEC, mode)\n\n\nREADY, MOUNTED = ",
+        "    return os.open(base + below, flags | os.O_CLOEXEC, mode)\n\n\nREADY, REACHED = ",
     ),
 )
 
@@ -182,7 +182,7 @@ DEFENCES = (
         "read-only control groups",
         ("CVE-2022-0492", "CVE-2023-25809"),
         (("runtime/bundle.py", '*([] if cgroups else ["ro"])', ""),),
-        (f"{ESCAPES}::test_control_groups_cannot_be_mounted_or_written", f"{ESCAPES}::test_nor_by_the_root_of_a_user_namespace"),
+        (f"{ESCAPES}::test_control_groups_cannot_be_mounted_or_written",),
     ),
     Defence(
         "rules for devices",
@@ -212,7 +212,13 @@ DEFENCES = (
     Defence(
         "no imports after the doors are closed",
         ("lazy imports",),
-        (("runtime/zygote.py", "    sys.path.clear()\n    sys.meta_path.clear()\n", ""),),
+        (
+            (
+                "runtime/zygote.py",
+                "    sys.path.clear()\n    sys.meta_path.clear()\n    sys.path_hooks.clear()\n    sys.path_importer_cache.clear()\n",
+                "",
+            ),
+        ),
         (f"{HAZARDS}::test_nothing_can_be_imported_after_the_doors_are_closed",),
     ),
     Defence(
@@ -222,19 +228,13 @@ DEFENCES = (
         (f"{HAZARDS}::test_ignored_signals_are_given_back",),
     ),
     Defence(
-        "containers die with their monitors",
-        ("a lost monitor",),
-        (("linux/prctl.py", '    _prctl("PR_SET_PDEATHSIG", _PDEATHSIG, number)', "    return"),),
-        (f"{HAZARDS}::test_a_process_that_changed_its_user_dies_with_its_monitor_too",),
-    ),
-    Defence(
         "paths of cp below the root's descriptor",
         ("CVE-2018-15664", "CVE-2021-41089"),
         (
             (
                 "linux/openat2.py",
                 "    for _ in range(_PATIENCE):\n",
-                '    return os.open(os.path.join(os.readlink(f"/proc/self/fd/{root}"), os.fsdecode(path).lstrip("/")), flags | os.O_CLOEXEC, mode)\n'
+                '    return os.open(f"/proc/self/fd/{root}/{os.fsdecode(path)}", flags | os.O_CLOEXEC, mode)\n'
                 "    for _ in range(_PATIENCE):\n",
             ),
         ),

@@ -268,7 +268,7 @@ def test_the_working_directory_cannot_be_a_descriptor_of_the_hosts(box: Box, num
 
 def test_exec_cannot_start_in_a_descriptor_of_the_hosts(box: Box) -> None:
     box.start("sleep", "100")
-    for number in (3, 7, 10):
+    for number in range(3, 20):
         with pytest.raises(RuntimeFailed):
             box.exec("true", cwd=f"/proc/self/fd/{number}")
 

@@ -24,7 +24,7 @@ from lamina.container.ranges import Ranges
 from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
 from lamina.container.sources import Sources
-from lamina.container.spec import adjusted, runtime_arguments
+from lamina.container.spec import USER, adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
 from lamina.network.sandboxes import Wiring
@@ -65,7 +65,7 @@ class Launcher:
         if container.temporary:
             _renew_work(f"{container.home}/work")
         make_sources(container)
-        self.ranges.take(container)
+        self.ranges.take(container, _sharer(container, roster))
         box, wiring = self.connections.join(container)
         try:
             sharing.prepare(container)
@@ -124,7 +124,11 @@ class Launcher:
         spec = default_spec(
             **arguments, etc=etc, cgroup_path=path, init=init, machine=host.machine, release=host.release, ids=self.ranges.of(container)
         )
-        return adjusted(spec, container, _joined(container, roster), shm=sharing.source(container, roster))
+        joined = _joined(container, roster)
+        if self.ranges.of(container) and (other := _sharer(container, roster)):
+            # As dockerd: who joins a namespace joins the user namespace that it belongs to.
+            joined[USER] = _namespace(roster, other.id, USER)
+        return adjusted(spec, container, joined, shm=sharing.source(container, roster))
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
         """The root file system: layers, init layer, and on them what the container writes."""
@@ -213,6 +217,21 @@ def _joined(container: Container, roster: Roster) -> dict[str, str]:
         if mode == "container":
             joined[key] = _namespace(roster, ref, kind)
     return joined
+
+
+def _sharer(container: Container, roster: Roster) -> Container | None:
+    """The container whose namespaces this one joins; of several the last, whose user namespace the kernel then wants for all.
+
+    Raises:
+        WrongState: it does not run.
+    """
+    found = None
+    for key, kind in {"NetworkMode": "net", **_NAMESPACES}.items():
+        mode, _, ref = text(container.host_config, key).partition(":")
+        if mode == "container":
+            _namespace(roster, ref, kind)
+            found = roster.find(ref).container
+    return found
 
 
 def _namespace(roster: Roster, ref: str, kind: str) -> str:

@@ -46,14 +46,22 @@ class Ranges:
         """HOST, AUTO or REMAP for a container."""
         return text(host, "UsernsMode") or self.settings.default
 
-    def take(self, container: Container) -> None:
-        """Before its start. Raises Unavailable: more run than there are ranges."""
+    def take(self, container: Container, joined: Container | None = None) -> None:
+        """Before its start. `joined` is a container whose namespaces it shares: with them go its user namespace and its ids.
+
+        Raises:
+            Unavailable: more run than there are ranges.
+            NoUserNamespace: one of both has none.
+        """
         mode = self.mode(container.host_config)
+        theirs = self.of(joined) if joined else None
+        if joined and (mode == HOST) != (theirs is None):
+            raise NoUserNamespace(f"cannot share namespaces of container {joined.name}: only one of both has a user namespace")
         if mode == HOST:
             return
         with self._lock:
-            if container.id not in self._taken:
-                self._taken[container.id] = self.settings.remap if mode == REMAP else self._free(int(container.id[:8], 16))
+            if theirs or container.id not in self._taken:
+                self._taken[container.id] = theirs or (self.settings.remap if mode == REMAP else self._free(int(container.id[:8], 16)))
 
     def _free(self, begin: int) -> tuple[int, int]:
         used = {first for first, _ in self._taken.values()}
@@ -96,16 +104,9 @@ def check_user_namespace(host: Mapping[str, Any], mode: str) -> None:
         raise NoUserNamespace(
             "privileged mode is incompatible with user namespaces. You must run the container in the host namespace when running privileged mode"
         )
-    if text(host, "CgroupnsMode") == "host":
-        raise NoUserNamespace("cannot share the host's cgroup namespace when user namespaces are enabled")
     for key, called in (("NetworkMode", "host's network"), ("PidMode", "host PID"), ("IpcMode", "host IPC")):
-        shared = text(host, key)
-        if shared == "host":
+        if text(host, key) == "host":
             raise NoUserNamespace(f"cannot share the {called} namespace when user namespaces are enabled")
-        if shared.startswith("container:"):
-            raise NoUserNamespace(
-                f"cannot share namespaces of another container ({key}) when user namespaces are enabled: choose --userns host for both"
-            )
 
 
 def subordinate(user: str, path: str = "/etc/subuid") -> tuple[int, int]:

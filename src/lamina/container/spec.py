@@ -237,6 +237,7 @@ def limits(host: Document, number_of: Callable[[str], tuple[int, int]]) -> Limit
     )
 
 
+USER = "user"
 _SHARED = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "CgroupnsMode": "cgroup"}
 
 
@@ -258,6 +259,8 @@ def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[s
             _set_namespace(spec, kind, None)
         elif key in namespace_of:
             _set_namespace(spec, kind, namespace_of[key])
+    if USER in namespace_of:
+        _set_namespace(spec, USER, namespace_of[USER])
     asked = {mount.target for mount in container.mounts}
     _set_shm(spec, "none" if text(host, "IpcMode") == "none" else shm, asked)
     if flag(host, "ReadonlyRootfs"):

@@ -32,7 +32,7 @@ def adapted(made: Plan, asked: Mapping[str, Any], about: Mapping[str, Any], plac
     steps = list(made.steps)
     if any(asked.get(kind) for kind in _BEFORE_ROOT):
         go = steps.index(["wait", "go"])
-        steps.insert(go, ["mounted"])
+        steps.insert(go, ["reached"])
         if ["enter_root", "root"] in steps:
             steps[steps.index(["enter_root", "root"])] = ["place_root", "root", place]
             steps.insert(go + 2, ["enter_placed_root"])

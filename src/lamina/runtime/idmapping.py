@@ -80,6 +80,8 @@ def map_sources(mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
     for slot, changes, path in mapping["sources"]:
         for add, remove, recursive, propagation in changes:
             mount.set_attributes(slots[slot], add, remove, recursive=recursive, propagation=propagation)
+        if not path:
+            continue  # the kernel's, which has no ids to map
         try:
             mount.map_ids(slots[slot], slots["user_namespace"], recursive=True)
         except OSError as error:
@@ -107,7 +109,8 @@ def _unmappable(error: OSError, what: str) -> OSError:
 
 def settle(pid: int, mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
     """Give the new user namespace its maps, and the process what it cannot give itself; then let it go on."""
-    namespace.write_maps(pid, mapping)
+    if not mapping["joined"]:
+        namespace.write_maps(pid, mapping)
     for number, soft, hard in slots["rlimits"]:
         resource.prlimit(pid, number, (soft, hard))
     if slots["oom"] is not None:

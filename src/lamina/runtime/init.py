@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Slots = dict[str, Any]
 
-READY, MOUNTED = b"\1", b"\2"
+READY, REACHED = b"\1", b"\2"
 _SAFE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
 _NULL_DEVICE = os.makedev(1, 3)
@@ -118,9 +118,9 @@ def change_to_joined_root(slots: Slots, slot: str) -> None:
     change_root(slots)
 
 
-def mounted(slots: Slots) -> None:
-    """Say that all is mounted, for hooks that wait for it."""
-    os.write(slots["report"], MOUNTED)
+def reached(slots: Slots) -> None:
+    """Tell the launcher that it is here: that all is mounted, or that its namespaces stand."""
+    os.write(slots["report"], REACHED)
 
 
 def become_root(slots: Slots) -> None:
@@ -488,7 +488,7 @@ def execute(slots: Slots, slot: str) -> None:
 _OPERATIONS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        die_with_parent, enter_groups, new_session, private_mounts, enter_root, place_root, enter_placed_root, change_root, change_to_joined_root, mounted, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
+        die_with_parent, enter_groups, new_session, private_mounts, enter_root, place_root, enter_placed_root, change_root, change_to_joined_root, reached, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
         private_proc, filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
         stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, hooks, execute,
     )

@@ -274,11 +274,14 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     finally:
         channel.close_all([told, heard, *slots["groups"], *([] if unified is None else [unified])])
     try:
+        said = b""
         if plan.get("mapped"):
             idmapping.settle(pid, plan["mapped"], slots)
-        if wanted := document.get("network"):
+            # In another's user namespace init makes its network namespace itself.
+            said = _heard(report) if plan["mapped"]["joined"] else b""
+        if not said and (wanted := document.get("network")):
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
-        said = _run_hooks(document.get("hooks"), pid, report)
+        said = said or _run_hooks(document.get("hooks"), pid, report)
         if not said:
             os.write(go, b"+")
             said = _read_report(report)
@@ -300,12 +303,17 @@ def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes
     """Those that come before the command, on the host, once init has mounted all; what init says where it failed before."""
     if not wanted or not wanted["seen"]:
         return b""
-    first = os.read(report, 4096)
-    if first != init.MOUNTED:
-        return first + _read_report(report) or b"-1\0start\x000\0the process ended"
+    if said := _heard(report):
+        return said
     for status, found in wanted["create"]:
         hooks.run(found, hooks.told(wanted["about"], status, pid))
     return b""
+
+
+def _heard(report: int) -> bytes:
+    """Wait for init to say how far it is; what it says instead where it failed before."""
+    first = os.read(report, 1)
+    return b"" if first == init.REACHED else first + _read_report(report) or b"-1\0start\x000\0the process ended"
 
 
 def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:

@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from lamina.errors import Unsupported
-from lamina.linux.namespace import CLONE_NEWUSER
-from lamina.runtime.plan import InvalidSpec, Plan, Step
+from lamina.linux.namespace import CLONE_NEWPID, CLONE_NEWUSER
+from lamina.runtime.plan import CGROUPS, InvalidSpec, Plan, Step
 
 _BEFORE_ROOT = ("proc", "sysfs")
 _FROM_OUTSIDE = ("oom_score", "limits")
@@ -30,19 +30,24 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
     Raises:
         InvalidSpec, Unsupported: the mappings are none, or it joins namespaces of others.
     """
-    if not made.namespaces & CLONE_NEWUSER:
+    theirs = [join for join in made.joins if join[2] == CLONE_NEWUSER]
+    if not made.namespaces & CLONE_NEWUSER and not theirs:
         return made
-    if made.joins:
-        raise Unsupported("a container with a user namespace of its own cannot join namespaces of others")
+    if made.joins and not theirs:
+        raise Unsupported("a container with a user namespace of its own cannot join namespaces of others: they belong to theirs")
     linux = spec["linux"]
     mapping: dict[str, Any] = {"uids": _ranges(linux, "uidMappings"), "gids": _ranges(linux, "gidMappings"), "nodes": [], "sources": []}
+    mapping["joined"] = bool(theirs)
     binds = {slot: path for slot, path, *_ in made.sources}
     early: list[Step] = [["wait", "mapped"], ["private_proc"]]
     steps: list[Step] = []
+    joined: list[Step] = []
     for step in made.steps:
         if step[0] in ("private_proc", "enter_groups", *_FROM_OUTSIDE) or (step == ["die_with_parent"] and not steps):
             continue
-        if step[0] == "label":
+        if step[0] == "join":
+            joined.append(step)
+        elif step[0] == "label":
             early.append(step)
         elif step[0] == "filesystem" and step[1] in _BEFORE_ROOT:
             _, kind, target, source, options, attributes, strict = step
@@ -50,7 +55,7 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
             early.append(["make", slot, kind, source, options, attributes])
             steps.append(["attach", slot, target, strict, []])
         elif step[0] == "attach" and step[1] in binds:
-            mapping["sources"].append([step[1], step[4], binds[step[1]]])
+            mapping["sources"].append([step[1], step[4], "" if step[1].startswith(CGROUPS) else binds[step[1]]])
             steps.append([*step[:4], []])
         elif step[0] == "attach":
             steps += _devpts(made, step)
@@ -61,8 +66,36 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
             steps += [["open_terminal", slot] for slot, kind, *_ in made.made if kind == "devpts"] + [step]
         else:
             steps.append(step)
+    if theirs:
+        return _joining(made, early, steps, joined, mapping)
     begin: list[Step] = [["die_with_parent"], ["enter_groups"], *early, ["become_root"], ["die_with_parent"]]
     return replace(made, made=[], steps=[*begin, *steps], mapped=mapping)
+
+
+def _joining(made: Plan, early: list[Step], steps: list[Step], joined: list[Step], mapping: dict[str, Any]) -> Plan:
+    """Into another's user namespace, with it into what belongs to that, as dockerd does; the other namespaces are made in there.
+
+    A process namespace of its own comes from the clone, before, and so is the host's: its procfs is made by the host's root too. sysfs shows the
+    network namespace that it is made in, so that comes after.
+    """
+    kinds = made.namespaces & ~CLONE_NEWPID
+    late = [step for step in early if step[:1] == ["make"] and step[2] == "sysfs"]
+    first = [step for step in early if step not in late]
+    user = [step for step in joined if step[2] == CLONE_NEWUSER]
+    others = [step for step in joined if step[2] != CLONE_NEWUSER]
+    begin: list[Step] = [
+        ["die_with_parent"],
+        ["enter_groups"],
+        *first,
+        *user,
+        ["become_root"],
+        ["die_with_parent"],
+        ["unshare", kinds],
+        ["reached"],
+        *others,
+        *late,
+    ]
+    return replace(made, namespaces=made.namespaces & CLONE_NEWPID, made=[], steps=[*begin, *steps], mapped=mapping)
 
 
 def adapted_exec(made: Plan) -> Plan:

@@ -31,6 +31,8 @@ PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbinda
 _IGNORED = {"bind", "rbind", "defaults", "newinstance", "create", "nocopy", "z", "Z", "tmpcopyup", "norelatime", "nostrictatime"}
 _PROC_FILES = {f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")}
 """What lxcfs gives containers values of their own for."""
+CGROUPS = "cgroups:"
+"""What slots with the host's control groups begin with: no ids are mapped in there."""
 _FIXED_PLACES = ("/proc", "/sys", "/dev")
 _LINKS = [["fd", "/proc/self/fd"], ["stdin", "/proc/self/fd/0"], ["stdout", "/proc/self/fd/1"], ["stderr", "/proc/self/fd/2"]]
 _NODES = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
@@ -130,8 +132,12 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     process = spec.get("process") or {}
     new, joins = _namespaces(linux.get("namespaces") or [])
     own = bool(new & CLONE_NEWNS)
-    if not own and (not place or new & CLONE_NEWUSER):
+    mapped = bool(new & CLONE_NEWUSER) or any(flag == CLONE_NEWUSER for _, _, flag in joins)
+    if not own and (not place or mapped):
         raise InvalidSpec("a container needs a mount namespace of its own")
+    if mapped and not new & CLONE_NEWCGROUP:
+        # The host's groups cannot be mounted by who is in a user namespace, only shown.
+        hierarchies = []
     sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle, terminal=bool(process.get("terminal")))
     steps: list[Step] = [
         ["die_with_parent"],
@@ -204,7 +210,7 @@ def _namespaces(entries: Sequence[Mapping[str, Any]]) -> tuple[int, list[list[An
     new, joins = 0, []
     for entry in entries:
         flag = KINDS.get(entry.get("type", ""))
-        if flag is None or entry["type"] == "time" or (entry["type"] == "user" and entry.get("path")):
+        if flag is None or entry["type"] == "time":
             raise Unsupported(f"namespaces of type {entry.get('type')!r} are not supported yet")
         if entry.get("path"):
             joins.append([f"ns:{entry['type']}", entry["path"], flag])
@@ -248,7 +254,11 @@ def _mounts(
         _check_place(target, kind, entry)
         strict = any(target == place or target.startswith(place + "/") for place in _FIXED_PLACES)
         slot = f"mount:{number}"
-        if kind == "cgroup":
+        if kind == "cgroup" and not hierarchies:
+            slot = f"{CGROUPS}{number}"
+            sources.append([slot, "/sys/fs/cgroup", True])
+            steps.append(["attach", slot, target, strict, [[chosen.add, 0, True, PROPAGATION["private"]]]])
+        elif kind == "cgroup":
             late += _cgroup_steps(target, chosen, hierarchies)
         elif kind in ("bind", "none") or {"bind", "rbind"} & set(entry.get("options") or []):
             source = entry.get("source") or ""
