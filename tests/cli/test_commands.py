@@ -497,6 +497,7 @@ def test_ps_puts_into_words_only_what_it_shows(
     assert capsys.readouterr().out.splitlines()[1].split()[0] == "a" * 12
     assert main(["--host", engine.host, "ps", "--format", "{{.Names}} {{.State}}"]) == 0
     assert capsys.readouterr().out == "x \n"
+    assert [request.query for request in engine.requests] == ["all=1&networks=0", ""]
 
 
 def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> None:

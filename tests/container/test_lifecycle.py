@@ -347,6 +347,13 @@ def test_listing_shows_what_runs_and_filters(world: World) -> None:
     assert world.containers.list(all=True, filters={"name": ["^nothing$"]}) == []
 
 
+def test_a_listing_may_leave_networks_out(world: World) -> None:
+    world.run("runs")
+    whole, less = world.containers.list()[0], world.containers.list(networks=False)[0]
+    assert {**less, "NetworkSettings": whole["NetworkSettings"]} == whole
+    assert "NetworkSettings" not in less
+
+
 def test_prune_removes_what_does_not_run(world: World) -> None:
     world.run("runs")
     gone = world.containers.create({"Image": "base"}, name="created")

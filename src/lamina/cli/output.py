@@ -45,8 +45,7 @@ def print_rows(
     if form in ("", "table"):
         lines = [[headers.get(name, name.upper()) for name in columns]]
         lines += [[printable(str(row[name])) for name in columns] for row in rows]
-        for line in aligned(lines):
-            session.print(line)
+        session.print("\n".join(aligned(lines)))
         return
     _by_template(session, form, rows, headers, fields)
 

@@ -12,10 +12,12 @@ def printable(text: str) -> str:
 
 def aligned(rows: list[list[str]], *, least: int = 10) -> list[str]:
     """One line a row, each column at least `least` characters wide; the last cell of a row is as long as it is."""
-    widths: list[int] = []
-    for row in rows:
-        for at, cell in enumerate(row[:-1]):
-            if at == len(widths):
-                widths.append(least)
-            widths[at] = max(widths[at], len(cell) + 3)
-    return ["".join([cell.ljust(widths[at]) for at, cell in enumerate(row[:-1])] + row[-1:]) for row in rows]
+    # by columns and patterns: cell by cell, a listing of a thousand rows would take twice the time
+    sizes = {len(row) for row in rows}
+    widths = [least] * max(sizes, default=0)
+    for size in sizes:
+        columns = list(zip(*(row for row in rows if len(row) == size), strict=True))
+        for at, cells in enumerate(columns[:-1]):
+            widths[at] = max(widths[at], max(map(len, cells)) + 3)
+    patterns = {size: "".join([f"%-{width}s" for width in widths[: max(0, size - 1)]]) + "%s" * bool(size) for size in sizes}
+    return [patterns[len(row)] % tuple(row) for row in rows]

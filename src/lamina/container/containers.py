@@ -133,8 +133,13 @@ class Containers:
         """The container as it is now."""
         return self._roster.find(ref).container
 
-    def list(self, *, all: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None) -> Sequence[dict[str, Any]]:
-        """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter."""
+    def list(
+        self, *, all: bool = False, limit: int = 0, size: bool = False, networks: bool = True, filters: Filters | None = None
+    ) -> Sequence[dict[str, Any]]:
+        """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter.
+
+        Without `networks` it lacks NetworkSettings, which are most of it.
+        """
         choosing.check_listing(filters or {})
         wanted = dict(filters or {})
         everything = all or limit > 0 or "status" in wanted
@@ -144,11 +149,12 @@ class Containers:
         if choosing.asks_networks(wanted):
             plain = ((container, self._summary(container, ids, now, size=False)) for container in chosen)
             chosen = [container for container, summary in plain if choosing.connected(summary, wanted)]
-        return [self._summary(container, ids, now, size=size) for container in chosen[: limit or None]]
+        return [self._summary(container, ids if networks else None, now, size=size) for container in chosen[: limit or None]]
 
-    def _summary(self, container: Container, ids: Mapping[str, str], now: int, *, size: bool) -> dict[str, Any]:
+    def _summary(self, container: Container, ids: Mapping[str, str] | None, now: int, *, size: bool) -> dict[str, Any]:
+        """Without networks where `ids` is None."""
         box = self._parts.networks.sandbox(container.id)
-        networks = describe.network_of(container, box, ids)
+        networks = describe.network_of(container, box, ids) if ids is not None else None
         written = sizes(container, self._parts) if size else None
         return describe.summary(container, networks, box.published if box else (), now_ns=now, sizes=written)
 

@@ -76,17 +76,19 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
 
 
 def summary(
-    container: Container, networks: dict[str, Any], published: Sequence[Published], *, now_ns: int, sizes: tuple[int, int] | None
+    container: Container, networks: dict[str, Any] | None, published: Sequence[Published], *, now_ns: int, sizes: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """The API's ContainerSummary. See `inspected`."""
+    """The API's ContainerSummary, without NetworkSettings where no `networks` are given. See `inspected`."""
     mode = text(container.host_config, "NetworkMode")
     ports = port_rows(published, exposed_of(container)) if container.running and mode_of(container).kind == "bridge" else []
     document = {
         "Id": container.id, "Names": [f"/{container.name}"], "Image": container.image_name, "ImageID": container.image,
         "Command": _command(container), "Created": container.created_ns // 10**9, "Ports": ports, "Labels": dict(container.labels),
         "State": str(container.state.status), "Status": status_words(container, now_ns), "HostConfig": {"NetworkMode": mode},
-        "NetworkSettings": {"Networks": networks["Networks"]}, "Mounts": [_mount(mount) for mount in container.mounts],
+        "Mounts": [_mount(mount) for mount in container.mounts],
     }  # fmt: skip
+    if networks is not None:
+        document["NetworkSettings"] = {"Networks": networks["Networks"]}
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
@@ -99,21 +101,23 @@ def _command(container: Container) -> str:
 def status_words(container: Container, now_ns: int) -> str:
     """`Up 3 minutes`, `Exited (0) About an hour ago`: Docker's words for a state."""
     state = container.state
-    up = age((now_ns - state.started_ns) // 10**9)
-    ago = age((now_ns - state.finished_ns) // 10**9)
     match state.status:
         case State.RUNNING:
             words = "" if container.health == "none" else f" ({'health: ' * (container.health == 'starting')}{container.health})"
-            return f"Up {up}{words}"
+            return f"Up {_since(state.started_ns, now_ns)}{words}"
         case State.PAUSED:
-            return f"Up {up} (Paused)"
+            return f"Up {_since(state.started_ns, now_ns)} (Paused)"
         case State.RESTARTING:
-            return f"Restarting ({state.exit_code}) {ago} ago"
+            return f"Restarting ({state.exit_code}) {_since(state.finished_ns, now_ns)} ago"
         case State.EXITED:
-            return f"Exited ({state.exit_code}) {ago} ago"
+            return f"Exited ({state.exit_code}) {_since(state.finished_ns, now_ns)} ago"
         case State.REMOVING:
             return "Removal In Progress"
         case State.DEAD:
             return "Dead"
         case _:
             return "Created"
+
+
+def _since(moment_ns: int, now_ns: int) -> str:
+    return age((now_ns - moment_ns) // 10**9)

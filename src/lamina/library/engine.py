@@ -34,7 +34,7 @@ class Engine(daemon.Engine):
 
     def all_containers(self) -> Iterator[Container]:
         """All containers, newest first."""
-        return (Container(self, str(row["Id"])) for row in self.containers.list(all=True))
+        return (Container(self, str(row["Id"])) for row in self.containers.list(all=True, networks=False))
 
     def sandbox(self, image: str | Image, limits: Limits = UNLIMITED, *, network: str = "none") -> Sandbox:
         """A place of its own to run commands in, on an image; see `Sandbox`. Close it, or use it in a `with`.

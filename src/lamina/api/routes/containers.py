@@ -19,10 +19,14 @@ _NO_CONTENT = Reply(204)
 
 
 def list_all(engine: Backend, request: Request) -> Response:
-    """GET /containers/json."""
+    """GET /containers/json; with `networks=0`, which Docker does not know, each without its NetworkSettings."""
     query = request.query
-    limit = query.number("limit", 0) or 0
-    return json_reply(engine.containers.list(all=query.flag("all"), limit=max(0, limit), size=query.flag("size"), filters=query.filters()))
+    limit, networks = query.number("limit", 0) or 0, query.flag("networks", default=True)
+    return json_reply(
+        engine.containers.list(
+            all=query.flag("all"), limit=max(0, limit), size=query.flag("size"), networks=networks, filters=query.filters()
+        )
+    )
 
 
 def create(engine: Backend, request: Request) -> Response:

@@ -60,17 +60,20 @@ def ps(session: Session, arguments: Arguments) -> int:
     pairs = [("all", "1")] if arguments.on("all") or last > 0 else []
     pairs += [("limit", str(last))] if last > 0 else []
     pairs += [("size", "1")] if size else []
+    whole, tabular = arguments.on("no-trunc"), form in ("", "table")
+    # what a container has of networks is most of what is said of it, and no column of the table
+    pairs += [("networks", "0")] if tabular or arguments.on("quiet") else []
     found = Containers(session.engine).list(pairs + filters(arguments.many("filter")))
-    whole = arguments.on("no-trunc")
     if arguments.on("quiet"):
         for fact in found:
             session.print(str(_id(fact, whole=whole)))
         return 0
     columns = [*_COLUMNS, "Size"] if size else _COLUMNS
     # of thousands of containers only what is shown is put into words; a template may ask for anything
-    wanted = columns if form in ("", "table") else list(_FIELDS)
-    rows = [labelled({name: _FIELDS[name](fact, whole=whole) for name in wanted}, fact.get("Labels")) for fact in found]
-    print_rows(session, form, rows, columns, _HEADERS)
+    fields = [(name, _FIELDS[name]) for name in (columns if tabular else _FIELDS)]
+    rows: list[dict[str, object]] = [{name: field(fact, whole=whole) for name, field in fields} for fact in found]
+    shown = rows if tabular else [labelled(row, fact.get("Labels")) for row, fact in zip(rows, found, strict=True)]
+    print_rows(session, form, shown, columns, _HEADERS)
     return 0
 
 
@@ -159,6 +162,8 @@ def _mapping(value: object) -> dict[str, object]:
 
 def ports(found: list[object]) -> str:
     """`0.0.0.0:80->80/tcp, 443/tcp`."""
+    if not found:
+        return ""
     rows = []
     for port in found:
         fact = _mapping(port)
