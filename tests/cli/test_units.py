@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.cli.ages import parse_time
+from lamina.cli.commands.contents import moment
 from lamina.cli.progress import Rate
 from lamina.cli.table import aligned
 from lamina.cli.units import human_duration, human_size, parse_duration, parse_size
@@ -86,3 +88,38 @@ def test_columns_are_three_apart_and_none_narrower_than_ten() -> None:
 def test_a_bar_tells_total_speed_and_time_left() -> None:
     ticks = iter([0.0, 2.0, 2.0])
     assert Rate(lambda: next(ticks)).line(50_000_000, 100_000_000, width=10) == "[=====>    ]  50MB/100MB  25MB/s  ETA 0:02"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1700000000", "1700000000"),
+        ("1700000000.123456789", "1700000000.123456789"),
+        ("2023-11-14T22:13:20Z", "1700000000"),
+        ("2023-11-14T22:13:20.000000001Z", "1700000000.000000001"),
+        ("2023-11-14T23:13:20+01:00", "1700000000"),
+        ("2023-11-14T20:43:20-01:30", "1700000000"),
+        ("2023-11-15T00:13:20", "1700000000"),
+        ("2023-11-15T00:13", "1699999980"),
+        ("2023-11-15T00", "1699999200"),
+        ("2023-11-15", "1699999200"),
+        ("2023-11-15Z", "1700006400"),
+    ],
+)
+def test_moments_are_read_as_dockers(monkeypatch: pytest.MonkeyPatch, text: str, seconds: str) -> None:
+    monkeypatch.setenv("TZ", "UTC-2")  # two hours east
+    time.tzset()
+    try:
+        assert moment(text) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "x", "2023-13-01", "2023-02-30T00:00:00Z", "2023-11-15T", "2023-11-15T1", "T10", "10", "yesterday"])
+def test_any_other_moment_is_refused_or_a_number(text: str) -> None:
+    if text.isdigit():
+        assert moment(text) == text
+    else:
+        with pytest.raises(InvalidArgument):
+            moment(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import tarfile
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.builder.webserver import Web, serving
 from tests.docker.conftest import BASE
-from tests.harness import Daemon
+from tests.harness import Daemon, busybox_tar
 
 
 @pytest.mark.covers("cli:import", "cli:import --message", "cli:import --change", "api:POST /images/create")
@@ -177,3 +179,18 @@ def test_a_bad_archive_is_one_sentence_and_changes_nothing(daemon: Daemon, damag
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert sorted(daemon.docker("images", "-aq", "--no-trunc").stdout.split()) == before
+
+
+@pytest.mark.covers("cli:import")
+def test_import_fetches_an_address(daemon: Daemon, tag: str, tmp_path: Path) -> None:
+    archive = busybox_tar(tmp_path / "root.tar").read_bytes()
+    with serving(Web(files={"/root.tar.gz": gzip.compress(archive, 1)})) as web:
+        for run in (daemon.docker, daemon.lamina):
+            done = run("import", "-c", 'CMD ["echo", "fetched"]', web.url("/root.tar.gz"), tag)
+            assert f"Downloading from {web.url('/root.tar.gz')}" in done.stdout + done.stderr
+            assert daemon.docker("run", "--rm", "--network", "none", tag).stdout == "fetched\n"
+            assert daemon.docker("inspect", "-f", "{{.Comment}}", tag).stdout.strip() == f"Imported from {web.url('/root.tar.gz')}"
+        refused = daemon.docker("import", web.url("/none.tar"), f"{tag}x", code=1)
+        assert f"cannot fetch {web.url('/none.tar')}: the server answered 404" in refused.stderr
+    assert "cannot fetch" in daemon.docker("import", web.url("/root.tar.gz"), f"{tag}x", code=1).stderr
+    assert daemon.docker("images", "-q", f"{tag}x").stdout == ""

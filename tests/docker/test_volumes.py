@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -288,3 +289,22 @@ def test_a_mounted_volume_is_found_again_and_one_that_nobody_uses_is_unmounted(
     os.kill(pid, 9)
     daemon.start()
     assert not mounted(place)
+
+
+@pytest.mark.covers("cli:events --filter", "cli:events --since", "cli:events --until")
+def test_events_tell_who_mounts_a_volume(daemon: Daemon, volume: str, name: str) -> None:
+    begin = time.time() - 1
+    identity = daemon.docker("create", "--name", name, *NONE, "-v", f"{volume}:/data:ro", BASE, "true").stdout.strip()
+    daemon.docker("start", "-a", name)
+    daemon.docker("rm", name)
+    daemon.docker("volume", "rm", volume)
+    words = ("events", "--since", f"{begin:.0f}", "--until", f"{time.time() + 1:.0f}", "-f", f"volume={volume}", "--format", "json")
+    told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
+    assert [each["Action"] for each in told] == ["create", "mount", "unmount", "destroy"]
+    seen = told[1]["Actor"]["Attributes"]
+    assert (seen["container"], seen["destination"], seen["read/write"], seen["driver"]) == (identity, "/data", "false", "local")
+    assert told[2]["Actor"]["Attributes"]["container"] == identity
+
+
+def test_a_filter_that_is_neither_yes_nor_no_is_refused(daemon: Daemon) -> None:
+    assert "invalid filter 'dangling=x'" in daemon.docker("volume", "ls", "-f", "dangling=x", code=1).stderr

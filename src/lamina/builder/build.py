@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from lamina.builder import context, remote
@@ -15,7 +15,7 @@ from lamina.builder.blame import blamed
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.context import Received
 from lamina.builder.engine import Engine
-from lamina.builder.fetching import Fetcher
+from lamina.builder.fetching import Fetcher, shown
 from lamina.builder.gitsource import Git
 from lamina.builder.given import Sessions
 from lamina.builder.layerfiles import describe_layers
@@ -35,7 +35,7 @@ from lamina.dockerfile.parser import parse
 from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
 from lamina.spec.platform import Platform
-from lamina.spec.progress import Sink
+from lamina.spec.progress import Sink, Update
 from lamina.spec.reference import Reference
 
 _PREFIX = "build-"
@@ -90,6 +90,21 @@ class Builder:
         """Write the files of an image, all layers together, as a tar to `path`, which is new."""
         files = describe_layers(self._engine.layers, image.layers[-1] if image.layers else None)
         self._engine.workers.run("lamina.builder.squashing:squash_job", {"files": files, "below": 0, "path": path})
+
+    @contextmanager
+    def fetched(self, address: str, sink: Sink) -> Iterator[int]:
+        """What is at an address, as a descriptor to read from; gone when the context is left.
+
+        Raises:
+            AddressNotFound, AddressUnreachable.
+        """
+        address = address if "://" in address else f"http://{address}"
+        os.makedirs(self._engine.scratch, exist_ok=True)
+        fetcher = Fetcher(self._engine.cache, lambda: None)
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._engine.scratch) as scratch, closing(fetcher):
+            sink(Update(f"Downloading from {shown(address)}"))
+            with open(fetcher.fetch(address, scratch).path, "rb") as file:
+                yield file.fileno()
 
     @property
     def scratch(self) -> str:

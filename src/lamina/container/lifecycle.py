@@ -16,6 +16,7 @@ from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_tree
 from lamina.container.requests import WaitResult
 from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
+from lamina.container.sources import volume_events
 from lamina.container.spec import signal_number, stop_signal, stop_timeout
 from lamina.container.store import ContainerStore
 from lamina.container.waiters import NEXT_EXIT, RegisteredWaiter
@@ -83,8 +84,13 @@ class LifeCycle:
             for attach in attaches:
                 os.close(attach.fd)
         self.started(live, process)
+        self._emit_of_volumes(live, "mount")
         self._parts.emit(live.event("start"))
         self.watch(live, process, fresh=True)
+
+    def _emit_of_volumes(self, live: Live, action: str) -> None:
+        for event in volume_events(live.container, action):
+            self._parts.emit(event)
 
     def started(self, live: Live, process: Process) -> None:
         """With the lock: note that it runs."""
@@ -136,6 +142,7 @@ class LifeCycle:
             self.note_exit(live, how)
             self._parts.emit(live.event("die", exitCode=str(how.code), execDuration=str(self._ran_seconds(live))))
             self._launcher.connections.leave(live.container)
+            self._emit_of_volumes(live, "unmount")
             kept = live.removing or live.staying
             again = not kept and wants_restart(live.container)
             if again:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from lamina.apitypes.events import Event
 from lamina.container.model import Container, MountPoint
 from lamina.container.mounts import InvalidMount
 from lamina.container.parts import Layers
@@ -24,6 +25,16 @@ from lamina.volume.store import Volumes
 from lamina.worker import Workers
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
+
+
+def volume_events(container: Container, action: str) -> Iterator[Event]:
+    """What is told of each volume of a container: `mount` when it starts, `unmount` when it has ended."""
+    for point in container.mounts:
+        if point.kind == "volume":
+            told = {"driver": "local", "container": container.id}
+            if action == "mount":
+                told |= {"destination": point.target, "read/write": str(not point.read_only).lower(), "propagation": point.propagation}
+            yield Event("volume", action, point.name, told)
 
 
 class Sources:

@@ -126,6 +126,8 @@ class Volumes:
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[Volume]:
         """By name; filters are name (a part of it), label, dangling and driver."""
+        for value in (filters or {}).get("dangling", ()):
+            _truth(value)
         names = sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []
         return [volume for volume in self._present(names) if self._selected(volume, filters or {})]
 
@@ -246,7 +248,7 @@ class Volumes:
             elif key in ("label", "label!"):
                 chosen = all(_labelled(volume.labels, value) for value in values) == (key == "label")
             elif key == "dangling":
-                chosen = any((value in ("1", "true", "True")) == (not self.users(volume.name)) for value in values)
+                chosen = any(_truth(value) == (not self.users(volume.name)) for value in values)
             elif key == "driver":
                 chosen = "local" in values
             else:
@@ -322,3 +324,12 @@ def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
     if driver not in ("", "local"):
         raise InvalidVolume(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
     mount_options.check(name, options)
+
+
+def _truth(value: str) -> bool:
+    """A filter's yes or no, as Docker reads it."""
+    if value in ("1", "true", "True"):
+        return True
+    if value in ("0", "false", "False"):
+        return False
+    raise InvalidArgument(f"invalid filter 'dangling={value}'")

@@ -137,14 +137,14 @@ def _pull(engine: Backend, request: Request) -> Response:
 
 def _import(engine: Backend, request: Request) -> Response:
     query = request.query
-    if query.text("fromSrc") != "-":
-        raise InvalidParameter("importing from a URL is not available", hint="fetch it first and import the file")
+    address = query.text("fromSrc")
+    message = query.text("message") or f"Imported from {address}"
     name = target_of(request) if query.text("repo") else None
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
-        with request.body.piped() as source:
+        with request.body.piped() if address == "-" else engine.builder.fetched(address, sink) as source:
             image = engine.images.import_(
-                source, name=name, changes=query.all("changes"), message=query.text("message"), platform=platform_of(request), sink=sink
+                source, name=name, changes=query.all("changes"), message=message, platform=platform_of(request), sink=sink
             )
         sink(Update(status=str(image.id)))
 

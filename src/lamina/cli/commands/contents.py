@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import io
 import json
 import os
+import re
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
@@ -71,22 +73,31 @@ t timestamps bool|Show timestamps
     ),
 }
 
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?)?(Z|[+-]\d\d:\d\d)?\Z")
 _KINDS = {0: "C", 1: "A", 2: "D"}
 
 
 def moment(text: str) -> str:
-    """A --since or --until as the API takes it: seconds since 1970, of such, of RFC 3339 or of a duration before now."""
-    from lamina.cli.ages import parse_time
+    """A --since or --until as the API takes it: seconds since 1970, of such, of a duration before now, or of RFC 3339.
 
+    As Docker's, the latter may end after the date, the hour, the minute or the second; without a zone it is local time.
+
+    Raises:
+        InvalidArgument: it is none of these.
+    """
     if text.replace(".", "", 1).isdigit():
         return text
-    whole, _, rest = text.partition(".")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    if digits and (seconds := parse_time(whole + rest[len(digits) :])) is not None:
-        return f"{seconds:.0f}.{digits}"  # a float has no room for nanoseconds
-    if (seconds := parse_time(text)) is not None:
-        return f"{seconds:.9f}"
-    return f"{time.time() - parse_duration(text) / 1e9:.9f}"
+    if (found := _MOMENT.match(text)) is None:
+        return f"{time.time() - parse_duration(text) / 1e9:.9f}"
+    date, hour, minute, second, fraction, zone = found.groups()
+    try:
+        parts = time.strptime(f"{date} {hour or '00'}:{minute or '00'}:{second or '00'}", "%Y-%m-%d %H:%M:%S")
+        seconds = calendar.timegm(parts) if zone else int(time.mktime(parts))
+    except (ValueError, OverflowError):
+        raise InvalidArgument(f"invalid time {text!r}", hint="write it like 2024-01-31T10:00:00Z") from None
+    if zone and zone != "Z":
+        seconds -= (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 3600 + int(zone[4:]) * 60)
+    return f"{seconds}.{fraction}" if fraction else str(seconds)  # a float has no room for nanoseconds
 
 
 def logs(session: Session, arguments: Arguments) -> int:
