@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import Queue
 
 import pytest
 
 from lamina.container.containers import Containers
 from lamina.container.watching import Seen
+from lamina.linux import fanotify
 from tests.container.conftest import Box
 
 pytestmark = pytest.mark.root
@@ -39,6 +43,9 @@ class Watched:
             if seen is not None:
                 found[seen.path] = seen
         return found
+
+    def next(self) -> Seen | None:
+        return self._told.get(timeout=10)
 
     def close(self) -> None:
         self._ended.set()
@@ -116,3 +123,37 @@ def test_a_watch_ends_with_its_container(make: Callable[..., Box]) -> None:
     assert next(found) is None
     box.containers.remove(box.id)
     assert [seen for seen in found if seen is not None] == []
+
+
+def test_what_comes_and_goes_between_two_looks_is_told(make: Callable[..., Box], watching: Callable[..., Watched], tmp_path: Path) -> None:
+    try:
+        os.close(fanotify.arrivals(str(tmp_path)))
+    except OSError as error:
+        pytest.skip(f"this kernel does not tell: {error.strerror}")
+    box = make(True)
+    watch = watching(box.containers, box.id)
+    script = "cd /; for n in 1 2 3; do echo x > gone$n; rm gone$n; done; mkdir -p passing/deep; rm -r passing; echo x > kept; mv kept moved; rm folder/file; touch zz"
+    box.containers.exec_start(box.containers.exec_create(box.id, {"Cmd": ["sh", "-c", script]}))
+    told: list[tuple[str, str, str]] = []
+    while ("A", "/zz", "file") not in told:
+        seen = watch.next()
+        told += [(seen.kind, seen.path, seen.type)] if seen else []
+    for path, kind in (("/gone1", "other"), ("/gone2", "other"), ("/gone3", "other"), ("/passing", "directory"), ("/kept", "other")):
+        # Where a look falls between, it sees the entry itself.
+        assert [each[0] for each in told if each[1] == path] == ["A", "D"]
+        assert any(each[2] in (kind, "file") for each in told if each[1] == path)
+    assert [each[0] for each in told if each[1] in ("/folder/file", "/moved", "/zz")].count("D") == 1
+    assert len([each for each in told if each[1] == "/folder/file"]) == 1
+
+
+def test_a_kernel_that_does_not_tell_changes_nothing_else(
+    make: Callable[..., Box], watching: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> int:
+        raise OSError(errno.EPERM, path)
+
+    monkeypatch.setattr(fanotify, "arrivals", refuse)
+    box = make(True)
+    watch = watching(box.containers, box.id)
+    box.containers.exec_start(box.containers.exec_create(box.id, {"Cmd": ["sh", "-c", "touch /a"]}))
+    assert watch.until("/a", "A")["/a"].type == "file"

@@ -1,7 +1,8 @@
 """watch: what a container adds, modifies and deletes, as it happens.
 
 Its directory is compared with what it held a moment before, by a worker, a few times a second: events of the kernel do not tell of writes
-that overlayfs passes on to a file which lies there already. What is made and deleted between two looks is not seen.
+that overlayfs passes on to a file which lies there already. They do tell of what comes into being (fanotify): what is made and deleted
+between two looks is told of them, where the kernel can.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lamina.container.times import rfc3339
 from lamina.errors import LaminaError
 from lamina.layer.union import Union
 from lamina.layer.upper import OPAQUE, Found, walk_upper
+from lamina.linux import channel, fanotify
 from lamina.spec.digest import Digest
 
 _PAUSE, _SHARE = 0.2, 4.0
@@ -66,14 +68,14 @@ class Watcher:
         """Changes from now on, until the container is removed; first, with `existing`, those that are there. None where nothing happened
         since the look before. A snapshot or rollback begins anew."""
         place: tuple[object, ...] | None = None
-        state = os.memfd_create("watch", os.MFD_CLOEXEC)
+        fds = [os.memfd_create("watch", os.MFD_CLOEXEC), *_arrivals(live.container.writes)]
         try:
             while not live.removing:
                 began, now = time.monotonic(), self._place(live)
                 fresh = now != place
                 if fresh:
-                    os.ftruncate(state, 0)
-                found = self._look(live, state) if now is not None else []
+                    os.ftruncate(fds[0], 0)
+                found = self._look(live, fds) if now is not None else []
                 # What was moved away during the look says nothing.
                 place = now if self._place(live) == now else None
                 if place is not None and (existing or not fresh):
@@ -82,7 +84,7 @@ class Watcher:
                 yield None
                 time.sleep(max(_PAUSE, (time.monotonic() - began) * _SHARE))
         finally:
-            os.close(state)
+            channel.close_all(fds)
 
     def _place(self, live: Live) -> tuple[object, ...] | None:
         """What tells that it still writes to the same directory on the same snapshots; None at the moment in which it is moved."""
@@ -91,7 +93,7 @@ class Watcher:
         except OSError:
             return None
 
-    def _look(self, live: Live, state: int) -> list[Seen]:
+    def _look(self, live: Live, fds: list[int]) -> list[Seen]:
         container = live.container
         layer = Digest.parse(container.layer) if container.layer else None
         chain = self._parts.layers.chain(layer)
@@ -101,7 +103,7 @@ class Watcher:
             "below": [self._parts.layers.driver.index(facts.name) for facts in chain],
         }  # fmt: skip
         try:
-            found = self._parts.workers.run("lamina.container.watching:look_job", params, [state])["changes"]
+            found = self._parts.workers.run("lamina.container.watching:look_job", params, fds)["changes"]
         except LaminaError:  # it is being moved, or removed
             return []
         now = self._parts.clock()
@@ -120,22 +122,60 @@ def _words(snapshot: Snapshot) -> str:
 
 
 def look_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Worker job: what is different in the directory `upper` from what the file `fds[0]` says, which then says what is there now.
+    """Worker job: what is different in the directory `upper` from what the file `fds[0]` says, which then says what is there now. `fds[1]`, if
+    any, tells what arrived meanwhile.
 
     `over` are snapshots' directories below it, top first, `below` the layers' indexes. Answers kind, path, type, size, layer, copied up.
     """
     del report
     data = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
     before: dict[str, Mark] = json.loads(data) if data else {}
+    # First the events: what they tell of and the look does not find was gone by then.
+    arrived = _arrived(fds[1], params["upper"]) if len(fds) > 1 else {}
     now = {os.fsdecode(found.path): _mark(found) for found in walk_upper(params["upper"])}
+    passing = [
+        change for path, kind in arrived.items() if data and _same(before.get(path), now.get(path)) for change in _passing(path, kind)
+    ]
     if before == now and data:
-        return {"changes": []}
+        return {"changes": passing}
     with open(os.dup(fds[0]), "wb") as file:
         file.seek(0)
         file.truncate()
         file.write(json.dumps(now).encode())
     with Union.open(params["below"]) as union:
-        return {"changes": list(_changes(before, now, _Below(union, params["over"])))}
+        return {"changes": passing + list(_changes(before, now, _Below(union, params["over"])))}
+
+
+def _arrivals(directory: str) -> list[int]:
+    """A descriptor that tells what is made on the file system of a directory; none where the kernel cannot, or may not."""
+    try:
+        return [fanotify.arrivals(directory)]
+    except OSError:
+        return []
+
+
+def _arrived(fd: int, upper: str) -> dict[str, str]:
+    """Paths in `upper` that came into being since, with their type as far as that is known."""
+    top, found = os.path.realpath(upper), {}
+    folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for directory, name, is_folder in fanotify.told(fd, folder):
+            if f"{directory}/".startswith(f"{top}/"):
+                path = f"{directory}/{os.fsdecode(name)}"[len(top) + 1 :]
+                found[path] = "directory" if is_folder else "other"
+    finally:
+        os.close(folder)
+    return found
+
+
+def _same(old: Mark | None, new: Mark | None) -> bool:
+    """Whether nothing is at a path, or nothing again."""
+    return (old is None or old[0]) and old == new
+
+
+def _passing(path: str, kind: str) -> Iterator[list[Any]]:
+    yield ["A", f"/{path}", kind, 0, -1, False]
+    yield ["D", f"/{path}", "", 0, -1, False]
 
 
 def _mark(found: Found) -> Mark:
