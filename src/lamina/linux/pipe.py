@@ -1,11 +1,14 @@
-"""Pipes that hold as much at once as a user may have."""
+"""Pipes, and sockets of this machine, that hold as much at once as a user may have."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
+import stat
 
 _SIZE = 1 << 20
+_SO_SNDBUFFORCE = 32
 
 
 def wide_pipe() -> tuple[int, int]:
@@ -21,3 +24,19 @@ def widen(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _SIZE)
     except OSError:
         pass
+
+
+def widen_way_out(fd: int) -> None:
+    """Let a unix socket take a megabyte of what is written to it, if `fd` is one: so the writer works on while the reader does.
+
+    Root may, above the system's limit for all; others get that limit. What is no unix socket stays as it is: the kernel sizes
+    those of networks itself.
+    """
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return
+    with socket.socket(fileno=os.dup(fd)) as found:
+        if found.family == socket.AF_UNIX:
+            try:
+                found.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SIZE)
+            except PermissionError:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SIZE)

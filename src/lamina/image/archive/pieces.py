@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from lamina.content.store import ContentStore, full_disk
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
+from lamina.linux.pipe import widen_way_out
 from lamina.spec.digest import Digest
 from lamina.worker import Workers
 
@@ -61,6 +62,7 @@ class SavePlan:
         Raises:
             DiskFull: what `target` leads to is full.
         """
+        widen_way_out(target)
         with full_disk("the archive"), self.sources.leases.hold(*self.keeps):
             for piece in self.pieces:
                 if piece.layer is None and piece.blob is None:
