@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 
+_STREAMS = frozenset(("stdin", "stdout", "stderr"))
+
+
 def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Document:
     """The body of POST /containers/create.
 
@@ -23,6 +26,8 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
     image, *command = arguments.words
     interactive, detached = arguments.on("interactive"), arguments.on("detach")
     attached = [word.lower() for word in arguments.many("attach")]
+    if not _STREAMS.issuperset(attached):
+        raise UsageError("valid streams are STDIN, STDOUT and STDERR")
     every = not attached and not detached
     stdin = (interactive or "stdin" in attached) and not detached
     config: Document = {
@@ -83,8 +88,13 @@ def labels(arguments: Arguments) -> dict[str, str]:
 
 
 def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        return [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
+    except OSError as error:
+        raise UsageError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8") from None
 
 
 def _pair(word: str, separator: str = "=") -> tuple[str, str]:

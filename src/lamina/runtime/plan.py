@@ -195,12 +195,12 @@ def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
 
 
 def candidates(process: Mapping[str, Any]) -> list[str]:
-    """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH."""
-    name = (process.get("args") or [""])[0]
-    if not name or "\0" in "".join([*process["args"], *(process.get("env") or [])]):
+    """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH; nowhere for an empty one."""
+    if not process.get("args") or "\0" in "".join([*process["args"], *(process.get("env") or [])]):
         raise InvalidSpec("the command is empty or holds a NUL")
-    if "/" in name:
-        return [name]
+    name = process["args"][0]
+    if "/" in name or not name:
+        return [name] if name else []
     path = next((entry[len(_PATH) :] for entry in process.get("env") or [] if entry.startswith(_PATH)), "")
     return [f"{directory or '.'}/{name}" for directory in path.split(":")] if path else []
 
