@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +96,27 @@ def test_labels_and_profiles_are_taken_as_docker_takes_them(daemon: Daemon, opti
         return
     done = daemon.docker("run", "--rm", "--security-opt", option, BASE, "echo", "ran")
     assert done.stdout == "ran\n" and ("confines nothing" in done.stderr) == (option == "apparmor=no-such-profile")
+
+
+def test_the_hosts_loopback_is_not_reached_by_routing_to_it(daemon: Daemon) -> None:
+    """CVE-2020-8558: bridges take packets for 127.0.0.1 (route_localnet, for published ports), so a container could send some."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=_greet, args=(server,), daemon=True).start()
+        with socket.create_connection(("127.0.0.1", port), 5) as control:
+            assert control.recv(10) == b"mine"
+        script = (
+            "gateway=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p'); ip addr flush dev lo; "
+            f"ip route add 127.0.0.0/8 via $gateway && nc -w 3 127.0.0.1 {port} < /dev/null; echo ended"
+        )
+        flags = ["--cap-add", "NET_ADMIN", "--sysctl", "net.ipv4.conf.all.route_localnet=1"]
+        said = daemon.docker("run", "--rm", *flags, BASE, "sh", "-c", script)
+        assert said.stdout == "ended\n" and "RTNETLINK" not in said.stderr
+
+
+def _greet(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = server.accept()
+            connection.sendall(b"mine")
+            connection.close()

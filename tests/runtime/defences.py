@@ -272,6 +272,12 @@ DEFENCES = (
         ("tests/network/test_names.py::test_a_container_on_internal_networks_only_asks_nobody_outside",),
     ),
     Defence(
+        "the host's loopback",
+        ("CVE-2020-8558",),
+        (("network/ruleset.py", "nft.equal(_LOOPBACK)), nft.verdict(nft.DROP)]", "nft.equal(_LOOPBACK)), nft.verdict(nft.RETURN)]"),),
+        (f"{API}::test_the_hosts_loopback_is_not_reached_by_routing_to_it",),
+    ),
+    Defence(
         "the data root is closed",
         ("CVE-2021-41091",),
         (
