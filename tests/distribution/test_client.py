@@ -6,16 +6,18 @@ import base64
 import io
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from lamina.distribution.auth import Auth, TokenRefused
 from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
-from lamina.distribution.piped import Piped
+from lamina.distribution.piped import MovingPool, Piped
 from lamina.distribution.protocol import MANIFEST_LIMIT
 from lamina.distribution.search import catalog, search
 from lamina.distribution.session import log_in
@@ -28,7 +30,9 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest
 from lamina.spec.reference import Reference
-from tests.registry.servers import Faulty, cut_after, in_memory
+from tests.registry.servers import Faulty, cut_after, host, in_memory, started
+
+CERTIFICATES = Path(__file__).parent.parent / "tls" / "certificates"
 
 
 def blob(data: bytes) -> Descriptor:
@@ -413,11 +417,22 @@ def test_search_asks_the_registry_or_looks_through_its_catalog(faulty: Faulty, r
         search(session, "", 0, {})
 
 
-@pytest.mark.parametrize("size", [0, 1, 350_000])
-def test_a_connection_that_encrypts_reads_a_stream_to_its_end(size: int) -> None:
-    made = Made(os.urandom(size))
-    with made.piped() as body:
-        assert b"".join(body) == made.data
-    failing = Made(os.urandom(350_000), fail_after=2)
-    with failing.piped() as body, pytest.raises(LayerDamaged):
-        list(body)
+@pytest.mark.parametrize("size", [0, 1, 3_500_000])
+def test_a_stream_goes_through_tls_too(tmp_path: Path, registries: Registries, size: int) -> None:
+    server = started(tmp_path, tls_certificate=str(CERTIFICATES / "engine.pem"), tls_key=str(CERTIFICATES / "engine-key.pem"))
+    try:
+        client, made = client_of(registries, host(server)), Made(os.urandom(size))
+        assert client.upload_stream(made) == blob(made.data)
+        assert client.exists(Digest.of(made.data)) == size
+        with pytest.raises(LayerDamaged, match="damaged layer"):
+            client.upload_stream(Made(os.urandom(350_000), fail_after=2))
+    finally:
+        server.close()
+
+
+def test_a_registry_that_takes_nothing_more_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, Made(bytes(30_000_000)).piped() as body:
+        connection = MovingPool.ConnectionCls("127.0.0.1", silent.getsockname()[1], timeout=0.05)
+        with pytest.raises(TimeoutError):
+            connection.request("PATCH", "/", body)
+        connection.close()
