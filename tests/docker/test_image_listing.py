@@ -131,6 +131,8 @@ def test_dockers_own_tree_shows_platforms(listed: Daemon) -> None:
     text = listed.docker("images", "--tree").stdout
     assert "linux/amd64" in text or "linux/arm64" in text
     assert "team/listed:1" in text
+    image = next(row for row in json.loads(listed.curl("/v1.47/images/json?manifests=1")) if "listed:1" in (row["RepoTags"] or ()))
+    assert [row["Size"]["Total"] for row in image["Manifests"]] == [image["Size"]]
 
 
 def _ageless(text: str) -> str:

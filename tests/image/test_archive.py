@@ -157,8 +157,9 @@ def test_a_repository_is_saved_with_all_its_tags(any_store: Store) -> None:
     with tarfile.open(fileobj=io.BytesIO(saved(any_store, "r"))) as archive:
         rows = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
     assert sorted(row["RepoTags"][0] for row in rows) == ["r:1", "r:2"]
-    with pytest.raises(ImageNotFound):
-        any_store.images.saving(["absent"])
+    for absent in ("absent", "r:3"):
+        with pytest.raises(ImageNotFound, match=absent):
+            any_store.images.saving(["r:1", absent])
 
 
 def test_an_id_is_saved_without_names(any_store: Store) -> None:

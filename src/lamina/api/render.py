@@ -86,14 +86,17 @@ def image_summary(image: Image, *, resolved: Descriptor | None = None, container
 
 
 def manifest_summary(variant: Variant, users: Users) -> dict[str, Any]:
-    """The API's ImageManifestSummary: one platform of an image, or an attestation."""
+    """The API's ImageManifestSummary: one platform of an image, or an attestation.
+
+    `Total` is the image's `Size`, what `docker images` shows beside it: layers are not there a second time as a registry has them.
+    """
     unpacked = variant.image.size if variant.image is not None else 0
     content = variant.content if variant.available else 0
     document: dict[str, Any] = {
         "ID": str(variant.descriptor.digest),
         "Descriptor": descriptor_document(variant.descriptor),
         "Available": variant.available,
-        "Size": {"Content": content, "Total": content + unpacked},
+        "Size": {"Content": content, "Total": unpacked or content},
         "Kind": variant.kind,
     }
     if variant.kind == "attestation":

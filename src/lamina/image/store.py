@@ -406,9 +406,9 @@ class Images:
         image, name = self._resolve_or_none(text)
         if image is not None and (name is None or name.digest or _has_tag(text)):
             return [self._choice(image, name, platform)]
-        repository = Reference.parse(text).name
-        rows = [(other, owner) for other, owner, _ in self._catalog.names() if other.name == repository and not other.digest]
-        if not rows:
+        wanted = Reference.parse(text)
+        rows = [(other, owner) for other, owner, _ in self._catalog.names() if other.name == wanted.name and not other.digest]
+        if wanted.tag or wanted.digest or not rows:
             self.resolve(text)
         return [self._choice(self._catalog.get(owner), other, platform) for other, owner in sorted(rows, key=lambda row: row[0].tag)]
 
