@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lamina.image.layertar import chunks
 from lamina.layer import tarwrite
 from lamina.layer.compression import gzip_deflater
 from lamina.layer.errors import LayerDamaged
@@ -146,3 +147,14 @@ def test_what_the_caller_hashes_is_not_hashed_again(rig: Rig) -> None:
     packed = deflater.compress(tar(*BASE)) + deflater.flush()
     assert rig.stage(packed, verified=True).compressed is None
     assert rig.stage(packed).compressed is not None
+
+
+def test_a_tar_that_is_put_together_is_cut_as_one_that_is_read(rig: Rig, tmp_path: Path) -> None:
+    sizes = (1, 700_000, 1 << 20, 3_500_000, 0, 512, (1 << 20) - 1, 2 << 20)
+    data = tar(*BASE, *(file(f"etc/file{number}", os.urandom(size)) for number, size in enumerate(sizes)))
+    parts = rig.snapshotter.rebuilt(rig.publish(data))
+    assert parts is not None
+    (tmp_path / "tar").write_bytes(data)
+    put_together = list(chunks({"diff_id": "", "skeleton": parts.skeleton, "tree": parts.tree}))
+    assert put_together == list(chunks({"diff_id": "", "path": str(tmp_path / "tar")}))
+    assert {len(chunk) for chunk in put_together[:-1]} == {1 << 20}

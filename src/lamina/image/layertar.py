@@ -80,17 +80,21 @@ def check(diff_id: str, found: str) -> None:
 
 
 def _even(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut after each megabyte."""
-    held: list[bytes] = []
+    """The same bytes, cut after each megabyte; each is copied once."""
+    held: list[bytes | memoryview] = []
     size = 0
     for piece in pieces:
-        while size + len(piece) >= _CHUNK:
-            first, piece = (piece, b"") if not size and len(piece) == _CHUNK else (piece[: _CHUNK - size], piece[_CHUNK - size :])
-            yield b"".join([*held, first])
-            held, size = [], 0
-        if piece:
-            held.append(piece)
-            size += len(piece)
+        if not size and len(piece) == _CHUNK:
+            yield piece
+            continue
+        rest: bytes | memoryview = piece
+        while size + len(rest) >= _CHUNK:
+            view = memoryview(rest)
+            yield b"".join([*held, view[: _CHUNK - size]])
+            held, rest, size = [], view[_CHUNK - size :], 0
+        if rest:
+            held.append(rest)
+            size += len(rest)
     if held:
         yield b"".join(held)
 

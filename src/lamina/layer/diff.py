@@ -40,10 +40,16 @@ def upper_tar(directory: str, below: Union, over: Sequence[str] = ()) -> Iterato
 
 
 def joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in larger pieces: each costs whoever takes them the same, however short it is."""
+    """The same bytes in larger pieces: each costs whoever takes them the same, however short it is. Long ones are not copied."""
     held: list[bytes] = []
     size = 0
     for piece in pieces:
+        if len(piece) >= _CHUNK:
+            if held:
+                yield b"".join(held)
+                held, size = [], 0
+            yield piece
+            continue
         held.append(piece)
         size += len(piece)
         if size >= _CHUNK:

@@ -109,23 +109,14 @@ class _Deflated:
 
 
 def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[bytes]:
-    """The tar that the file `skeleton` and the directory `tree` are together, in pieces of about a megabyte.
+    """The tar that the file `skeleton` and the directory `tree` are together, in pieces of at most a megabyte, many of them short.
 
     Its digest is for the caller to compare.
 
     Raises:
         LayerDamaged: something is missing or too short; names the layer `name`.
     """
-    held: list[bytes] = []
-    size = 0
-    for piece in _Rebuilding(skeleton, tree, name or os.path.basename(skeleton)).pieces():
-        held.append(piece)
-        size += len(piece)
-        if size >= _CHUNK:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
+    return _Rebuilding(skeleton, tree, name or os.path.basename(skeleton)).pieces()
 
 
 class _Rebuilding:
