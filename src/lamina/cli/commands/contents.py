@@ -18,6 +18,7 @@ from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.streams import write_all
 from lamina.cli.units import human_size, parse_duration
+from lamina.cli.unpacking import Entry, extract
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
@@ -222,7 +223,7 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(path.rstrip("/")) if not only_content else ""
-        with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18) as tar:
+        with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18, tarinfo=Entry) as tar:
             # newer versions of Python would filter once more, by rules of their own
             tar.extraction_filter = lambda member, _: member
             size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
@@ -350,7 +351,7 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
         member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        tar.extract(inside.checked(member), parent, numeric_owner=True)
+        extract(tar, inside.checked(member), parent)
         size += member.size
     return size
 
