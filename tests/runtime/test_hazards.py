@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -353,10 +354,29 @@ time.sleep(100)
 """
 
 
-def test_everything_goes_on_when_daemon_and_zygote_are_killed(box: Box, second: Callable[[], Runtime]) -> None:
+def earlier_version(directory: Path) -> str:
+    """A copy of the sources whose messages have a smaller number, and more in them than anybody asks for."""
+    shutil.copytree(Path(interpreter.SOURCE, "lamina"), directory / "lamina", symlinks=True)
+    for name, old, new in (
+        ("linux/channel.py", "\nVERSION = 1\n", "\nVERSION = 0\n"),
+        ("runtime/monitor.py", 'message = {"event": event, ', 'message = {"event": event, "unheard": 1, '),
+    ):
+        path = directory / "lamina" / name
+        text = path.read_text()
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+    return str(directory)
+
+
+@pytest.mark.parametrize("version", ["the same", "an earlier one"])
+def test_everything_goes_on_when_daemon_and_zygote_are_killed(
+    box: Box, second: Callable[[], Runtime], version: str, tmp_path: Path
+) -> None:
+    """And an upgraded daemon finds it: monitors stay those of the version that started them."""
     mine, theirs = socket.socketpair()
+    where = [earlier_version(tmp_path / "earlier")] if version != "the same" else []
     daemon = subprocess.Popen(
-        [sys.executable, "-c", DAEMON, str(box.directory), json.dumps(sys.path), str(box.image), box.name, str(theirs.fileno())],
+        [sys.executable, "-c", DAEMON, str(box.directory), json.dumps([*where, *sys.path]), str(box.image), box.name, str(theirs.fileno())],
         stdout=subprocess.PIPE, pass_fds=[theirs.fileno()], cwd="/",
     )  # fmt: skip
     theirs.close()

@@ -84,11 +84,12 @@ def decode(data: bytes) -> Any:
 class Channel:
     """One end of a conversation. Several threads may send; one at a time may receive. Owns its socket."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_sock", "_version")
 
     def __init__(self, sock: Any) -> None:
         """Take over a connected SOCK_SEQPACKET socket (a `socket.socket`, or a `_socket.socket`)."""
         self._sock = sock
+        self._version = VERSION
 
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send one message; `fds` are duplicated to the receiver, the caller keeps its own.
@@ -97,7 +98,7 @@ class Channel:
             ChannelClosed: nobody will read it.
             ValueError: over MAX_FDS descriptors, or over MAX_MESSAGE bytes.
         """
-        self.send_bytes(encode({"v": VERSION, **message}), fds)
+        self.send_bytes(encode({"v": self._version, **message}), fds)
 
     def send_bytes(self, body: bytes, fds: Sequence[int] = ()) -> None:
         """Send a message that `encode` made. See `send`."""
@@ -134,6 +135,8 @@ class Channel:
             message = decode(body)
             if not isinstance(message, dict) or not isinstance(message.get("v"), int) or message["v"] > VERSION:
                 raise BadMessage("a message is of a newer version")
+            # Who is older, a monitor of an earlier daemon's, is answered in its version.
+            self._version = message["v"]
             return message, fds
         except BadMessage:
             close_all(fds)
