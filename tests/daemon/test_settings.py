@@ -87,3 +87,34 @@ def test_user_namespaces_are_a_setting(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidArgument):
             parse(flags)
+
+
+def test_a_log_driver_for_all_containers(tmp_path: Path) -> None:
+    assert parse([])[0].logging.completed({}) == {"Type": "json-file", "Config": {}}
+    for words in (
+        ["--log-driver", "local", "--log-opt", "max-size=1m"],
+        _config(tmp_path, log_driver="local", log_opts={"max-size": "1m"}),
+    ):
+        logging = parse(words)[0].logging
+        assert logging.completed({}) == {"Type": "local", "Config": {"max-size": "1m"}}
+        assert logging.completed({"Config": {"max-file": "2"}}) == {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}
+        assert logging.completed({"Type": "json-file"}) == {"Type": "json-file", "Config": {}}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--log-driver", "nope"], "no log driver named 'nope'"),
+        (["--log-opt", "nope=1"], "unknown log opt 'nope' for json-file log driver"),
+        (["--log-opt", "max-size"], "NAME=VALUE"),
+        (["--log-driver", "journald", "--log-opt", "max-size=1m"], "unknown log opt 'max-size' for journald"),
+    ],
+)
+def test_a_log_driver_that_is_none_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        parse(words)
+
+
+def test_log_options_are_texts(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="wrong value for log-opts"):
+        parse(_config(tmp_path, log_opts={"max-file": 3}))

@@ -246,3 +246,22 @@ def test_a_container_that_writes_as_fast_as_it_can_loses_no_line(daemon: Daemon,
         assert sum(1 for _ in file) == 1_000_001
     assert most < 16 << 10, f"the monitor took {most} KB"
     assert os.path.getsize(log_path(daemon, name)) > 90_000_000
+
+
+def test_the_daemons_log_options_hold_where_a_container_says_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    words = ("--log-opt", "max-size=1k", "--log-opt", "max-file=2")
+    with serving(tmp_path_factory, options=words) as daemon:
+        assert daemon.docker("info", "-f", "{{.LoggingDriver}}").stdout == "json-file\n"
+        script = "i=0; while [ $i -lt 100 ]; do echo a line of the log; i=$((i+1)); done"
+        daemon.docker("run", "--name", "one", *NONE, BASE, "sh", "-c", script)
+        daemon.docker("create", "--name", "two", *NONE, "--log-opt", "max-file=4", BASE, "true")
+        daemon.docker("create", "--name", "three", *NONE, "--log-driver", "local", BASE, "true")
+        kept = [daemon.docker("inspect", "-f", "{{json .HostConfig.LogConfig}}", name).stdout for name in ("one", "two", "three")]
+        assert [json.loads(each) for each in kept] == [
+            {"Type": "json-file", "Config": {"max-size": "1k", "max-file": "2"}},
+            {"Type": "json-file", "Config": {"max-size": "1k", "max-file": "4"}},
+            {"Type": "local", "Config": {}},
+        ]
+        path = Path(daemon.docker("inspect", "-f", "{{.LogPath}}", "one").stdout.strip())
+        assert sorted(each.name for each in path.parent.glob("*-json.log*")) == [path.name, f"{path.name}.1"]
+        assert daemon.docker("logs", "one").stdout.endswith("a line of the log\n")

@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from lamina.container.document import mapping, text
+from lamina.container.document import Document, mapping, text
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 
@@ -70,6 +71,29 @@ class LogPlan:
             "path": self.path, "max_size": self.max_size, "max_file": self.max_file, "compress": self.compress, "attributes": attributes,
             "lossy": self.lossy, "buffer": self.buffer,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LogDefault:
+    """The driver of containers that name none, and options that containers with that driver get where they name others."""
+
+    driver: str = DEFAULT
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def completed(self, log: Document) -> dict[str, Any]:
+        """A request's LogConfig with the defaults, checked.
+
+        Raises:
+            InvalidLog: it names the driver or the option.
+        """
+        driver, own = text(log, "Type") or self.driver, mapping(log, "Config")
+        options = {**(self.options if driver == self.driver else {}), **own}
+        check_log(driver, options)
+        return {"Type": driver, "Config": options}
+
+
+JSON_FILES = LogDefault()
+"""What holds where nobody says anything."""
 
 
 def check_log(driver: str, options: Mapping[str, str]) -> None:

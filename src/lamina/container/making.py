@@ -118,7 +118,10 @@ class Maker:
     def _record(
         self, container_id: str, image: Image, image_name: str, config: Document, host: Document, networking: Document, network: NetworkMode
     ) -> Container:
-        host_config = merged_host_config(host, network, unified=self._parts.abilities.version == "v2", runtime=self._parts.runtimes.default)
+        parts = self._parts
+        host_config = merged_host_config(
+            host, network, unified=parts.abilities.version == "v2", runtime=parts.runtimes.default, logging=parts.logging
+        )
         shares_host = "host" in (network.kind, text(host_config, "UTSMode"))
         hostname = os.uname().nodename if shares_host else container_id[:12]
         merged = merged_config(config, image.config.config, image_name=image_name, hostname=hostname)

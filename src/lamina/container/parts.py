@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit
+from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.ranges import UserNamespaces
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
@@ -153,7 +154,7 @@ class Parts:
     """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
     `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` are
     what --runtime may name; `container_size` caps what each container writes, in bytes, unless it asks for another size (0: nothing does);
-    `user_namespaces` are what --userns means where it is not given."""
+    `user_namespaces` are what --userns means where it is not given, `logging` what --log-driver and --log-opt do."""
 
     root: str
     runtime: Runtime
@@ -173,3 +174,4 @@ class Parts:
     runtimes: Runtimes = field(default_factory=Runtimes)
     container_size: int = 0
     user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)
+    logging: LogDefault = JSON_FILES

@@ -12,7 +12,7 @@ from typing import Any
 
 from lamina.container.devices import asked_devices, device_number, device_rules
 from lamina.container.document import Document, flag, mapping, number, objects, text, texts
-from lamina.container.logdrivers import DEFAULT, check_log
+from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 from lamina.network.mode import NetworkMode
@@ -129,15 +129,16 @@ def merged_env(own: Sequence[str], image: Sequence[str]) -> list[str]:
     return [*own, *(entry for entry in image if entry.partition("=")[0] not in names)]
 
 
-def merged_host_config(host_config: Document, network: NetworkMode, *, unified: bool = False, runtime: str = EMBEDDED) -> dict[str, Any]:
-    """The host configuration with every default, as inspect shows it. `unified` says that all control groups are version 2's; `runtime` is the
-    engine's default."""
+def merged_host_config(
+    host_config: Document, network: NetworkMode, *, unified: bool = False, runtime: str = EMBEDDED, logging: LogDefault = JSON_FILES
+) -> dict[str, Any]:
+    """The host configuration with every default, as inspect shows it. `unified` says that all control groups are version 2's; `runtime` and
+    `logging` are the engine's defaults."""
     merged = {**_HOST_DEFAULTS, **{key: value for key, value in host_config.items() if value is not None}}
     merged["NetworkMode"] = network.shown
     merged["Runtime"] = text(host_config, "Runtime") or runtime
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
-    log = mapping(merged, "LogConfig")
-    merged["LogConfig"] = {"Type": text(log, "Type") or DEFAULT, "Config": dict(mapping(log, "Config"))}
+    merged["LogConfig"] = logging.completed(mapping(host_config, "LogConfig"))
     if flag(merged, "Privileged"):
         merged["MaskedPaths"], merged["ReadonlyPaths"] = None, None
     restart = mapping(merged, "RestartPolicy")
@@ -145,7 +146,6 @@ def merged_host_config(host_config: Document, network: NetworkMode, *, unified: 
     if not text(merged, "CgroupnsMode"):
         # A privileged container is to manage the host's groups: on version 2 they are seen through its own namespace too.
         merged["CgroupnsMode"] = "host" if flag(merged, "Privileged") and not unified else "private"
-    check_log(merged["LogConfig"]["Type"], mapping(merged["LogConfig"], "Config"))
     return merged
 
 

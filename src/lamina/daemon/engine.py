@@ -9,6 +9,7 @@ from types import TracebackType
 
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
+from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.ranges import UserNamespaces
 from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
@@ -48,11 +49,12 @@ class Engine:
         experimental: bool = False,
         storage_options: Sequence[str] = (),
         originals: str = PRESSURE,
+        logging: LogDefault = JSON_FILES,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
         `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get that name none. `storage_options` are size=10G, which caps
         what each container writes, and pool=100G, for all of them together. `originals` says when compressed originals of pulled layers are
-        kept: always, until the disk gets full (pressure), or never.
+        kept: always, until the disk gets full (pressure), or never. `logging` is the log driver of containers that name none, with its options.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -70,6 +72,7 @@ class Engine:
             experimental,
             tuple(storage_options),
             originals,
+            logging,
         )
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)

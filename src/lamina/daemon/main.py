@@ -63,6 +63,7 @@ def run(settings: Settings) -> None:
         storage_options=settings.storage_options,
         originals=settings.originals,
         user_namespaces=settings.user_namespaces,
+        logging=settings.logging,
     ) as engine:
         server = app.server(engine, lamina.__version__, experimental=settings.experimental)
         for host in settings.hosts:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lamina.container.logdrivers import DEFAULT, InvalidLog, LogDefault
 from lamina.container.ranges import AUTO, UserNamespaces, remapped
 from lamina.container.ranges import HOST as OF_THE_HOST
 from lamina.errors import InvalidArgument
@@ -45,10 +46,12 @@ _KEYS = {
     "storage-opts": "storage_options",
     "userns": "userns",
     "userns-remap": "userns_remap",
+    "log-driver": "log_driver",
+    "log-opts": "log_options",
 }
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options"})
-_IGNORED = frozenset({"log-driver", "log-opts", "exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
+_IGNORED = frozenset({"exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
 
 
 class InvalidSettings(InvalidArgument):
@@ -82,6 +85,13 @@ class Settings:
 
     userns: str = OF_THE_HOST
     userns_remap: str = ""
+    log_driver: str = DEFAULT
+    log_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def logging(self) -> LogDefault:
+        """What --log-driver and --log-opt mean where a container does not say."""
+        return LogDefault(self.log_driver, self.log_options)
 
     @property
     def user_namespaces(self) -> UserNamespaces:
@@ -134,6 +144,8 @@ def parser() -> argparse.ArgumentParser:
         help=f"user namespace of containers that name none; {AUTO}: one of its own for each (default {OF_THE_HOST})",
     )
     flags.add_argument("--userns-remap", help="the same ids for all user namespaces: a user of /etc/subuid, or default")
+    flags.add_argument("--log-driver", help=f"log driver of containers that name none (default {DEFAULT})")
+    flags.add_argument("--log-opt", action="append", dest="log_options", metavar="NAME=VALUE", help="its options; may be repeated")
     flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
@@ -183,6 +195,8 @@ def settings(flags: argparse.Namespace) -> Settings:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
     if "added_runtimes" in told:
         told["added_runtimes"] = dict(_added_runtime(word) for word in told["added_runtimes"])
+    if "log_options" in told:
+        told["log_options"] = dict(_log_option(word) for word in told["log_options"])
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
     made = Settings(**values)
     if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
@@ -194,7 +208,18 @@ def settings(flags: argparse.Namespace) -> Settings:
     if made.userns not in (OF_THE_HOST, AUTO) or (made.userns == AUTO and made.userns_remap):
         raise InvalidSettings(f"userns is {OF_THE_HOST} or {AUTO}, and {AUTO} excludes userns-remap")
     _ = made.user_namespaces
+    try:
+        made.logging.completed({})
+    except InvalidLog as error:
+        raise InvalidSettings(error.message) from None
     return made
+
+
+def _log_option(word: str) -> tuple[str, str]:
+    name, separator, value = word.partition("=")
+    if not name or not separator:
+        raise InvalidSettings(f"--log-opt takes NAME=VALUE, not {word}")
+    return name, value
 
 
 def _added_runtime(word: str) -> tuple[str, Program]:
@@ -243,7 +268,9 @@ def _checked(path: str, key: str, value: Any) -> Any:
     name = _KEYS[key]
     if name == "added_runtimes":
         return _written_runtimes(path, value)
-    if name in _LISTS:
+    if name == "log_options":
+        fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    elif name in _LISTS:
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
         fits = isinstance(value, bool if name in _SWITCHES else str)

@@ -51,6 +51,7 @@ class Facts:
     experimental: bool = False
     pool: Pool | None = None
     container_size: int = 0
+    log_driver: str = ""
 
 
 class System:
@@ -128,6 +129,7 @@ class System:
             "Runtimes": facts.runtimes.document(),
             "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
+            "LoggingDriver": facts.log_driver,
             "ExperimentalBuild": facts.experimental,
             "SecurityOptions": [*_SECURITY, *(["name=userns"] if facts.user_namespaces.default != HOST else [])],
         }
@@ -299,7 +301,6 @@ _FIXED: Document = {
     "Debug": False,
     "NFd": 0,
     "NGoroutines": 0,
-    "LoggingDriver": "json-file",
     "GenericResources": None,
     "HttpProxy": "",
     "HttpsProxy": "",

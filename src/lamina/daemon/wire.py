@@ -20,6 +20,7 @@ from lamina.builder.engine import Keep
 from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
+from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.parts import Parts as ContainerParts
 from lamina.container.ranges import UserNamespaces
 from lamina.content.durability import Durability, boot_id
@@ -73,6 +74,7 @@ class Options:
     experimental: bool = False
     storage_options: tuple[str, ...] = ()
     originals: str = PRESSURE
+    logging: LogDefault = JSON_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ def _facts(ground: _Ground) -> Facts:
         options.experimental,
         ground.pool,
         ground.sizes.get("size", 0),
+        options.logging.driver,
     )
 
 
@@ -242,6 +245,7 @@ def _containers(ground: _Ground, stores: _Stores) -> Containers:
             runtimes=ground.options.runtimes,
             user_namespaces=ground.options.user_namespaces,
             container_size=ground.sizes.get("size", 0),
+            logging=ground.options.logging,
         )
     )
 
