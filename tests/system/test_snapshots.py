@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 from tests.harness import Daemon, eventually, script
@@ -73,6 +74,7 @@ def test_watch_shows_changes_as_they_happen(daemon: Daemon) -> None:
         while "A /zz\n" not in told:
             told.append(next(lines))
         assert any(line.startswith("M /etc/passwd  copied up from layer 0") for line in told)
+        assert all(re.match("[AMD] /", line) for line in told), told
         assert any(line.startswith("D /etc/group  hides that of layer 0") for line in told)
         daemon.docker("rm", "-f", "seen")
         assert watching.wait(30) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.client.text import document, query, quoted
+from lamina.client.text import query, quoted
 from lamina.client.transport import Transport
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
@@ -34,10 +34,7 @@ class Snapshots:
     def watch(self, container: str, *, existing: bool) -> Iterator[dict[str, object]]:
         """What a container changes, as it does; `existing`: first what it has changed already."""
         pairs = [("existing", "1")] if existing else []
-        rest = b""
-        for piece in self._transport.request("GET", f"/lamina/containers/{quoted(container)}/watch{query(pairs)}").pieces():
-            *lines, rest = (rest + bytes(piece)).split(b"\n")
-            yield from map(document, lines)
+        return self._transport.request("GET", f"/lamina/containers/{quoted(container)}/watch{query(pairs)}").lines()
 
     def rollback(self, container: str, name: str) -> None:
         """Make a container what it was."""

@@ -180,7 +180,7 @@ def stats(engine: Backend, request: Request) -> Response:
     def produce(writer: Writer) -> None:
         writer.start()
         for document in found:
-            writer.write(encode(document) + b"\n")
+            writer.write(encode(document))
             if writer.gone():
                 return
 

@@ -45,7 +45,7 @@ def watch(engine: Backend, request: Request) -> Response:
         with closing(engine.containers.watch(ref, existing=existing)) as found:
             for seen in found:
                 if seen is not None:
-                    writer.write(encode(seen.document()) + b"\n")
+                    writer.write(encode(seen.document()))
                 elif writer.gone():
                     return
 

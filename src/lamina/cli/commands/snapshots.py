@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lamina.cli.ages import age, parse_time
 from lamina.cli.flags import Arguments
 from lamina.cli.output import print_rows, show
 from lamina.cli.session import Session
@@ -44,8 +45,8 @@ N new-file bool|Show the contents of files that only one of them has
     "rollback": (2, 2, True, "CONTAINER SNAPSHOT", ""),
 }
 
-_COLUMNS = ["Name", "ID", "Parent", "Created", "InUse"]
-_HEADERS = {"ID": "SNAPSHOT ID", "InUse": "IN USE"}
+_COLUMNS = ["Name", "ID", "Parent", "CreatedSince", "InUse"]
+_HEADERS = {"ID": "SNAPSHOT ID", "CreatedSince": "CREATED", "InUse": "IN USE"}
 
 
 def snapshot_create(session: Session, arguments: Arguments) -> int:
@@ -75,7 +76,7 @@ def _row(fact: dict[str, object], *, whole: bool) -> dict[str, object]:
     identity, parent = str(fact.get("Id")), str(fact.get("Parent")).removeprefix("sha256:")
     return {
         **fact, "ID": identity if whole else identity[:12], "Parent": parent if whole else parent[:12],
-        "InUse": "yes" if fact.get("InUse") else "no",
+        "CreatedSince": age(parse_time(str(fact.get("Created")))), "InUse": "yes" if fact.get("InUse") else "no",
     }  # fmt: skip
 
 
