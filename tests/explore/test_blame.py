@@ -21,12 +21,12 @@ def test_the_tree_has_layer_and_instruction_before_each_entry(lab: Lab) -> None:
     lines = lab.explorer.blame(lab.explorer.subject("app"), form="text").read().decode().splitlines()
     width = gutter_width(2)
     assert [(line[:8].rstrip(), line[width:]) for line in lines] == [
-        ("0  IMPOR", "/"),
-        ("0  IMPOR", "├── etc/"),  # listed again as it was: not touched
+        ("0  Impor", "/"),
+        ("0  Impor", "├── etc/"),  # listed again as it was: not touched
         ("1  RUN a", "│   └── hosts"),
-        ("0  IMPOR", "├── lib@"),
+        ("0  Impor", "├── lib@"),
         ("1  RUN a", "└── usr/"),
-        ("0  IMPOR", "    ├── a"),
+        ("0  Impor", "    ├── a"),
         ("1  RUN a", "    └── evil\\x1b[2J\\x0a"),
     ]
     below = lab.explorer.blame(lab.explorer.subject("app"), "/lib", form="text", depth=1).read().decode().splitlines()
@@ -42,6 +42,6 @@ def test_as_json_it_names_every_path_once_and_is_kept(lab: Lab) -> None:
         "/": ("directory", 0), "/etc": ("directory", 0), "/etc/hosts": ("file", 1), "/lib": ("symlink", 0), "/usr": ("directory", 1),
         "/usr/a": ("file", 0), "/usr/evil\x1b[2J\n": ("file", 1),
     }  # fmt: skip
-    assert [layer["instruction"] for layer in document["layers"]] == ["IMPORT", "RUN app"]
+    assert [layer["instruction"] for layer in document["layers"]] == ["Imported from -", "RUN app"]
     assert json.loads(lab.explorer.blame(lab.explorer.subject("app")).read()) == document
     assert len(lab.workers.jobs) == 1

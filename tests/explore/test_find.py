@@ -50,17 +50,17 @@ def test_each_image_that_shows_it_is_named_with_the_layer_that_gives_it(lab: Lab
     lab.image("app", BASE, TOP)
     base = "app.0:latest"
     assert searched(lab, "sh") == {
-        ("/usr/bin/sh", "file", "IMPORT", (base,)), ("/opt/sh", "file", "IMPORT", (base,)),
+        ("/usr/bin/sh", "file", "Imported from -", (base,)), ("/opt/sh", "file", "Imported from -", (base,)),
         ("/usr/bin/sh", "symlink", "RUN app", ("app:latest",)),
     }  # fmt: skip
     assert searched(lab, "emacs") == set()
-    assert searched(lab, "emacs", fold=True) == {("/usr/bin/Emacs", "file", "IMPORT", (base,))}
-    both = {("/etc.conf", "file", "IMPORT", ("app.0:latest", "app:latest"))}
+    assert searched(lab, "emacs", fold=True) == {("/usr/bin/Emacs", "file", "Imported from -", (base,))}
+    both = {("/etc.conf", "file", "Imported from -", ("app.0:latest", "app:latest"))}
     assert searched(lab, "*.conf") == searched(lab, "/etc*") == searched(lab, "nf$", regex=True) == both
     assert {row[0] for row in searched(lab, "bin")} == {"/usr/bin"}
     text = lab.explorer.find("*.conf", form="text").read().decode().splitlines()
     assert sorted(text[0].split(", ")) == ["app.0:latest", "app:latest"]
-    assert text[1].endswith("IMPORT") and text[2] == "    /etc.conf"
+    assert text[1].endswith("Imported from -") and text[2] == "    /etc.conf"
 
 
 def test_patterns_are_refused_that_are_none(lab: Lab) -> None:

@@ -43,7 +43,7 @@ def test_each_layer_tells_what_it_did_and_what_of_it_is_hidden(lab: Lab) -> None
     # A directory and all below it is deleted by one whiteout; links to one file are its bytes once; listing a directory again changes nothing.
     assert counts(rows) == [(9, 0, 0, 100, 100), (1, 1, 5, 16, 15), (2, 2, 1, 15, 0)]
     assert [row.facts.index for row in rows] == [0, 1, 2]
-    assert [row.facts.instruction for row in rows] == ["IMPORT", "RUN app.1", "RUN app"]
+    assert [row.facts.instruction for row in rows] == ["Imported from -", "RUN app.1", "RUN app"]
     assert all(os.path.exists(row.facts.path) for row in rows)
     assert rows[0].facts.parent == ""
     assert rows[1].facts.parent == rows[0].facts.id

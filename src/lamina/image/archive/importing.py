@@ -36,7 +36,7 @@ def import_tar(given: int | BinaryIO, request: ImportRequest, layers: Layers, sc
     source = Source(given)
     job = stage(layers, source, None, scratch, lambda done: sink(Update(status="Importing", current=done)))
     message = request.message or "Imported from -"
-    facts = layers.register(job(), None, LayerNote(request.created, message, "IMPORT"))
+    facts = layers.register(job(), None, LayerNote(request.created, message, message))
     history = (History(created=request.created, comment=message),)
     platform = request.platform
     return (
