@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from lamina.builder.build import Builder
 from lamina.buildkit.failure import FAILED_PRECONDITION, Refused
 from lamina.buildkit.messages import Exporter, SolveRequest
-from lamina.buildkit.session import Session, Sessions
+from lamina.buildkit.sessions import Session, Sessions
 from lamina.buildkit.status import Log
 from lamina.image.model import Image
 from lamina.spec.reference import Reference

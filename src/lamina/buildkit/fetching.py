@@ -14,7 +14,7 @@ from lamina.builder.request import Context
 from lamina.buildkit.asked import Asked
 from lamina.buildkit.failure import INVALID, Refused
 from lamina.buildkit.messages import Definition, Empty, Input, Op, SourceOp
-from lamina.buildkit.session import Sessions
+from lamina.buildkit.sessions import Sessions
 from lamina.buildkit.status import Log, Work
 from lamina.buildkit.wire import decode, encode
 from lamina.dockerfile import ast

@@ -84,8 +84,8 @@ class Stream:
 
     def trailers(self, trailers: Headers) -> None:
         """End the call from the serving side."""
-        self.headers_once()
         with contextlib.suppress(Gone):
+            self.headers_once()
             self._transport.headers(self, trailers, last=True)
 
     def cancel(self) -> None:
@@ -137,14 +137,15 @@ class Transport:
         self._room = threading.Condition()
         self._streams: dict[int, Stream] = {}
         self._closed = False
+        # Now, not in `run`: a call may be made before that has begun, and this side's preface comes first.
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_WINDOW * 4)
+        with contextlib.suppress(OSError):
+            self._flush()
 
     def run(self, pending: bytes = b"") -> None:
         """Read until the connection ends; `pending` was read before."""
         try:
-            with self._room:
-                self._h2.initiate_connection()
-                self._h2.increment_flow_control_window(_WINDOW * 4)
-                self._flush()
             while data := pending or self._sock.recv(_READ):
                 pending = b""
                 with self._room:
@@ -261,7 +262,7 @@ class Transport:
     def _attend(self, stream: Stream, serve: Callable[[Stream], None]) -> None:
         try:
             serve(stream)
-        except OSError:
+        except (OSError, Gone):
             pass
         finally:
             self._streams.pop(stream.number, None)

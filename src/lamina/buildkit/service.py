@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from lamina.builder.build import Builder
 from lamina.buildkit import usage
 from lamina.buildkit.asked import Asked
+from lamina.buildkit.attendant import Attendants, Attended
 from lamina.buildkit.exporting import Exports
 from lamina.buildkit.failure import FAILED_PRECONDITION, UNIMPLEMENTED, Refused
 from lamina.buildkit.fetching import stands_for
@@ -40,7 +41,7 @@ from lamina.buildkit.messages import (
     UsageRecord,
     WorkerRecord,
 )
-from lamina.buildkit.session import Session, Sessions
+from lamina.buildkit.sessions import Sessions
 from lamina.buildkit.solving import Frontend, Solve, Solves
 from lamina.buildkit.usage import System
 from lamina.buildkit.wire import decode, encode
@@ -94,7 +95,7 @@ class BuildKit:
         """`gateway` gives the address that `host-gateway` stands for."""
         self._builder, self._system, self._gateway = builder, system, gateway
         self._exports = Exports(builder)
-        self._sessions, self._solves = Sessions(), Solves()
+        self._sessions, self._solves, self._attendants = Sessions(), Solves(), Attendants()
         self._frontend = Frontend(builder, self._sessions)
         self._handlers: Mapping[str, Handler] = {
             f"{_CONTROL}ListWorkers": self._list_workers,
@@ -117,9 +118,9 @@ class BuildKit:
 
     def hold(self, name: str, sock: socket.socket, pending: bytes = b"") -> None:
         """Have a client's session at hand until its connection ends."""
-        session = Session(sock)
+        session = Attended()
         with self._sessions.opened(name, session):
-            session.run(pending)
+            self._attendants.attend(session, sock, pending)
 
     def _answer(self, stream: Stream) -> None:
         path = stream.headers.get(":path", "")

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import quote_plus
 
-from lamina.builder.given import Agent
 from lamina.buildkit import tree
 from lamina.buildkit.failure import NOT_FOUND, UNIMPLEMENTED, Refused
 from lamina.buildkit.http2 import Gone, Stream, Transport
@@ -20,13 +19,8 @@ from lamina.buildkit.wire import decode, encode
 from lamina.distribution.auth import Auth
 
 _HUB = "registry-1.docker.io"
-_WAIT = 30.0
 _PIECE = 1 << 20
 Answer = TypeVar("Answer")
-
-
-class SessionNotOpen(Refused):
-    """No client holds a session of that ID open."""
 
 
 class Session:
@@ -38,6 +32,10 @@ class Session:
     def run(self, pending: bytes = b"") -> None:
         """Hold the connection until it ends."""
         self._transport.run(pending)
+
+    def close(self) -> None:
+        """Cut the connection."""
+        self._transport.close()
 
     def tree(self, name: str, path: str, options: Mapping[str, Sequence[str]], progress: Callable[[int], None]) -> None:
         """Write the client's directory `name` as a tar to `path`. `options` are followpaths, include-patterns and exclude-patterns.
@@ -156,74 +154,3 @@ def _inwards(sock: socket.socket, stream: Stream) -> None:
                 sock.sendall(decode(BytesMessage, raw).data)
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-
-
-class GivenSecrets(Mapping[str, bytes]):
-    """The secrets of a session, each asked for once, when it is wanted."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._known: dict[str, bytes | None] = {}
-
-    def __getitem__(self, name: str) -> bytes:
-        if name not in self._known:
-            self._known[name] = self._session.secret(name)
-        found = self._known[name]
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-class GivenAgents(Mapping[str, Agent]):
-    """The SSH agents of a session."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __getitem__(self, name: str) -> Agent:
-        if not self._session.has_agent(name):
-            raise KeyError(name)
-        return lambda: self._session.agent(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-class Sessions:
-    """The sessions that are open. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._open: dict[str, Session] = {}
-
-    @contextmanager
-    def opened(self, name: str, session: Session) -> Iterator[None]:
-        """Have it found by its ID until the context is left."""
-        with self._changed:
-            self._open[name] = session
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._open.pop(name, None)
-
-    def get(self, name: str) -> Session:
-        """The session of that ID, which may yet be on its way.
-
-        Raises:
-            SessionNotOpen: it does not come.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: name in self._open, _WAIT):
-                raise SessionNotOpen(f"no active session for {name[:80]}")
-            return self._open[name]

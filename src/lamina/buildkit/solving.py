@@ -19,7 +19,7 @@ from lamina.buildkit.asked import Asked
 from lamina.buildkit.failure import UNAVAILABLE, Refused, blamed_lines, failed_vertex
 from lamina.buildkit.fetching import Files
 from lamina.buildkit.messages import Definition, Status
-from lamina.buildkit.session import GivenAgents, GivenSecrets, Session, Sessions
+from lamina.buildkit.sessions import GivenAgents, GivenSecrets, Session, Sessions
 from lamina.buildkit.status import Log, Narration, Work
 from lamina.dockerfile.errors import DockerfileError
 from lamina.errors import Cancelled, LaminaError
