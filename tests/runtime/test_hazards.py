@@ -157,7 +157,7 @@ def test_a_script_that_names_proc_self_exe_gets_nothing_of_the_hosts(box: Box) -
     with pytest.raises(LaminaError):
         box.start("/escape")
         assert box.process is not None
-        end = box.process.wait(10)
+        end = box.process.wait(60)
         assert end is not None and end.code != 0
         raise CommandNotFound("it ran without effect")
     assert not (box.directory / "upper/escaped").exists()
@@ -318,7 +318,7 @@ def test_the_container_dies_with_its_monitor(box: Box) -> None:
     process = box.start("sleep", "100")
     monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
     os.kill(monitor, signal.SIGKILL)
-    end = process.wait(10)
+    end = process.wait(60)
     assert isinstance(end, Exit) and end.code == 137 and "monitor" in end.error
     eventually(lambda: not Path(f"/proc/{process.pid}/root/bin").exists())
     assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/{box.name}"))
@@ -327,7 +327,7 @@ def test_the_container_dies_with_its_monitor(box: Box) -> None:
 def test_a_process_that_changed_its_user_dies_with_its_monitor_too(box: Box) -> None:
     process = box.start("sleep", "100", user="12:12")
     os.kill(json.loads((box.directory / "monitor.json").read_text())["monitor"], signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     eventually(lambda: not Path(f"/proc/{process.pid}/root/bin").exists())
 
 
@@ -409,7 +409,7 @@ def test_everything_goes_on_when_daemon_and_zygote_are_killed(
     assert replayed == b"got one\ngot two\n"
     new.close()
     process.signal(9)
-    end = process.wait(10)
+    end = process.wait(60)
     mine.close()
     assert end is not None and end.code == 137
     assert later.adopt(str(box.directory)) == end
@@ -483,5 +483,5 @@ def test_a_full_backlog_of_a_dead_client_does_not_stop_the_cleaning_up(box: Box)
     theirs.close()
     assert process.wait(0.2) is None
     mine.close()
-    end = process.wait(10)
+    end = process.wait(60)
     assert end is not None and end.code == 5

@@ -151,7 +151,7 @@ def test_a_terminal_has_its_size_and_can_be_resized(box: Box) -> None:
     while "33 77" not in read:
         read += mine.recv(1000).decode()
     mine.sendall(b"\n")
-    end = process.wait(10)
+    end = process.wait(60)
     assert end is not None and end.code == 0
 
 
@@ -183,7 +183,7 @@ def test_signals_pause_limits_and_figures(box: Box) -> None:
     assert "77" in [path.read_text().strip() for path in (Path(group, "pids.max") for group in groups(box)) if path.exists()]
     assert process.pid in process.pids() and process.usage(1 << 30)
     process.signal(signal.SIGTERM)
-    end = process.wait(10)
+    end = process.wait(60)
     assert end is not None and end.code == 9
 
 
@@ -222,7 +222,7 @@ def test_it_goes_on_without_its_daemon_and_is_found_again(box: Box, tmp_path: Pa
 def test_it_ends_with_its_monitor_and_starts_again(box: Box) -> None:
     process = box.start("sleep", "100")
     os.kill(json.loads((box.directory / "monitor.json").read_text())["monitor"], signal.SIGKILL)
-    end = process.wait(10)
+    end = process.wait(60)
     assert end is not None and end.code == 137 and "monitor" in end.error
     eventually(lambda: not Path(f"/proc/{process.pid}/root/bin").exists())
     (box.directory / "monitor.json").unlink()
