@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
 from lamina.cli.flags import Arguments, HelpWanted, Reader, UsageError, table
+from lamina.cli.hostconfig import container_config
+from lamina.errors import LaminaError
+from lamina.registry.__main__ import main as registry
 
 TABLE = """\
 a all bool|Everything
@@ -100,3 +105,43 @@ def test_every_command_of_a_group_exists() -> None:
         for command in commands.split():
             full = f"{group} {command}"
             assert ALIASES.get(full, full) in COMMANDS or full in GROUPS, full
+
+
+ODD = [
+    "x",
+    "-1",
+    "",
+    "1e999",
+    "nan",
+    "inf",
+    "9" * 20,
+    "a\udcff",
+    "0x10",
+    "1,2",
+    "☃",
+    "a:b",
+    "a:",
+    ":",
+    "a=",
+    "=",
+    "a\0b",
+    "/x:/y:z",
+    "/dev/x:nan",
+]
+
+
+@pytest.mark.parametrize("flag", [flag.name for flag in table(COMMANDS["create"][6]) if flag.kind != "bool"])
+def test_any_value_of_a_containers_flag_is_accepted_or_refused(flag: str) -> None:
+    for value in ODD:
+        words = [f"--{flag}={value}", "image", "command"]
+        try:
+            container_config(Reader(table(COMMANDS["create"][6]), interspersed=False).read(words), {})
+        except LaminaError:
+            pass
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "a\nb"])
+def test_a_user_of_a_registry_that_would_break_the_file_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry(["passwd", "--users", str(tmp_path / "users"), name]) == 1
+    assert "invalid user name" in capsys.readouterr().err
+    assert not (tmp_path / "users").exists()

@@ -224,7 +224,7 @@ def _profile(path: str) -> str:
 def _read(name: str, text: str, read: Callable[[str], object]) -> object:
     try:
         return read(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
 
 
@@ -300,14 +300,14 @@ def ulimits(arguments: Arguments) -> list[dict[str, object]]:
 
 def _throttle(name: str, read: Callable[[str], int]) -> Callable[[Arguments], object]:
     return lambda arguments: (
-        [{"Path": path, "Rate": read(rate)} for path, rate in (_pair(word, ":") for word in arguments.many(name))] or None
+        [{"Path": path, "Rate": _read(name, rate, read)} for path, rate in (_pair(word, ":") for word in arguments.many(name))] or None
     )
 
 
 def _weights(arguments: Arguments) -> object:
-    return [
-        {"Path": path, "Weight": int(weight)} for path, weight in (_pair(word, ":") for word in arguments.many("blkio-weight-device"))
-    ] or None
+    name = "blkio-weight-device"
+    pairs = [_pair(word, ":") for word in arguments.many(name)]
+    return [{"Path": path, "Weight": _read(name, weight, int)} for path, weight in pairs] or None
 
 
 def _mounts(arguments: Arguments) -> object:

@@ -50,7 +50,7 @@ def parse_size(text: str) -> int:
     unit = lower[-1:] if lower[-1:].isalpha() else ""
     try:
         return int(float(lower.removesuffix(unit)) * _BINARY[unit])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise InvalidArgument(f"invalid size: {text!r}", hint="write a number with b, k, m or g") from None
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lamina.errors import LaminaError
+from lamina.errors import InvalidArgument, LaminaError
 from lamina.registry.access import hashed
 from lamina.registry.filesystem import FileStorage
 from lamina.registry.server import ServeOptions, serve
@@ -49,7 +49,12 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _passwd(options: argparse.Namespace) -> int:
-    password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
+    if not options.name or not options.name.isprintable() or ":" in options.name:
+        raise InvalidArgument(f"invalid user name {options.name!r}: it is neither empty nor holds a colon")
+    try:
+        password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
+    except EOFError:
+        raise InvalidArgument("no password was given", hint="--password-stdin reads it from standard input") from None
     line = f"{options.name}:{hashed(password)}\n"
     path = Path(options.users)
     kept = [old for old in path.read_text().splitlines(keepends=True) if not old.startswith(f"{options.name}:")] if path.exists() else []
