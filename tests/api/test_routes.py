@@ -19,7 +19,7 @@ def test_ping_carries_what_clients_read_first(api: Client, method: str, body: by
     response = api.open(method, "/_ping")
     assert response.status == 200
     assert response.read() == body
-    wanted = {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Builder-Version": "2", "Swarm": "inactive"}
+    wanted = {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Builder-Version": "1", "Swarm": "inactive"}
     assert {name: response.headers[name] for name in wanted} == wanted
 
 

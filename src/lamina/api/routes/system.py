@@ -14,7 +14,7 @@ from lamina.distribution.auth import Auth
 
 _PING = (
     ("Content-Type", "text/plain; charset=utf-8"),
-    ("Builder-Version", "2"),
+    ("Builder-Version", "1"),
     ("Swarm", "inactive"),
     ("Cache-Control", "no-cache, no-store, must-revalidate"),
     ("Pragma", "no-cache"),
