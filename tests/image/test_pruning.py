@@ -111,6 +111,18 @@ def test_build_cache_is_what_no_image_stands_on(full: Store) -> None:
     assert full.images.resolve("built:1").parent is not None
 
 
+def test_a_base_without_a_name_that_only_steps_need_is_build_cache(store: Store) -> None:
+    base = imported(store, "base:1")
+    step(store, base, "USER a")
+    store.images.remove("base:1")
+    store.images.settle()
+    shown, before = store.images.cache(), on_disk(store)
+    assert base.id in {record.image.id for record in shown} and store.images.usage()[1] == []
+    assert store.images.usage()[0] + sum(record.size for record in shown) == before
+    assert store.images.prune_cache({}, all=True).reclaimed == sum(record.size for record in shown)
+    assert store.images.cache() == []
+
+
 def test_build_cache_is_chosen_by_filters(full: Store) -> None:
     newest = next(record for record in full.images.cache() if record.description == "USER d")
     chosen = full.images.prune_cache({"id": [newest.image.id.encoded[:12]]}, dry_run=True)

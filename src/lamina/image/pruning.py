@@ -110,10 +110,10 @@ class Pruner:
         return self._done(removed, before, in_use)
 
     def cache(self, in_use: InUse) -> list[CacheRecord]:
-        """The build cache: steps that no image here stands on, and those that images share."""
+        """The build cache: steps that no image here stands on, those that images share, and bases that lost their names and only steps need."""
         ledger, parents = self.ledger(in_use), self._catalog.parents()
         own, kept = ledger.own(), self._leases.kept()
-        images = sorted((image for image in self._catalog.all() if image.intermediate), key=lambda image: len(image.config.history))
+        images = sorted((image for image in self._catalog.all() if image.intermediate or image.id in own), key=lambda image: len(image.config.history))
         return [
             CacheRecord(
                 image,
