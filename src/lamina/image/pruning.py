@@ -113,7 +113,9 @@ class Pruner:
         """The build cache: steps that no image here stands on, those that images share, and bases that lost their names and only steps need."""
         ledger, parents = self.ledger(in_use), self._catalog.parents()
         own, kept = ledger.own(), self._leases.kept()
-        images = sorted((image for image in self._catalog.all() if image.intermediate or image.id in own), key=lambda image: len(image.config.history))
+        images = sorted(
+            (image for image in self._catalog.all() if image.intermediate or image.id in own), key=lambda image: len(image.config.history)
+        )
         return [
             CacheRecord(
                 image,
