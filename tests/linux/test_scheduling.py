@@ -53,10 +53,16 @@ def test_work_in_the_background_has_a_smaller_share(usual: tuple[int, int, int])
     assert not SETS_LENGTHS or length > usual[2]
 
 
-def test_what_is_left_is_below_any_share(usual: tuple[int, int, int]) -> None:
-    policy, nice, _ = after(scheduling.take_what_is_left)
-    assert (policy, nice >= max(usual[1], 1)) == (os.SCHED_IDLE, True)
-    assert after(scheduling.take_what_is_left, scheduling.work_in_the_background)[0] == os.SCHED_BATCH
+def test_who_works_in_the_background_may_take_what_is_left_for_a_while() -> None:
+    seen: list[int] = []
+
+    def work() -> None:
+        with scheduling.taking_what_is_left():
+            seen.append(scheduling.turns()[0])
+
+    assert after(scheduling.work_in_the_background, work)[0] == os.SCHED_BATCH
+    assert after(work)[0] == os.SCHED_OTHER
+    assert seen == [os.SCHED_IDLE, os.SCHED_OTHER]
 
 
 def test_who_was_put_before_others_stays_there() -> None:

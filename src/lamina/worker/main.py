@@ -11,7 +11,7 @@ from typing import Any
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
 from lamina.linux.heap import keep_freed
-from lamina.linux.scheduling import take_what_is_left
+from lamina.linux.scheduling import work_in_the_background
 from lamina.worker.failure import described
 from lamina.worker.patience import PERIOD, Patience
 from lamina.worker.workers import find
@@ -25,7 +25,7 @@ def main(fd: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     keep_freed()
     threading.Thread(target=_watch, args=(fd,), daemon=True).start()
-    take_what_is_left()
+    work_in_the_background()
     serve(channel.from_fd(fd))
 
 
@@ -59,7 +59,7 @@ def _answer(end: Channel, request: dict[str, Any], fds: list[int]) -> dict[str, 
 
 
 def _watch(fd: int) -> None:
-    """End this process when the other end closes, also in the middle of a job; until then see to it that it is not forgotten.
+    """End this process when the other end closes, also in the middle of a job; until then see to it that its job is not forgotten.
 
     PR_SET_PDEATHSIG would fire when the *thread* that started us ends, so the channel is what is watched.
     """
