@@ -138,7 +138,7 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
         (["-w", "relative"], "the working directory 'relative' is invalid, it needs to be an absolute path"),
         (["--health-interval", "1us"], "Interval in Healthcheck cannot be less than 1ms"),
         (["--restart", "sometimes"], "invalid restart policy: unknown policy 'sometimes'"),
-        (["--restart", "always", "--rm"], "can"),
+        (["--restart", "always", "--rm"], "onflicting options: "),
         (["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
         (["--hostname", "x" * 65], "is too long (maximum 64 bytes)"),
         (["--volumes-from", "nobody"], "No such container: nobody"),
