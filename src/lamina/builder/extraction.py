@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -122,8 +121,3 @@ def _point(root: Files, base: bytes, path: bytes, *, folder: bool) -> None:
         item = root.lookup(b"/".join(parts[:length]))
         if item is not None and item.is_directory:
             _attributes(base + b"/" + b"/".join(parts[:length]), item, own=True)
-
-
-def describe_directory(path: str) -> Mapping[str, Any]:
-    """A folder of the host for a job's parameters."""
-    return {"kind": "directory", "path": path}

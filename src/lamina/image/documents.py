@@ -99,10 +99,6 @@ def decode_record(data: bytes | str) -> Record:
         raise StoreDamaged("an image's record cannot be read") from None
 
 
-def encode_descriptor(descriptor: Descriptor) -> bytes:
-    return msgspec.json.encode(descriptor_json(descriptor))
-
-
 def encode_name(name: str, image: Digest, descriptor: Descriptor) -> bytes:
     """What a name stands for, as its row holds it beside the image's ID."""
     document = descriptor_json(descriptor)

@@ -179,10 +179,6 @@ class Metadata:
             change.execute("DELETE FROM cache_images")
             change.execute("DELETE FROM build_cache")
 
-    def cache_walk(self) -> list[tuple[str, dict[str, Any]]]:
-        """All records, by key."""
-        return [(key, msgspec.json.decode(value)) for key, value in self._all("SELECT key, value FROM build_cache ORDER BY key")]
-
     def _all(self, statement: str, parameters: Sequence[str] = ()) -> list[Any]:
         with self._lock:
             try:
@@ -324,6 +320,3 @@ class Transaction:
     def forget(self, removed: str) -> None:
         """The twin of something removed is gone as well."""
         self.execute("DELETE FROM removed WHERE id = ?", removed)
-
-    def forget_removed(self) -> None:
-        self.execute("DELETE FROM removed")

@@ -23,7 +23,7 @@ NAME_LENGTH = 15
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWROUTE, _GETROUTE = 24, 26
 _ADDRESS, _NAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _ALIAS = 1, 3, 4, 10, 18, 19, 20
 _PROTINFO, _NET_NS_FD = 12, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
@@ -121,11 +121,6 @@ def add_route(index: int, gateway: bytes, destination: bytes = b"", prefix: int 
     """
     family = _socket.AF_INET6 if 16 in (len(gateway), len(destination)) else _socket.AF_INET
     return Request(_NEWROUTE, netlink.CREATE | netlink.REPLACE, _route(family, index, gateway, destination, prefix))
-
-
-def delete_default_route(family: int) -> Request:
-    """Remove the default route of AF_INET or AF_INET6."""
-    return Request(_DELROUTE, 0, _ROUTE.pack(family, 0, 0, 0, _TABLE_MAIN, 0, 255, 0, 0))
 
 
 def _route(family: int, index: int, gateway: bytes, destination: bytes, prefix: int) -> bytes:

@@ -110,11 +110,6 @@ def new_rule(
     return _request(_NEW_RULE, family, *parts, flags=netlink.CREATE | (0 if first else netlink.APPEND))
 
 
-def delete_rule(table: str, chain: str, handle: int, *, family: int) -> Request:
-    """Remove the rule with that handle."""
-    return _request(_DELETE_RULE, family, _text(1, table), _text(2, chain), attribute(3, struct.pack("!Q", handle)))
-
-
 # --- sets and maps
 
 
