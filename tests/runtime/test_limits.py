@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lamina.runtime import limits
-from lamina.runtime.abilities import abilities
+from lamina.runtime.abilities import _weighs, abilities
 from lamina.runtime.cgroup import Cgroup, CgroupUnavailable, Hierarchy
 
 FULL: dict[str, Any] = {
@@ -166,6 +166,20 @@ def test_abilities_are_what_the_trees_have(tmp_path: Path, monkeypatch: pytest.M
         True,
     )
     assert (bare.memory, bare.quota, bare.cpuset, bare.pids, bare.throttle) == (True, False, False, False, False)
+
+
+def test_version_2_weighs_single_disks_only_where_a_scheduler_or_the_cost_model_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = tmp_path / "scheduler"
+    root = Cgroup("", Tree(tmp_path, monkeypatch, v2=("io",)).hierarchies)
+    assert not _weighs(root, str(scheduler))
+    scheduler.write_text("none [bfq] mq-deadline\n")
+    assert _weighs(root, str(scheduler))
+    scheduler.write_text("[none] bfq\n")
+    assert not _weighs(root, str(scheduler))
+    (tmp_path / "unified/io.cost.qos").write_text("254:0 enable=1 ctrl=auto\n")
+    assert _weighs(root, str(scheduler))
 
 
 def test_version_2_counts_kills_in_memory_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

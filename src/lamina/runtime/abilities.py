@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import resource
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lamina.linux import capability
@@ -75,7 +77,7 @@ def abilities(found: Sequence[Hierarchy] | None = None) -> Abilities:
         cpuset=has("cpuset", "cpuset.cpus"),
         pids=has("pids", "pids.max", "cgroup.procs"),
         weight=has("blkio", "blkio.weight", "blkio.bfq.weight"),
-        weight_device=has("blkio", "blkio.weight_device", "blkio.bfq.weight_device"),
+        weight_device=_weighs(root) if root.unified("blkio") else has("blkio", "blkio.weight_device", "blkio.bfq.weight_device"),
         throttle=has("blkio", "blkio.throttle.read_bps_device"),
         cpus=numbers(_first(root, "cpuset.cpus.effective", "cpuset.cpus") or _online("cpu")),
         mems=numbers(_first(root, "cpuset.mems.effective", "cpuset.mems") or _online("node")),
@@ -100,6 +102,17 @@ def numbers(text: str) -> frozenset[int]:
             raise ValueError(part)
         found.update(range(int(first), int(last or first) + 1))
     return frozenset(found)
+
+
+def _weighs(root: Cgroup, schedulers: str = "/sys/block/*/queue/scheduler") -> bool:
+    """Whether version 2 takes weights for single disks: where one has BFQ, or the cost model is turned on (io.cost.qos is the root's only)."""
+    if "enable=1" in root.read("blkio", "io.cost.qos"):
+        return True
+    for path in glob.glob(schedulers):
+        with suppress(OSError), open(path, encoding="ascii") as file:
+            if "[bfq]" in file.read():
+                return True
+    return False
 
 
 def _first(root: Cgroup, *files: str) -> str:
