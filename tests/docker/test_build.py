@@ -227,3 +227,17 @@ def test_one_hundred_and_twenty_seven_layers_are_built_and_run(daemon: Daemon, c
     build(daemon, context, f"FROM {BASE}\n{steps}", "-q", tag=tag)
     assert len(json.loads(daemon.docker("inspect", tag).stdout)[0]["RootFS"]["Layers"]) == 127
     assert output(daemon, tag, "sh", "-c", "ls / | grep -c step; cat /step0 /step125") == "126\n0\n125\n"
+
+
+@pytest.mark.covers("dockerfile:LABEL")
+def test_bytes_that_are_no_utf_8_reach_commands_and_are_readable_elsewhere(daemon: Daemon, context: Path, tag: str) -> None:
+    (context / "Dockerfile").write_bytes(
+        b'FROM %b\nMAINTAINER Jos\xe9\nLABEL who="Jos\xe9"\nENV WHO="Jos\xe9"\nRUN printf "Jos\xe9" > /who && printf %%s "$WHO" > /env\n'
+        % BASE.encode()
+    )
+    daemon.docker("build", "-q", "--network", "none", "-t", tag, str(context))
+    assert json.loads(daemon.docker("inspect", "-f", "{{json .Config.Labels}}", tag).stdout) == {"who": "Jos\ufffd"}
+    assert daemon.docker("inspect", "-f", "{{.Author}}", tag).stdout == "Jos\ufffd\n"
+    assert "Jos\ufffd" in daemon.docker("history", "--no-trunc", tag).stdout
+    assert daemon.docker("run", "--rm", "--network", "none", tag, "od", "-An", "-tx1", "/who").stdout.split() == ["4a", "6f", "73", "e9"]
+    assert "Traceback" not in daemon.log

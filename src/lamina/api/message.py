@@ -12,6 +12,7 @@ import msgspec
 
 from lamina.api.body import Body
 from lamina.errors import InvalidArgument
+from lamina.spec.strict import readable
 
 T = TypeVar("T")
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -218,7 +219,10 @@ _encoder = msgspec.json.Encoder()
 
 def encode(document: object) -> bytes:
     """A document as JSON, as clients of Go and Python read it."""
-    return _encoder.encode(document) + b"\n"
+    try:
+        return _encoder.encode(document) + b"\n"
+    except UnicodeEncodeError:
+        return _encoder.encode(readable(document)) + b"\n"  # a Dockerfile's own bytes, say
 
 
 def json_reply(document: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

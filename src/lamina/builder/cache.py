@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from lamina.errors import NotFound
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.spec.digest import Digest
+from lamina.spec.strict import readable
 
 
 class Records(Protocol):
@@ -100,7 +101,7 @@ class Cache:
 
     def put_account(self, key: str, facts: dict[str, Any], image: Image) -> None:
         """Remember what a step depended on, as long as what it made is here."""
-        self._records.cache_put(f"account:{key}", facts, [image.id])
+        self._records.cache_put(f"account:{key}", readable(facts), [image.id])
 
     def manifest(self, files: str) -> str:
         """What each path of files of that digest came to (`manifest.packed`); "" where that is not known."""

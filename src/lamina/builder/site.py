@@ -26,6 +26,7 @@ from lamina.snapshot.protocol import TarSource
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
+from lamina.spec.strict import readable
 
 
 class PlatformMismatch(InvalidArgument):
@@ -67,7 +68,7 @@ class Site:
 
     def note(self, instruction: ast.Instruction, created_by: str) -> LayerNote:
         """What is kept of a layer."""
-        return LayerNote(self.created(), created_by, instruction.text)
+        return LayerNote(self.created(), readable(created_by), readable(instruction.text))
 
     def job(self, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Run `module:function` of the builder in a worker; a cancelled build ends it."""

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from lamina.errors import Corrupt, LaminaError
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
+from lamina.spec.strict import readable
 
 LIMIT = 8 << 20
 """The largest configuration or manifest read, in bytes."""
@@ -130,8 +131,11 @@ def parse(data: bytes) -> ImageConfig:
 
 
 def encode(config: ImageConfig) -> bytes:
-    """The configuration as JSON: one spelling for one value, keys of maps sorted."""
-    return msgspec.json.encode(config, order="deterministic")
+    """The configuration as JSON: one spelling for one value, keys of maps sorted. Bytes that are no UTF-8 become U+FFFD, as in Go."""
+    try:
+        return msgspec.json.encode(config, order="deterministic")
+    except UnicodeEncodeError:
+        return msgspec.json.encode(msgspec.convert(readable(msgspec.to_builtins(config)), ImageConfig), order="deterministic")
 
 
 def replace(config: ImageConfig, **changes: Any) -> ImageConfig:
