@@ -26,7 +26,7 @@ def served(tmp_path: Path, base: Path) -> Iterator[Daemon]:
     daemon.root.mkdir()
     run([*script("lamina"), "system", "service", "install", "--", *daemon.command()[len(script("laminad")) :]], dict(os.environ))
     try:
-        eventually(daemon.answers, "the service does not answer")
+        eventually(daemon.answers, "the service does not answer", seconds=120)
         daemon.docker("import", str(base), "busybox:test")
         yield daemon
     finally:
@@ -49,8 +49,12 @@ def test_a_service_starts_again_and_its_containers_go_on(served: Daemon) -> None
     for verb in (("restart",), ("kill", "--signal=KILL", "--kill-who=main")):
         before = systemctl("show", "-p", "MainPID")
         systemctl(*verb)
-        eventually(lambda before=before: systemctl("show", "-p", "MainPID") not in (before, "MainPID=0"), "systemd did not start it again")
-        eventually(served.answers, "the service does not answer")
+        eventually(
+            lambda before=before: systemctl("show", "-p", "MainPID") not in (before, "MainPID=0"),
+            "systemd did not start it again",
+            seconds=120,
+        )
+        eventually(served.answers, "the service does not answer", seconds=120)
         assert running(served, name)
         assert served.docker("inspect", "-f", "{{.State.Pid}}", name).stdout == pid
     lines = len(served.docker("logs", name).stdout.splitlines())
@@ -65,6 +69,6 @@ def test_stopping_the_service_leaves_containers_running_for_the_next_daemon(serv
     assert systemctl("is-active") == "inactive"
     assert not served.answers()
     systemctl("start")
-    eventually(served.answers, "the service does not answer")
+    eventually(served.answers, "the service does not answer", seconds=120)
     assert running(served, name)
     served.docker("rm", "-f", name)
