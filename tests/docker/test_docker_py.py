@@ -85,6 +85,20 @@ def test_an_exec_with_a_terminal_is_framed_unless_its_start_asks_for_the_termina
         container.remove(force=True)
 
 
+def test_an_exec_ends_its_streams_upon_its_own_detach_keys(client: docker.DockerClient) -> None:
+    container = client.containers.run(BASE, ["sleep", "1000"], detach=True, network_mode="none")
+    try:
+        made = client.api.exec_create(container.id, ["cat"], stdin=True, tty=True, detach_keys="ctrl-x,y")
+        stream = client.api.exec_start(made, tty=True, socket=True)._sock
+        stream.settimeout(30)
+        stream.sendall(b"typed\n\x18y")
+        while stream.recv(4096):
+            pass
+        assert client.api.exec_inspect(made)["Running"]
+    finally:
+        container.remove(force=True)
+
+
 def test_a_variable_without_a_value_is_shown_and_not_set(client: docker.DockerClient) -> None:
     container = client.containers.create(BASE, ["env"], environment=["ONE=1", "PATHLESS"], network_mode="none")
     try:

@@ -25,6 +25,8 @@ def create(engine: Backend, request: Request) -> Response:
     if not decode(data, ExecConfig).cmd:
         raise InvalidParameter("no exec command specified")
     config = cast(dict[str, Any], decode(data, dict))
+    if "detachKeys" in config:  # docker-py's spelling: Go takes names in any case
+        config["DetachKeys"] = config.pop("detachKeys")
     return json_reply({"Id": engine.containers.exec_create(request.parameters["id"], config)}, 201)
 
 
@@ -56,6 +58,7 @@ def start(engine: Backend, request: Request) -> Response:
             stdin=bool(config.get("OpenStdin")),
             stdout=bool(config.get("OpenStdout", True)),
             stderr=bool(config.get("OpenStderr", True)),
+            detach_keys=str(config.get("DetachKeys") or ""),
             pending=pending,
             accept=accepted,
             framed=not asked.tty,
