@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.engines import Engine
@@ -59,7 +60,7 @@ def _swallowed(engine: Engine, *command: str) -> None:
 
 
 def copies(bench: Bench) -> list[Row]:
-    """`cp` of 200 MB in one file and in 20,000, each way, by each engine's own CLI."""
+    """`cp` of 200 MB in one file and in 20,000, each way, by the docker CLI and by each engine's own."""
     source, place = bench.work / "copied", bench.work / "taken"
     _one(source / "one")
     _many(source / "many")
@@ -67,21 +68,27 @@ def copies(bench: Bench) -> list[Row]:
     with busybox(bench.engines, bench.inputs):
         for engine in bench.engines:
             engine.docker("run", "-d", "--name", "holder", *_NONE, "busybox:bench", "sleep", "100000")
-        for what, title in (("one", "one file"), ("many", "20,000 files")):
-            into = bench.each(lambda engine, what=what: timed(lambda: engine.cli("cp", str(source / what), "holder:/")))  # type: ignore[misc]
-            rows.append(Row(f"cp of 200 MB into a container, {title}", into, wanted(2)))
-            out = bench.each(lambda engine, what=what: _taken(engine, what, place))  # type: ignore[misc]
-            rows.append(Row(f"cp of 200 MB out of a container, {title}", out, wanted(2)))
+        for client, run in (("docker CLI", Engine.docker), ("own CLI", Engine.cli)):
+            for what, title in (("one", "one file"), ("many", "20,000 files")):
+                into = bench.each(partial(_given, run, source / what))
+                rows.append(Row(f"cp of 200 MB into a container, {title}, {client}", into, wanted(2)))
+                out = bench.each(partial(_taken, run, place / what))
+                rows.append(Row(f"cp of 200 MB out of a container, {title}, {client}", out, wanted(2)))
         for engine in bench.engines:
             engine.docker("rm", "-f", "holder")
     shutil.rmtree(source)
     return rows
 
 
-def _taken(engine: Engine, what: str, place: Path) -> Sample:
-    """Time a copy out of the container."""
-    with _new_file_system(place):
-        return timed(lambda: engine.cli("cp", f"holder:/{what}", str(place / what)))
+def _given(run: Callable[..., str], source: Path, engine: Engine) -> Sample:
+    """Time a copy into the container by that client."""
+    return timed(lambda: run(engine, "cp", str(source), "holder:/"))
+
+
+def _taken(run: Callable[..., str], target: Path, engine: Engine) -> Sample:
+    """Time a copy out of the container by that client."""
+    with _new_file_system(target.parent):
+        return timed(lambda: run(engine, "cp", f"holder:/{target.name}", str(target)))
 
 
 @contextmanager

@@ -144,3 +144,12 @@ def test_the_group_has_the_same_commands(daemon: Daemon, tmp_path: Path) -> None
     for words in (("ls",), ("ls", "-q"), ("inspect", BASE), ("history", BASE)):
         plain = words if words[0] in ("inspect", "history") else ("images", *words[1:])
         assert _ageless(daemon.lamina("image", *words).stdout) == _ageless(daemon.lamina(*plain).stdout)
+
+
+def test_an_image_without_layers_has_an_empty_root(listed: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    listed.docker("build", "-q", "-t", "listed/empty:1", str(tmp_path))
+    assert listed.lamina("ls", "listed/empty:1").stdout == ""
+    assert listed.lamina("blame", "listed/empty:1").stdout == ""
+    assert json.loads(listed.lamina("blame", "--format", "json", "listed/empty:1").stdout)["entries"] == []
+    listed.docker("rmi", "listed/empty:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -50,6 +51,9 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
         stack = Stack(open_levels(params["levels"], closing))
         path = stack.resolve(params["path"].encode("utf-8", "surrogateescape"), last=True)
         start = stack.find(path)
+        if start is None and not path and not stack.levels:  # An image without layers has an empty root.
+            os.write(fds[0], b'{"path":"/","layers":[],"entries":[]}\n' if params["form"] == "json" else b"")
+            return {}
         if start is None:
             raise PathNotFound(f"no such path: {params['path'][:300]}")
         form = Json(params["layers"]) if params["form"] == "json" else Text(params["layers"], whole=params["whole"])

@@ -80,6 +80,8 @@ def ls(layers: Layers, image: Image, path: str) -> list[FileRow]:
     with ExitStack() as stack:
         _, union = _opened(layers, image, stack)
         wanted = follow(union, clean(path), last=True)
+        if not wanted and not image.layers:
+            return []
         found = _lookup(union, wanted, path)
         if not found[1].directory:
             return [_row(*found)]
