@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ from lamina.runtime.launch import Limits
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 
+_SESSION_SECONDS = 1.0
+
 
 class NoBuildKit(Unsupported):
     """BuildKit's protocol was asked for by the route of before buildx."""
@@ -31,6 +34,8 @@ class NoBuildKit(Unsupported):
 def build(engine: Backend, request: Request) -> Response:
     """POST /build: the context is a tar in the body, or `remote`; a client that goes away cancels the build."""
     if request.query.text("version", "1") != "1":
+        # The client opens its session beside this: told before that stands, it waits for the session's end for ever.
+        time.sleep(_SESSION_SECONDS)
         raise NoBuildKit("BuildKit is reached by /grpc, not by this route: use a docker CLI with buildx, or set DOCKER_BUILDKIT=0")
     asked = _asked(request, _given(engine, request.query.text("session")))
 

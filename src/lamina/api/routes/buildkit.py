@@ -1,4 +1,7 @@
-"""/grpc and /session, BuildKit's protocol: connections that become HTTP/2, and gRPC over it. What serves them is loaded with the first."""
+"""/grpc and /session, BuildKit's protocol: connections that become HTTP/2, and gRPC over it. What serves them is loaded with the first.
+
+Connections are accepted before that: docker CLIs before 23 wait for ever for a session that is accepted after their build was refused.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,11 @@ def _service(engine: Backend) -> BuildKit:
 def grpc(engine: Backend, request: Request) -> Response:
     """POST /grpc: the client calls."""
     _check(request)
-    service = _service(engine)
 
     def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         accept()
         with socket.socket(fileno=socket.dup(fd)) as sock:
-            service.serve(sock, pending)
+            _service(engine).serve(sock, pending)
 
     return Hijacked(take, content_type="")
 
@@ -49,12 +51,11 @@ def session(engine: Backend, request: Request) -> Response:
     name = request.headers.get("x-docker-expose-session-uuid", "")
     if not name:
         raise InvalidParameter("a session needs an ID", hint="X-Docker-Expose-Session-Uuid")
-    service = _service(engine)
 
     def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         accept()
         with socket.socket(fileno=socket.dup(fd)) as sock:
-            service.hold(name, sock, pending)
+            _service(engine).hold(name, sock, pending)
 
     return Hijacked(take, content_type="")
 
