@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.network.neighbours import admit, dismiss
+from lamina.network.neighbours import admit, dismiss, distrust, trust
 
 
 class Filter:
@@ -46,3 +46,16 @@ def test_without_a_dockerd_nothing_is_done() -> None:
     assert not admit("lamina0", table)
     dismiss("lamina0", table)
     assert table.changes == 0
+
+
+def test_firewalld_is_asked_once_for_all_bridges_and_not_at_all_for_none() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def firewall_cmd(*words: str) -> bool:
+        asked.append(words)
+        return True
+
+    trust([], firewall_cmd)
+    trust(["lamina0", "br-1"], firewall_cmd)
+    distrust("br-1", firewall_cmd)
+    assert asked == [("--zone=trusted", "--add-interface=lamina0", "--add-interface=br-1"), ("--zone=trusted", "--remove-interface=br-1")]

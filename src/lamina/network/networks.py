@@ -299,9 +299,10 @@ class Networks:
         self._interfaces.close()
 
     def _admit(self, networks: Sequence[Network] | None = None) -> None:
-        for network in networks or self._roster.all():
-            if network.id in self._prepared and not network.internal:
-                neighbours.admit(network.bridge)
+        bridges = [each.bridge for each in networks or self._roster.all() if each.id in self._prepared and not each.internal]
+        for bridge in bridges:
+            neighbours.admit(bridge)
+        neighbours.trust(bridges)
 
     def _others_changed_rules(self) -> None:
         with self._lock, suppress(Exception):
@@ -370,6 +371,7 @@ class Networks:
         if network.bridge and not network.config_only:
             self._interfaces.remove(network.bridge)
             neighbours.dismiss(network.bridge)
+            neighbours.distrust(network.bridge)
             with suppress(Exception):
                 self._firewall.renew()
         self._sandboxes.forget(network.id)
@@ -490,6 +492,7 @@ def erase(root: str) -> None:
         if network.bridge:
             interfaces.remove(network.bridge)
             neighbours.dismiss(network.bridge)
+            neighbours.distrust(network.bridge)
     interfaces.close()
     firewall = Firewall(table_of(tag_of(root)), lambda: ((), (), False))
     with suppress(NetworkUnavailable):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from lamina.linux import nftables
 from lamina.linux.netlink import NETFILTER, Netlink
-from lamina.network.neighbours import CHAIN
+from lamina.network.neighbours import CHAIN, FIREWALLD
 
 _SETTLING = 200.0
 """Milliseconds of silence that are waited for before rules are written again: who reloads takes many away one by one."""
@@ -20,7 +20,7 @@ _SETTLING = 200.0
 
 class Watch:
     """One thread, once `begin` was called. `sender` is the number of the socket that writes `table`; `changed` is called when something of it was taken
-    away, or a dockerd beside made or emptied its chain for others."""
+    away, a dockerd beside made or emptied its chain for others, or a firewalld was started or reloaded."""
 
     def __init__(self, table: str, sender: Callable[[], int], changed: Callable[[], None]) -> None:
         self._table, self._sender, self._changed = table, sender, changed
@@ -71,7 +71,7 @@ class Watch:
                 changed = False
 
     def _heard(self) -> bool:
-        """Whether rules of ours are gone, or a dockerd changed the chain that ours are in."""
+        """Whether rules of ours are gone, a dockerd changed the chain that ours are in, or a firewalld made its own anew."""
         assert self._connection is not None
         try:
             changes = list(nftables.changes(self._connection.heard()))
@@ -81,5 +81,6 @@ class Watch:
         return any(
             (change.removed and change.table == self._table and change.sender != own)
             or (change.chain == CHAIN and (change.made_chain or change.removed))
+            or (change.table == FIREWALLD and change.made_chain)
             for change in changes
         )
