@@ -284,9 +284,9 @@ def test_events_tell_a_containers_life_in_order(daemon: Daemon, name: str) -> No
     told = daemon.docker(
         "events",
         "--since",
-        f"{begin:.0f}",
+        f"{int(begin)}",
         "--until",
-        f"{time.time() + 1:.0f}",
+        f"{int(time.time()) + 1}",
         "-f",
         f"container={name}",
         "-f",

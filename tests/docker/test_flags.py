@@ -184,7 +184,7 @@ def test_memory_that_runs_out_is_told_while_it_runs_and_afterwards(daemon: Daemo
     daemon.docker("kill", name)
     state = inspected(daemon, name)["State"]
     assert (state["OOMKilled"], state["ExitCode"]) == (True, 137)
-    told = daemon.docker("events", "--since", f"{begin:.0f}", "--until", f"{time.time() + 1:.0f}", "-f", f"container={name}", "-f", "event=oom", "--format", "{{.Action}}")  # fmt: skip
+    told = daemon.docker("events", "--since", f"{int(begin)}", "--until", f"{int(time.time()) + 1}", "-f", f"container={name}", "-f", "event=oom", "--format", "{{.Action}}")  # fmt: skip
     assert set(told.stdout.split()) == {"oom"}
 
 

@@ -298,7 +298,7 @@ def test_events_tell_who_mounts_a_volume(daemon: Daemon, volume: str, name: str)
     daemon.docker("start", "-a", name)
     daemon.docker("rm", name)
     daemon.docker("volume", "rm", volume)
-    words = ("events", "--since", f"{begin:.0f}", "--until", f"{time.time() + 1:.0f}", "-f", f"volume={volume}", "--format", "json")
+    words = ("events", "--since", f"{int(begin)}", "--until", f"{int(time.time()) + 1}", "-f", f"volume={volume}", "--format", "json")
     told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
     assert [each["Action"] for each in told] == ["create", "mount", "unmount", "destroy"]
     seen = told[1]["Actor"]["Attributes"]

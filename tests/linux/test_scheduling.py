@@ -57,7 +57,7 @@ def test_who_works_in_the_background_may_take_what_is_left_for_a_while() -> None
     seen: list[int] = []
 
     def work() -> None:
-        with scheduling.taking_what_is_left():
+        with scheduling.WhatIsLeft():
             seen.append(scheduling.turns()[0])
 
     assert after(scheduling.work_in_the_background, work)[0] == os.SCHED_BATCH

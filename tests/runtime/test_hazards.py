@@ -407,9 +407,9 @@ def test_everything_goes_on_when_daemon_and_zygote_are_killed(
     while len(replayed) < 16:
         replayed += new.recv(1000)
     assert replayed == b"got one\ngot two\n"
-    new.close()
     process.signal(9)
     end = process.wait(60)
+    new.close()  # not before: with it the container's input ends
     mine.close()
     assert end is not None and end.code == 137
     assert later.adopt(str(box.directory)) == end

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lamina.linux.scheduling import taking_what_is_left, turns, work_in_the_background
+from lamina.linux.scheduling import WhatIsLeft, turns, work_in_the_background
 from lamina.worker.patience import Patience
 
 
@@ -21,7 +21,7 @@ def busy() -> Iterator[int]:
 
     def compute() -> None:
         work_in_the_background()
-        with taking_what_is_left():
+        with WhatIsLeft():
             found.append(threading.get_native_id())
             ready.set()
             while not stop.is_set():

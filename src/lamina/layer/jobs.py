@@ -26,7 +26,7 @@ from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
 from lamina.linux.fileflags import mark_top_directory
-from lamina.linux.scheduling import taking_what_is_left
+from lamina.linux.scheduling import WhatIsLeft
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -39,7 +39,7 @@ _REPORT_STEP = 1 << 22
 def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
     """Stage a layer whose tar is kept as it is, with a metadata image beside it. See `Snapshotter.stage`."""
     source = _source(params, fds[0])
-    with taking_what_is_left():
+    with WhatIsLeft():
         inflated = Inflated(source, _reporter(report), _limits(params).tar_size)
         return staged(params, inflated, lambda: _compressed(inflated)).encode()
 

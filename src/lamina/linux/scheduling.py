@@ -12,8 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lamina.linux.libc import machine, syscall
 
@@ -44,21 +42,23 @@ def work_in_the_background(thread: int = 0) -> None:
     _ask(thread, _BATCH, _LONG, _BACKGROUND)
 
 
-@contextmanager
-def taking_what_is_left() -> Iterator[None]:
+class WhatIsLeft:
     """While inside, a thread that works in the background, and those it starts, leave the processors at once to whoever else wants them.
 
     A small share does not do that: who has waited for it long enough gets a whole turn, and somebody else's answer waits for its end.
     Where others compute without end, nothing is left: somebody has to look (`lamina.worker.patience`). Other threads stay as they are.
     """
-    if turns()[0] != _BATCH:
-        yield
-        return
-    _ask(0, _IDLE, _LONG, _BACKGROUND)
-    try:
-        yield
-    finally:
-        work_in_the_background()
+
+    __slots__ = ("_lowered",)
+
+    def __enter__(self) -> None:
+        self._lowered = turns()[0] == _BATCH
+        if self._lowered:
+            _ask(0, _IDLE, _LONG, _BACKGROUND)
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._lowered:
+            work_in_the_background()
 
 
 def turns(thread: int = 0) -> tuple[int, int, int]:
