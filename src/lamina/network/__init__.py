@@ -1,1 +1,1 @@
-"""Networks. Today: a container has the host's network, or only a loopback interface."""
+"""Networks: bridges, addresses, names and published ports, by netlink and nftables; what is done to the host for them."""
