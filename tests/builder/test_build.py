@@ -288,3 +288,20 @@ def test_an_absent_base_is_pulled_and_pull_asks_always(lab: Lab) -> None:
     with pytest.raises(LaminaError):
         lab.build("FROM base\n", pull=True)
     assert lab.registry.asked == ["base:latest"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("FROM scratch\n" + "ENV A=b\n" * 1001, 1002),
+        ("FROM scratch AS a\n" + "ENV A=b\n" * 600 + "FROM a\n" + "ENV C=d\n" * 401, 1003),
+        ("FROM tall\n" + "ENV A=b\n" * 999, 1),
+    ],
+)
+def test_more_steps_than_an_image_may_have_are_refused_before_any_is_made(lab: Lab, text: str, line: int) -> None:
+    lab.base()
+    lab.build("FROM base\nENV A=b\n", tags=(Reference.parse("tall"),))
+    before = len(lab.images.list(all=True))
+    with pytest.raises(LaminaError, match=f"^Dockerfile:{line}: an image of 1001 steps: more than 1000 are not built"):
+        lab.build(text)
+    assert len(lab.images.list(all=True)) == before

@@ -317,6 +317,14 @@ def test_a_save_that_is_cut_off_leaves_no_file(engine: FakeEngine, tmp_path: Pat
     engine.routes["GET /images/get"] = chunked(b"tar", b"ball")
     assert lamina_(engine, "save", "-o", str(target), "bb").returncode == 0
     assert target.read_bytes() == b"tarball"
+    done = lamina_(engine, "save", "-o", f"{tmp_path}/none/out.tar", "bb")
+    assert (done.returncode, done.stderr.decode()) == (1, f"lamina: {tmp_path}/none/out.tar: no such file or directory\n")
+
+
+@pytest.mark.parametrize("words", [("image", "inspect"), ("rmi",), ("history",), ("push",), ("rm",), ("stop",), ("layers",)])
+def test_an_empty_name_is_refused_in_one_sentence(engine: FakeEngine, words: tuple[str, ...]) -> None:
+    done = lamina_(engine, *words, "")
+    assert done.returncode == 1 and b"is empty" in done.stderr and done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.covers("cli:build", "cli:build --tag", "cli:build --build-arg", "cli:build --iidfile", "cli:build --file")

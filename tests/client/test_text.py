@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.client.text import decode, document, encode, query, quoted
-from lamina.errors import Corrupt
+from lamina.errors import Corrupt, InvalidArgument
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -49,7 +49,13 @@ def test_what_is_no_object_is_an_empty_document() -> None:
     assert document("[1]") == {} and document("") == {}
 
 
-@given(st.text())
+def test_an_empty_part_of_a_path_is_refused_and_an_empty_value_is_not() -> None:
+    with pytest.raises(InvalidArgument, match="is empty"):
+        quoted("")
+    assert query([("a", "")]) == "?a="
+
+
+@given(st.text(min_size=1))
 def test_quoting_is_the_librarys(text: str) -> None:
     try:
         expected = quote(text, safe="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from lamina.layer.errors import LayerDamaged
 from lamina.snapshot.protocol import LayerNotFound
 
 from .conftest import Store
-from .tars import SECOND, child, imported
+from .tars import SECOND, child, imported, tar
 
 
 @pytest.fixture
@@ -48,6 +49,23 @@ def test_a_restart_finds_everything(filled: Store) -> None:
     assert shape(after) == before
     assert after.warnings == []
     assert after.metadata.cache_get("key") == {"v": 1}
+    after.close()
+
+
+def test_what_a_layer_left_whose_facts_could_not_be_written_is_swept_at_the_next_start(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    known = filled.snapshotter.names()
+    monkeypatch.setattr("lamina.image.layers.write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        imported(filled, "other", tar({"only": b"here"}))
+    monkeypatch.undo()
+    assert set(known) < set(filled.snapshotter.names())
+    after = filled.again()
+    after.images.collect()
+    assert after.snapshotter.names() == known
+    assert list(after.images.check()) == []
     after.close()
 
 

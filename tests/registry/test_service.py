@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.errors import LaminaError
+from lamina.registry.__main__ import main as registry
 from lamina.registry.access import Gate, InvalidUsers, hashed, read_users, verify
 from lamina.registry.documents import read_needs
 from lamina.registry.errors import ManifestInvalid, NameInvalid
@@ -366,3 +367,9 @@ def test_an_address_that_cannot_be_used_is_one_sentence(server: RegistryServer, 
         RegistryServer(ServeOptions(str(tmp_path / "x"), "{}:{}".format(*server.address)))
     with pytest.raises(InvalidAddress):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "nonsense"))
+
+
+def test_collecting_where_no_registry_is_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registry(["gc", "--root", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == f"lamina registry: {tmp_path}/none holds no registry\n"
+    assert list(tmp_path.iterdir()) == []

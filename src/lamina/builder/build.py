@@ -25,7 +25,7 @@ from lamina.builder.schedule import Stages, States
 from lamina.builder.site import Site
 from lamina.builder.sources import CacheImages
 from lamina.builder.squashing import squashed
-from lamina.builder.stages import edges, find_target
+from lamina.builder.stages import edges, find_target, refuse_long
 from lamina.builder.stagework import Count, StageWork
 from lamina.builder.state import State
 from lamina.dockerfile import ast
@@ -181,6 +181,7 @@ class _Build:
         target = find_target(dockerfile, self.request.target)
         arguments, bases = self._bases(dockerfile)
         plan = edges(dockerfile, target, bases, lambda name: self.request.context_of(name) is not None)
+        refuse_long(dockerfile, bases, plan, os.path.basename(self.request.dockerfile))
         labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
         counts = _counts(dockerfile, plan, len(labels))
         for number, argument in enumerate(dockerfile.arguments, 1):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from lamina.dockerfile.ast import Copy, Dockerfile, Instruction, Run, Stage
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.mounts import origin_of
 from lamina.errors import InvalidArgument
+
+
+LONGEST = 1000
+"""So many steps an image may have: each is an image of its own that lists all steps before it, which the square of their number limits."""
+
+
+class TooManySteps(DockerfileError):
+    """An image would have more steps than `LONGEST`."""
 
 
 class TargetNotFound(InvalidArgument):
@@ -56,6 +64,32 @@ def edges(
             found[stage.index] = frozenset(_inputs(dockerfile, stage, bases[stage.index], elsewhere))
             found.update({index: frozenset() for index in found[stage.index] if index not in found})
     return dict(sorted(found.items()))
+
+
+def refuse_long(dockerfile: Dockerfile, bases: Mapping[int, str], plan: Iterable[int], name: str) -> None:
+    """Refuse stages whose image would have too many steps, those of the stages below counted in.
+
+    Raises:
+        TooManySteps: points at the first step that is too many.
+    """
+    lengths: dict[int, int] = {}
+    for index in plan:
+        stage, base = dockerfile.stages[index], bases[index]
+        below = named(dockerfile.stages[:index], base) if not base.isdigit() else None
+        before = lengths.get(below.index, 0) if below else 0
+        lengths[index] = before + len(stage.steps)
+        check_length(lengths[index], stage.steps[LONGEST - before].line if lengths[index] > LONGEST else 0, name)
+
+
+def check_length(steps: int, line: int = 0, name: str = "Dockerfile") -> None:
+    """Raises TooManySteps where an image would have more than `LONGEST`."""
+    if steps > LONGEST:
+        raise TooManySteps(
+            f"an image of {steps} steps: more than {LONGEST} are not built",
+            line=line,
+            name=name,
+            hint="set several variables or labels in one instruction, run several commands in one RUN",
+        )
 
 
 def needed(dockerfile: Dockerfile, target: Stage, bases: dict[int, str]) -> tuple[Stage, ...]:

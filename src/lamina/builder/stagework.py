@@ -17,7 +17,7 @@ from lamina.builder.progress import CacheHit, Explained, StepBegan, StepEnded, T
 from lamina.builder.running import Running
 from lamina.builder.site import Site
 from lamina.builder.sources import CacheImages
-from lamina.builder.stages import named
+from lamina.builder.stages import check_length, named
 from lamina.builder.state import State, after, empty_config, with_path
 from lamina.dockerfile import ast
 from lamina.dockerfile.expand import Expander
@@ -94,6 +94,7 @@ class StageWork:
         if base == "scratch":
             return State(None, with_path(empty_config(wanted or self._site.engine.host)), (), arguments.stage())
         image = self._site.image(base, wanted, self._tell)
+        check_length(len(image.config.history) + len(image.config.config.on_build) + len(self._stage.steps))
         layers = self._site.engine.layers.chain(image.layers[-1] if image.layers else None)
         return State(image, with_path(image.config), layers, arguments.stage())
 

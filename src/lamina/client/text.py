@@ -5,7 +5,7 @@ from __future__ import annotations
 from _json import encode_basestring_ascii as _quoted_string
 from _json import make_encoder, make_scanner
 
-from lamina.errors import Corrupt
+from lamina.errors import Corrupt, InvalidArgument
 
 _BLANK = " \t\r\n"
 _UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
@@ -61,14 +61,24 @@ def encode(value: object) -> bytes:
 
 
 def quoted(text: str, keep: str = "") -> str:
-    """`text` percent-encoded for a path or a query, the characters of `keep` left as they are."""
+    """`text` percent-encoded as a part of a path, the characters of `keep` left as they are.
+
+    Raises:
+        InvalidArgument: it is empty, which would make another path.
+    """
+    if not text:
+        raise InvalidArgument("invalid reference format: a name or an ID is empty")
+    return _percent(text, keep)
+
+
+def _percent(text: str, keep: str = "") -> str:
     kept = _UNRESERVED | frozenset(keep.encode())
     return "".join(chr(byte) if byte in kept else f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
 
 
 def query(pairs: list[tuple[str, str]]) -> str:
     """`?a=1&b=2`, or nothing."""
-    return "?" + "&".join(f"{name}={quoted(value)}" for name, value in pairs) if pairs else ""
+    return "?" + "&".join(f"{name}={_percent(value)}" for name, value in pairs) if pairs else ""
 
 
 __all__ = ["decode", "document", "encode", "query", "quoted"]

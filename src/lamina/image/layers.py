@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -327,6 +327,16 @@ class Layers(LayerBytes):
         """At a clean stop: let go of what is mounted but for the stacks that end in `tops`, on which containers run."""
         with self.lock:
             self._snapshotter.release([facts.name for facts in self.chain(top)] for top in tops if top in self._facts)
+
+    def sweep(self, wanted: Container[str]) -> None:
+        """At start: delete what the driver keeps under names that no facts have, but for those `wanted`.
+
+        Such files stay where a layer was published and its facts could not be written (a full disk, the end of the process).
+        """
+        with self.lock:
+            for name in self._snapshotter.names():
+                if not self._uses[name] and name not in wanted:
+                    self._snapshotter.remove(name)
 
     def trim(self, tops: Iterable[Digest]) -> None:
         """Let the driver forget what it merged for other stacks than those that end in `tops`; unknown ones are passed over."""

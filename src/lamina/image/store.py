@@ -102,6 +102,9 @@ class Images:
         self._layers.open()
         self._catalog.open()
         self._restorer.restore()
+        # What no facts name and an image stands on may yet be mended: `restorer` looks for it under these names.
+        images = self._catalog.all()
+        self._layers.sweep({digest.encoded for image in images for digest in (*image.layers, *image.config.diff_ids)})
 
     def tend(self) -> None:
         """Now and then: mend the database if its file was damaged, collect, and give up compressed originals (`eviction`)."""

@@ -43,6 +43,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
+    if not Path(options.root, "repositories").is_dir():
+        raise InvalidArgument(f"{options.root} holds no registry")
     swept = FileStorage(options.root).sweep(older_than=options.older_than)
     print(f"removed {swept.blobs} blobs and {swept.uploads} uploads, {swept.freed} bytes")
     return 0

@@ -150,7 +150,10 @@ def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
         return
     temporary = f"{path}.partial-{os.getpid()}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None  # what the user wrote
         try:
             for piece in measured:
                 write_all(fd, piece)
