@@ -116,3 +116,12 @@ def test_a_name_that_reads_as_a_digest_is_refused(settled: Daemon) -> None:
         assert words in run("tag", BASE, "sha256:abc", code=1).stderr
         assert words in run("commit", "two", "sha256:abc", code=1).stderr
     assert "sha256:abc" not in settled.docker("images").stdout.replace("   ", ":")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ps -a", "ps -as", "images", "images --digests", "images -q", "volume ls", "volume ls -q", "network ls", "network ls -q", "system df"],
+)
+def test_the_raw_format_is_dockers(settled: Daemon, command: str) -> None:
+    words = [*command.split(), "--format", "raw"]
+    assert settled.lamina(*words).stdout.splitlines() == settled.docker(*words).stdout.splitlines() != []

@@ -52,7 +52,9 @@ def test_a_restart_finds_everything(filled: Store) -> None:
     after.close()
 
 
-def test_what_a_layer_left_whose_facts_could_not_be_written_is_swept_at_the_next_start(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_layer_left_whose_facts_could_not_be_written_is_swept_at_the_next_start(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: str, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

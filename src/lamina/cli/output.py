@@ -70,6 +70,17 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
         session.print(line)
 
 
+def print_raw(session: Session, rows: Sequence[Row], lines: str) -> int:
+    """Print rows as Docker's old `--format raw` does: `label: value` for each `label=Field` of `lines`, and after each row of several an empty one."""
+    pairs = [line.split("=") for line in lines.split()]
+    for row in rows:
+        for label, field in pairs:
+            session.print(f"{label}: {row[field]}" if row[field] else f"{label}:")
+        if pairs[1:]:
+            session.print("")
+    return 0
+
+
 def show(session: Session, form: str, value: object) -> None:
     """Print one value: as JSON for `json`, else by template."""
     from lamina.cli.template import Template

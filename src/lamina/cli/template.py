@@ -1,168 +1,28 @@
-"""Go's text/template, as much of it as --format uses, with the functions that Docker's CLI adds.
+"""Go's text/template, with the functions that Docker's CLI adds (`templatecalls`).
 
-`parse` gives a tree of tuples, `Template.render` walks it over plain JSON values. Fields are keys of mappings.
+`Template` parses into a tree of tuples, `Template.render` walks it over plain JSON values. Fields are keys of mappings.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import quote_plus
+from collections.abc import Iterator, Mapping
 
-from lamina.errors import InvalidArgument
+from lamina.cli.templatecalls import FUNCTIONS, Missing, TemplateError, go_text
+
+__all__ = ["Template", "TemplateError", "go_text"]
 
 _TOKEN = re.compile(
-    r"""\s*(?:("(?:[^"\\]|\\.)*")|(`[^`]*`)|(-?\d+(?:\.\d+)?)|(:=|[|()=,])|(\$?(?:\.?[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*|\$|\.)|(\S))"""
+    r"""\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)+')|(`[^`]*`)|([-+]?\d(?:[eE][-+]|[\w.])*)|(:=|[|()=,])"""
+    r"""|(\$?(?:\.?[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*|\$|\.)|(\S))"""
 )
-_ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
-_VERB = re.compile(r"%[-+# 0]*(\d+)?(?:\.(\d+))?([a-zA-Z%])")
+_INSIDE = re.compile(r"""((?:\s-)?\}\})|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`[^`]*`|.""", re.DOTALL)
+_ESCAPE = re.compile(r"""\\(?:([abfnrtv\\'"])|([0-7]{3}|x[0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)""")
+_CONTROLS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 Node = tuple[object, ...]
 _END = "\0"  # closes the outermost block; no action is called so
-
-
-class TemplateError(InvalidArgument):
-    """A template that cannot be read, or asks for what is not there."""
-
-
-class Missing:
-    """A value that is not there; rendered as Go does."""
-
-    def __str__(self) -> str:
-        return "<no value>"
-
-
-def go_text(value: object) -> str:
-    """A value as Go's %v prints it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "<nil>"
-    if isinstance(value, Mapping):
-        return "map[" + " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value)) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(go_text(item) for item in value) + "]"
-    if isinstance(value, float):
-        return f"{value:g}" if abs(value) < 1e21 else f"{value:e}"
-    return str(value)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def _index(value: object, *keys: object) -> object:
-    for key in keys:
-        try:
-            if isinstance(value, Mapping):
-                value = value.get(str(key), "")
-            elif isinstance(value, (list, tuple, str)) and isinstance(key, int):
-                value = value[key] if key >= 0 else _out_of_range(key)
-            else:
-                raise TemplateError(f"cannot index {type(value).__name__} with {go_text(key)!r}")
-        except IndexError:
-            _out_of_range(key)
-    return value
-
-
-def _out_of_range(key: object) -> object:
-    raise TemplateError(f"index out of range: {go_text(key)}")
-
-
-def _printf(form: object, *values: object) -> str:
-    rest = list(values)
-
-    def one(match: re.Match[str]) -> str:
-        verb = match[3]
-        if verb == "%":
-            return "%"
-        if not rest:
-            return f"%!{verb}(MISSING)"
-        value = rest.pop(0)
-        if verb in "vsdtq":
-            text = json.dumps(str(value)) if verb == "q" else go_text(value)
-            return ("%" + match[0][1:-1] + "s") % text if verb not in "d" else (match[0] % value if isinstance(value, int) else text)
-        try:
-            return str(match[0] % value)
-        except (TypeError, ValueError):
-            return f"%!{verb}({go_text(value)})"
-
-    return _VERB.sub(one, str(form))
-
-
-def _truncate(value: object, length: object) -> str:
-    # docker's truncate takes (string, length), also fed by a pipe as the last argument
-    if isinstance(value, int):
-        value, length = length, value
-    text = go_text(value)
-    return text[: int(str(length))]
-
-
-def _js(text: str) -> str:
-    """Text for inside a string of JavaScript."""
-    short = {"\\": "\\\\", "'": "\\'", '"': '\\"'}
-    return "".join(short.get(sign, f"\\u{ord(sign):04X}" if sign < " " or sign in "<>&=" else sign) for sign in text)
-
-
-def _split(text: object, separator: object) -> list[str]:
-    return str(text).split(str(separator)) if str(separator) else list(str(text))
-
-
-def _slice(value: object, *bounds: object) -> object:
-    if not isinstance(value, (str, list, tuple)):
-        raise TemplateError(f"cannot slice {type(value).__name__}")
-    numbers = [int(str(bound)) for bound in bounds]
-    if any(number < 0 or number > len(value) for number in numbers):
-        _out_of_range(numbers[-1])
-    return value[slice(*numbers)] if len(numbers) > 1 else value[numbers[0] :] if numbers else value
-
-
-def _compare(test: Callable[[object, object], bool]) -> Callable[[object, object], bool]:
-    def run(a: object, b: object) -> bool:
-        try:
-            return test(a, b)
-        except TypeError:
-            raise TemplateError(f"incompatible types for comparison: {go_text(a)} and {go_text(b)}") from None
-
-    return run
-
-
-def _length(value: object) -> int:
-    if isinstance(value, (str, list, tuple, Mapping)):
-        return len(value)
-    raise TemplateError(f"len of {type(value).__name__}")
-
-
-FUNCTIONS: dict[str, Callable[..., object]] = {
-    "json": _json,
-    "join": lambda items, separator: str(separator).join(go_text(item) for item in items or []),
-    "split": _split,
-    "upper": lambda text: go_text(text).upper(),
-    "lower": lambda text: go_text(text).lower(),
-    "title": lambda text: re.sub(r"\b[a-z]", lambda match: match[0].upper(), go_text(text)),
-    "pad": lambda text, before, after: " " * before + go_text(text) + " " * after if text else text,
-    "truncate": _truncate,
-    "println": lambda *values: " ".join(map(go_text, values)) + "\n",
-    "print": lambda *values: "".join(map(go_text, values)),
-    "printf": _printf,
-    "index": _index,
-    "len": _length,
-    "slice": _slice,
-    "eq": lambda a, *others: any(a == other for other in others),
-    "ne": lambda a, b: a != b,
-    "lt": _compare(lambda a, b: a < b),  # type: ignore[operator]
-    "le": _compare(lambda a, b: a <= b),  # type: ignore[operator]
-    "gt": _compare(lambda a, b: a > b),  # type: ignore[operator]
-    "ge": _compare(lambda a, b: a >= b),  # type: ignore[operator]
-    "not": lambda value: not value,
-    "and": lambda *values: next((value for value in values if not value), values[-1]),
-    "or": lambda *values: next((value for value in values if value), values[-1]),
-    "js": lambda value: _js(go_text(value)),
-    "urlquery": lambda *values: quote_plus("".join(map(go_text, values))),
-    "html": lambda value: (
-        go_text(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;")
-    ),
-}
+_DEEPEST = 100
+"""So deep templates call each other."""
 
 
 def _lex(text: str) -> list[str]:
@@ -207,6 +67,8 @@ class _Expression:
         if not words:
             raise self._fault()
         head = words[0]
+        if head == ("constant", None):
+            raise TemplateError(f"template parsing error: nil is not a command in {self._text.strip()!r}")
         if head[0] == "function":
             return ("call", head[1], tuple(words[1:]) + ((piped,) if piped else ()))
         arguments = tuple(words[1:]) + ((piped,) if piped else ())
@@ -228,12 +90,10 @@ class _Expression:
         return self._word(token)
 
     def _word(self, token: str) -> Node:
-        if token[0] == '"':
-            return ("constant", json.loads(token.replace("\t", "\\t")))
-        if token[0] == "`":
-            return ("constant", token[1:-1])
-        if token[0].isdigit() or token[0] == "-":
-            return ("constant", float(token) if "." in token else int(token))
+        if token[0] in "\"'`":
+            return ("constant", _literal(token))
+        if token[0].isdigit() or token[0] in "-+":
+            return ("constant", _number(token))
         if token in ("true", "false", "nil"):
             return ("constant", {"true": True, "false": False, "nil": None}[token])
         if token == ".":
@@ -248,9 +108,44 @@ class _Expression:
         raise TemplateError(f"template parsing error: function {token!r} not defined")
 
 
+def _literal(token: str) -> str | int:
+    """A quoted text; of a character in single quotes, its number."""
+    if token[0] == "`":
+        return token[1:-1]
+    text = _ESCAPE.sub(_unescaped, token[1:-1])
+    if token[0] == '"':
+        return text
+    if len(text) != 1:
+        raise TemplateError(f"template parsing error: malformed character constant: {token}")
+    return ord(text)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match[1]:
+        return _CONTROLS.get(match[1], match[1])
+    if match[2]:
+        byte = int(match[2][1:], 16) if match[2][0] == "x" else int(match[2], 8)
+        return chr(byte if byte < 0x80 else 0xDC00 + (byte & 0xFF))
+    code = int(match[3] or match[4] or "-1", 16)
+    if not 0 <= code < 0x110000 or 0xD800 <= code < 0xE000:
+        raise TemplateError("template parsing error: invalid syntax in a quoted text")
+    return chr(code)
+
+
+def _number(token: str) -> int | float:
+    for read in (lambda: int(token, 0), lambda: int(token, 8), lambda: float(token)):
+        try:
+            return read()
+        except ValueError:
+            continue
+    raise TemplateError(f"template parsing error: bad number syntax: {token!r}")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._parts = list(_pieces(text))[::-1]
+        self._open: list[str] = []
+        self.defined: dict[str, list[Node]] = {}
 
     def block(self, closers: tuple[str, ...]) -> tuple[list[Node], str, str]:
         """Nodes up to a closing action; which one closed, and its text after the word."""
@@ -273,16 +168,41 @@ class _Parser:
     def _action(self, word: str, rest: str, text: str) -> Node:
         if word in ("if", "with", "range"):
             return self._branch(word, rest)
-        if word in ("end", "else", "define", "template", "block", "break", "continue"):
+        if word in ("template", "block", "define"):
+            return self._named(word, rest)
+        if word in ("break", "continue") and not rest.strip():
+            if "range" not in self._open:
+                raise TemplateError(f"template parsing error: {{{{{word}}}}} outside {{{{range}}}}")
+            return (word,)
+        if word in ("end", "else"):
             raise TemplateError(f"template parsing error: unexpected {{{{{word}}}}}")
         names, tokens, declares = _assignment(_lex(text))
         value = _Expression(tokens, text).whole()
         return ("assign", names[0], value, declares) if names else ("print", value)
 
+    def _named(self, word: str, rest: str) -> Node:
+        """A template that is defined, called, or both at once."""
+        tokens = _lex(rest)
+        if not tokens or tokens[0][0] not in '"`' or (word == "define" and (len(tokens) > 1 or self._open)):
+            raise TemplateError(f"template parsing error: unexpected {{{{{word} {rest.strip()}}}}}")
+        name = str(_literal(tokens[0]))
+        value = _Expression(tokens[1:], rest).whole() if tokens[1:] else ("constant", None)
+        if word != "template":
+            if word == "block" and not tokens[1:]:
+                raise TemplateError("template parsing error: missing value for block clause")
+            before, self._open = self._open, [word]
+            self.defined[name] = self.block(("end",))[0]
+            self._open = before
+        return ("template", name, value) if word != "define" else ("text", "")
+
     def _branch(self, word: str, rest: str) -> Node:
         names, tokens, _ = _assignment(_lex(rest))
+        if not tokens:
+            raise TemplateError(f"template parsing error: missing value for {word}")
         value = _Expression(tokens, rest).whole()
+        self._open.append(word)
         body, closer, after = self.block(("end", "else"))
+        self._open[-1] = "else"  # where a range has nothing to break off
         other: list[Node] = []
         if closer == "else":
             follow, _, condition = after.strip().partition(" ")
@@ -290,6 +210,7 @@ class _Parser:
                 other = [self._branch(follow, condition)]
             else:
                 other, closer, _ = self.block(("end",))
+        self._open.pop()
         return (word, names, value, body, other)
 
 
@@ -303,16 +224,26 @@ def _assignment(tokens: list[str]) -> tuple[list[str], list[str], bool]:
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
     at, strip = 0, False
-    for match in _ACTION.finditer(text):
-        literal = text[at : match.start()]
-        literal = literal.lstrip() if strip else literal
-        yield "text", literal.rstrip() if match[1] else literal
-        yield "action", match[2]
-        at, strip = match.end(), bool(match[3])
+    while (begin := text.find("{{", at)) >= 0:
+        literal = text[at:begin].lstrip() if strip else text[at:begin]
+        trims = text[begin + 2 : begin + 3] == "-" and text[begin + 3 : begin + 4].isspace()
+        inside = begin + (4 if trims else 2)
+        yield "text", literal.rstrip() if trims else literal
+        close, at = _closing(text, inside)
+        yield "action", text[inside:close]
+        strip = at - close > 2
     rest = text[at:]
-    if "{{" in rest:
-        raise TemplateError("template parsing error: unclosed action")
     yield "text", rest.lstrip() if strip else rest
+
+
+def _closing(text: str, at: int) -> tuple[int, int]:
+    """Where an action that begins at `at` ends, and where the text after it begins; braces in quotes and comments end none."""
+    if text[at:].lstrip().startswith("/*"):
+        at = max(text.find("*/", at), at)
+    for match in _INSIDE.finditer(text, at):
+        if match[1]:
+            return match.span()
+    raise TemplateError("template parsing error: unclosed action")
 
 
 class _Scope:
@@ -340,11 +271,21 @@ class _Scope:
         return self._parent.get(name)
 
 
+class _Left(Exception):
+    """A turn of a range ends before its end."""
+
+
+_BREAK, _CONTINUE = _Left(), _Left()
+
+
 class Template:
     """A parsed template; `render` may be called many times."""
 
     def __init__(self, text: str) -> None:
-        self._nodes = _Parser(text).block((_END,))[0]
+        parser = _Parser(text)
+        self._nodes = parser.block((_END,))[0]
+        self._defined = parser.defined
+        self._depth = 0
 
     def render(self, data: object) -> str:
         """The text for `data`.
@@ -361,12 +302,28 @@ class Template:
             kind = node[0]
             if kind == "text":
                 yield str(node[1])
+            elif kind in ("break", "continue"):
+                raise _BREAK if kind == "break" else _CONTINUE
+            elif kind == "template":
+                yield from self._template(str(node[1]), self._value(node[2], dot, scope))
             elif kind == "print":
                 yield go_text(self._value(node[1], dot, scope))
             elif kind == "assign":
                 (scope.set if node[3] else scope.change)(str(node[1]), self._value(node[2], dot, scope))
             else:
                 yield from self._branch(node, dot, scope)
+
+    def _template(self, name: str, dot: object) -> Iterator[str]:
+        """What a template of that name gives for `dot`; it sees no variables of who calls it."""
+        if name not in self._defined:
+            raise TemplateError(f"template: {name!r} not defined")
+        if self._depth == _DEEPEST:
+            raise TemplateError(f"template: {name!r}: templates call each other more than {_DEEPEST} deep")
+        scope = _Scope()
+        scope.set("$", dot)
+        self._depth += 1
+        yield from self._walk(self._defined[name], dot, scope)
+        self._depth -= 1
 
     def _branch(self, node: Node, dot: object, scope: _Scope) -> Iterator[str]:
         kind, names, expression, body, other = node
@@ -387,13 +344,19 @@ class Template:
             pairs: list[tuple[object, object]] = [(key, value[key]) for key in sorted(value)]
         elif isinstance(value, (list, tuple)):
             pairs = list(enumerate(value))
+        elif type(value) is int:
+            pairs = [(number, number) for number in range(value)]
         else:
             raise TemplateError(f"range can't iterate over {go_text(value)}")
         for key, item in pairs:
             inner = _Scope(scope)
             for name, bound in zip(variables[::-1], (item, key), strict=False):
                 inner.set(name, bound)
-            yield from self._walk(body, item, inner)
+            try:
+                yield from self._walk(body, item, inner)
+            except _Left as left:
+                if left is _BREAK:
+                    return
 
     def _value(self, node: object, dot: object, scope: _Scope) -> object:
         if not isinstance(node, tuple):
@@ -409,17 +372,28 @@ class Template:
             return _fields(self._value(node[1], dot, scope), node[2])
         if kind == "function":
             return self._call(str(node[1]), [])
+        if node[1] in ("and", "or") and kind == "call":
+            return self._choice(str(node[1]), node[2], dot, scope)
         values = [self._value(argument, dot, scope) for argument in node[2]]
         if kind == "method":
             _, base, path = node[1]
             return _method(_fields(self._value(base, dot, scope), path[:-1]), path[-1], values)
         return self._call(str(node[1]), values)
 
+    def _choice(self, name: str, arguments: object, dot: object, scope: _Scope) -> object:
+        """`and` and `or`, which look no further than they must."""
+        value: object = None
+        for argument in arguments if isinstance(arguments, tuple) else ():
+            value = self._value(argument, dot, scope)
+            if bool(value) == (name == "or"):
+                break
+        return value
+
     @staticmethod
     def _call(name: str, values: list[object]) -> object:
         try:
             return FUNCTIONS[name](*values)
-        except (TypeError, ValueError, IndexError, StopIteration):
+        except (TypeError, ValueError, IndexError, StopIteration, OverflowError):
             raise TemplateError(f"template: {name} cannot take these arguments: {' '.join(map(go_text, values))}") from None
 
 

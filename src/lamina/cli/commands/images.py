@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, print_rows
+from lamina.cli.output import filters, print_raw, print_rows
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.table import printable
 from lamina.cli.units import human_size
@@ -50,6 +50,7 @@ _HEADERS = {
 _FIELDS = (
     "Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository", "SharedSize", "Size", "Tag", "UniqueSize", "VirtualSize"
 )  # fmt: skip
+_RAW = "repository=Repository tag=Tag {} image_id=ID created_at=CreatedAt virtual_size=Size"
 _NONE = "<none>"
 
 
@@ -64,6 +65,9 @@ def images(session: Session, arguments: Arguments) -> int:
     whole, form = arguments.on("no-trunc"), arguments.text("format")
     with_digests = arguments.on("digests") or ".Digest" in form
     rows = [row for fact in found for row in image_rows(fact, whole=whole, with_digests=with_digests)]
+    if form == "raw":
+        digest = "digest=Digest" if arguments.on("digests") else ""
+        return print_raw(session, rows, "image_id=ID" if arguments.on("quiet") else _RAW.format(digest))
     if arguments.on("quiet") and not form:
         for row in rows:
             session.print(str(row["ID"]))

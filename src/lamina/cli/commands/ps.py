@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments
-from lamina.cli.output import filters, labelled, print_rows
+from lamina.cli.output import filters, labelled, print_raw, print_rows
 from lamina.cli.session import Session
 from lamina.cli.table import printable
 from lamina.cli.units import human_size
@@ -49,6 +49,7 @@ _HEADERS = {
     "LocalVolumes": "LOCAL VOLUMES",
 }
 _COLUMNS = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
+_RAW = "container_id=ID image=Image command=Command created_at=CreatedAt state=State status=Status names=Names labels=Labels ports=Ports"
 
 
 def ps(session: Session, arguments: Arguments) -> int:
@@ -64,7 +65,7 @@ def ps(session: Session, arguments: Arguments) -> int:
     # what a container has of networks is most of what is said of it, and no column of the table
     pairs += [("networks", "0")] if tabular or arguments.on("quiet") else []
     found = Containers(session.engine).list(pairs + filters(arguments.many("filter")))
-    if arguments.on("quiet"):
+    if arguments.on("quiet") and form != "raw":
         for fact in found:
             session.print(str(_id(fact, whole=whole)))
         return 0
@@ -72,6 +73,8 @@ def ps(session: Session, arguments: Arguments) -> int:
     # of thousands of containers only what is shown is put into words; a template may ask for anything
     fields = [(name, _FIELDS[name]) for name in (columns if tabular else _FIELDS)]
     rows: list[dict[str, object]] = [{name: field(fact, whole=whole) for name, field in fields} for fact in found]
+    if form == "raw":
+        return print_raw(session, rows, "container_id=ID" if arguments.on("quiet") else _RAW + (" size=Size" if size else ""))
     shown = rows if tabular else [labelled(row, fact.get("Labels")) for row, fact in zip(rows, found, strict=True)]
     print_rows(session, form, shown, columns, _HEADERS)
     return 0

@@ -8,7 +8,7 @@ from lamina.cli.ages import age, parse_time
 from lamina.cli.commands.images import image_rows
 from lamina.cli.commands.ps import container_row
 from lamina.cli.flags import Arguments
-from lamina.cli.output import filters, print_rows, show
+from lamina.cli.output import filters, print_raw, print_rows, show
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.cli.units import human_size, parse_size
@@ -92,6 +92,8 @@ def system_df(session: Session, arguments: Arguments) -> int:
         _usage("Local Volumes", facts, "Volumes", _referenced),
         _usage("Build Cache", facts, "BuildCache", lambda item: bool(item.get("InUse")), unshared=True),
     ]
+    if arguments.text("format") == "raw":
+        return print_raw(session, rows, "type=Type total=TotalCount active=Active size=Size reclaimable=Reclaimable")
     print_rows(
         session, arguments.text("format"), [{key: row[key] for key in row if key != "Bytes"} for row in rows],
         ["Type", "TotalCount", "Active", "Size", "Reclaimable"], {"TotalCount": "TOTAL"}, ["Type", "TotalCount", "Active", "Size", "Reclaimable"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import precise
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, labelled, print_rows
+from lamina.cli.output import filters, labelled, print_raw, print_rows
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.cli.units import human_size
@@ -95,6 +95,9 @@ def _words(value: object) -> str:
 
 
 def _print(session: Session, arguments: Arguments, rows: list[Row], key: str, columns: list[str], headers: dict[str, str]) -> int:
+    if arguments.text("format") == "raw":
+        lines = "name=Name driver=Driver" if key == "Name" else "network_id=ID name=Name driver=Driver scope=Scope"
+        return print_raw(session, rows, lines.split()[0] if arguments.on("quiet") else lines)
     if arguments.on("quiet"):
         for row in rows:
             session.print(str(row[key]))
