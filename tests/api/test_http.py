@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lamina.api.errors import failure
 from lamina.api.framing import BadFraming, Chunked, Sized
 from lamina.api.http import Server
-from lamina.api.message import FileReply, Hijacked, Query, Reply, Request, Response, Streamed, Writer
+from lamina.api.message import FileReply, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed, Writer
 from lamina.errors import NotFound
 
 
@@ -151,6 +151,56 @@ def test_what_is_no_request_is_refused(client: socket.socket, head: bytes) -> No
 
 def _render(parts: list[bytes]) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts if part) + b"0\r\n\r\n"
+
+
+def test_a_broken_body_is_answered_at_once_and_ends_the_connection(client: socket.socket) -> None:
+    client.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = _receive(client, b"names no size")
+    assert answer.startswith(b"HTTP/1.1 400") and b"Connection: close" in answer
+    assert b"HTTP/1.1" not in _receive(client, b"HTTP/1.1"), "what followed was taken for a request"
+
+
+def test_a_head_that_is_too_long_is_answered(client: socket.socket) -> None:
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (1 << 18) + b"b" * (1 << 16))
+    client.shutdown(socket.SHUT_WR)
+    assert _receive(client, b"too long").startswith(b"HTTP/1.1 431")
+
+
+def test_trailers_without_end_are_refused() -> None:
+    machine = Chunked()
+    data = bytearray(b"0\r\n" + b"a: b\r\n" * (1 << 15))
+    with pytest.raises(BadFraming):
+        machine.feed(data, 0, len(data))
+
+
+def test_a_query_of_very_many_parts_or_depth_is_refused(client: socket.socket) -> None:
+    client.sendall(b"GET /?" + b"a=b&" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert _receive(client, b"parts").startswith(b"HTTP/1.1 400")
+    with pytest.raises(InvalidParameter):
+        Query.parse("filters=" + "[" * 100_000).filters()
+
+
+def test_a_client_that_finds_no_room_for_a_thread_does_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(_handle, failure, ())
+    server.listen(listener)
+    real, refusals = threading.Thread.start, [True]
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "connection" and refusals:
+            refusals.pop()
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    try:
+        with socket.create_connection(listener.getsockname(), 10) as refused:
+            assert refused.recv(1) == b""
+        with socket.create_connection(listener.getsockname(), 10) as served:
+            served.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert _receive(served, b"hello").endswith(b"hello")
+    finally:
+        server.close()
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 40))

@@ -145,6 +145,24 @@ def test_holes_stay_holes_on_the_way_out_and_in(box: Box) -> None:
         assert tar.getmember("sparse").issparse()
 
 
+def test_directories_deep_in_one_another_come_out_and_go(box: Box) -> None:
+    """A container makes as many as it likes. What no archive could name is refused, the rest is not."""
+    upper = Path(box.containers.get(box.id).upper)
+    here = os.open(upper, os.O_RDONLY | os.O_DIRECTORY)
+    for level in range(3000):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+        if level == 1500:
+            os.close(os.open("half", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    archive = box.read("/d")
+    assert archive.count(b"/half\n") + archive.count(b"/half\0") >= 1
+    assert len(received(lambda out: box.containers.export(box.id, out))) > len(archive)
+    assert len(box.containers.changes(box.id)) >= 3000
+
+
 def test_times_keep_their_nanoseconds_on_the_way_in(box: Box) -> None:
     box.write("/tmp", made(("stamped", b"x"), pax_headers={"mtime": "1600000000.123456789"}))
     assert box.containers.archive_stat(box.id, "/tmp/stamped").mtime == "2020-09-13T12:26:40.123456789Z"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from lamina.container.files import _copy_all
+from lamina.errors import LaminaError
+from lamina.layer.clone import _Cloning, _Open
 from tests.container.conftest import Box, House
 
 pytestmark = pytest.mark.root
@@ -74,3 +79,51 @@ def test_volumes_below_each_other_take_each_their_part(make: Make, house: House,
     inner = next(mount for mount in house.containers.get(box.id).mounts if mount.target == "/stock/below")
     assert (Path(inner.source) / "item").read_text() == "in stock"
     assert (folder / "link").is_symlink()
+
+
+def test_a_volume_that_somebody_else_writes_to_meanwhile_leads_nowhere(tmp_path: Path) -> None:
+    """Another container may have the empty volume already: a directory of what is copied becomes a link while it is filled."""
+    host, source, target = tmp_path / "host", tmp_path / "source", tmp_path / "target"
+    for folder in (host, source / "folder", target):
+        folder.mkdir(parents=True)
+    for number in range(2000):
+        (source / "folder" / f"{number}").write_text("of the image")
+    ended = threading.Event()
+
+    def exchange() -> None:
+        while not ended.is_set():
+            with suppress(OSError):
+                os.rename(target / "folder", target / "away")
+                os.symlink(host, target / "folder")
+                ended.wait()
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    folder = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(LaminaError):
+            _copy_all(folder, str(target))
+    finally:
+        ended.set()
+        thread.join()
+        os.close(folder)
+    assert os.readlink(target / "folder") == str(host), "it was too late"
+    assert os.listdir(host) == []
+
+
+def test_a_hard_link_is_not_made_to_what_lies_outside(tmp_path: Path) -> None:
+    host, source, target = tmp_path / "host", tmp_path / "source", tmp_path / "target"
+    for folder in (host, source / "a", source / "b", target):
+        folder.mkdir(parents=True)
+    (host / "shadow").write_text("of the host")
+    (source / "a/shadow").write_text("of the image")
+    (source / "b/shadow").hardlink_to(source / "a/shadow")
+    copying = _Cloning(os.open(target, os.O_RDONLY | os.O_DIRECTORY))
+    (target / "a").symlink_to(host)
+    (target / "b").mkdir()
+    here = _Open(os.open(source / "b", os.O_RDONLY), os.open(target / "b", os.O_RDONLY), "b/")
+    with pytest.raises(OSError, match="symbolic links"):
+        copying._link("a/shadow", here, "shadow")
+    here.close()
+    os.close(copying.top)
+    assert os.listdir(target / "b") == []

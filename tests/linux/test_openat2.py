@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from lamina.linux import openat2
+from lamina.linux import inotify
+from lamina.linux.openat2 import open_in_root, open_regular, open_regular_in_root
+
+_IN_OPEN = 0x20
 
 
-def test_a_rename_elsewhere_at_the_wrong_moment_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel says EAGAIN then, seldom: here it says so three times."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").write_text("found")
-    real, refusals = openat2.openat2, [errno.EAGAIN] * 3
+def test_renames_elsewhere_are_no_failure(tmp_path: Path) -> None:
+    """The kernel says EAGAIN where a rename or mount anywhere meets a `..`: whoever renames all day would stop others' containers."""
+    for name in ("a", "b", "busy"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "b/file").write_text("found")
+    ended = threading.Event()
 
-    def busy(directory: int, path: str | bytes, flags: int, resolve: int, mode: int = 0) -> int:
-        if refusals:
-            raise OSError(refusals.pop(), "busy")
-        return real(directory, path, flags, resolve, mode)
+    def rename() -> None:
+        there, other = f"{tmp_path}/busy", f"{tmp_path}/other"
+        while not ended.is_set():
+            os.rename(there, other)
+            os.rename(other, there)
 
-    monkeypatch.setattr(openat2, "openat2", busy)
+    thread = threading.Thread(target=rename)
+    thread.start()
     root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with open(openat2.open_in_root(root, "a/../../../b")) as file:
-            assert file.read() == "found"
+        for _ in range(3000):
+            os.close(open_in_root(root, "a/../a/../a/../../../b/file"))
+    finally:
+        ended.set()
+        thread.join()
+        os.close(root)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR])
+def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path, kind: int) -> None:
+    """To open a device does something: a watchdog begins to count, a tape rewinds."""
+    os.mknod(tmp_path / "passwd", kind | 0o600, os.makedev(1, 3))
+    (tmp_path / "link").symlink_to("passwd")
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    watch = inotify.instance()
+    inotify.add(watch, str(tmp_path / "passwd"), _IN_OPEN)
+    try:
+        for attempt in (
+            lambda: open_regular("passwd", root),
+            lambda: open_regular_in_root(root, "/passwd"),
+            lambda: open_regular_in_root(root, "/link"),
+        ):
+            with pytest.raises(FileNotFoundError):
+                attempt()
+        with pytest.raises(BlockingIOError):
+            os.read(watch, 4096)
+        os.close(os.open(tmp_path / "passwd", os.O_RDWR | os.O_NONBLOCK))
+        assert os.read(watch, 4096)
     finally:
         os.close(root)
+        os.close(watch)

@@ -233,9 +233,8 @@ DEFENCES = (
         (
             (
                 "linux/openat2.py",
-                "    for _ in range(_PATIENCE):\n",
-                '    return os.open(f"/proc/self/fd/{root}/{os.fsdecode(path)}", flags | os.O_CLOEXEC, mode)\n'
-                "    for _ in range(_PATIENCE):\n",
+                "    return openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS, mode)\n",
+                '    return os.open(f"/proc/self/fd/{root}/{os.fsdecode(path)}", flags | os.O_CLOEXEC, mode)\n',
             ),
         ),
         (f"{API}::test_copying_while_a_path_is_exchanged_stays_inside",),
@@ -285,5 +284,48 @@ DEFENCES = (
             ("daemon/root.py", "os.chmod(root, os.stat(root).st_mode & 0o770)", "os.chmod(root, 0o755)"),
         ),
         (f"{API}::test_users_of_the_host_reach_nothing_of_an_images_files",),
+    ),
+    Defence(
+        "a volume is filled by descriptors",
+        ("volumes that others write to",),
+        (
+            (
+                "container/files.py",
+                "            copy_tree(os.dup(source), target)\n",
+                '            import subprocess\n\n            subprocess.run(["cp", "-a", f"/proc/self/fd/{source}/.", destination], pass_fds=(source,))\n',
+            ),
+        ),
+        ("tests/container/test_seeding.py::test_a_volume_that_somebody_else_writes_to_meanwhile_leads_nowhere",),
+    ),
+    Defence(
+        "no device is opened",
+        ("devices named like files",),
+        (
+            (
+                "linux/openat2.py",
+                "        if not stat.S_ISREG(os.fstat(place).st_mode):\n",
+                '        os.close(os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK))\n'
+                "        if not stat.S_ISREG(os.fstat(place).st_mode):\n",
+            ),
+        ),
+        ("tests/linux/test_openat2.py::test_what_is_no_regular_file_is_not_even_opened",),
+    ),
+    Defence(
+        "openat2 is asked again",
+        ("renames all day",),
+        (("linux/openat2.py", "    for _ in range(_PATIENCE):\n", "    for _ in range(1):\n"),),
+        ("tests/linux/test_openat2.py::test_renames_elsewhere_are_no_failure",),
+    ),
+    Defence(
+        "trees are removed without recursion",
+        ("directories in one another",),
+        (
+            (
+                "linux/removing.py",
+                "    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)\n",
+                "    import shutil\n\n    return shutil.rmtree(path, dir_fd=dir_fd)\n    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)\n",
+            ),
+        ),
+        ("tests/linux/test_removing.py::test_directories_of_any_depth_are_removed_with_few_descriptors",),
     ),
 )

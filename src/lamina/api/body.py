@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lamina.api.framing import Framing
+from lamina.api.framing import BadFraming, Framing
 from lamina.errors import Cancelled, InvalidArgument
 from lamina.linux.scheduling import take_long_turns
 
@@ -33,6 +33,12 @@ class BodyTooLong(InvalidArgument):
     http_status = 413
 
 
+class HeadTooLong(BodyTooLong):
+    """A request's head is longer than is read."""
+
+    http_status = 431
+
+
 class Wire:
     """A connected socket and the bytes read from it that nobody has taken yet. One thread's."""
 
@@ -46,14 +52,14 @@ class Wire:
         """One message's head with its empty line; `b""` where the peer closed before its first byte.
 
         Raises:
-            BodyTooLong: it has more than `limit` bytes.
+            HeadTooLong: it has more than `limit` bytes.
             BodyCut: the peer closed within it.
         """
         data = self.pending.lstrip(b"\r\n")
         end = data.find(b"\r\n\r\n")
         while end < 0:
             if len(data) > limit:
-                raise BodyTooLong("the request's head is too long")
+                raise HeadTooLong("the request's head is too long")
             more = self.sock.recv(_SMALL)
             if not more:
                 if data:
@@ -80,6 +86,12 @@ class Body(io.RawIOBase):
         self._framing = framing
         self._before = before
         self._kept: list[memoryview] = []
+        self._broken = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether its framing is: where it ends, and what follows it, cannot be known then."""
+        return self._broken
 
     @property
     def finished(self) -> bool:
@@ -193,7 +205,11 @@ class Body(io.RawIOBase):
             size = self._wire.sock.recv_into(buffer)
             if not size:
                 raise BodyCut("the client closed the connection within a body")
-        pieces, stop = self._framing.feed(buffer, 0, size)
+        try:
+            pieces, stop = self._framing.feed(buffer, 0, size)
+        except BadFraming:
+            self._broken = True
+            raise
         if stop < size:
             self._wire.pending = bytes(buffer[stop:size])
         view = memoryview(buffer)

@@ -7,6 +7,7 @@ from typing import Protocol
 from lamina.errors import InvalidArgument
 
 _LINE_LIMIT = 4096
+_TRAILERS_LIMIT = 1 << 16
 _SIZE_DIGITS = 15
 
 
@@ -55,10 +56,10 @@ class Sized:
 class Chunked:
     """A body in chunks (RFC 9112 7.1). Extensions and trailers are read over."""
 
-    __slots__ = ("_left", "_line", "_state")
+    __slots__ = ("_left", "_line", "_state", "_trailers")
 
     def __init__(self) -> None:
-        self._left = 0
+        self._left = self._trailers = 0
         self._line = b""
         self._state = "size"
 
@@ -100,6 +101,9 @@ class Chunked:
                 raise BadFraming("a chunk is longer than its head says")
             return "size"
         if self._state == "trailer":
+            self._trailers += len(line)
+            if self._trailers > _TRAILERS_LIMIT:
+                raise BadFraming("what follows a body's last chunk is too long")
             return "trailer" if line else "done"
         self._left = _chunk_size(line)
         return "data" if self._left else "trailer"

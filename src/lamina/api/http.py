@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import h11
 
-from lamina.api.body import Body, BodyCut, Wire
+from lamina.api.body import Body, BodyCut, HeadTooLong, Wire
 from lamina.api.framing import Chunked, Framing, Sized
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled, Forbidden
@@ -98,7 +98,11 @@ class Server:
                 _log.warning("accepting a connection failed: %s", error)
                 select.select([], [], [], 0.05)
                 continue
-            threading.Thread(target=self.serve, args=(sock, secure), name="connection", daemon=True).start()
+            try:
+                threading.Thread(target=self.serve, args=(sock, secure), name="connection", daemon=True).start()
+            except RuntimeError as error:  # no room for another thread: this client is turned away, later ones need not be
+                _log.warning("a connection is refused: %s", error)
+                sock.close()
 
 
 class Connection:
@@ -119,8 +123,9 @@ class Connection:
                 if not head:
                     return
                 request, keep = self._parse(head)
-            except InvalidParameter as error:
+            except (InvalidParameter, HeadTooLong) as error:
                 self._reply(self._failure(error), "GET", keep=False)
+                self._linger(Body(self._wire, Sized(_DRAIN_LIMIT)))
                 return
             if not self._answer(request, keep=keep):
                 return
@@ -146,13 +151,15 @@ class Connection:
             response = self._failure(error)
         if isinstance(response, Hijacked):
             return self._hijack(request, response)
+        if request.body.broken:
+            keep = False
         if isinstance(response, Reply) and keep and not request.body.finished:
             keep = "expect" not in request.headers and request.body.drain(_DRAIN_LIMIT)
         sent = self._send(request, response, keep=keep)
         if sent and request.body.finished:
             return keep
         if sent:
-            self._linger(request.body)
+            self._linger(Body(self._wire, Sized(_DRAIN_LIMIT)) if request.body.broken else request.body)
         return False
 
     def _send(self, request: Request, response: Response, *, keep: bool) -> bool:

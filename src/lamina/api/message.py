@@ -15,6 +15,7 @@ from lamina.errors import InvalidArgument
 from lamina.spec.strict import readable
 
 T = TypeVar("T")
+_MOST_FIELDS = 10_000
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 
 
@@ -30,9 +31,17 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> Query:
-        """Read `a=b&a=c`, in the order given."""
+        """Read `a=b&a=c`, in the order given.
+
+        Raises:
+            InvalidParameter: it has too many parts.
+        """
         found: dict[str, list[str]] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=10_000):
+        try:
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            raise InvalidParameter(f"malformed request: its query has more than {_MOST_FIELDS} parts") from None
+        for name, value in pairs:
             found.setdefault(name, []).append(value)
         return cls({name: tuple(values) for name, values in found.items()})
 
@@ -75,7 +84,7 @@ class Query:
             return None
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidParameter(f"invalid value for {name}: not JSON: {text[:100]!r}")
 
     def filters(self, name: str = "filters") -> dict[str, list[str]]:

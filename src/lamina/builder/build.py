@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -34,6 +33,7 @@ from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.parser import parse
 from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
+from lamina.linux.removing import discard_tree
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
 from lamina.spec.reference import Reference
@@ -134,7 +134,7 @@ class Builder:
         with suppress(FileNotFoundError):
             for name in os.listdir(self._engine.scratch):
                 if name.startswith(_PREFIX):
-                    shutil.rmtree(os.path.join(self._engine.scratch, name), ignore_errors=True)
+                    discard_tree(os.path.join(self._engine.scratch, name))
 
 
 @dataclass(slots=True)

@@ -6,13 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from lamina.dockerfile.mounts import Mount
+from lamina.linux.diskusage import bytes_on_disk
+from lamina.linux.removing import discard_tree
 from lamina.spec.moment import seconds
 
 _PAUSE = 0.05
@@ -71,7 +72,7 @@ class CacheMounts:
                 with open(f"{place}/about.json", encoding="utf-8") as file:
                     about, made = json.load(file), os.fstat(file.fileno()).st_mtime
                 used = os.stat(f"{place}/lock").st_mtime
-                found.append(CacheFolder(str(about["id"]), _size(place), used, name, made, _busy(place)))
+                found.append(CacheFolder(str(about["id"]), bytes_on_disk(place), used, name, made, _busy(place)))
         return tuple(sorted(found, key=lambda folder: -folder.used))
 
     def prunable(self, filters: Mapping[str, Sequence[str]], now: float, keep: int = 0) -> tuple[CacheFolder, ...]:
@@ -92,8 +93,8 @@ class CacheMounts:
             place = os.path.join(self._directory, name)
             with suppress(OSError), open(f"{place}/lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                freed += _size(place)
-                shutil.rmtree(place, ignore_errors=True)
+                freed += bytes_on_disk(place)
+                discard_tree(place)
         return freed
 
     def _ready(self, place: str, mount: Mount, fill: Callable[[str], None], lock: int) -> str:
@@ -117,7 +118,7 @@ class CacheMounts:
             with suppress(OSError):
                 os.rename(new, f"{place}/data")
         finally:
-            shutil.rmtree(new, ignore_errors=True)
+            discard_tree(new)
 
 
 def _take(lock: int, sharing: str, check: Callable[[], None]) -> bool:
@@ -170,16 +171,3 @@ def _passes(folder: CacheFolder, filters: Mapping[str, Sequence[str]], now: floa
         if not passes:
             return False
     return True
-
-
-def _size(directory: str) -> int:
-    """Bytes on disk of a folder and all in it, each inode once."""
-    seen: set[int] = set()
-    total = os.lstat(directory).st_blocks * 512
-    for path, folders, files in os.walk(directory):
-        for name in (*folders, *files):
-            with suppress(OSError):
-                status = os.lstat(os.path.join(path, name))
-                total += 0 if status.st_ino in seen else status.st_blocks * 512
-                seen.add(status.st_ino)
-    return total

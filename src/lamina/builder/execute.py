@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from lamina.builder.mounting import Mounts, Shown
 from lamina.builder.networking import Networks, joined
 from lamina.builder.request import Cancellation, RunOptions
 from lamina.errors import LaminaError
+from lamina.linux.removing import discard_tree
 from lamina.network.mode import network_mode
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.client import Process
@@ -99,7 +99,7 @@ class Executor:
         finally:
             if self._networks is not None:
                 self._networks.leave(container)
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_tree(directory)
 
     def sweep(self) -> None:
         """Kill steps that a daemon before this one left running, and delete what they wrote."""
@@ -112,7 +112,7 @@ class Executor:
                         process.signal(_KILL)
                         process.wait(10)
                 mounting.sweep(directory)
-                shutil.rmtree(directory, ignore_errors=True)
+                discard_tree(directory)
 
     def _prepare(self, container: str, directory: str, execution: Execution, root: Callable[[Own], RootMount], stack: ExitStack) -> Launch:
         self._see_to_init()

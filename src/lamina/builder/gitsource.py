@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from lamina.builder.fetching import shown
 from lamina.builder.request import Cancellation
 from lamina.errors import InvalidArgument, Unavailable
+from lamina.linux.removing import discard_tree
 
 _SCP = re.compile(r"[a-zA-Z0-9_.-]+@[a-zA-Z0-9.-]+:(?!/)[^\s]+\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
@@ -150,7 +151,7 @@ class Git:
                 self._run(address, ["-C", path, "submodule", "update", "--quiet", "--init", "--recursive", "--depth=1"])
             seconds = int(self._run(address, ["-C", path, "log", "-1", "--format=%ct", commit]).strip() or 0)
         except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
+            discard_tree(path)
             raise
         return Checkout(commit, path, seconds * 10**9)
 

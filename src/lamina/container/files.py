@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from lamina.container.roots import opened
 from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
 from lamina.errors import Internal
+from lamina.layer.clone import copy_tree
 from lamina.linux import prctl
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
@@ -214,8 +213,12 @@ def _target(root: int, path: str) -> str:
 
 
 def _copy_all(source: int, destination: str) -> None:
-    """Everything below an open directory, and its own attributes: cp(1) keeps links, holes, devices and xattrs."""
-    command = [shutil.which("cp") or "/bin/cp", "-a", "--reflink=auto", f"/proc/self/fd/{source}/.", destination]
-    done = subprocess.run(command, pass_fds=(source,), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Internal(f"a volume could not be filled: {done.stderr.strip()[:300]}")
+    """Everything below an open directory, and its own attributes, into one that may be written to by another container meanwhile."""
+    try:
+        target = os.open(destination, _FOLDER)
+        try:
+            copy_tree(os.dup(source), target)
+        finally:
+            os.close(target)
+    except OSError as error:
+        raise Internal(f"a volume could not be filled: {(error.strerror or str(error)).lower()}") from None

@@ -27,3 +27,7 @@ class PathBusy(Conflict):
 
 class CannotOverwrite(InvalidArgument):
     """A directory would take the place of something else, or the other way round."""
+
+
+class TooDeep(InvalidArgument):
+    """Directories lie in one another deeper than can be followed: each is open while it is looked into."""

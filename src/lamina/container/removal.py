@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
+from lamina.linux.removing import discard_tree
 from lamina.worker import Workers
 
 _HERE = 48
@@ -48,5 +48,5 @@ def _remove(path: str, budget: int) -> int:
 def remove_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Worker job: remove the tree at `path`."""
     del fds, report
-    shutil.rmtree(params["path"], ignore_errors=True)
+    discard_tree(params["path"])
     return {}

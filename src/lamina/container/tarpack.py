@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from lamina.container.refusals import TooDeep
 from lamina.layer.diff import stored_runs
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.layer.tarwrite import END, header, padding, sparse_header
+from lamina.linux.openat2 import open_regular
 
 _SMALL = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: what was a file a moment ago may be a fifo now.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DEEPEST = 4096
 _MAPPED, _NOBODY = 1 << 16, 65534
 _LEFT_OUT = ("trusted.", "user.overlay.", "security.selinux")
 
@@ -35,36 +36,71 @@ class Packer:
         self._links: dict[tuple[int, int], bytes] = {}
 
     def add(self, directory: int, name: str, archived: bytes) -> None:
-        """Write the entry `name` of `directory` under the name `archived`, and what is below it."""
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISSOCK(status.st_mode):
-            return
-        if stat.S_ISREG(status.st_mode):
-            self._add_file(directory, name, archived)
-        elif stat.S_ISDIR(status.st_mode):
-            fd = os.open(name, _DIRECTORY, dir_fd=directory)
-            try:
-                self.add_directory(fd, archived)
-            finally:
-                os.close(fd)
-        else:
-            link = os.fsencode(os.readlink(name, dir_fd=directory)) if stat.S_ISLNK(status.st_mode) else b""
-            self._out.write(header(_member(status, archived, self._first)._replace(link=link)))
+        """Write the entry `name` of `directory` under the name `archived`, and what is below it.
+
+        Raises:
+            TooDeep: directories lie in one another deeper than can be followed.
+        """
+        below = self._entry(directory, name, archived)
+        if below >= 0:
+            self._below(below, archived)
 
     def add_directory(self, fd: int, archived: bytes, *, itself: bool = True) -> None:
         """Write an open directory, and what is below it; the caller closes it. Its entries' names begin with `archived` and a slash,
-        or stand alone where that is empty."""
-        status = os.fstat(fd)
+        or stand alone where that is empty. Raises as `add`."""
         if itself:
-            self._out.write(header(_member(status, archived, self._first)._replace(xattrs=_xattrs(fd))))
-        if status.st_dev not in self._devices:
-            return
-        prefix = archived.rstrip(b"/") + b"/" if archived else b""
-        for name in sorted(os.listdir(fd)):
+            self._write_directory(fd, archived)
+        self._below(os.dup(fd), archived)
+
+    def _entry(self, directory: int, name: str, archived: bytes) -> int:
+        """Write one entry; a descriptor of a directory, of which nothing but itself is written yet, otherwise -1."""
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            fd = os.open(name, _DIRECTORY, dir_fd=directory)
             try:
-                self.add(fd, name, prefix + os.fsencode(name))
-            except FileNotFoundError:  # deleted between listing and looking, by the container
-                continue
+                self._write_directory(fd, archived)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+        if stat.S_ISREG(status.st_mode):
+            self._add_file(directory, name, archived)
+        elif not stat.S_ISSOCK(status.st_mode):
+            link = os.fsencode(os.readlink(name, dir_fd=directory)) if stat.S_ISLNK(status.st_mode) else b""
+            self._out.write(header(_member(status, archived, self._first)._replace(link=link)))
+        return -1
+
+    def _write_directory(self, fd: int, archived: bytes) -> None:
+        self._out.write(header(_member(os.fstat(fd), archived, self._first)._replace(xattrs=_xattrs(fd))))
+
+    def _below(self, fd: int, archived: bytes) -> None:
+        """Write all that is below an open directory, which this closes. A container makes directories as deep as it likes: no recursion."""
+        stack = [(fd, *self._names(fd, archived))]
+        try:
+            while stack:
+                here, names, prefix = stack[-1]
+                name = next(names, None)
+                if name is None:
+                    os.close(stack.pop()[0])
+                    continue
+                inside = prefix + os.fsencode(name)
+                try:
+                    below = self._entry(here, name, inside)
+                except FileNotFoundError:  # deleted between listing and looking, by the container
+                    continue
+                if below >= 0:
+                    stack.append((below, iter(()), b""))
+                    if len(stack) > _DEEPEST:
+                        raise TooDeep(f"directories lie in one another deeper than {_DEEPEST} levels")
+                    stack[-1] = (below, *self._names(below, inside))
+        finally:
+            for here, _, _ in stack:
+                os.close(here)
+
+    def _names(self, fd: int, archived: bytes) -> tuple[Iterator[str], bytes]:
+        """The names in a directory that is to be descended into, and what comes before them in the archive."""
+        names = sorted(os.listdir(fd)) if os.fstat(fd).st_dev in self._devices else []
+        return iter(names), archived.rstrip(b"/") + b"/" if archived else b""
 
     def finish(self) -> None:
         """Write the end."""
@@ -72,7 +108,7 @@ class Packer:
         self._out.flush()
 
     def _add_file(self, directory: int, name: str, archived: bytes) -> None:
-        fd = os.open(name, _FILE, dir_fd=directory)
+        fd = open_regular(name, directory)
         try:
             status = os.fstat(fd)
             first = self._links.setdefault((status.st_dev, status.st_ino), archived) if status.st_nlink > 1 else archived

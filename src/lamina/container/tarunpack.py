@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from lamina.container.tarread import Archive
 from lamina.layer.errors import InvalidArchive
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.linux.openat2 import open_in_root
+from lamina.linux.removing import remove_tree
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -128,7 +128,7 @@ class Unpacker:
         if self.strict and wanted:
             raise CannotOverwrite(f'cannot overwrite non-directory "{name}" with directory "{self.base}"')
         if is_directory:
-            shutil.rmtree(name, dir_fd=parent)
+            remove_tree(name, dir_fd=parent)
         else:
             os.unlink(name, dir_fd=parent)
         return True

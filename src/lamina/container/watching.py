@@ -27,6 +27,7 @@ from lamina.layer.upper import OPAQUE, Found, walk_upper
 from lamina.linux import channel, fanotify
 from lamina.spec.digest import Digest
 
+_PART = 4096
 _PAUSE, _SHARE = 0.2, 4.0
 """Seconds between looks, and how many times as long as a look took at least."""
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "char", stat.S_IFBLK: "block"}
@@ -103,7 +104,8 @@ class Watcher:
             "below": [self._parts.layers.driver.index(facts.name) for facts in chain],
         }  # fmt: skip
         try:
-            found = self._parts.workers.run("lamina.container.watching:look_job", params, fds)["changes"]
+            found: list[list[Any]] = []
+            self._parts.workers.run("lamina.container.watching:look_job", params, fds, lambda update: found.extend(update["changes"]))
         except LaminaError:  # it is being moved, or removed
             return []
         now = self._parts.clock()
@@ -125,9 +127,8 @@ def look_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str,
     """Worker job: what is different in the directory `upper` from what the file `fds[0]` says, which then says what is there now. `fds[1]`, if
     any, tells what arrived meanwhile.
 
-    `over` are snapshots' directories below it, top first, `below` the layers' indexes. Answers kind, path, type, size, layer, copied up.
+    `over` are snapshots' directories below it, top first, `below` the layers' indexes. Reports kind, path, type, size, layer, copied up.
     """
-    del report
     data = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
     before: dict[str, Mark] = json.loads(data) if data else {}
     # First the events: what they tell of and the look does not find was gone by then.
@@ -137,13 +138,20 @@ def look_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str,
         change for path, kind in arrived.items() if data and _same(before.get(path), now.get(path)) for change in _passing(path, kind)
     ]
     if before == now and data:
-        return {"changes": passing}
+        return _told(passing, report)
     with open(os.dup(fds[0]), "wb") as file:
         file.seek(0)
         file.truncate()
         file.write(json.dumps(now).encode())
     with Union.open(params["below"]) as union:
-        return {"changes": passing + list(_changes(before, now, _Below(union, params["over"])))}
+        return _told([*passing, *_changes(before, now, _Below(union, params["over"]))], report)
+
+
+def _told(changes: Sequence[object], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """A part at a time, since there may be very many."""
+    for start in range(0, len(changes), _PART):
+        report({"changes": changes[start : start + _PART]})
+    return {}
 
 
 def _arrivals(directory: str) -> list[int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -22,6 +21,7 @@ from lamina.content.files import disk_bytes, write_file
 from lamina.content.ingest import FileIngest, open_keyed
 from lamina.content.store import DOCUMENT_LIMIT, BlobDamaged, BlobInfo, BlobNotFound, full_disk
 from lamina.errors import Exhausted, LaminaError
+from lamina.linux.removing import discard_tree
 from lamina.spec import manifest
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
@@ -160,7 +160,7 @@ class LocalContent:
         try:
             yield directory
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_tree(directory)
 
     def set_names(self, named: Sequence[Descriptor]) -> None:
         """See `ContentStore.set_names`."""
@@ -180,7 +180,7 @@ class LocalContent:
         """See `ContentStore.clean`."""
         for entry in list(os.scandir(self._ingests)):
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                discard_tree(entry.path)
             elif not entry.name.startswith(_KEYED) or time.time() - entry.stat().st_mtime > keep_seconds:
                 os.unlink(entry.path)
         for algorithm in list(os.scandir(os.path.join(self._root, "blobs"))):

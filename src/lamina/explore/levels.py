@@ -15,7 +15,7 @@ from lamina.layer.content import Place
 from lamina.layer.erofs import layout
 from lamina.layer.index import Entry, LayerIndex
 from lamina.layer.upper import OPAQUE, Found, attributes, walk_upper
-from lamina.linux.openat2 import open_in_root
+from lamina.linux.openat2 import open_in_root, open_regular_in_root
 
 WHITEOUT, FILE, DIRECTORY, CHARACTER, BLOCK, FIFO, SOCKET, SYMLINK = range(8)
 """Kinds of entries; all but the first are the file types of directories on disk."""
@@ -215,7 +215,7 @@ class UpperLevel:
     def _part(self, key: bytes, offset: int, limit: int) -> bytes:
         top = os.open(self._directory, _DIRECTORY)
         try:
-            fd = open_in_root(top, key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = open_regular_in_root(top, key, follow=False)
         except OSError:
             return b""
         finally:

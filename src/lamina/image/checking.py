@@ -26,6 +26,7 @@ from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
 from lamina.image.model import Image, LayerFacts
 from lamina.image.restoring import Restorer
+from lamina.linux.removing import remove_tree
 from lamina.spec.digest import Digest
 
 __all__ = ["LOST", "REPAIRABLE", "REPAIRED", "Checker", "Finding", "Store"]
@@ -372,9 +373,7 @@ def _listed(root: str, folder: str) -> list[str]:
 
 
 def _delete(path: str) -> None:
-    import shutil
-
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         os.unlink(path)

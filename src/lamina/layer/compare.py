@@ -16,6 +16,7 @@ from lamina.layer.diff import Change, Links, joined, marker, member_tar
 from lamina.layer.index import Entry
 from lamina.layer.union import Hit, Union
 from lamina.layer.upper import Found
+from lamina.linux.openat2 import open_regular
 from lamina.spec import whiteout
 
 _CHUNK = 1 << 20
@@ -159,7 +160,7 @@ def _content_differs(found: Found, entry: Entry, tree: str) -> bool:
         return False
     if found.status.st_nlink > entry.links:
         return True
-    mine = os.open(found.name, _READ, dir_fd=found.directory)
+    mine = open_regular(found.name, found.directory)
     try:
         return _bytes_differ(mine, os.path.join(os.fsencode(tree), entry.path))
     finally:

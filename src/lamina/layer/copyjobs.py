@@ -15,7 +15,7 @@ from lamina.layer import compare
 from lamina.layer.apply import disk_errors
 from lamina.layer.compare import Original
 from lamina.layer.flatten import flatten
-from lamina.layer.jobs import Reporter, counted, listed, remove, staged
+from lamina.layer.jobs import Reporter, counted, remove, staged, tell
 from lamina.layer.union import Union
 
 
@@ -42,9 +42,9 @@ def stage_copy(params: dict[str, Any], fds: list[int], report: Reporter) -> dict
 
 
 def copy_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """What was changed in the directory `upper`. See `jobs.upper_changes`."""
+    """Report what was changed in the directory `upper`. See `jobs.upper_changes`."""
     with Union.open(params["below"]) as union:
-        return {"changes": listed(compare.changes(params["upper"], _original(params, union)))}
+        return tell(compare.changes(params["upper"], _original(params, union)), report)
 
 
 def copy_written(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001

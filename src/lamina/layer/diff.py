@@ -18,6 +18,7 @@ from lamina.layer.tar.sparse import RUNS_LIMIT
 from lamina.layer.tree import Xattrs, kept_xattrs
 from lamina.layer.union import Union
 from lamina.layer.upper import Found, attributes, walk_uppers
+from lamina.linux.openat2 import open_regular
 from lamina.spec import whiteout
 
 _CHUNK = 1 << 20
@@ -118,7 +119,7 @@ def _file(found: Found, member: Member) -> Iterator[bytes]:
     if not member.size:
         yield tarwrite.header(member)
         return
-    fd = os.open(found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=found.directory)
+    fd = open_regular(found.name, found.directory)
     try:
         runs = [(0, member.size)]
         if member.size > _CHUNK and found.status.st_blocks * 1024 < member.size:

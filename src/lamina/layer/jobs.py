@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -25,7 +23,9 @@ from lamina.layer.stream import Inflated
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
+from lamina.linux.diskusage import bytes_on_disk
 from lamina.linux.fileflags import mark_top_directory
+from lamina.linux.removing import remove_tree as remove_directory
 from lamina.linux.scheduling import WhatIsLeft
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -34,6 +34,7 @@ from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 Reporter = Callable[[dict[str, Any]], None]
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPORT_STEP = 1 << 22
+_PART, _PAIR = 1 << 20, 16
 
 
 def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
@@ -57,9 +58,9 @@ def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
 
 
 def upper_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """What the directory `upper` changes: pairs of path and kind. See `stage_upper`."""
+    """Report what the directory `upper` changes, see `tell`; its other parameters are `stage_upper`'s."""
     with Union.open(params["below"]) as union:
-        return {"changes": listed(changes(params["upper"], union, params.get("over", ())))}
+        return tell(changes(params["upper"], union, params.get("over", ())), report)
 
 
 def upper_written(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
@@ -67,9 +68,19 @@ def upper_written(params: dict[str, Any], fds: list[int], report: Reporter) -> d
     return {"bytes": sum({found.status.st_ino: found.status.st_blocks * 512 for found in walk_uppers([params["upper"]])}.values())}
 
 
-def listed(found: Iterable[Change]) -> list[list[str]]:
-    """Changes as JSON values."""
-    return sorted([path.decode(errors="surrogateescape"), kind] for path, kind in found)
+def tell(found: Iterable[Change], report: Reporter) -> dict[str, Any]:
+    """Report changes, pairs of path and kind, in the order of their paths: a part at a time, since there may be millions. The answer is empty."""
+    part: list[tuple[str, str]] = []
+    size = 0
+    for path, kind in sorted((path.decode(errors="surrogateescape"), kind) for path, kind in found):
+        part.append((path, kind))
+        size += len(path) + _PAIR
+        if size >= _PART:
+            report({"changes": part})
+            part, size = [], 0
+    if part:
+        report({"changes": part})
+    return {}
 
 
 def counted(chunks: Iterable[bytes], report: Reporter) -> Iterator[bytes]:
@@ -176,7 +187,7 @@ def remove(path: str) -> None:
         pass
     except (IsADirectoryError, PermissionError):
         with suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            remove_directory(path)
 
 
 def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
@@ -186,34 +197,6 @@ def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
 
 
 def tree_usage(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
-    """Bytes that a tree takes on disk, its directories too, each inode once. By descriptors: a path may be longer than PATH_MAX."""
+    """Bytes that a tree takes on disk, its directories too, each inode once."""
     del fds, report
-    total, linked = os.lstat(params["path"]).st_blocks, set[int]()
-    levels: list[tuple[int, list[str]]] = []
-    below = os.open(params["path"], _DIRECTORY)
-    while True:
-        blocks, directories = _directory_usage(below, linked)
-        total += blocks
-        levels.append((below, directories))
-        while levels and not levels[-1][1]:
-            os.close(levels.pop()[0])
-        if not levels:
-            return {"bytes": total * 512}
-        here, names = levels[-1]
-        below = os.open(names.pop(), _DIRECTORY, dir_fd=here)
-
-
-def _directory_usage(fd: int, linked: set[int]) -> tuple[int, list[str]]:
-    """Blocks of a directory's entries, and the directories among them; files of several names are counted once, in `linked`."""
-    total, directories = 0, []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                directories.append(entry.name)
-            elif status.st_nlink > 1:
-                if status.st_ino in linked:
-                    continue
-                linked.add(status.st_ino)
-            total += status.st_blocks
-    return total, directories
+    return {"bytes": bytes_on_disk(params["path"])}

@@ -11,6 +11,7 @@ from lamina.layer import sums
 from lamina.layer.erofs.writer import OPAQUE, ORIGIN
 from lamina.layer.errors import LayerDamaged, shown
 from lamina.layer.index import Entry, LayerIndex
+from lamina.linux.removing import remove_tree
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MARKS = {OPAQUE[0], ORIGIN[0]}
@@ -197,10 +198,8 @@ def _copy_over(source: bytes, target: bytes) -> None:
 
 
 def _delete(path: bytes) -> None:
-    import shutil
-
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_tree(os.fsdecode(path))
     elif os.path.lexists(path):
         os.unlink(path)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_FDS = 250
-MAX_MESSAGE = 16 << 20
+MAX_MESSAGE = 256 << 20
 _INLINE = 64 << 10
 _LENGTH = struct.Struct("<I")
 

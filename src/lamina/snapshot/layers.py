@@ -12,7 +12,7 @@ from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, TarSource
 from lamina.layer.sums import SUFFIX as SUMS
 from lamina.layer.tree import Limits
-from lamina.snapshot.protocol import LayerNotFound, Progress
+from lamina.snapshot.protocol import Change, LayerNotFound, Progress
 from lamina.worker.workers import Workers
 
 IMAGE_SUFFIX = ".erofs"
@@ -153,3 +153,10 @@ def run_staging(workers: Workers, job: str, params: Mapping[str, object], fds: S
     """Run a job that answers a staged layer; `progress` hears of the bytes it has done."""
     told = None if progress is None else lambda update: progress(int(update["bytes"]))
     return Staged.decode(workers.run(job, params, fds, told))
+
+
+def run_changes(workers: Workers, job: str, params: Mapping[str, object]) -> list[Change]:
+    """Run a job that reports changes, see `layer.jobs.tell`."""
+    found: list[Change] = []
+    workers.run(job, params, (), lambda update: found.extend((path, kind) for path, kind in update["changes"]))
+    return found

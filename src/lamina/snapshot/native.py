@@ -15,7 +15,7 @@ from typing import Any
 
 from lamina.content.files import write_file
 from lamina.layer.staged import Staged
-from lamina.snapshot.layers import run_staging
+from lamina.snapshot.layers import run_changes, run_staging
 from lamina.snapshot.protocol import Change, Lower, Own, Progress, RootMount
 from lamina.snapshot.trees import Trees
 
@@ -55,8 +55,7 @@ class NativeSnapshotter(Trees):
 
     def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:
         """See `Snapshotter.changes`. The directory has what it stands on, too."""
-        found = self._workers.run("lamina.layer.copyjobs:copy_changes", self._copy(upper, below))["changes"]
-        return [(path, kind) for path, kind in found]
+        return run_changes(self._workers, "lamina.layer.copyjobs:copy_changes", self._copy(upper, below))
 
     def changed(self, upper: str, below: Sequence[str]) -> bool:
         """See `Snapshotter.changed`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from lamina.snapshot.layers import run_changes
 from lamina.snapshot.protocol import Change, Lower, Own, RootMount
 from lamina.worker.workers import Workers
 
@@ -35,7 +36,7 @@ class Stacked:
     def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:
         """See `Snapshotter.changes`."""
         params = {"upper": upper, "over": list(over), "below": [self.index(name) for name in below]}
-        return [(path, kind) for path, kind in self._workers.run("lamina.layer.jobs:upper_changes", params)["changes"]]
+        return run_changes(self._workers, "lamina.layer.jobs:upper_changes", params)
 
     def changed(self, upper: str, below: Sequence[str]) -> bool:
         """See `Snapshotter.changed`."""

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,8 @@ from typing import Any
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.errors import Conflict, InvalidArgument, NotFound
+from lamina.linux.diskusage import bytes_on_disk
+from lamina.linux.removing import discard_tree, remove_tree
 from lamina.volume import options as mount_options
 from lamina.volume.mounting import Mounting, unmount_below
 
@@ -149,7 +150,7 @@ class Volumes:
                 raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
             unmount_below(volume.mountpoint)
             gone = self._detach(volume)
-        shutil.rmtree(gone, ignore_errors=True)
+        discard_tree(gone)
         self._emit(Event("volume", "destroy", name, {"driver": "local"}))
 
     def prune(
@@ -175,7 +176,7 @@ class Volumes:
         for name in os.listdir(self.root) if os.path.isdir(self.root) else ():
             if name.startswith(_REMOVING):
                 unmount_below(f"{self.root}/{name}")
-                shutil.rmtree(f"{self.root}/{name}", ignore_errors=True)
+                discard_tree(f"{self.root}/{name}")
             elif not os.path.exists(f"{self.root}/{name}/{_RECORDS[1]}"):
                 with suppress(VolumeNotFound, OSError):  # An older version wrote only one.
                     self._write_facts(self.get(name))
@@ -285,7 +286,7 @@ def _sum(facts: Mapping[str, Any]) -> str:
 
 def _delete(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        remove_tree(path)
     else:
         os.unlink(path)
 
@@ -300,15 +301,7 @@ def on_disk(volume: Volume) -> int:
 
 def usage(directory: str) -> int:
     """Bytes that the files below take on disk, each inode once."""
-    seen: set[int] = set()
-    total = 0
-    for path, folders, files in os.walk(directory):
-        for name in (*folders, *files):
-            status = os.lstat(f"{path}/{name}")
-            if status.st_ino not in seen:
-                seen.add(status.st_ino)
-                total += status.st_blocks * 512
-    return total
+    return bytes_on_disk(directory, itself=False) if os.path.isdir(directory) else 0
 
 
 def _labelled(labels: Mapping[str, str], wanted: str) -> bool:

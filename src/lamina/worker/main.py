@@ -8,6 +8,7 @@ import select
 import threading
 from typing import Any
 
+from lamina.errors import Exhausted
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
 from lamina.linux.heap import keep_freed
@@ -44,6 +45,8 @@ def serve(end: Channel) -> None:
             end.send(answer)
         except ChannelClosed:
             return
+        except ValueError as error:  # too big; nothing of it was sent
+            end.send({"error": described(Exhausted(f"the answer of {request.get('job')} is too large: {error}"))})
 
 
 def _answer(end: Channel, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
