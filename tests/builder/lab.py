@@ -42,6 +42,14 @@ HOST = Platform("linux", "amd64")
 Command = Callable[[Path, Launch], tuple[int, str]]
 
 
+ERRORS = "\0"
+"""Stands around what a faked command prints to its standard error."""
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
+
+
 class FakeProcess:
     """A process that has ended before anybody looks."""
 
@@ -69,7 +77,8 @@ class FakeRuntime:
         assert launch.root is not None and launch.root.upper is not None
         line = launch.spec["process"]["args"][-1]
         code, output = self.commands.get(line, touch)(Path(launch.root.upper), launch)
-        os.write(attaches[0].fd, output.encode())
+        for number, text in enumerate(output.split(ERRORS)):
+            os.write(attaches[0].fd, frame(1 + number % 2, text.encode()))
         return FakeProcess(code)
 
     def adopt(self, directory: str) -> Any:

@@ -305,3 +305,14 @@ def test_more_steps_than_an_image_may_have_are_refused_before_any_is_made(lab: L
     with pytest.raises(LaminaError, match=f"^Dockerfile:{line}: an image of 1001 steps: more than 1000 are not built"):
         lab.build(text)
     assert len(lab.images.list(all=True)) == before
+
+
+def test_what_a_command_writes_to_its_standard_error_is_marked_and_stays_in_its_place(lab: Lab) -> None:
+    lab.base()
+    lab.runtime.commands["talk"] = lambda upper, launch: (0, "one\n\0two é\n\0three\n")
+    lab.build("FROM base\nRUN talk\n")
+    assert [(update.stream, update.error) for update in lab.told if update.stream[:1] in ("o", "t")] == [
+        ("one\n", False),
+        ("two é\n", True),
+        ("three\n", False),
+    ]

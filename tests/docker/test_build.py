@@ -241,3 +241,10 @@ def test_bytes_that_are_no_utf_8_reach_commands_and_are_readable_elsewhere(daemo
     assert "Jos\ufffd" in daemon.docker("history", "--no-trunc", tag).stdout
     assert daemon.docker("run", "--rm", "--network", "none", tag, "od", "-An", "-tx1", "/who").stdout.split() == ["4a", "6f", "73", "e9"]
     assert "Traceback" not in daemon.log
+
+
+def test_what_a_run_writes_to_its_standard_error_is_red_as_dockers_and_plain_where_no_terminal_is(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo wrong >&2\n")
+    build = ("build", "--network", "none", "--no-cache", str(tmp_path))
+    assert "\x1b[91mwrong\n\x1b[0m" in daemon.docker(*build).stdout
+    assert "\nwrong\n" in daemon.lamina(*build).stdout

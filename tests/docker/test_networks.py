@@ -267,6 +267,17 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
         assert address in addresses(daemon, other, "base")
     finally:
         daemon.docker("rm", "-f", other)
+    web = f"{name}-web"
+    daemon.docker("run", "-d", "--name", web, "--link", f"{name}:db", "--link", f"{name}:other", BASE, "sleep", "300")
+    try:
+        daemon.docker("rm", "--link", f"{web}/db")
+        assert json.loads(daemon.docker("inspect", web).stdout)[0]["HostConfig"]["Links"] == [f"/{name}:/{web}/other"]
+        hosts = daemon.docker("exec", web, "cat", "/etc/hosts").stdout
+        assert "\tother " in hosts and "\tdb " not in hosts
+        assert "No such container" in daemon.docker("rm", "--link", f"{web}/db", code=1).stderr
+        daemon.docker("inspect", name)
+    finally:
+        daemon.docker("rm", "-f", web)
     daemon.docker("stop", "-t", "0", name)
     stopped = daemon.docker("run", "--rm", "--link", f"{name}:x", BASE, "true", code=125).stderr
     assert "Cannot link to a non running container" in stopped

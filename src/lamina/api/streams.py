@@ -21,7 +21,8 @@ def progress_line(update: Update) -> bytes:
     """`update` as one line of Docker's JSON message stream."""
     line: dict[str, object] = {}
     if update.stream:
-        line["stream"] = update.stream
+        # Docker's classic builder paints what a command writes to its standard error, for clients to show as it is.
+        line["stream"] = f"\x1b[91m{update.stream}\x1b[0m" if update.error else update.stream
     if update.status:
         line["status"] = update.status
         if update.current is not None or update.total is not None:

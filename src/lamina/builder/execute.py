@@ -26,6 +26,7 @@ from lamina.snapshot.protocol import Own, RootMount
 from lamina.worker.workers import Workers
 
 _KILL = 9
+Told = Callable[[str, bool], None]
 
 
 class StepFailed(LaminaError):
@@ -81,12 +82,13 @@ class Executor:
         root: Callable[[Own], RootMount],
         *,
         started: Callable[[str], None],
-        output: Callable[[str], None],
+        output: Told,
         cancellation: Cancellation,
     ) -> Iterator[tuple[str, str, int]]:
         """Run to the end; gives the container's ID, its upper directory, which is gone when the context is left, and the code.
 
-        `root` makes directories of its own the root over the layers so far. `started` gets the ID before the first `output`.
+        `root` makes directories of its own the root over the layers so far. `started` gets the ID before the first `output`,
+        which gets what the command prints, and whether to its standard error.
         Whatever is raised, here or inside, nothing is left.
         """
         container = secrets.token_hex(32)
@@ -160,13 +162,13 @@ class Executor:
         target = f"/dev/pipes/{execution.script_name}"
         return (Mount("bind", target, path, readonly=True),), (target,)
 
-    def _attend(self, launch: Launch, started: Callable[[str], None], output: Callable[[str], None], cancellation: Cancellation) -> int:
+    def _attend(self, launch: Launch, started: Callable[[str], None], output: Told, cancellation: Cancellation) -> int:
         cancellation.check()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             started(launch.id)
             try:
-                process = self._runtime.start(launch, [Attach(writer, framed=False)])
+                process = self._runtime.start(launch, [Attach(writer, framed=True)])
             finally:
                 os.close(writer)
             forget = cancellation.on_cancel(lambda: _kill(process))
@@ -190,11 +192,14 @@ def _kill(process: Process) -> None:
         process.signal(_KILL)
 
 
-def _forward(reader: int, output: Callable[[str], None]) -> None:
-    """Pass on all that is printed; a character that is cut between two reads stays whole."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while data := os.read(reader, 1 << 16):
-        if text := decoder.decode(data):
-            output(text)
-    if text := decoder.decode(b"", final=True):
-        output(text)
+def _forward(reader: int, output: Told) -> None:
+    """Pass on all that is printed, in the order in which it was; a character that is cut between two reads stays whole."""
+    decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in range(2)]
+    with open(reader, "rb", closefd=False) as frames:
+        while len(head := frames.read(8)) == 8:
+            error = head[0] == 2
+            if text := decoders[error].decode(frames.read(int.from_bytes(head[4:], "big"))):
+                output(text, error)
+    for error, decoder in enumerate(decoders):
+        if text := decoder.decode(b"", final=True):
+            output(text, bool(error))

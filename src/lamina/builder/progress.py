@@ -42,9 +42,10 @@ class CommandStarted:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a RUN printed."""
+    """What a RUN printed; `error`: to its standard error."""
 
     text: str
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Classic:
 
     def __init__(self, sink: Sink, *, quiet: bool = False) -> None:
         self._sink, self._quiet = sink, quiet
-        self._held: list[str] = []
+        self._held: list[Update] = []
 
     def __call__(self, event: Event) -> None:
         """Tell one event. What the sink raises comes out here."""
@@ -143,10 +144,11 @@ class Classic:
                 self._sink(Update(stream=f"{event.image}\n"))
                 return
         for text in words(event):
+            update = Update(stream=text, error=isinstance(event, Output) and event.error)
             if self._quiet:
-                self._held.append(text)
+                self._held.append(update)
             else:
-                self._sink(Update(stream=text))
+                self._sink(update)
 
     def stages(self, dockerfile: ast.Dockerfile, bases: Mapping[int, str], order: Sequence[int]) -> StageEvents:
         """See Narrator.stages: one stage after the other."""
@@ -154,8 +156,8 @@ class Classic:
 
     def failed(self) -> None:
         """The build failed: what a quiet one printed is of interest after all."""
-        for text in self._held:
-            self._sink(Update(stream=text))
+        for update in self._held:
+            self._sink(update)
         self._held.clear()
 
 
@@ -237,7 +239,7 @@ def words(event: Event) -> list[str]:
             return [" ---> Using cache\n"]
         case CommandStarted(container):
             return [f" ---> Running in {container[:12]}\n"]
-        case Output(text):
+        case Output(text, _):
             return [text]
         case CommandEnded(container):
             return [f"Removing intermediate container {container[:12]}\n"]

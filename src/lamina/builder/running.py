@@ -114,7 +114,7 @@ class Running:
                 execution,
                 lambda own: self._root(state.top, own),
                 started=lambda container: self._tell(CommandStarted(container)),
-                output=lambda text: self._tell(Output(text)),
+                output=lambda text, error: self._tell(Output(text, error)),
                 cancellation=site.cancellation,
             )
             with ran as (container, upper, code):

@@ -107,9 +107,9 @@ class Work:
             self._vertex = replace(self._vertex, completed=now(), error=error)
             self._log.put(StatusResponse(vertexes=(self._vertex,)))
 
-    def output(self, text: str) -> None:
-        """It printed something."""
-        self._log.put(StatusResponse(logs=(VertexLog(self.digest, now(), 1, text.encode("utf-8", "surrogateescape")),)))
+    def output(self, text: str, *, error: bool = False) -> None:
+        """It printed something, to its standard output or error."""
+        self._log.put(StatusResponse(logs=(VertexLog(self.digest, now(), 1 + error, text.encode("utf-8", "surrogateescape")),)))
 
     def warn(self, text: str, filename: str = "", source: bytes = b"") -> None:
         """Something that a person should know."""
@@ -205,8 +205,8 @@ class _Stages:
                 stage.work = self._log.work(name) if name else None
             case progress.CacheHit() if stage.work:
                 stage.work.cached()
-            case progress.Output(text) if stage.work:
-                stage.work.output(text)
+            case progress.Output(text, error) if stage.work:
+                stage.work.output(text, error=error)
             case progress.StepEnded() if stage.work:
                 stage.work.done()
             case progress.Warned(text) if stage.work:

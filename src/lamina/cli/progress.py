@@ -11,6 +11,7 @@ from lamina.cli.units import human_size
 from lamina.errors import LaminaError
 
 _TICK = 0.1
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
 
 class Rate:
@@ -37,10 +38,16 @@ def _clock_time(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
 
 
-class Display:
-    """Renders messages to one descriptor; `terminal` says whether lines may be rewritten."""
+def unpainted(text: str) -> str:
+    """Text of a build without the red in which comes what a RUN wrote to its standard error."""
+    return text[len(_RED) : -len(_PLAIN)] if text.startswith(_RED) and text.endswith(_PLAIN) else text
 
-    def __init__(self, fd: int = 1, *, terminal: bool | None = None) -> None:
+
+class Display:
+    """Renders messages to one descriptor; `terminal` says whether lines may be rewritten, `coloured` whether there are colours."""
+
+    def __init__(self, fd: int = 1, *, terminal: bool | None = None, coloured: bool = False) -> None:
+        self._coloured = coloured
         self._terminal = posix.isatty(fd) if terminal is None else terminal
         self._out = sys.stderr if fd == 2 else sys.stdout
         self._rows: dict[str, int] = {}
@@ -67,7 +74,7 @@ class Display:
             self._aux.append(aux)
             return
         if "stream" in message:
-            self._out.write(str(message["stream"]))
+            self._out.write(str(message["stream"]) if self._coloured else unpainted(str(message["stream"])))
         else:
             self._status(str(message.get("id") or ""), str(message.get("status") or ""), message.get("progressDetail"))
         self._out.flush()

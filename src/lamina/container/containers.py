@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Protocol
 
 from lamina.apitypes.events import Event
 from lamina.apitypes.finding import Finding
-from lamina.container import choosing, describe, processes
+from lamina.container import choosing, describe, links, processes
 from lamina.container.archive import Archives
 from lamina.container.attaching import Attachments
 from lamina.container.auditing import Auditor
@@ -271,14 +271,15 @@ class Containers:
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """Remove it and what it wrote; `force` kills it first, `volumes` removes its anonymous volumes.
 
+        With `link`, `ref` is CONTAINER/ALIAS, and only that link of the container goes.
+
         Raises:
             WrongState: it runs and `force` is not given (409).
         """
-        live = self._roster.find(ref)
         if link:
-            # A link is a name of its own in Docker's oldest networks; a container has only the one.
-            raise WrongState("Conflict, cannot remove the default link name of the container")
-        self._life.remove(live, force=force, volumes=volumes)
+            links.unlink(ref, self._roster, self._store.save)
+            return
+        self._life.remove(self._roster.find(ref), force=force, volumes=volumes)
 
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""

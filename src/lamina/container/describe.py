@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lamina.container.connecting import exposed_of, mode_of, networks_of
-from lamina.container.document import mapping, text
+from lamina.container.document import mapping, text, texts
+from lamina.container.links import parse_link
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
 from lamina.network.describe import network_settings, port_rows
+from lamina.network.mode import DEFAULT_NETWORK
 from lamina.network.model import Published, Sandbox
 
 
@@ -38,13 +40,21 @@ def inspected(
         "HostnamePath": f"{directory}/hostname", "HostsPath": f"{directory}/hosts", "LogPath": log_path(container),
         "Name": f"/{container.name}", "RestartCount": container.state.restart_count, "Driver": container.driver, "Platform": "linux",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": list(execs) or None,
-        "HostConfig": dict(container.host_config), "GraphDriver": {"Name": container.driver, "Data": graph},
+        "HostConfig": _host_config(container), "GraphDriver": {"Name": container.driver, "Data": graph},
         "Mounts": [_mount(mount) for mount in container.mounts], "Config": dict(container.config),
         "NetworkSettings": networks,
     }  # fmt: skip
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    """As it was given, but for links on the default network: those have the names that Docker gives them."""
+    host = dict(container.host_config)
+    if links := texts(host, "Links") if mode_of(container).name == DEFAULT_NETWORK else ():
+        host["Links"] = [f"/{name}:/{container.name}/{alias}" for name, alias in map(parse_link, links)]
+    return host
 
 
 def log_path(container: Container) -> str:

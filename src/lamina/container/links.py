@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from lamina.container.connecting import exposed_of, mode_of
 from lamina.container.document import texts
 from lamina.container.live import Roster
-from lamina.container.model import Container, WrongState
+from lamina.container.model import Container, ContainerNotFound, WrongState
 from lamina.container.parts import Networks
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.network.mode import DEFAULT_NETWORK
@@ -70,6 +71,36 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
                 raise WrongState(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
             found.append(Linked(alias, other, address))
     return found
+
+
+def unlink(name: str, roster: Roster, save: Callable[[Container], None]) -> None:
+    """Remove the link CONTAINER/ALIAS, also from the container's /etc/hosts. Its environment keeps what it was told at its start.
+
+    Raises:
+        ContainerNotFound: there is no such container, or it has no such link.
+        WrongState: `name` is a container's own name, which is not removed without it.
+    """
+    ref, slash, alias = name.removeprefix("/").rpartition("/")
+    live = roster.find(ref if slash else alias)
+    if not slash:
+        raise WrongState("Conflict, cannot remove the default link name of the container")
+    with live.lock:
+        container = live.container
+        kept = [text for text in texts(container.host_config, "Links") if parse_link(text)[1] != alias]
+        if len(kept) == len(texts(container.host_config, "Links")):
+            raise ContainerNotFound(f"No such container: {name}")
+        live.container = replace(container, host_config={**container.host_config, "Links": kept or None})
+        save(live.container)
+        _forget_host(f"{container.directory}/hosts", alias)
+
+
+def _forget_host(path: str, alias: str) -> None:
+    """Take a link's line out of a file of hosts; written in place, since a running container has that very file."""
+    with suppress(FileNotFoundError), open(path, "r+b") as file:
+        lines = file.readlines()
+        file.seek(0)
+        file.writelines(line for line in lines if line.split()[1:2] != [alias.encode()])
+        file.truncate()
 
 
 def host_lines(links: Sequence[Linked]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ class Update:
     """One step of long work, as Docker's JSON messages name its parts.
 
     `id` is what the work is about (a layer's short ID, a tag); `current` and `total` are bytes;
-    `stream` is text for the terminal as it is; `aux` is a machine's answer (`{"ID": "sha256:…"}`).
+    `stream` is text for the terminal as it is, `error` that a command wrote it to its standard error; `aux` is a machine's answer (`{"ID": "sha256:…"}`).
     """
 
     status: str = ""
@@ -20,6 +20,7 @@ class Update:
     total: int | None = None
     stream: str = ""
     aux: Mapping[str, object] | None = None
+    error: bool = False
 
 
 Sink = Callable[[Update], None]

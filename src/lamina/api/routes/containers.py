@@ -14,6 +14,7 @@ from lamina.api.streams import tar_stream
 from lamina.api.times import nanoseconds
 from lamina.apitypes.requests import ContainerConfig, CreateContainer, HostConfig
 from lamina.container.requests import CommitRequest, LogQuery, PathStat
+from lamina.errors import NotFound
 
 _NO_CONTENT = Reply(204)
 
@@ -103,6 +104,15 @@ def remove(engine: Backend, request: Request) -> Response:
     """DELETE /containers/{id}."""
     query = request.query
     engine.containers.remove(request.parameters["id"], force=query.flag("force"), volumes=query.flag("v"), link=query.flag("link"))
+    return _NO_CONTENT
+
+
+def remove_link(engine: Backend, request: Request) -> Response:
+    """DELETE /containers/{id}/{alias}: a link's name, which stands for no container."""
+    name = f"{request.parameters['id']}/{request.parameters['alias']}"
+    if not request.query.flag("link"):
+        raise NotFound(f"No such container: {name[:200]}")
+    engine.containers.remove(name, link=True)
     return _NO_CONTENT
 
 
@@ -287,5 +297,6 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/containers/{id}/archive", archive_get),
     Route("PUT", "/containers/{id}/archive", archive_put),
     Route("DELETE", "/containers/{id}", remove),
+    Route("DELETE", "/containers/{id}/{alias}", remove_link),
     Route("POST", "/commit", commit),
 )

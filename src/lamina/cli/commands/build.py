@@ -6,14 +6,15 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lamina.cli.contextpacking import ContextPacker, joined
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import labels, ulimits
-from lamina.cli.progress import Display, message_error, metered
+from lamina.cli.progress import Display, message_error, metered, unpainted
+from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
 from lamina.client.images import Images, Pairs
@@ -106,7 +107,7 @@ def build(session: Session, arguments: Arguments) -> int:
     pairs.append(("session", giving.id if giving else "none"))
     try:
         messages = Images(session.engine).build(pairs, pieces, registries)
-        image = _quietly(messages) if arguments.on("quiet") else _shown(messages)
+        image = _quietly(messages) if arguments.on("quiet") else _shown(messages, session.environment)
     finally:
         if giving:
             giving.close()
@@ -144,8 +145,8 @@ def _compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def _shown(messages: Iterator[dict[str, object]]) -> str:
-    found = Display().show(messages)
+def _shown(messages: Iterator[dict[str, object]], environment: Mapping[str, str]) -> str:
+    found = Display(coloured=Screen(environment).colours).show(messages)
     return next((str(aux["ID"]) for aux in reversed(found) if "ID" in aux), "")
 
 
@@ -160,7 +161,7 @@ def _quietly(messages: Iterator[dict[str, object]]) -> str:
         aux = message.get("aux")
         if isinstance(aux, dict):
             image = str(aux.get("ID") or image)
-        said.append(str(message.get("stream") or ""))
+        said.append(unpainted(str(message.get("stream") or "")))
     return image or "".join(said).strip()
 
 
