@@ -200,6 +200,6 @@ def _forward(reader: int, output: Told) -> None:
             error = head[0] == 2
             if text := decoders[error].decode(frames.read(int.from_bytes(head[4:], "big"))):
                 output(text, error)
-    for error, decoder in enumerate(decoders):
-        if text := decoder.decode(b"", final=True):
-            output(text, bool(error))
+    for error in (False, True):
+        if text := decoders[error].decode(b"", final=True):
+            output(text, error)
