@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from lamina.builder.state import State
 from lamina.errors import Cancelled
+from lamina.linux.scheduling import take_short_turns
 
 WIDEST = 24
 """So many stages are built at a time: most of a stage's time is spent waiting for its commands."""
@@ -71,7 +72,7 @@ class Stages:
             return
         waiting, done = dict(plan), set[int]()
         failures: list[tuple[int, BaseException]] = []
-        with ThreadPoolExecutor(min(WIDEST, len(plan)), thread_name_prefix="stage") as pool:
+        with ThreadPoolExecutor(min(WIDEST, len(plan)), thread_name_prefix="stage", initializer=take_short_turns) as pool:
             running: dict[Future[State], int] = {}
             while running or (waiting and not failures):
                 for index in [] if failures else [index for index, needs in waiting.items() if needs <= done]:

@@ -18,7 +18,7 @@ from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore, Ingest
 from lamina.distribution.client import RegistryClient
 from lamina.image.layers import Layers
 from lamina.linux.pipe import wide_pipe
-from lamina.linux.scheduling import take_long_turns
+from lamina.linux.scheduling import take_long_turns, take_short_turns
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
@@ -177,6 +177,7 @@ class Staging:
             return self._here
 
     def _stage(self) -> None:
+        take_short_turns()
         try:
             compression = mediatype.compression(self._descriptor.media_type) or None
             source = TarSource(self._reader, 0, None, compression, kept=True, verified=True)

@@ -2,13 +2,18 @@
 
 Since Linux 6.12 a thread can ask for the length of its turns: one that wakes up with shorter turns interrupts one with longer
 ones, where it would have waited for the end of that turn (3 to 4 ms, with every processor taken). Shares of processor time do
-not change by it. Older kernels ignore the length. Threads and processes inherit what the one that starts them has.
+not change by it. Older kernels ignore the length. Threads and processes inherit the length from the one that starts them.
+
+The daemon's threads share the interpreter's lock: who holds it while another program has the processor makes all of them wait. So
+those that answer and those that move bytes go ahead of other programs (a lower nice value, where the daemon may), and get their
+processor back at once. What they start, threads and processes alike, does not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
 
 These are hints: where the kernel refuses one, all goes on as before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -19,22 +24,25 @@ _SCHED_SETATTR, _SCHED_GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}[m
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period: the call's first version
 _OTHER, _BATCH, _IDLE = 0, 3, 5
 _SHORT, _USUAL, _LONG = 100_000, 0, 20_000_000  # nanoseconds; the kernel takes 0.1 to 100 ms, 0 is its own default
-_BACKGROUND = 10
+_BACKGROUND, _AHEAD = 10, 8
+_RESET_ON_FORK = 0x01
 
 
 def take_short_turns() -> None:
-    """The calling thread answers somebody: it interrupts what takes longer turns."""
-    _ask(0, _OTHER, _SHORT)
+    """The calling thread answers somebody: it goes ahead of other programs, and interrupts what takes longer turns."""
+    _go_ahead(_OTHER, _SHORT)
 
 
 def take_usual_turns() -> None:
-    """The calling thread is like any other, whatever started it."""
-    _ask(0, _OTHER, _USUAL)
+    """The calling thread is like any other of its process, whatever started it."""
+    with contextlib.suppress(OSError):
+        usual, own = _nice_values()
+        _set(0, _OTHER, 0, usual if own == usual - _AHEAD else own, _USUAL)
 
 
 def take_long_turns() -> None:
-    """The calling thread moves many bytes. It keeps its share, since it may hold the interpreter's lock."""
-    _ask(0, _BATCH, _LONG)
+    """The calling thread moves many bytes: who answers interrupts it. It goes ahead of other programs, since it may hold the interpreter's lock."""
+    _go_ahead(_BATCH, _LONG)
 
 
 def work_in_the_background(thread: int = 0) -> None:
@@ -69,11 +77,26 @@ def turns(thread: int = 0) -> tuple[int, int, int]:
     return policy, nice, length
 
 
+def _go_ahead(policy: int, length: int) -> None:
+    """Of the whole process's nice value, lest calling it twice go further; who was put ahead more than that stays there."""
+    try:
+        usual, own = _nice_values()
+        _set(0, policy, _RESET_ON_FORK, min(own, usual - _AHEAD), length)
+    except OSError:
+        _ask(0, policy, length)  # not without CAP_SYS_NICE
+
+
+def _nice_values() -> tuple[int, int]:
+    """Of this process (its first thread) and of the calling thread."""
+    return os.getpriority(os.PRIO_PROCESS, os.getpid()), os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def _ask(thread: int, policy: int, length: int, least: int = -20) -> None:
     """The nice value becomes `least` where it is lower, and stays otherwise."""
-    try:
-        nice = max(least, os.getpriority(os.PRIO_PROCESS, thread))
-        attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, nice, 0, length, 0, 0)
-        syscall(_SCHED_SETATTR, "sched_setattr", thread, attributes, 0)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        _set(thread, policy, 0, max(least, os.getpriority(os.PRIO_PROCESS, thread)), length)
+
+
+def _set(thread: int, policy: int, flags: int, nice: int, length: int) -> None:
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, flags, max(-20, nice), 0, length, 0, 0)
+    syscall(_SCHED_SETATTR, "sched_setattr", thread, attributes, 0)

@@ -14,6 +14,7 @@ from lamina.image.layers import Layers
 from lamina.image.model import InvalidArchive
 from lamina.image.tarbytes import compression_of, decompressed
 from lamina.linux.pipe import wide_pipe
+from lamina.linux.scheduling import take_short_turns
 from lamina.snapshot.protocol import Progress, Staged, TarSource
 
 _CHUNK = 1 << 20
@@ -194,6 +195,7 @@ class StageJob:
         return self._staged
 
     def _run(self, source: TarSource, owned: int) -> None:
+        take_short_turns()
         try:
             self._staged = self._layers.stage(source, self._scratch, self._progress)
         except BaseException as error:
