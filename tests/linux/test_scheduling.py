@@ -78,7 +78,9 @@ def test_what_a_thread_ahead_starts_is_not_ahead(turns: Callable[[], None], usua
         turns()
         found.append(after()[1])
         ours, theirs = os.pipe()
-        child = os.posix_spawn("/bin/sh", ["sh", "-c", "cut -d' ' -f19 /proc/self/stat"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1)])
+        child = os.posix_spawn(
+            "/bin/sh", ["sh", "-c", "cut -d' ' -f19 /proc/self/stat"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 1)]
+        )
         os.close(theirs)
         with open(ours, "rb") as said:
             found.append(int(said.read()))
