@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,12 +77,10 @@ def test_a_build_has_no_network_unless_asked(lab: Lab) -> None:
 
 def test_cancelling_kills_the_running_command(lab: Lab) -> None:
     cancellation = Cancellation()
-    began = time.monotonic()
     timer = threading.Timer(1.0, cancellation.cancel)
     timer.start()
     with pytest.raises(Cancelled):
-        lab.build("FROM busybox\nRUN sleep 60\n", cancellation)
-    assert time.monotonic() - began < 10
+        lab.build("FROM busybox\nRUN sleep 100000\n", cancellation)
     assert list((lab.root / "run/build").iterdir()) == []
 
 

@@ -104,11 +104,12 @@ def test_an_interactive_shell_runs_on_a_pty(daemon: Daemon) -> None:
                     "api:POST /containers/{id}/stop", "api:DELETE /containers/{id}")  # fmt: skip
 def test_a_detached_container_lives_until_stopped(daemon: Daemon, name: str) -> None:
     identity = daemon.docker(
-        "run", "-d", "--name", name, *NONE, BASE, "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"
+        "run", "-d", "--name", name, *NONE, BASE, "sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     ).stdout.strip()
     assert len(identity) == 64
     assert daemon.docker("ps", "-q", "--no-trunc", "-f", f"name={name}").stdout.strip() == identity
-    daemon.docker("stop", "-t", "10", name)
+    eventually(lambda: "ready" in daemon.docker("logs", name).stdout, "its trap is not set")
+    daemon.docker("stop", "-t", "60", name)
     assert daemon.docker("wait", name).stdout == "5\n"
     assert daemon.docker("ps", "-q", "-f", f"name={name}").stdout == ""
     assert "Exited (5)" in daemon.docker("ps", "-a", "-f", f"name={name}").stdout

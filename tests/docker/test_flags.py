@@ -256,7 +256,7 @@ def test_flags_about_the_root_and_the_process(daemon: Daemon, name: str) -> None
     assert sorted(lines[5].split()) == ["0", "1234", "65534"]
     assert lines[6:] == ["touch: /x: Read-only file system", "example.org", "1", "9000"]
     daemon.docker("run", "-d", "--name", name, *NONE, "--stop-signal", "USR1", "--stop-timeout", "60", "--label", "a=b", "--annotation", "c=d", BASE,
-                  "sh", "-c", "trap 'exit 7' USR1; while :; do sleep 0.02; done")  # fmt: skip
+                  "sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.02; done")  # fmt: skip
     facts = inspected(daemon, name)
     assert (
         facts["Config"]["StopSignal"],
@@ -264,6 +264,7 @@ def test_flags_about_the_root_and_the_process(daemon: Daemon, name: str) -> None
         facts["Config"]["Labels"],
         facts["HostConfig"]["Annotations"],
     ) == ("USR1", 60, {"a": "b"}, {"c": "d"})
+    eventually(lambda: "ready" in daemon.docker("logs", name).stdout, "its trap is not set")
     daemon.docker("stop", name)
     assert inspected(daemon, name)["State"]["ExitCode"] == 7
 
@@ -279,6 +280,8 @@ def test_an_init_reaps_and_passes_signals_on(daemon: Daemon, name: str) -> None:
     assert said(daemon, ["--init"], "cat /proc/1/cmdline | tr '\\0' ' '")[0].startswith("/sbin/docker-init -- sh")
     daemon.docker("create", "--name", name, *NONE, "--init", BASE, "sleep", "1000")
     daemon.docker("start", name)
+    # A first process that does not listen yet gets no signals: it does once it has a child.
+    eventually(lambda: len(daemon.docker("top", name).stdout.splitlines()) == 3, "init started nothing")
     daemon.docker("kill", "-s", "TERM", name)
     assert daemon.docker("wait", name).stdout == "143\n"
 

@@ -152,7 +152,9 @@ def test_stats_tell_what_it_uses(daemon: Daemon, name: str, cli: str) -> None:
 
 def test_a_check_turns_healthy_and_unhealthy_and_tells(daemon: Daemon, name: str) -> None:
     begin = time.time()
-    flags = ["--health-cmd", "echo looked; test -e /well", "--health-interval", "100ms", "--health-retries", "2", "--health-timeout", "5s"]
+    # Failures do not count before the first success: the file may be late.
+    flags = ["--health-cmd", "echo looked; test -e /well", "--health-interval", "100ms", "--health-retries", "2", "--health-timeout", "1m",
+             "--health-start-period", "1h", "--health-start-interval", "100ms"]  # fmt: skip
     daemon.docker("run", "-d", "--name", name, *NONE, *flags, BASE, "sh", "-c", "touch /well; sleep 1000")
     assert state(daemon, name)["Health"]["Status"] in ("starting", "healthy")
     eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got healthy")
@@ -169,13 +171,13 @@ def test_a_check_turns_healthy_and_unhealthy_and_tells(daemon: Daemon, name: str
 
 
 def test_failures_while_it_starts_do_not_count_and_slow_checks_are_killed(daemon: Daemon, name: str) -> None:
-    flags = ["--health-cmd", "echo begun; sleep 1000", "--health-interval", "50ms", "--health-timeout", "100ms", "--health-retries", "1",
+    flags = ["--health-cmd", "echo begun; sleep 1000", "--health-interval", "50ms", "--health-timeout", "1s", "--health-retries", "1",
              "--health-start-period", "1h", "--health-start-interval", "50ms"]  # fmt: skip
     daemon.docker("run", "-d", "--name", name, *NONE, *flags, BASE, "sleep", "1000")
     eventually(lambda: len(state(daemon, name)["Health"]["Log"]) >= 2, "no probe ran")
     health = state(daemon, name)["Health"]
     assert (health["Status"], health["FailingStreak"], health["Log"][0]["ExitCode"]) == ("starting", 0, -1)
-    assert health["Log"][0]["Output"] == "Health check exceeded timeout (100ms): begun\n"
+    assert health["Log"][0]["Output"] == "Health check exceeded timeout (1s): begun\n"
 
 
 def test_an_images_check_is_run_unless_it_is_turned_off(daemon: Daemon, name: str, tag: str, context: Path) -> None:
@@ -341,7 +343,13 @@ def test_cp_keeps_owners_follows_links_and_takes_tars(daemon: Daemon, name: str,
                     "api:POST /containers/{id}/unpause")  # fmt: skip
 def test_the_other_flags_of_a_life(daemon: Daemon, name: str, tmp_path: Path) -> None:
     begin = time.time()
-    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sh", "-c", "trap 'exit 5' USR1; trap '' TERM; while :; do sleep 0.02; done")
+    traps = "trap 'exit 5' USR1; trap '' TERM; echo ready; while :; do sleep 0.02; done"
+    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sh", "-c", traps)
+
+    def ready(times: int) -> None:
+        eventually(lambda: daemon.docker("logs", name).stdout == "ready\n" * times, "its traps are not set")
+
+    ready(1)
     (tmp_path / "env").write_text("A=from the file\n")
     assert daemon.docker("exec", "--env-file", str(tmp_path / "env"), name, "sh", "-c", "echo $A").stdout == "from the file\n"
     capabilities = [
@@ -351,11 +359,13 @@ def test_the_other_flags_of_a_life(daemon: Daemon, name: str, tmp_path: Path) ->
     daemon.docker("pause", name)
     assert "is paused" in daemon.docker("exec", name, "true", code=1).stderr
     daemon.docker("unpause", name)
-    daemon.docker("restart", "-t", "30", "-s", "USR1", name)
+    daemon.docker("restart", "-t", "60", "-s", "USR1", name)
+    ready(2)
     daemon.docker("stop", "-t", "0", name)
     assert state(daemon, name)["ExitCode"] == 137
     daemon.docker("start", name)
-    daemon.docker("stop", "--signal", "USR1", "--timeout", "30", name)
+    ready(3)
+    daemon.docker("stop", "--signal", "USR1", "--timeout", "60", name)
     assert daemon.docker("inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", name).stdout == "5 exited\n"
     assert "SizeRootFs" in json.loads(daemon.docker("inspect", "-s", "--type", "container", name).stdout)[0]
     assert daemon.docker("container", "inspect", "-s", "-f", "{{.SizeRw}}", name).stdout.strip().isdigit()

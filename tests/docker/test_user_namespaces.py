@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon
+from tests.harness import Daemon, eventually
 
 
 @pytest.fixture(scope="module", params=["erofs", "overlay"])
@@ -39,7 +39,8 @@ def test_files_are_the_containers_from_everywhere(daemon: Daemon, name: str, tmp
     script = "touch /mine; touch /his; chown 33:34 /his; touch /volume/v; chown 5 /volume/v; echo ready; sleep 600"
     daemon.lamina("create", "--userns", "auto", "-v", f"{tmp_path}:/volume", "--name", name, BASE, "sh", "-c", script)
     daemon.docker("start", name)
-    assert daemon.docker("exec", name, "sh", "-c", "while [ ! -e /volume/v ]; do :; done; sleep 0.1; stat -c %u /volume/v").stdout == "5\n"
+    eventually(lambda: daemon.docker("logs", name).stdout == "ready\n", "it does not begin")
+    assert daemon.docker("exec", name, "stat", "-c", "%u", "/volume/v").stdout == "5\n"
     upper = Path(json.loads(daemon.docker("inspect", name).stdout)[0]["GraphDriver"]["Data"]["UpperDir"])
     assert os.stat(upper / "mine").st_uid == 0 and os.stat(upper / "his").st_gid == 34 and os.stat(tmp_path / "v").st_uid == 5
     (tmp_path / "in").write_text("text")

@@ -288,7 +288,7 @@ def test_a_mounted_volume_is_found_again_and_one_that_nobody_uses_is_unmounted(
     daemon.kill()
     os.kill(pid, 9)
     daemon.start()
-    assert not mounted(place)
+    eventually(lambda: not mounted(place), "the volume stays mounted")
 
 
 @pytest.mark.covers("cli:events --filter", "cli:events --since", "cli:events --until")

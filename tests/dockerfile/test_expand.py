@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +96,5 @@ def test_text_without_special_characters_stays_as_it_is(text: str) -> None:
 
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:
-    began = time.monotonic()
-    Expander().word("${x##" + "*a" * 30 + "}", {"x": "a" * 2000 + "b"})
-    assert time.monotonic() - began < 1
+    # One that tries all ways to divide the text never comes back: the run's time limit says so.
+    assert Expander().word("${x##" + "*a" * 30 + "}", {"x": "a" * 2000 + "b"}) == "b"

@@ -26,7 +26,7 @@ APPLETS = (
 ).split()
 
 
-def eventually(condition: Callable[[], object], *, seconds: float = 10) -> None:
+def eventually(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Poll until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -106,9 +106,15 @@ class Box:
             return drain(mine, process, stdin)
 
     def exec(self, *args: str, stdin: bytes = b"", user: str = "", **options: Any) -> tuple[int, str]:
-        """Run one more command in it."""
+        """Run one more command in it, to its end."""
+        process, mine = self.started_exec(*args, user=user, **options)
+        with mine:
+            return drain(mine, process, stdin)
+
+    def started_exec(self, *args: str, user: str = "", **options: Any) -> tuple[Process, socket.socket]:
+        """Start one more command in it; the connection to its streams is the caller's to close."""
         mine, theirs = socket.socketpair()
-        with mine, theirs:
+        with theirs:
             number = len(list(self.directory.glob("exec-*")))
             request = Exec(
                 "x",
@@ -119,9 +125,11 @@ class Box:
                 open_stdin=True,
                 user=user,
             )
-            process = self.runtime.exec(request, [Attach(theirs.fileno(), stdin=True, framed=False)])
-            theirs.close()
-            return drain(mine, process, stdin)
+            try:
+                return self.runtime.exec(request, [Attach(theirs.fileno(), stdin=True, framed=False)]), mine
+            except BaseException:
+                mine.close()
+                raise
 
     def end(self) -> Exit | None:
         """Kill it, if it runs."""

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,20 +231,12 @@ def test_it_ends_with_its_monitor_and_starts_again(box: Box) -> None:
 
 def test_a_monitor_of_an_exec_takes_only_the_exec_along(box: Box) -> None:
     process = box.start("sleep", "100")
-    mine, theirs = socket.socketpair()
-    with mine, theirs:
-        killed = [False]
-
-        def kill() -> None:
-            path = next(box.directory.glob("exec-*/monitor.json"))
-            os.kill(json.loads(path.read_text())["monitor"], signal.SIGKILL)
-            killed[0] = True
-
-        thread = threading.Thread(target=lambda: (eventually(lambda: list(box.directory.glob("exec-*/monitor.json"))), kill()))
-        thread.start()
-        code, _ = box.exec("sleep", "60")
-        thread.join()
-    assert killed[0] and code == 137
+    execed, streams = box.started_exec("sleep", "60")
+    (record,) = box.directory.glob("exec-*/monitor.json")
+    os.kill(json.loads(record.read_text())["monitor"], signal.SIGKILL)
+    end = execed.wait(60)
+    streams.close()
+    assert end is not None and end.code == 137
     assert process.wait(0.3) is None and box.exec("echo", "alive") == (0, "alive\n")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lamina.linux import projectquota
-from tests.harness import Daemon
+from tests.harness import Daemon, eventually
 from tests.system.conftest import BASE
 
 NONE = ("--network", "none")
@@ -53,7 +53,8 @@ def test_what_a_capped_container_wrote_is_found_at_its_place_whatever_happens(da
         "run", "-d", "--name", "kept", "--storage-opt", "size=16M", *NONE, BASE, "sh", "-c", "test -e /word || echo one > /word; sleep 1000"
     )
     place = daemon.data / "containers" / identity(daemon, "kept") / "diff/word"
-    assert daemon.docker("exec", "kept", "cat", "/word").stdout == "one\n" == place.read_text()
+    eventually(lambda: place.exists() and place.read_text() == "one\n", "what it wrote is not at its place")
+    assert daemon.docker("exec", "kept", "cat", "/word").stdout == "one\n"
     daemon.kill()
     assert place.read_text() == "one\n"
     daemon.start()

@@ -45,7 +45,8 @@ def test_snapshots_are_taken_listed_compared_and_gone_back_to(daemon: Daemon) ->
 
 
 def test_snapshots_are_there_after_a_daemon_that_was_killed(daemon: Daemon) -> None:
-    daemon.lamina("run", "-d", "--name", "long", *NONE, BASE, "sh", "-c", "echo one > /word; sleep 1000")
+    daemon.lamina("run", "-d", "--name", "long", *NONE, BASE, "sh", "-c", "echo one > /word; echo ready; sleep 1000")
+    eventually(lambda: daemon.docker("logs", "long").stdout == "ready\n", "it does not begin")
     daemon.lamina("snapshot", "create", "long", "running")
     daemon.kill()
     daemon.start()

@@ -76,12 +76,20 @@ def path(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def pool(path: list[str]) -> Iterator[WorkerPool]:
+    pool = WorkerPool(2, path=path, idle=60)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def impatient(path: list[str]) -> Iterator[WorkerPool]:
+    """A pool whose workers end soon."""
     pool = WorkerPool(2, path=path, idle=0.2)
     yield pool
     pool.close()
 
 
-def until(condition: object, seconds: float = 10.0) -> None:
+def until(condition: object, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -125,7 +133,7 @@ def test_a_crash_fails_its_own_job_only(pool: WorkerPool) -> None:
     with pytest.raises(WorkerCrashed, match="crash"):
         pool.run(f"{JOBS}:crash", {})
     os.write(writer, b"x")
-    other.join(10)
+    other.join(60)
     assert done == [{}]
     assert pool.run(f"{JOBS}:echo", {})["read"] == []
     os.close(reader), os.close(writer)
@@ -140,10 +148,9 @@ def test_what_on_update_raises_ends_the_job(pool: WorkerPool) -> None:
     assert pool.pids == ()
 
 
-def test_idle_workers_end(pool: WorkerPool) -> None:
-    pid = pool.run(f"{JOBS}:echo", {})["pid"]
-    assert pool.pids == (pid,)
-    until(lambda: not pool.pids)
+def test_idle_workers_end(impatient: WorkerPool) -> None:
+    pid = impatient.run(f"{JOBS}:echo", {})["pid"]
+    until(lambda: not impatient.pids)
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
@@ -153,7 +160,7 @@ def test_more_jobs_than_workers_wait_their_turn(pool: WorkerPool) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(answers) == 8
     assert len(set(answers)) <= 2
 
@@ -170,14 +177,14 @@ def held(pool: WorkerPool, job: str, count: int) -> tuple[list[threading.Thread]
     return threads, ends
 
 
-def test_jobs_that_wait_for_somebody_else_do_not_hold_others_up(pool: WorkerPool) -> None:
-    threads, ends = held(pool, "waits", 4)
-    assert pool.run(f"{JOBS}:echo", {"number": 5})["params"] == {"number": 5}
+def test_jobs_that_wait_for_somebody_else_do_not_hold_others_up(impatient: WorkerPool) -> None:
+    threads, ends = held(impatient, "waits", 4)
+    assert impatient.run(f"{JOBS}:echo", {"number": 5})["params"] == {"number": 5}
     for end in ends:
         os.close(end)
     for thread in threads:
         thread.join()
-    until(lambda: len(pool.pids) <= 1)
+    until(lambda: len(impatient.pids) <= 1)
 
 
 def test_jobs_that_work_keep_others_waiting(pool: WorkerPool) -> None:
@@ -217,7 +224,7 @@ def test_workers_die_when_the_pool_is_gone(pool: WorkerPool) -> None:
     thread.start()
     until(lambda: bool(pool.pids))
     pool.close()
-    thread.join(10)
+    thread.join(60)
     assert len(failed) == 1
     os.close(reader), os.close(writer)
 

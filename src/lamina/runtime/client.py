@@ -236,7 +236,7 @@ class Zygote:
         with self._lock:
             try:
                 # A process that is being killed closes its descriptors before it can be waited for.
-                return self._process is None or self._process.wait(0.5) is not None
+                return self._process is None or self._process.wait(2) is not None
             except subprocess.TimeoutExpired:
                 return False
 
