@@ -137,6 +137,22 @@ def test_what_is_damaged_while_the_store_is_open_is_mended_or_named(model: Path,
             store.close()
 
 
+def test_an_image_whose_manifest_and_row_are_lost_takes_the_manifest_of_an_archive(store: Store, tmp_path: Path) -> None:
+    image = child(store, imported(store), "top", SECOND)
+    with open(tmp_path / "all.tar", "w+b") as archive:
+        store.images.save(["top"], archive.fileno())
+        store.content.delete(image.manifest.digest)
+        with store.metadata.transaction() as change:
+            change.execute("DELETE FROM images WHERE id = ?", str(image.id))
+        assert [finding.state for finding in store.images.check()] == [LOST, LOST]
+        assert {finding.state for finding in store.images.check(repair=True)} == {LOST}
+        archive.seek(0)
+        store.images.load(archive.fileno())
+    assert LOST not in {finding.state for finding in store.images.check(repair=True)}
+    assert list(store.images.check()) == []
+    assert store.content.read(store.images.resolve("top").manifest.digest)
+
+
 def copied(source: str, target: str) -> str:
     """A file with everything the store looks at."""
     if os.path.isfile(source) and not os.path.islink(source):

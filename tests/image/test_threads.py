@@ -73,6 +73,19 @@ def test_collecting_beside_a_build_takes_nothing_from_it(any_store: Store) -> No
         thread.join(30)
 
 
+def test_a_layer_that_a_lease_kept_goes_with_the_one_below_it(any_store: Store) -> None:
+    store = any_store
+    base = imported(store)
+    with store.leases.hold():
+        top = child(store, base, "top", SECOND, parent=False)
+        store.images.remove("top")
+        assert store.layers.has(top.layers[-1])
+    store.images.remove("base")
+    assert store.layers.all() == ()
+    store.images.prune({"dangling": ["false"]})
+    assert [*store.images.check()] == []
+
+
 def test_an_image_removed_while_it_is_made_again_has_its_documents(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store = any_store
     image = imported(store)

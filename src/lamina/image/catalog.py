@@ -191,7 +191,8 @@ class Catalog:
     def put(self, image: Image, manifest: bytes, names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
         """Store an image whose blobs and layers are here, and give it `names`; they leave who had them.
 
-        An image that is there already only gains the names, and is no longer intermediate if this one is not.
+        An image that is there already only gains the names, and is no longer intermediate if this one is not; where its manifest
+        is lost it takes this one's.
         """
         with self.lock:
             known = self._images.get(image.id)
@@ -202,6 +203,8 @@ class Catalog:
                     parent=known.parent or image.parent,
                     tagged=max(known.tagged, image.tagged),
                 )
+                if self._is_lost(known.manifest.digest):
+                    return self._put_manifest(known, image.manifest, manifest, names)
                 return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
             record = encode_record(_record(image))
             write_file(document_path(self._directory, str(image.id)), record)
@@ -213,6 +216,28 @@ class Catalog:
             self._durability.settle(document_path(self._directory, str(image.id)))
             self._take_names(image.id, names)
             return self._images[image.id]
+
+    def _is_lost(self, document: Digest) -> bool:
+        try:
+            self._content.read(document)
+            return False
+        except LaminaError:
+            return True
+
+    def _put_manifest(self, known: Image, manifest: Descriptor, data: bytes, names: Sequence[tuple[Reference, Descriptor]]) -> Image:
+        """Give a known image another manifest; tags that stood for the one it had stand for this one."""
+        tags = [
+            (name, manifest)
+            for name, (owner, stood_for) in self._names.items()
+            if owner == known.id and name.digest is None and stood_for.digest == known.manifest.digest
+        ]
+        image, moved = replace(known, manifest=manifest), (*tags, *names)
+
+        def write(change: Transaction) -> None:
+            change.put_image(image.id, self.record(image), image.config_bytes, data)
+            _put_names(change, image.id, moved)
+
+        return self.put_record(image, write, moved)
 
     def name(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]], tagged: float) -> Image:
         """Give an image more names; they leave who had them. Raises ImageNotFound."""

@@ -53,6 +53,7 @@ class Checker:
         self._store, self._repair = store, repair
         self._damage: dict[Digest, str] = {}
         self._files: dict[str, LaminaError] = {}
+        self._gone: set[Digest] = set()
         self._why = ""
         self._lost = False
 
@@ -175,6 +176,7 @@ class Checker:
         for what, digest, data in (("configuration", image.id, image.config_bytes), ("manifest", image.manifest.digest, manifest)):
             problem = self._missing(digest) or self._damage.get(digest, "")
             if problem and data is None:
+                self._gone.add(image.id)
                 yield Finding(f"image {image.id}", _blob(digest), f"its {what}: {problem}", LOST, self._origin([image]), _shown([image]))
             elif problem:
                 state = self._mend(partial(self._put_again, digest, data or b""))
@@ -243,20 +245,25 @@ class Checker:
                 store.catalog.record(image),
                 text,
                 partial(store.catalog.rewrite, image),
+                # A row holds the documents' bytes.
+                self._origin([image]) if image.id in self._gone else "",
             )
         if wrong := store.catalog.names_astray():
             state = self._mend(store.catalog.rewrite_names)
             for name, where in wrong:
                 yield self._told(Finding(f"name {name}", where, "is not what was written", state))
 
-    def _twin(self, what: str, where: str, data: bytes, row: str | None, mend: Callable[[], None]) -> Iterator[Finding]:
+    def _twin(self, what: str, where: str, data: bytes, row: str | None, mend: Callable[[], None], lost: str = "") -> Iterator[Finding]:
+        """A document's file and row. `lost`: what brings back bytes that neither can be written without."""
         problems = [] if _read(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
         if row != data.decode():
             problems.append((f"metadata.db, {where.partition('/')[0]}", "its row is missing or not what was written"))
         if problems:
             state = self._mend(mend)
+            if lost and state == REPAIRABLE:
+                state = LOST
             for place, problem in problems:
-                yield self._told(Finding(what, place, problem, state))
+                yield self._told(Finding(what, place, problem, state, lost if state == LOST else ""))
 
     def _database(self) -> Iterator[Finding]:
         """The database on the disk, whatever is remembered of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lamina.content.store import ContentStore
@@ -44,11 +44,12 @@ class Collector:
             return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
 
     def collect_layers(self, candidates: Iterable[Digest], *, measured: bool = True) -> Collected:
-        """Remove those of `candidates` that nothing needs. `measured`: see `Layers.remove`."""
+        """Remove those of `candidates` that nothing needs, and what stands on them. `measured`: see `Layers.remove`."""
         # Who finds a layer takes its lock and touches it: either the layer is gone before, or it stays.
         with self._catalog.lock, self._layers.lock:
             needed = self._needed_layers()
-            gone = _top_first([facts for facts in self._known(candidates) if facts.id not in needed])
+            loose = {facts.id: facts for facts in self._layers.all() if facts.id not in needed}
+            gone = _top_first(_with_those_above(set(candidates), loose))
             return Collected(tuple(gone), self._layers.remove(gone, measured=measured))
 
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
@@ -62,10 +63,6 @@ class Collector:
         """Remove the documents of images and of what names stood for, as far as nothing else needs them; the bytes freed."""
         documents = {digest for image in images for digest in (image.id, image.manifest.digest)}
         return self.collect_blobs(documents.union(*(self._catalog.variants.documents(each) for each in resolved)))
-
-    def _known(self, candidates: Iterable[Digest]) -> list[LayerFacts]:
-        by_id = {facts.id: facts for facts in self._layers.all()}
-        return [by_id[each] for each in candidates if each in by_id]
 
     def _needed_layers(self) -> set[Digest]:
         """Layers of images and of leases, and all below them."""
@@ -92,6 +89,22 @@ class Collector:
             needed.add(facts.diff_id)
             needed.update(source.digest for source in facts.sources)
         return needed
+
+
+def _with_those_above(candidates: set[Digest], loose: Mapping[Digest, LayerFacts]) -> list[LayerFacts]:
+    """Those of the layers that nothing needs that are `candidates`, or stand on one.
+
+    Such a layer above was kept by a lease when its image was removed; without the one below it could not be read.
+    """
+
+    def chosen(layer: Digest | None) -> bool:
+        while layer is not None and layer in loose:
+            if layer in candidates:
+                return True
+            layer = loose[layer].parent
+        return False
+
+    return [facts for facts in loose.values() if chosen(facts.id)]
 
 
 def _top_first(facts: list[LayerFacts]) -> list[Digest]:
