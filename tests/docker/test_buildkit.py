@@ -15,6 +15,7 @@ import pytest
 
 from lamina.buildkit.failure import Refused
 from lamina.buildkit.messages import (
+    DiskUsageRequest,
     DiskUsageResponse,
     Empty,
     Exporter,
@@ -235,6 +236,28 @@ def test_the_cache_is_shown_and_pruned(daemon: Daemon, client: Client, context: 
     assert gone and not gone & {record.id for record in client.call(f"{CONTROL}DiskUsage", Empty(), DiskUsageResponse).record}
 
 
+def test_filters_of_the_cache_are_heeded_and_an_empty_one_is_none(client: Client, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN --mount=type=cache,target=/filtered echo filtered by kind > /x\n")
+    client.build()
+
+    def shown(*filters: str, age_limit: int = 0) -> set[str]:
+        told = client.call(f"{CONTROL}DiskUsage", DiskUsageRequest(filters, age_limit), DiskUsageResponse)
+        return {record.id for record in told.record}
+
+    def pruned(asked: PruneRequest) -> set[str]:
+        stream = client.open(f"{CONTROL}Prune", asked)
+        return {decode(UsageRecord, raw).id for raw in iter(stream.receive, None)}
+
+    everything, steps, folders = shown(""), shown("type==regular"), shown("type==exec.cachemount")
+    assert steps and folders and not steps & folders and steps | folders == everything
+    assert shown(age_limit=3600 * 10**9) == set() and shown("description~=filtered by kind,type==regular") <= steps
+    assert pruned(PruneRequest(("",), all=True, keep_duration=3600 * 10**9)) == set()
+    assert pruned(PruneRequest(("type==exec.cachemount",), all=True)) == folders and shown() == steps
+    assert pruned(PruneRequest(("",), all=True)) >= steps and not shown()
+    with pytest.raises(Refused, match="the filter mutable is not known here"):
+        pruned(PruneRequest(("mutable",)))
+
+
 def test_unknown_calls_say_that_they_are_unknown(client: Client) -> None:
     for path in (f"{CONTROL}Nothing", f"{BRIDGE}NewContainer", "/other.Service/Call"):
         with pytest.raises(Refused, match="unknown method") as told:
@@ -295,6 +318,13 @@ class TestBuildx:
         assert (tmp_path / "out/f").read_text() == "of the client"
         self.docker(daemon, "build", "-q", "--metadata-file", str(tmp_path / "m"), "--secret", f"id=s,src={tmp_path}/s", str(context))
         assert json.loads((tmp_path / "m").read_text())["containerimage.config.digest"].startswith("sha256:")
+
+    def test_the_cache_is_listed_and_pruned(self, daemon: Daemon, context: Path) -> None:
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo to be listed > /x\nRUN true\n")
+        self.docker(daemon, "build", str(context))
+        assert "to be listed" in self.docker(daemon, "buildx", "du", "--verbose", "--filter", "type=regular").stdout
+        assert "Total" in self.docker(daemon, "buildx", "prune", "-f", "--filter", "until=24h").stdout
+        assert "Total" in self.docker(daemon, "builder", "prune", "-af").stdout
 
     def test_an_interrupt_stops_the_build(self, daemon: Daemon, context: Path) -> None:
         (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN sleep 601\n")

@@ -278,6 +278,15 @@ class UsageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskUsageRequest:
+    """BuildKit's message of that name."""
+
+    filter: tuple[str, ...] = several(1)
+    age_limit: int = integer(2)
+    """Nanoseconds: what was used within them is not told."""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskUsageResponse:
     """BuildKit's message of that name."""
 
@@ -290,6 +299,8 @@ class PruneRequest:
 
     filter: tuple[str, ...] = several(1)
     all: bool = flag(2)
+    keep_duration: int = integer(3)
+    """Nanoseconds: what was used within them stays."""
     reserved_space: int = integer(4)
 
 

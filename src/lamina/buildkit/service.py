@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from lamina.buildkit.messages import (
     BuildkitVersion,
     BytesMessage,
     Definition,
+    DiskUsageRequest,
     DiskUsageResponse,
     Empty,
     GatewaySolveRequest,
@@ -175,8 +177,7 @@ class BuildKit:
             yield SolveResponse(self._exports.carry_out(asked, solve.result, solve.log, self._sessions))
 
     def _disk_usage(self, call: Call) -> Iterator[DiskUsageResponse]:
-        call.request(Empty)
-        yield DiskUsageResponse(tuple(usage.records(self._system)))
+        yield DiskUsageResponse(tuple(usage.asked_for(self._system, call.request(DiskUsageRequest), time.time())))
 
     def _prune(self, call: Call) -> Iterator[UsageRecord]:
         yield from usage.prune(self._system, call.request(PruneRequest))
