@@ -48,7 +48,11 @@ def test_an_unknown_path_and_a_wrong_method_differ() -> None:
         _ask("PUT", "/images/x")
 
 
-@pytest.mark.parametrize("version", ["v1.23", "v1.52", "v2.0"])
+def test_requests_older_than_what_is_advertised_are_answered_all_the_same() -> None:
+    assert _ask("GET", "/v1.22/images/x:1/json") == _ask("GET", "/images/x:1/json")
+
+
+@pytest.mark.parametrize("version", ["v1.11", "v1.52", "v2.0"])
 def test_versions_outside_the_served_ones_are_refused(version: str) -> None:
     with pytest.raises(InvalidParameter, match=r"Minimum|Maximum"):
         _ask("GET", f"/{version}/images/json")

@@ -56,7 +56,7 @@ def test_proxies_reach_commands_but_count_only_once_declared() -> None:
 
 def test_unused_arguments_are_those_no_stage_declares() -> None:
     dockerfile = parse("ARG A\nFROM x\nARG B\nFROM y\nARG C\n")
-    assert unused(["C", "A", "HTTPS_PROXY", "z", "y"], dockerfile) == ["y", "z"]
+    assert unused(["C", "A", "HTTPS_PROXY", "BUILDKIT_INLINE_CACHE", "z", "y"], dockerfile) == ["y", "z"]
 
 
 def test_a_vertex_is_its_content() -> None:

@@ -87,11 +87,21 @@ class Body(io.RawIOBase):
         self._before = before
         self._kept: list[memoryview] = []
         self._broken = False
+        self._cut: BaseException | None = None
 
     @property
     def broken(self) -> bool:
         """Whether its framing is: where it ends, and what follows it, cannot be known then."""
         return self._broken
+
+    def whole(self) -> None:
+        """For who has read `piped` to its end: that was the body's end.
+
+        Raises:
+            BodyCut: the client went away before it.
+        """
+        if self._cut is not None:
+            raise self._cut
 
     @property
     def finished(self) -> bool:
@@ -162,8 +172,7 @@ class Body(io.RawIOBase):
         reader, writer = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        failure: list[BaseException] = []
-        thread = threading.Thread(target=self._fill, args=(writer, failure), name="body", daemon=True)
+        thread = threading.Thread(target=self._fill, args=(writer,), name="body", daemon=True)
         thread.start()
         try:
             yield reader
@@ -172,8 +181,7 @@ class Body(io.RawIOBase):
             if not self._framing.done:
                 self._stop_filling(thread)
             thread.join()
-        if failure:
-            raise failure[0]
+        self.whole()
 
     def _stop_filling(self, thread: threading.Thread) -> None:
         """The reader has gone: the filler sees EPIPE at its next write. Wait for a slow client only so long."""
@@ -182,14 +190,14 @@ class Body(io.RawIOBase):
             with contextlib.suppress(OSError):
                 self._wire.sock.shutdown(socket.SHUT_RD)
 
-    def _fill(self, writer: int, failure: list[BaseException]) -> None:
+    def _fill(self, writer: int) -> None:
         take_long_turns()
         try:
             self.pump(writer)
         except BrokenPipeError:
             pass
         except BaseException as error:
-            failure.append(error)
+            self._cut = error
         finally:
             os.close(writer)
 

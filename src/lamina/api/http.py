@@ -236,6 +236,8 @@ class Connection:
                 self._sock.sendall(head.encode() + self._headers + b"\r\n")
 
         try:
+            if "content-length" in request.headers:
+                request.body.drain(_DRAIN_LIMIT)  # dockerode sends its options as a body of attach: they are no input of the container's
             response.take(self._sock.fileno(), self._wire.release(), accept)
         except Exception as error:
             if accepted:

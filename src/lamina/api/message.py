@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from lamina.api.body import Body
+from lamina.apitypes.nulls import settled
 from lamina.errors import InvalidArgument
 from lamina.spec.strict import readable
 
@@ -212,13 +213,18 @@ Handler = Callable[[Request], Response]
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """`data` as the JSON document `kind`; no bytes are an empty document.
+    """`data` as the JSON document `kind`; no bytes are an empty document, and null is what it is to Go (`apitypes.nulls`).
 
     Raises:
         InvalidParameter: it is no such document.
     """
     try:
-        return msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
+        try:
+            return msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
+        except msgspec.ValidationError:
+            if b"null" not in data:
+                raise
+            return msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidParameter(f"invalid request body: {error}")
 

@@ -11,7 +11,8 @@ from lamina.api.message import InvalidParameter, Request, Response
 from lamina.errors import LaminaError, NotFound
 
 MAX_VERSION = (1, 51)
-MIN_VERSION = (1, 24)
+MIN_VERSION = (1, 12)
+"""Of what is accepted: skopeo asks for images by 1.22. Advertised is 1.24, whose answers the older ones get."""
 _VERSION = re.compile(r"/v(\d{1,3})\.(\d{1,4})(?=/)")
 _PLACE = re.compile(r"\{(\w+)(:path)?\}")
 Engine = TypeVar("Engine")
@@ -81,7 +82,7 @@ def split_version(path: str) -> tuple[tuple[int, int], str]:
     shown = f"{version[0]}.{version[1]}"
     if version < MIN_VERSION:
         raise InvalidParameter(
-            f"client version {shown} is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"
+            f"client version {shown} is too old. Minimum supported API version is 1.12, please upgrade your client to a newer version"
         )
     if version > MAX_VERSION:
         raise InvalidParameter(f"client version {shown} is too new. Maximum supported API version is 1.51")

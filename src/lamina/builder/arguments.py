@@ -77,7 +77,7 @@ class Arguments:
 
 
 def unused(given: Iterable[str], dockerfile: ast.Dockerfile) -> list[str]:
-    """Given arguments that no ARG of the file declares, sorted."""
+    """Given arguments that no ARG of the file declares, sorted; BUILDKIT_* (clients pass BUILDKIT_INLINE_CACHE) are told to the builder."""
     steps: list[ast.Instruction] = [*dockerfile.arguments, *(step for stage in dockerfile.stages for step in stage.steps)]
     declared = {name for step in steps if isinstance(step, ast.Arg) for name, _ in step.pairs}
-    return sorted(set(given) - declared - PREDEFINED - {EPOCH})
+    return sorted(name for name in set(given) - declared - PREDEFINED - {EPOCH} if not name.startswith("BUILDKIT_"))

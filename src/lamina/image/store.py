@@ -290,9 +290,12 @@ class Images:
         changes: Sequence[str] = (),
         message: str = "",
         platform: Platform | None = None,
+        whole: Callable[[], None] = lambda: None,
         sink: Sink = silent,
     ) -> Image:
         """Make an image of the tar of a root file system, plain or compressed, read to its end.
+
+        `whole` is called at that end, and raises what it likes where the end came too soon, which the tar alone does not show.
 
         Raises:
             DockerfileError, InvalidArchive, Corrupt, Exhausted: the store is as before.
@@ -300,6 +303,7 @@ class Images:
         request = ImportRequest(changes, message, platform or self._host, self._now())
         with self._whole() as scratch:
             config, facts = import_tar(source, request, self._layers, scratch, sink)
+            whole()
             image = self.create(config, [facts], names=[name] if name else [])
         self._emit(Event("image", "import", str(image.id), {"name": name.familiar if name else str(image.id)}))
         return image

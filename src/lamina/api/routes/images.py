@@ -142,9 +142,10 @@ def _import(engine: Backend, request: Request) -> Response:
     name = target_of(request) if query.text("repo") else None
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
+        changes, platform = query.all("changes"), platform_of(request)
         with request.body.piped() if address == "-" else engine.builder.fetched(address, sink) as source:
             image = engine.images.import_(
-                source, name=name, changes=query.all("changes"), message=message, platform=platform_of(request), sink=sink
+                source, name=name, changes=changes, message=message, platform=platform, whole=request.body.whole, sink=sink
             )
         sink(Update(status=str(image.id)))
 
@@ -152,7 +153,10 @@ def _import(engine: Backend, request: Request) -> Response:
 
 
 def load(engine: Backend, request: Request) -> Response:
-    """POST /images/load. What is wrong with an archive is said in the stream, as dockerd does: docker-py raises ImageLoadError for that."""
+    """POST /images/load. What is wrong with an archive is said in the stream, as dockerd does: docker-py raises ImageLoadError for that.
+
+    Where nothing is to be told meanwhile the answer comes after the archive's end: skopeo stops sending with its first byte.
+    """
     quiet, platform = request.query.flag("quiet"), platform_of(request)
 
     def work(sink: Sink, writer: Writer) -> None:
@@ -160,9 +164,12 @@ def load(engine: Backend, request: Request) -> Response:
             if not quiet or update.stream:
                 sink(update)
 
-        writer.start()
-        with request.body.piped() as source:
-            engine.images.load(source, heard, platform=platform)
+        try:
+            with request.body.piped() as source:
+                engine.images.load(source, heard, platform=platform)
+        except Exception:
+            writer.start()
+            raise
 
     return progress(work)
 

@@ -1,0 +1,82 @@
+"""What other clients than Docker's own do on the wire: requests by hand, one daemon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.conftest import BASE, serving
+from tests.harness import Daemon, run
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One daemon: storage drivers change nothing here."""
+    with serving(tmp_path_factory) as daemon:
+        yield daemon
+
+
+def _connected(daemon: Daemon) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(30)
+    sock.connect(str(daemon.socket))
+    return sock
+
+
+def test_a_body_of_attach_is_no_input_of_the_container(daemon: Daemon) -> None:
+    """As dockerode sends it: the options once more, as JSON."""
+    made = daemon.docker("create", "-i", BASE, "cat").stdout.strip()
+    body = json.dumps({"stream": True, "stdin": True, "hijack": True}).encode()
+    head = (
+        f"POST /containers/{made}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with _connected(daemon) as sock:
+        sock.sendall(head.encode() + body[:10])
+        sock.sendall(body[10:])
+        seen = b""
+        while b"\r\n\r\n" not in seen:
+            seen += sock.recv(4096)
+        assert seen.startswith(b"HTTP/1.1 101 ")
+        sock.sendall(b"typed\n")
+        sock.shutdown(socket.SHUT_WR)
+        daemon.docker("start", made)
+        output = seen.partition(b"\r\n\r\n")[2]
+        while piece := sock.recv(4096):
+            output += piece
+    assert output == b"\x01\0\0\0\0\0\0\x06typed\n"
+    daemon.docker("rm", made)
+
+
+@pytest.mark.parametrize("sent", [b"", bytes(1024)])
+def test_an_import_whose_client_goes_away_makes_no_image(daemon: Daemon, sent: bytes) -> None:
+    def images() -> list[str]:
+        return daemon.docker("images", "-aq", "--no-trunc").stdout.split()
+
+    before = images()
+    with _connected(daemon) as sock:
+        sock.sendall(b"POST /images/create?fromSrc=-&repo=cut&tag=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        sock.sendall(b"%x\r\n%b\r\n" % (len(sent), sent) if sent else b"")
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := sock.recv(4096):
+            answer += piece
+    assert b" 200 OK" not in answer.partition(b"\r\n")[0] and images() == before
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="no skopeo here")
+def test_skopeo_takes_images_from_the_daemon_and_brings_them(daemon: Daemon, tmp_path: Path) -> None:
+    def skopeo(*words: str) -> None:
+        run(["skopeo", "--insecure-policy", *words], daemon.environment())
+
+    host, layout = f"unix://{daemon.socket}", f"oci:{tmp_path}/layout:one"
+    skopeo("copy", "--src-daemon-host", host, f"docker-daemon:{BASE}", layout)
+    skopeo("copy", "--dest-daemon-host", host, layout, "docker-daemon:brought:1")
+    assert daemon.docker("run", "--rm", "brought:1", "echo", "here").stdout == "here\n"
+    daemon.docker("rmi", "brought:1")
