@@ -53,5 +53,7 @@ def test_what_is_wrong_besides_is_still_refused() -> None:
 
 
 def test_a_network_as_ansible_asks_for_it() -> None:
-    asked = b'{"Name":"n","IPAM":{"Driver":null,"Config":[{"Subnet":"10.7.0.0/24","IPRange":null,"Gateway":null,"AuxiliaryAddresses":null}]}}'
+    asked = (
+        b'{"Name":"n","IPAM":{"Driver":null,"Config":[{"Subnet":"10.7.0.0/24","IPRange":null,"Gateway":null,"AuxiliaryAddresses":null}]}}'
+    )
     assert decode(asked, NetworkCreate).name == "n"

@@ -39,4 +39,4 @@ def _takes_null(kind: Any) -> bool:
 def _zero(kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, str | bool | int | float):
         return kind()
-    return {} if isinstance(kind, type) and issubclass(kind, msgspec.Struct) or get_origin(kind) not in (list, tuple, set, frozenset) else []
+    return [] if get_origin(kind) in (list, tuple, set, frozenset) else {}
