@@ -130,3 +130,12 @@ def archive(name: str, data: bytes) -> bytes:
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))
     return out.getvalue()
+
+
+def test_the_old_log_is_attached_to_although_the_client_forgets_what_it_read_with_the_head(client: docker.DockerClient) -> None:
+    container = client.containers.run(BASE, ["echo", "hello"], network_mode="none", detach=True)
+    try:
+        container.wait()
+        assert [container.attach(stream=False, logs=True) for _ in range(20)] == [b"hello\n"] * 20
+    finally:
+        container.remove()

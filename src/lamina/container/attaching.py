@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -72,6 +76,7 @@ class Attachments:
         if request.logs or not request.stream:
             request.accept()
         if request.logs:
+            _await_reading(request.fd)
             self._replay(live, request)
         if not request.stream:
             return
@@ -101,6 +106,17 @@ class Attachments:
                 with suppress(ProcessGone):
                     live.process.resize(height, width)
         self._parts.emit(live.event("resize", height=str(height), width=str(width)))
+
+
+def _await_reading(fd: int) -> None:
+    """Return when the client has read the head of the answer, after a tenth of a second at the latest.
+
+    docker-py reads heads through a buffer that it then forgets: what is in there besides, an old log that comes at once, would be lost.
+    """
+    until = time.monotonic() + 0.1
+    with suppress(OSError):
+        while int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder) and time.monotonic() < until:
+            time.sleep(0.0005)
 
 
 def _write_all(fd: int, data: bytes) -> None:
