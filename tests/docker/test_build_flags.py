@@ -143,6 +143,17 @@ def test_cache_from_an_image_that_came_from_elsewhere(daemon: Daemon, context: P
     daemon.docker("rmi", f"{tag}again")
 
 
+def test_cache_from_leaves_nothing_else_of_the_cache(daemon: Daemon, context: Path, tag: str) -> None:
+    dockerfile = f"FROM {BASE}\nENV FOO=bar-{tag}\nRUN touch baz\nRUN touch bax\n"
+    build(daemon, context, dockerfile, tag=tag)
+    assert build(daemon, context, dockerfile, "--cache-from", tag, tag=f"{tag}again").count("Using cache") == 3
+    assert build(daemon, context, dockerfile, "--cache-from", "absent/image", tag=f"{tag}again").count("Using cache") == 0
+    (context / "Dockerfile").write_text(dockerfile)
+    told = daemon.lamina("build", "--explain", "--cache-from", "absent/image", str(context)).stdout
+    assert told.count("Cache miss: no image of --cache-from has this step") == 3
+    daemon.docker("rmi", f"{tag}again")
+
+
 @pytest.mark.covers("cli:build --squash")
 def test_squash_makes_one_layer_of_what_the_build_added(experimental: Daemon, context: Path) -> None:
     daemon, tag = experimental, "squashed:1"

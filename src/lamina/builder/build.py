@@ -186,7 +186,7 @@ class _Build:
         counts = _counts(dockerfile, plan, len(labels))
         for number, argument in enumerate(dockerfile.arguments, 1):
             self.progress(StepBegan(number, counts[target.index].total, argument.text))
-        cached = CacheImages(self.engine, self.request.cache_from)
+        cached = CacheImages(self.engine, self.request.cache_from, only=self.request.cache_only_from)
         for name in cached.absent:
             self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is no cache"))
         turns = self.progress.stages(dockerfile, bases, list(plan))

@@ -10,16 +10,18 @@ from lamina.builder.engine import Engine
 from lamina.builder.made import Made
 from lamina.builder.state import State
 from lamina.errors import InvalidArgument, NotFound
-from lamina.image.model import Image
+from lamina.image.model import Image, LayerFacts
 from lamina.spec.config import RootFS
+from lamina.spec.digest import Digest
 
 
 class CacheImages:
     """The images of --cache-from that are here. As in Docker's classic builder, a step counts as done where the image's history begins
-    like that of the image so far and goes on with the step's own entry."""
+    like that of the image so far and goes on with the step's own entry. With `only`, what was built here counts no more than what these
+    images were built from."""
 
-    def __init__(self, engine: Engine, names: Sequence[str]) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, names: Sequence[str], *, only: bool = False) -> None:
+        self._engine, self.only = engine, only
         self._images: list[Image] = []
         self.absent: list[str] = []
         for name in names:
@@ -27,6 +29,29 @@ class CacheImages:
                 self._images.append(engine.images.resolve(name))
             except (NotFound, InvalidArgument):
                 self.absent.append(name)
+        self._below = self._ancestors() if only else frozenset()
+        self._layers = frozenset(layer for image in self._images for layer in image.layers)
+
+    def counts(self, image: Image) -> bool:
+        """Whether what was built here counts as done."""
+        return not self.only or image.id in self._below
+
+    def counts_layer(self, layer: LayerFacts | None) -> bool:
+        """Whether the layer of a command that ran here before stands for it."""
+        return not self.only or (layer is not None and layer.id in self._layers)
+
+    def _ancestors(self) -> frozenset[Digest]:
+        """The images, and those that they were built from here."""
+        found: set[Digest] = set()
+        for image in self._images:
+            at: Image | None = image
+            while at is not None and at.id not in found:
+                found.add(at.id)
+                try:
+                    at = self._engine.images.resolve(str(at.parent)) if at.parent else None
+                except NotFound:
+                    at = None
+        return frozenset(found)
 
     def image(self, state: State, made: Made) -> Image | None:
         """What one of the images has for a step, None where none has it."""

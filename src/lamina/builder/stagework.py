@@ -144,7 +144,8 @@ class StageWork:
             self._explain(lambda: self._accounts.why_hit(account))
             self._tell(CacheHit())
         else:
-            layer = self._layer(state, instruction, made, lambda: self._accounts.why_missed(account))
+            missed = "miss: no image of --cache-from has this step" if self._cached.only else ""
+            layer = self._layer(state, instruction, made, lambda: missed or self._accounts.why_missed(account))
             layers = (*state.layers, layer) if layer else state.layers
             image = self._made_image(state, made, layer, layers)
             self._site.engine.cache.put_image(step, image)
@@ -158,7 +159,8 @@ class StageWork:
         """The image that this step made before, here or in an image of --cache-from."""
         if self._anew:
             return None
-        return self._site.engine.cache.image(step) or self._cached.image(state, made)
+        known = self._site.engine.cache.image(step)
+        return known if known is not None and self._cached.counts(known) else self._cached.image(state, made)
 
     def _made_image(self, state: State, made: Made, layer: LayerFacts | None, layers: Sequence[LayerFacts]) -> Image:
         author = made.author or state.config.author
@@ -174,6 +176,7 @@ class StageWork:
         if made.key and not self._anew:
             note = self._site.note(instruction, made.created_by) if made.floating else None
             known = self._site.engine.cache.layer(made.key, state.top, note)
+            known = known if known is not None and self._cached.counts_layer(known.layer) else None
         if known is not None:
             self._explain(lambda: self._accounts.why_work_hit(made))
             self._tell(CacheHit())

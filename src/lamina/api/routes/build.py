@@ -83,6 +83,7 @@ def _asked(request: Request, given: Given | None) -> BuildRequest:
         network=_network(asked.text("networkmode")),
         platform=platform_of(request),
         cache_from=_strings(asked, "cachefrom"),
+        cache_only_from=bool(_strings(asked, "cachefrom")),  # as the classic builder; BuildKit adds them to its own cache
         extra_hosts=_extra_hosts(asked),
         credentials=credentials_of(registry_config(request.headers.get("x-registry-config", ""))),
         run=_run_options(asked),
