@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
+import termios
 from io import BytesIO
 from pathlib import Path
 
@@ -53,6 +56,40 @@ def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) 
 def test_an_unknown_flag_exits_with_125_and_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ps", "--nonsense"]) == 125
     assert "Usage:  lamina ps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "meant"), [(["rnu"], "'lamina run'"), (["ps", "--al"], "--all"), (["run", "--memroy", "1g", "x"], "--memory")])
+def test_what_was_meant_is_offered(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) > 0
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["images"], ["--help"], ["images", "--help"], ["version"]])
+def test_output_that_cannot_be_written_is_one_sentence(engine: FakeEngine, words: list[str]) -> None:
+    engine.routes |= {"GET /images/json": reply([IMAGE]), "GET /version": reply({})}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*PROGRAM, "--host", engine.host, *words], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and done.stderr.endswith(b"no space left on device\n")
+
+
+def test_closed_streams_lead_nowhere(engine: FakeEngine) -> None:
+    engine.routes["GET /images/json"] = reply([IMAGE])
+    program = " ".join(map(shlex.quote, [*PROGRAM, "--host", engine.host, "images"]))
+    assert subprocess.run(["sh", "-c", f"{program} <&- >&- 2>&-"], timeout=60).returncode == 0
+    assert subprocess.run(["sh", "-c", f"{program} nonsense more >&- 2>&-"], timeout=60).returncode == 1
+
+
+def test_help_is_wrapped_to_the_terminal() -> None:
+    manager, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 70))
+    child = subprocess.Popen([*PROGRAM, "run", "--help"], stdout=terminal, stdin=terminal, close_fds=True)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the terminal has no other end any more
+        while piece := os.read(manager, 1 << 16):
+            shown += piece
+    os.close(manager)
+    assert child.wait(60) == 0 and max(map(len, shown.decode().splitlines())) <= 70 and b"--workdir" in shown
 
 
 def test_too_few_arguments_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, run
+from tests.harness import Daemon, eventually, run, script
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,21 @@ def test_an_import_whose_client_goes_away_makes_no_image(daemon: Daemon, sent: b
         while piece := sock.recv(4096):
             answer += piece
     assert b" 200 OK" not in answer.partition(b"\r\n")[0] and images() == before
+
+
+def test_the_third_interrupt_leaves_a_container_that_heeds_none(daemon: Daemon, name: str) -> None:
+    command = [*script("lamina"), "run", "--name", name, BASE, "sh", "-c", "trap '' INT; echo deaf; exec sleep 602"]
+    client = subprocess.Popen(command, env=daemon.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdout and client.stderr and client.stdout.readline() == b"deaf\n"
+
+    def ended() -> bool:
+        client.send_signal(signal.SIGINT)
+        return client.poll() is not None
+
+    eventually(ended, "the client stays")
+    assert client.returncode == 130 and b"interrupted three times" in client.stderr.read()
+    assert daemon.docker("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n"
+    daemon.docker("rm", "-f", name)
 
 
 @pytest.mark.peer

@@ -119,7 +119,7 @@ class Reader:
         if flag is None:
             if name == "help":
                 raise HelpWanted
-            raise UsageError(f"unknown flag: --{name}")
+            raise UsageError(f"unknown flag: --{name}{self._meant(name)}")
         if not equals:
             if flag.kind == "bool":
                 value = "true"
@@ -128,6 +128,13 @@ class Reader:
             else:
                 raise UsageError(f"flag needs an argument: --{name}")
         found.add(flag, _checked(flag, value))
+
+    def _meant(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        begun = sorted(known for known in self._names if len(name) > 1 and known.startswith(name))
+        found = begun[:3] or get_close_matches(name, sorted(self._names), n=2, cutoff=0.7)
+        return f"\n\nDid you mean {' or '.join(f'--{known}' for known in found)}?" if found else ""
 
     def _short(self, word: str, rest: list[str], found: Arguments) -> None:
         letters = word[1:]

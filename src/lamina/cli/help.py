@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from posix import isatty
+
 from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
 from lamina.cli.flags import Flag, table
+from lamina.cli.terminal import size
+
+_NARROWEST = 24  # columns of text beside a head, also where a terminal is narrower than both
 
 _FIRST = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info")
 _OWN = ("images --tree", "layers", "which", "blame", "ls", "cat", "image diff", "image find", "image mount", "image squash")
@@ -34,7 +39,7 @@ def closest(word: str, group: str = "") -> list[str]:
     from difflib import get_close_matches
 
     known = {name.rpartition(" ")[2]: name for name in (*COMMANDS, *ALIASES, *GROUPS) if name.rpartition(" ")[0] == group}
-    found = [known[name] for name in get_close_matches(word, sorted(known), n=2, cutoff=0.7)]
+    found = [known[name] for name in get_close_matches(word, sorted(known), n=2, cutoff=0.66)]
     return found or sorted(name for name in COMMANDS if name.rpartition(" ")[2] == word)[:3]
 
 
@@ -43,13 +48,25 @@ def _options(title: str, flags: list[Flag]) -> list[str]:
     heads = [
         f"  {f'-{flag.letter}, ' if flag.letter else '    '}--{flag.name}{'' if flag.kind == 'bool' else f' {flag.kind}'}" for flag in flags
     ]
-    width = max(map(len, heads), default=0) + 3
-    return ["", title, *(f"{head:<{width}}{flag.help}" for head, flag in zip(heads, flags, strict=True))] if flags else []
+    return ["", title, *_set(list(zip(heads, (flag.help for flag in flags), strict=True)))] if flags else []
 
 
 def _list(title: str, rows: list[tuple[str, str]]) -> list[str]:
-    width = max(len(row[0]) for row in rows) + 3
-    return ["", title, *(f"  {name:<{width}}{summary}" for name, summary in rows)]
+    return ["", title, *_set([(f"  {name}", summary) for name, summary in rows])]
+
+
+def _set(rows: list[tuple[str, str]]) -> list[str]:
+    """Two columns; on a terminal the second is wrapped to its width."""
+    from textwrap import wrap
+
+    width = max(len(head) for head, _ in rows) + 3
+    terminal = size(1)[1] if isatty(1) else 0
+    room = max(terminal - width, _NARROWEST) if terminal else 1 << 20
+    return [line for head, text in rows for line in _beside(f"{head:<{width}}", wrap(text, room, break_long_words=False) or [""])]
+
+
+def _beside(head: str, lines: list[str]) -> list[str]:
+    return [head + lines[0], *(" " * len(head) + line for line in lines[1:])]
 
 
 def _group(name: str) -> str:

@@ -28,11 +28,11 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     debug = False
     try:
-        options = Reader(table(GLOBAL_FLAGS), interspersed=False).read(words)
+        options = _global(words)
+        if options is None:
+            return _help([])
         debug = options.on("debug")
         return _dispatch(options)
-    except HelpWanted:
-        return _help([])
     except UsageError as error:
         sys.stderr.write(f"lamina: {error.message}\n\nRun 'lamina --help' for more information\n")
         return error.exit_code
@@ -50,6 +50,14 @@ def main(words: list[str] | None = None) -> int:
         name = f"{_text(error.filename)}: " if error.filename else ""
         sys.stderr.write(f"lamina: {name}{(error.strerror or str(error)).lower()}\n")
         return 1
+
+
+def _global(words: list[str]) -> Arguments | None:
+    """The flags before the command, and the rest; nothing where help is wanted."""
+    try:
+        return Reader(table(GLOBAL_FLAGS), interspersed=False).read(words)
+    except HelpWanted:
+        return None
 
 
 def complain(error: LaminaError) -> int:
@@ -112,13 +120,15 @@ def _perform(name: str, words: list[str], options: Arguments) -> int:
         if len(found.words) < fewest or 0 <= most < len(found.words):
             raise WrongArgumentCount(f"'lamina {name}' {count_wanted(fewest, most)}")
     except HelpWanted:
-        return _help(name.split(" "))
+        found = None
     except UsageError as error:
         from lamina.cli.help import usage_of
 
         shown = usage_of(name, flags, usage)
         sys.stderr.write(f"lamina: {error.message}\n\nUsage:  {shown}\n\nRun 'lamina {name} --help' for more information\n")
         return error.exit_code
+    if found is None:
+        return _help(name.split(" "))
     perform = getattr(_module(module), name.replace(" ", "_").replace("import", "import_"))
     try:
         code: int = perform(_session(options), found)
@@ -184,13 +194,27 @@ def _help(words: list[str]) -> int:
 
 def run() -> None:
     """The program: run the command line and leave at once, without the interpreter's own tidying up (1 to 2 ms)."""
+    _stand_in()
     code = main()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
         code = code or 141
+    except OSError as error:
+        posix.write(2, f"lamina: standard output: {(error.strerror or str(error)).lower()}\n".encode())
+        code = code or 1
     posix._exit(code)
+
+
+def _stand_in() -> None:
+    """Streams that the caller has closed lead nowhere, and no file or connection gets their numbers."""
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        while (fd := posix.open("/dev/null", posix.O_RDWR)) < 2:
+            pass
+        if fd > 2:
+            posix.close(fd)
+        sys.stdin, sys.stdout, sys.stderr = (open(fd, "rw"[fd > 0], closefd=False) for fd in range(3))
 
 
 if __name__ == "__main__":

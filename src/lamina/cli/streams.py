@@ -123,10 +123,19 @@ def write_all(fd: int, data: bytes) -> None:
         written += posix.write(fd, data[written:])
 
 
-def forward_signals(kill: Callable[[str], None]) -> None:
-    """From now on hand the signals we get to `kill`, by their number's name."""
+def forward_signals(kill: Callable[[str], None], leaving: Callable[[], None]) -> None:
+    """From now on hand the signals we get to `kill`, by their number's name. The third that asks to end ends us, after `leaving`.
+
+    A first process that handles no signal outlives all that are sent to it but SIGKILL: Docker's CLI goes then, too.
+    """
+    asked = 0
 
     def handler(number: int, _frame: object) -> None:
+        nonlocal asked
+        asked += number in (_signal.SIGINT, _signal.SIGTERM)
+        if asked > 2:
+            leaving()
+            raise KeyboardInterrupt
         kill(str(int(number)))
 
     for name in _FORWARDED:

@@ -95,8 +95,10 @@ class Transport:
             return Connection(self.open_socket())
         except OSError as fault:
             reason = "permission denied" if isinstance(fault, PermissionError) else (fault.strerror or str(fault)).lower()
+            advice = "only root and who may write to that socket may use it: try sudo"
             raise EngineUnreachable(
-                f"cannot connect to the engine at {self.address}: {reason}", hint="is laminad running, and may you use its socket?"
+                f"cannot connect to the engine at {self.address}: {reason}",
+                hint=advice if isinstance(fault, PermissionError) else "is laminad running there?",
             ) from None
 
     def open_socket(self) -> _socket.socket:

@@ -62,7 +62,7 @@ q quiet bool|Suppress the build output and print image ID on success
 - ssh list|SSH agent to give to RUN --mount=type=ssh (format: "default|<id>[=<socket>]")
 t tag list|Name and optionally a tag in the "name:tag" format
 - target string|Set the target build stage to build
-- ulimit ulimit|Ulimit options (default [])
+- ulimit ulimit|Ulimit options
 """,
     ),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import container_config, read_environment
 from lamina.cli.session import Session, is_terminal
@@ -11,10 +13,10 @@ from lamina.errors import LaminaError, NotFound
 
 _CONTAINER = """\
 - add-host list|Add a custom host-to-IP mapping (host:ip)
-- annotation map|Add an annotation to the container (passed through to the OCI runtime) (default map[])
+- annotation map|Add an annotation to the container (passed through to the OCI runtime)
 a attach list|Attach to STDIN, STDOUT or STDERR
 - blkio-weight uint16|Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)
-- blkio-weight-device list|Block IO weight (relative device weight) (default [])
+- blkio-weight-device list|Block IO weight (relative device weight)
 - cap-add list|Add Linux capabilities
 - cap-drop list|Drop Linux capabilities
 - cgroup-parent string|Optional parent cgroup for the container
@@ -30,10 +32,10 @@ c cpu-shares int|CPU shares (relative weight)
 - cpuset-mems string|MEMs in which to allow execution (0-3, 0,1)
 - device list|Add a host device to the container
 - device-cgroup-rule list|Add a rule to the cgroup allowed devices list
-- device-read-bps list|Limit read rate (bytes per second) from a device (default [])
-- device-read-iops list|Limit read rate (IO per second) from a device (default [])
-- device-write-bps list|Limit write rate (bytes per second) to a device (default [])
-- device-write-iops list|Limit write rate (IO per second) to a device (default [])
+- device-read-bps list|Limit read rate (bytes per second) from a device
+- device-read-iops list|Limit read rate (IO per second) from a device
+- device-write-bps list|Limit write rate (bytes per second) to a device
+- device-write-iops list|Limit write rate (IO per second) to a device
 - disable-content-trust bool|Skip image verification (default true)
 - dns list|Set custom DNS servers
 - dns-option list|Set DNS options
@@ -46,11 +48,11 @@ e env list|Set environment variables
 - gpus gpu-request|GPU devices to add to the container ('all' to pass all GPUs)
 - group-add list|Add additional groups to join
 - health-cmd string|Command to run to check health
-- health-interval duration|Time between running the check (ms|s|m|h) (default 0s)
+- health-interval duration|Time between running the check (ms|s|m|h)
 - health-retries int|Consecutive failures needed to report unhealthy
-- health-start-interval duration|Time between running the check during the start period (ms|s|m|h) (default 0s)
-- health-start-period duration|Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)
-- health-timeout duration|Maximum time to allow one check to run (ms|s|m|h) (default 0s)
+- health-start-interval duration|Time between running the check during the start period (ms|s|m|h)
+- health-start-period duration|Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)
+- health-timeout duration|Maximum time to allow one check to run (ms|s|m|h)
 h hostname string|Container host name
 - init bool|Run an init inside the container that forwards signals and reaps processes
 i interactive bool|Keep STDIN open even if not attached
@@ -93,10 +95,10 @@ q quiet bool|Suppress the pull output
 - stop-signal string|Signal to stop the container
 - stop-timeout int|Timeout (in seconds) to stop a container
 - storage-opt list|Storage driver options for the container
-- sysctl map|Sysctl options (default map[])
+- sysctl map|Sysctl options
 - tmpfs list|Mount a tmpfs directory
 t tty bool|Allocate a pseudo-TTY
-- ulimit ulimit|Ulimit options (default [])
+- ulimit ulimit|Ulimit options
 - use-api-socket bool|Bind mount Docker API socket and required auth
 u user string|Username or UID (format: <name|uid>[:<group|gid>])
 - userns string|User namespace to use
@@ -175,6 +177,7 @@ w workdir string|Working directory inside the container
     ),
 }
 
+_ID_LENGTH = 64
 _DAEMON_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 
 
@@ -331,7 +334,11 @@ def _proxy(containers: Containers, name: str) -> None:
         except LaminaError:
             pass  # it has ended meanwhile
 
-    forward_signals(kill)
+    def leaving() -> None:
+        shown = name[:12] if len(name) == _ID_LENGTH else name
+        sys.stderr.write(f"\nlamina: interrupted three times: leaving, and the container goes on\n'lamina stop {shown}' ends it\n")
+
+    forward_signals(kill, leaving)
 
 
 def _exit_code(waiting: Response) -> int:
