@@ -58,7 +58,9 @@ def test_an_unknown_flag_exits_with_125_and_shows_the_usage(capsys: pytest.Captu
     assert "Usage:  lamina ps" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "meant"), [(["rnu"], "'lamina run'"), (["ps", "--al"], "--all"), (["run", "--memroy", "1g", "x"], "--memory")])
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["rnu"], "'lamina run'"), (["ps", "--al"], "--all"), (["run", "--memroy", "1g", "x"], "--memory")]
+)
 def test_what_was_meant_is_offered(words: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) > 0
     assert f"Did you mean {meant}?" in capsys.readouterr().err
