@@ -193,7 +193,7 @@ def run(
     code: int | None = 0,
     stdin: str | bytes | None = None,
     cwd: Path | None = None,
-    timeout: float = 120,
+    timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; fail unless it ends with `code` (None: any). Outputs are text."""
     data = stdin.encode() if isinstance(stdin, str) else stdin

@@ -10,6 +10,7 @@ from lamina.daemon import service
 def test_the_unit_leaves_containers_alone_and_quotes_its_command() -> None:
     text = service.unit(["/opt/a b/laminad", "--root", "/x%y"])
     assert "KillMode=process\n" in text
+    assert "TimeoutStartSec=infinity\n" in text
     assert "Delegate=yes\n" in text
     assert 'ExecStart="/opt/a b/laminad" --root /x%%y\n' in text
 

@@ -3,72 +3,217 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
+import sys
+import sysconfig
+import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+import lamina
 from lamina.daemon import service
+from lamina.runtime import apparmor
 from tests.harness import Daemon, eventually, run, script
+from tests.system.conftest import BASE
+from tests.system.test_survival import NONE, line, say, spawn
+
+PATIENCE = 300.0
+"""Seconds for what systemd does: an emulated machine needs a minute for a start of the daemon."""
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not os.path.isdir("/run/systemd/system"), reason="systemd does not run this machine"),
     pytest.mark.skipif(os.path.exists(service.UNIT), reason="this machine has a service of Lamina's already"),
 ]
 
 
-@pytest.fixture
-def served(tmp_path: Path, base: Path) -> Iterator[Daemon]:
-    """A daemon that `lamina system service install` started, with a busybox image; gone at the end, unit and all."""
-    daemon = Daemon(tmp_path / "d")
+@contextmanager
+def service_of(daemon: Daemon, *command: str, base: Path) -> Iterator[Daemon]:
+    """The daemon as a service, which `command` installs, with a busybox image; gone at the end, unit and all."""
     daemon.root.mkdir()
-    run([*script("lamina"), "system", "service", "install", "--", *daemon.command()[len(script("laminad")) :]], dict(os.environ))
+    options = daemon.command()[len(script("laminad")) :]
+    run([*command, "install", *options], dict(os.environ), timeout=PATIENCE)
     try:
-        eventually(daemon.answers, "the service does not answer", seconds=120)
-        daemon.docker("import", str(base), "busybox:test")
+        eventually(daemon.answers, "the service does not answer", seconds=PATIENCE)
+        daemon.docker("import", str(base), BASE)
         yield daemon
     finally:
-        run([*script("lamina"), "system", "service", "uninstall"], dict(os.environ), code=None)
+        ids = daemon.docker("ps", "-aq", code=None).stdout.split()
+        if ids:
+            daemon.docker("rm", "-f", *ids, code=None)
+        service.uninstall()
         daemon.start().remove()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[Daemon]:
+    """A daemon that `lamina system service install` started."""
+    with service_of(Daemon(tmp_path_factory.mktemp("served") / "d"), *script("lamina"), "system", "service", base=base) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that has this checkout's package as files of its own, and everything else from here."""
+    where = tmp_path_factory.mktemp("environment")
+    venv.create(where, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(where), "platbase": str(where)}))
+    others = [path for path in sys.path if path and Path(path) != Path(lamina.__path__[0]).parent]
+    (packages / "others.pth").write_text("".join(f"{path}\n" for path in [*others, str(Path(lamina.__path__[0]).parent)]))
+    put_package(packages / "lamina", lamina.__version__)
+    (where / "bin/laminad").write_text(f"#!{where}/bin/python\nimport sys\nfrom lamina.daemon.main import main\nsys.exit(main())\n")
+    (where / "bin/laminad").chmod(0o755)
+    return where
+
+
+def put_package(where: Path, version: str) -> None:
+    """The package at `where`, as of `version`: what was there is deleted first, as pip does it."""
+    if where.exists():
+        shutil.rmtree(where)
+    shutil.copytree(lamina.__path__[0], where, ignore=shutil.ignore_patterns("__pycache__"))
+    head = where / "__init__.py"
+    head.write_text(re.sub('__version__ = ".*"', f'__version__ = "{version}"', head.read_text()))
 
 
 def systemctl(*words: str) -> str:
     return subprocess.run(["systemctl", *words, "lamina.service"], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def running(daemon: Daemon, container: str) -> bool:
-    return daemon.docker("inspect", "-f", "{{.State.Running}}", container).stdout.strip() == "true"
+def main_pid() -> str:
+    return systemctl("show", "-p", "MainPID", "--value")
 
 
-def test_a_service_starts_again_and_its_containers_go_on(served: Daemon) -> None:
-    name = served.docker("run", "-d", "busybox:test", "sh", "-c", "echo first; while sleep 0.1; do echo more; done").stdout.strip()
-    pid = served.docker("inspect", "-f", "{{.State.Pid}}", name).stdout
-    assert systemctl("is-active") == "active"
-    for verb in (("restart",), ("kill", "--signal=KILL", "--kill-who=main")):
-        before = systemctl("show", "-p", "MainPID")
-        systemctl(*verb)
-        eventually(
-            lambda before=before: systemctl("show", "-p", "MainPID") not in (before, "MainPID=0"),
-            "systemd did not start it again",
-            seconds=120,
+def again(daemon: Daemon, *verb: str) -> None:
+    """What ends the daemon; returns when systemd has started another one, which answers."""
+    before = main_pid()
+    systemctl(*verb)
+    eventually(lambda: main_pid() not in (before, "0"), "systemd did not start it again", seconds=PATIENCE)
+    eventually(daemon.answers, "the service does not answer", seconds=PATIENCE)
+
+
+class Company:
+    """A container with a log, a client attached to it, and an exec with another."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.attached = spawn(
+            daemon, "run", "-i", "--name", "talker", *NONE, BASE, "sh", "-c", "while read x; do echo heard $x; done; exit 6"
         )
-        eventually(served.answers, "the service does not answer", seconds=120)
-        assert running(served, name)
-        assert served.docker("inspect", "-f", "{{.State.Pid}}", name).stdout == pid
-    lines = len(served.docker("logs", name).stdout.splitlines())
-    eventually(lambda: len(served.docker("logs", name).stdout.splitlines()) > lines, "the log stood still")
-    assert served.docker("exec", name, "echo", "inside").stdout == "inside\n"
-    served.docker("rm", "-f", name)
+        self.said: list[str] = []
+        self.hears(self.attached, "one")
+        self.execed = spawn(daemon, "exec", "-i", "talker", "sh", "-c", "while read x; do echo heard $x; done")
+        self.pid = self.inspected("Pid")
+
+    def hears(self, client: subprocess.Popen[bytes], word: str) -> None:
+        """Say a word by a client, and have it back."""
+        say(client, f"{word}\n".encode())
+        assert line(client) == f"heard {word}\n".encode()
+        if client is self.attached:
+            self.said.append(word)
+
+    def inspected(self, key: str) -> str:
+        return self.daemon.docker("inspect", "-f", f"{{{{.State.{key}}}}}", "talker").stdout.strip()
+
+    def goes_on(self, word: str) -> None:
+        """The same process runs; both clients, the log and new execs have it."""
+        assert (self.inspected("Running"), self.inspected("Pid")) == ("true", self.pid)
+        self.hears(self.attached, word)
+        self.hears(self.execed, word)
+        assert self.daemon.docker("logs", "talker").stdout == "".join(f"heard {word}\n" for word in self.said)
+        assert self.daemon.docker("exec", "talker", "echo", word).stdout == f"{word}\n"
+
+    def ends(self) -> None:
+        """The input ends, and with it the container, whose exit code is told."""
+        for client in (self.execed, self.attached):
+            assert client.stdin is not None
+            client.stdin.close()
+        assert self.daemon.docker("wait", "talker").stdout == "6\n"
+        for client in (self.execed, self.attached):
+            client.wait(PATIENCE)
+        self.daemon.docker("rm", "talker")
 
 
-def test_stopping_the_service_leaves_containers_running_for_the_next_daemon(served: Daemon) -> None:
-    name = served.docker("run", "-d", "busybox:test", "sleep", "600").stdout.strip()
+def test_containers_their_logs_clients_and_execs_go_on_while_the_service_is_restarted_killed_and_stopped(served: Daemon) -> None:
+    company = Company(served)
+    assert systemctl("is-active") == "active"
+    again(served, "restart")
+    company.goes_on("restarted")
+    again(served, "kill", "--signal=KILL", "--kill-who=main")
+    company.goes_on("killed")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
     systemctl("stop")
     assert systemctl("is-active") == "inactive"
     assert not served.answers()
+    company.hears(company.attached, "stopped")
     systemctl("start")
-    eventually(served.answers, "the service does not answer", seconds=120)
-    assert running(served, name)
-    served.docker("rm", "-f", name)
+    eventually(served.answers, "the service does not answer", seconds=PATIENCE)
+    company.goes_on("started")
+    company.ends()
+
+
+def test_containers_go_on_while_the_package_is_replaced_below_them(own_environment: Path, tmp_path: Path, base: Path) -> None:
+    daemon = Daemon(tmp_path / "d")
+    package = next(own_environment.glob("lib/python*/site-packages/lamina"))
+    with service_of(daemon, str(own_environment / "bin/python"), "-m", "lamina.daemon.service", base=base):
+        company = Company(daemon)
+        assert daemon.docker("version", "-f", "{{.Server.Version}}").stdout.strip() != "9.9.9"
+        put_package(package, "9.9.9")
+        company.goes_on("replaced")
+        again(daemon, "restart")
+        assert f'"Lamina {lamina.__version__}"' not in daemon.curl("/version") and "9.9.9" in daemon.curl("/version")
+        company.goes_on("upgraded")
+        assert daemon.docker("run", "--rm", *NONE, BASE, "echo", "new").stdout == "new\n"
+        company.ends()
+
+
+def test_limits_hold_below_the_service_change_while_running_and_stay_when_systemd_reloads(served: Daemon) -> None:
+    limits = ["-m", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0"]
+    served.docker("run", "-d", "--name", "limited", *NONE, *limits, BASE, "sleep", "10000")
+
+    def held() -> list[str]:
+        files = "memory.max cpu.max pids.max cpuset.cpus" if unified() else "memory/memory.limit_in_bytes cpu*/cpu.cfs_quota_us pids/pids.max cpuset/cpuset.cpus"  # fmt: skip
+        return [
+            found.split()[0]
+            for found in served.docker("exec", "limited", "sh", "-c", f"cd /sys/fs/cgroup; cat {files}").stdout.splitlines()
+        ]
+
+    assert held() == [str(64 << 20), "50000", "20", "0"]
+    served.docker("update", "-m", "48m", "--memory-swap", "48m", "--cpus", "0.25", "--pids-limit", "30", "limited")
+    changed = [str(48 << 20), "25000", "30", "0"]
+    assert held() == changed
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    again(served, "restart")
+    assert held() == changed
+    served.docker("update", "--pids-limit", "31", "limited")
+    assert held()[2] == "31"
+    shell = "cat /dev/zero | head -c 100m | tail > /dev/null; echo survived; sleep 10000"
+    served.docker("run", "-d", "--name", "hungry", *NONE, "-m", "24m", "--memory-swap", "24m", BASE, "sh", "-c", shell)
+    eventually(lambda: told(served, "hungry", "OOMKilled") == "true", "nobody noticed that memory ran out", seconds=PATIENCE)
+    assert told(served, "hungry", "Running") == "true"
+    served.docker("rm", "-f", "limited", "hungry")
+
+
+def told(daemon: Daemon, name: str, key: str) -> str:
+    return daemon.docker("inspect", "-f", f"{{{{.State.{key}}}}}", name).stdout.strip()
+
+
+def unified() -> bool:
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def test_the_default_profile_confines_containers_of_the_service(served: Daemon) -> None:
+    if not apparmor.enabled() or shutil.which("apparmor_parser", path="/usr/sbin:/sbin") is None:
+        pytest.skip("no AppArmor here")
+    current = ["cat", "/proc/self/attr/current"]
+    assert served.docker("run", "--rm", *NONE, BASE, *current).stdout.strip() == f"{apparmor.DEFAULT} (enforce)"
+    assert served.docker("run", "--rm", *NONE, "--security-opt", "apparmor=unconfined", BASE, *current).stdout.strip() == "unconfined"
+    assert "name=apparmor" in served.docker("info", "-f", "{{.SecurityOptions}}").stdout
+    denied = "echo 0 > /proc/sys/kernel/core_pattern; mount -t tmpfs x /tmp && echo mounted; true"
+    done = served.docker("run", "--rm", *NONE, "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", BASE, "sh", "-c", denied)
+    assert "mounted" not in done.stdout
