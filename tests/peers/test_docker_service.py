@@ -14,10 +14,13 @@ from tests.docker.test_networks import free_port, read
 from tests.docker.test_traffic import SERVERS
 from tests.harness import Daemon, eventually
 from tests.peers.conftest import needs
+from tests.peers.test_firewalld import ASK, HERE, THERE, outside
 
 BASE = "busybox:beside"
 PATIENCE = 300.0
 """Seconds that systemd may take to start a dockerd again on a slow machine."""
+
+__all__ = ["outside"]  # a fixture
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -80,33 +83,39 @@ def rules() -> list[str]:
     return sorted(line.partition(" [")[0] for line in shown.splitlines() if not line.startswith("#") and "lamina" not in line)
 
 
-def test_both_have_working_ports_also_after_docker_was_restarted(
-    theirs: Daemon, ours: Daemon, servers: list[subprocess.Popen[bytes]]
+def test_both_have_working_ports_and_ways_out_whichever_starts_again(
+    theirs: Daemon, ours: Daemon, servers: list[subprocess.Popen[bytes]], outside: list[str]
 ) -> None:
     first, second = free_port(), free_port()
+
+    def works(engine: Daemon, name: str, port: int) -> bool:
+        """From the host, from another machine, and out to it."""
+        asked = subprocess.run([*outside, ASK.format(address=HERE, port=port)], capture_output=True, text=True, check=False).stdout
+        leaves = engine.docker("exec", name, "nc", "-w", "5", THERE, "80", code=None).stdout
+        return "80 to" in read(port) and f"to {THERE}" in asked and f"to {HERE}" in leaves
+
+    def both_work(when: str) -> None:
+        eventually(lambda: works(ours, "ours", second), f"Lamina's port or way out is closed {when}", seconds=PATIENCE)
+        eventually(lambda: works(theirs, "theirs", first), f"Docker's port or way out is closed {when}", seconds=PATIENCE)
+
     theirs.docker("run", "-d", "--name", "theirs", "-p", f"{first}:80", BASE, "sleep", "10000")
     servers.append(serve(theirs, "theirs"))
     before = rules()
     ours.docker("run", "-d", "--name", "ours", "-p", f"{second}:80", BASE, "sleep", "10000")
     servers.append(serve(ours, "ours"))
-    asked = ["exec", "ours", "nc", "-w", "5", host_address(theirs), str(first)]
-    eventually(lambda: "80 to" in read(first) and "80 to" in read(second), "a port does not answer", seconds=PATIENCE)
+    both_work("beside the other")
     assert rules() == before
-    eventually(lambda: "80 to" in ours.docker(*asked, code=None).stdout, "Docker's port is not reached from a container", seconds=PATIENCE)
     subprocess.run(["systemctl", "restart", "docker.service"], check=True)
-    eventually(lambda: "80 to" in read(second), "Lamina's port is closed after docker was restarted", seconds=PATIENCE)
+    eventually(lambda: works(ours, "ours", second), "Lamina's port is closed after docker was restarted", seconds=PATIENCE)
     eventually(theirs.answers, "docker.service does not answer", seconds=PATIENCE)
     theirs.docker("start", "theirs")
     servers.append(serve(theirs, "theirs"))
-    eventually(lambda: "80 to" in read(first), "Docker's port does not answer", seconds=PATIENCE)
-    eventually(lambda: "80 to" in ours.docker(*asked, code=None).stdout, "Docker's port is not reached from a container", seconds=PATIENCE)
+    both_work("after docker was restarted")
+    ours.kill()
+    ours.start()
+    both_work("after Lamina was killed")
     ours.docker("rm", "-f", "ours")
     ours.remove()
     assert rules() == before
     assert "lamina" not in subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    assert "80 to" in read(first)
-
-
-def host_address(engine: Daemon) -> str:
-    """The host's address on an engine's default bridge."""
-    return engine.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge").stdout.strip()
+    eventually(lambda: works(theirs, "theirs", first), "Docker's port is closed after Lamina went", seconds=PATIENCE)

@@ -15,8 +15,8 @@ from tests.harness import Daemon, eventually
 from tests.peers.conftest import needs
 
 BASE = "busybox:test"
-_CLIENT, _HERE, _THERE = "lamina-fw-client", "10.233.7.1", "10.233.7.2"
-_ASK = "import socket; print(socket.create_connection(('{address}', {port}), 3).recv(99).decode())"
+_CLIENT, HERE, THERE = "lamina-fw-client", "10.233.7.1", "10.233.7.2"
+ASK = "import socket; print(socket.create_connection(('{address}', {port}), 3).recv(99).decode())"
 
 
 def firewall(*words: str) -> str:
@@ -49,8 +49,8 @@ def outside() -> Iterator[list[str]]:
     command = ["nsenter", f"--net=/run/netns/{_CLIENT}", sys.executable, "-c"]
     try:
         for line in (
-            f"ip netns add {_CLIENT}", f"ip link add lamina-fw0 type veth peer name eth0 netns {_CLIENT}", f"ip addr add {_HERE}/24 dev lamina-fw0",
-            "ip link set lamina-fw0 up", f"ip -n {_CLIENT} addr add {_THERE}/24 dev eth0", f"ip -n {_CLIENT} link set eth0 up",
+            f"ip netns add {_CLIENT}", f"ip link add lamina-fw0 type veth peer name eth0 netns {_CLIENT}", f"ip addr add {HERE}/24 dev lamina-fw0",
+            "ip link set lamina-fw0 up", f"ip -n {_CLIENT} addr add {THERE}/24 dev eth0", f"ip -n {_CLIENT} link set eth0 up",
             f"ip -n {_CLIENT} link set lo up",
         ):  # fmt: skip
             subprocess.run(line.split(), check=True)
@@ -69,9 +69,9 @@ def test_ports_and_ways_out_work_beside_it_and_after_its_reload(daemon: Daemon, 
     pid = daemon.docker("inspect", "-f", "{{.State.Pid}}", "web").stdout.strip()
 
     def works() -> bool:
-        asked = subprocess.run([*outside, _ASK.format(address=_HERE, port=port)], capture_output=True, text=True, check=False).stdout
-        leaves = daemon.docker("exec", "web", "nc", "-w", "3", _THERE, "80", code=None).stdout
-        return f"to {_THERE}" in asked and f"to {_HERE}" in leaves and "80 to" in read(port)
+        asked = subprocess.run([*outside, ASK.format(address=HERE, port=port)], capture_output=True, text=True, check=False).stdout
+        leaves = daemon.docker("exec", "web", "nc", "-w", "3", THERE, "80", code=None).stdout
+        return f"to {THERE}" in asked and f"to {HERE}" in leaves and "80 to" in read(port)
 
     with subprocess.Popen(["nsenter", "-t", pid, "-n", sys.executable, "-c", SERVERS, "tcp:80"]) as server:
         try:
