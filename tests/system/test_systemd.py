@@ -38,7 +38,7 @@ def service_of(daemon: Daemon, *command: str, base: Path) -> Iterator[Daemon]:
     """The daemon as a service, which `command` installs, with a busybox image; gone at the end, unit and all."""
     daemon.root.mkdir()
     options = daemon.command()[len(script("laminad")) :]
-    run([*command, "install", *options], dict(os.environ), timeout=PATIENCE)
+    run([*command, *options], dict(os.environ), timeout=PATIENCE)
     try:
         eventually(daemon.answers, "the service does not answer", seconds=PATIENCE)
         daemon.docker("import", str(base), BASE)
@@ -54,7 +54,9 @@ def service_of(daemon: Daemon, *command: str, base: Path) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[Daemon]:
     """A daemon that `lamina system service install` started."""
-    with service_of(Daemon(tmp_path_factory.mktemp("served") / "d"), *script("lamina"), "system", "service", base=base) as daemon:
+    with service_of(
+        Daemon(tmp_path_factory.mktemp("served") / "d"), *script("lamina"), "system", "service", "install", "--", base=base
+    ) as daemon:
         yield daemon
 
 
@@ -160,7 +162,7 @@ def test_containers_their_logs_clients_and_execs_go_on_while_the_service_is_rest
 def test_containers_go_on_while_the_package_is_replaced_below_them(own_environment: Path, tmp_path: Path, base: Path) -> None:
     daemon = Daemon(tmp_path / "d")
     package = next(own_environment.glob("lib/python*/site-packages/lamina"))
-    with service_of(daemon, str(own_environment / "bin/python"), "-m", "lamina.daemon.service", base=base):
+    with service_of(daemon, str(own_environment / "bin/python"), "-m", "lamina.daemon.service", "install", base=base):
         company = Company(daemon)
         assert daemon.docker("version", "-f", "{{.Server.Version}}").stdout.strip() != "9.9.9"
         put_package(package, "9.9.9")
