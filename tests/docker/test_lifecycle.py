@@ -180,6 +180,14 @@ def test_failures_while_it_starts_do_not_count_and_slow_checks_are_killed(daemon
     assert health["Log"][0]["Output"] == "Health check exceeded timeout (1s): begun\n"
 
 
+def test_a_container_that_stops_what_checks_it_is_unhealthy(daemon: Daemon, name: str) -> None:
+    """Its root may signal a check that was not executed yet, too: that is no reason to call the container what it was for ever."""
+    script = 'while :; do for p in /proc/[0-9]*; do p=${p#/proc/}; [ "$p" -gt 1 ] && kill -STOP "$p"; done 2>/dev/null; done'
+    check = ["--health-cmd", "true", "--health-interval", "100ms", "--health-timeout", "500ms", "--health-retries", "2"]
+    daemon.docker("run", "-d", "--name", name, "--network", "none", *check, BASE, "sh", "-c", script)
+    eventually(lambda: daemon.docker("inspect", "-f", "{{.State.Health.Status}}", name).stdout == "unhealthy\n", "it was not noticed")
+
+
 def test_an_images_check_is_run_unless_it_is_turned_off(daemon: Daemon, name: str, tag: str, context: Path) -> None:
     (context / "Dockerfile").write_text(f'FROM {BASE}\nHEALTHCHECK --interval=100ms --retries=7 CMD ["true"]\nCMD ["sleep", "1000"]\n')
     daemon.docker("build", "-q", "-t", tag, str(context))

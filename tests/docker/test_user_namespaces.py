@@ -121,3 +121,20 @@ def test_the_hosts_control_groups_are_shown_where_they_are_asked_for(daemon: Dae
 
 def test_a_mode_that_is_none_is_refused(daemon: Daemon) -> None:
     assert "invalid user namespace mode: nosuch" in daemon.lamina("run", "--rm", "--userns", "nosuch", BASE, "true", code=125).stderr
+
+
+def test_with_one_range_for_all_namespaces_are_shared_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with serving(tmp_path_factory, "overlay", options=["--userns-remap", "default"]) as daemon:
+        daemon.docker("run", "-d", "--name", "has", "--ipc", "shareable", BASE, "sh", "-c", "echo mine > /dev/shm/x; exec sleep 600")
+        look = "readlink /proc/self/ns/user; cat /proc/self/uid_map; touch /made; stat -c %u /made"
+        theirs = daemon.docker("exec", "has", "sh", "-c", look).stdout
+        assert theirs.split()[1] == "0" != theirs.split()[2]
+        for kinds in (["network"], ["ipc"], ["pid"], ["network", "ipc", "pid"]):
+            flags = [word for kind in kinds for word in (f"--{kind}", "container:has")]
+            assert daemon.docker("run", "--rm", *flags, BASE, "sh", "-c", look).stdout == theirs
+        said = daemon.docker(
+            "run", "--rm", "--ipc", "container:has", "--pid", "container:has", BASE, "sh", "-c", "cat /dev/shm/x; ps"
+        ).stdout
+        assert said.startswith("mine\n") and "sleep 600" in said
+        mixed = daemon.docker("run", "--rm", "--userns", "host", "--pid", "container:has", BASE, "true", code=125)
+        assert "only one of both has a user namespace" in mixed.stderr

@@ -93,8 +93,8 @@ class Execs:
         if each.started:
             raise WrongState(f"exec {exec_id} has already been started")
 
-    def start(self, exec_id: str, request: AttachRequest | None, size: tuple[int, int] | None) -> None:
-        """See Containers.exec_start."""
+    def start(self, exec_id: str, request: AttachRequest | None, size: tuple[int, int] | None, patience: float = 0) -> None:
+        """See Containers.exec_start, and `Exec.patience`."""
         self.check(exec_id)
         each = self._find(exec_id)
         with each.lock:
@@ -102,7 +102,7 @@ class Execs:
                 raise WrongState(f"exec {exec_id} has already been started")
             each.started = True
             each.size = size or each.size
-            self._run(each, request)
+            self._run(each, request, patience)
 
     def probe(self, live: Live, command: Sequence[str], seconds: float) -> tuple[int, str]:
         """Run a command for a health check: its exit code (-1: it took longer than `seconds` and was killed), and the beginning of its output.
@@ -113,7 +113,7 @@ class Execs:
         with mine:
             with theirs:
                 exec_id = self.create(live, {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True})
-                self.start(exec_id, AttachRequest(theirs.fileno()), None)
+                self.start(exec_id, AttachRequest(theirs.fileno()), None, seconds)
             each = self._find(exec_id)
             output, ended = _collected(mine, time.monotonic() + seconds)
             process = each.process
@@ -194,7 +194,7 @@ class Execs:
         each.record = replace(record, pid=found.pid)
         found.on_exit(lambda how: self._exit_seen(each, how))
 
-    def _run(self, each: LiveExec, request: AttachRequest | None) -> None:
+    def _run(self, each: LiveExec, request: AttachRequest | None, patience: float) -> None:
         """With the exec's lock: start it, or note why it could not be started."""
         record, live = each.record, each.live
         directory = f"{live.container.directory}/exec/{record.id}"
@@ -206,7 +206,9 @@ class Execs:
         if request is not None:
             request.accept()
         try:
-            process = self._parts.runtime.exec(self._request(each, directory, attached=request is not None), attaches)
+            process = self._parts.runtime.exec(
+                replace(self._request(each, directory, attached=request is not None), patience=patience), attaches
+            )
         except LaminaError as error:
             code = getattr(type(error), "exit_code", 126)
             each.record = replace(record, exit_code=code if code in (126, 127) else 126)

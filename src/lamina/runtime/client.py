@@ -152,6 +152,7 @@ class Runtime:
             "devpts": f"/proc/{record['pid']}/root/dev/pts",
             "cgroup": {"path": record["cgroup"]} if record.get("cgroup") else None,
             "owners": mapped.owners(request.spec),
+            "patience": request.patience,
         }
 
     def _labelled(self, process: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,8 @@ class Exec:
     """One more process in a running container.
 
     `directory` is this exec's own (its monitor writes there as a container's does), `container` is the container's.
-    `spec` is the container's specification, `process` an OCI process (`bundle.exec_process`).
+    `spec` is the container's specification, `process` an OCI process (`bundle.exec_process`). `patience`: how many seconds it may take until
+    the command is executed; 0 for any number. Processes in the container, where they are root, can stop it before.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Exec:
     open_stdin: bool = False
     user: str = ""
     groups: tuple[str, ...] = ()
+    patience: float = 0
 
     @property
     def tty(self) -> bool:

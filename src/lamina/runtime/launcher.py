@@ -284,7 +284,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         said = said or _run_hooks(document.get("hooks"), pid, report)
         if not said:
             os.write(go, b"+")
-            said = _read_report(report)
+            said = _read_report(report, document.get("patience") or 0)
     except BrokenPipeError:
         said = _read_report(report) or b"-1\0start\x000\0the process ended"
     except OSError as error:
@@ -348,9 +348,14 @@ def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> No
         namespace.setns(slots["target"], namespace.CLONE_NEWPID)
 
 
-def _read_report(fd: int) -> bytes:
-    """What init says until execve closes the pipe; nothing where all went well."""
+def _read_report(fd: int, patience: float = 0) -> bytes:
+    """What init says until execve closes the pipe; nothing where all went well. `patience` in seconds, 0 for any."""
     parts = []
+    if patience:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(patience * 1000):
+            return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed within {patience:g} seconds".encode()
     while data := os.read(fd, 4096):
         if data == init.READY:
             return b""
