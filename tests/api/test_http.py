@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.api.errors import failure
+from lamina.api.errors import failure, message_of
 from lamina.api.framing import BadFraming, Chunked, Sized
 from lamina.api.http import Server
 from lamina.api.message import FileReply, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed, Writer
@@ -241,3 +242,9 @@ def test_filters_are_read_in_both_spellings() -> None:
 )
 def test_flags_are_read_as_dockerd_reads_them(text: str, expected: bool) -> None:
     assert Query.parse(text).flag("q") is expected
+
+
+def test_a_full_disk_is_no_fault_of_ours_wherever_it_shows() -> None:
+    told = failure(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
+    assert told.status == 507 and b"no space left on the disk of /data/x (free some, or run `lamina system prune`)" in told.body
+    assert "no space left on the disk of the data root" in message_of(OSError(errno.EDQUOT, "Quota exceeded"))

@@ -14,7 +14,7 @@ from lamina.errors import LaminaError
 
 from .conftest import DRIVERS, Store
 from .tars import imported, tar
-from .test_archive import GOOD, WAYS
+from .test_archive import GOOD, WAYS, config_of, docker_archive
 
 
 @pytest.fixture(params=DRIVERS)
@@ -42,6 +42,16 @@ def test_an_import_that_does_not_fit_says_so_and_leaves_nothing(small: Store) ->
         assert refusal.value.code == "exhausted"
         assert shape(small) == before
     imported(small, "second", tar({"x": b"y"}))
+
+
+@pytest.mark.root
+def test_a_load_that_does_not_fit_says_so_whatever_lies_behind_the_layer(small: Store) -> None:
+    archive = docker_archive(config_of(BIG), {"a.tar": BIG}, names=["big:1"])
+    for way in (WAYS[0], WAYS[2]):  # a file would lie on the same disk
+        before = shape(small)
+        with pytest.raises(LaminaError, match="no space left") as refusal:
+            way(small, archive)
+        assert refusal.value.code == "exhausted" and shape(small) == before
 
 
 @pytest.mark.root

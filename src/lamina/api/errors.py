@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import PurePath
 
 from lamina.api.message import Reply, encode, json_reply
-from lamina.errors import LaminaError
+from lamina.errors import Exhausted, LaminaError
 
 _log = logging.getLogger("lamina.api")
 
 
 def failure(error: Exception) -> Reply:
     """The reply that reports `error`; what is no LaminaError is a fault of our own and is logged with its trace."""
+    error = _exhausted(error)
     if not isinstance(error, LaminaError):
         return json_reply({"message": internal_message(error), "code": "internal"}, 500)
     if error.http_status == 304:
@@ -22,7 +24,16 @@ def failure(error: Exception) -> Reply:
 
 def message_of(error: Exception) -> str:
     """The sentence that reports `error` inside a stream."""
+    error = _exhausted(error)
     return str(error) if isinstance(error, LaminaError) else internal_message(error)
+
+
+def _exhausted(error: Exception) -> Exception:
+    """A full disk is no fault of ours, wherever it shows."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    place = f" of {error.filename}" if isinstance(error.filename, str) else " of the data root"
+    return Exhausted(f"no space left on the disk{place}", hint="free some, or run `lamina system prune`")
 
 
 def stream_failure(error: Exception) -> bytes:

@@ -148,10 +148,13 @@ def stage(
         return job.result
     reader, writer = wide_pipe()
     job.start(TarSource(reader), reader)
+    end = None if size is None else source.offset + size
     try:
-        # Where the job has failed, nobody reads; its own error says more.
-        with suppress(BrokenPipeError):
+        try:
             source.copy(writer, size)
+        except BrokenPipeError:
+            job.result()  # nobody reads where the job has failed, a full disk say: its own error says more than what comes next here
+            source.skip(0 if end is None else end - source.offset)
     except BaseException:
         os.close(writer)
         writer = -1
