@@ -128,7 +128,11 @@ def test_a_tree_made_a_layer_comes_back_through_gnu_tar(tmp_path: Path, request:
         server.bind(f"/proc/self/fd/{os.open(source, os.O_RDONLY)}/left-out.sock")
     expected = without_trusted([item for item in listing(str(source)) if item[0] != "left-out.sock"])
     staged = rig.snapshotter.stage_upper(str(source), [], str(rig.scratch))
-    [blob] = staged.blobs
+    if driver == "erofs":
+        [blob] = staged.blobs
+    else:
+        rig.snapshotter.publish(staged, staged.diff_id.encoded, [])
+        blob = rig.snapshotter.copy(staged.diff_id.encoded, staged.diff_id, str(rig.scratch))
     stream = inflater("" if driver == "erofs" else "zstd")
     packed = tmp_path / "packed.tar"
     packed.write_bytes(b"".join(stream.feed(Path(blob.path).read_bytes())))

@@ -171,6 +171,7 @@ class Catalog:
 
     def settle(self) -> None:
         """Return when all files take on disk what they will take: until it is written, a file takes less."""
+        self._layers.copies.flush()
         self._durability.sync()
 
     def note_use(self, image: Digest) -> None:

@@ -60,6 +60,7 @@ class Checker:
     def run(self) -> Iterator[Finding]:
         """What is wrong, as it is found. Hashes everything, so it takes as long as reading the disk."""
         yield from self._database()
+        self._store.layers.copies.flush()
         self._look_at_bytes()
         for finding in self._things():
             self._lost |= finding.state == LOST
@@ -123,6 +124,8 @@ class Checker:
                 with suppress(LaminaError):  # That its bytes are gone or damaged is found as such.
                     layers.learn(facts)
             layers.driver.check(facts.name, deep=True)
+            if (problem := layers.copies.problem(facts.id)) is not None:
+                raise problem
         except LaminaError as error:
             self._files[facts.name] = error
 
@@ -290,7 +293,7 @@ class Checker:
     # -- what belongs to nothing
 
     def _strays(self) -> Iterator[Finding]:
-        with self._store.leases.quiet() as quiet:
+        with self._store.layers.copies.resting(), self._store.leases.quiet() as quiet:
             if not quiet:
                 return  # Work is under way whose files belong to nothing yet.
             needed = self._store.collector.needed_blobs()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import BinaryIO
 
-from lamina.content.store import BlobNotFound, ContentStore
+from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.image.layertar import TarPlace
 from lamina.image.model import LayerFacts
 from lamina.image.tarbytes import decompressed
-from lamina.snapshot.protocol import LayerNotFound, Snapshotter
+from lamina.layer.errors import LayerDamaged
+from lamina.snapshot.protocol import LayerNotFound, Snapshotter, StagedBlob, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -26,6 +28,14 @@ class LayerBytes(ABC):
     def all(self) -> tuple[LayerFacts, ...]:
         """All layers, in no order."""
 
+    @abstractmethod
+    def staging(self) -> AbstractContextManager[str]:
+        """See `Layers.staging`."""
+
+    @abstractmethod
+    def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
+        """See `Uncopied.keep_copy`."""
+
     def tar_blob(self, diff_id: Digest) -> str | None:
         """The host path of the uncompressed tar, None where only a compressed form is kept."""
         try:
@@ -34,13 +44,15 @@ class LayerBytes(ABC):
             return None
 
     def described(self, facts: LayerFacts) -> Descriptor:
-        """The layer as a manifest names it, in the form in which it is stored: its tar, or a compressed form of that.
+        """The layer as a manifest names it: its tar, or the compressed form in which it is stored; its tar, too, where that is still to be made.
 
         Raises:
             LayerNotFound: neither is here.
         """
         with suppress(BlobNotFound):
             return Descriptor(mediatype.OCI_LAYER, facts.diff_id, self._content.stat(facts.diff_id).size)
+        if self.lacks_copy(facts):
+            return Descriptor(mediatype.OCI_LAYER, facts.diff_id, facts.tar_size)
         source = self.source(facts.diff_id)
         return Descriptor(source.media_type, source.digest, source.size)
 
@@ -79,3 +91,67 @@ class LayerBytes(ABC):
             return self._content.open(diff_id)
         source = self.source(diff_id)
         return decompressed(self._content.open(source.digest), mediatype.compression(source.media_type) or "")
+
+    def lacks_copy(self, facts: LayerFacts) -> bool:
+        """Whether the driver's tree is all there is of a layer."""
+        if facts.sources or self._snapshotter.rebuilt(facts.name) is None:
+            return False
+        try:
+            self._content.stat(facts.diff_id)
+            return False
+        except BlobNotFound:
+            return True
+
+    def uncopied(self) -> Sequence[LayerFacts]:
+        """See `Uncopied.uncopied`; of a layer at several places, one."""
+        return tuple({facts.name: facts for facts in self.all() if self.lacks_copy(facts)}.values())
+
+    @contextmanager
+    def copied(self, facts: LayerFacts) -> Iterator[StagedBlob]:
+        """See `Uncopied.copied`."""
+        with self.staging() as scratch:
+            yield self._snapshotter.copy(facts.name, facts.diff_id, scratch)
+
+    def learn(self, facts: LayerFacts) -> None:
+        """See Snapshotter.learn."""
+        with self.staging() as scratch:
+            facts = self._with_copy(facts)
+            source = self.tar_blob(facts.diff_id) or self._content.path(self.source(facts.diff_id).digest)
+            with open(source, "rb") as file:
+                self._snapshotter.learn(facts.name, TarSource(file.fileno(), kept=True), scratch)
+
+    def _with_copy(self, facts: LayerFacts) -> LayerFacts:
+        """The layer, with bytes beside its tree: made now where they are still to be made. Raises LayerDamaged."""
+        if not self.lacks_copy(facts):
+            return facts
+        with self.copied(facts) as blob:
+            return self.keep_copy(facts.id, blob) or facts
+
+    def _check_bytes(self, facts: LayerFacts) -> None:
+        """That the layer's bytes are here, if there should be any beside its tree, and nobody wrote to them."""
+        if self.tar_blob(facts.diff_id) is None and not self.lacks_copy(facts):
+            self._content.path(self.source(facts.diff_id).digest)
+
+    def _bytes(self, facts: LayerFacts) -> tuple[str, bool]:
+        """A file with sound bytes of the layer, hashed now, and whether it is the plain tar."""
+        for digest in blobs_of(facts):
+            with suppress(BlobNotFound, BlobDamaged):
+                self._content.verify(digest)
+                return self._content.path(digest), digest == facts.diff_id
+        raise LayerDamaged(f"the bytes of layer {facts.id} are damaged or missing", hint="pull or load the images again that use it")
+
+
+def blobs_of(facts: LayerFacts) -> tuple[Digest, ...]:
+    """A layer's tar and the compressed forms of it that are kept."""
+    return (facts.diff_id, *(source.digest for source in facts.sources))
+
+
+def merged(known: Sequence[Descriptor], more: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
+    """Both, each digest once."""
+    by_digest = {source.digest: source for source in (*known, *more)}
+    return tuple(by_digest.values())
+
+
+def files_of(facts: LayerFacts) -> tuple[str | Digest, ...]:
+    """What layers may share: the driver's files by name, blobs by digest."""
+    return (facts.name, *blobs_of(facts))

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from lamina.content.durability import Durability
 from lamina.content.files import disk_bytes, write_file
-from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
+from lamina.content.store import BlobNotFound, ContentStore
 from lamina.errors import LaminaError
+from lamina.image.copies import Copies
 from lamina.image.documents import decode_facts, encode_facts
-from lamina.image.layerbytes import LayerBytes
+from lamina.image.layerbytes import LayerBytes, blobs_of, files_of, merged
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata, Transaction, Warn
 from lamina.image.model import LayerFacts, LayerNote
@@ -23,7 +24,7 @@ from lamina.image.twins import document_path, heal, reconcile
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
 from lamina.layer.union import Union
-from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, Progress, RootMount, Snapshotter, Staged, TarSource
+from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, Progress, RootMount, Snapshotter, Staged, StagedBlob, TarSource
 from lamina.spec.chain import chain_id
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -57,6 +58,7 @@ class Layers(LayerBytes):
         self._damaged: set[str] = set()
         self._uses: Counter[str | Digest] = Counter()
         self._usage: dict[Digest, int] = {}
+        self.copies = Copies(self, leases, warn)
         os.makedirs(directory, exist_ok=True)
 
     @property
@@ -69,12 +71,14 @@ class Layers(LayerBytes):
         twins = reconcile(self._directory, rows, decode_facts, removed=self._metadata.removed(), what="layer", warn=self._warn)
         with self.lock:
             self._facts = {facts.id: facts for facts in twins.values.values()}
-            self._uses = Counter(file for facts in self._facts.values() for file in _files(facts))
+            self._uses = Counter(file for facts in self._facts.values() for file in files_of(facts))
         if twins.to_rows:
             with self._metadata.transaction() as change:
                 for key in twins.to_rows:
                     change.put_layer(Digest.parse(key), encode_facts(twins.values[key]))
         self._metadata.kept_by(self._keep)
+        if self.uncopied():
+            self.copies.request()
 
     def _keep(self, change: Transaction) -> None:
         """Write all facts into a database that is made anew."""
@@ -120,11 +124,13 @@ class Layers(LayerBytes):
             own = [Descriptor(blob.media_type, blob.digest, blob.size) for blob in staged.blobs if blob.digest != staged.diff_id]
             facts = LayerFacts(
                 layer, staged.diff_id, parent, name, staged.tar_size, staged.content_size, staged.entries,
-                note.created, note.created_by, note.instruction, _merged(own, sources),
+                note.created, note.created_by, note.instruction, merged(own, sources),
             )  # fmt: skip
             self._record(facts)
             self._durability.seal(self._snapshotter.index(name))
             self._looked_at.add(layer)
+            if self.lacks_copy(facts):
+                self.copies.request()
             return facts
 
     def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None:
@@ -201,22 +207,25 @@ class Layers(LayerBytes):
             for _ in threads.map(lambda facts: self.verify(facts.id), self.chain(layer)):
                 pass
 
-    def learn(self, facts: LayerFacts) -> None:
-        """See Snapshotter.learn."""
-        with self.staging() as scratch:
-            source = self.tar_blob(facts.diff_id) or self._content.path(self.source(facts.diff_id).digest)
-            with open(source, "rb") as file:
-                self._snapshotter.learn(facts.name, TarSource(file.fileno(), kept=True), scratch)
-
     def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
         """Note a compressed form of the layer whose blob is in the content store now."""
         return self._with_sources(self.get(layer), (source,))
+
+    def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
+        """See `Uncopied.keep_copy`."""
+        with self.lock:
+            facts = self._facts.get(layer)
+            if facts is None:
+                return None
+            self._content.adopt(blob.path, blob.digest, blob.size)
+            self._leases.touch(blob.digest)
+            return self._with_sources(facts, (Descriptor(blob.media_type, blob.digest, blob.size),))
 
     def note_pushed(self, layer: Digest, form: Descriptor) -> None:
         """Note a compressed form of the layer that a registry was given, and that is not kept here."""
         with self.lock:
             facts = self._get(layer)
-            pushed = _merged(facts.pushed, (form,))
+            pushed = merged(facts.pushed, (form,))
             if pushed != facts.pushed:
                 self._record(replace(facts, pushed=pushed))
 
@@ -355,7 +364,7 @@ class Layers(LayerBytes):
             with self._metadata.transaction() as change:
                 change.delete_layers(facts.id for facts in gone)
             for facts in gone:
-                self._uses.subtract(_files(facts))
+                self._uses.subtract(files_of(facts))
             freed = sum(self._delete_files(facts, measured=measured) for facts in gone)
             self._uses += Counter()
             return freed
@@ -370,7 +379,7 @@ class Layers(LayerBytes):
         if not self._uses[facts.name] and self._snapshotter.exists(facts.name):
             freed += self._snapshotter.usage(facts.name) if measured else 0
             self._snapshotter.remove(facts.name)
-        for digest in _blobs(facts):
+        for digest in blobs_of(facts):
             if not self._uses[digest]:
                 freed += self._content.delete(digest)
         return freed
@@ -396,18 +405,18 @@ class Layers(LayerBytes):
         with self._metadata.transaction() as change:
             change.put_layer(facts.id, data)
         before = self._facts.get(facts.id)
-        self._uses.update(_files(facts))
-        self._uses.subtract(_files(before) if before else ())
+        self._uses.update(files_of(facts))
+        self._uses.subtract(files_of(before) if before else ())
         self._facts[facts.id] = facts
         self._usage.pop(facts.id, None)
         self._leases.touch(facts.id)
         self._durability.settle(path)
 
     def _with_sources(self, facts: LayerFacts, sources: Sequence[Descriptor]) -> LayerFacts:
-        merged = _merged(facts.sources, sources)
+        more = merged(facts.sources, sources)
         with self.lock:
-            if merged != facts.sources:
-                facts = replace(facts, sources=merged)
+            if more != facts.sources:
+                facts = replace(facts, sources=more)
                 self._record(facts)
             return facts
 
@@ -438,17 +447,12 @@ class Layers(LayerBytes):
         except LaminaError as error:
             self._warn(f"layer {facts.id} must come again: {error.message}")
         self._damaged.add(facts.name)
-        for digest in _blobs(facts):
+        for digest in blobs_of(facts):
             try:
                 self._content.verify(digest)
             except LaminaError:
                 self._content.delete(digest)
         return None
-
-    def _check_bytes(self, facts: LayerFacts) -> None:
-        """That the layer's bytes are here and nobody wrote to them."""
-        if self.tar_blob(facts.diff_id) is None:
-            self._content.path(self.source(facts.diff_id).digest)
 
     def _look_at(self, facts: LayerFacts) -> None:
         """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its tar."""
@@ -472,6 +476,7 @@ class Layers(LayerBytes):
         Raises:
             LayerDamaged: no sound bytes of the layer are here.
         """
+        facts = self._with_copy(facts)
         path, tar_is_sound = self._bytes(facts)
         with self.staging() as scratch, open(path, "rb") as file:
             staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
@@ -486,25 +491,3 @@ class Layers(LayerBytes):
                 below = [each.name for each in self.chain(facts.parent)] if staged.contextual else []
                 self._snapshotter.replace(staged, facts.name, below)
                 self._damaged.discard(facts.name)
-
-    def _bytes(self, facts: LayerFacts) -> tuple[str, bool]:
-        """A file with sound bytes of the layer, hashed now, and whether it is the plain tar."""
-        for digest in _blobs(facts):
-            with suppress(BlobNotFound, BlobDamaged):
-                self._content.verify(digest)
-                return self._content.path(digest), digest == facts.diff_id
-        raise LayerDamaged(f"the bytes of layer {facts.id} are damaged or missing", hint="pull or load the images again that use it")
-
-
-def _merged(known: Sequence[Descriptor], more: Sequence[Descriptor]) -> tuple[Descriptor, ...]:
-    by_digest = {source.digest: source for source in (*known, *more)}
-    return tuple(by_digest.values())
-
-
-def _files(facts: LayerFacts) -> tuple[str | Digest, ...]:
-    """What layers may share: the driver's files by name, blobs by digest."""
-    return (facts.name, *_blobs(facts))
-
-
-def _blobs(facts: LayerFacts) -> tuple[Digest, ...]:
-    return (facts.diff_id, *(source.digest for source in facts.sources))

@@ -11,7 +11,7 @@ from typing import Any
 from lamina.image.tarbytes import decompressed
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.skeleton import rebuilt
-from lamina.layer.stream import Behind
+from lamina.layer.stream import Behind, even
 from lamina.snapshot.protocol import Rebuilt
 from lamina.worker.workers import Report
 
@@ -50,10 +50,10 @@ def chunks(params: Mapping[str, str]) -> Iterator[bytes]:
     """
     place = TarPlace(**params)
     if place.skeleton:
-        yield from _even(rebuilt(place.skeleton, place.tree))
+        yield from even(rebuilt(place.skeleton, place.tree))
         return
     with decompressed(open(place.path, "rb", buffering=0), place.compression) as file:
-        yield from _even(iter(lambda: file.read(_CHUNK), b""))
+        yield from even(iter(lambda: file.read(_CHUNK), b""))
 
 
 def send(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
@@ -77,26 +77,6 @@ def check(diff_id: str, found: str) -> None:
     """Raises LayerDamaged: a layer's tar has the digest `found` instead of `diff_id`."""
     if found != diff_id:
         raise LayerDamaged(f"damaged layer: {diff_id}", hint="remove the images that use it and pull or load them again")
-
-
-def _even(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut after each megabyte; each is copied once."""
-    held: list[bytes | memoryview] = []
-    size = 0
-    for piece in pieces:
-        if not size and len(piece) == _CHUNK:
-            yield piece
-            continue
-        rest: bytes | memoryview = piece
-        while size + len(rest) >= _CHUNK:
-            view = memoryview(rest)
-            yield b"".join([*held, view[: _CHUNK - size]])
-            held, rest, size = [], view[_CHUNK - size :], 0
-        if rest:
-            held.append(rest)
-            size += len(rest)
-    if held:
-        yield b"".join(held)
 
 
 def _write(fd: int, data: bytes) -> None:

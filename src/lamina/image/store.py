@@ -110,6 +110,7 @@ class Images:
         """Now and then: mend the database if its file was damaged, collect, and give up compressed originals (`eviction`)."""
         self._catalog.metadata.mend()
         self.collect()
+        self._layers.copies.flush()
         self.evict()
 
     def evict(self) -> int:
@@ -377,6 +378,7 @@ class Images:
 
     def close(self) -> None:
         """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""
+        self._layers.copies.close()
         self._catalog.close()
 
     @contextmanager

@@ -6,6 +6,7 @@ Each takes the source's descriptor as the only one, and reports `{"bytes": consu
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -16,10 +17,11 @@ from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
 from lamina.layer.contents import Contents, Files
 from lamina.layer.diff import Change, changes, upper_tar
 from lamina.layer.erofs.writer import ReadTar, write
+from lamina.layer.errors import LayerDamaged
 from lamina.layer.extract import extract
-from lamina.layer.skeleton import SkeletonWriter
+from lamina.layer.skeleton import SkeletonWriter, rebuilt
 from lamina.layer.staged import Staged, StagedBlob, TarSource
-from lamina.layer.stream import Inflated
+from lamina.layer.stream import Behind, Inflated, even
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
@@ -55,6 +57,31 @@ def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
     with Union.open(params["below"]) as union:
         tar = upper_tar(params["upper"], union, params.get("over", ()))
         return staged(params, counted(tar, report), lambda: None).encode()
+
+
+def copy_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """A zstd copy, below `scratch`, of the tar that the files `skeleton` and `tree` are together: `path`, `digest`, `size`.
+
+    Raises:
+        LayerDamaged: it is not `diff_id`; nothing is left.
+    """
+    scratch, digest = Scratch(params["scratch"]), hashlib.sha256()
+    kept: tuple[str, ...] = ()
+    try:
+        with WhatIsLeft(), disk_errors(params["scratch"]):
+            fd, path = scratch.file("zstd")
+            copy = ZstdCopy(fd)
+            with Behind(digest.update) as hashing:
+                for piece in even(rebuilt(params["skeleton"], params["tree"], params["name"])):
+                    hashing.put(piece)
+                    copy.write(piece)
+            made = copy.finish()
+        if f"sha256:{digest.hexdigest()}" != params["diff_id"]:
+            raise LayerDamaged(f"layer {params['name']} is damaged: a file in its tree is not what was written")
+        kept = (path,)
+        return {"path": path, "digest": f"sha256:{made.digest}", "size": made.size}
+    finally:
+        scratch.close(remove, keep=kept)
 
 
 def upper_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001

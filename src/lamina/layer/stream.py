@@ -46,6 +46,26 @@ def chunks(source: TarSource) -> Iterator[bytes]:
         raise TruncatedArchive(f"archive is truncated: {left} bytes are missing")
 
 
+def even(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut after each megabyte; each is copied once."""
+    held: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        if not size and len(piece) == CHUNK:
+            yield piece
+            continue
+        rest: bytes | memoryview = piece
+        while size + len(rest) >= CHUNK:
+            view = memoryview(rest)
+            yield b"".join([*held, view[: CHUNK - size]])
+            held, rest, size = [], view[CHUNK - size :], 0
+        if rest:
+            held.append(rest)
+            size += len(rest)
+    if held:
+        yield b"".join(held)
+
+
 @dataclass(slots=True)
 class Inflated:
     """A source's plain bytes; the fields are right when `__iter__` is exhausted."""

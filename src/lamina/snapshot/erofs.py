@@ -13,13 +13,14 @@ from lamina.layer.erofs.reader import check_all, read_superblock, read_tags
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.jobs import remove as remove_path
 from lamina.layer.merge import image_tag
-from lamina.layer.staged import Staged, TarSource
+from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.tree import Limits
 from lamina.linux import mount
 from lamina.snapshot.layers import IMAGE_SUFFIX, LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks, key_of
 from lamina.snapshot.protocol import FdStore, Lower, Progress, Rebuilt
 from lamina.snapshot.stacked import Stacked
+from lamina.spec.digest import Digest
 from lamina.worker.workers import Workers
 
 _KEY = "layer/"
@@ -105,6 +106,10 @@ class ErofsSnapshotter(Stacked):
     def rebuilt(self, name: str) -> Rebuilt | None:
         """See `Snapshotter.rebuilt`; the tar is there as it is."""
         return None
+
+    def copy(self, name: str, diff_id: Digest, scratch: str) -> StagedBlob:
+        """See `Snapshotter.copy`."""
+        raise LayerDamaged(f"layer {name} has no tree: its tar is kept")
 
     def exists(self, name: str) -> bool:
         """See `Snapshotter.exists`."""

@@ -50,7 +50,7 @@ class NativeSnapshotter(Trees):
     ) -> Staged:
         """See `Snapshotter.stage_upper`, and `changes`."""
         del over
-        params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits), "extract": True, "copy": True}
+        params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits), "extract": True}
         return run_staging(self._workers, "lamina.layer.copyjobs:stage_copy", params, [], progress)
 
     def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:

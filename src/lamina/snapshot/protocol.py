@@ -20,6 +20,7 @@ from typing import Protocol
 from lamina.errors import NotFound
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.staged import Staged, StagedBlob, TarSource
+from lamina.spec.digest import Digest
 
 __all__ = ["FdStore", "LayerDamaged", "LayerNotFound", "Lower", "Progress", "RootMount", "Snapshotter", "Staged", "StagedBlob", "TarSource"]
 
@@ -177,6 +178,13 @@ class Snapshotter(Protocol):
 
     def rebuilt(self, name: str) -> Rebuilt | None:
         """How the layer's exact tar can be put together from what the driver has, without a copy of it; None: it cannot."""
+
+    def copy(self, name: str, diff_id: Digest, scratch: str) -> StagedBlob:
+        """A compressed copy, below `scratch`, of the tar that is `rebuilt`.
+
+        Raises:
+            LayerDamaged: it cannot be put together, or is not `diff_id`.
+        """
 
     def exists(self, name: str) -> bool:
         """Whether the layer was published here."""

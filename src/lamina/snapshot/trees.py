@@ -18,12 +18,14 @@ from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
 from lamina.layer.jobs import remove as remove_path
-from lamina.layer.staged import Staged, TarSource
+from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.tree import Limits
 from lamina.layer.treecheck import problem
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks
 from lamina.snapshot.protocol import Lower, Progress, Rebuilt
+from lamina.spec.digest import Digest
+from lamina.spec.mediatype import OCI_LAYER_ZSTD
 from lamina.worker.workers import Workers
 
 _SHARD = 2000
@@ -48,9 +50,9 @@ class Trees:
     def stage_upper(
         self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
     ) -> Staged:
-        """See `Snapshotter.stage_upper`."""
+        """See `Snapshotter.stage_upper`. A copy is for later (`copy`): the upper directory is still there."""
         indexes = [self.index(name) for name in below]
-        return run_stage_upper(self._workers, {"extract": True, "copy": True}, upper, indexes, scratch, self._limits, progress, over)
+        return run_stage_upper(self._workers, {"extract": True}, upper, indexes, scratch, self._limits, progress, over)
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.publish`."""
@@ -87,6 +89,15 @@ class Trees:
         """See `Snapshotter.rebuilt`."""
         skeleton, tree = self._files.skeleton(name), self._files.tree(name)
         return Rebuilt(skeleton, tree) if os.path.isdir(tree) and os.path.exists(skeleton) else None
+
+    def copy(self, name: str, diff_id: Digest, scratch: str) -> StagedBlob:
+        """See `Snapshotter.copy`."""
+        parts = self.rebuilt(name)
+        if parts is None:
+            raise LayerDamaged(f"layer {name} is damaged: its tree or its skeleton is missing")
+        params = {"skeleton": parts.skeleton, "tree": parts.tree, "diff_id": str(diff_id), "name": name, "scratch": scratch}
+        made = self._workers.run("lamina.layer.jobs:copy_tree", params)
+        return StagedBlob(made["path"], Digest.parse(made["digest"]), made["size"], OCI_LAYER_ZSTD)
 
     def exists(self, name: str) -> bool:
         """See `Snapshotter.exists`."""
