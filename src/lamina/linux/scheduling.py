@@ -13,7 +13,6 @@ These are hints: where the kernel refuses one, all goes on as before.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import struct
@@ -35,9 +34,11 @@ def take_short_turns() -> None:
 
 def take_usual_turns() -> None:
     """The calling thread is like any other of its process, whatever started it."""
-    with contextlib.suppress(OSError):
+    try:
         usual, own = _nice_values()
         _set(0, _OTHER, 0, usual if own == usual - _AHEAD else own, _USUAL)
+    except OSError:
+        pass  # a hint
 
 
 def take_long_turns() -> None:
@@ -93,8 +94,10 @@ def _nice_values() -> tuple[int, int]:
 
 def _ask(thread: int, policy: int, length: int, least: int = -20) -> None:
     """The nice value becomes `least` where it is lower, and stays otherwise."""
-    with contextlib.suppress(OSError):
+    try:
         _set(thread, policy, 0, max(least, os.getpriority(os.PRIO_PROCESS, thread)), length)
+    except OSError:
+        pass  # a hint
 
 
 def _set(thread: int, policy: int, flags: int, nice: int, length: int) -> None:
