@@ -13,11 +13,31 @@ from bench.rows import Bench, Row
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
-    "import": rows.bring_tar, "load": rows.load, "pull": rows.pull, "push": rows.push, "save": rows.save, "archives": storing.archives, "check": storing.check, "commit": rows.commit,
-    "rmi": rows.remove, "build": rows.build, "context": builds.build_context, "stages": builds.build_stages, "run": rows.run, "lives": lives.lives, "latency": rows.latency, "seeing": rows.seeing,
-    "exploring": exploring.exploring, "listing": lives.listing, "memory": rows.memory, "sandboxes": sandboxes.sandboxes,
-    "networking": networking.networking, "volumes": files.volumes, "logs": files.logs, "copies": files.copies,
-}  # fmt: skip
+    "import": rows.bring_tar,
+    "load": rows.load,
+    "pull": rows.pull,
+    "push": rows.push,
+    "save": rows.save,
+    "archives": storing.archives,
+    "check": storing.check,
+    "commit": rows.commit,
+    "rmi": rows.remove,
+    "build": rows.build,
+    "context": builds.build_context,
+    "stages": builds.build_stages,
+    "run": rows.run,
+    "lives": lives.lives,
+    "latency": rows.latency,
+    "seeing": rows.seeing,
+    "exploring": exploring.exploring,
+    "listing": lives.listing,
+    "memory": rows.memory,
+    "sandboxes": sandboxes.sandboxes,
+    "networking": networking.networking,
+    "volumes": files.volumes,
+    "logs": files.logs,
+    "copies": files.copies,
+}
 
 
 def main() -> None:

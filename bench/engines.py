@@ -126,8 +126,20 @@ def dockerd(root: Path) -> Engine | None:
     if not shutil.which("dockerd"):
         return None
     where = root / "dockerd"
-    command = ["dockerd", "--data-root", str(where / "data"), "--exec-root", str(where / "exec"), "-H", f"unix://{where / 'api.sock'}",
-               "--pidfile", str(where / "pid"), "--bridge=none", "--iptables=false", "--storage-driver=overlay2"]  # fmt: skip
+    command = [
+        "dockerd",
+        "--data-root",
+        str(where / "data"),
+        "--exec-root",
+        str(where / "exec"),
+        "-H",
+        f"unix://{where / 'api.sock'}",
+        "--pidfile",
+        str(where / "pid"),
+        "--bridge=none",
+        "--iptables=false",
+        "--storage-driver=overlay2",
+    ]
     version = subprocess.run(["dockerd", "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Engine("dockerd", where, command, ["docker"], version)
 

@@ -31,8 +31,19 @@ def base_tar(cache: Path) -> Path:
     target = cache / "debian.tar"
     if not target.exists():
         partial = cache / "debian.partial.tar"
-        subprocess.run(["mmdebstrap", "-q", "--variant=minbase", "--customize-hook=rm -rf $1/etc/apt/sources.list $1/etc/apt/sources.list.d", "--customize-hook=copy-in /etc/apt /etc",
-                        "--customize-hook=copy-in /etc/ssl /etc", "bookworm", str(partial)], check=True)  # fmt: skip
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "-q",
+                "--variant=minbase",
+                "--customize-hook=rm -rf $1/etc/apt/sources.list $1/etc/apt/sources.list.d",
+                "--customize-hook=copy-in /etc/apt /etc",
+                "--customize-hook=copy-in /etc/ssl /etc",
+                "bookworm",
+                str(partial),
+            ],
+            check=True,
+        )
         partial.rename(target)
     return target
 

@@ -30,10 +30,13 @@ def write_archive(path: Path, count: int) -> None:
             own = layer("own", f"image {number}")
             stack = [*shared, own]
             config = {
-                "architecture": "amd64", "os": "linux", "created": "2024-01-01T00:00:00Z", "config": {"Cmd": ["true"], "Labels": {"number": str(number)}},
+                "architecture": "amd64",
+                "os": "linux",
+                "created": "2024-01-01T00:00:00Z",
+                "config": {"Cmd": ["true"], "Labels": {"number": str(number)}},
                 "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in stack]},
                 "history": [{"created": "2024-01-01T00:00:00Z", "created_by": f"step {height}"} for height in range(len(stack))],
-            }  # fmt: skip
+            }
             encoded = json.dumps(config).encode()
             name = f"{hashlib.sha256(encoded).hexdigest()}.json"
             _add(archive, f"{hashlib.sha256(own).hexdigest()}.tar", own)

@@ -84,11 +84,14 @@ def _apart() -> Iterator[None]:
     if not shutil.which("ip"):
         raise SystemExit("bench: rows of networks need ip(8)")
     commands = [
-        f"ip netns add {_HOST}", f"ip netns add {_CLIENT}", f"ip -n {_HOST} link add eth0 type veth peer name eth0 netns {_CLIENT}",
-        f"ip -n {_HOST} addr add 10.235.0.1/24 dev eth0", f"ip -n {_CLIENT} addr add 10.235.0.2/24 dev eth0",
+        f"ip netns add {_HOST}",
+        f"ip netns add {_CLIENT}",
+        f"ip -n {_HOST} link add eth0 type veth peer name eth0 netns {_CLIENT}",
+        f"ip -n {_HOST} addr add 10.235.0.1/24 dev eth0",
+        f"ip -n {_CLIENT} addr add 10.235.0.2/24 dev eth0",
         *(f"ip -n {name} link set {link} up" for name in (_HOST, _CLIENT) for link in ("lo", "eth0")),
         f"ip -n {_HOST} route add default via 10.235.0.2",
-    ]  # fmt: skip
+    ]
     try:
         for command in commands:
             subprocess.run(command.split(), check=True)

@@ -307,9 +307,13 @@ def seeing(bench: Bench) -> Row:
         engine.docker("load", "-q", "-i", str(bench.inputs.image))
         many_images(engine, bench.work)
         commands = {
-            "version": ("version",), "which": ("which", IMAGE, "/usr/bin/emacs"), "layers": ("layers", IMAGE), "ls": ("ls", f"{IMAGE}:/usr/bin"),
-            "images --tree": ("images", "--tree"), "images (1,000)": ("images",),
-        }  # fmt: skip
+            "version": ("version",),
+            "which": ("which", IMAGE, "/usr/bin/emacs"),
+            "layers": ("layers", IMAGE),
+            "ls": ("ls", f"{IMAGE}:/usr/bin"),
+            "images --tree": ("images", "--tree"),
+            "images (1,000)": ("images",),
+        }
         for _ in range(bench.rounds * 5):
             for title, arguments in commands.items():
                 seconds = repeated([*engine.own, *arguments], engine.environment(), 1)[0]

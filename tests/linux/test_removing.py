@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,15 @@ def deep(top: Path, levels: int) -> Path:
     return top
 
 
-def test_directories_of_any_depth_are_removed_with_few_descriptors(tmp_path: Path) -> None:
-    tree = deep(tmp_path / "tree", 6000)
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is gone after the test, however deep: pytest, which tidies up later, gives up on such trees."""
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path)], check=True)
+
+
+def test_directories_of_any_depth_are_removed_with_few_descriptors(place: Path) -> None:
+    tree = deep(place / "tree", 6000)
     (tree / ".removing-0").write_text("a name that is taken")
     most = 0
     real = os.open
@@ -61,8 +70,8 @@ def test_what_is_not_there_is_said_or_passed_over(tmp_path: Path) -> None:
     discard_tree(str(tmp_path / "nothing"))
 
 
-def test_what_a_tree_takes_is_counted_once_for_each_inode(tmp_path: Path) -> None:
-    tree = deep(tmp_path / "tree", 1500)
+def test_what_a_tree_takes_is_counted_once_for_each_inode(place: Path) -> None:
+    tree = deep(place / "tree", 1500)
     before = bytes_on_disk(str(tree))
     (tree / "file").write_bytes(bytes(1 << 20))
     (tree / "twin").hardlink_to(tree / "file")

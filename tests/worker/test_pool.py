@@ -45,10 +45,12 @@ def endless(params, fds, report):
         time.sleep(0.01)
 
 def waits(params, fds, report):
+    report({"began": True})
     os.read(fds[0], 1)
     return {}
 
 def works(params, fds, report):
+    report({"began": True})
     os.set_blocking(fds[0], False)
     while True:
         try:
@@ -168,12 +170,13 @@ def test_more_jobs_than_workers_wait_their_turn(pool: WorkerPool) -> None:
 def held(pool: WorkerPool, job: str, count: int) -> tuple[list[threading.Thread], list[int]]:
     """So many jobs that run until their pipe is closed: the threads that wait for them, and the pipes' ends."""
     threads, ends = [], []
+    began: list[object] = []
     for _ in range(count):
         reader, writer = os.pipe()
-        threads.append(threading.Thread(target=pool.run, args=(f"{JOBS}:{job}", {}, [reader])))
+        threads.append(threading.Thread(target=pool.run, args=(f"{JOBS}:{job}", {}, [reader], began.append)))
         ends += [reader, writer]
         threads[-1].start()
-    until(lambda: len(pool.pids) >= min(count, 2))
+    until(lambda: len(began) == count)
     return threads, ends
 
 

@@ -22,7 +22,7 @@ from lamina.api.routes import (
     swarm,
     system,
     volumes,
-)  # fmt: skip
+)
 
 _ROOMS = (
     system,

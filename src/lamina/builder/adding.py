@@ -57,9 +57,15 @@ class Adding:
             facts = _and(facts, remote.counts)
         content = Digest.parse(facts["digest"])
         work = vertex.copy(
-            state.top, content, target=params["target"], chown=instruction.chown, chmod=instruction.chmod, unpack=params["unpack"],
-            link=instruction.link, epoch=self._site.epoch,
-        )  # fmt: skip
+            state.top,
+            content,
+            target=params["target"],
+            chown=instruction.chown,
+            chmod=instruction.chmod,
+            unpack=params["unpack"],
+            link=instruction.link,
+            epoch=self._site.epoch,
+        )
         kind = "multi" if facts["sources"] > 1 else "dir" if facts["directory"] else "file"
         flags = f"--chown={instruction.chown} " if instruction.chown else ""
         created_by = wording.file_operation(
@@ -79,9 +85,15 @@ class Adding:
         """What WORKDIR amounts to: a folder that is there."""
         container = configure.apply(state.container, instruction)
         params = {
-            "keyword": "WORKDIR", "sources": [], "target": container.working_dir, "unpack": False, "chown": "", "chmod": "",
-            "root": self._site.files_of(state.top), "scratch": self._site.scratch,
-        }  # fmt: skip
+            "keyword": "WORKDIR",
+            "sources": [],
+            "target": container.working_dir,
+            "unpack": False,
+            "chown": "",
+            "chmod": "",
+            "root": self._site.files_of(state.top),
+            "scratch": self._site.scratch,
+        }
         work = vertex.directory(state.top, container.working_dir, self._site.epoch)
         created_by = wording.work_directory(configure.shell_of(container), container.working_dir)
         return Made(

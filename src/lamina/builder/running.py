@@ -65,9 +65,16 @@ class Running:
         )
         env = (*state.container.env, *_assigned(visible))
         work = vertex.execute(
-            state.top, argv, env=env, cwd=execution.cwd, user=execution.user, network=network, script=script,
-            mounts=counted, epoch=self._site.epoch,
-        )  # fmt: skip
+            state.top,
+            argv,
+            env=env,
+            cwd=execution.cwd,
+            user=execution.user,
+            network=network,
+            script=script,
+            mounts=counted,
+            epoch=self._site.epoch,
+        )
         return Made(
             wording.run(argv, visible),
             state.container,
@@ -132,9 +139,13 @@ class Running:
         if not self._site.request.keep_containers or state.image is None:
             return False
         config = {
-            "Image": str(state.image.id), "Entrypoint": [""], "Cmd": list(execution.argv), "Env": list(execution.env),
-            "WorkingDir": execution.cwd, "User": execution.user,
-        }  # fmt: skip
+            "Image": str(state.image.id),
+            "Entrypoint": [""],
+            "Cmd": list(execution.argv),
+            "Env": list(execution.env),
+            "WorkingDir": execution.cwd,
+            "User": execution.user,
+        }
         return self._site.engine.keep(container, config, upper, code)
 
     def _layer(self, state: State, instruction: ast.Run, upper: str, created_by: str) -> LayerFacts | None:

@@ -34,9 +34,20 @@ def _stored(node: Node, numbers: dict[int, int]) -> Stored:
     extents = None if node.extents is None else [(extent.start, extent.length, extent.offset) for extent in node.extents]
     children = None if node.children is None else {name: _stored(child, numbers) for name, child in node.children.items()}
     return (
-        node.mode, node.uid, node.gid, node.size, node.mtime_ns, node.link, node.rdev, node.xattrs, node.offset, extents, number,
-        node.implied, children,
-    )  # fmt: skip
+        node.mode,
+        node.uid,
+        node.gid,
+        node.size,
+        node.mtime_ns,
+        node.link,
+        node.rdev,
+        node.xattrs,
+        node.offset,
+        extents,
+        number,
+        node.implied,
+        children,
+    )
 
 
 class IndexedTar:

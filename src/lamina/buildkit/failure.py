@@ -15,8 +15,11 @@ CANCELLED, UNKNOWN, INVALID, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, UNAV
 """Codes of https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
 _SAFE = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _CODES: tuple[tuple[type[LaminaError], int], ...] = (
-    (Cancelled, CANCELLED), (NotFound, NOT_FOUND), (InvalidArgument, INVALID), (Unsupported, FAILED_PRECONDITION),
-)  # fmt: skip
+    (Cancelled, CANCELLED),
+    (NotFound, NOT_FOUND),
+    (InvalidArgument, INVALID),
+    (Unsupported, FAILED_PRECONDITION),
+)
 
 
 class Refused(LaminaError):

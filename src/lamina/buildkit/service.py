@@ -54,9 +54,17 @@ _PIECE = 1 << 18
 _BUILD_ID = "buildkit-controlapi-buildid"
 _CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 _FRONTEND_CAPS = (
-    "solve.base", "readfile", "return", "returnmap", "proto.refarray", "reference.output", "frontend.inputs", "gateway.solve.metadata",
-    "frontend.caps", "gateway.evaluate",
-)  # fmt: skip
+    "solve.base",
+    "readfile",
+    "return",
+    "returnmap",
+    "proto.refarray",
+    "reference.output",
+    "frontend.inputs",
+    "gateway.solve.metadata",
+    "frontend.caps",
+    "gateway.evaluate",
+)
 _LLB_CAPS = (
     "source.image",
     "source.local",

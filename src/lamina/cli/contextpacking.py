@@ -100,9 +100,12 @@ def _entry(path: str, name: str, facts: os.stat_result, kind: int) -> tarfile.Ta
 
 
 _TYPES = {
-    stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
     stat.S_IFIFO: tarfile.FIFOTYPE,
-}  # fmt: skip
+}
 
 
 def _written(info: tarfile.TarInfo) -> bytes:

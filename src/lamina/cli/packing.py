@@ -50,8 +50,11 @@ class Packer:
         places += bytes(-len(places) % tarfile.BLOCKSIZE)
         size = sum(length for _, length in runs)
         info.pax_headers = {
-            "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": info.name, "GNU.sparse.realsize": str(info.size),
-        }  # fmt: skip
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": info.name,
+            "GNU.sparse.realsize": str(info.size),
+        }
         info.name = os.path.join(os.path.dirname(info.name), "GNUSparseFile.0", os.path.basename(info.name))
         info.size = len(places) + size
         self._header(info)

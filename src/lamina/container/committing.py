@@ -42,9 +42,11 @@ class Committer:
             layer = self._layer(live, parent, note, snapshot, pause=request.pause)
             step = History(created=created, created_by=command, author=request.author, comment=request.comment)
             image = self._parts.images.create(
-                _extended(base.config, config, layer.diff_id, step), [*self._parts.layers.chain(parent), layer] if parent else [layer],
-                names=names, parent=base.id,
-            )  # fmt: skip
+                _extended(base.config, config, layer.diff_id, step),
+                [*self._parts.layers.chain(parent), layer] if parent else [layer],
+                names=names,
+                parent=base.id,
+            )
         self._parts.emit(live.event("commit", comment=request.comment, imageID=str(image.id), imageRef=names[0].familiar if names else ""))
         return image
 

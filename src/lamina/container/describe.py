@@ -35,15 +35,30 @@ def inspected(
     """The API's ContainerInspectResponse. `sizes` are bytes written and bytes in all; `graph` is where the layers lie."""
     directory = container.directory
     document = {
-        "Id": container.id, "Created": rfc3339(container.created_ns), "Path": container.path, "Args": list(container.args),
-        "State": _state(container), "Image": container.image, "ResolvConfPath": f"{directory}/resolv.conf",
-        "HostnamePath": f"{directory}/hostname", "HostsPath": f"{directory}/hosts", "LogPath": log_path(container),
-        "Name": f"/{container.name}", "RestartCount": container.state.restart_count, "Driver": container.driver, "Platform": "linux",
-        "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "", "ExecIDs": list(execs) or None,
-        "HostConfig": _host_config(container), "GraphDriver": {"Name": container.driver, "Data": graph},
-        "Mounts": [_mount(mount) for mount in container.mounts], "Config": dict(container.config),
+        "Id": container.id,
+        "Created": rfc3339(container.created_ns),
+        "Path": container.path,
+        "Args": list(container.args),
+        "State": _state(container),
+        "Image": container.image,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": log_path(container),
+        "Name": f"/{container.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": container.driver,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": list(execs) or None,
+        "HostConfig": _host_config(container),
+        "GraphDriver": {"Name": container.driver, "Data": graph},
+        "Mounts": [_mount(mount) for mount in container.mounts],
+        "Config": dict(container.config),
         "NetworkSettings": networks,
-    }  # fmt: skip
+    }
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     return document
@@ -66,11 +81,19 @@ def log_path(container: Container) -> str:
 def _state(container: Container) -> dict[str, Any]:
     state = container.state
     return {
-        "Status": str(state.status), "Running": container.shown_running, "Paused": state.status is State.PAUSED,
-        "Restarting": state.status is State.RESTARTING, "OOMKilled": state.oom_killed, "Dead": state.status is State.DEAD,
-        "Pid": state.pid, "ExitCode": state.exit_code, "Error": state.error, "StartedAt": rfc3339(state.started_ns),
-        "FinishedAt": rfc3339(state.finished_ns), **_health(container),
-    }  # fmt: skip
+        "Status": str(state.status),
+        "Running": container.shown_running,
+        "Paused": state.status is State.PAUSED,
+        "Restarting": state.status is State.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status is State.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": rfc3339(state.started_ns),
+        "FinishedAt": rfc3339(state.finished_ns),
+        **_health(container),
+    }
 
 
 def _health(container: Container) -> dict[str, Any]:
@@ -78,8 +101,14 @@ def _health(container: Container) -> dict[str, Any]:
 
 
 def _mount(mount: MountPoint) -> dict[str, Any]:
-    shown = {"Type": mount.kind, "Source": mount.source, "Destination": mount.target, "Mode": mount.mode, "RW": not mount.read_only,
-             "Propagation": mount.propagation}  # fmt: skip
+    shown = {
+        "Type": mount.kind,
+        "Source": mount.source,
+        "Destination": mount.target,
+        "Mode": mount.mode,
+        "RW": not mount.read_only,
+        "Propagation": mount.propagation,
+    }
     if mount.kind == "image":
         return {**shown, "Name": mount.image}
     return {**shown, "Name": mount.name, "Driver": "local"} if mount.kind == "volume" else shown
@@ -92,11 +121,19 @@ def summary(
     mode = text(container.host_config, "NetworkMode")
     ports = port_rows(published, exposed_of(container)) if container.running and mode_of(container).kind == "bridge" else []
     document = {
-        "Id": container.id, "Names": [f"/{container.name}"], "Image": container.image_name, "ImageID": container.image,
-        "Command": _command(container), "Created": container.created_ns // 10**9, "Ports": ports, "Labels": dict(container.labels),
-        "State": str(container.state.status), "Status": status_words(container, now_ns), "HostConfig": {"NetworkMode": mode},
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": container.image_name,
+        "ImageID": container.image,
+        "Command": _command(container),
+        "Created": container.created_ns // 10**9,
+        "Ports": ports,
+        "Labels": dict(container.labels),
+        "State": str(container.state.status),
+        "Status": status_words(container, now_ns),
+        "HostConfig": {"NetworkMode": mode},
         "Mounts": [_mount(mount) for mount in container.mounts],
-    }  # fmt: skip
+    }
     if networks is not None:
         document["NetworkSettings"] = {"Networks": networks["Networks"]}
     if sizes is not None:

@@ -125,9 +125,11 @@ class Syslog(_Socket):
         options = about["options"]
         address = options.get("syslog-address", "")
         schemes = {
-            "udp": (socket.SOCK_DGRAM,), "tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
+            "udp": (socket.SOCK_DGRAM,),
+            "tcp": (socket.SOCK_STREAM,),
+            "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
             "unixgram": (socket.SOCK_DGRAM,),
-        }  # fmt: skip
+        }
         if address:
             addresses, shown = parsed(address, 514, schemes=schemes)
         else:
@@ -200,11 +202,18 @@ class Journal(_Socket):
 def journal_message(line: Line, about: Mapping[str, Any]) -> bytes:
     """One entry in the journal's native protocol, with Docker's fields."""
     fields = {
-        "MESSAGE": line.log.removesuffix("\n"), "PRIORITY": str(_SEVERITY.get(line.stream, 6)), "CONTAINER_ID": about["id"][:12],
-        "CONTAINER_ID_FULL": about["id"], "CONTAINER_NAME": about["name"], "CONTAINER_TAG": about["tag"], "IMAGE_NAME": about["image"],
-        "SYSLOG_IDENTIFIER": about["tag"], "SYSLOG_TIMESTAMP": line.time, **{_field(key): value for key, value in line.attrs.items()},
+        "MESSAGE": line.log.removesuffix("\n"),
+        "PRIORITY": str(_SEVERITY.get(line.stream, 6)),
+        "CONTAINER_ID": about["id"][:12],
+        "CONTAINER_ID_FULL": about["id"],
+        "CONTAINER_NAME": about["name"],
+        "CONTAINER_TAG": about["tag"],
+        "IMAGE_NAME": about["image"],
+        "SYSLOG_IDENTIFIER": about["tag"],
+        "SYSLOG_TIMESTAMP": line.time,
+        **{_field(key): value for key, value in line.attrs.items()},
         **({} if line.log.endswith("\n") else {"CONTAINER_PARTIAL_MESSAGE": "true"}),
-    }  # fmt: skip
+    }
     return b"".join(_journal_field(key, value.encode()) for key, value in fields.items())
 
 

@@ -142,14 +142,24 @@ class Execs:
         running = each.started and record.exit_code is None
         command = record.command
         return {
-            "CanRemove": record.exit_code is not None, "ContainerID": record.container, "DetachKeys": text(config, "DetachKeys"),
-            "ExitCode": record.exit_code, "ID": record.id, "OpenStderr": flag(config, "AttachStderr"),
-            "OpenStdin": flag(config, "AttachStdin"), "OpenStdout": flag(config, "AttachStdout"), "Running": running, "Pid": record.pid,
+            "CanRemove": record.exit_code is not None,
+            "ContainerID": record.container,
+            "DetachKeys": text(config, "DetachKeys"),
+            "ExitCode": record.exit_code,
+            "ID": record.id,
+            "OpenStderr": flag(config, "AttachStderr"),
+            "OpenStdin": flag(config, "AttachStdin"),
+            "OpenStdout": flag(config, "AttachStdout"),
+            "Running": running,
+            "Pid": record.pid,
             "ProcessConfig": {
-                "arguments": command[1:], "entrypoint": command[0], "privileged": flag(config, "Privileged"),
-                "tty": flag(config, "Tty"), "user": text(config, "User"),
+                "arguments": command[1:],
+                "entrypoint": command[0],
+                "privileged": flag(config, "Privileged"),
+                "tty": flag(config, "Tty"),
+                "user": text(config, "User"),
             },
-        }  # fmt: skip
+        }
 
     def resize(self, exec_id: str, height: int, width: int) -> None:
         """See Containers.exec_resize."""

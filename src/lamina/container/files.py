@@ -25,9 +25,13 @@ Report = Callable[[dict[str, Any]], None]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LINKS = 40
 _GO_BITS = (
-    (stat.S_IFDIR, 1 << 31), (stat.S_IFLNK, 1 << 27), (stat.S_IFBLK, 1 << 26), (stat.S_IFCHR, 1 << 26 | 1 << 21),
-    (stat.S_IFIFO, 1 << 25), (stat.S_IFSOCK, 1 << 24),
-)  # fmt: skip
+    (stat.S_IFDIR, 1 << 31),
+    (stat.S_IFLNK, 1 << 27),
+    (stat.S_IFBLK, 1 << 26),
+    (stat.S_IFCHR, 1 << 26 | 1 << 21),
+    (stat.S_IFIFO, 1 << 25),
+    (stat.S_IFSOCK, 1 << 24),
+)
 
 
 @dataclass(frozen=True, slots=True)

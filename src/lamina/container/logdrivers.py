@@ -23,11 +23,20 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "local": _ROTATED | _DECORATED,
     "syslog": _CACHED | _DECORATED | {"syslog-address", "syslog-facility", "syslog-format"},
     "journald": _CACHED | _DECORATED,
-    "fluentd": _CACHED | _DECORATED | {
-        "fluentd-address", "fluentd-async", "fluentd-async-reconnect-interval", "fluentd-buffer-limit", "fluentd-max-retries",
-        "fluentd-request-ack", "fluentd-retry-wait", "fluentd-sub-second-precision", "fluentd-write-timeout",
+    "fluentd": _CACHED
+    | _DECORATED
+    | {
+        "fluentd-address",
+        "fluentd-async",
+        "fluentd-async-reconnect-interval",
+        "fluentd-buffer-limit",
+        "fluentd-max-retries",
+        "fluentd-request-ack",
+        "fluentd-retry-wait",
+        "fluentd-sub-second-precision",
+        "fluentd-write-timeout",
     },
-}  # fmt: skip
+}
 DRIVERS = tuple(_OPTIONS)
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
@@ -68,9 +77,14 @@ class LogPlan:
             return None
         attributes = f',"attrs":{json.dumps(dict(self.attributes), separators=(",", ":"))}' if self.attributes else ""
         return {
-            "path": self.path, "max_size": self.max_size, "max_file": self.max_file, "compress": self.compress, "attributes": attributes,
-            "lossy": self.lossy, "buffer": self.buffer,
-        }  # fmt: skip
+            "path": self.path,
+            "max_size": self.max_size,
+            "max_file": self.max_file,
+            "compress": self.compress,
+            "attributes": attributes,
+            "lossy": self.lossy,
+            "buffer": self.buffer,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +235,13 @@ def _tag(container: Container, template: str) -> str:
     """The tag, of fields like {{.Name}}. What is no field stays as it is."""
     image = container.image.partition(":")[2]
     fields = {
-        "ID": container.id[:12], "FullID": container.id, "Name": container.name, "ImageName": container.image_name, "ImageID": image[:12],
-        "ImageFullID": image, "DaemonName": "docker", "Command": " ".join((container.path, *container.args)),
-    }  # fmt: skip
+        "ID": container.id[:12],
+        "FullID": container.id,
+        "Name": container.name,
+        "ImageName": container.image_name,
+        "ImageID": image[:12],
+        "ImageFullID": image,
+        "DaemonName": "docker",
+        "Command": " ".join((container.path, *container.args)),
+    }
     return _FIELD.sub(lambda match: fields.get(match[1], match[0]), template or "{{.ID}}")

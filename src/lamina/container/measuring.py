@@ -17,8 +17,14 @@ from lamina.runtime.usage import interfaces, system_usage
 Document = dict[str, Any]
 _SECOND = 1.0
 _NOTHING: Document = {
-    "pids_stats": {}, "blkio_stats": {}, "num_procs": 0, "storage_stats": {}, "cpu_stats": {}, "precpu_stats": {}, "memory_stats": {},
-}  # fmt: skip
+    "pids_stats": {},
+    "blkio_stats": {},
+    "num_procs": 0,
+    "storage_stats": {},
+    "cpu_stats": {},
+    "precpu_stats": {},
+    "memory_stats": {},
+}
 
 
 class Meter:
@@ -52,9 +58,13 @@ class Meter:
         used["cpu_stats"] |= {"system_cpu_usage": total, "online_cpus": count}
         networks = self._networks(live, process)
         return {
-            **named, "read": rfc3339(self._parts.clock()), "preread": NEVER, **_NOTHING, **used,
+            **named,
+            "read": rfc3339(self._parts.clock()),
+            "preread": NEVER,
+            **_NOTHING,
+            **used,
             **({"networks": networks} if networks else {}),
-        }  # fmt: skip
+        }
 
     def _networks(self, live: Live, process: Process) -> dict[str, dict[str, int]]:
         """Counters of its own interfaces; not those of the host, where it has the host's network."""
@@ -65,7 +75,13 @@ class Meter:
 
 def _with_before(now: Document, before: Document | None) -> Document:
     if before is None:
-        return {**now, "precpu_stats": {"cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0}, "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0}}}  # fmt: skip
+        return {
+            **now,
+            "precpu_stats": {
+                "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+                "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+            },
+        }
     return {**now, "preread": before["read"], "precpu_stats": before["cpu_stats"]}
 
 

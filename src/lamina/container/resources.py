@@ -14,12 +14,37 @@ from lamina.runtime.abilities import RLIMITS, Abilities, numbers
 
 MINIMUM = 6 << 20
 """Bytes of memory below which a container would not start."""
-KEYS = frozenset({
-    "CpuShares", "Memory", "NanoCpus", "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetCpus", "CpusetMems",
-    "MemoryReservation", "MemorySwap", "MemorySwappiness", "OomKillDisable", "PidsLimit", "KernelMemory", "KernelMemoryTCP", "CpuCount",
-    "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "Ulimits",
-})  # fmt: skip
+KEYS = frozenset(
+    {
+        "CpuShares",
+        "Memory",
+        "NanoCpus",
+        "BlkioWeight",
+        "BlkioWeightDevice",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteIOps",
+        "CpuPeriod",
+        "CpuQuota",
+        "CpuRealtimePeriod",
+        "CpuRealtimeRuntime",
+        "CpusetCpus",
+        "CpusetMems",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "OomKillDisable",
+        "PidsLimit",
+        "KernelMemory",
+        "KernelMemoryTCP",
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
+        "Ulimits",
+    }
+)
 """The fields of a HostConfig that limit resources."""
 _THROTTLES = (
     ("BlkioDeviceReadBps", "BPS Block I/O read limit", "Block I/O BPS read limit"),

@@ -53,31 +53,52 @@ def start_sequence(
         {"Step": "boot file system", "Kernel": kernel, "From": "host"},
         {"Step": "read-only layers", "Layers": [_layer(facts) for facts in layers]},
         {
-            "Step": "init layer", "ID": below, "Parent": container.layer, "Path": init, "Files": list(_INIT_FILES),
+            "Step": "init layer",
+            "ID": below,
+            "Parent": container.layer,
+            "Path": init,
+            "Files": list(_INIT_FILES),
             "Mounted": {f"/etc/{name}": f"{directory}/{name}" for name in ("hostname", "hosts", "resolv.conf")},
-            "Hostname": text(container.config, "Hostname"), "Environment": texts(container.config, "Env"),
+            "Hostname": text(container.config, "Hostname"),
+            "Environment": texts(container.config, "Env"),
         },
         *([{"Step": "snapshots", "Layers": [_snapshot(each, below) for each in snapshots]}] if snapshots else []),
         {
-            "Step": "writable layer", "ID": writable_layer_id(container), "Parent": container.base or below, "Path": container.upper,
-            "Created": created, "CreatedBy": f"create {container.name}", **({"Size": container.size} if container.size else {}),
+            "Step": "writable layer",
+            "ID": writable_layer_id(container),
+            "Parent": container.base or below,
+            "Path": container.upper,
+            "Created": created,
+            "CreatedBy": f"create {container.name}",
+            **({"Size": container.size} if container.size else {}),
         },
         {
-            "Step": "command", "Args": [container.path, *container.args], "User": text(container.config, "User"),
-            "WorkingDir": text(container.config, "WorkingDir") or "/", "Pid": state.pid, "StartedAt": rfc3339(state.started_ns),
+            "Step": "command",
+            "Args": [container.path, *container.args],
+            "User": text(container.config, "User"),
+            "WorkingDir": text(container.config, "WorkingDir") or "/",
+            "Pid": state.pid,
+            "StartedAt": rfc3339(state.started_ns),
         },
-    ]  # fmt: skip
+    ]
 
 
 def _snapshot(snapshot: Snapshot, below: str) -> dict[str, Any]:
     return {
-        "ID": snapshot.id, "Parent": snapshot.parent or below, "Name": snapshot.name, "Created": rfc3339(snapshot.created_ns),
+        "ID": snapshot.id,
+        "Parent": snapshot.parent or below,
+        "Name": snapshot.name,
+        "Created": rfc3339(snapshot.created_ns),
         "Path": snapshot.diff,
-    }  # fmt: skip
+    }
 
 
 def _layer(facts: LayerFacts) -> dict[str, Any]:
     return {
-        "ID": str(facts.id), "Parent": str(facts.parent or ""), "DiffID": str(facts.diff_id), "Created": facts.created,
-        "CreatedBy": facts.created_by, "Size": facts.content_size,
-    }  # fmt: skip
+        "ID": str(facts.id),
+        "Parent": str(facts.parent or ""),
+        "DiffID": str(facts.diff_id),
+        "Created": facts.created,
+        "CreatedBy": facts.created_by,
+        "Size": facts.content_size,
+    }

@@ -52,8 +52,13 @@ def _start(container: Container, plan: LogPlan) -> int:
         code = f"import sys; sys.path[:] = {path!r}; from lamina.container.shipper import main; main()"
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
-            stdin=reading, stdout=saying, stderr=subprocess.DEVNULL, start_new_session=True, cwd="/", env={},
-        )  # fmt: skip
+            stdin=reading,
+            stdout=saying,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={},
+        )
         os.close(saying)
         saying = -1
         # The first line says what to do, and by which words; passwords in it are in nobody's list of processes.

@@ -128,10 +128,16 @@ class Snapshots:
     def describe(self, snapshot: Snapshot) -> dict[str, Any]:
         """A snapshot as the API shows it."""
         return {
-            "Id": snapshot.id, "Name": snapshot.name, "Container": snapshot.container, "Parent": snapshot.parent or snapshot.layer,
-            "Image": snapshot.image, "Created": rfc3339(snapshot.created_ns), "Path": snapshot.diff, "Moved": snapshot.moved,
+            "Id": snapshot.id,
+            "Name": snapshot.name,
+            "Container": snapshot.container,
+            "Parent": snapshot.parent or snapshot.layer,
+            "Image": snapshot.image,
+            "Created": rfc3339(snapshot.created_ns),
+            "Path": snapshot.diff,
+            "Moved": snapshot.moved,
             "InUse": self._taken.standing(snapshot),
-        }  # fmt: skip
+        }
 
     @property
     def _copies(self) -> bool:
@@ -146,9 +152,16 @@ class Snapshots:
             raise Exhausted(f"container {container.name} stands on {_MOST} snapshots already", hint="commit it, or roll it back")
         identity = self._parts.new_id()
         return Snapshot(
-            identity, name, container.id, container.base, container.image, container.layer, self._parts.clock(), moved=False,
+            identity,
+            name,
+            container.id,
+            container.base,
+            container.image,
+            container.layer,
+            self._parts.clock(),
+            moved=False,
             diff=self._taken.place(identity),
-        )  # fmt: skip
+        )
 
     def _move(self, live: Live, snapshot: Snapshot) -> None:
         """With the lock: a few renames. The record of the container is what decides; see SnapshotStore.recover."""

@@ -54,9 +54,14 @@ class Seen:
         """The same as the API shows it."""
         below = {"Index": self.layer, "Id": self.layer_id, "Instruction": self.instruction} if self.layer >= 0 else None
         return {
-            "Time": rfc3339(self.time_ns), "Kind": self.kind, "Path": self.path, "Type": self.type, "Size": self.size,
-            "Layer": below, "CopiedUp": self.copied,
-        }  # fmt: skip
+            "Time": rfc3339(self.time_ns),
+            "Kind": self.kind,
+            "Path": self.path,
+            "Type": self.type,
+            "Size": self.size,
+            "Layer": below,
+            "CopiedUp": self.copied,
+        }
 
 
 class Watcher:
@@ -100,9 +105,10 @@ class Watcher:
         chain = self._parts.layers.chain(layer)
         snapshots = [] if self._parts.driver == "native" else self._launcher.snapshots.chain(container.base)
         params = {
-            "upper": container.writes, "over": [each.diff for each in snapshots[::-1]],
+            "upper": container.writes,
+            "over": [each.diff for each in snapshots[::-1]],
             "below": [self._parts.layers.driver.index(facts.name) for facts in chain],
-        }  # fmt: skip
+        }
         try:
             found: list[list[Any]] = []
             self._parts.workers.run("lamina.container.watching:look_job", params, fds, lambda update: found.extend(update["changes"]))

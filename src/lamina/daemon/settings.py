@@ -161,9 +161,14 @@ def parser() -> argparse.ArgumentParser:
 def _add_tls(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--tls", action="store_true", default=None, help="speak TLS on tcp:// addresses; implied by --tlsverify")
     flags.add_argument(
-        "--tlsverify", nargs="?", const=True, type=_boolean, dest="tls_verify", metavar="BOOL",
+        "--tlsverify",
+        nargs="?",
+        const=True,
+        type=_boolean,
+        dest="tls_verify",
+        metavar="BOOL",
         help="on tcp:// addresses let in only clients with a certificate; =false to open them to whoever reaches them, who is root then",
-    )  # fmt: skip
+    )
     for name, target, what in (
         ("tlscacert", "tls_authority", "authority that signs clients' certificates"),
         ("tlscert", "tls_certificate", "this daemon's certificate"),

@@ -199,8 +199,11 @@ class System:
 
         wanted = PrunePlan(
             {**filters, "dangling": ["false" if all else "true"]} if "images" in kinds else None,
-            filters if "build" in kinds else None, all, keep, leaving,
-        )  # fmt: skip
+            filters if "build" in kinds else None,
+            all,
+            keep,
+            leaving,
+        )
         images, cache = self._images.plan_prune(wanted, in_use)
         if "images" in kinds:
             _planned(document, "ImagesDeleted", [_removed(item) for item in images.removed], images.reclaimed)

@@ -103,8 +103,12 @@ def _side_json(side: Side | None) -> bytes:
         return b"null"
     status = side.status
     return b'{"type":"%b","mode":%d,"uid":%d,"gid":%d,"size":%d,"mtime_ns":%d,"target":%b,"layer":%d}' % (
-        WORDS[side.entry.kind].encode(), status[0], *status[1:5], quoted(side.target), side.entry.level,
-    )  # fmt: skip
+        WORDS[side.entry.kind].encode(),
+        status[0],
+        *status[1:5],
+        quoted(side.target),
+        side.entry.level,
+    )
 
 
 # -- for people

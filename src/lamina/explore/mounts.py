@@ -135,9 +135,7 @@ class Mounts:
             image = self._images.resolve(reference)
         except ImageNotFound as error:
             text = reference.removeprefix("sha256:")
-            found = [
-                facts for facts in self._layers.all() if facts.id.encoded.startswith(text) or facts.diff_id.encoded.startswith(text)
-            ]  # fmt: skip
+            found = [facts for facts in self._layers.all() if facts.id.encoded.startswith(text) or facts.diff_id.encoded.startswith(text)]
             if len(text) < _SHORTEST or not found:
                 raise ImageNotFound(f"no such image or layer: {reference[:300]}") from error
             if len({facts.name for facts in found}) > 1:

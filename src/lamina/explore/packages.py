@@ -10,8 +10,10 @@ from lamina.explore.stack import Seen, Stack
 
 _LIMIT = 512 << 20
 _RPM = (
-    "rpmdb.sqlite", "Packages.db", "Packages",
-)  # fmt: skip
+    "rpmdb.sqlite",
+    "Packages.db",
+    "Packages",
+)
 _PLACES: Mapping[str, tuple[bytes, ...]] = {
     "dpkg": (b"var/lib/dpkg/status",),
     "apk": (b"lib/apk/db/installed", b"usr/lib/apk/db/installed"),

@@ -122,10 +122,16 @@ class Subjects:
     def _facts(self, number: int, facts: LayerFacts, comments: Sequence[str]) -> LevelFacts:
         said = " ".join((facts.instruction or facts.created_by).split())
         return LevelFacts(
-            number, str(facts.id), str(facts.diff_id), str(facts.parent or ""), facts.created, facts.created_by,
-            said or (comments[number] if number < len(comments) else ""), facts.tar_size,
+            number,
+            str(facts.id),
+            str(facts.diff_id),
+            str(facts.parent or ""),
+            facts.created,
+            facts.created_by,
+            said or (comments[number] if number < len(comments) else ""),
+            facts.tar_size,
             self._layers.driver.tree(facts.name) or self._layers.tar_blob(facts.diff_id) or "",
-        )  # fmt: skip
+        )
 
 
 def _moment(nanoseconds: int) -> str:

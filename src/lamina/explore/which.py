@@ -24,9 +24,11 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
         seen = stack.find(path)
         versions = list(_versions(stack, path))
         answer = {
-            "path": "/" + path.decode(errors="surrogateescape"), "found": seen is not None, "versions": _untouched_left_out(stack, seen, versions),
+            "path": "/" + path.decode(errors="surrogateescape"),
+            "found": seen is not None,
+            "versions": _untouched_left_out(stack, seen, versions),
             "deleted_by": -1 if seen or not versions else _deleter(stack, path),
-        }  # fmt: skip
+        }
         write_all(fds[0], encode(answer))
     return {}
 

@@ -13,9 +13,21 @@ from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 __all__ = [
-    "AmbiguousId", "HistoryEntry", "Image", "ImageInUse", "ImageNotFound", "InvalidArchive", "LayerFacts", "LayerNote", "PathNotFound",
-    "Pruned", "Removed", "StoreDamaged", "TreeNode", "Usage",
-]  # fmt: skip
+    "AmbiguousId",
+    "HistoryEntry",
+    "Image",
+    "ImageInUse",
+    "ImageNotFound",
+    "InvalidArchive",
+    "LayerFacts",
+    "LayerNote",
+    "PathNotFound",
+    "Pruned",
+    "Removed",
+    "StoreDamaged",
+    "TreeNode",
+    "Usage",
+]
 
 
 class ImageNotFound(NotFound):

@@ -13,9 +13,14 @@ from lamina.layer.erofs.writer import OPAQUE, ORIGIN
 from lamina.layer.tar.member import Extent
 
 _WORDS = {
-    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
-}  # fmt: skip
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +196,22 @@ class LayerIndex:
             rdev = layout.decode_device(inode.value)
         own = tuple(pair for pair in xattrs if pair not in (OPAQUE, ORIGIN)) if xattrs else ()
         return Entry(
-            path, inode.mode, inode.uid, inode.gid, size, inode.mtime_ns, inode.nid, inode.links, link, rdev, own, offset, extents,
-            OPAQUE in xattrs, copied,
-        )  # fmt: skip
+            path,
+            inode.mode,
+            inode.uid,
+            inode.gid,
+            size,
+            inode.mtime_ns,
+            inode.nid,
+            inode.links,
+            link,
+            rdev,
+            own,
+            offset,
+            extents,
+            OPAQUE in xattrs,
+            copied,
+        )
 
     def _extents(self, inode: Inode) -> tuple[tuple[Extent, ...] | None, bool]:
         """A sparse file's runs in the tar; chunks that follow each other in both are one run."""

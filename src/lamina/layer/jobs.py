@@ -173,9 +173,17 @@ def _described(scratch: Scratch, applied: Applied, read_tar: ReadTar) -> Staged:
     with open(fd, "wb", closefd=False) as file:
         file.write(image.data)
     return Staged(
-        Digest("sha256", applied.diff_id), applied.tar_size, None, (), path, None, None, image.implied, applied.tree.entries,
+        Digest("sha256", applied.diff_id),
+        applied.tar_size,
+        None,
+        (),
+        path,
+        None,
+        None,
+        image.implied,
+        applied.tree.entries,
         image.content_size,
-    )  # fmt: skip
+    )
 
 
 def _compressed(inflated: Inflated) -> Descriptor | None:

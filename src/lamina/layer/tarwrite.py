@@ -20,9 +20,14 @@ END = bytes(2 * BLOCK)
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _KINDS = {
-    stat.S_IFREG: b"0", HARDLINK: b"1", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3",
-    stat.S_IFBLK: b"4", stat.S_IFDIR: b"5", stat.S_IFIFO: b"6",
-}  # fmt: skip
+    stat.S_IFREG: b"0",
+    HARDLINK: b"1",
+    stat.S_IFLNK: b"2",
+    stat.S_IFCHR: b"3",
+    stat.S_IFBLK: b"4",
+    stat.S_IFDIR: b"5",
+    stat.S_IFIFO: b"6",
+}
 Write = Callable[[bytes], object]
 
 
@@ -106,9 +111,23 @@ def _block(member: Member, path: bytes, kind: bytes) -> bytes:
     seconds = min(max(member.mtime_ns // 10**9, 0), (1 << 33) - 1)
     major, minor = (b"%07o\0" % member.major, b"%07o\0" % member.minor) if kind in b"34" else (b"", b"")
     raw = _HEADER.pack(
-        path[:100], b"%07o\0" % (member.mode & 0o7777), _small(member.uid), _small(member.gid), b"%011o\0" % (size % (1 << 33)),
-        b"%011o\0" % seconds, b" " * 8, kind, member.link[:100], b"ustar\0", b"00", b"", b"", major, minor, b"",
-    )  # fmt: skip
+        path[:100],
+        b"%07o\0" % (member.mode & 0o7777),
+        _small(member.uid),
+        _small(member.gid),
+        b"%011o\0" % (size % (1 << 33)),
+        b"%011o\0" % seconds,
+        b" " * 8,
+        kind,
+        member.link[:100],
+        b"ustar\0",
+        b"00",
+        b"",
+        b"",
+        major,
+        minor,
+        b"",
+    )
     return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
 
 

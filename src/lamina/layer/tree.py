@@ -35,7 +35,24 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 class Node:
     """An inode of the layer. Mutable while the tree is built, read afterwards."""
 
-    __slots__ = ("children", "content", "extents", "gid", "hidden", "implied", "link", "mode", "mtime_ns", "nid", "offset", "opaque", "rdev", "size", "uid", "xattrs")  # fmt: skip
+    __slots__ = (
+        "children",
+        "content",
+        "extents",
+        "gid",
+        "hidden",
+        "implied",
+        "link",
+        "mode",
+        "mtime_ns",
+        "nid",
+        "offset",
+        "opaque",
+        "rdev",
+        "size",
+        "uid",
+        "xattrs",
+    )
 
     def __init__(self, mode: int, uid: int, gid: int, size: int, mtime_ns: int, offset: int) -> None:
         self.mode, self.uid, self.gid, self.size, self.mtime_ns, self.offset = mode, uid, gid, size, mtime_ns, offset

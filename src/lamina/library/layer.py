@@ -35,9 +35,19 @@ class Layer:
         """The layer of a row of `layers`."""
         facts = row.facts
         return cls(
-            facts.index, facts.id, facts.diff_id, facts.instruction, facts.created, row.added, row.modified, row.deleted, row.size,
-            row.hidden, facts.path, facts.writable,
-        )  # fmt: skip
+            facts.index,
+            facts.id,
+            facts.diff_id,
+            facts.instruction,
+            facts.created,
+            row.added,
+            row.modified,
+            row.deleted,
+            row.size,
+            row.hidden,
+            facts.path,
+            facts.writable,
+        )
 
     def cells(self) -> tuple[object, ...]:
         """What tables show of it."""

@@ -79,9 +79,11 @@ class Sandbox:
         """
         changes: dict[str, object] = {
             "Env": [*texts(self._config, "Env"), *(f"{key}={value}" for key, value in (env or {}).items())],
-            "User": user or self._config.get("User"), "WorkingDir": cwd or self._config.get("WorkingDir"),
-            "OpenStdin": bool(input), "StdinOnce": bool(input),
-        }  # fmt: skip
+            "User": user or self._config.get("User"),
+            "WorkingDir": cwd or self._config.get("WorkingDir"),
+            "OpenStdin": bool(input),
+            "StdinOnce": bool(input),
+        }
         mine, theirs = socket.socketpair()
         with mine:
             with theirs:

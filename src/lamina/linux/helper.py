@@ -21,8 +21,14 @@ def start(module: str, directory: str) -> None:
     try:
         subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code, directory, str(told)],
-            pass_fds=[told], start_new_session=True, cwd="/", env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            pass_fds=[told],
+            start_new_session=True,
+            cwd="/",
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(told)
         if os.read(ready, 1) != b"":
             raise Internal(f"{module} said something unexpected at its start")

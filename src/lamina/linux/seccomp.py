@@ -114,10 +114,15 @@ def _action(name: str, errno_value: int | None) -> int:
     """libseccomp's number of an OCI action (seccomp.h)."""
     value = errno.EPERM if errno_value is None else errno_value
     actions = {
-        "SCMP_ACT_KILL": 0, "SCMP_ACT_KILL_THREAD": 0, "SCMP_ACT_KILL_PROCESS": 0x80000000, "SCMP_ACT_TRAP": 0x00030000,
-        "SCMP_ACT_ERRNO": 0x00050000 | value, "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": 0x7FFF0000,
+        "SCMP_ACT_KILL": 0,
+        "SCMP_ACT_KILL_THREAD": 0,
+        "SCMP_ACT_KILL_PROCESS": 0x80000000,
+        "SCMP_ACT_TRAP": 0x00030000,
+        "SCMP_ACT_ERRNO": 0x00050000 | value,
+        "SCMP_ACT_LOG": 0x7FFC0000,
+        "SCMP_ACT_ALLOW": 0x7FFF0000,
         "SCMP_ACT_TRACE": 0x7FF00000 | value,
-    }  # fmt: skip
+    }
     if name not in actions:
         raise InvalidFilter(f"no such seccomp action: {name[:100]}")
     return actions[name]

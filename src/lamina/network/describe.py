@@ -14,16 +14,27 @@ def network_document(network: Network, members: Sequence[tuple[Sandbox, Endpoint
     """The API's Network; `members` are shown where they are given (by inspect, not by a listing)."""
     containers = {box.container: _member(box, endpoint) for box, endpoint in members or ()}
     return {
-        "Name": network.name, "Id": network.id, "Created": _time(network.created_ns), "Scope": "local", "Driver": network.driver,
-        "EnableIPv4": network.ipv4, "EnableIPv6": network.ipv6,
+        "Name": network.name,
+        "Id": network.id,
+        "Created": _time(network.created_ns),
+        "Scope": "local",
+        "Driver": network.driver,
+        "EnableIPv4": network.ipv4,
+        "EnableIPv6": network.ipv6,
         "IPAM": {
-            "Driver": network.ipam_driver, "Options": dict(network.ipam_options) if network.ipam_options is not None else None,
+            "Driver": network.ipam_driver,
+            "Options": dict(network.ipam_options) if network.ipam_options is not None else None,
             "Config": [pool.document() for pool in network.pools] or (None if network.predefined and not network.default else []),
         },
-        "Internal": network.internal, "Attachable": network.attachable, "Ingress": network.ingress,
-        "ConfigFrom": {"Network": network.config_from}, "ConfigOnly": network.config_only, "Containers": containers,
-        "Options": dict(network.options), "Labels": dict(network.labels),
-    }  # fmt: skip
+        "Internal": network.internal,
+        "Attachable": network.attachable,
+        "Ingress": network.ingress,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
+        "Containers": containers,
+        "Options": dict(network.options),
+        "Labels": dict(network.labels),
+    }
 
 
 def _member(box: Sandbox, endpoint: Endpoint) -> dict[str, str]:
@@ -66,12 +77,25 @@ def network_settings(
     first = endpoints.get("bridge")
     plain = first or Endpoint("", "", "", "", "", "")
     return {
-        "Bridge": "", "SandboxID": box.container if box and pid else "", "SandboxKey": f"/proc/{pid}/ns/net" if pid else "",
-        "Ports": ports(box.published if box else (), exposed) if pid else {}, "HairpinMode": False, "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0, "SecondaryIPAddresses": None, "SecondaryIPv6Addresses": None, "EndpointID": plain.id,
-        "Gateway": plain.gateway4, "GlobalIPv6Address": plain.address6, "GlobalIPv6PrefixLen": plain.prefix6, "IPAddress": plain.address4,
-        "IPPrefixLen": plain.prefix4, "IPv6Gateway": plain.gateway6, "MacAddress": plain.mac, "Networks": shown,
-    }  # fmt: skip
+        "Bridge": "",
+        "SandboxID": box.container if box and pid else "",
+        "SandboxKey": f"/proc/{pid}/ns/net" if pid else "",
+        "Ports": ports(box.published if box else (), exposed) if pid else {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": plain.id,
+        "Gateway": plain.gateway4,
+        "GlobalIPv6Address": plain.address6,
+        "GlobalIPv6PrefixLen": plain.prefix6,
+        "IPAddress": plain.address4,
+        "IPPrefixLen": plain.prefix4,
+        "IPv6Gateway": plain.gateway6,
+        "MacAddress": plain.mac,
+        "Networks": shown,
+    }
 
 
 def endpoint_settings(settings: Document, endpoint: Endpoint | None, network_id: str, *, default: bool) -> dict[str, Any]:
@@ -79,12 +103,22 @@ def endpoint_settings(settings: Document, endpoint: Endpoint | None, network_id:
     has = endpoint or Endpoint("", "", "", "", "", "")
     names = list(has.names) if endpoint and has.names else None
     return {
-        "IPAMConfig": settings.get("IPAMConfig"), "Links": settings.get("Links"), "Aliases": settings.get("Aliases"),
-        "MacAddress": has.mac or str(settings.get("MacAddress") or ""), "DriverOpts": settings.get("DriverOpts"),
-        "GwPriority": settings.get("GwPriority") or 0, "NetworkID": network_id, "EndpointID": has.id, "Gateway": has.gateway4,
-        "IPAddress": has.address4, "IPPrefixLen": has.prefix4, "IPv6Gateway": has.gateway6, "GlobalIPv6Address": has.address6,
-        "GlobalIPv6PrefixLen": has.prefix6, "DNSNames": None if default else names,
-    }  # fmt: skip
+        "IPAMConfig": settings.get("IPAMConfig"),
+        "Links": settings.get("Links"),
+        "Aliases": settings.get("Aliases"),
+        "MacAddress": has.mac or str(settings.get("MacAddress") or ""),
+        "DriverOpts": settings.get("DriverOpts"),
+        "GwPriority": settings.get("GwPriority") or 0,
+        "NetworkID": network_id,
+        "EndpointID": has.id,
+        "Gateway": has.gateway4,
+        "IPAddress": has.address4,
+        "IPPrefixLen": has.prefix4,
+        "IPv6Gateway": has.gateway6,
+        "GlobalIPv6Address": has.address6,
+        "GlobalIPv6PrefixLen": has.prefix6,
+        "DNSNames": None if default else names,
+    }
 
 
 def ports(published: Sequence[Published], exposed: Sequence[tuple[int, str]]) -> dict[str, Any]:

@@ -157,9 +157,10 @@ def _forward() -> Iterator[Rule]:
 
 
 def _sources(networks: Sequence[Rules]) -> Iterator[Rule]:
-    yield "from 127.0.0.1 to a container", [
-        *_version(4), nft.load_network(*_SOURCE[4]), nft.masked(_LOOPBACK_MASK), nft.equal(_LOOPBACK), *_out("bridges"), nft.masquerade()
-    ]  # fmt: skip
+    yield (
+        "from 127.0.0.1 to a container",
+        [*_version(4), nft.load_network(*_SOURCE[4]), nft.masked(_LOOPBACK_MASK), nft.equal(_LOOPBACK), *_out("bridges"), nft.masquerade()],
+    )
     for network in networks:
         for subnet in network.subnets:
             here = _subnet(_DESTINATION, subnet)

@@ -15,8 +15,23 @@ from lamina.runtime.cgroup import Cgroup, Hierarchy
 
 _SYS_RESOURCE = 24
 _UNLIMITED = 1 << 63
-RLIMITS = {"core": 4, "cpu": 0, "data": 2, "fsize": 1, "locks": 10, "memlock": 8, "msgqueue": 12, "nice": 13, "nofile": 7, "nproc": 6,
-            "rss": 5, "rtprio": 14, "rttime": 15, "sigpending": 11, "stack": 3}  # fmt: skip
+RLIMITS = {
+    "core": 4,
+    "cpu": 0,
+    "data": 2,
+    "fsize": 1,
+    "locks": 10,
+    "memlock": 8,
+    "msgqueue": 12,
+    "nice": 13,
+    "nofile": 7,
+    "nproc": 6,
+    "rss": 5,
+    "rtprio": 14,
+    "rttime": 15,
+    "sigpending": 11,
+    "stack": 3,
+}
 """Resource limits by Docker's names, with the kernel's numbers."""
 
 

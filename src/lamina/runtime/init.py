@@ -488,8 +488,10 @@ def execute(slots: Slots, slot: str) -> None:
 _OPERATIONS: Mapping[str, Callable[..., None]] = {
     function.__name__: function
     for function in (
-        die_with_parent, enter_groups, new_session, private_mounts, enter_root, place_root, enter_placed_root, change_root, change_to_joined_root, reached, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback,
-        private_proc, filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score, label, limits,
-        stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity, capabilities, ready, hooks, execute,
+        die_with_parent, enter_groups, new_session, private_mounts, enter_root, place_root, enter_placed_root, change_root,
+        change_to_joined_root, reached, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback, private_proc,
+        filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score,
+        label, limits, stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity,
+        capabilities, ready, hooks, execute,
     )
 }  # fmt: skip

@@ -32,8 +32,14 @@ def start_sealed(module: str, stdin: int, log: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
-            executable=f"/proc/self/fd/{copy}", pass_fds=[copy], stdin=stdin, stdout=log, stderr=log, cwd="/", env=environment(),
-        )  # fmt: skip
+            executable=f"/proc/self/fd/{copy}",
+            pass_fds=[copy],
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=environment(),
+        )
     finally:
         os.close(copy)
 

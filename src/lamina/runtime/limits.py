@@ -67,8 +67,13 @@ def _memory_2(memory: Section, read: Read) -> Iterator[Write]:
 def _cpu_1(cpu: Section, read: Read) -> Iterator[Write]:
     del read
     # A runtime that is longer than its period is refused, whichever comes first: Docker's order.
-    for key, file in (("realtimePeriod", "cpu.rt_period_us"), ("realtimeRuntime", "cpu.rt_runtime_us"), ("shares", "cpu.shares"),
-                      ("period", "cpu.cfs_period_us"), ("quota", "cpu.cfs_quota_us")):  # fmt: skip
+    for key, file in (
+        ("realtimePeriod", "cpu.rt_period_us"),
+        ("realtimeRuntime", "cpu.rt_runtime_us"),
+        ("shares", "cpu.shares"),
+        ("period", "cpu.cfs_period_us"),
+        ("quota", "cpu.cfs_quota_us"),
+    ):
         if value := cpu.get(key):
             yield (file,), str(value)
 

@@ -92,8 +92,19 @@ class LogFile:
     """
 
     __slots__ = (
-        "_attributes", "_buffer", "_compress", "_fd", "_lossy", "_max_file", "_max_size", "_path", "_pending", "_rest", "_size", "pipe",
-    )  # fmt: skip
+        "_attributes",
+        "_buffer",
+        "_compress",
+        "_fd",
+        "_lossy",
+        "_max_file",
+        "_max_size",
+        "_path",
+        "_pending",
+        "_rest",
+        "_size",
+        "pipe",
+    )
 
     def __init__(
         self,

@@ -19,14 +19,40 @@ from lamina.linux.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWNS, C
 Step = list[Any]
 
 _RLIMITS = {
-    "CPU": 0, "FSIZE": 1, "DATA": 2, "STACK": 3, "CORE": 4, "RSS": 5, "NPROC": 6, "NOFILE": 7, "MEMLOCK": 8, "AS": 9,
-    "LOCKS": 10, "SIGPENDING": 11, "MSGQUEUE": 12, "NICE": 13, "RTPRIO": 14, "RTTIME": 15,
-}  # fmt: skip
+    "CPU": 0,
+    "FSIZE": 1,
+    "DATA": 2,
+    "STACK": 3,
+    "CORE": 4,
+    "RSS": 5,
+    "NPROC": 6,
+    "NOFILE": 7,
+    "MEMLOCK": 8,
+    "AS": 9,
+    "LOCKS": 10,
+    "SIGPENDING": 11,
+    "MSGQUEUE": 12,
+    "NICE": 13,
+    "RTPRIO": 14,
+    "RTTIME": 15,
+}
 ATTRIBUTES = {
-    "ro": (1, 0), "rw": (0, 1), "nosuid": (2, 0), "suid": (0, 2), "nodev": (4, 0), "dev": (0, 4), "noexec": (8, 0), "exec": (0, 8),
-    "noatime": (0x10, 0x70), "strictatime": (0x20, 0x70), "relatime": (0, 0x70), "nodiratime": (0x80, 0), "diratime": (0, 0x80),
-    "nosymfollow": (0x200000, 0), "symfollow": (0, 0x200000),
-}  # fmt: skip
+    "ro": (1, 0),
+    "rw": (0, 1),
+    "nosuid": (2, 0),
+    "suid": (0, 2),
+    "nodev": (4, 0),
+    "dev": (0, 4),
+    "noexec": (8, 0),
+    "exec": (0, 8),
+    "noatime": (0x10, 0x70),
+    "strictatime": (0x20, 0x70),
+    "relatime": (0, 0x70),
+    "nodiratime": (0x80, 0),
+    "diratime": (0, 0x80),
+    "nosymfollow": (0x200000, 0),
+    "symfollow": (0, 0x200000),
+}
 PROPAGATION = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20, "unbindable": 1 << 17}
 _IGNORED = {"bind", "rbind", "defaults", "newinstance", "create", "nocopy", "z", "Z", "tmpcopyup", "norelatime", "nostrictatime"}
 _PROC_FILES = {f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")}

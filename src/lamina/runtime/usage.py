@@ -100,7 +100,15 @@ def _memory_2(group: Files, machine: int) -> Document:
     return {**document, **({"failcnt": out} if out else {})}
 
 
-_BLKIO = ("io_serviced_recursive", "io_queue_recursive", "io_service_time_recursive", "io_wait_time_recursive", "io_merged_recursive", "io_time_recursive", "sectors_recursive")  # fmt: skip
+_BLKIO = (
+    "io_serviced_recursive",
+    "io_queue_recursive",
+    "io_service_time_recursive",
+    "io_wait_time_recursive",
+    "io_merged_recursive",
+    "io_time_recursive",
+    "sectors_recursive",
+)
 
 
 def _blkio(transferred: list[Document], served: list[Document]) -> Document:

@@ -128,9 +128,14 @@ def run_stage(
 ) -> Staged:
     """Run a staging job on a source in a worker."""
     params = {
-        "offset": source.offset, "length": source.length, "compression": source.compression, "verified": source.verified,
-        "scratch": scratch, "limits": asdict(limits), **more,
-    }  # fmt: skip
+        "offset": source.offset,
+        "length": source.length,
+        "compression": source.compression,
+        "verified": source.verified,
+        "scratch": scratch,
+        "limits": asdict(limits),
+        **more,
+    }
     return run_staging(workers, job, params, [source.fd], progress)
 
 

@@ -163,9 +163,12 @@ class Trees:
         sums = self._files.sums(name)
         shards = min(os.cpu_count() or 1, 4) if inodes > _SHARD else 1
         params = {
-            "metadata": self.index(name), "tree": self._files.tree(name), "name": name, "shards": shards,
+            "metadata": self.index(name),
+            "tree": self._files.tree(name),
+            "name": name,
+            "shards": shards,
             "sums": sums if os.path.exists(sums) else "",
-        }  # fmt: skip
+        }
 
         def run(shard: int) -> list[list[str]]:
             found: list[list[str]] = self._workers.run("lamina.layer.treecheck:check_tree", {**params, "shard": shard})["paths"]

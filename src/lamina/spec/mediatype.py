@@ -20,10 +20,14 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _COMPRESSION = {
-    OCI_LAYER: "", DOCKER_LAYER: "",
-    OCI_LAYER_GZIP: "gzip", DOCKER_LAYER_GZIP: "gzip", DOCKER_FOREIGN_LAYER: "gzip",
-    OCI_LAYER_ZSTD: "zstd", DOCKER_LAYER_ZSTD: "zstd",
-}  # fmt: skip
+    OCI_LAYER: "",
+    DOCKER_LAYER: "",
+    OCI_LAYER_GZIP: "gzip",
+    DOCKER_LAYER_GZIP: "gzip",
+    DOCKER_FOREIGN_LAYER: "gzip",
+    OCI_LAYER_ZSTD: "zstd",
+    DOCKER_LAYER_ZSTD: "zstd",
+}
 LAYERS = frozenset(_COMPRESSION)
 
 

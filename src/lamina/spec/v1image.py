@@ -27,12 +27,32 @@ _FIRST_WHOLE = (1, 8, 3)
 _OMITTED = object()
 # The fields of Go's container.Config in their order, each with what an absent one is written as.
 _CONTAINER: tuple[tuple[str, object], ...] = (
-    ("Hostname", ""), ("Domainname", ""), ("User", ""), ("AttachStdin", False), ("AttachStdout", False), ("AttachStderr", False),
-    ("ExposedPorts", _OMITTED), ("Tty", False), ("OpenStdin", False), ("StdinOnce", False), ("Env", None), ("Cmd", None),
-    ("Healthcheck", _OMITTED), ("ArgsEscaped", _OMITTED), ("Image", ""), ("Volumes", None), ("WorkingDir", ""), ("Entrypoint", None),
-    ("NetworkDisabled", _OMITTED), ("MacAddress", _OMITTED), ("OnBuild", None), ("Labels", None), ("StopSignal", _OMITTED),
-    ("StopTimeout", _OMITTED), ("Shell", _OMITTED),
-)  # fmt: skip
+    ("Hostname", ""),
+    ("Domainname", ""),
+    ("User", ""),
+    ("AttachStdin", False),
+    ("AttachStdout", False),
+    ("AttachStderr", False),
+    ("ExposedPorts", _OMITTED),
+    ("Tty", False),
+    ("OpenStdin", False),
+    ("StdinOnce", False),
+    ("Env", None),
+    ("Cmd", None),
+    ("Healthcheck", _OMITTED),
+    ("ArgsEscaped", _OMITTED),
+    ("Image", ""),
+    ("Volumes", None),
+    ("WorkingDir", ""),
+    ("Entrypoint", None),
+    ("NetworkDisabled", _OMITTED),
+    ("MacAddress", _OMITTED),
+    ("OnBuild", None),
+    ("Labels", None),
+    ("StopSignal", _OMITTED),
+    ("StopTimeout", _OMITTED),
+    ("Shell", _OMITTED),
+)
 _OLD_IMAGE = ("comment", "created", "container", "container_config", "docker_version", "author", "config", "architecture", "variant", "os")
 
 

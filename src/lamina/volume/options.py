@@ -12,16 +12,37 @@ from lamina.linux import mount
 _NEEDED: Mapping[str, tuple[str, ...]] = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 _KNOWN = ("type", "o", "device", "size")
 _FLAGS: Mapping[str, tuple[int, int]] = {  # what a word adds, and what it takes away
-    "defaults": (0, 0), "ro": (mount.MS_RDONLY, 0), "rw": (0, mount.MS_RDONLY), "suid": (0, mount.MS_NOSUID), "nosuid": (mount.MS_NOSUID, 0),
-    "dev": (0, mount.MS_NODEV), "nodev": (mount.MS_NODEV, 0), "exec": (0, mount.MS_NOEXEC), "noexec": (mount.MS_NOEXEC, 0),
-    "sync": (16, 0), "async": (0, 16), "dirsync": (128, 0), "mand": (64, 0), "nomand": (0, 64), "atime": (0, mount.MS_NOATIME),
-    "noatime": (mount.MS_NOATIME, 0), "diratime": (0, 2048), "nodiratime": (2048, 0), "bind": (mount.MS_BIND, 0),
-    "rbind": (mount.MS_BIND | mount.MS_REC, 0), "relatime": (1 << 21, 0), "norelatime": (0, 1 << 21), "strictatime": (1 << 24, 0),
+    "defaults": (0, 0),
+    "ro": (mount.MS_RDONLY, 0),
+    "rw": (0, mount.MS_RDONLY),
+    "suid": (0, mount.MS_NOSUID),
+    "nosuid": (mount.MS_NOSUID, 0),
+    "dev": (0, mount.MS_NODEV),
+    "nodev": (mount.MS_NODEV, 0),
+    "exec": (0, mount.MS_NOEXEC),
+    "noexec": (mount.MS_NOEXEC, 0),
+    "sync": (16, 0),
+    "async": (0, 16),
+    "dirsync": (128, 0),
+    "mand": (64, 0),
+    "nomand": (0, 64),
+    "atime": (0, mount.MS_NOATIME),
+    "noatime": (mount.MS_NOATIME, 0),
+    "diratime": (0, 2048),
+    "nodiratime": (2048, 0),
+    "bind": (mount.MS_BIND, 0),
+    "rbind": (mount.MS_BIND | mount.MS_REC, 0),
+    "relatime": (1 << 21, 0),
+    "norelatime": (0, 1 << 21),
+    "strictatime": (1 << 24, 0),
     "nostrictatime": (0, 1 << 24),
-}  # fmt: skip
+}
 _PROPAGATION: Mapping[str, int] = {
-    "unbindable": 1 << 17, "private": mount.MS_PRIVATE, "slave": mount.MS_SLAVE, "shared": mount.MS_SHARED,
-}  # fmt: skip
+    "unbindable": 1 << 17,
+    "private": mount.MS_PRIVATE,
+    "slave": mount.MS_SLAVE,
+    "shared": mount.MS_SHARED,
+}
 _SECRETS = re.compile(r"(pass(?:word)?=)[^,]*")
 
 

@@ -64,9 +64,14 @@ class Volume:
         """The API's Volume."""
         created = datetime.fromtimestamp(self.created_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
-            "CreatedAt": created, "Driver": "local", "Labels": dict(self.labels) or None, "Mountpoint": self.mountpoint,
-            "Name": self.name, "Options": dict(self.options) or None, "Scope": "local",
-        }  # fmt: skip
+            "CreatedAt": created,
+            "Driver": "local",
+            "Labels": dict(self.labels) or None,
+            "Mountpoint": self.mountpoint,
+            "Name": self.name,
+            "Options": dict(self.options) or None,
+            "Scope": "local",
+        }
 
 
 class Volumes:

@@ -61,9 +61,14 @@ def diff(engine: Backend, request: Request) -> Response:
     if not (a and b):
         raise InvalidParameter("missing parameter: a and b name the two images")
     answer = engine.explorer.diff(
-        engine.explorer.subject(a), engine.explorer.subject(b), query.text("path", "/"), form=form, whole=query.flag("whole"),
-        contents=query.flag("contents", default=True), new=query.flag("new"),
-    )  # fmt: skip
+        engine.explorer.subject(a),
+        engine.explorer.subject(b),
+        query.text("path", "/"),
+        form=form,
+        whole=query.flag("whole"),
+        contents=query.flag("contents", default=True),
+        new=query.flag("new"),
+    )
     return _file(answer, form)
 
 

@@ -148,10 +148,13 @@ def _found_in(explorer: Explorer, subject: Subject, path: str) -> Document:
     versions = [facts[each["level"]] | {key: each[key] for key in ("type", "size", "mode")} for each in told["versions"]]
     seen = told["versions"][0] if told["found"] and versions else None
     return {
-        "path": told["path"], "found": told["found"], **({key: seen[key] if seen else empty for key, empty in (("type", ""), ("size", 0), ("mode", 0))}),
-        "layer": facts[seen["level"]] if seen else None, "older": versions[1:] if seen else versions,
+        "path": told["path"],
+        "found": told["found"],
+        **({key: seen[key] if seen else empty for key, empty in (("type", ""), ("size", 0), ("mode", 0))}),
+        "layer": facts[seen["level"]] if seen else None,
+        "older": versions[1:] if seen else versions,
         "deleted_by": facts[told["deleted_by"]] if told["deleted_by"] >= 0 else None,
-    }  # fmt: skip
+    }
 
 
 def _found(found: Found) -> Document:

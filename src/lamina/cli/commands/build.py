@@ -80,8 +80,13 @@ _TEXTS = (
 _NUMBERS = (("cpushares", "cpu-shares"), ("cpuperiod", "cpu-period"), ("cpuquota", "cpu-quota"))
 _SIZES = (("memory", "memory"), ("memswap", "memory-swap"), ("shmsize", "shm-size"))
 _SWITCHES = (
-    ("nocache", "no-cache"), ("pull", "pull"), ("q", "quiet"), ("forcerm", "force-rm"), ("squash", "squash"), ("explain", "explain"),
-)  # fmt: skip
+    ("nocache", "no-cache"),
+    ("pull", "pull"),
+    ("q", "quiet"),
+    ("forcerm", "force-rm"),
+    ("squash", "squash"),
+    ("explain", "explain"),
+)
 _EPOCH = "SOURCE_DATE_EPOCH"
 
 

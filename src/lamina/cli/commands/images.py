@@ -48,8 +48,18 @@ _HEADERS = {
     "SharedSize": "SHARED SIZE",
 }
 _FIELDS = (
-    "Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository", "SharedSize", "Size", "Tag", "UniqueSize", "VirtualSize"
-)  # fmt: skip
+    "Containers",
+    "CreatedAt",
+    "CreatedSince",
+    "Digest",
+    "ID",
+    "Repository",
+    "SharedSize",
+    "Size",
+    "Tag",
+    "UniqueSize",
+    "VirtualSize",
+)
 _RAW = "repository=Repository tag=Tag {} image_id=ID created_at=CreatedAt virtual_size=Size"
 _NONE = "<none>"
 

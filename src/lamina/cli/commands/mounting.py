@@ -52,11 +52,13 @@ def image_mount(session: Session, arguments: Arguments) -> int:
     facts = [fact for fact in found if isinstance(fact, dict)] if isinstance(found, list) else []
     rows = [
         {
-            "Target": fact.get("target"), "Reference": fact.get("reference"), "Kind": fact.get("kind"),
+            "Target": fact.get("target"),
+            "Reference": fact.get("reference"),
+            "Kind": fact.get("kind"),
             "ID": str(fact.get("id")).removeprefix("sha256:")[:12],
         }
         for fact in facts
-    ]  # fmt: skip
+    ]
     print_rows(session, arguments.text("format"), rows, ["Target", "Reference", "Kind", "ID"], {})
     return 0
 

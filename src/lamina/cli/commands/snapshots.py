@@ -75,9 +75,12 @@ def snapshot_ls(session: Session, arguments: Arguments) -> int:
 def _row(fact: dict[str, object], *, whole: bool) -> dict[str, object]:
     identity, parent = str(fact.get("Id")), str(fact.get("Parent")).removeprefix("sha256:")
     return {
-        **fact, "ID": identity if whole else identity[:12], "Parent": parent if whole else parent[:12],
-        "CreatedSince": age(parse_time(str(fact.get("Created")))), "InUse": "yes" if fact.get("InUse") else "no",
-    }  # fmt: skip
+        **fact,
+        "ID": identity if whole else identity[:12],
+        "Parent": parent if whole else parent[:12],
+        "CreatedSince": age(parse_time(str(fact.get("Created")))),
+        "InUse": "yes" if fact.get("InUse") else "no",
+    }
 
 
 def snapshot_diff(session: Session, arguments: Arguments) -> int:

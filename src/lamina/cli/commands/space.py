@@ -95,9 +95,13 @@ def system_df(session: Session, arguments: Arguments) -> int:
     if arguments.text("format") == "raw":
         return print_raw(session, rows, "type=Type total=TotalCount active=Active size=Size reclaimable=Reclaimable")
     print_rows(
-        session, arguments.text("format"), [{key: row[key] for key in row if key != "Bytes"} for row in rows],
-        ["Type", "TotalCount", "Active", "Size", "Reclaimable"], {"TotalCount": "TOTAL"}, ["Type", "TotalCount", "Active", "Size", "Reclaimable"],
-    )  # fmt: skip
+        session,
+        arguments.text("format"),
+        [{key: row[key] for key in row if key != "Bytes"} for row in rows],
+        ["Type", "TotalCount", "Active", "Size", "Reclaimable"],
+        {"TotalCount": "TOTAL"},
+        ["Type", "TotalCount", "Active", "Size", "Reclaimable"],
+    )
     return 0
 
 

@@ -84,8 +84,17 @@ q quiet bool|Only display network IDs
 
 _VOLUME_HEADERS = {"Name": "VOLUME NAME"}
 _CLUSTER = (
-    "availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing", "topology-preferred", "topology-required", "type",
-)  # fmt: skip
+    "availability",
+    "group",
+    "limit-bytes",
+    "required-bytes",
+    "scope",
+    "secret",
+    "sharing",
+    "topology-preferred",
+    "topology-required",
+    "type",
+)
 """What only volumes of a cluster have."""
 _NETWORK_HEADERS = {"ID": "NETWORK ID"}
 

@@ -39,8 +39,14 @@ INLINE_LIMIT = 384
 """Longer tails go into a block: a shorter one can always be placed so that it crosses none."""
 
 FILE_TYPES: Mapping[int, int] = {
-    stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFCHR: 3, stat.S_IFBLK: 4, stat.S_IFIFO: 5, stat.S_IFSOCK: 6, stat.S_IFLNK: 7,
-}  # fmt: skip
+    stat.S_IFREG: 1,
+    stat.S_IFDIR: 2,
+    stat.S_IFCHR: 3,
+    stat.S_IFBLK: 4,
+    stat.S_IFIFO: 5,
+    stat.S_IFSOCK: 6,
+    stat.S_IFLNK: 7,
+}
 
 _PREFIXES = (
     (1, b"user."),

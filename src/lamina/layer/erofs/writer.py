@@ -319,9 +319,27 @@ def seal(data: bytearray, devices: Sequence[Device], inodes: int, root: int, *, 
     features = (layout.INCOMPAT_CHUNKED if chunked else 0) | (layout.INCOMPAT_DEVICES if present else 0)
     uuid = hashlib.sha256(memoryview(data)[layout.DEVICE_AT :]).digest()[:16]
     layout.SUPERBLOCK.pack_into(
-        data, layout.SUPERBLOCK_AT,
-        layout.MAGIC, 0, layout.COMPAT, layout.BLOCK_BITS, 0, root, inodes, 0, 0, blocks, 0, 0, uuid, b"lamina",
-        features, 0, present, layout.DEVICE_AT // 128, 0,
-    )  # fmt: skip
+        data,
+        layout.SUPERBLOCK_AT,
+        layout.MAGIC,
+        0,
+        layout.COMPAT,
+        layout.BLOCK_BITS,
+        0,
+        root,
+        inodes,
+        0,
+        0,
+        blocks,
+        0,
+        0,
+        uuid,
+        b"lamina",
+        features,
+        0,
+        present,
+        layout.DEVICE_AT // 128,
+        0,
+    )
     total = layout.checksum(bytes(data[layout.SUPERBLOCK_AT : layout.SUPERBLOCK_AT + _BLOCK]))
     data[layout.SUPERBLOCK_AT + 4 : layout.SUPERBLOCK_AT + 8] = total.to_bytes(4, "little")

@@ -29,10 +29,18 @@ _ZERO = bytes(BLOCK)
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _new = tuple.__new__
 _TYPES = {
-    b"0": stat.S_IFREG, b"\0": stat.S_IFREG, b"7": stat.S_IFREG, b"S": stat.S_IFREG,
-    b"1": HARDLINK, b"2": stat.S_IFLNK, b"3": stat.S_IFCHR, b"4": stat.S_IFBLK,
-    b"5": stat.S_IFDIR, b"6": stat.S_IFIFO, b"D": stat.S_IFDIR,
-}  # fmt: skip
+    b"0": stat.S_IFREG,
+    b"\0": stat.S_IFREG,
+    b"7": stat.S_IFREG,
+    b"S": stat.S_IFREG,
+    b"1": HARDLINK,
+    b"2": stat.S_IFLNK,
+    b"3": stat.S_IFCHR,
+    b"4": stat.S_IFBLK,
+    b"5": stat.S_IFDIR,
+    b"6": stat.S_IFIFO,
+    b"D": stat.S_IFDIR,
+}
 _WITH_DATA = frozenset((b"0", b"\0", b"7", b"S", b"D"))
 _XATTR = b"SCHILY.xattr."
 
