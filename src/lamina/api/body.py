@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ from lamina.linux.scheduling import take_long_turns
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from lamina.api.carrying import Carriers
+
 _SMALL = 1 << 16
 _LARGE = 1 << 20
 _PIPE_SIZE = 1 << 20
+_SHORT = 1 << 20
+"""Bytes of a body that are moved before a process is started for the rest."""
 
 
 class BodyCut(Cancelled):
@@ -78,10 +83,16 @@ class Wire:
 
 
 class Body(io.RawIOBase):
-    """A request's body as a file. Reading it first sends `100 Continue` where the client waits for that."""
+    """A request's body as a file. Reading it first sends `100 Continue` where the client waits for that.
 
-    def __init__(self, wire: Wire, framing: Framing, before: Callable[[], None] | None = None) -> None:
+    What of a long one goes through a pipe is moved by one of `carriers`, where there are any.
+    """
+
+    def __init__(
+        self, wire: Wire, framing: Framing, before: Callable[[], None] | None = None, carriers: Carriers | None = None
+    ) -> None:
         super().__init__()
+        self._carriers = carriers
         self._wire = wire
         self._framing = framing
         self._before = before
@@ -146,14 +157,16 @@ class Body(io.RawIOBase):
             parts.append(piece)
         return b"".join(parts)
 
-    def pump(self, fd: int) -> None:
-        """Write all of it to `fd`: large reads, one gathered write each, the interpreter free meanwhile."""
+    def pump(self, fd: int, least: int = sys.maxsize) -> None:
+        """Write all of it to `fd`, or `least` bytes and what came with them: large reads, one gathered write each, the interpreter free meanwhile."""
         buffer = bytearray(_LARGE)
         if self._kept:
             _write_all(fd, self._kept)
             self._kept = []
-        while not self._framing.done:
-            _write_all(fd, self._receive(buffer))
+        while not self._framing.done and least > 0:
+            pieces = self._receive(buffer)
+            least -= sum(map(len, pieces))
+            _write_all(fd, pieces)
 
     def drain(self, limit: int) -> bool:
         """Read over what is left, at most `limit` bytes of it; whether the end was reached."""
@@ -193,6 +206,8 @@ class Body(io.RawIOBase):
     def _fill(self, writer: int) -> None:
         take_long_turns()
         try:
+            self.pump(writer, _SHORT)
+            self._hand_over(writer)
             self.pump(writer)
         except BrokenPipeError:
             pass
@@ -200,6 +215,22 @@ class Body(io.RawIOBase):
             self._cut = error
         finally:
             os.close(writer)
+
+    def _hand_over(self, writer: int) -> None:
+        """Let a process move the rest of what is long; until it is there, this thread does."""
+        carrier = None if self._framing.done or self._carriers is None else self._carriers.begin()
+        if carrier is None:
+            return
+        with carrier:
+            while not self._framing.done and not carrier.ready:
+                self.pump(writer, 1)
+            if self._framing.done:
+                return
+            try:
+                self._framing, self._wire.pending = carrier.carry(self._wire.sock, writer, self._framing)
+            except BaseException:
+                self._broken = True
+                raise
 
     def _receive(self, buffer: bytearray) -> list[memoryview]:
         """The body's pieces in the next bytes of the connection; they lie in `buffer`, so take them before the next call."""

@@ -32,6 +32,9 @@ class Framing(Protocol):
             BadFraming: the bytes are no such body.
         """
 
+    def state(self) -> list[str | int]:
+        """Where it is, as JSON values; see `restored`."""
+
 
 class Sized:
     """A body of `length` bytes (Content-Length; 0 where there is none)."""
@@ -52,16 +55,20 @@ class Sized:
         self._left -= stop - start
         return ([(start, stop)] if stop > start else []), stop
 
+    def state(self) -> list[str | int]:
+        """See Framing.state."""
+        return ["sized", self._left]
+
 
 class Chunked:
     """A body in chunks (RFC 9112 7.1). Extensions and trailers are read over."""
 
     __slots__ = ("_left", "_line", "_state", "_trailers")
 
-    def __init__(self) -> None:
-        self._left = self._trailers = 0
-        self._line = b""
-        self._state = "size"
+    def __init__(self, left: int = 0, trailers: int = 0, line: bytes = b"", state: str = "size") -> None:
+        self._left, self._trailers = left, trailers
+        self._line = line
+        self._state = state
 
     @property
     def done(self) -> bool:
@@ -83,6 +90,10 @@ class Chunked:
             else:
                 at = self._take_line(buffer, at, end)
         return found, at
+
+    def state(self) -> list[str | int]:
+        """See Framing.state."""
+        return ["chunked", self._left, self._trailers, self._line.decode("latin-1"), self._state]
 
     def _take_line(self, buffer: bytearray, at: int, end: int) -> int:
         newline = buffer.find(b"\n", at, end)
@@ -107,6 +118,15 @@ class Chunked:
             return "trailer" if line else "done"
         self._left = _chunk_size(line)
         return "data" if self._left else "trailer"
+
+
+def restored(state: list[str | int]) -> Framing:
+    """The machine whose `state` that is, perhaps of another process."""
+    kind, left, *rest = state
+    if kind == "sized":
+        return Sized(int(left))
+    trailers, line, name = rest
+    return Chunked(int(left), int(trailers), str(line).encode("latin-1"), str(name))
 
 
 def _chunk_size(line: bytes) -> int:

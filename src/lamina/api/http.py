@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import h11
 
 from lamina.api.body import Body, BodyCut, HeadTooLong, Wire
+from lamina.api.carrying import Carriers
 from lamina.api.framing import Chunked, Framing, Sized
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled, Forbidden
@@ -34,9 +35,16 @@ class ClientGone(Cancelled):
 
 
 class Server:
-    """Serves `handle` on listening sockets. `headers` go into every response; `failure` renders what `handle` raises."""
+    """Serves `handle` on listening sockets. `headers` go into every response; `failure` renders what `handle` raises; `carriers` move long bodies."""
 
-    def __init__(self, handle: Handler, failure: Callable[[Exception], Reply], headers: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        failure: Callable[[Exception], Reply],
+        headers: Sequence[tuple[str, str]],
+        carriers: Carriers | None = None,
+    ) -> None:
+        self._carriers = carriers
         self._handle = handle
         self._failure = failure
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
@@ -78,7 +86,7 @@ class Server:
             self._open.add(sock)
         take_short_turns()
         try:
-            Connection(sock, self._handle, self._failure, self._headers).run()
+            Connection(sock, self._handle, self._failure, self._headers, self._carriers).run()
         except (OSError, Cancelled) as error:
             _log.debug("a connection ended: %s", error)
         except Exception:
@@ -108,7 +116,15 @@ class Server:
 class Connection:
     """One connection's requests, one after the other."""
 
-    def __init__(self, sock: socket.socket, handle: Handler, failure: Callable[[Exception], Reply], headers: bytes) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        handle: Handler,
+        failure: Callable[[Exception], Reply],
+        headers: bytes,
+        carriers: Carriers | None = None,
+    ) -> None:
+        self._carriers = carriers
         self._sock = sock
         self._wire = Wire(sock)
         self._handle = handle
@@ -134,7 +150,7 @@ class Connection:
         event, headers = parse_head(head)
         framing = framing_of(headers)
         expects = headers.get("expect", "").lower() == "100-continue"
-        body = Body(self._wire, framing, self._continue if expects and not framing.done else None)
+        body = Body(self._wire, framing, self._continue if expects and not framing.done else None, self._carriers)
         path, _, query = event.target.decode("ascii").partition("?")
         keep = event.http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
         return Request(event.method.decode("ascii"), unquote(path), Query.parse(query), headers, body), keep

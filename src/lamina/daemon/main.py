@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 
 import lamina
 from lamina.api import app
+from lamina.api.carrying import MOST, Carriers
 from lamina.api.http import Secure
 from lamina.api.listen import listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
 from lamina.errors import LaminaError
+from lamina.worker import WorkerPool
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _SWITCH_SECONDS = 0.0005
@@ -65,7 +67,8 @@ def run(settings: Settings) -> None:
         user_namespaces=settings.user_namespaces,
         logging=settings.logging,
     ) as engine:
-        server = app.server(engine, lamina.__version__, experimental=settings.experimental)
+        pool = WorkerPool(MOST, path=tuple(sys.path))
+        server = app.server(engine, lamina.__version__, experimental=settings.experimental, carriers=Carriers(pool))
         for host in settings.hosts:
             server.listen(listen(host), secured(settings) if host.startswith("tcp://") else None)
         with _pidfile(settings.pidfile):
@@ -77,6 +80,7 @@ def run(settings: Settings) -> None:
             _log.info("ending on %s; containers go on", signal.Signals(number).name)
         _remove_sockets(settings.hosts)
         server.close()
+        pool.close()
 
 
 def secured(settings: Settings) -> Secure | None:
