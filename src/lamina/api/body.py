@@ -88,9 +88,7 @@ class Body(io.RawIOBase):
     What of a long one goes through a pipe is moved by one of `carriers`, where there are any.
     """
 
-    def __init__(
-        self, wire: Wire, framing: Framing, before: Callable[[], None] | None = None, carriers: Carriers | None = None
-    ) -> None:
+    def __init__(self, wire: Wire, framing: Framing, before: Callable[[], None] | None = None, carriers: Carriers | None = None) -> None:
         super().__init__()
         self._carriers = carriers
         self._wire = wire
