@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 Entry = tuple[str, int, int, bool, str, str, str]
 """Module, fewest and most arguments, whether flags may follow arguments, usage, summary, flags."""
 
+GLOBAL_FLAGS = """\
+- config string|Location of client config files (default "~/.docker")
+D debug bool|Show where an error came from
+H host list|Engine to connect to: unix:///path or tcp://host:port
+- tls bool|Speak TLS over TCP; implied by --tlsverify
+- tlscacert string|Authority that signed the engine's certificate (default "~/.docker/ca.pem")
+- tlscert string|Certificate to show to the engine (default "~/.docker/cert.pem")
+- tlskey string|Its key (default "~/.docker/key.pem")
+- tlsverify bool|Speak TLS over TCP and verify the engine
+v version bool|Print version information and quit
+"""
+"""Flags before the command, as the rows of a TABLE have theirs."""
+
 _ROWS = {
     "run": ("run", "Create and run a new container from an image"),
     "create": ("run", "Create a new container"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posix import isatty
 
-from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.catalog import ALIASES, COMMANDS, GLOBAL_FLAGS, GROUPS
 from lamina.cli.flags import Flag, table
 from lamina.cli.terminal import size
 
@@ -80,8 +80,6 @@ def _group(name: str) -> str:
 
 
 def _everything() -> str:
-    from lamina.cli.main import GLOBAL_FLAGS
-
     single = [name for name in sorted(COMMANDS) if " " not in name and name not in _FIRST and name not in _OWN]
     parts = ["Usage:  lamina [OPTIONS] COMMAND", "", "A container engine whose heart is images and layers"]
     parts += _list("Common Commands:", [(name, COMMANDS.summary(name)) for name in _FIRST])

@@ -5,22 +5,10 @@ from __future__ import annotations
 import posix
 import sys
 
-from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS, SPELLINGS
+from lamina.cli.catalog import ALIASES, COMMANDS, GLOBAL_FLAGS, GROUPS, SPELLINGS
 from lamina.cli.flags import Arguments, HelpWanted, Reader, UsageError, table
 from lamina.cli.session import Session
 from lamina.errors import LaminaError
-
-GLOBAL_FLAGS = """\
-- config string|Location of client config files (default "~/.docker")
-D debug bool|Show where an error came from
-H host list|Engine to connect to: unix:///path or tcp://host:port
-- tls bool|Speak TLS over TCP; implied by --tlsverify
-- tlscacert string|Authority that signed the engine's certificate (default "~/.docker/ca.pem")
-- tlscert string|Certificate to show to the engine (default "~/.docker/cert.pem")
-- tlskey string|Its key (default "~/.docker/key.pem")
-- tlsverify bool|Speak TLS over TCP and verify the engine
-v version bool|Print version information and quit
-"""
 
 
 def main(words: list[str] | None = None) -> int:

@@ -8,13 +8,12 @@ import tarfile
 from collections.abc import Iterator
 
 from lamina.cli.commands.contents import refuse_terminal, write_out
-from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
 from lamina.cli.packing import Packer, below
 from lamina.cli.progress import Display, metered
+from lamina.cli.references import platform_json, split_name
 from lamina.cli.session import Session, is_terminal
 from lamina.client.images import Images
-from lamina.client.text import encode
 from lamina.errors import LaminaError
 
 TABLE = {
@@ -154,12 +153,3 @@ def _packed(directory: str) -> Iterator[bytes]:
     for path, name in sorted(names, key=lambda pair: (pair[1].count("/"), pair[1])):
         yield from packer.add(path, name)
     yield from packer.finish()
-
-
-def platform_json(text: str) -> str:
-    """A platform `os[/arch[/variant]]` as newer engines take it; empty for none."""
-    if not text:
-        return ""
-    names = ("os", "architecture", "variant")
-    parts = text.split("/") if "/" in text or text in ("linux", "windows") else ["linux", text]
-    return encode(dict(zip(names, parts, strict=False))).decode()

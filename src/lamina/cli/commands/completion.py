@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lamina.cli.catalog import ALIASES, COMMANDS, GROUPS
+from lamina.cli.catalog import ALIASES, COMMANDS, GLOBAL_FLAGS, GROUPS
 from lamina.cli.flags import Arguments, UsageError, table
-from lamina.cli.main import GLOBAL_FLAGS
 from lamina.cli.session import Session
 from lamina.client.containers import Containers
 from lamina.client.images import Images

@@ -168,7 +168,7 @@ def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
 
 def commit(session: Session, arguments: Arguments) -> int:
     """Make an image of a container's changes."""
-    from lamina.cli.commands.transfer import split_name
+    from lamina.cli.references import split_name
 
     container = arguments.words[0]
     repository, tag = split_name(arguments.words[1]) if len(arguments.words) > 1 else ("", "")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from lamina.cli.ages import age, stamp
-from lamina.cli.commands.archive import platform_json
-from lamina.cli.commands.transfer import split_name
 from lamina.cli.flags import Arguments
 from lamina.cli.output import print_rows
+from lamina.cli.references import platform_json, split_name
 from lamina.cli.session import Session
 from lamina.cli.units import human_size
 from lamina.client.images import Images

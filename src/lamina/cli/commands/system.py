@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from lamina import __version__
-from lamina.cli.commands.archive import platform_json
 from lamina.cli.commands.contents import moment
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, pretty, show
+from lamina.cli.references import platform_json
 from lamina.cli.session import Session
 from lamina.client.containers import Containers
 from lamina.client.images import Images

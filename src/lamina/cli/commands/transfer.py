@@ -9,6 +9,7 @@ from lamina.cli.credentials import DEFAULT_REGISTRY, Credentials, header, server
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, print_rows
 from lamina.cli.progress import Display, message_error
+from lamina.cli.references import familiar, platform_json, split_name
 from lamina.cli.session import Session, is_terminal
 from lamina.client.images import Images
 from lamina.client.system import System
@@ -67,25 +68,6 @@ u username string|Username
 }
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Repository, and tag or digest, of a reference; the second empty where it has none."""
-    if "@" in name:
-        repository, _, digest = name.partition("@")
-        return repository, digest
-    if ":" in name.rsplit("/", 1)[-1]:
-        repository, _, tag = name.rpartition(":")
-        return repository, tag
-    return name, ""
-
-
-def familiar(name: str) -> str:
-    """The reference in full, as pull prints it last."""
-    head, slash, rest = name.partition("/")
-    if not slash:
-        return f"docker.io/library/{name}"
-    return name if "." in head or ":" in head or head == "localhost" else f"docker.io/{head}/{rest}"
-
-
 def pull_image(
     session: Session,
     name: str,
@@ -139,8 +121,6 @@ def push(session: Session, arguments: Arguments) -> int:
         tag = "latest"
         if not quiet:
             session.print("Using default tag: latest")
-    from lamina.cli.commands.archive import platform_json  # which needs this file itself
-
     platform = platform_json(arguments.text("platform"))
     auth = Credentials(session.config_directory, session.environment).get(server_of(repository))
     messages = Images(session.engine).push(repository, "" if every else tag, header(auth), platform)
