@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lamina.explore.blame import gutter_width
+from lamina.explore.blame import TEXT_WIDTH
 from lamina.layer.errors import PathNotFound
 from tests.contracts.snapshotter import directory, file, symlink
 
@@ -19,7 +19,7 @@ TOP = [directory("etc"), file("etc/hosts", b"2"), file("etc/.wh.old"), directory
 def test_the_tree_has_layer_and_instruction_before_each_entry(lab: Lab) -> None:
     lab.image("app", BASE, TOP)
     lines = lab.explorer.blame(lab.explorer.subject("app"), form="text").read().decode().splitlines()
-    width = gutter_width(2)
+    width = 1 + TEXT_WIDTH + 4
     assert [(line[:8].rstrip(), line[width:]) for line in lines] == [
         ("0  Impor", "/"),
         ("0  Impor", "├── etc/"),  # listed again as it was: not touched

@@ -16,8 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lamina.errors import Conflict, Corrupt, Unsupported
-from lamina.image.root import RootHeld, check_version, lock_root
+from lamina.errors import Corrupt
 from lamina.layer.errors import LayerDamaged
 from lamina.snapshot.protocol import LayerNotFound
 
@@ -247,31 +246,6 @@ def test_a_layer_that_was_loaded_again_is_repaired(filled: Store) -> None:
     imported(filled)
     filled.snapshotter.check(facts.name)
     assert "damaged" in filled.warnings[0]
-
-
-# -- version and lock
-
-
-def test_a_root_has_one_holder(tmp_path: Path) -> None:
-    lock = lock_root(str(tmp_path), "daemon")
-    with pytest.raises(RootHeld, match=f"held by a daemon .process {os.getpid()}"):
-        lock_root(str(tmp_path), "library")
-    lock.close()
-    lock.close()
-    lock_root(str(tmp_path), "library").close()
-    assert issubclass(RootHeld, Conflict)
-
-
-def test_a_newer_root_is_refused(tmp_path: Path) -> None:
-    check_version(str(tmp_path))
-    assert (tmp_path / "version").read_text() == '{"version": 1}\n'
-    check_version(str(tmp_path))
-    (tmp_path / "version").write_text('{"version": 2}')
-    with pytest.raises(Unsupported, match="newer"):
-        check_version(str(tmp_path))
-    (tmp_path / "version").write_text("?")
-    with pytest.raises(Corrupt):
-        check_version(str(tmp_path))
 
 
 # -- a killed process

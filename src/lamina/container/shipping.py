@@ -16,8 +16,6 @@ from lamina.errors import Internal
 
 _PATIENCE = 30.0
 """Seconds that a receiver gets to accept the connection."""
-_SPACE = 1 << 20
-"""Bytes of the pipe, where the kernel allows them."""
 
 
 class LogNotStarted(Internal):

@@ -99,11 +99,6 @@ def _write_leaves(stack: Stack, entry: Seen, form: Form, sink: Sink, prefix: byt
     return True
 
 
-def gutter_width(count: int) -> int:
-    """How many columns stand before the tree of so many layers, where instructions are cut."""
-    return len(str(max(count - 1, 0))) + TEXT_WIDTH + 4
-
-
 class Text:
     """See `Form`: a tree, each entry behind its layer's index and instruction."""
 

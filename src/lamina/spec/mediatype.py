@@ -28,7 +28,6 @@ _COMPRESSION = {
     OCI_LAYER_ZSTD: "zstd",
     DOCKER_LAYER_ZSTD: "zstd",
 }
-LAYERS = frozenset(_COMPRESSION)
 
 
 def compression(media_type: str) -> str | None:

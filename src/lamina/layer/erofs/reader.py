@@ -14,7 +14,6 @@ from lamina.layer.errors import LayerDamaged
 
 _BLOCK = layout.BLOCK
 _PAGE = 4096
-_XATTR_LIMIT = 1 << 17
 _DIRECTORY_LIMIT = 1 << 30
 
 
