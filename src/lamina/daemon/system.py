@@ -22,6 +22,7 @@ from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
 from lamina.network.networks import Networks
+from lamina.runtime import apparmor
 from lamina.runtime.runtimes import Runtimes
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -131,7 +132,7 @@ class System:
             **_FIXED,
             "LoggingDriver": facts.log_driver,
             "ExperimentalBuild": facts.experimental,
-            "SecurityOptions": [*_SECURITY, *(["name=userns"] if facts.user_namespaces.default != HOST else [])],
+            "SecurityOptions": [*security_options(user_namespaces=facts.user_namespaces.default != HOST)],
         }
 
     def _caps(self) -> list[list[str]]:
@@ -287,7 +288,16 @@ def _registries(facts: Facts) -> Document:
     }
 
 
-_SECURITY = ("name=seccomp,profile=builtin", "name=cgroupns")
+def security_options(*, user_namespaces: bool) -> Iterator[str]:
+    """What confines containers by default here, in Docker's words and order."""
+    if apparmor.is_loaded(apparmor.DEFAULT):
+        yield "name=apparmor"
+    yield "name=seccomp,profile=builtin"
+    if user_namespaces:
+        yield "name=userns"
+    yield "name=cgroupns"
+
+
 _FIXED: Document = {
     "Plugins": {
         "Volume": ["local"],
