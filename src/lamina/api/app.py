@@ -51,7 +51,8 @@ def routes() -> tuple[Route[Backend], ...]:
 
 
 def server(engine: Backend, version: str, *, experimental: bool = False, carriers: Carriers | None = None) -> Server:
-    """A server of `engine`'s API that listens nowhere yet. `experimental`: what the docker CLI asks before it offers some flags; `carriers` move long bodies."""
+    """A server of `engine`'s API that listens nowhere yet. `experimental`: what the docker CLI asks before it offers some flags;
+    `carriers` move long bodies."""
     headers = (
         ("Api-Version", f"{MAX_VERSION[0]}.{MAX_VERSION[1]}"),
         ("Ostype", "linux"),

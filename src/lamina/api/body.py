@@ -156,7 +156,8 @@ class Body(io.RawIOBase):
         return b"".join(parts)
 
     def pump(self, fd: int, least: int = sys.maxsize) -> None:
-        """Write all of it to `fd`, or `least` bytes and what came with them: large reads, one gathered write each, the interpreter free meanwhile."""
+        """Write all of it to `fd`, or `least` bytes and what came with them: large reads, one gathered write each, the interpreter free
+        meanwhile."""
         buffer = bytearray(_LARGE)
         if self._kept:
             _write_all(fd, self._kept)

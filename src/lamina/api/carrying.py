@@ -34,7 +34,8 @@ class Carriers:
 
 
 class Carrier:
-    """One process; it starts beside the caller, who goes on by itself until it is `ready`. A context: its room is taken until it is left."""
+    """One process; it starts beside the caller, who goes on by itself until it is `ready`. A context: its room is taken until it is
+    left."""
 
     def __init__(self, workers: Workers, room: threading.Semaphore) -> None:
         self._workers, self._room = workers, room

@@ -35,7 +35,8 @@ class ClientGone(Cancelled):
 
 
 class Server:
-    """Serves `handle` on listening sockets. `headers` go into every response; `failure` renders what `handle` raises; `carriers` move long bodies."""
+    """Serves `handle` on listening sockets. `headers` go into every response; `failure` renders what `handle` raises; `carriers` move
+    long bodies."""
 
     def __init__(
         self,
@@ -359,7 +360,8 @@ class ForeignPage(Forbidden):
 
 
 def check_origin(headers: Mapping[str, str]) -> None:
-    """Refuse what a browser sends for a page of another site (RFC 6454): a daemon on TCP would take it for its user's. Docker's clients send no Origin.
+    """Refuse what a browser sends for a page of another site (RFC 6454): a daemon on TCP would take it for its user's. Docker's clients
+    send no Origin.
 
     Raises:
         ForeignPage: it comes from such a page.

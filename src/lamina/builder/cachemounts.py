@@ -76,7 +76,8 @@ class CacheMounts:
         return tuple(sorted(found, key=lambda folder: -folder.used))
 
     def prunable(self, filters: Mapping[str, Sequence[str]], now: float, keep: int = 0) -> tuple[CacheFolder, ...]:
-        """What `builder prune` takes: folders that nobody uses and the filters let through, but for those used last that fit in `keep` bytes.
+        """What `builder prune` takes: folders that nobody uses and the filters let through, but for those used last that fit in `keep`
+        bytes.
 
         Raises:
             InvalidMoment: a moment among the filters is none.

@@ -34,7 +34,8 @@ class Given:
 
 
 class Session:
-    """One client's, as long as its connection is open: what it gives, and its agents' connections, which it brings when it is asked. Thread-safe."""
+    """One client's, as long as its connection is open: what it gives, and its agents' connections, which it brings when it is asked.
+    Thread-safe."""
 
     def __init__(self, secrets: Mapping[str, bytes], agents: tuple[str, ...]) -> None:
         self.given = Given(secrets, {name: self._opener(name) for name in agents})

@@ -24,8 +24,9 @@ from lamina.worker.workers import Report, Workers
 class Shown:
     """One mount of a RUN at `target`.
 
-    The bytes of a `secret`, or a socket to an `agent`, either with `mode`, `uid` and `gid`; a tmpfs with `options`; or the host's `path`; or `source` in the root that `root` makes of directories of its own, where writes
-    are dropped afterwards. `folder` says which of both is mounted where it is a host path.
+    The bytes of a `secret`, or a socket to an `agent`, either with `mode`, `uid` and `gid`; a tmpfs with `options`; or the host's `path`;
+    or `source` in the root that `root` makes of directories of its own, where writes are dropped afterwards. `folder` says which of both is
+    mounted where it is a host path.
     """
 
     target: str

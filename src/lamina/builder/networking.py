@@ -32,7 +32,8 @@ class Networks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a RUN has of its network: `kind` is runtime.bundle's word, `wiring` for runtime.launch; the texts of /etc/hosts and resolv.conf."""
+    """What a RUN has of its network: `kind` is runtime.bundle's word, `wiring` for runtime.launch; the texts of /etc/hosts and
+    resolv.conf."""
 
     kind: str
     wiring: Mapping[str, Any] | None

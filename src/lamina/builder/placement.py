@@ -167,7 +167,8 @@ def _join(directory: bytes, name: bytes) -> bytes:
 
 
 def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, path: bytes, first: dict[object, bytes]) -> None:
-    """Write one member of a layer's tar; a file's content is `path` of `files`. `first` has where each file with several names came first."""
+    """Write one member of a layer's tar; a file's content is `path` of `files`. `first` has where each file with several names came
+    first."""
     info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
     info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
     seconds, nanoseconds = divmod(item.mtime_ns, 10**9)

@@ -1,7 +1,8 @@
 """A session in a process of its own: it speaks HTTP/2 with the client and writes what comes, while the daemon's threads only wait for it.
 
-Both ends speak of calls by their numbers: `{"call": 7, "do": "tree", "with": [...]}`, answered by any number of `{"call": 7, "moved": bytes}`
-and one of `{"call": 7, "answer": …}` (an agent's connection beside it) and `{"call": 7, "refused": …, "code": …}`.
+Both ends speak of calls by their numbers: `{"call": 7, "do": "tree", "with": [...]}`, answered by any number of
+`{"call": 7, "moved": bytes}` and one of `{"call": 7, "answer": …}` (an agent's connection beside it) and
+`{"call": 7, "refused": …, "code": …}`.
 """
 
 from __future__ import annotations

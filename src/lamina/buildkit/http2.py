@@ -1,4 +1,5 @@
-"""gRPC's transport: HTTP/2 (RFC 9113, by h2) over a socket that is already there, for either side, and the length that stands before each message."""
+"""gRPC's transport: HTTP/2 (RFC 9113, by h2) over a socket that is already there, for either side, and the length that stands before
+each message."""
 
 from __future__ import annotations
 

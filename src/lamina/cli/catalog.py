@@ -1,8 +1,9 @@
-"""Which commands there are. What each takes is said in its module of `cli/commands`, in `TABLE`: the one that is asked for is loaded, and no other.
+"""Which commands there are. What each takes is said in its module of `cli/commands`, in `TABLE`: the one that is asked for is loaded, and
+no other.
 
 A row of a TABLE has the fewest and most arguments (-1: any number), whether flags may follow arguments, the usage, and the flags: a flag is
-a line `letter name kind|help`; the letter is `-` where there is none; a default stands in the help. The dispatcher, the flag parser, the help
-and the completion all read these.
+a line `letter name kind|help`; the letter is `-` where there is none; a default stands in the help. The dispatcher, the flag parser, the
+help and the completion all read these.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ _PIECE = 1 << 16
 
 
 def secret(text: str, environment: Mapping[str, str]) -> tuple[str, bytes]:
-    """The ID and the bytes that `id=x,src=file`, `id=x,env=NAME` or `id=x` names; as in BuildKit the last is the variable of that name, else the file.
+    """The ID and the bytes that `id=x,src=file`, `id=x,env=NAME` or `id=x` names; as in BuildKit the last is the variable of that name,
+    else the file.
 
     Raises:
         UsageError: it cannot be read so.

@@ -71,7 +71,8 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
 
 
 def print_raw(session: Session, rows: Sequence[Row], lines: str) -> int:
-    """Print rows as Docker's old `--format raw` does: `label: value` for each `label=Field` of `lines`, and after each row of several an empty one."""
+    """Print rows as Docker's old `--format raw` does: `label: value` for each `label=Field` of `lines`, and after each row of several an
+    empty one."""
     pairs = [line.split("=") for line in lines.split()]
     for row in rows:
         for label, field in pairs:

@@ -222,7 +222,8 @@ class Containers:
     def perform(self, ref: str, command: Sequence[str], changes: Document, *, fd: int, stdin: bool = False) -> Waiter:
         """Run a command in a temporary container that does not run; wait for its end by what is answered.
 
-        `changes` are fields of the API's ContainerConfig that hold for this run; the connected socket `fd` becomes its streams (see AttachRequest).
+        `changes` are fields of the API's ContainerConfig that hold for this run; the connected socket `fd` becomes its streams (see
+        AttachRequest).
 
         Raises:
             CommandNotFound, CommandNotExecutable, RuntimeFailed: see `start`.

@@ -105,7 +105,8 @@ class Execs:
             self._run(each, request, patience)
 
     def probe(self, live: Live, command: Sequence[str], seconds: float) -> tuple[int, str]:
-        """Run a command for a health check: its exit code (-1: it took longer than `seconds` and was killed), and the beginning of its output.
+        """Run a command for a health check: its exit code (-1: it took longer than `seconds` and was killed), and the beginning of its
+        output.
 
         Raises as start.
         """

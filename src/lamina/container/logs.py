@@ -89,8 +89,8 @@ def _watch(watch: Watch, reader: Reader) -> int | None:
 
 class Reader:
     """Goes through a log and its rotated parts (`path.2`, `path.1`, `path`), oldest first, once. Compressed ones (`path.2.gz`) are read
-    from a file without a name. A part is known by its inode, which nobody else gets while it is open here: the compressed file's own where that was opened,
-    otherwise the plain file's, which the compressed one tells."""
+    from a file without a name. A part is known by its inode, which nobody else gets while it is open here: the compressed file's own
+    where that was opened, otherwise the plain file's, which the compressed one tells."""
 
     def __init__(self, path: str) -> None:
         self.path = path

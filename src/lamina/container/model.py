@@ -197,13 +197,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One mount of a container: `kind` is volume, bind, tmpfs or image; `name` is the volume's, or what the image was called; `source` a host path.
+    """One mount of a container: `kind` is volume, bind, tmpfs or image; `name` is the volume's, or what the image was called; `source` a
+    host path.
 
-    `copy` says an empty volume takes the image's content;
-    `owned` that the volume is anonymous and goes with the container; `data` a tmpfs' options; `must_exist` that a bind's source is not made
-    where it is missing (--mount, other than -v). `recursive` says that what is mounted below a bind's source comes along, `deep` that read-only
-    holds there too; `driver`, `labels` and `options` are for a volume that is made. `subpath` is what of the volume or image is mounted;
-    `image` the ID of an image, `layer` the chain ID of its topmost layer.
+    `copy` says an empty volume takes the image's content; `owned` that the volume is anonymous and goes with the container; `data` a tmpfs'
+    options; `must_exist` that a bind's source is not made where it is missing (--mount, other than -v). `recursive` says that what is
+    mounted below a bind's source comes along, `deep` that read-only holds there too; `driver`, `labels` and `options` are for a volume that
+    is made. `subpath` is what of the volume or image is mounted; `image` the ID of an image, `layer` the chain ID of its topmost layer.
     """
 
     kind: str

@@ -22,11 +22,11 @@ def _accepted() -> None:
 class AttachRequest:
     """A client's connection that wants a container's (or an exec's) streams.
 
-    `fd` is the connected socket; it is duplicated before the call returns, so that the caller closes
-    its own (close, not shutdown: others go on using the connection). `pending` are bytes already read from the client.
-    `detach_keys` is Docker's spelling ("ctrl-p,ctrl-q"; "" is that default). `framed` puts Docker's header before
-    each piece of output (None: unless the command has a terminal). `accept` sends the 101 head: it is called once the attachment is known, so that a
-    container which the client starts upon that head does not run ahead of it, and before anything else is written.
+    `fd` is the connected socket; it is duplicated before the call returns, so that the caller closes its own (close, not shutdown: others
+    go on using the connection). `pending` are bytes already read from the client. `detach_keys` is Docker's spelling ("ctrl-p,ctrl-q"; ""
+    is that default). `framed` puts Docker's header before each piece of output (None: unless the command has a terminal). `accept` sends
+    the 101 head: it is called once the attachment is known, so that a container which the client starts upon that head does not run ahead
+    of it, and before anything else is written.
     """
 
     fd: int
@@ -43,7 +43,8 @@ class AttachRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """Which lines of a log, and how. `tail` counts lines (None: all); `since_ns` and `until_ns` are nanoseconds since 1970, 0 for no bound."""
+    """Which lines of a log, and how. `tail` counts lines (None: all); `since_ns` and `until_ns` are nanoseconds since 1970, 0 for no
+    bound."""
 
     stdout: bool = True
     stderr: bool = True

@@ -74,7 +74,8 @@ class Checked:
 
 
 def checked(host: Document, can: Abilities, *, update: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The host configuration with the limits that will hold, and Docker's warnings. `update` allows what makes sense only beside older limits.
+    """The host configuration with the limits that will hold, and Docker's warnings. `update` allows what makes sense only beside older
+    limits.
 
     Raises:
         InvalidLimit, InvalidDocument: a value or a pair of values makes no sense.

@@ -1,8 +1,8 @@
 """What a container is made of, from the kernel to its command: the steps of its start as `inspect` shows them. Pure.
 
 The host's kernel is the boot file system, then come the image's layers from the base up, the init layer, the writable layer, the command.
-Init layer and writable layer have an ID and a parent as the image's layers have; since their content is not fixed, an ID is made of the parent's
-and of what the layer is for, where an image's layer has its diff ID.
+Init layer and writable layer have an ID and a parent as the image's layers have; since their content is not fixed, an ID is made of the
+parent's and of what the layer is for, where an image's layer has its diff ID.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Taking snapshots of what a container wrote, and going back to them.
 
-While nothing of the container runs, its directory itself becomes the snapshot and a new one starts: the same time however much was
-written. While something runs it is frozen, and the directory copied, with shared blocks where the file system can. The native driver always copies,
+While nothing of the container runs, its directory itself becomes the snapshot and a new one starts: the same time however much was written.
+While something runs it is frozen, and the directory copied, with shared blocks where the file system can. The native driver always copies,
 since it stacks nothing.
 """
 

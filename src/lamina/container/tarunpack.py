@@ -31,8 +31,8 @@ _SENDERS_FAULT = frozenset(
 
 @dataclass(slots=True)
 class Unpacker:
-    """Extracts into `base` (absolute, inside the root that descriptor `root` is of). `owner`, if given, owns everything. `first` is the host's
-    id that is 0 inside."""
+    """Extracts into `base` (absolute, inside the root that descriptor `root` is of). `owner`, if given, owns everything. `first` is the
+    host's id that is 0 inside."""
 
     root: int
     base: str

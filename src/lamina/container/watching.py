@@ -32,13 +32,15 @@ _PAUSE, _SHARE = 0.2, 4.0
 """Seconds between looks, and how many times as long as a look took at least."""
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "char", stat.S_IFBLK: "block"}
 Mark = list[Any]
-"""What tells that an entry is what it was: whether it is a whiteout, mode, owner, group, and of what is no directory inode, size and times."""
+"""What tells that an entry is what it was: whether it is a whiteout, mode, owner, group, and of what is no directory inode, size and
+times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One change: `kind` is A, M or D. `type` and `size` (bytes) are the entry's now; of what is deleted they are empty. `layer` is the index of
-    the layer below (base 0, snapshots after the image's) that had the path, -1 for none; `copied` that it was copied up from there just now."""
+    """One change: `kind` is A, M or D. `type` and `size` (bytes) are the entry's now; of what is deleted they are empty. `layer` is the
+    index of the layer below (base 0, snapshots after the image's) that had the path, -1 for none; `copied` that it was copied up from
+    there just now."""
 
     time_ns: int
     kind: str
@@ -130,8 +132,8 @@ def _words(snapshot: Snapshot) -> str:
 
 
 def look_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Worker job: what is different in the directory `upper` from what the file `fds[0]` says, which then says what is there now. `fds[1]`, if
-    any, tells what arrived meanwhile.
+    """Worker job: what is different in the directory `upper` from what the file `fds[0]` says, which then says what is there now. `fds[1]`,
+    if any, tells what arrived meanwhile.
 
     `over` are snapshots' directories below it, top first, `below` the layers' indexes. Reports kind, path, type, size, layer, copied up.
     """

@@ -56,7 +56,8 @@ class Verity:
 
 
 class Durability:
-    """Marks of the files under one directory. Thread-safe. `delay` is seconds from the first mark to the sync, so that work that comes together is synced together."""
+    """Marks of the files under one directory. Thread-safe. `delay` is seconds from the first mark to the sync, so that work that comes
+    together is synced together."""
 
     def __init__(
         self,

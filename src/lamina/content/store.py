@@ -42,7 +42,8 @@ class BlobInfo:
 
 
 class Ingest(Protocol):
-    """A blob on its way in. One thread at a time. Leaving the context without commit drops the bytes, or keeps them where a key was given."""
+    """A blob on its way in. One thread at a time. Leaving the context without commit drops the bytes, or keeps them where a key was
+    given."""
 
     @property
     def offset(self) -> int:
@@ -165,7 +166,8 @@ class ContentStore(Protocol):
         ...
 
     def clean(self, *, keep_seconds: float = 24 * 3600.0) -> None:
-        """At start, before any ingest: remove what a dead process left half done, except bytes under a key that are younger than `keep_seconds`."""
+        """At start, before any ingest: remove what a dead process left half done, except bytes under a key that are younger than
+        `keep_seconds`."""
         ...
 
     def set_names(self, named: Sequence[Descriptor]) -> None:

@@ -51,10 +51,11 @@ class Engine:
         originals: str = PRESSURE,
         logging: LogDefault = JSON_FILES,
     ) -> Engine:
-        """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel does best.
-        `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get that name none. `storage_options` are size=10G, which caps
-        what each container writes, and pool=100G, for all of them together. `originals` says when compressed originals of pulled layers are
-        kept: always, until the disk gets full (pressure), or never. `logging` is the log driver of containers that name none, with its options.
+        """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel
+        does best. `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get
+        that name none. `storage_options` are size=10G, which caps what each container writes, and pool=100G, for all of them together.
+        `originals` says when compressed originals of pulled layers are kept: always, until the disk gets full (pressure), or never.
+        `logging` is the log driver of containers that name none, with its options.
 
         Raises:
             RootHeld: another process holds it; the message says which.

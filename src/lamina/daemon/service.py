@@ -17,8 +17,8 @@ _WORDS = ("install", "uninstall", "print")
 def unit(command: Sequence[str]) -> str:
     """The unit's text. KillMode=process leaves monitors, keeper and containers alone when the daemon ends or is upgraded.
 
-    No time limit for its start: finding thousands of containers again on a busy machine may take longer than systemd's 90 seconds, and a daemon
-    that is killed for that would begin anew."""
+    No time limit for its start: finding thousands of containers again on a busy machine may take longer than systemd's 90 seconds, and a
+    daemon that is killed for that would begin anew."""
     return f"""[Unit]
 Description=Lamina container engine
 After=network-online.target local-fs.target

@@ -60,7 +60,8 @@ class InvalidSettings(InvalidArgument):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a daemon runs. An empty `storage_driver` is probed for; the `tls_…` hold for TCP, where `tls_verify` None means that nobody said."""
+    """How a daemon runs. An empty `storage_driver` is probed for; the `tls_…` hold for TCP, where `tls_verify` None means that nobody
+    said."""
 
     root: str = ROOT
     hosts: tuple[str, ...] = (HOST,)

@@ -61,7 +61,8 @@ _log = logging.getLogger("lamina.daemon")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a caller may choose. An empty `storage_driver` is probed for; `verify` looks at layers' bytes before each start; `what` is "daemon" or "library"."""
+    """What a caller may choose. An empty `storage_driver` is probed for; `verify` looks at layers' bytes before each start; `what` is
+    "daemon" or "library"."""
 
     storage_driver: str = ""
     insecure_registries: tuple[str, ...] = ()

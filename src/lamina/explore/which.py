@@ -1,4 +1,5 @@
-"""Which level of a stack gave a path, which older versions it hides, or what deleted it: a job for workers, where one level was written to by a container."""
+"""Which level of a stack gave a path, which older versions it hides, or what deleted it: a job for workers, where one level was written
+to by a container."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from lamina.worker import Report
 def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
     """`levels` as `levels.open_levels` takes them, and a clean `path` (links on the way are followed, one at the end is not).
 
-    Writes a JSON object: `path`; `versions`, top first, of the levels that have it: `level`, `type`, `size`, `mode`; `found`, whether the first
-    of them is seen; `deleted_by`, the level that hides them all, -1 where none does.
+    Writes a JSON object: `path`; `versions`, top first, of the levels that have it: `level`, `type`, `size`, `mode`; `found`, whether the
+    first of them is seen; `deleted_by`, the level that hides them all, -1 where none does.
     """
     with ExitStack() as closing:
         stack = Stack(open_levels(params["levels"], closing))

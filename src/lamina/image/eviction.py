@@ -1,7 +1,7 @@
 """Compressed originals of layers: kept as they came by pull, and given up where the disk gets full, or at once where that is asked for.
 
-A layer's tar stays, so nothing is lost of an image but its compressed form: a push compresses anew, and another digest may come of it; a save
-writes plain tars; a tar that is damaged is not mended from here but from its registry. Where a storage driver keeps no tar, the
+A layer's tar stays, so nothing is lost of an image but its compressed form: a push compresses anew, and another digest may come of it; a
+save writes plain tars; a tar that is damaged is not mended from here but from its registry. Where a storage driver keeps no tar, the
 compressed form is what its trees are mended from, and stays.
 """
 
@@ -58,7 +58,8 @@ class Evictor:
         return sorted(found.values(), key=lambda each: (each.used, each.digest))
 
     def run(self) -> int:
-        """Give up what the setting and the disk ask for; bytes freed. Does nothing while an operation is under way, which may be reading."""
+        """Give up what the setting and the disk ask for; bytes freed. Does nothing while an operation is under way, which may be
+        reading."""
         wanted = self._wanted()
         if not wanted:
             return 0

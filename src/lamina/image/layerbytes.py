@@ -44,7 +44,8 @@ class LayerBytes(ABC):
             return None
 
     def described(self, facts: LayerFacts) -> Descriptor:
-        """The layer as a manifest names it: its tar, or the compressed form in which it is stored; its tar, too, where that is still to be made.
+        """The layer as a manifest names it: its tar, or the compressed form in which it is stored; its tar, too, where that is still to be
+        made.
 
         Raises:
             LayerNotFound: neither is here.

@@ -455,7 +455,8 @@ class Layers(LayerBytes):
         return None
 
     def _look_at(self, facts: LayerFacts) -> None:
-        """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its tar."""
+        """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its
+        tar."""
         if facts.id in self._looked_at:
             return
         path = document_path(self._directory, str(facts.id))

@@ -141,7 +141,8 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One step, newest first in a list. `id` is "<missing>" where no image here ends at this step; `size` in bytes; `created` seconds since 1970."""
+    """One step, newest first in a list. `id` is "<missing>" where no image here ends at this step; `size` in bytes; `created` seconds
+    since 1970."""
 
     id: str
     created: int

@@ -110,7 +110,8 @@ class Pruner:
         return self._done(removed, before, in_use)
 
     def cache(self, in_use: InUse) -> list[CacheRecord]:
-        """The build cache: steps that no image here stands on, those that images share, and bases that lost their names and only steps need."""
+        """The build cache: steps that no image here stands on, those that images share, and bases that lost their names and only steps
+        need."""
         ledger, parents = self.ledger(in_use), self._catalog.parents()
         own, kept = ledger.own(), self._leases.kept()
         images = sorted(

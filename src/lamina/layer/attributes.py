@@ -12,7 +12,8 @@ from lamina.layer.tree import Node, Xattrs
 
 
 def dress(fd: int, node: Node) -> None:
-    """Give an open file or directory, made by root a moment before, all attributes. The time comes last: whatever is done to it then changes it.
+    """Give an open file or directory, made by root a moment before, all attributes. The time comes last: whatever is done to it then
+    changes it.
 
     Raises:
         Unsupported: see `set_xattrs`.

@@ -29,7 +29,8 @@ Change = tuple[bytes, str]
 
 
 def upper_tar(directory: str, below: Union, over: Sequence[str] = ()) -> Iterator[bytes]:
-    """The tar of a layer that, put on `below`, shows what overlayfs shows with this upper directory on those it stands on (`over`, top first).
+    """The tar of a layer that, put on `below`, shows what overlayfs shows with this upper directory on those it stands on (`over`, top
+    first).
 
     Deterministic: names in order, no access times, no owners' names. The root's attributes are not
     part of it. Sockets are left out, tars cannot hold them. Equal upper directories give equal bytes.
@@ -166,7 +167,8 @@ def _read(fd: int, start: int, length: int) -> Iterator[bytes]:
 
 
 def changes(directory: str, below: Union, over: Sequence[str] = ()) -> Iterator[Change]:
-    """What an upper directory, with those it stands on (`over`, top first), changes on the layers `below`, as `docker diff` shows it; in path order.
+    """What an upper directory, with those it stands on (`over`, top first), changes on the layers `below`, as `docker diff` shows it; in
+    path order.
 
     A directory that was only copied up because something in it changed is modified; one that has
     no changes in it and looks as it did below is left out.

@@ -96,7 +96,8 @@ def upper_written(params: dict[str, Any], fds: list[int], report: Reporter) -> d
 
 
 def tell(found: Iterable[Change], report: Reporter) -> dict[str, Any]:
-    """Report changes, pairs of path and kind, in the order of their paths: a part at a time, since there may be millions. The answer is empty."""
+    """Report changes, pairs of path and kind, in the order of their paths: a part at a time, since there may be millions. The answer is
+    empty."""
     part: list[tuple[str, str]] = []
     size = 0
     for path, kind in sorted((path.decode(errors="surrogateescape"), kind) for path, kind in found):

@@ -36,8 +36,8 @@ KINDS = {
 def clone3(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -> tuple[int, int]:
     """Fork into new namespaces; (0, -1) in the child, (pid, pidfd) in the parent, who must wait for it.
 
-    `cgroup` is a descriptor of a v2 cgroup directory to start in. A `sibling` is a child of this process's parent. The interpreter is not told: only for
-    processes with one thread, and a child that executes or ends soon.
+    `cgroup` is a descriptor of a v2 cgroup directory to start in. A `sibling` is a child of this process's parent. The interpreter is not
+    told: only for processes with one thread, and a child that executes or ends soon.
     """
     pidfd = ctypes.c_int(-1)
     flags |= _CLONE_PIDFD | (0 if cgroup is None else _CLONE_INTO_CGROUP) | (_CLONE_PARENT if sibling else 0)
@@ -80,7 +80,8 @@ def close_on_exec_from(first: int) -> None:
 
 
 def write_maps(pid: int, maps: Mapping[str, Sequence[Sequence[int]]]) -> None:
-    """Say what the ids of a process's new user namespace are outside; `uids` and `gids` are (inside, outside, how many). Once a namespace."""
+    """Say what the ids of a process's new user namespace are outside; `uids` and `gids` are (inside, outside, how many). Once a
+    namespace."""
     for file, key in (("uid_map", "uids"), ("gid_map", "gids")):
         fd = os.open(f"/proc/{pid}/{file}", os.O_WRONLY | os.O_CLOEXEC)
         try:

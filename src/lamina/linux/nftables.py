@@ -283,7 +283,8 @@ _WITH_CHAIN = {_NEW_CHAIN: 3, 5: 3, _DELETE_RULE: 2}
 
 
 class Change:
-    """One change: of which table and chain, whether something was removed or a chain made, and the number of the socket that asked for it."""
+    """One change: of which table and chain, whether something was removed or a chain made, and the number of the socket that asked for
+    it."""
 
     __slots__ = ("chain", "made_chain", "removed", "sender", "table")
 

@@ -46,8 +46,8 @@ def open_regular_in_root(root: int, path: str | bytes, *, follow: bool = True) -
 
 
 def open_regular(name: str | bytes, directory: int) -> int:
-    """Open a regular file of a directory for reading; no link is followed, and nothing else is opened at all: opening alone does something to
-    many a device (a watchdog begins to count), and whoever may exchange the name may make a node.
+    """Open a regular file of a directory for reading; no link is followed, and nothing else is opened at all: opening alone does something
+    to many a device (a watchdog begins to count), and whoever may exchange the name may make a node.
 
     Raises:
         FileNotFoundError: there is none, or it is no regular file.

@@ -42,7 +42,8 @@ def take_usual_turns() -> None:
 
 
 def take_long_turns() -> None:
-    """The calling thread moves many bytes: who answers interrupts it. It goes ahead of other programs, since it may hold the interpreter's lock."""
+    """The calling thread moves many bytes: who answers interrupts it. It goes ahead of other programs, since it may hold the
+    interpreter's lock."""
     _go_ahead(_BATCH, _LONG)
 
 

@@ -23,7 +23,8 @@ class UncachedWriter:
         self._size = self._at = 0
 
     def write(self, data: bytes) -> None:
-        """The next bytes. They are written a megabyte at once: a page that is half full would be on its way to the disk when its rest comes."""
+        """The next bytes. They are written a megabyte at once: a page that is half full would be on its way to the disk when its rest
+        comes."""
         self._held.append(data)
         self._size += len(data)
         if self._size >= _PIECE:

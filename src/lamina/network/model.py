@@ -56,7 +56,8 @@ class NetworkUnavailable(Unsupported):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One subnet of a network, as text. `chosen` says that the user asked for it; `range` is where addresses are taken from ("": the whole).
+    """One subnet of a network, as text. `chosen` says that the user asked for it; `range` is where addresses are taken from ("": the
+    whole).
 
     `auxiliary` are addresses that the network leaves alone, by their names.
     """

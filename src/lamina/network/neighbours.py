@@ -1,5 +1,5 @@
-"""Other packet filters on the same host. A dockerd drops what it does not know, and has a chain where others say what may pass; a firewalld refuses to
-forward for interfaces that are in no zone."""
+"""Other packet filters on the same host. A dockerd drops what it does not know, and has a chain where others say what may pass; a
+firewalld refuses to forward for interfaces that are in no zone."""
 
 from __future__ import annotations
 

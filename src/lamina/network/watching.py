@@ -1,6 +1,7 @@
 """Hears when somebody else takes rules away: `nft flush ruleset`, a reload of the host's filter, a dockerd that makes its chains anew.
 
-The kernel tells every change of nf_tables (the group NFNLGRP_NFTABLES) with the number of the socket that asked for it, so our own are passed over.
+The kernel tells every change of nf_tables (the group NFNLGRP_NFTABLES) with the number of the socket that asked for it, so our own are
+passed over.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _SETTLING = 200.0
 
 
 class Watch:
-    """One thread, once `begin` was called. `sender` is the number of the socket that writes `table`; `changed` is called when something of it was taken
-    away, a dockerd beside made or emptied its chain for others, or a firewalld was started or reloaded."""
+    """One thread, once `begin` was called. `sender` is the number of the socket that writes `table`; `changed` is called when something
+    of it was taken away, a dockerd beside made or emptied its chain for others, or a firewalld was started or reloaded."""
 
     def __init__(self, table: str, sender: Callable[[], int], changed: Callable[[], None]) -> None:
         self._table, self._sender, self._changed = table, sender, changed

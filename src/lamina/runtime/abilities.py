@@ -39,8 +39,8 @@ RLIMITS = {
 class Abilities:
     """Each flag says that the kernel has the file for a limit. `cpus` and `mems` are the processors and memory nodes there are.
 
-    `hard_limits` are the resource limits (ulimits) that the engine cannot raise further, by Docker's names; `lowest_oom_score` is how low it
-    may set a process's score.
+    `hard_limits` are the resource limits (ulimits) that the engine cannot raise further, by Docker's names; `lowest_oom_score` is how low
+    it may set a process's score.
     """
 
     version: str = "v2"
@@ -120,7 +120,8 @@ def numbers(text: str) -> frozenset[int]:
 
 
 def _weighs(root: Cgroup, schedulers: str = "/sys/block/*/queue/scheduler") -> bool:
-    """Whether version 2 takes weights for single disks: where one has BFQ, or the cost model is turned on (io.cost.qos is the root's only)."""
+    """Whether version 2 takes weights for single disks: where one has BFQ, or the cost model is turned on (io.cost.qos is the root's
+    only)."""
     if "enable=1" in root.read("blkio", "io.cost.qos"):
         return True
     for path in glob.glob(schedulers):

@@ -93,12 +93,12 @@ def default_spec(
 ) -> dict[str, Any]:
     """The specification of one container.
 
-    `env` are `NAME=value`; PATH, HOSTNAME and (with a terminal) TERM are put in front where absent, HOME is set at start.
-    `network` is none or host; `netns` is the path of a network namespace to join, and wins.
-    `security` are Docker's --security-opt (no-new-privileges, seccomp=unconfined|<JSON>, systempaths=unconfined).
-    `init` is the host path of a static init (tini) bound at /sbin/docker-init and run as PID 1.
-    `devices` are OCI `linux.devices` with an optional `access` (rwm), `device_rules` further OCI `linux.resources.devices`; `machine` and `release` are
-    uname's words, for the filter. `ids` are the first id on the host and how many the container's user namespace has; None: the host's own.
+    `env` are `NAME=value`; PATH, HOSTNAME and (with a terminal) TERM are put in front where absent, HOME is set at start. `network` is none
+    or host; `netns` is the path of a network namespace to join, and wins. `security` are Docker's --security-opt (no-new-privileges,
+    seccomp=unconfined|<JSON>, systempaths=unconfined). `init` is the host path of a static init (tini) bound at /sbin/docker-init and run
+    as PID 1. `devices` are OCI `linux.devices` with an optional `access` (rwm), `device_rules` further OCI `linux.resources.devices`;
+    `machine` and `release` are uname's words, for the filter. `ids` are the first id on the host and how many the container's user
+    namespace has; None: the host's own.
 
     Raises:
         InvalidOption: an unknown capability, security option or rlimit.
@@ -347,7 +347,8 @@ def exec_process(
     tty: bool = False,
     privileged: bool = False,
 ) -> dict[str, Any]:
-    """The OCI process of one more command in the container of `spec`; `env` is added to the container's (a name without `=` takes one away), `cwd` defaults to its."""
+    """The OCI process of one more command in the container of `spec`; `env` is added to the container's (a name without `=` takes one
+    away), `cwd` defaults to its."""
     own = spec["process"]
     given = {entry.partition("=")[0] for entry in env}
     kept = [entry for entry in own["env"] if entry.partition("=")[0] not in given]

@@ -210,7 +210,8 @@ class Cgroup:
         return 0
 
     def watch_oom(self) -> int | None:
-        """A descriptor that becomes readable when memory has run out here; the caller reads and closes it. None without a memory controller.
+        """A descriptor that becomes readable when memory has run out here; the caller reads and closes it. None without a memory
+        controller.
 
         Version 1 gives an eventfd, version 2 an inotify instance on memory.events, which tells of other events too.
         """

@@ -106,9 +106,9 @@ class Launch:
 class Exec:
     """One more process in a running container.
 
-    `directory` is this exec's own (its monitor writes there as a container's does), `container` is the container's.
-    `spec` is the container's specification, `process` an OCI process (`bundle.exec_process`). `patience`: how many seconds it may take until
-    the command is executed; 0 for any number. Processes in the container, where they are root, can stop it before.
+    `directory` is this exec's own (its monitor writes there as a container's does), `container` is the container's. `spec` is the
+    container's specification, `process` an OCI process (`bundle.exec_process`). `patience`: how many seconds it may take until the command
+    is executed; 0 for any number. Processes in the container, where they are root, can stop it before.
     """
 
     id: str
@@ -156,7 +156,8 @@ class Mount:
 class Limits:
     """Resource limits in Docker's units; 0 or empty means none, -1 that there is none any more (`memory_swap`, `cpu_quota`, `pids`).
 
-    `weights` are devices with their weight, (major, minor, weight); `throttles` by OCI's name (`throttleReadBpsDevice` …) devices with a rate.
+    `weights` are devices with their weight, (major, minor, weight); `throttles` by OCI's name (`throttleReadBpsDevice` …) devices with a
+    rate.
     """
 
     memory: int = 0

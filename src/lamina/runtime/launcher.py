@@ -40,7 +40,8 @@ class LaunchFailed(Exception):
 
 
 class Launched:
-    """A process that runs. The caller owns the descriptors: `pidfd`, `master` (with a terminal), and the ends of `pipes`; see `placing` for `placed`."""
+    """A process that runs. The caller owns the descriptors: `pidfd`, `master` (with a terminal), and the ends of `pipes`; see `placing`
+    for `placed`."""
 
     __slots__ = ("cgroup", "master", "pid", "pidfd", "pipes", "placed", "warnings")
 
@@ -79,10 +80,10 @@ def launch(
 ) -> Launched:
     """Start one process, as a child or a `sibling` of this one.
 
-    `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup`
-    ({path, resources, created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling), `hooks` (see hooking.document): where it fails with
-    those, the ones for its end run too. `slots` are descriptors that
-    came along: `filter`, `lower:N`, `target`, `stdin`, `stdout`, `stderr`, `start`.
+    `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup` ({path, resources,
+    created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling), `hooks` (see hooking.document): where it fails
+    with those, the ones for its end run too. `slots` are descriptors that came along: `filter`, `lower:N`, `target`, `stdin`, `stdout`,
+    `stderr`, `start`.
 
     Raises:
         LaunchFailed: nothing remains.
@@ -317,7 +318,8 @@ def _heard(report: int) -> bytes:
 
 
 def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:
-    """What a launch that failed leaves where it had hooks, or no mount namespace of its own (runtime.md "Lifecycle": as if it had been deleted)."""
+    """What a launch that failed leaves where it had hooks, or no mount namespace of its own (runtime.md "Lifecycle": as if it had been
+    deleted)."""
     if document.get("placed"):
         placing.remove(document["placed"], f"/proc/self/fd/{prepared.slots['root']}")
     if wanted := document.get("hooks"):

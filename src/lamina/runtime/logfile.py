@@ -60,7 +60,8 @@ def timestamp(now_ns: int) -> str:
 
 
 def render(stream: str, data: bytes, now_ns: int, attributes: str = "") -> bytes:
-    """Entries for `data`, which ends with a newline or is part of one long line; all get the same time. `attributes` is JSON between stream and time."""
+    """Entries for `data`, which ends with a newline or is part of one long line; all get the same time. `attributes` is JSON between
+    stream and time."""
     if not data:
         return b""
     start, end = '{"log":"', f'","stream":"{stream}"{attributes},"time":"{timestamp(now_ns)}"}}\n'
@@ -87,8 +88,8 @@ class LogFile:
     """One container's log: a file, or a pipe to who sends it elsewhere, or both.
 
     `path` may be "". `max_size` in bytes, 0 for no limit; `max_file` files are kept, the current one included; with `compress` the older
-    ones are NAME.1.gz and so on. `attributes` is JSON that each entry has more. What the pipe does not take waits here: up to `buffer` bytes,
-    then the log is `full`, or, if `lossy`, further entries are dropped for the pipe.
+    ones are NAME.1.gz and so on. `attributes` is JSON that each entry has more. What the pipe does not take waits here: up to `buffer`
+    bytes, then the log is `full`, or, if `lossy`, further entries are dropped for the pipe.
     """
 
     __slots__ = (

@@ -75,8 +75,8 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
 def _joining(made: Plan, early: list[Step], steps: list[Step], joined: list[Step], mapping: dict[str, Any]) -> Plan:
     """Into another's user namespace, with it into what belongs to that, as dockerd does; the other namespaces are made in there.
 
-    A process namespace of its own comes from the clone, before, and so is the host's: its procfs is made by the host's root too. sysfs shows the
-    network namespace that it is made in, so that comes after.
+    A process namespace of its own comes from the clone, before, and so is the host's: its procfs is made by the host's root too. sysfs
+    shows the network namespace that it is made in, so that comes after.
     """
     kinds = made.namespaces & ~CLONE_NEWPID
     late = [step for step in early if step[:1] == ["make"] and step[2] == "sysfs"]

@@ -1,5 +1,5 @@
-"""Containers without a mount namespace of their own, which OCI bundles may ask for and the engine never does: their root is mounted where the
-bundle says, in the host's sight or in another's, and somebody has to unmount it."""
+"""Containers without a mount namespace of their own, which OCI bundles may ask for and the engine never does: their root is mounted
+where the bundle says, in the host's sight or in another's, and somebody has to unmount it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def mount_number(fd: int) -> int:
 
 
 def remove(placed: Mapping[str, Any], root: str = "") -> None:
-    """Unmount `placed` ({path, namespace, inode, number}): `root` where the caller holds it, else what is at its path if that is still the same mount.
+    """Unmount `placed` ({path, namespace, inode, number}): `root` where the caller holds it, else what is at its path if that is still the
+    same mount.
 
     Nothing where it, or the mount namespace it is in, is gone.
     """

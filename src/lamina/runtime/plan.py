@@ -87,8 +87,8 @@ class Plan:
     `joins` (slot, path) namespaces to open, `sources` (slot, path, recursive) host paths to open for binding,
     `made` (slot, kind, options, attributes) file systems to make there.
 
-    `mapped` is for a user namespace, else None: {"uids", "gids"} as the kernel takes them, "nodes" (slot, node) devices to make on the host,
-    "sources" (slot, changes, path) what to do with opened sources, which are id-mapped as well.
+    `mapped` is for a user namespace, else None: {"uids", "gids"} as the kernel takes them, "nodes" (slot, node) devices to make on the
+    host, "sources" (slot, changes, path) what to do with opened sources, which are id-mapped as well.
     """
 
     namespaces: int
@@ -221,7 +221,8 @@ def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
 
 
 def candidates(process: Mapping[str, Any]) -> list[str]:
-    """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH; nowhere for an empty one."""
+    """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH; nowhere for an empty
+    one."""
     if not process.get("args") or "\0" in "".join([*process["args"], *(process.get("env") or [])]):
         raise InvalidSpec("the command is empty or holds a NUL")
     name = process["args"][0]
@@ -387,7 +388,8 @@ def _rlimit(value: int) -> int:
 
 
 def _process_steps(process: Mapping[str, Any], linux: Mapping[str, Any], settled: Sequence[Step] = ()) -> list[Step]:
-    """From a finished root to the command; `settled` come before anything is given up, in a container that runs: there the directory must be."""
+    """From a finished root to the command; `settled` come before anything is given up, in a container that runs: there the directory
+    must be."""
     privileges = process.get("capabilities") or {}
     steps: list[Step] = [["keyring", "_ses"], ["oom_score", "oom"], ["limits", "rlimits"]]
     if profile := process.get("apparmorProfile"):

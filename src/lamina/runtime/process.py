@@ -28,7 +28,8 @@ class Process:
     def __init__(
         self, monitor: channel.Channel, pid: int, pidfd: int, cgroup: Cgroup | None, warnings: tuple[str, ...] = (), *, first: bool = True
     ) -> None:
-        """Take over the channel to its monitor and the pidfd. `first`: it is a container's first process, its control group ends with it."""
+        """Take over the channel to its monitor and the pidfd. `first`: it is a container's first process, its control group ends with
+        it."""
         self.pid = pid
         self._first = first
         self.warnings = warnings

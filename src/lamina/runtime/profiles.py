@@ -1,4 +1,5 @@
-"""Seccomp profiles of one's own, in Docker's format: an OCI `linux.seccomp` document whose rules may hold for some hosts and capabilities only."""
+"""Seccomp profiles of one's own, in Docker's format: an OCI `linux.seccomp` document whose rules may hold for some hosts and
+capabilities only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a control group has used, in the words of the API's stats: version 1 and 2 read to the same shape. Pure but for the files it reads."""
+"""What a control group has used, in the words of the API's stats: version 1 and 2 read to the same shape. Pure but for the files it
+reads."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Files(Protocol):
 
 
 def usage(group: Files, machine_memory: int) -> Document:
-    """`cpu_stats` (without the system's), `memory_stats`, `blkio_stats` and `pids_stats`. Where no limit is set, it is the machine's memory, in bytes."""
+    """`cpu_stats` (without the system's), `memory_stats`, `blkio_stats` and `pids_stats`. Where no limit is set, it is the machine's
+    memory, in bytes."""
     return {
         "pids_stats": _pids(group),
         "blkio_stats": _blkio_2(group) if group.unified("blkio") else _blkio_1(group),

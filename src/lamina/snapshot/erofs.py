@@ -248,7 +248,8 @@ def _key(name: str) -> str:
 
 
 def mount_layer(metadata: str, devices: Sequence[str], *, loop: bool = False) -> int:
-    """A descriptor of a detached read-only mount of a metadata image; `devices` are the files that hold the contents, as the image lists them.
+    """A descriptor of a detached read-only mount of a metadata image; `devices` are the files that hold the contents, as the image lists
+    them.
 
     Raises:
         OSError: the kernel cannot.

@@ -74,7 +74,8 @@ class NativeSnapshotter(Trees):
 
 
 def copy_record(source: str, target: str) -> None:
-    """Note of a copy of a copy (of the directories beside them) what it was given besides the layers' files. All of it is to be compared."""
+    """Note of a copy of a copy (of the directories beside them) what it was given besides the layers' files. All of it is to be
+    compared."""
     with suppress(OSError, ValueError), open(f"{source}/{COPIED}", encoding="utf-8", errors="surrogateescape") as file:
         known = json.load(file)
         write_file(f"{target}/{COPIED}", json.dumps({**known, "finished": 0}).encode("utf-8", "surrogateescape"))

@@ -1,4 +1,5 @@
-"""The overlay driver: layers extracted into directories and stacked by overlayfs, for kernels that cannot mount a tar. Works on every one."""
+"""The overlay driver: layers extracted into directories and stacked by overlayfs, for kernels that cannot mount a tar. Works on every
+one."""
 
 from __future__ import annotations
 

@@ -220,7 +220,8 @@ class Snapshotter(Protocol):
         """Delete what was merged of stacks that are none of these (names, base first): all that are wanted from now on."""
 
     def release(self, stacks: Iterable[Sequence[str]]) -> None:
-        """At a clean stop: let go of what is mounted of other layers than those of these stacks (names, base first), on which containers run."""
+        """At a clean stop: let go of what is mounted of other layers than those of these stacks (names, base first), on which containers
+        run."""
 
     def sweep(self) -> None:
         """Delete what interrupted removals left. Call it while nobody else uses the root."""

@@ -27,7 +27,8 @@ class InvalidConfig(Corrupt):
 
 
 class Healthcheck(Struct, frozen=True, omit_defaults=True, rename="pascal"):
-    """How a container's health is told. Durations are nanoseconds; 0 means inherited or default. `test` is `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", …]`."""
+    """How a container's health is told. Durations are nanoseconds; 0 means inherited or default. `test` is `["NONE"]`, `["CMD", …]` or
+    `["CMD-SHELL", …]`."""
 
     test: tuple[str, ...] = ()
     interval: int = 0

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Update:
     """One step of long work, as Docker's JSON messages name its parts.
 
-    `id` is what the work is about (a layer's short ID, a tag); `current` and `total` are bytes;
-    `stream` is text for the terminal as it is, `error` that a command wrote it to its standard error; `aux` is a machine's answer (`{"ID": "sha256:…"}`).
+    `id` is what the work is about (a layer's short ID, a tag); `current` and `total` are bytes; `stream` is text for the terminal as it is,
+    `error` that a command wrote it to its standard error; `aux` is a machine's answer (`{"ID": "sha256:…"}`).
     """
 
     status: str = ""

@@ -23,7 +23,8 @@ def behind(
     name: str | None = None,
     failed: Callable[[Exception], object] = lambda _: None,
 ) -> socket.socket:
-    """Do the handshake on `outer`; the socket that stands for the connection from then on. `outer` belongs to a thread that carries the bytes.
+    """Do the handshake on `outer`; the socket that stands for the connection from then on. `outer` belongs to a thread that carries the
+    bytes.
 
     `name` is the server's, which a client verifies. Half-closing goes through in both directions. `failed` is told, in that thread and
     before the socket ends, why a connection broke later: with TLS 1.3 a client learns only then that its certificate is refused.

@@ -1,4 +1,5 @@
-"""/lamina/build/session: what `lamina build` gives to a build besides its context, held in memory as long as the client's connection is open."""
+"""/lamina/build/session: what `lamina build` gives to a build besides its context, held in memory as long as the client's connection is
+open."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class SessionRequest(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def hold(engine: Backend, request: Request) -> Response:
-    """POST /lamina/build/session: a line with its ID, then a line whenever a connection to an agent is wanted; it ends with the connection."""
+    """POST /lamina/build/session: a line with its ID, then a line whenever a connection to an agent is wanted; it ends with the
+    connection."""
     asked = request.document(SessionRequest)
     given = {name: _decoded(name, text) for name, text in asked.secrets.items()}
 

@@ -37,7 +37,8 @@ def rollback(engine: Backend, request: Request) -> Response:
 
 
 def watch(engine: Backend, request: Request) -> Response:
-    """GET /lamina/containers/{id}/watch: a JSON object a line for each change, until the container is gone; `existing=1`: first those that are there."""
+    """GET /lamina/containers/{id}/watch: a JSON object a line for each change, until the container is gone; `existing=1`: first those
+    that are there."""
     ref, existing = engine.containers.get(request.parameters["id"]).id, request.query.flag("existing")
 
     def produce(writer: Writer) -> None:

@@ -276,7 +276,8 @@ def _ignored(root: str, dockerfile: str) -> Kept:
 
 
 def pack(root: str, kept: Kept, *, always: Iterable[str] = (), extra: dict[str, bytes] | None = None) -> Iterator[bytes]:
-    """The tar of a build context (no directory where `root` is empty) in sorted order, what `kept` refuses left out; `always` and the `extra` files are in it anyway.
+    """The tar of a build context (no directory where `root` is empty) in sorted order, what `kept` refuses left out; `always` and the
+    `extra` files are in it anyway.
 
     Files belong to root, as in Docker's contexts; hard links stay links, sockets are left out.
     """
