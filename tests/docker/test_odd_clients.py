@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, eventually, run, script
+from tests.harness import Daemon, busybox_tar, eventually, run, script
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,21 @@ def test_an_import_whose_client_goes_away_makes_no_image(daemon: Daemon, sent: b
         while piece := sock.recv(4096):
             answer += piece
     assert b" 200 OK" not in answer.partition(b"\r\n")[0] and images() == before
+
+
+def test_an_archive_that_was_sent_whole_is_loaded_though_nobody_waits_for_the_answer(daemon: Daemon, tmp_path: Path) -> None:
+    names = [f"unheard:{number}" for number in range(9)]
+    root = busybox_tar(tmp_path / "tar")
+    for name in names:
+        daemon.docker("import", "-m", name, str(root), name)
+    daemon.docker("save", "-o", str(tmp_path / "archive"), *names)
+    daemon.docker("rmi", *names)
+    archive = (tmp_path / "archive").read_bytes()
+    with _connected(daemon) as sock:
+        sock.sendall(f"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Length: {len(archive)}\r\n\r\n".encode())
+        sock.sendall(archive)
+    eventually(lambda: len(daemon.docker("images", "-q", "unheard").stdout.split()) == len(names), "not all are loaded")
+    daemon.docker("rmi", *names)
 
 
 def test_the_third_interrupt_leaves_a_container_that_heeds_none(daemon: Daemon, name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lamina.api.backend import Backend, Document
 from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, decode, json_reply
 from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, manifest_summary, platform_document
 from lamina.api.router import Route
 from lamina.api.streams import progress
 from lamina.distribution.auth import Auth
+from lamina.errors import Cancelled
 from lamina.image.model import Image
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -155,14 +158,16 @@ def _import(engine: Backend, request: Request) -> Response:
 def load(engine: Backend, request: Request) -> Response:
     """POST /images/load. What is wrong with an archive is said in the stream, as dockerd does: docker-py raises ImageLoadError for that.
 
-    Where nothing is to be told meanwhile the answer comes after the archive's end: skopeo stops sending with its first byte.
+    Where nothing is to be told meanwhile the answer comes after the archive's end: skopeo stops sending with its first byte. A client
+    that has sent all of it and goes (docker-squash does not read the answer) has loaded it; one that goes before cuts the body.
     """
     quiet, platform = request.query.flag("quiet"), platform_of(request)
 
     def work(sink: Sink, writer: Writer) -> None:
         def heard(update: Update) -> None:
             if not quiet or update.stream:
-                sink(update)
+                with contextlib.suppress(OSError, Cancelled):
+                    sink(update)
 
         try:
             with request.body.piped() as source:
