@@ -110,18 +110,25 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="laminad", description="Lamina's daemon: keeps images and containers and serves Docker's Engine API."
     )
-    flags.add_argument("--root", "--data-root", "-g", help=f"directory of everything that is kept (default {ROOT})")
-    flags.add_argument("--host", "-H", action="append", dest="hosts", help=f"address to listen on; may be repeated (default {HOST})")
+    flags.add_argument("--root", "--data-root", "-g", metavar="DIR", help=f"directory of everything that is kept (default {ROOT})")
+    flags.add_argument(
+        "--host", "-H", action="append", dest="hosts", metavar="ADDRESS", help=f"address to listen on; may be repeated (default {HOST})"
+    )
     flags.add_argument("--storage-driver", "-s", choices=DRIVERS, help="how layers are kept (default: what this kernel does best)")
     flags.add_argument(
         "--storage-opt",
         action="append",
         dest="storage_options",
+        metavar="NAME=VALUE",
         help="size=10G caps each container's writing, pool=100G that of all together",
     )
-    flags.add_argument("--insecure-registry", action="append", dest="insecure_registries", help="registry reached without verified TLS")
-    flags.add_argument("--registry-mirror", action="append", dest="registry_mirrors", help="mirror of Docker Hub, asked first")
-    flags.add_argument("--label", action="append", dest="labels", help="key=value shown by info")
+    flags.add_argument(
+        "--insecure-registry", action="append", dest="insecure_registries", metavar="HOST", help="registry reached without verified TLS"
+    )
+    flags.add_argument(
+        "--registry-mirror", action="append", dest="registry_mirrors", metavar="URL", help="mirror of Docker Hub, asked first"
+    )
+    flags.add_argument("--label", action="append", dest="labels", metavar="KEY=VALUE", help="shown by info; may be repeated")
     flags.add_argument(
         "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
     )
@@ -131,25 +138,10 @@ def parser() -> argparse.ArgumentParser:
         dest="originals",
         help="when the compressed forms of pulled layers are kept (default pressure: until the disk gets full)",
     )
-    flags.add_argument(
-        "--add-runtime",
-        action="append",
-        dest="added_runtimes",
-        metavar="NAME=PATH",
-        help="OCI runtime that containers may name; may be repeated",
-    )
-    flags.add_argument("--default-runtime", help=f"runtime of containers that name none (default {EMBEDDED}, the embedded one)")
-    flags.add_argument(
-        "--userns",
-        choices=(OF_THE_HOST, AUTO),
-        help=f"user namespace of containers that name none; {AUTO}: one of its own for each (default {OF_THE_HOST})",
-    )
-    flags.add_argument("--userns-remap", help="the same ids for all user namespaces: a user of /etc/subuid, or default")
-    flags.add_argument("--log-driver", help=f"log driver of containers that name none (default {DEFAULT})")
-    flags.add_argument("--log-opt", action="append", dest="log_options", metavar="NAME=VALUE", help="its options; may be repeated")
-    flags.add_argument("--config-file", help=f"daemon.json (default {CONFIG}, if it is there)")
+    _add_containers(flags)
+    flags.add_argument("--config-file", metavar="FILE", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
-    flags.add_argument("--pidfile", "-p", help="file to write the process ID to")
+    flags.add_argument("--pidfile", "-p", metavar="FILE", help="file to write the process ID to")
     flags.add_argument("--debug", "-D", action="store_true", default=None, help="same as --log-level debug")
     flags.add_argument(
         "--experimental", action="store_true", default=None, help="let the docker CLI offer what it calls experimental: build --squash"
@@ -157,6 +149,28 @@ def parser() -> argparse.ArgumentParser:
     _add_tls(flags)
     flags.add_argument("--version", "-v", action="store_true", help="print the version and quit")
     return flags
+
+
+def _add_containers(flags: argparse.ArgumentParser) -> None:
+    """What containers get that do not say otherwise."""
+    flags.add_argument(
+        "--add-runtime",
+        action="append",
+        dest="added_runtimes",
+        metavar="NAME=PATH",
+        help="OCI runtime that containers may name; may be repeated",
+    )
+    flags.add_argument(
+        "--default-runtime", metavar="NAME", help=f"runtime of containers that name none (default {EMBEDDED}, the embedded one)"
+    )
+    flags.add_argument(
+        "--userns",
+        choices=(OF_THE_HOST, AUTO),
+        help=f"user namespace of containers that name none; {AUTO}: one of its own for each (default {OF_THE_HOST})",
+    )
+    flags.add_argument("--userns-remap", metavar="USER", help="the same ids for all user namespaces: a user of /etc/subuid, or default")
+    flags.add_argument("--log-driver", metavar="NAME", help=f"log driver of containers that name none (default {DEFAULT})")
+    flags.add_argument("--log-opt", action="append", dest="log_options", metavar="NAME=VALUE", help="its options; may be repeated")
 
 
 def _add_tls(flags: argparse.ArgumentParser) -> None:
@@ -175,7 +189,7 @@ def _add_tls(flags: argparse.ArgumentParser) -> None:
         ("tlscert", "tls_certificate", "this daemon's certificate"),
         ("tlskey", "tls_key", "its key"),
     ):
-        flags.add_argument(f"--{name}", dest=target, help=f"{what} (default {_default(target)})")
+        flags.add_argument(f"--{name}", dest=target, metavar="FILE", help=f"{what} (default {_default(target)})")
 
 
 def _default(target: str) -> str:

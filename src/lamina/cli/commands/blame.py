@@ -15,7 +15,7 @@ TABLE = {
         True,
         "IMAGE|CONTAINER [PATH]",
         """\
-L depth int|Show that many levels of directories (default all)
+L depth int|How many levels of directories to show (default all)
 - no-trunc bool|Don't truncate output
 - format string|Format output as "json" or by a Go template
 """,

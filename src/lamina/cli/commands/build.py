@@ -41,7 +41,7 @@ c cpu-shares int|CPU shares (relative weight)
 - cpuset-cpus string|CPUs in which to allow execution (0-3, 0,1)
 - cpuset-mems string|MEMs in which to allow execution (0-3, 0,1)
 - disable-content-trust bool|Skip image verification (default true)
-- explain bool|Say of each step why it hit or missed the cache
+- explain bool|Say why each step hit or missed the cache
 f file string|Name of the Dockerfile (Default is "PATH/Dockerfile")
 - force-rm bool|Always remove intermediate containers
 - iidfile string|Write the image ID to the file

@@ -15,8 +15,8 @@ TABLE = {
         True,
         "PATTERN",
         """\
-E regex bool|The pattern is a regular expression, anywhere in the path
-i ignore-case bool|Don't tell upper from lower case
+E regex bool|Take PATTERN as a regular expression that may match anywhere in a path
+i ignore-case bool|Ignore the difference between upper and lower case
 q quiet bool|Only show paths
 - no-trunc bool|Don't truncate output
 - format string|Format output as "json" or by a Go template

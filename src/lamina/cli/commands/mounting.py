@@ -23,7 +23,7 @@ TABLE = {
         True,
         "DIRECTORY|IMAGE|LAYER [DIRECTORY...]",
         """\
-f force bool|Unmount also what is in use
+f force bool|Unmount even what is in use
 """,
     ),
     "image squash": (

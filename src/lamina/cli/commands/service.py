@@ -20,7 +20,7 @@ TABLE = {
 - root string|Directory of the storage (default "/var/lib/lamina-registry")
 - users string|File of name:hash lines; without it everybody may push
 - tls-cert string|Certificate chain in PEM
-- tls-key string|Its key in PEM
+- tls-key string|Private key in PEM
 - read-only bool|Refuse everything but reading
 - no-delete bool|Refuse to delete
 """,

@@ -36,7 +36,7 @@ q quiet bool|Only display names
         "CONTAINER SNAPSHOT [SNAPSHOT]",
         """\
 N new-file bool|Show the contents of files that only one of them has
-- no-contents bool|Don't show how texts differ
+- no-contents bool|Don't show how the texts of files differ
 - no-trunc bool|List everything in directories that only one of them has, and what differs in time only
 - format string|Format output as "json" or by a Go template
 """,
@@ -99,7 +99,7 @@ def snapshot_rm(session: Session, arguments: Arguments) -> int:
 
 
 def rollback(session: Session, arguments: Arguments) -> int:
-    """Make a container what it was at a snapshot."""
+    """Return a container to a snapshot."""
     Snapshots(session.engine).rollback(*arguments.words)
     session.print(arguments.words[0])
     return 0

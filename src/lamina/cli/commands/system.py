@@ -77,7 +77,7 @@ f filter filter|Filter output based on conditions provided
         "",
         """\
 - format string|Format output with "json" or a Go template
-- repair bool|Make anew what can be made anew, and delete what belongs to nothing
+- repair bool|Restore what can be restored, and delete what belongs to nothing
 """,
     ),
     "volume inspect": (
