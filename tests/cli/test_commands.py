@@ -81,17 +81,32 @@ def test_closed_streams_lead_nowhere(engine: FakeEngine) -> None:
     assert subprocess.run(["sh", "-c", f"{program} nonsense more >&- 2>&-"], timeout=60).returncode == 1
 
 
-def test_help_is_wrapped_to_the_terminal() -> None:
+def _on_terminal(*words: str, kind: str = "xterm") -> str:
+    """What is shown on a terminal of 70 columns by a command that succeeds."""
     manager, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 70))
-    child = subprocess.Popen([*PROGRAM, "run", "--help"], stdout=terminal, stdin=terminal, close_fds=True)
+    child = subprocess.Popen([*PROGRAM, *words], stdout=terminal, stdin=terminal, stderr=terminal, env={"TERM": kind})
     os.close(terminal)
     shown = b""
     with contextlib.suppress(OSError):  # EIO: the terminal has no other end any more
         while piece := os.read(manager, 1 << 16):
             shown += piece
     os.close(manager)
-    assert child.wait(60) == 0 and max(map(len, shown.decode().splitlines())) <= 70 and b"--workdir" in shown
+    assert child.wait(60) == 0
+    return shown.decode()
+
+
+def test_help_is_wrapped_to_the_terminal() -> None:
+    shown = _on_terminal("run", "--help")
+    assert max(map(len, shown.splitlines())) <= 70 and "--workdir" in shown
+
+
+@pytest.mark.parametrize(("kind", "rewritten"), [("xterm", True), ("dumb", False)])
+def test_lines_are_rewritten_only_where_the_terminal_can(engine: FakeEngine, kind: str, rewritten: bool) -> None:
+    moving = {"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}}
+    engine.routes["POST /images/create"] = json_lines(moving, {"status": "Pull complete", "id": "a", "progressDetail": {}})
+    shown = _on_terminal("--host", engine.host, "pull", "x:1", kind=kind)
+    assert ("\x1b[" in shown) == rewritten and ("Downloading" in shown) == rewritten and "a: Pull complete" in shown
 
 
 def test_too_few_arguments_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, busybox_tar, eventually, run, script
+from tests.harness import Daemon, busybox_tar, eventually, run
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +82,6 @@ def test_an_archive_that_was_sent_whole_is_loaded_though_nobody_waits_for_the_an
         sock.sendall(archive)
     eventually(lambda: len(daemon.docker("images", "-q", "unheard").stdout.split()) == len(names), "not all are loaded")
     daemon.docker("rmi", *names)
-
-
-def test_the_third_interrupt_leaves_a_container_that_heeds_none(daemon: Daemon, name: str) -> None:
-    command = [*script("lamina"), "run", "--name", name, BASE, "sh", "-c", "trap '' INT; echo deaf; exec sleep 602"]
-    client = subprocess.Popen(command, env=daemon.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert client.stdout and client.stderr and client.stdout.readline() == b"deaf\n"
-
-    def ended() -> bool:
-        client.send_signal(signal.SIGINT)
-        return client.poll() is not None
-
-    eventually(ended, "the client stays")
-    assert client.returncode == 130 and b"interrupted three times" in client.stderr.read()
-    assert daemon.docker("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n"
-    daemon.docker("rm", "-f", name)
 
 
 @pytest.mark.peer

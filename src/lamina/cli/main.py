@@ -29,6 +29,8 @@ def main(words: list[str] | None = None) -> int:
             raise
         return complain(error)
     except KeyboardInterrupt:
+        if posix.isatty(2):
+            posix.write(2, b"\n")  # the shell's prompt begins a line, not behind ^C or a bar
         return 130
     except BrokenPipeError:
         return 141

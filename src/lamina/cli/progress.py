@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from lamina.cli.terminal import moves
 from lamina.cli.units import human_size
 from lamina.errors import LaminaError
 
@@ -48,7 +49,7 @@ class Display:
 
     def __init__(self, fd: int = 1, *, terminal: bool | None = None, coloured: bool = False) -> None:
         self._coloured = coloured
-        self._terminal = posix.isatty(fd) if terminal is None else terminal
+        self._terminal = moves(fd) if terminal is None else terminal
         self._out = sys.stderr if fd == 2 else sys.stdout
         self._rows: dict[str, int] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
@@ -125,8 +126,8 @@ def message_error(message: dict[str, object]) -> LaminaError | None:
 
 
 def metered(pieces: Iterable[bytes | memoryview], total: int | None, label: str) -> Iterator[bytes | memoryview]:
-    """`pieces`, with a bar on standard error while they pass, if that is a terminal."""
-    if not posix.isatty(2):
+    """`pieces`, with a bar on standard error while they pass, if that is a terminal where lines can be rewritten."""
+    if not moves(2):
         yield from pieces
         return
     rate, done, shown = Rate(), 0, 0.0

@@ -11,6 +11,11 @@ DEFAULT_DETACH = "ctrl-p,ctrl-q"
 _CONTROLS = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
+def moves(fd: int) -> bool:
+    """Whether lines on a descriptor can be written again: a terminal that is more than a teletype (TERM=dumb, as in editors)."""
+    return posix.isatty(fd) and posix.environ.get(b"TERM") != b"dumb"
+
+
 def size(fd: int) -> tuple[int, int]:
     """Rows and columns; zeros where they are unknown."""
     try:

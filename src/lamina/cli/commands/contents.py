@@ -17,6 +17,7 @@ from lamina.cli.packing import Packer, below
 from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.streams import write_all
+from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
 from lamina.cli.unpacking import Entry, extract
 from lamina.client.containers import Containers
@@ -213,7 +214,7 @@ class _Copier:
     def __init__(self, session: Session, arguments: Arguments) -> None:
         self._session, self._containers = session, Containers(session.engine)
         self._follow, self._archive = arguments.on("follow-link"), arguments.on("archive")
-        self._quiet = arguments.on("quiet") or not is_terminal(2)
+        self._quiet = arguments.on("quiet") or not moves(2)
 
     def out(self, name: str, path: str, target: str) -> None:
         """From the container: to a tar on standard output, or unpacked here."""

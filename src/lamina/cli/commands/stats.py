@@ -8,7 +8,8 @@ import time
 
 from lamina.cli.flags import Arguments
 from lamina.cli.output import print_rows
-from lamina.cli.session import Session, is_terminal
+from lamina.cli.session import Session
+from lamina.cli.terminal import moves
 from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 from lamina.errors import LaminaError
@@ -49,17 +50,25 @@ def stats(session: Session, arguments: Arguments) -> int:
     for watch in watches:
         watch.thread.join(None if arguments.on("no-stream") else 2.0)
     while True:
+        if not arguments.words and not arguments.on("no-stream"):
+            watches = _renewed(session, watches, _all(session, every=arguments.on("all")))
         for watch in watches:
             if watch.failure is not None and arguments.words:
                 raise watch.failure
         rows = [_row(watch.name, watch.last, whole=arguments.on("no-trunc")) for watch in watches if watch.failure is None]
-        if not arguments.on("no-stream") and is_terminal(1):
+        if not arguments.on("no-stream") and moves(1):
             sys.stdout.write(_CLEAR)
         print_rows(session, arguments.text("format"), rows, _COLUMNS, _HEADERS)
         sys.stdout.flush()
-        if arguments.on("no-stream") or not any(watch.thread.is_alive() for watch in watches):
+        if arguments.on("no-stream") or (arguments.words and not any(watch.thread.is_alive() for watch in watches)):
             return 0
         time.sleep(1)
+
+
+def _renewed(session: Session, watches: list[_Watch], names: list[str]) -> list[_Watch]:
+    """Those that are to be shown now: what has ended goes, what has begun meanwhile comes."""
+    known = {watch.name: watch for watch in watches if watch.thread.is_alive()}
+    return [known.get(name) or _Watch(session, name, stream=True) for name in names]
 
 
 def _all(session: Session, *, every: bool) -> list[str]:
