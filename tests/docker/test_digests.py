@@ -39,7 +39,7 @@ def test_a_tag_moves_and_leaves_the_old_image_to_who_runs_it(daemon: Daemon, reg
     rows = daemon.docker("images", "--digests", "--no-trunc", "--format", "{{.Tag}} {{.Digest}} {{.ID}}", repository).stdout.split("\n")
     assert {f"1 {new_digest} {new}", f"<none> {old_digest} {old}"} <= set(rows)
     # who still runs the old one
-    for text in (old, old[7:19], f"{repository}@{old_digest}"):
+    for text in (old, old[7:19], old_digest, f"{repository}@{old_digest}"):
         assert daemon.docker("ps", "-q", "--no-trunc", "--filter", f"ancestor={text}").stdout.strip() == container
         assert daemon.lamina("ps", "-q", "--no-trunc", "--filter", f"ancestor={text}").stdout.strip() == container
     assert daemon.docker("ps", "-q", "--filter", f"ancestor={new}").stdout == ""

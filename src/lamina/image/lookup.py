@@ -28,7 +28,7 @@ class PlatformNotHere(ImageNotFound):
 def resolve(catalog: Catalog, text: str, platform: Platform | None = None) -> tuple[Image, Reference | None]:
     """The image `text` means, and the name by which it was found (None: by its ID).
 
-    In Docker's order: a whole ID, a name with tag or digest (`latest` where it has neither), the beginning of an ID.
+    In Docker's order: a whole ID (or a digest that `images --digests` shows), a name with tag or digest (`latest` where it has neither), the beginning of an ID.
     With `platform`, the one for it among those that the name stands for.
 
     Raises:
@@ -188,6 +188,9 @@ def _by_id(catalog: Catalog, whole: Digest, text: str) -> Image:
     try:
         return catalog.get(whole)
     except ImageNotFound:
+        for image in catalog.all():
+            if any(name.digest == whole for name in image.digests):
+                return image
         raise ImageNotFound(f"No such image: {_shown(text)}") from None
 
 
