@@ -23,3 +23,7 @@ def __getattr__(name: str) -> object:
         module = __import__(f"lamina.library.{place}", fromlist=(name,))
         return getattr(module, name)
     raise AttributeError(f"module 'lamina' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,6 @@ from lamina.container.checking import check_host
 from lamina.container.model import Container
 from lamina.container.resources import checked
 from lamina.container.spec import (
-    InvalidSignal,
     NoCommand,
     adjusted,
     limits,
@@ -22,13 +21,13 @@ from lamina.container.spec import (
     merged_env,
     merged_host_config,
     runtime_arguments,
-    signal_number,
 )
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.network.mode import network_mode
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.runtimes import Runtimes
 from lamina.spec.config import ContainerConfig
+from lamina.spec.signals import InvalidSignal, signal_number
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8),
@@ -110,12 +109,15 @@ def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words
         merged_host_config(host, network_mode("none"))
 
 
-@pytest.mark.parametrize(("name", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", signal.SIGRTMIN + 3), ("SigUsr1", 10)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("RTMAX-2", signal.SIGRTMAX - 2), ("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", signal.SIGRTMIN + 3), ("SigUsr1", 10)],
+)
 def test_signals_are_read_by_name_and_number(name: str, number: int) -> None:
     assert signal_number(name) == number
 
 
-@pytest.mark.parametrize("name", ["", "0", "99", "FOO", "SIG", "-1", "SIG_DFL", "TERM+x", "٣"])
+@pytest.mark.parametrize("name", ["", "0", "99", "FOO", "SIG", "-1", "SIG_DFL", "TERM+x", "٣", "RTMIN+99", "TERM+1", "RTMAX+1"])
 def test_what_is_no_signal_is_refused(name: str) -> None:
     with pytest.raises(InvalidSignal):
         signal_number(name)

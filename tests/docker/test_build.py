@@ -207,7 +207,9 @@ def test_only_changed_files_make_a_layer(daemon: Daemon, context: Path, tag: str
         (f"FROM {BASE}\nCOPY ../../etc/passwd /x\n", "etc/passwd"),
         (f"FROM {BASE}\nCOPY --from=127.0.0.1:1/nowhere:1 /a /b\n", "127.0.0.1:1"),
         (f"FROM {BASE}\nENV\n", "ENV"),
-        (f"FROM {BASE}\nRUN exit 3\n", "returned a non-zero code: 3"),
+        (f"FROM {BASE}\nRUN exit 3\n", "returned a non-zero code: 3 (Dockerfile:2)"),
+        (f"FROM {BASE}\nSTOPSIGNAL NOPE\n", "Dockerfile:2: invalid signal: NOPE"),
+        ("FROM 127.0.0.1:1/not/there\n", "Dockerfile:1: registry 127.0.0.1:1"),
         ("FROM $UNSET\n", "base name"),
     ],
 )

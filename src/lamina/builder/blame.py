@@ -6,20 +6,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lamina.builder.execute import StepFailed
 from lamina.builder.fetching import AddressNotFound, AddressUnreachable
 from lamina.builder.gitsource import GitFailed
 from lamina.dockerfile.ast import Instruction
 from lamina.dockerfile.errors import DockerfileError
-from lamina.errors import InvalidArgument, Unsupported
+from lamina.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Unavailable, Unsupported
+
+_BLAMED = (
+    InvalidArgument, Unsupported, AddressNotFound, AddressUnreachable, GitFailed, NotFound, Unauthorized, Forbidden, Unavailable
+)  # fmt: skip
 
 
 @contextmanager
 def blamed(instruction: Instruction, dockerfile: str) -> Iterator[None]:
-    """Errors that are the Dockerfile's fault get `NAME:LINE: ` in front, once; others pass as they are."""
+    """Errors that are the Dockerfile's fault get `NAME:LINE: ` in front, once; others pass as they are.
+
+    A command that fails is told in Docker's words, which clients read: its line stands behind them.
+    """
+    place = f"{os.path.basename(dockerfile) or 'Dockerfile'}:{instruction.line}"
     try:
         yield
-    except (InvalidArgument, Unsupported, AddressNotFound, AddressUnreachable, GitFailed) as error:
+    except StepFailed as error:
+        error.hint = error.hint or (place if instruction.line else "")
+        raise
+    except _BLAMED as error:
         if instruction.line and not (isinstance(error, DockerfileError) and error.line):
-            name = os.path.basename(dockerfile) or "Dockerfile"
-            error.message = f"{name}:{instruction.line}: {error.message}"
+            error.message = f"{place}: {error.message}"
         raise

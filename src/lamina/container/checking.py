@@ -12,12 +12,12 @@ from typing import Any
 from lamina.container.capping import asked_size
 from lamina.container.devices import device_rules, refuse_requests
 from lamina.container.document import Document, flag, mapping, number, text, texts
-from lamina.container.spec import signal_number
 from lamina.errors import InvalidArgument
 from lamina.linux import capability
 from lamina.runtime.bundle import check_security
 from lamina.runtime.profiles import InvalidOption
 from lamina.runtime.runtimes import Runtimes
+from lamina.spec.signals import signal_number
 
 MILLISECOND = 1_000_000
 """Nanoseconds; a health check's durations are at least that."""

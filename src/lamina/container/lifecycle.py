@@ -17,12 +17,13 @@ from lamina.container.removal import remove_tree
 from lamina.container.requests import WaitResult
 from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
 from lamina.container.sources import volume_events
-from lamina.container.spec import signal_number, stop_signal, stop_timeout
+from lamina.container.spec import stop_signal, stop_timeout
 from lamina.container.store import ContainerStore
 from lamina.container.waiters import NEXT_EXIT, RegisteredWaiter
 from lamina.errors import Internal, LaminaError
 from lamina.runtime.launch import Exit
 from lamina.runtime.process import ProcessGone
+from lamina.spec.signals import signal_number
 
 _KILL_PATIENCE = 30.0
 _ENDING = 2.0

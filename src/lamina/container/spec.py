@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from lamina.network.mode import NetworkMode
 from lamina.runtime.launch import Limits, Mount
 from lamina.runtime.runtimes import EMBEDDED
 from lamina.spec.config import ContainerConfig, Healthcheck
+from lamina.spec.signals import signal_number
 
 DEFAULT_SHM = 64 << 20
 _HOST_DEFAULTS: Mapping[str, Any] = {
@@ -103,10 +103,6 @@ _HOST_DEFAULTS: Mapping[str, Any] = {
 
 class NoCommand(InvalidArgument):
     """Neither the request nor the image says what to run."""
-
-
-class InvalidSignal(InvalidArgument):
-    """No signal has that name or number."""
 
 
 def image_config_document(image: ContainerConfig) -> dict[str, Any]:
@@ -229,21 +225,6 @@ def stop_signal(container: Container) -> int:
 def stop_timeout(container: Container) -> int:
     """Seconds that it is given for ending."""
     return number(container.config, "StopTimeout", 10)
-
-
-def signal_number(name: str) -> int:
-    """`SIGTERM`, `term`, `15`, `RTMIN+3` as a number.
-
-    Raises:
-        InvalidSignal: in Docker's words.
-    """
-    if name.isascii() and name.isdigit() and 0 < int(name) <= signal.SIGRTMAX:
-        return int(name)
-    word, plus, offset = name.upper().removeprefix("SIG").partition("+")
-    found = getattr(signal, f"SIG{word}", None) if word.isalnum() else None
-    if not isinstance(found, signal.Signals) or (plus and not offset.isdigit()):
-        raise InvalidSignal(f"invalid signal: {name}")
-    return int(found) + (int(offset) if plus else 0)
 
 
 def runtime_arguments(container: Container, network: NetworkMode, mounts: Sequence[Mount], *, netns: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from lamina.dockerfile import ast
 from lamina.errors import InvalidArgument
 from lamina.spec.config import ContainerConfig, Healthcheck
+from lamina.spec.signals import signal_number
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -27,6 +28,7 @@ def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: boo
 
     Raises:
         InvalidPort: EXPOSE of something that is no port.
+        InvalidSignal: STOPSIGNAL of something that is no signal.
     """
     changes = _changes(config, instruction, cmd_set=cmd_set)
     return msgspec.structs.replace(config, **changes) if changes else config
@@ -64,6 +66,7 @@ def _changes(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: 
         case ast.Shell(args=args):
             return {"shell": args}
         case ast.StopSignal(signal=signal):
+            signal_number(signal)
             return {"stop_signal": signal}
         case ast.Healthcheck():
             return {"healthcheck": _healthcheck(instruction)}
