@@ -186,7 +186,9 @@ class FakeLayers:
     def union(self, layer: Digest | None) -> Union:
         return Union([])
 
-    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = ()) -> LayerFacts:
+    def commit_upper(
+        self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = (), cached: bool = True
+    ) -> LayerFacts:
         diff = Digest.of(upper.encode())
         return LayerFacts(diff, diff, parent, diff.encoded, 1024)
 

@@ -128,3 +128,17 @@ def test_an_image_that_is_removed_before_its_copy_is_made_leaves_nothing(trees: 
     assert not trees.layers.driver.exists(name)
     assert list(trees.images.check()) == []
     assert os.listdir(trees.root / "content" / "ingest") == []
+
+
+def test_large_files_that_leave_the_page_cache_make_the_same_layer(store: Store) -> None:
+    upper = store.root / "upper"
+    upper.mkdir()
+    for number, size in enumerate((0, 1, 1 << 20, (1 << 20) + 1, 3_333_333)):
+        (upper / f"file{number}").write_bytes(hashlib.shake_256(b"%d" % number).digest(size))
+    facts = [store.layers.commit_upper(str(upper), None, LayerNote(), cached=cached) for cached in (True, False)]
+    assert facts[0] == facts[1]
+    store.layers.remove([facts[0].id])
+    again = store.layers.commit_upper(str(upper), None, LayerNote(), cached=False)
+    assert again.diff_id == facts[0].diff_id
+    store.layers.copies.flush()
+    store.layers.verify(again.id)

@@ -27,7 +27,9 @@ def written(fd: int, pieces: Sequence[bytes]) -> bytes:
     return os.pread(fd, 1 << 30, 0)
 
 
-@pytest.mark.parametrize("sizes", [(), (0,), (1,), (1 << 20,), (700_000, 700_000, 5), (3_500_000, 1)])
+@pytest.mark.parametrize(
+    "sizes", [(), (0,), (1,), (1 << 20,), (700_000, 700_000, 5), (3_500_000, 1), (512, *[1 << 20] * 3, 70_000, 1 << 20)]
+)
 def test_all_bytes_come_in_order(fd: int, sizes: tuple[int, ...]) -> None:
     pieces = [os.urandom(size) for size in sizes]
     assert written(fd, pieces) == b"".join(pieces)

@@ -54,10 +54,10 @@ class Committer:
         """All that was written on the image, snapshots and what came after them, as one layer."""
         if snapshot is not None:
             top, *rest = self._launcher.snapshots.over(snapshot.id)
-            return self._parts.layers.commit_upper(top, parent, note, over=rest)
+            return self._parts.layers.commit_upper(top, parent, note, over=rest, cached=False)
         with self._life.still(live, pause=pause):
             container = live.container
-            return self._parts.layers.commit_upper(container.writes, parent, note, over=self._launcher.over(container))
+            return self._parts.layers.commit_upper(container.writes, parent, note, over=self._launcher.over(container), cached=False)
 
 
 def _name(request: CommitRequest) -> Reference:

@@ -102,7 +102,9 @@ class Layers(Protocol):
 
     def union(self, layer: Digest | None) -> Union: ...
 
-    def commit_upper(self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = ()) -> LayerFacts: ...
+    def commit_upper(
+        self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = (), cached: bool = True
+    ) -> LayerFacts: ...
 
 
 class Leases(Protocol):

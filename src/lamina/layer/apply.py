@@ -19,6 +19,8 @@ from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
 from lamina.linux.uncached import UncachedWriter
 
+Write = Callable[[bytes], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -38,9 +40,9 @@ class Copy:
 
 
 def apply(
-    incoming: Iterable[bytes], limits: Limits, *, keep: int = -1, contents: Contents | None = None, copy: ZstdCopy | None = None
+    incoming: Iterable[bytes], limits: Limits, *, keep: Write | None = None, contents: Contents | None = None, copy: ZstdCopy | None = None
 ) -> Applied:
-    """Parse and hash the tar that comes in. Its bytes go to the file `keep` as they are, to `contents`, compressed to `copy`.
+    """Parse and hash the tar that comes in. Its bytes go to `keep` as they are, to `contents`, compressed to `copy`.
 
     Raises:
         InvalidArchive: it breaks its format or does what no layer may.
@@ -52,8 +54,8 @@ def apply(
 
     def behind(chunk: bytes) -> None:
         digest.update(chunk)
-        if keep >= 0:
-            _write_all(keep, chunk)
+        if keep is not None:
+            keep(chunk)
 
     with ExitStack() as threads:
         takers = [threads.enter_context(Behind(behind))]
@@ -105,10 +107,15 @@ class ZstdCopy:
             self._file.write(data)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def writer(fd: int) -> Write:
+    """Writes all it is given to `fd`."""
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    return write
 
 
 class Scratch:

@@ -15,6 +15,7 @@ from lamina.layer.attributes import dress
 from lamina.layer.skeleton import Run, SkeletonWriter
 from lamina.layer.tar.member import Member
 from lamina.layer.tree import Node, walk
+from lamina.linux.uncached import UncachedWriter
 
 _CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -122,10 +123,15 @@ def runs(node: Node) -> Sequence[Run]:
 
 
 class Files:
-    """See `Store`: a file each, by number, complete with attributes, in a directory that nobody else can reach. `close` it."""
+    """See `Store`: a file each, by number, complete with attributes, in a directory that nobody else can reach. `close` it.
 
-    def __init__(self, directory: str) -> None:
+    `uncached`: files of a megabyte and more leave the page cache.
+    """
+
+    def __init__(self, directory: str, *, uncached: bool = False) -> None:
         self.directory = os.open(directory, _DIRECTORY)
+        self._uncached = uncached
+        self._large: UncachedWriter | None = None
         self._fd = -1
         self._node: Node | None = None
         self._runs: list[Run] = []
@@ -138,15 +144,23 @@ class Files:
             os.ftruncate(self._fd, node.size)
             self._sparse[number] = runs(node)
             self._runs = list(reversed(self._sparse[number]))
+        elif self._uncached and node.size >= _CHUNK:
+            self._large = UncachedWriter(self._fd)
 
     def write(self, data: memoryview) -> None:
         """See `Store.write`."""
+        if self._large is not None:
+            self._large.write(data)
+            return
         while data:
             data = data[os.write(self._fd, data) if not self._runs else self._write_run(data) :]
 
     def end(self) -> None:
         """See `Store.end`."""
         assert self._node is not None
+        if self._large is not None:
+            self._large.finish()
+            self._large = None
         dress(self._fd, self._node)
         os.close(self._fd)
         self._fd = -1

@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
-from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
+from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors, writer
 from lamina.layer.contents import Contents, Files
 from lamina.layer.diff import Change, changes, upper_tar
 from lamina.layer.erofs.writer import ReadTar, write
@@ -29,6 +29,7 @@ from lamina.linux.diskusage import bytes_on_disk
 from lamina.linux.fileflags import mark_top_directory
 from lamina.linux.removing import remove_tree as remove_directory
 from lamina.linux.scheduling import WhatIsLeft
+from lamina.linux.uncached import UncachedWriter
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.mediatype import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
@@ -53,7 +54,10 @@ def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> d
 
 
 def stage_upper(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """Stage what the directory `upper`, on those in `over` (top first), changed on the layers whose indexes are `below`, base first."""
+    """Stage what the directory `upper`, on those in `over` (top first), changed on the layers whose indexes are `below`, base first.
+
+    `uncached`: large files will hardly be read soon.
+    """
     with Union.open(params["below"]) as union:
         tar = upper_tar(params["upper"], union, params.get("over", ()))
         return staged(params, counted(tar, report), lambda: None).encode()
@@ -144,7 +148,12 @@ def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callab
 
 def _as_tar(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]) -> Staged:
     fd, path = scratch.file("tar")
-    applied = apply(incoming, _limits(params), keep=fd)
+    if params.get("uncached"):
+        file = UncachedWriter(fd)
+        applied = apply(incoming, _limits(params), keep=file.write)
+        file.finish()
+    else:
+        applied = apply(incoming, _limits(params), keep=writer(fd))
     blob = StagedBlob(path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER)
     return replace(_described(scratch, applied, lambda offset, length: os.pread(fd, length, offset)), blobs=(blob,))
 
@@ -154,7 +163,7 @@ def _as_tree(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]
     skeleton_fd, skeleton = scratch.file("skeleton")
     zstd_fd, zstd = scratch.file("zstd") if params.get("copy") else (-1, "")
     copy = ZstdCopy(zstd_fd) if zstd else None
-    with closing(Files(scratch.directory("contents"))) as files:
+    with closing(Files(scratch.directory("contents"), uncached=params.get("uncached", False))) as files:
         contents = Contents(files, SkeletonWriter(skeleton_fd))
         applied = apply(incoming, _limits(params), contents=contents, copy=copy)
         made = _described(scratch, applied, contents.read)

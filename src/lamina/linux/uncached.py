@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
 _DONTCACHE = 0x80  # linux/fs.h
 _PIECE = 1 << 20
+_PAGES = 1 << 16  # bytes: whole pages on every machine
+_MOST = 1024  # UIO_MAXIOV
 
 
 class UncachedWriter:
@@ -22,29 +25,37 @@ class UncachedWriter:
         self._held: list[bytes] = []
         self._size = self._at = 0
 
-    def write(self, data: bytes) -> None:
-        """The next bytes. They are written a megabyte at once: a page that is half full would be on its way to the disk when its rest
-        comes."""
-        self._held.append(data)
-        self._size += len(data)
-        if self._size >= _PIECE:
-            whole = b"".join(self._held)
-            stop = len(whole) - len(whole) % _PIECE
-            self._out(memoryview(whole)[:stop])
-            self._held, self._size = [whole[stop:]], len(whole) - stop
+    def write(self, data: bytes | memoryview) -> None:
+        """The next bytes. Whole pages are written, many at once: one that is half full would be on its way to the disk when its
+        rest comes."""
+        if self._size + len(data) < _PIECE:
+            self._held.append(bytes(data))
+            self._size += len(data)
+            return
+        view = memoryview(data)
+        stop = len(data) - (self._size + len(data)) % _PAGES
+        self._out([*self._held, view[:stop]])
+        self._held, self._size = [bytes(view[stop:])], len(data) - stop
 
     def finish(self) -> None:
-        """All has been given."""
-        self._out(memoryview(b"".join(self._held)))
+        """All has been given. Files of less than a megabyte are written as ever."""
+        if not self._at:
+            self._flags = 0
+        self._out([b"".join(self._held)])
         self._held, self._size = [], 0
 
-    def _out(self, view: memoryview) -> None:
-        while view:
+    def _out(self, pieces: Sequence[bytes | memoryview]) -> None:
+        left = [memoryview(piece) for piece in pieces if piece]
+        while left:
             try:
-                written = os.pwritev(self._fd, [view], self._at, self._flags)
+                written = os.pwritev(self._fd, left[:_MOST], self._at, self._flags)
             except OSError as error:
                 if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise
                 self._flags = 0
                 continue
-            self._at, view = self._at + written, view[written:]
+            self._at += written
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if written:
+                left[0] = left[0][written:]

@@ -67,11 +67,20 @@ class ErofsSnapshotter(Stacked):
         return run_stage(self._workers, "lamina.layer.jobs:stage_erofs", source, scratch, self._limits, progress)
 
     def stage_upper(
-        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+        self,
+        upper: str,
+        below: Sequence[str],
+        scratch: str,
+        progress: Progress | None = None,
+        *,
+        over: Sequence[str] = (),
+        cached: bool = True,
     ) -> Staged:
         """See `Snapshotter.stage_upper`."""
         indexes = [self.index(name) for name in below]
-        return run_stage_upper(self._workers, {"extract": False}, upper, indexes, scratch, self._limits, progress, over)
+        return run_stage_upper(
+            self._workers, {"extract": False, "uncached": not cached}, upper, indexes, scratch, self._limits, progress, over
+        )
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.publish`."""

@@ -46,11 +46,19 @@ class NativeSnapshotter(Trees):
         return RootMount((), own.upper) if writable else RootMount((Lower(path=own.upper),))
 
     def stage_upper(
-        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+        self,
+        upper: str,
+        below: Sequence[str],
+        scratch: str,
+        progress: Progress | None = None,
+        *,
+        over: Sequence[str] = (),
+        cached: bool = True,
     ) -> Staged:
         """See `Snapshotter.stage_upper`, and `changes`."""
         del over
-        params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits), "extract": True}
+        params = {**self._copy(upper, below), "scratch": scratch, "limits": asdict(self._limits)}
+        params |= {"extract": True, "uncached": not cached}
         return run_staging(self._workers, "lamina.layer.copyjobs:stage_copy", params, [], progress)
 
     def changes(self, upper: str, below: Sequence[str], over: Sequence[str] = ()) -> list[Change]:

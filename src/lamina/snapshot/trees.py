@@ -48,11 +48,20 @@ class Trees:
         return run_stage(self._workers, "lamina.layer.jobs:stage_overlay", source, scratch, self._limits, progress, more)
 
     def stage_upper(
-        self, upper: str, below: Sequence[str], scratch: str, progress: Progress | None = None, *, over: Sequence[str] = ()
+        self,
+        upper: str,
+        below: Sequence[str],
+        scratch: str,
+        progress: Progress | None = None,
+        *,
+        over: Sequence[str] = (),
+        cached: bool = True,
     ) -> Staged:
         """See `Snapshotter.stage_upper`. A copy is for later (`copy`): the upper directory is still there."""
         indexes = [self.index(name) for name in below]
-        return run_stage_upper(self._workers, {"extract": True}, upper, indexes, scratch, self._limits, progress, over)
+        return run_stage_upper(
+            self._workers, {"extract": True, "uncached": not cached}, upper, indexes, scratch, self._limits, progress, over
+        )
 
     def publish(self, staged: Staged, name: str, below: Sequence[str]) -> None:
         """See `Snapshotter.publish`."""
