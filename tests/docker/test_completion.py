@@ -28,6 +28,33 @@ def test_commands_flags_and_names_are_completed(daemon: Daemon, name: str) -> No
     assert _words(daemon, "nonsense", "x") == []
 
 
+def test_values_of_flags_are_completed_and_are_no_arguments(daemon: Daemon, name: str) -> None:
+    daemon.docker("create", "--name", name, BASE, "true")
+    assert "bridge" in _words(daemon, "run", "--network", "") and BASE not in _words(daemon, "run", "--network", "")
+    assert _words(daemon, "run", "--network=br") == ["--network=bridge"]
+    assert _words(daemon, "run", "--restart", "un") == ["unless-stopped"]
+    assert name in _words(daemon, "run", "--volumes-from", "")
+    assert _words(daemon, "run", "--memory", "") == []
+    assert BASE in _words(daemon, "run", "--rm", "-it", "--name", "x", "")
+    assert _words(daemon, "run", BASE, "") == [] and name in _words(daemon, "rm", "other", "")
+
+
+def test_bash_completes_names_with_colons_as_they_are_typed(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(daemon.lamina("completion", "bash").stdout)
+    (tmp_path / "lamina").write_text(f'#!/bin/sh\nexec {" ".join(script("lamina"))} "$@"\n')
+    (tmp_path / "lamina").chmod(0o755)
+    daemon.docker("tag", BASE, "colons:one")
+    line = "lamina rmi colons:o"
+    # as bash calls it: ':' breaks words, and what is answered replaces the last of them
+    asked = f'COMP_WORDS=(lamina rmi colons : o); COMP_CWORD=4; COMP_LINE="{line}"; COMP_POINT={len(line)}; _lamina; echo "${{COMPREPLY[@]}}"'
+    env = daemon.environment()
+    done = subprocess.run(
+        ["bash", "-c", f". {tmp_path}/completion; {asked}"], env=env | {"PATH": f"{tmp_path}:{env['PATH']}"}, capture_output=True, text=True
+    )
+    daemon.docker("rmi", "colons:one")
+    assert done.stdout == "one\n"
+
+
 def test_no_engine_is_started_to_complete_a_name(daemon: Daemon, tmp_path: Path) -> None:
     assert daemon.lamina("-H", f"unix://{tmp_path}/absent.sock", "completion", "_", "rm", "").stdout.strip() == ""
 

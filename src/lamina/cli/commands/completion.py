@@ -17,8 +17,15 @@ TABLE = {
 _SCRIPTS = {
     "bash": """\
 _lamina() {
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$(lamina completion _ "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+    local IFS=$'\\n' line=${COMP_LINE:0:COMP_POINT} typed words
+    words=("${COMP_WORDS[@]:0:COMP_CWORD+1}")
+    if [[ $line ]]; then
+        IFS=$' \\t' read -ra words <<<"$line"
+        [[ $line == *[[:space:]] ]] && words+=("")
+    fi
+    typed=${words[-1]}
+    COMPREPLY=($(compgen -W "$(lamina completion _ "${words[@]:1}" 2>/dev/null)" -- "$typed"))
+    COMPREPLY=("${COMPREPLY[@]#"${typed%"${typed##*[:=]}"}"}") # bash puts in only what comes after these
 }
 complete -o default -F _lamina lamina
 """,
@@ -30,6 +37,13 @@ compdef _lamina lamina
     "fish": """\
 complete -c lamina -a '(lamina completion _ (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
 """,
+}
+_GLOBAL = ["--host", "--help", "--version"]
+_NAMED = {"network": "NETWORK", "volumes-from": "CONTAINER", "link": "CONTAINER", "volume": "VOLUME", "cache-from": "IMAGE", "base": "IMAGE"}
+_FIXED = {
+    "pull": ["always", "missing", "never"],
+    "restart": ["always", "no", "on-failure", "unless-stopped"],
+    "signal": ["SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGTERM", "SIGUSR1", "SIGUSR2"],
 }
 _HINT = {
     "bash": "# lamina completion bash > /etc/bash_completion.d/lamina\n",
@@ -54,15 +68,27 @@ def candidates(session: Session, words: list[str]) -> list[str]:
     """What the last of `words` may become; the others stand before it."""
     before, partial = words[:-1], words[-1]
     name, rest = _command(_plain(before))
-    if partial.startswith("-"):
-        found = (
-            [f"--{flag.name}" for flag in table(COMMANDS[name][6])] + ["--help"] if name in COMMANDS else ["--host", "--help", "--version"]
-        )
+    flags = {f"--{flag.name}": flag for flag in table(COMMANDS[name][6])} if name in COMMANDS else {}
+    flags |= {f"-{flag.letter}": flag for flag in flags.values() if flag.letter}
+    asked, equals, _ = partial.partition("=")
+    if equals and asked in flags:
+        found = [f"{asked}={value}" for value in _values(session, flags[asked].name)]
+    elif partial.startswith("-"):
+        found = [each for each in flags if each.startswith("--")] + (["--help"] if flags or name in COMMANDS else _GLOBAL)
+    elif before and before[-1] in flags and flags[before[-1]].kind != "bool":
+        found = _values(session, flags[before[-1]].name)
     elif name in COMMANDS:
-        found = _names(session, COMMANDS[name][4], later=bool(rest))
+        values = {at + 1 for at, word in enumerate(before) if word in flags and flags[word].kind != "bool"}
+        given = [word for at, word in enumerate(before) if at not in values]
+        found = _names(session, COMMANDS[name][4], later=len(_command(_plain(given))[1]) > 0 and bool(rest))
     else:
         found = [other.rpartition(" ")[2] for other in (*COMMANDS, *ALIASES, *GROUPS) if other.rpartition(" ")[0] == name]
     return sorted({word for word in found if word.startswith(partial)})
+
+
+def _values(session: Session, flag: str) -> list[str]:
+    """What a flag's value may be, where that is known; files are the shell's."""
+    return _FIXED[flag] if flag in _FIXED else _things(session, _NAMED.get(flag, ""))
 
 
 def _plain(words: list[str]) -> list[str]:
@@ -81,18 +107,21 @@ def _command(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _names(session: Session, usage: str, *, later: bool) -> list[str]:
-    """Names of what the command's usage asks for. No engine is started for them, and one that does not answer has none."""
-    first = usage.replace("[OPTIONS]", "").strip(" [").split(" ")[0]
-    if later and "..." not in usage:
-        return []
+    """Names of what the command's usage asks for first, and later where it takes several."""
+    first = usage.replace("[OPTIONS]", "").strip(" [").split(" ")[0].rstrip(".]")
+    return [] if later and f"{first}..." not in usage else _things(session, first)
+
+
+def _things(session: Session, kind: str) -> list[str]:
+    """Names of a kind of thing. No engine is started for them, and one that does not answer has none."""
     engine, found = Transport(session.engine.address), list[object]()
     try:
-        if "CONTAINER" in first:
+        if "CONTAINER" in kind:
             found += [str(name).lstrip("/") for row in Containers(engine).list([("all", "1")]) for name in _list(row.get("Names"))]
-        if "IMAGE" in first:
+        if "IMAGE" in kind:
             found += [tag for row in Images(engine).list([]) for tag in _list(row.get("RepoTags"))]
-        if first.startswith(("NETWORK", "VOLUME")):
-            told = engine.get("/networks" if first.startswith("NETWORK") else "/volumes")
+        if kind.startswith(("NETWORK", "VOLUME")):
+            told = engine.get("/networks" if kind.startswith("NETWORK") else "/volumes")
             rows = _list(told.get("Volumes") if isinstance(told, dict) else told)
             found += [row.get("Name") for row in rows if isinstance(row, dict)]
     except LaminaError:
