@@ -46,7 +46,9 @@ def test_bash_completes_names_with_colons_as_they_are_typed(daemon: Daemon, tmp_
     daemon.docker("tag", BASE, "colons:one")
     line = "lamina rmi colons:o"
     # as bash calls it: ':' breaks words, and what is answered replaces the last of them
-    asked = f'COMP_WORDS=(lamina rmi colons : o); COMP_CWORD=4; COMP_LINE="{line}"; COMP_POINT={len(line)}; _lamina; echo "${{COMPREPLY[@]}}"'
+    asked = (
+        f'COMP_WORDS=(lamina rmi colons : o); COMP_CWORD=4; COMP_LINE="{line}"; COMP_POINT={len(line)}; _lamina; echo "${{COMPREPLY[@]}}"'
+    )
     env = daemon.environment()
     done = subprocess.run(
         ["bash", "-c", f". {tmp_path}/completion; {asked}"], env=env | {"PATH": f"{tmp_path}:{env['PATH']}"}, capture_output=True, text=True

@@ -39,7 +39,14 @@ complete -c lamina -a '(lamina completion _ (commandline -opc)[2..] (commandline
 """,
 }
 _GLOBAL = ["--host", "--help", "--version"]
-_NAMED = {"network": "NETWORK", "volumes-from": "CONTAINER", "link": "CONTAINER", "volume": "VOLUME", "cache-from": "IMAGE", "base": "IMAGE"}
+_NAMED = {
+    "network": "NETWORK",
+    "volumes-from": "CONTAINER",
+    "link": "CONTAINER",
+    "volume": "VOLUME",
+    "cache-from": "IMAGE",
+    "base": "IMAGE",
+}
 _FIXED = {
     "pull": ["always", "missing", "never"],
     "restart": ["always", "no", "on-failure", "unless-stopped"],
