@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,45 @@ def test_the_zygote_is_started_again_when_it_was_killed(box: Box) -> None:
     os.kill(pid, signal.SIGKILL)
     assert box.run("true")[0] == 0
     assert zygote_pid(box.runtime) != pid
+
+
+def spares(pid: int) -> list[int]:
+    """The forks of a zygote that wait for a message."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{child}/comm").read_text() == "lamina-spare\n":
+                found.append(int(child))
+    return found
+
+
+def test_a_fork_is_made_before_it_is_needed_and_another_after_it_was_taken(box: Box) -> None:
+    pid = zygote_pid(box.runtime)
+    eventually(lambda: len(spares(pid)) == 1)
+    taken = spares(pid)
+    box.start("sleep", "100")
+    assert json.loads((box.directory / "monitor.json").read_text())["monitor"] == taken[0]
+    eventually(lambda: len(spares(pid)) == 1 and spares(pid) != taken)
+
+
+def test_a_fork_that_was_killed_while_it_waited_is_not_missed(box: Box) -> None:
+    pid = zygote_pid(box.runtime)
+    eventually(lambda: len(spares(pid)) == 1)
+    killed = spares(pid)[0]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: not os.path.exists(f"/proc/{killed}"))
+    assert box.run("true")[0] == 0
+    assert zygote_pid(box.runtime) == pid
+
+
+def test_the_fork_that_waits_ends_with_its_zygote(box: Box) -> None:
+    pid = zygote_pid(box.runtime)
+    eventually(lambda: len(spares(pid)) == 1)
+    spare = os.pidfd_open(spares(pid)[0])
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([spare], [], [], 20)[0]
+    os.close(spare)
+    assert box.run("true")[0] == 0
 
 
 # --- escapes of the past

@@ -5,7 +5,8 @@ need is imported before the first fork, and then importing is made impossible: a
 pivot_root would run code of the image's with the host's privileges. It runs from a sealed copy of the
 interpreter, so that `/proc/self/exe` inside a container leads to nothing of the host's, and it holds no secrets.
 
-Its standard input is a channel; each message is handed unread to a fork (`monitor.run`). It ends with the channel.
+Its standard input is a channel; each message is handed unread to a fork (`monitor.run`). One fork is always made ahead and waits for
+its message: who starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lamina.runtime import cgroup, monitor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Never
 
 
 def main() -> None:
@@ -36,28 +38,67 @@ def main() -> None:
     hierarchies = cgroup.here()
     close_doors()
     control.send({"event": "ready"})
+    serve(control, hierarchies)
+
+
+def serve(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> None:
+    """Hand each message to the fork that waits, and make the next."""
     while True:
+        spare = fork(control, hierarchies)
         try:
             body, fds = control.recv_bytes()
         except channel.ChannelClosed:
             return
-        fork(control, body, fds, hierarchies)
+        if spare is None or not handed(spare, body, fds):
+            # It was killed, or there was no room for it: perhaps there is now. Closed descriptors tell whoever waits at the other end.
+            again = fork(control, hierarchies)
+            if again is not None:
+                handed(again, body, fds)
+        channel.close_all(fds)
 
 
-def fork(control: channel.Channel, body: bytes, fds: Sequence[int], hierarchies: Sequence[cgroup.Hierarchy]) -> None:
-    """Let a child do what the message says."""
+def handed(spare: channel.Channel, body: bytes, fds: Sequence[int]) -> bool:
+    """Give a fork its message; whether it was there to take it."""
+    try:
+        spare.send_bytes(body, fds)
+    except (channel.ChannelClosed, OSError):
+        return False
+    finally:
+        spare.close()
+    return True
+
+
+def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> channel.Channel | None:
+    """A child that does what the one message says that it gets by this channel; None where there can be none."""
+    try:
+        mine, theirs = channel.pair()
+    except OSError:
+        return None
     try:
         pid = os.fork()
     except OSError:
-        # Closing the descriptors tells whoever waits at the other end.
-        channel.close_all(fds)
-        return
+        mine.close()
+        theirs.close()
+        return None
     if pid == 0:
         control.close()
-        os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        monitor.run(body, fds, hierarchies)
-    channel.close_all(fds)
+        mine.close()
+        wait(theirs, hierarchies)
+    theirs.close()
+    return mine
+
+
+def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> Never:
+    """The life of a fork."""
+    prctl.set_name("lamina-spare")
+    os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    try:
+        body, fds = message.recv_bytes()
+    except (channel.ChannelClosed, channel.BadMessage, OSError):
+        os._exit(0)
+    message.close()
+    monitor.run(body, fds, hierarchies)
 
 
 def close_doors() -> None:
