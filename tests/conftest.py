@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.registry.servers import Faulty
 
 # How long an example takes says something of the machine, nothing of the code.
 hypothesis.settings.register_profile("lamina", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -19,3 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: mounts and namespaces"))
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[Faulty]:
+    """A registry in this process, and one in front of it that misbehaves as a test says."""
+    from tests.registry.servers import Faulty, started
+
+    server = started(tmp_path / "registry")
+    front = Faulty(server)
+    yield front
+    front.close()
+    server.close()

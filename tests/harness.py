@@ -206,7 +206,9 @@ def run(
     return subprocess.CompletedProcess(command, done.returncode, out, err)
 
 
-def eventually(condition: object, message: str, *, seconds: float = 30, alive: subprocess.Popen[bytes] | None = None) -> None:
+def eventually(
+    condition: object, message: str = "it never came true", *, seconds: float = 60, alive: subprocess.Popen[bytes] | None = None
+) -> None:
     """Wait until `condition()` holds; fail with `message` after `seconds`, or when `alive` ended."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]

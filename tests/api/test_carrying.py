@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from lamina.api.message import Reply, Request, Response, Writer
 from lamina.api.streams import progress
 from lamina.spec.progress import Sink, Update
 from lamina.worker import WorkerPool
+from tests.harness import eventually
 
 PIECE = b"x" * 65536
 LONG = 64
@@ -104,13 +104,6 @@ def client(noted: Noted, handler: Handler) -> Iterator[socket.socket]:
         yield here
     thread.join(20)
     assert not thread.is_alive()
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
 
 
 def received(sock: socket.socket, until: bytes) -> bytes:

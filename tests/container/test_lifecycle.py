@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,9 @@ from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, Runtime
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
 from tests.container.fakes import World, world
+from tests.harness import eventually
 
 __all__ = ["world"]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline, "it never became true"
-        threading.Event().wait(0.005)
 
 
 def status(world: World, ref: str = "it") -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lamina import Engine
 from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, WaitResult
 from lamina.errors import Unsupported
 from lamina.spec.reference import Reference
-from tests.harness import busybox_tar
+from tests.harness import busybox_tar, eventually
 
 pytestmark = pytest.mark.root
 NONE = {"NetworkMode": "none"}
@@ -65,13 +65,6 @@ def log_of(engine: Engine, ref: str) -> bytes:
         size = int.from_bytes(frames[4:8], "big")
         text, frames = text + frames[8 : 8 + size], frames[8 + size :]
     return text
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline, "it never became true"
-        time.sleep(0.01)
 
 
 def test_a_run_that_removes_itself_leaves_nothing(engine: Engine, root: Path) -> None:

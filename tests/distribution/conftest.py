@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lamina.distribution.client import Registries
 from lamina.distribution.transport import RegistryOptions, Transport
-from tests.registry.servers import Faulty, started
-
-
-@pytest.fixture
-def faulty(tmp_path: Path) -> Iterator[Faulty]:
-    server = started(tmp_path / "registry")
-    front = Faulty(server)
-    yield front
-    front.close()
-    server.close()
 
 
 @pytest.fixture

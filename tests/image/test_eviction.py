@@ -12,18 +12,9 @@ from lamina.image.eviction import ALWAYS, NEVER, PRESSURE, Evictor
 from lamina.image.model import Image
 from tests.image.exchange import Store, some_tars
 from tests.image.test_pull_push import MakeStore, pushed, reference
-from tests.registry.servers import Faulty, started
+from tests.registry.servers import Faulty
 
 GIB = 1 << 30
-
-
-@pytest.fixture
-def faulty(tmp_path: Path) -> Iterator[Faulty]:
-    server = started(tmp_path / "registry")
-    front = Faulty(server)
-    yield front
-    front.close()
-    server.close()
 
 
 @pytest.fixture

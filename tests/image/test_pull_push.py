@@ -30,18 +30,9 @@ from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 from tests.harness import eventually
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
-from tests.registry.servers import Faulty, cut_after, in_memory, started
+from tests.registry.servers import Faulty, cut_after, in_memory
 
 MakeStore = Callable[..., Store]
-
-
-@pytest.fixture
-def faulty(tmp_path: Path) -> Iterator[Faulty]:
-    server = started(tmp_path / "registry")
-    front = Faulty(server)
-    yield front
-    front.close()
-    server.close()
 
 
 @pytest.fixture
