@@ -74,6 +74,12 @@ def test_output_that_cannot_be_written_is_one_sentence(engine: FakeEngine, words
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and done.stderr.endswith(b"no space left on device\n")
 
 
+@pytest.mark.parametrize("words", [["layers", "x"], ["images", "--tree"], ["snapshot", "ls", "c"], ["blame", "x"], ["image", "find", "x"]])
+def test_what_only_laminad_can_do_is_said_where_another_engine_listens(engine: FakeEngine, words: list[str]) -> None:
+    done = lamina_(engine, *words)
+    assert done.returncode == 1 and b"the engine is another than laminad" in done.stderr
+
+
 def test_closed_streams_lead_nowhere(engine: FakeEngine) -> None:
     engine.routes["GET /images/json"] = reply([IMAGE])
     program = " ".join(map(shlex.quote, [*PROGRAM, "--host", engine.host, "images"]))

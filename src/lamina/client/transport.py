@@ -162,7 +162,7 @@ class Connection:
             LaminaError: of the kind the answer's status names, with its message.
         """
         self.send(method, path, body, headers=headers, last=last)
-        return self.response(method).checked()
+        return self.response(method).checked(path)
 
     def send(self, method: str, path: str, body: object = None, *, headers: Iterable[str] = (), last: bool = False) -> None:
         """Send a request and return at once; the answer comes by `response`."""
@@ -191,7 +191,7 @@ class Connection:
             self._write_pieces(pieces, chunked=length is None)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the engine has answered and closed: what it said is in the socket
-        return self.response(method).checked()
+        return self.response(method).checked(path)
 
     def _write_pieces(self, pieces: Iterable[bytes | memoryview], *, chunked: bool) -> None:
         for piece in pieces:
@@ -291,23 +291,25 @@ class Response:
                 length = headers.get("content-length")
                 self._left = int(length) if length is not None and length.isdigit() else None
 
-    def checked(self) -> Response:
-        """This response, its status being a success.
+    def checked(self, path: str = "") -> Response:
+        """This response, its status being a success. `path` is what was asked for.
 
         Raises:
             LaminaError: of the kind its status names.
         """
         if self.status < 300:
             return self
-        raise self.error()
+        raise self.error(path)
 
-    def error(self) -> LaminaError:
-        """The error this answer tells of."""
+    def error(self, path: str = "") -> LaminaError:
+        """The error this answer to `path` tells of."""
         data = self.read()
         try:
             told = document(data)
         except Corrupt:
             told = {}
+        if self.status == 404 and path.startswith("/lamina/") and "code" not in told:  # laminad's errors all have one
+            return Unsupported("the engine is another than laminad, or an older one: it cannot do this", hint="lamina version says which it is")
         message = str(told.get("message") or data.decode("utf-8", "replace").strip() or f"the engine answered with status {self.status}")
         kind = _KINDS.get(self.status) or (Internal if self.status >= 500 else InvalidArgument)
         return kind(message.strip(), hint=str(told.get("hint") or ""))
