@@ -309,7 +309,9 @@ class Response:
         except Corrupt:
             told = {}
         if self.status == 404 and path.startswith("/lamina/") and "code" not in told:  # laminad's errors all have one
-            return Unsupported("the engine is another than laminad, or an older one: it cannot do this", hint="lamina version says which it is")
+            return Unsupported(
+                "the engine is another than laminad, or an older one: it cannot do this", hint="lamina version says which it is"
+            )
         message = str(told.get("message") or data.decode("utf-8", "replace").strip() or f"the engine answered with status {self.status}")
         kind = _KINDS.get(self.status) or (Internal if self.status >= 500 else InvalidArgument)
         return kind(message.strip(), hint=str(told.get("hint") or ""))
