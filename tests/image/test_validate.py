@@ -105,6 +105,13 @@ def test_lost_bytes_are_named_with_the_images_and_what_brings_them_back(store: S
         assert finding.images == ("base:latest",)
         assert "load, import or build again" in finding.line
         assert "\n" not in finding.line
+    assert len({finding.line for finding in lost}) == len(lost)
+    stray = store.root / "layers/stray.erofs"
+    stray.write_bytes(b"what may be left of it")
+    assert [(each.where, each.advice[:8]) for each in found(store, repair=True) if each.state != LOST] == [
+        ("layers/stray.erofs", "it stays")
+    ]
+    stray.unlink()
     store.images.add_digest(image.id, Reference.parse(f"registry.test/base@{image.manifest.digest}"), image.manifest)
     assert "lamina pull registry.test/base@sha256:" in found(store)[0].line
 

@@ -183,5 +183,5 @@ def _seconds(text: str) -> int:
 def _reason(error: Exception) -> str:
     """One sentence of what urllib3 raised."""
     reason = getattr(error, "reason", None) or error
-    text = str(reason).rpartition(": ")[2] or type(reason).__name__
+    text = re.sub(r"\[Errno -?\d+\] ", "", str(reason).rpartition(": ")[2]) or type(reason).__name__
     return text.strip("()'\"<>").splitlines()[0][:200] if text.strip() else type(reason).__name__

@@ -65,9 +65,7 @@ class Checker:
         for finding in self._things():
             self._lost |= finding.state == LOST
             yield finding
-        if not self._lost:
-            # What seems to belong to nothing may be what is left of something lost.
-            yield from self._strays()
+        yield from self._strays()
 
     def _things(self) -> Iterator[Finding]:
         if self._repair:
@@ -144,7 +142,7 @@ class Checker:
         images = self._standing_on(facts.id)
         what = f"layer {facts.id}"
         if not sound:
-            for problem in (*bad.values(), *([error.message] if error else [])):
+            for problem in dict.fromkeys((*bad.values(), *([error.message] if error else []))):
                 yield Finding(what, _blob(facts.diff_id), problem, LOST, self._origin(images), _shown(images))
             return
         state = self._mend(lambda: self._mend_layer(facts, bad, error))
@@ -298,6 +296,9 @@ class Checker:
                 return  # Work is under way whose files belong to nothing yet.
             needed = self._store.collector.needed_blobs()
             for where in sorted(self._stray_paths(needed)):
+                if self._lost:
+                    yield Finding("stray", where, "belongs to nothing", REPAIRABLE, "it stays: it may be what is left of what is lost")
+                    continue
                 state = self._mend(partial(_delete, os.path.join(self._store.root, where)))
                 yield self._told(Finding("stray", where, "belongs to nothing", state))
 
