@@ -26,6 +26,7 @@ from lamina.spec.digest import DigestMismatch
 from lamina.spec.progress import Sink, Update
 
 _EVERY = 0.1
+_STEP, _SPARE = 1 << 20, 16 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Staging:
         self._reader, self._writer = wide_pipe()
         self._grown = Condition()
         self._here, self._ended = 0, False
+        self._spared = 0
         self._staged: Future[Staged] = Future()
         self._progress: Callable[[int], None] | None = None
         self._threads = [Thread(target=run, name=f"pull-{run.__name__}", daemon=True) for run in (self._feed, self._stage)]
@@ -164,11 +166,21 @@ class Staging:
                 if here <= offset:
                     return
                 while offset < here:
-                    offset += os.sendfile(self._writer, self._file, offset, here - offset)
+                    offset += os.sendfile(self._writer, self._file, offset, min(here - offset, _STEP))
+                    self._spare(offset)
         except BrokenPipeError:
             pass  # The worker has failed; it says so itself.
         finally:
             os.close(self._writer)
+
+    def _spare(self, taken: int) -> None:
+        """Let the first bytes of the file leave the page cache: a push or a save may want them again, no container does.
+
+        The disk is not waited for: a call has what is new there written, and later ones find it on the disk.
+        """
+        if taken - self._spared >= _SPARE:
+            os.posix_fadvise(self._file, 0, taken, os.POSIX_FADV_DONTNEED)
+            self._spared = taken
 
     def _wait(self, offset: int) -> int:
         """How many bytes are here, once that is more than `offset`, or no more will come."""

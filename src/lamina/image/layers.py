@@ -153,22 +153,16 @@ class Layers(LayerBytes):
             return None
 
     def commit_upper(
-        self,
-        upper: str,
-        parent: Digest | None,
-        note: LayerNote,
-        progress: Progress | None = None,
-        *,
-        over: Sequence[str] = (),
-        cached: bool = True,
+        self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = (), cached: bool = True
     ) -> LayerFacts:
         """Make a layer of what an upper directory changed on the stack `parent`; nobody may be writing to it.
 
-        What the upper directories that it stands on (`over`, top first) changed is part of the layer. Not `cached`: see Snapshotter.stage_upper.
+        What the upper directories that it stands on (`over`, top first) changed is part of it. `cached`: see Snapshotter.stage_upper.
         """
-        below = [facts.name for facts in self.chain(parent)]
+        names = [facts.name for facts in self.chain(parent)]
         with self.staging() as scratch:
-            return self.register(self._snapshotter.stage_upper(upper, below, scratch, progress, over=over, cached=cached), parent, note)
+            staged = self._snapshotter.stage_upper(upper, names, scratch, over=over, cached=cached)
+            return self.register(staged, parent, note)
 
     def find(self, parent: Digest | None, diff_id: Digest, *, verify: bool = False) -> LayerFacts | None:
         """The layer `diff_id` on top of `parent` if it is here and sound; a lease that is held keeps it from now on.

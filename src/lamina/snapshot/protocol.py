@@ -128,8 +128,8 @@ class Snapshotter(Protocol):
         """Make a layer of what was written to an upper directory on the layers `below` (names, base first).
 
         The upper directory is read as it is; nobody may be writing to it. `over` are upper directories that it stands on, top
-        first: the layer has what is written in all of them. See `stage`. Not `cached`: nobody will read the layer's large files soon, so they
-        leave the page cache when they are on the disk, where the kernel can.
+        first: the layer has what is written in all of them. See `stage`. Not `cached`: nobody will read the layer's large files
+        soon, so they leave the page cache when they are on the disk, where the kernel can.
         """
 
     def prepare(self, own: Own, below: Sequence[str]) -> None:

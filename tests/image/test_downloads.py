@@ -1,0 +1,45 @@
+"""A layer that is staged while its bytes come: what was taken of the compressed file leaves memory, and nothing is lost by that."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from lamina.image import download
+from lamina.image.download import Staging
+from lamina.spec.descriptor import Descriptor
+from lamina.spec.digest import Digest
+from lamina.spec.mediatype import OCI_LAYER_GZIP
+
+from .conftest import Store
+from .tars import tar
+
+
+def test_bytes_that_leave_memory_behind_the_reader_make_the_same_layer(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = tar({f"file{number}": hashlib.shake_256(b"%d" % number).digest(700_000) for number in range(5)})
+    data = gzip.compress(plain, 1)
+    told: list[int] = []
+    real = os.posix_fadvise
+
+    def noted(fd: int, start: int, length: int, advice: int) -> None:
+        told.append(length)
+        real(fd, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    monkeypatch.setattr(download, "_SPARE", 1 << 20)
+    descriptor = Descriptor(OCI_LAYER_GZIP, Digest.of(data), len(data))
+    with any_store.layers.staging() as scratch, any_store.content.ingest() as ingest:
+        with Staging(any_store.layers, scratch, descriptor, ingest) as staging:
+            for start in range(0, len(data), 300_000):
+                ingest.write(data[start : start + 300_000])
+                staging.advance(ingest.offset)
+            staged = staging.result(lambda _done: None)
+        ingest.commit(descriptor)
+    assert staged.diff_id == Digest.of(plain)
+    assert told == sorted(told)
+    assert len(told) >= 2
+    assert Path(any_store.content.path(descriptor.digest)).read_bytes() == data
