@@ -328,4 +328,16 @@ DEFENCES = (
         ),
         ("tests/linux/test_removing.py::test_directories_of_any_depth_are_removed_with_few_descriptors",),
     ),
+    Defence(
+        "an exec is unseen by who may trace",
+        ("CVE-2016-9962",),
+        (("runtime/plan.py", "    apart = _may_trace(spec) and not kinds & CLONE_NEWUSER\n", "    apart = False\n"),),
+        (f"{HAZARDS}::test_not_even_by_who_may_trace",),
+    ),
+    Defence(
+        "an exec that failed is reaped",
+        ("dead processes",),
+        (("runtime/monitor.py", "        _reap()\n", ""),),
+        ("tests/runtime/test_running.py::test_an_exec_that_failed_leaves_no_process_behind",),
+    ),
 )

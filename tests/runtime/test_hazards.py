@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -328,6 +329,22 @@ def test_an_exec_that_is_being_set_up_cannot_be_looked_into(box: Box) -> None:
         assert box.exec("true")[0] == 0
     log = (box.directory / "log").read_text()
     assert str(box.directory) not in log and "/containers/" not in log
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_not_even_by_who_may_trace(box: Box, terminal: bool) -> None:
+    """CAP_SYS_PTRACE looks into the undumpable, too: what joins is seen only when it holds no more than the container does."""
+    (box.directory / "secret").write_text("of the host")
+    look = f"[ -e $p/root{box.directory}/secret ] && echo SEEN; for f in $p/fd/*; do [ -e $f{'/..' * 12}{box.directory}/secret ] && echo SEEN; done"
+    caps = '[ "$p" = /proc/$$ ] || while read -r name value; do [ "$name" = CapEff: ] && echo $value; done < $p/status'
+    script = f"while :; do for p in /proc/[0-9]*; do {look}; {caps}; done; done 2>/dev/null"
+    box.start("sh", "-c", script, cap_add=["SYS_PTRACE"])
+    for _ in range(30):
+        code, text = box.exec("sh", "-c", "echo ran; test -t 0 && echo terminal; exit 3", tty=terminal)
+        assert (code, text.split()) == (3, ["ran", "terminal"][: 1 + terminal])
+    log = (box.directory / "log").read_text()
+    assert "SEEN" not in log
+    assert {int(value, 16) for value in re.findall(r'"log":"(\w{16})', log)} <= {0xA80425FB | 1 << 19, 0}
 
 
 def test_devices_in_layers_cannot_be_opened(box: Box) -> None:

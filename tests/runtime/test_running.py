@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Box, eventually
+from lamina.errors import LaminaError
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.process import Process, ProcessGone
 
@@ -263,6 +264,16 @@ def test_exec_of_what_is_not_there(box: Box) -> None:
     box.start("sleep", "100")
     with pytest.raises(CommandNotFound, match="executable file not found"):
         box.exec("nosuch")
+
+
+@pytest.mark.parametrize("added", [[], ["SYS_PTRACE"]])
+def test_an_exec_that_failed_leaves_no_process_behind(box: Box, added: list[str]) -> None:
+    """It would be the first process's to reap, which knows nothing of it; health checks fail so by the thousand."""
+    box.start("sleep", "100", cap_add=added)
+    for options in ({}, {"cwd": "/nosuch"}):
+        with pytest.raises(LaminaError):
+            box.exec("nosuch" if not options else "true", **options)
+    assert box.exec("sh", "-c", "cd /proc; echo [0-9]*")[1].split() in (["1", str(n)] for n in range(2, 9))
 
 
 def test_exec_in_a_container_that_ended_is_an_error(box: Box) -> None:

@@ -17,6 +17,7 @@ CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x8000000, 0x10000000,
 _CLONE_PIDFD, _CLONE_PARENT, _CLONE_INTO_CGROUP = 0x1000, 0x8000, 0x200000000
 _CLONE3 = 435
 _CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
+_CLONE = {"x86_64": 56, "aarch64": 220}[machine]
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[machine]
 _SIGCHLD = 17
 
@@ -45,6 +46,11 @@ def clone3(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) 
     arguments = struct.pack("11Q", flags, ctypes.addressof(pidfd), 0, 0, 0 if sibling else _SIGCHLD, 0, 0, 0, 0, 0, cgroup or 0)
     pid = syscall(_CLONE3, "clone3", arguments, len(arguments))
     return pid, pidfd.value
+
+
+def clone_sibling() -> int:
+    """Fork a child of this process's parent, as `clone3` does, by the older call: filters that refuse that one let this through. 0 in the child."""
+    return syscall(_CLONE, "clone", _CLONE_PARENT, 0, 0, 0, 0)
 
 
 def unshare(flags: int) -> None:

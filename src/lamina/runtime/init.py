@@ -20,6 +20,7 @@ import struct
 from lamina.linux import capability, mount, namespace, prctl, seccomp, tty
 from lamina.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from lamina.runtime import hooks as hooks_of_a_bundle
+from lamina.runtime.parting import controlling_terminal, let_go, part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -492,6 +493,6 @@ _OPERATIONS: Mapping[str, Callable[..., None]] = {
         change_to_joined_root, reached, become_root, unshare, join, enter_joined_root, wait, host_name, domain_name, loopback, private_proc,
         filesystem, make, attach, set_mount, nodes, links, open_terminal, console, mask, read_only, read_only_root, sysctls, oom_score,
         label, limits, stdio, signals, file_mask, keyring, close_descriptors, directory, no_new_privileges, load_filter, bound, identity,
-        capabilities, ready, hooks, execute,
+        capabilities, ready, hooks, execute, let_go, part, controlling_terminal,
     )
 }  # fmt: skip

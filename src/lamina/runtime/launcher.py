@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
 _SYS_RESOURCE = 24
+_ENDED = b"-1\0start\x000\0the process ended"
 _PROPAGATION_PRIVATE = 1 << 18
 _COVERED = "/sys"  # no layer lies below it, so a mount namespace of a helper may cover it
 
@@ -262,14 +263,17 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     try:
         if cgroup:
             slots["groups"], unified = cgroup.open_tasks(), cgroup.open_unified()
-        _join_pid_namespace(plan, slots)
-        pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
-        if pid == 0:
-            os.close(report)
-            os.close(go)
-            init.perform(plan["steps"], slots, told)
+        if plan.get("apart"):
+            pid, pidfd = _start_apart(plan, slots, unified, (report, told, go), sibling=sibling)
+        else:
+            _join_pid_namespace(plan, slots)
+            pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
+            if pid == 0:
+                os.close(report)
+                os.close(go)
+                init.perform(plan["steps"], slots, told)
         prepared.began = True
-    except OSError:
+    except (OSError, LaunchFailed):
         channel.close_all([report, go])
         raise
     finally:
@@ -284,20 +288,66 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
         said = said or _run_hooks(document.get("hooks"), pid, report)
         if not said:
-            os.write(go, b"+")
-            said = _read_report(report, document.get("patience") or 0)
+            if not plan.get("apart"):
+                os.write(go, b"+")
+            said = _read_report(report, document.get("patience") or 0) or (b"" if pid else _ENDED)
     except BrokenPipeError:
-        said = _read_report(report) or b"-1\0start\x000\0the process ended"
+        said = _read_report(report) or _ENDED
     except OSError as error:
         said = f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
     finally:
         channel.close_all([report, go])
     if said:
-        end(pid, pidfd, sibling=sibling)
+        if pid:
+            end(pid, pidfd, sibling=sibling)
         raise _failure(said, document)
     if plan.get("mapped") and document.get("terminal"):
         idmapping.take_terminal(document, prepared)
     return pid, pidfd
+
+
+def _start_apart(
+    plan: Mapping[str, Any], slots: dict[str, Any], unified: int | None, pipes: tuple[int, int, int], *, sibling: bool
+) -> tuple[int, int]:
+    """Have the steps performed by a process of which the container sees nothing until it holds nothing of the host's, see `parting`.
+
+    Where the command is to be a sibling it is this process that becomes the first one, and its fork goes on as the launcher: parents stay
+    what they are. Pid 0: it came not that far, the report says why.
+
+    Raises:
+        LaunchFailed: another process was named.
+    """
+    report, told, go = pipes
+    reader, slots["clone"] = os.pipe()
+    parent = os.getppid() if sibling else os.getpid()
+    child = os.fork()
+    if bool(child) == sibling:
+        try:
+            channel.close_all([report, go, reader])
+            if unified is not None:
+                slots["groups"].append(os.open(f"/proc/self/fd/{unified}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+            namespace.setns(slots["target"], namespace.CLONE_NEWPID)
+            init.perform(plan["steps"], slots, told)
+        finally:
+            os._exit(125)
+    os.close(slots.pop("clone"))
+    os.write(go, b"+")
+    pid = int(os.read(reader, 32) or b"0")
+    os.close(reader)
+    if child:
+        os.waitpid(child, 0)
+    if not pid:
+        return 0, -1
+    pidfd = os.pidfd_open(pid)
+    if _parent_of(pid) != parent:
+        os.close(pidfd)
+        raise LaunchFailed(FAILED, "the process that was named is somebody else's")
+    return pid, pidfd
+
+
+def _parent_of(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
 
 
 def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes:
@@ -314,7 +364,7 @@ def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes
 def _heard(report: int) -> bytes:
     """Wait for init to say how far it is; what it says instead where it failed before."""
     first = os.read(report, 1)
-    return b"" if first == init.REACHED else first + _read_report(report) or b"-1\0start\x000\0the process ended"
+    return b"" if first == init.REACHED else first + _read_report(report) or _ENDED
 
 
 def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:

@@ -138,6 +138,7 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
         if listener is not None:
             listener.close()
             _unlink(directory, SOCKET)
+        _reap()
         _tell(daemon, about)
         return
     attached = about.pop("attached")
@@ -152,6 +153,15 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
     monitor.greet(daemon, "started")
     monitor.serve()
+
+
+def _reap() -> None:
+    """Of an exec that failed a dead process is left, which would be the container's first process's then: that need not reap what it never knew."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def _run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> list[str]:

@@ -88,7 +88,7 @@ class Plan:
     `made` (slot, kind, options, attributes) file systems to make there.
 
     `mapped` is for a user namespace, else None: {"uids", "gids"} as the kernel takes them, "nodes" (slot, node) devices to make on the
-    host, "sources" (slot, changes, path) what to do with opened sources, which are id-mapped as well.
+    host, "sources" (slot, changes, path) what to do with opened sources, which are id-mapped as well. `apart`: see `parting`.
     """
 
     namespaces: int
@@ -99,6 +99,7 @@ class Plan:
     oom_score: int | None
     steps: Sequence[Step]
     mapped: Mapping[str, Any] | None = None
+    apart: bool = False
 
     def encode(self) -> dict[str, Any]:
         """As JSON values. Not by `asdict`, which copies every step deeply: this is on the way of every start."""
@@ -111,6 +112,7 @@ class Plan:
             "oom_score": self.oom_score,
             "steps": self.steps,
             "mapped": self.mapped,
+            "apart": self.apart,
         }
 
 
@@ -217,7 +219,28 @@ def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
     # It waits before it is confined: a filter need not allow reading.
     steps += [["private_proc"], *_process_steps(process, linux, [["wait", "go"]])]
     # The pid namespace is joined by the monitor: it counts for children only.
-    return Plan(0, [], [], [], _rlimits(process), process.get("oomScoreAdj"), steps)
+    apart = _may_trace(spec) and not kinds & CLONE_NEWUSER
+    return Plan(0, [], [], [], _rlimits(process), process.get("oomScoreAdj"), _apart(steps) if apart else steps, apart=apart)
+
+
+def _may_trace(spec: Mapping[str, Any]) -> bool:
+    """Whether a container's processes may look into others that are undumpable."""
+    return "CAP_SYS_PTRACE" in (((spec.get("process") or {}).get("capabilities") or {}).get("bounding") or [])
+
+
+def _apart(steps: Sequence[Step]) -> list[Step]:
+    """The steps of an exec by two processes, see `parting`. A session with a terminal ends with its leader: so it is the second one's."""
+    made: list[Step] = []
+    for step in steps:
+        if step[0] == "new_session":
+            continue
+        made.append(["stdio", False] if step[0] == "stdio" else step)
+        if step[0] == "wait":
+            made.append(["let_go"])
+        elif step[0] == "capabilities":
+            terminal = ["stdio", True] in steps
+            made += [["part"], ["new_session"], *([["controlling_terminal"]] if terminal else [])]
+    return made
 
 
 def candidates(process: Mapping[str, Any]) -> list[str]:
