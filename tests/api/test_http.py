@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from lamina.api.errors import failure, message_of
 from lamina.api.framing import BadFraming, Chunked, Sized
 from lamina.api.http import Server
-from lamina.api.message import FileReply, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed, Writer
+from lamina.api.message import FileReply, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed, Writer, decode
+from lamina.apitypes.requests import CreateContainer
 from lamina.errors import NotFound
 
 
@@ -248,3 +249,10 @@ def test_a_full_disk_is_no_fault_of_ours_wherever_it_shows() -> None:
     told = failure(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     assert told.status == 507 and b"no space left on the disk of /data/x (free some, or run `lamina system prune`)" in told.body
     assert "no space left on the disk of the data root" in message_of(OSError(errno.EDQUOT, "Quota exceeded"))
+
+
+@pytest.mark.parametrize("body", [b'{"StopTimeout": 9223372036854775808}', b'{"HostConfig": {"Memory": -9999999999999999999}}'])
+def test_numbers_that_clients_cannot_read_back_are_refused(body: bytes) -> None:
+    with pytest.raises(InvalidParameter, match="number out of range"):
+        decode(body, CreateContainer)
+    assert decode(b'{"Image": "1234567890123456789012345", "StopTimeout": 9223372036854775807}', CreateContainer)

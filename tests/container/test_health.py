@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -52,3 +53,10 @@ def test_a_check_is_a_command_or_a_line_for_the_shell_or_none() -> None:
         found = check_of(replace(record, config={"Healthcheck": {"Test": test, "Retries": 5}}))
         assert (found.command if found else None) == command
         assert found is None or (found.retries, found.interval, found.start_interval) == (5, 30 * SECOND, 5 * SECOND)
+
+
+def test_times_that_nobody_can_wait_for_or_that_leave_no_time_are_kept_in_bounds() -> None:
+    """An image says them, and one thread waits for the checks of all containers."""
+    record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", {}, {})
+    found = check_of(replace(record, config={"Healthcheck": {"Test": ["CMD", "a"], "Interval": 10**40, "Timeout": 1}}))
+    assert found is not None and found.interval / SECOND < threading.TIMEOUT_MAX and found.timeout == 10**6

@@ -96,3 +96,9 @@ def test_diff_ids_are_digests() -> None:
 def test_replace_changes_the_container_part() -> None:
     image = configs.parse(b'{"os":"linux","config":{"User":"a"}}')
     assert configs.replace(image, user="b").config.user == "b"
+
+
+def test_numbers_that_others_cannot_read_are_refused() -> None:
+    document = {"rootfs": {"type": "layers", "diff_ids": []}, "config": {"Healthcheck": {"Test": ["CMD", "a"], "Interval": 10**30}}}
+    with pytest.raises(InvalidConfig, match="number out of range"):
+        configs.parse(json.dumps(document).encode())

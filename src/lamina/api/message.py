@@ -13,7 +13,7 @@ import msgspec
 from lamina.api.body import Body
 from lamina.apitypes.nulls import settled
 from lamina.errors import InvalidArgument
-from lamina.spec.strict import readable
+from lamina.spec.strict import NumberOutOfRange, check_numbers, readable
 
 T = TypeVar("T")
 _MOST_FIELDS = 10_000
@@ -220,12 +220,14 @@ def decode(data: bytes, kind: type[T]) -> T:
     """
     try:
         try:
-            return msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
+            found = msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
         except msgspec.ValidationError:
             if b"null" not in data:
                 raise
-            return msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            found = msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind, strict=False)
+        check_numbers(data, lambda: msgspec.to_builtins(found))
+        return found
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NumberOutOfRange) as error:
         raise InvalidParameter(f"invalid request body: {error}")
 
 

@@ -19,6 +19,7 @@ from lamina.errors import LaminaError
 
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 _SECOND = 10**9
+_SHORTEST, _LONGEST = 10**6, 10**18
 _KEPT = 5
 _FAILED = -1
 Document = Mapping[str, Any]
@@ -66,12 +67,18 @@ def check_of(container: Container) -> Check | None:
     default = Check(())
     return Check(
         tuple(words if kind == "CMD" else [*shell, *words]),
-        number(health, "Interval") or default.interval,
-        number(health, "Timeout") or default.timeout,
-        number(health, "StartPeriod"),
-        number(health, "StartInterval") or default.start_interval,
+        _duration(health, "Interval") or default.interval,
+        _duration(health, "Timeout") or default.timeout,
+        _duration(health, "StartPeriod"),
+        _duration(health, "StartInterval") or default.start_interval,
         number(health, "Retries") or default.retries,
     )
+
+
+def _duration(health: Document, name: str) -> int:
+    """An image may say what it likes: as long as can be waited for, and not so short that nothing else is done."""
+    value = number(health, name)
+    return max(_SHORTEST, min(value, _LONGEST)) if value else 0
 
 
 def begun(before: Document | None) -> dict[str, Any]:

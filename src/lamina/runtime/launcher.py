@@ -269,9 +269,12 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
             _join_pid_namespace(plan, slots)
             pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
             if pid == 0:
-                os.close(report)
-                os.close(go)
-                init.perform(plan["steps"], slots, told)
+                try:
+                    os.close(report)
+                    os.close(go)
+                    init.perform(plan["steps"], slots, told)
+                finally:
+                    os._exit(125)  # whatever happens, this process never becomes a second launcher
         prepared.began = True
     except (OSError, LaunchFailed):
         channel.close_all([report, go])

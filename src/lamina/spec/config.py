@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from lamina.errors import Corrupt, LaminaError
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
-from lamina.spec.strict import readable
+from lamina.spec.strict import check_numbers, readable
 
 LIMIT = 8 << 20
 """The largest configuration or manifest read, in bytes."""
@@ -126,7 +126,9 @@ def parse(data: bytes) -> ImageConfig:
     if len(data) > LIMIT:
         raise InvalidConfig(f"image configuration of {len(data)} bytes is larger than the {LIMIT} that are read")
     try:
-        return _checked(msgspec.convert(_normal(_object(msgspec.json.decode(data))), ImageConfig))
+        read = msgspec.json.decode(data)
+        check_numbers(data, lambda: read)
+        return _checked(msgspec.convert(_normal(_object(read)), ImageConfig))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"invalid image configuration: {str(error)[:200]}") from None
 

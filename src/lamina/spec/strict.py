@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 class AmbiguousDocument(ValueError):
@@ -18,6 +22,27 @@ def decode(data: bytes) -> Any:
         ValueError, RecursionError: it is no JSON, or nested too deep.
     """
     return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+class NumberOutOfRange(ValueError):
+    """A whole number that does not fit into 64 bits: readers written in Go refuse the whole document."""
+
+
+def check_numbers(data: bytes, values: Callable[[], Any]) -> None:
+    """Look for such numbers in what was read from `data`; `values` gives that as plain values, where it may hold one.
+
+    Raises:
+        NumberOutOfRange: there is one.
+    """
+    if _LONG_NUMBER.search(data):
+        _check_range(values())
+
+
+def _check_range(value: Any) -> None:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise NumberOutOfRange(f"number out of range: {str(value)[:100]}")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_range(item)
 
 
 def same_but_for_case(keys: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from lamina.cli.packing import Packer, below
 from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.streams import write_all
+from lamina.cli.table import printable
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
 from lamina.cli.unpacking import Entry, extract
@@ -119,7 +120,7 @@ def diff(session: Session, arguments: Arguments) -> int:
     """Show the files a container changed."""
     found = Containers(session.engine).get(arguments.words[0], "changes")
     for change in found if isinstance(found, list) else []:
-        session.print(f"{_KINDS.get(change.get('Kind'), '?')} {change.get('Path')}")
+        session.print(f"{_KINDS.get(change.get('Kind'), '?')} {printable(str(change.get('Path')))}")
     return 0
 
 

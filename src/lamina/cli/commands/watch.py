@@ -8,6 +8,7 @@ from lamina.cli.flags import Arguments
 from lamina.cli.output import show
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
+from lamina.cli.table import printable
 from lamina.client.snapshots import Snapshots
 
 TABLE = {
@@ -37,11 +38,11 @@ def watch(session: Session, arguments: Arguments) -> int:
 
 
 def _line(screen: Screen, seen: dict[str, object]) -> str:
-    kind, path = str(seen.get("Kind")), str(seen.get("Path"))
+    kind, path = str(seen.get("Kind")), printable(str(seen.get("Path")))
     paint = {"A": screen.added, "D": screen.gone}.get(kind, screen.changed)
     below = seen.get("Layer")
     if not isinstance(below, dict):
         return paint(f"{kind} {path}")
     words = "copied up from" if seen.get("CopiedUp") else "hides that of" if kind == "D" else "over that of"
     place = screen.place(f"{words} layer {below.get('Index')}")
-    return f"{paint(f'{kind} {path}')}  {place} {below.get('Instruction')}".rstrip()
+    return f"{paint(f'{kind} {path}')}  {place} {printable(str(below.get('Instruction')))}".rstrip()
