@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lamina.cli.commands import blame, difference
+from lamina.cli.commands import blame, difference, watch
 from lamina.cli.main import main
 from lamina.cli.screen import Screen, columns, shortened
 from tests.client.fake_engine import FakeEngine, reply
@@ -87,3 +87,8 @@ def test_what_is_too_long_loses_its_middle() -> None:
     assert shortened("RUN apt-get install emacs", 12) == "RUN apt…macs"
     assert [len(shortened("x" * 50, width)) for width in (1, 2, 3, 49, 50)] == [1, 2, 3, 49, 50]
     assert columns([["1", "a", "end"], ["10", "bcd", "e"]], frozenset((0,))) == [[" 1", "a  ", "end"], ["10", "bcd", "e"]]
+
+
+def test_a_name_that_a_container_makes_up_does_not_speak_to_the_terminal() -> None:
+    seen = {"Kind": "A", "Path": "/a\x1b[31m\nb", "Layer": {"Index": 0, "Instruction": "RUN \x9b1m"}}
+    assert watch._line(Screen({"NO_COLOR": "1"}), seen) == "A /a\\x1b[31m\\x0ab  over that of layer 0 RUN \\x9b1m"

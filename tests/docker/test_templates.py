@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,9 @@ def test_what_an_image_says_never_speaks_to_the_terminal(settled: Daemon) -> Non
     ):  # fmt: skip
         shown = settled.lamina(*words).stdout
         assert shown and not [sign for sign in "\x1b\x9b\x07" if sign in shown], words
+    upper = Path(json.loads(settled.docker("inspect", "three").stdout)[0]["GraphDriver"]["Data"]["UpperDir"])
+    (upper / "made\x1b[31m\nby").write_text("")
+    assert "A /made\\x1b[31m\\x0aby" in settled.lamina("diff", "three").stdout
     tree = settled.lamina("images", "--tree", "-i", "-", stdin=archive).stdout
     assert "\\x1b[31m" in tree and "\x1b" not in tree
     settled.docker("rm", "three")
