@@ -315,3 +315,19 @@ def test_a_program_that_is_no_runtime_is_one_sentence_and_leaves_nothing(boxes: 
     with pytest.raises(RuntimeFailed, match="cannot run the runtime /no/such/program"):
         box.start("true")
     assert not left_behind(box)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_exec_works_where_processes_may_trace(box: Box, terminal: bool) -> None:
+    box.start("sleep", "100", cap_add=["SYS_PTRACE"])
+    code, text = box.exec("sh", "-c", "id -u; pwd; test -t 0 && echo terminal; exit 5", user="7:8", cwd="/etc", tty=terminal)
+    assert (code, text.split()) == (5, ["7", "/etc", "terminal"][: 2 + terminal])
+    with pytest.raises((CommandNotFound, RuntimeFailed)):
+        box.exec("nosuch")
+
+
+def test_a_runtime_that_makes_nothing_is_said(boxes: Callable[[], Box]) -> None:
+    made = boxes()
+    made.program = Program("/bin/true")
+    with pytest.raises(RuntimeFailed, match="named no process"):
+        made.start("true")

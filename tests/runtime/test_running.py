@@ -276,6 +276,11 @@ def test_an_exec_that_failed_leaves_no_process_behind(box: Box, added: list[str]
     assert box.exec("sh", "-c", "cd /proc; echo [0-9]*")[1].split() in (["1", str(n)] for n in range(2, 9))
 
 
+def test_a_kernel_parameter_that_is_refused_is_named(box: Box) -> None:
+    with pytest.raises(RuntimeFailed, match=r"sysctls \(.*net\.ipv4\.nosuch.*\): No such file"):
+        box.start("true", sysctls={"net.ipv4.nosuch": "1"})
+
+
 def test_exec_in_a_container_that_ended_is_an_error(box: Box) -> None:
     box.run("true")
     with pytest.raises(RuntimeFailed, match="is not running"):

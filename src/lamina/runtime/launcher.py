@@ -441,5 +441,7 @@ def _described(document: Mapping[str, Any], number: int) -> str:
     steps = document["plan"]["steps"]
     if 0 <= number < len(steps) and steps[number][0] == "hooks":
         return "of the bundle"
+    if 0 <= number < len(steps) and steps[number][0] == "sysctls":
+        return ", ".join(name.replace("/", ".") for name, _ in steps[number][1])
     words = [str(word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
     return " ".join(words) or "no argument"

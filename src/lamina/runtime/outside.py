@@ -220,8 +220,11 @@ def _found(prepared: Prepared, listener: Any) -> tuple[int, int]:
         listener.close()
         master.close()
         (prepared.master,) = struct.unpack("i", rights[0][2][:4])
-    with open(_PID, "rb") as file:
-        pid = int(file.read())
+    try:
+        with open(_PID, "rb") as file:
+            pid = int(file.read())
+    except (FileNotFoundError, ValueError):
+        raise LaunchFailed(FAILED, "the runtime said that it made a container, but named no process") from None
     return pid, os.pidfd_open(pid)
 
 
