@@ -76,6 +76,7 @@ class Store:
 
     def close(self) -> None:
         self.registries.close()
+        self.images.close()
         self._metadata.close()
 
     def make(self, name: str, tars: Sequence[bytes], architecture: str = "amd64") -> Image:
