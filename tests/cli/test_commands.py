@@ -381,6 +381,15 @@ def test_a_save_that_is_cut_off_leaves_no_file(engine: FakeEngine, tmp_path: Pat
     assert (done.returncode, done.stderr.decode()) == (1, f"lamina: {tmp_path}/none/out.tar: no such file or directory\n")
 
 
+@pytest.mark.parametrize("words", [("ps",), ("images",)])
+def test_an_unknown_field_is_told_where_there_are_no_rows_too(engine: FakeEngine, words: tuple[str, ...]) -> None:
+    engine.routes |= {"GET /containers/json": json_lines([]), "GET /images/json": json_lines([])}
+    done = lamina_(engine, *words, "--format", "{{.Nope}}")
+    assert done.returncode == 1 and b"no field 'Nope', there are: " in done.stderr
+    done = lamina_(engine, *words, "--format", '{{index (split .ID ",") 1}}')
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 @pytest.mark.parametrize("words", [("image", "inspect"), ("rmi",), ("history",), ("push",), ("rm",), ("stop",), ("layers",)])
 def test_an_empty_name_is_refused_in_one_sentence(engine: FakeEngine, words: tuple[str, ...]) -> None:
     done = lamina_(engine, *words, "")

@@ -50,15 +50,26 @@ def print_rows(
     _by_template(session, form, rows, headers, fields)
 
 
+def _whole(row: Row) -> Row:
+    """A row that `json` shows as Docker's CLI shows its rows: by name, with the signs of HTML escaped."""
+    whole = Labelled(dict(sorted(row.items())), str)
+    whole.methods = getattr(row, "methods", {})
+    return whole
+
+
 def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapping[str, str], fields: Sequence[str]) -> None:
-    from lamina.cli.template import Template
+    from lamina.cli.template import Template, TemplateError, UnknownField
 
     tabular = form.startswith("table")
-    rows = [dict(sorted(row.items())) for row in rows] if form == "json" else rows
+    rows = [_whole(row) for row in rows] if "json" in form else rows
     text = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip() if tabular else form
     template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
     if fields and not rows:
-        template.render(dict.fromkeys(fields, ""))
+        try:
+            template.render(Labelled(dict.fromkeys(fields, ""), str))
+        except TemplateError as error:  # that texts are empty here is nobody's mistake
+            if isinstance(error, UnknownField):
+                raise
     if not tabular:
         for row in rows:
             session.print(template.render(row))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from lamina.cli.templatecalls import FUNCTIONS, Missing, TemplateError, go_text
 
-__all__ = ["Template", "TemplateError", "go_text"]
+__all__ = ["Template", "TemplateError", "UnknownField", "go_text"]
 
 _TOKEN = re.compile(
     r"""\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)+')|(`[^`]*`)|([-+]?\d(?:[eE][-+]|[\w.])*)|(:=|[|()=,])"""
@@ -271,6 +271,10 @@ class _Scope:
         return self._parent.get(name)
 
 
+class UnknownField(TemplateError):
+    """A template asks for a field that rows do not have."""
+
+
 class _Left(Exception):
     """A turn of a range ends before its end."""
 
@@ -410,7 +414,7 @@ def _spelling(value: Mapping[object, object], name: str) -> object:
     found = [key for key in value if str(key).lower() == name.lower()] if name[0].isupper() else []
     if len(found) != 1:
         known = ", ".join(sorted(map(str, value))[:40])
-        raise TemplateError(f"template: no field {name!r}, there are: {known or 'none'}")
+        raise UnknownField(f"template: no field {name!r}, there are: {known or 'none'}")
     return found[0]
 
 

@@ -76,7 +76,7 @@ def ps(session: Session, arguments: Arguments) -> int:
     if form == "raw":
         return print_raw(session, rows, "container_id=ID" if arguments.on("quiet") else _RAW + (" size=Size" if size else ""))
     shown = rows if tabular else [labelled(row, fact.get("Labels")) for row, fact in zip(rows, found, strict=True)]
-    print_rows(session, form, shown, columns, _HEADERS)
+    print_rows(session, form, shown, columns, _HEADERS, tuple(_FIELDS))
     return 0
 
 
