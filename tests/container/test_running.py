@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from lamina import Engine
+from lamina.container.launching import Launcher
+from lamina.container.model import Container
 from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, WaitResult
 from lamina.errors import Unsupported
 from lamina.spec.reference import Reference
@@ -118,6 +120,28 @@ def test_a_killed_monitor_takes_its_container_with_it_and_the_state_says_so(engi
     eventually(lambda: not os.path.exists(f"/proc/{pid}"))
     engine.containers.start(ref)
     assert engine.containers.get(ref).running
+
+
+def test_execs_share_what_is_known_of_the_run_and_see_what_changes(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real = Launcher.spec
+
+    def counted(self: Launcher, container: Container, *others: Any) -> dict[str, Any]:
+        made.append(container.name)
+        return real(self, container, *others)
+
+    def executed() -> int:
+        before = len(made)
+        engine.containers.exec_start(engine.containers.exec_create(ref, {"Cmd": ["true"]}))
+        return len(made) - before
+
+    monkeypatch.setattr(Launcher, "spec", counted)
+    ref = started(engine, "sleep", "1000")
+    assert [executed() for _ in range(3)] == [1, 0, 0]
+    engine.containers.rename(ref, "another")
+    assert [executed(), executed()] == [1, 0]
+    engine.containers.restart(ref, timeout=0)
+    assert [executed(), executed()] == [1, 0]
 
 
 def test_what_runs_is_found_again_with_log_attach_exec_and_exit(root: Path) -> None:

@@ -17,7 +17,7 @@ from lamina.container.attaching import runtime_attach
 from lamina.container.document import Document, flag, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
-from lamina.container.model import State, WrongState
+from lamina.container.model import Container, State, WrongState
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_tree
 from lamina.container.requests import AttachRequest
@@ -67,6 +67,15 @@ class LiveExec:
     started: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A container as it runs now, and its specification."""
+
+    container: Container
+    process: Process | None
+    spec: dict[str, Any]
+
+
 class Execs:
     """All execs. Thread-safe."""
 
@@ -74,6 +83,7 @@ class Execs:
         self._parts, self._roster, self._launcher = parts, roster, launcher
         self._lock = threading.Lock()
         self._execs: dict[str, LiveExec] = {}
+        self._specs: dict[str, _Run] = {}
 
     def create(self, live: Live, config: Document) -> str:
         """See Containers.exec_create."""
@@ -181,6 +191,7 @@ class Execs:
         """Its container is gone."""
         with self._lock:
             self._execs = {key: each for key, each in self._execs.items() if each.record.container != container_id}
+            self._specs.pop(container_id, None)
 
     def recover(self, live: Live) -> None:
         """Find the execs again that another process started in a container that runs."""
@@ -235,7 +246,7 @@ class Execs:
     def _request(self, each: LiveExec, directory: str, *, attached: bool) -> Exec:
         record, container = each.record, each.live.container
         config = record.config
-        spec = self._launcher.spec(container, self._roster, None)
+        spec = self._spec(each.live)
         process = exec_process(
             spec,
             args=record.command,
@@ -254,6 +265,14 @@ class Execs:
             user=text(config, "User") or text(container.config, "User") or "0",
             groups=tuple(texts(container.host_config, "GroupAdd")),
         )
+
+    def _spec(self, live: Live) -> dict[str, Any]:
+        """The container's OCI specification, which stays what it is for as long as this run of it lasts and nobody changes its record."""
+        container, process = live.container, live.process
+        known = self._specs.get(container.id)
+        if known is None or known.container is not container or known.process is not process:
+            known = self._specs[container.id] = _Run(container, process, self._launcher.spec(container, self._roster, None))
+        return known.spec
 
     def _exit_seen(self, each: LiveExec, how: Exit) -> None:
         """In the watching thread, which must not wait."""
