@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import pwd
 import select
 import shlex
 import signal
@@ -72,6 +73,12 @@ def test_output_that_cannot_be_written_is_one_sentence(engine: FakeEngine, words
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*PROGRAM, "--host", engine.host, *words], stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and done.stderr.endswith(b"no space left on device\n")
+
+
+def test_without_home_the_users_own_folder_is_meant() -> None:
+    asked = "from lamina.cli.main import _session, Arguments; print(_session(Arguments()).config_directory)"
+    shown = subprocess.run([sys.executable, "-c", asked], env={"PYTHONPATH": SOURCE}, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{pwd.getpwuid(os.geteuid()).pw_dir}/.docker\n"
 
 
 @pytest.mark.parametrize("words", [["layers", "x"], ["images", "--tree"], ["snapshot", "ls", "c"], ["blame", "x"], ["image", "find", "x"]])

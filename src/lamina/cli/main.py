@@ -153,7 +153,7 @@ def _module(name: str) -> object:
 
 def _session(options: Arguments) -> Session:
     environment = {_text(key): _text(value) for key, value in posix.environ.items()}
-    config = options.text("config") or environment.get("DOCKER_CONFIG") or environment.get("HOME", "") + "/.docker"
+    config = options.text("config") or environment.get("DOCKER_CONFIG") or (environment.get("HOME") or _home()) + "/.docker"
     hosts = options.many("host")
 
     def connect() -> object:
@@ -162,6 +162,16 @@ def _session(options: Arguments) -> Session:
         return find(hosts[-1] if hosts else "", environment, options, config)
 
     return Session(connect, environment, config)
+
+
+def _home() -> str:
+    """Where HOME would lead (services and cron jobs have none)."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(posix.geteuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def _text(value: bytes | str) -> str:

@@ -258,7 +258,7 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
             else os.path.join(root, dockerfile)
         )
         if not os.path.exists(path):
-            raise NotFound(f"failed to read dockerfile: {path} not found", hint="name it with -f")
+            raise NotFound(f"failed to read dockerfile: {path} not found", hint="" if dockerfile else "name it with -f")
         real = os.path.realpath(path)
         if real.startswith(root.rstrip("/") + "/") and os.path.commonpath([root, os.path.abspath(path)]) == root:
             name = os.path.relpath(os.path.abspath(path), root)
