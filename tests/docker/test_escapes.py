@@ -15,7 +15,7 @@ import pytest
 
 from lamina.runtime import apparmor
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, busybox_tar
+from tests.harness import Daemon, busybox_tar, eventually
 
 NOBODY = 65534
 
@@ -120,3 +120,19 @@ def _greet(server: socket.socket) -> None:
             connection, _ = server.accept()
             connection.sendall(b"mine")
             connection.close()
+
+
+def test_an_exec_is_unseen_by_who_shares_the_processes_and_may_trace(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """CVE-2016-9962: what joins holds the host's files and capabilities until it executes."""
+    (tmp_path / "secret").write_text("of the host")
+    daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sleep", "600")
+    script = f"while :; do for p in /proc/[0-9]*; do [ -e $p/root{tmp_path}/secret ] && echo SEEN; done; done 2>/dev/null"
+    flags = ["--network", "none", "--pid", f"container:{name}", "--cap-add", "SYS_PTRACE"]
+    daemon.docker("run", "-d", "--name", f"{name}-spy", *flags, BASE, "sh", "-c", f"echo looking; {script}")
+    try:
+        eventually(lambda: "looking" in daemon.docker("logs", f"{name}-spy").stdout, "it does not look")
+        for _ in range(20):
+            assert daemon.docker("exec", name, "sh", "-c", "exit 3", code=None).returncode == 3
+        assert "SEEN" not in daemon.docker("logs", f"{name}-spy").stdout
+    finally:
+        daemon.docker("rm", "-f", f"{name}-spy")

@@ -331,8 +331,8 @@ DEFENCES = (
     Defence(
         "an exec is unseen by who may trace",
         ("CVE-2016-9962",),
-        (("runtime/plan.py", "    apart = _may_trace(spec) and not kinds & CLONE_NEWUSER\n", "    apart = False\n"),),
-        (f"{HAZARDS}::test_not_even_by_who_may_trace",),
+        (("runtime/plan.py", "    apart = (traced or _may_trace(spec)) and not kinds & CLONE_NEWUSER\n", "    apart = False\n"),),
+        (f"{HAZARDS}::test_not_even_by_who_may_trace", f"{API}::test_an_exec_is_unseen_by_who_shares_the_processes_and_may_trace"),
     ),
     Defence(
         "an exec that failed is reaped",

@@ -264,6 +264,7 @@ class Execs:
             open_stdin=attached and flag(config, "AttachStdin"),
             user=text(config, "User") or text(container.config, "User") or "0",
             groups=tuple(texts(container.host_config, "GroupAdd")),
+            traced=self._traced(),
         )
 
     def _spec(self, live: Live) -> dict[str, Any]:
@@ -273,6 +274,12 @@ class Execs:
         if known is None or known.container is not container or known.process is not process:
             known = self._specs[container.id] = _Run(container, process, self._launcher.spec(container, self._roster, None))
         return known.spec
+
+    def _traced(self) -> bool:
+        """Whether a container that sees processes of another's may trace: who sees whose is not asked, since few share."""
+        running = [live.container for live in self._roster.all() if live.process is not None]
+        sharing = any(text(container.host_config, "PidMode").startswith("container:") for container in running)
+        return sharing and any(_may_trace(container.host_config) for container in running)
 
     def _exit_seen(self, each: LiveExec, how: Exit) -> None:
         """In the watching thread, which must not wait."""
@@ -302,6 +309,11 @@ class Execs:
         if found is None:
             raise ExecNotFound(f"No such exec instance: {exec_id}")
         return found
+
+
+def _may_trace(host: Document) -> bool:
+    added = {name.upper().removeprefix("CAP_") for name in texts(host, "CapAdd")}
+    return flag(host, "Privileged") or bool(added & {"ALL", "SYS_PTRACE"})
 
 
 def _collected(stream: socket.socket, deadline: float) -> tuple[str, bool]:

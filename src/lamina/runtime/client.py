@@ -136,7 +136,7 @@ class Runtime:
 
     def _exec_document(self, request: Exec, record: Mapping[str, Any]) -> dict[str, Any]:
         process = self._labelled(request.process)
-        made = plan.exec_plan(process, request.spec)
+        made = plan.exec_plan(process, request.spec, traced=request.traced)
         if any(entry["type"] == "user" for entry in request.spec["linux"]["namespaces"]):
             made = mapped.adapted_exec(made)
         os.makedirs(request.directory, exist_ok=True)

@@ -109,6 +109,7 @@ class Exec:
     `directory` is this exec's own (its monitor writes there as a container's does), `container` is the container's. `spec` is the
     container's specification, `process` an OCI process (`bundle.exec_process`). `patience`: how many seconds it may take until the command
     is executed; 0 for any number. Processes in the container, where they are root, can stop it before.
+    `traced`: others than the container's own processes see it, and may look into it (see `parting`).
     """
 
     id: str
@@ -120,6 +121,7 @@ class Exec:
     user: str = ""
     groups: tuple[str, ...] = ()
     patience: float = 0
+    traced: bool = False
 
     @property
     def tty(self) -> bool:

@@ -202,7 +202,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     return Plan(flags, joins, sources, made, _rlimits(process), process.get("oomScoreAdj"), steps)
 
 
-def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
+def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any], *, traced: bool = False) -> Plan:
     """The plan of one more process in a container that runs; its namespaces are joined by a pidfd in slot `target`."""
     linux = spec.get("linux") or {}
     kinds, own = 0, False
@@ -219,7 +219,7 @@ def exec_plan(process: Mapping[str, Any], spec: Mapping[str, Any]) -> Plan:
     # It waits before it is confined: a filter need not allow reading.
     steps += [["private_proc"], *_process_steps(process, linux, [["wait", "go"]])]
     # The pid namespace is joined by the monitor: it counts for children only.
-    apart = _may_trace(spec) and not kinds & CLONE_NEWUSER
+    apart = (traced or _may_trace(spec)) and not kinds & CLONE_NEWUSER
     return Plan(0, [], [], [], _rlimits(process), process.get("oomScoreAdj"), _apart(steps) if apart else steps, apart=apart)
 
 
