@@ -128,3 +128,8 @@ def test_any_template_is_accepted_or_refused(text: str) -> None:
             Template(candidate).render(DATA)
         except TemplateError:
             pass
+
+
+def test_a_row_as_json_is_escaped_as_go_escapes_it_and_its_fields_are_not() -> None:
+    row = labelled({"A": "<b> & c"}, {})
+    assert Template("{{json .}} {{json .A}}").render(row) == '{"A":"\\u003cb\\u003e \\u0026 c"} "<b> & c"'

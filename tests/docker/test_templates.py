@@ -25,8 +25,8 @@ TEMPLATES = {
     ),
     "volume ls": ("{{.Name}} {{.Driver}} {{.Mountpoint}}", '{{.Label "kind"}}', 'table {{.Name}}\\t{{.Label "kind"}}', "{{.Links}} {{.Size}} {{.Group}}"),
     "network ls": ("{{json .}}", "{{.Name}} {{.ID}} {{.CreatedAt}}", '{{.Label "kind"}}', "{{.IPv4}} {{.IPv6}} {{.Internal}} {{.Scope}}"),
-    "images": ("json", "{{json .}}", "{{json .Tag}}", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}} {{.Size}} {{.CreatedAt}}", "table {{.ID}}\\t{{.Size}}"),
-    "history busybox:test": ("json", "{{json .}}", "{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}", "table {{.ID}}\\t{{.Size}}"),
+    "images": ("{{json .Tag}}", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}} {{.Size}} {{.CreatedAt}}", "table {{.ID}}\\t{{.Size}}"),
+    "history busybox:test": ("{{.ID}} {{.CreatedBy}} {{.Size}} {{.Comment}}", "table {{.ID}}\\t{{.Size}}"),
     "system df": ("{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}", "table {{.Type}}\\t{{.Size}}"),
     "inspect one": ("{{.ID}}", "{{.Id}}", "{{.HostConfig.CPUShares}} {{.HostConfig.NanoCPUs}}", "{{json .Config.Labels}}", "{{.State.OOMKilled}}"),
     "image inspect busybox:test": ("{{.ID}} {{.Os}}", "{{index .RepoTags 0}}", "{{len .RootFS.Layers}}"),
@@ -129,3 +129,17 @@ def test_a_name_that_reads_as_a_digest_is_refused(settled: Daemon) -> None:
 def test_the_raw_format_is_dockers(settled: Daemon, command: str) -> None:
     words = [*command.split(), "--format", "raw"]
     assert settled.lamina(*words).stdout.splitlines() == settled.docker(*words).stdout.splitlines() != []
+
+
+def test_lists_without_a_format_are_shown_as_the_clients_configuration_says(settled: Daemon) -> None:
+    config = settled.root / "client/config.json"
+    config.parent.mkdir(exist_ok=True)
+    before = config.read_bytes() if config.exists() else b"{}"
+    kinds = {"imagesFormat": "{{.ID}} i", "psFormat": "{{.Names}} p", "volumesFormat": "{{.Name}} v", "networksFormat": "table {{.Name}}"}
+    try:
+        config.write_text(json.dumps(kinds))
+        for words in (("images",), ("ps", "-a"), ("volume", "ls"), ("network", "ls"), ("images", "-q"), ("ps", "--format", "{{.ID}}")):
+            assert settled.lamina(*words).stdout == settled.docker(*words).stdout
+        assert settled.lamina("ps", "-a").stdout.split() == ["two", "p", "one", "p"]
+    finally:
+        config.write_bytes(before)

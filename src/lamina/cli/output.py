@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from lamina.cli.session import Session
 from lamina.cli.table import aligned, printable
+from lamina.errors import LaminaError
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lamina.cli.flags import Arguments
     from lamina.client.transport import Response
 
     Row = Mapping[str, object]
@@ -79,6 +81,20 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
     lines = [template.render(head)] + [template.render(row) for row in rows]
     for line in aligned([line.split("\t") for line in lines]):
         session.print(line)
+
+
+def form_of(session: Session, arguments: Arguments, kind: str) -> str:
+    """How a list is shown: as --format says, else as `<kind>Format` of the client's config.json does."""
+    if arguments.given("format") or arguments.on("quiet"):
+        return arguments.text("format")
+    try:
+        with open(f"{session.config_directory}/config.json", "rb") as file:
+            from lamina.client.text import document
+
+            form = document(file.read()).get(f"{kind}Format")
+    except (OSError, LaminaError):
+        return ""
+    return form if isinstance(form, str) else ""
 
 
 def print_raw(session: Session, rows: Sequence[Row], lines: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, print_raw, print_rows
+from lamina.cli.output import filters, form_of, print_raw, print_rows
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.table import printable
 from lamina.cli.units import human_size
@@ -72,7 +72,7 @@ def images(session: Session, arguments: Arguments) -> int:
         raise UsageError("--input goes with --tree")
     words = arguments.many("filter") + [f"reference={word}" for word in arguments.words]
     found = Images(session.engine).list(([("all", "1")] if arguments.on("all") else []) + filters(words))
-    whole, form = arguments.on("no-trunc"), arguments.text("format")
+    whole, form = arguments.on("no-trunc"), form_of(session, arguments, "images")
     with_digests = arguments.on("digests") or ".Digest" in form
     rows = [row for fact in found for row in image_rows(fact, whole=whole, with_digests=with_digests)]
     if form == "raw":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments
-from lamina.cli.output import filters, labelled, print_raw, print_rows
+from lamina.cli.output import filters, form_of, labelled, print_raw, print_rows
 from lamina.cli.session import Session
 from lamina.cli.table import printable
 from lamina.cli.units import human_size
@@ -54,7 +54,7 @@ _RAW = "container_id=ID image=Image command=Command created_at=CreatedAt state=S
 
 def ps(session: Session, arguments: Arguments) -> int:
     """List containers."""
-    form, last = arguments.text("format"), arguments.number("last", -1)
+    form, last = form_of(session, arguments, "ps"), arguments.number("last", -1)
     last = 1 if arguments.on("latest") else last
     asked = ".Size" in form or "{{json .}}" in form
     size = arguments.on("size") or (asked and not arguments.on("quiet"))

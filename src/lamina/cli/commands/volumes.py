@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import precise
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, labelled, print_raw, print_rows
+from lamina.cli.output import filters, form_of, labelled, print_raw, print_rows
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.cli.units import human_size
@@ -104,14 +104,15 @@ def _words(value: object) -> str:
 
 
 def _print(session: Session, arguments: Arguments, rows: list[Row], key: str, columns: list[str], headers: dict[str, str]) -> int:
-    if arguments.text("format") == "raw":
+    form = form_of(session, arguments, "volumes" if key == "Name" else "networks")
+    if form == "raw":
         lines = "name=Name driver=Driver" if key == "Name" else "network_id=ID name=Name driver=Driver scope=Scope"
         return print_raw(session, rows, lines.split()[0] if arguments.on("quiet") else lines)
     if arguments.on("quiet"):
         for row in rows:
             session.print(str(row[key]))
         return 0
-    print_rows(session, arguments.text("format"), rows, columns, headers)
+    print_rows(session, form, rows, columns, headers)
     return 0
 
 
