@@ -55,27 +55,24 @@ def test_a_thread_that_answers_goes_ahead_and_has_the_shortest_turns(usual: tupl
     assert not SETS_LENGTHS or length < usual[2]
 
 
-@pytest.mark.usefixtures("allowed")
-def test_a_thread_that_moves_bytes_goes_ahead_and_gives_way_to_who_answers(usual: tuple[int, int, int]) -> None:
+def test_a_thread_that_moves_bytes_keeps_its_share_and_gives_way(usual: tuple[int, int, int]) -> None:
     policy, nice, length = after(scheduling.take_long_turns)
-    assert policy == os.SCHED_BATCH
-    assert nice < usual[1]
+    assert (policy, nice) == (os.SCHED_BATCH, usual[1])
     assert not SETS_LENGTHS or length > usual[2]
 
 
 @pytest.mark.usefixtures("allowed")
 def test_nobody_goes_further_ahead_by_asking_twice() -> None:
     once = after(scheduling.take_short_turns)
-    assert after(scheduling.take_long_turns, scheduling.take_short_turns, scheduling.take_short_turns) == once
+    assert after(scheduling.take_short_turns, scheduling.take_short_turns) == once
 
 
 @pytest.mark.usefixtures("allowed")
-@pytest.mark.parametrize("turns", [scheduling.take_short_turns, scheduling.take_long_turns])
-def test_what_a_thread_ahead_starts_is_not_ahead(turns: Callable[[], None], usual: tuple[int, int, int]) -> None:
+def test_what_a_thread_ahead_starts_is_not_ahead(usual: tuple[int, int, int]) -> None:
     found: list[int] = []
 
     def start() -> None:
-        turns()
+        scheduling.take_short_turns()
         found.append(after()[1])
         ours, theirs = os.pipe()
         child = os.posix_spawn(
@@ -99,7 +96,9 @@ def test_who_may_not_go_ahead_has_its_turns_all_the_same(usual: tuple[int, int, 
         return real(number, name, *arguments)
 
     monkeypatch.setattr(scheduling, "syscall", guarded)
-    assert after(scheduling.take_long_turns)[:2] == (os.SCHED_BATCH, usual[1])
+    policy, nice, length = after(scheduling.take_short_turns)
+    assert (policy, nice) == (os.SCHED_OTHER, usual[1])
+    assert not SETS_LENGTHS or length < usual[2]
 
 
 def test_work_in_the_background_has_a_smaller_share(usual: tuple[int, int, int]) -> None:
@@ -130,9 +129,9 @@ def test_who_was_put_before_others_stays_there() -> None:
     except PermissionError:
         pytest.skip("not allowed to raise a priority")
     assert before == -7
-    assert after(ahead, scheduling.take_usual_turns)[1] == -7
-    for turns in (scheduling.take_short_turns, scheduling.take_long_turns):
-        assert after(ahead, turns)[1] <= -7
+    for turns in (scheduling.take_long_turns, scheduling.take_usual_turns):
+        assert after(ahead, turns)[1] == -7
+    assert after(ahead, scheduling.take_short_turns)[1] <= -7
 
 
 def test_a_thread_can_be_like_any_other_again(usual: tuple[int, int, int]) -> None:

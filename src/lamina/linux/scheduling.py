@@ -4,9 +4,10 @@ Since Linux 6.12 a thread can ask for the length of its turns: one that wakes up
 ones, where it would have waited for the end of that turn (3 to 4 ms, with every processor taken). Shares of processor time do
 not change by it. Older kernels ignore the length. Threads and processes inherit the length from the one that starts them.
 
-The daemon's threads share the interpreter's lock: who holds it while another program has the processor makes all of them wait. So
-those that answer and those that move bytes go ahead of other programs (a lower nice value, where the daemon may), and get their
-processor back at once. What they start, threads and processes alike, does not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
+Threads that answer also go ahead of other programs (a lower nice value, where the daemon may): each of them may hold the interpreter's
+lock, and who is put aside with it makes all others wait. Those that move bytes stay where they are, since they compute for long (hash):
+ahead, they would keep the client waiting who is to read the answer. What a thread that is ahead starts, threads and processes alike,
+is not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
 
 These are hints: where the kernel refuses one, all goes on as before.
 """
@@ -29,7 +30,7 @@ _RESET_ON_FORK = 0x01
 
 def take_short_turns() -> None:
     """The calling thread answers somebody: it goes ahead of other programs, and interrupts what takes longer turns."""
-    _go_ahead(_OTHER, _SHORT)
+    _go_ahead()
 
 
 def take_usual_turns() -> None:
@@ -42,9 +43,8 @@ def take_usual_turns() -> None:
 
 
 def take_long_turns() -> None:
-    """The calling thread moves many bytes: who answers interrupts it. It goes ahead of other programs, since it may hold the
-    interpreter's lock."""
-    _go_ahead(_BATCH, _LONG)
+    """The calling thread moves many bytes: who answers, or waits for the answer, interrupts it. It keeps its share."""
+    _ask(0, _BATCH, _LONG)
 
 
 def work_in_the_background(thread: int = 0) -> None:
@@ -79,13 +79,13 @@ def turns(thread: int = 0) -> tuple[int, int, int]:
     return policy, nice, length
 
 
-def _go_ahead(policy: int, length: int) -> None:
+def _go_ahead() -> None:
     """Of the whole process's nice value, lest calling it twice go further; who was put ahead more than that stays there."""
     try:
         usual, own = _nice_values()
-        _set(0, policy, _RESET_ON_FORK, min(own, usual - _AHEAD), length)
+        _set(0, _OTHER, _RESET_ON_FORK, min(own, usual - _AHEAD), _SHORT)
     except OSError:
-        _ask(0, policy, length)  # not without CAP_SYS_NICE
+        _ask(0, _OTHER, _SHORT)  # not without CAP_SYS_NICE
 
 
 def _nice_values() -> tuple[int, int]:
