@@ -142,6 +142,7 @@ def test_a_client_that_goes_away_stops_its_build(daemon: Daemon, context: Path) 
     [
         ({"platform": "linux/amd64,linux/arm64"}, "several platforms cannot be built at once"),
         ({"requestid": "frontend.outline"}, "--call outline is not here"),
+        ({"requestid": "frontend.lint"}, "--check is not here"),
     ],
 )
 def test_what_is_not_here_is_refused_in_a_sentence(client: Client, context: Path, attributes: dict[str, str], said: str) -> None:

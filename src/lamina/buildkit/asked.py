@@ -48,7 +48,9 @@ class Asked:
         if "," in attributes.get("platform", ""):
             raise NotHere("several platforms cannot be built at once: build one after the other", code=INVALID)
         if attributes.get("requestid"):
-            raise NotHere(f"--call {attributes['requestid'].removeprefix('frontend.')} is not here: only builds are", code=INVALID)
+            asked = attributes["requestid"].removeprefix("frontend.")
+            flag = "--check" if asked == "lint" else f"--call {asked}"
+            raise NotHere(f"{flag} is not here: Dockerfiles are only built", code=INVALID)
         prefix = "local-sessionid:"
         places = {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}
         return cls(attributes, session, places)
