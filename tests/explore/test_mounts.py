@@ -22,9 +22,8 @@ TOP = [directory("etc"), file("etc/hosts", b"two"), file("etc/new", b"n")]
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "mnt"
-    path.mkdir()
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("mnt")
     yield path
     while is_mount(path):
         mount.unmount(str(path), mount.MNT_DETACH)
@@ -96,6 +95,10 @@ def test_what_cannot_be_mounted_is_refused(lab: Lab, target: Path) -> None:
         ("nothing", str(target), ImageNotFound),
         ("app", str(target / "no"), InvalidArgument),
         ("app", "rel", InvalidArgument),
+        ("nothing", "/", InvalidArgument),  # an unknown image, lest a failure of this test hides the host's files
+        ("nothing", str(lab.store.root / "layers"), InvalidArgument),
+        ("nothing", str(lab.store.root), InvalidArgument),
+        ("nothing", str(lab.store.root.parent), InvalidArgument),
     ):
         with pytest.raises(error):
             lab.explorer.mounts.mount(reference, place)

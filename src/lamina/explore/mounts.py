@@ -75,13 +75,15 @@ class Mounts:
 
         Raises:
             ImageNotFound: nothing has that name or ID.
-            InvalidArgument: `target` is no directory.
+            InvalidArgument: `target` is no directory, or would hide the data root, as the host's root would.
             Conflict: something of this engine is mounted there.
             Unsupported: the kernel cannot stack the layers.
         """
         if not os.path.isabs(target) or not os.path.isdir(target):
             raise InvalidArgument(f"not a directory: {target[:300]}")
-        target = os.path.realpath(target)
+        target, root = os.path.realpath(target), os.path.realpath(os.path.dirname(self._directory))
+        if os.path.commonpath([target, root]) in (target, root):
+            raise InvalidArgument(f"refusing to mount at {target[:300]}: that is in, or hides, the data root {root}")
         kind, identity, layers, names = self._find(reference)
         with self._lock:
             if any(each.target == target and _mounted(each) for each in self.list()):
