@@ -1,4 +1,4 @@
-"""Has what goes wrong in a step point at its line."""
+"""Makes errors of a step point at its line of the Dockerfile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files written out as files, for what a RUN mounts; and the mount points it needs where its root has none."""
+"""Files of a context written out for what a RUN mounts, and the mount points it needs where its root has none."""
 
 from __future__ import annotations
 

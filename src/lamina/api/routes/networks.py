@@ -1,4 +1,4 @@
-"""/networks; and /swarm and /plugins, which there are not."""
+"""/networks: made, listed, removed, and containers on them."""
 
 from __future__ import annotations
 

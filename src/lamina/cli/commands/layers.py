@@ -1,4 +1,4 @@
-"""layers, which, ls, cat and image diff: an image's files without mounting it."""
+"""layers, which, ls and cat: an image's files without mounting it."""
 
 from __future__ import annotations
 
