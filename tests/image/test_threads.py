@@ -13,6 +13,7 @@ from lamina.image.leases import Leases
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
+from tests.harness import eventually
 
 from .conftest import Store
 from .tars import BASE, SECOND, child, imported, tar
@@ -84,6 +85,16 @@ def test_a_layer_that_a_lease_kept_goes_with_the_one_below_it(any_store: Store) 
     assert store.layers.all() == ()
     store.images.prune({"dangling": ["false"]})
     assert [*store.images.check()] == []
+
+
+def test_what_is_removed_beside_unfinished_work_goes_when_that_has_ended(any_store: Store) -> None:
+    store = any_store
+    with store.leases.hold():
+        imported(store)
+        store.images.remove("base")
+        assert store.layers.all() != () and list(store.content.walk())
+    assert [*store.images.check()] == []  # a check waits for it
+    eventually(lambda: store.layers.all() == () and not list(store.content.walk()), "what nothing names stays")
 
 
 def test_an_image_removed_while_it_is_made_again_has_its_documents(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ class Collector:
         """Bytes freed; none while an operation is under way, whose blobs belong to nothing yet."""
         with self._leases.quiet() as quiet:
             if not quiet:
+                self._leases.missed()
                 return 0
             kept = self.needed_blobs()
             return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
@@ -47,9 +48,12 @@ class Collector:
         """Remove those of `candidates` that nothing needs, and what stands on them. `measured`: see `Layers.remove`."""
         # Who finds a layer takes its lock and touches it: either the layer is gone before, or it stays.
         with self._catalog.lock, self._layers.lock:
-            needed = self._needed_layers()
-            loose = {facts.id: facts for facts in self._layers.all() if facts.id not in needed}
-            gone = _top_first(_with_those_above(set(candidates), loose))
+            chosen, named = set(candidates), {layer for image in self._catalog.all() for layer in image.layers}
+            leased = self._leased_layers(named)
+            if leased & chosen:
+                self._leases.missed()
+            loose = {facts.id: facts for facts in self._layers.all() if facts.id not in named and facts.id not in leased}
+            gone = _top_first(_with_those_above(chosen, loose))
             return Collected(tuple(gone), self._layers.remove(gone, measured=measured))
 
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
@@ -64,18 +68,17 @@ class Collector:
         documents = {digest for image in images for digest in (image.id, image.manifest.digest)}
         return self.collect_blobs(documents.union(*(self._catalog.variants.documents(each) for each in resolved)))
 
-    def _needed_layers(self) -> set[Digest]:
-        """Layers of images and of leases, and all below them."""
-        needed = {layer for image in self._catalog.all() for layer in image.layers}
-        held = self._leases.kept() - needed
-        if held:
+    def _leased_layers(self, named: set[Digest]) -> set[Digest]:
+        """Layers that leases keep, and all below them, but those that images name."""
+        leased: set[Digest] = set()
+        if held := self._leases.kept() - named:
             parents = {facts.id: facts.parent for facts in self._layers.all()}
             for layer in held & parents.keys():
                 below: Digest | None = layer
-                while below is not None and below not in needed:
-                    needed.add(below)
+                while below is not None and below not in named and below not in leased:
+                    leased.add(below)
                     below = parents.get(below)
-        return needed
+        return leased
 
     def strays(self) -> list[Digest]:
         """Blobs that nothing is known to need."""

@@ -210,7 +210,8 @@ class Layers(LayerBytes):
 
     def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
         """Note a compressed form of the layer whose blob is in the content store now."""
-        return self._with_sources(self.get(layer), (source,))
+        with self.lock:  # a copy may be noted meanwhile
+            return self._with_sources(self.get(layer), (source,))
 
     def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
         """See `Uncopied.keep_copy`."""

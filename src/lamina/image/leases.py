@@ -27,6 +27,9 @@ class Leases:
         self._held: Counter[Digest] = Counter()
         self._pins: dict[str, tuple[Digest, ...]] = {}
         self._touched: dict[Digest, int] = {}
+        self._missed = False
+        self.after: Callable[[], None] = lambda: None
+        """Called when the last operation under way has ended, if a sweep `missed` something meanwhile. Must not block."""
 
     @contextmanager
     def hold(self, *digests: Digest) -> Iterator[None]:
@@ -46,6 +49,10 @@ class Leases:
                 self._held.subtract(digests)
                 self._held += Counter()
                 self._forget()
+                missed = self._missed and not self._working
+                self._missed = self._missed and not missed
+            if missed:
+                self.after()
 
     @contextmanager
     def quiet(self) -> Iterator[bool]:
@@ -95,8 +102,14 @@ class Leases:
             oldest = min(self._working, default=None)
             fresh = oldest is not None and self._touched.get(digest, 0) >= oldest
             if fresh or digest in self._held or any(digest in digests for digests in self._pins.values()):
+                self._missed = self._missed or bool(self._working)
                 return 0
             return delete(digest)
+
+    def missed(self) -> None:
+        """Note that what nothing names stays, since work is under way that may need it: somebody has to look again (`after`)."""
+        with self._lock:
+            self._missed = self._missed or bool(self._working)
 
     @property
     def working(self) -> bool:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from lamina.apitypes.events import Emit, Event, dropped
+from lamina.content.later import Later
 from lamina.content.store import ContentStore
 from lamina.errors import InvalidArgument
 from lamina.image import history as histories
@@ -87,6 +88,8 @@ class Images:
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
         self._pruner = Pruner(catalog, layers, content, leases, catalog.metadata, self._collector, self._remover, emit, clock)
+        self._again = Later(self._collect_again, delay=1.0)
+        leases.after = self._again.request
 
     @property
     def leases(self) -> Leases:
@@ -370,8 +373,13 @@ class Images:
         """Remove layers and blobs that nothing needs; at start, after containers have pinned theirs."""
         return self._collector.collect()
 
+    def _collect_again(self) -> None:
+        """What a removal left, since an operation was under way."""
+        self._collector.collect()
+
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
         """Look at everything the store holds, bytes too; with `repair`, make anew what can be. See `checking.Checker`."""
+        self._again.flush()
         catalog = self._catalog
         store = Checked(catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector, self._restorer)
         return Checker(store, repair=repair).run()
@@ -379,6 +387,7 @@ class Images:
     def close(self) -> None:
         """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""
         self._layers.copies.close()
+        self._again.flush()
         self._catalog.close()
 
     @contextmanager
