@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import select
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -24,18 +26,22 @@ import lamina
 from lamina.cli.catalog import COMMANDS, GROUPS
 from lamina.cli.main import main
 from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, frame, json_lines, reply
-from tests.harness import helpers
+from tests.harness import eventually, helpers
 
 SOURCE = os.path.dirname(os.path.dirname(lamina.__file__))
 PROGRAM = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({SOURCE!r}); from lamina.cli.main import run; run()"]
 IMAGE = {"Id": "sha256:" + "a" * 64, "RepoTags": ["bb:latest"], "RepoDigests": ["bb@sha256:" + "d" * 64], "Created": 1, "Size": 1_980_000}
 
 
-def lamina_(engine: FakeEngine, *words: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+def lamina_(
+    engine: FakeEngine, *words: str, stdin: bytes | int = b"", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the program; `stdin` is what it reads, or a descriptor."""
     command = [*PROGRAM, "--host", engine.host, *words]
-    return subprocess.run(
-        command, input=stdin, capture_output=True, timeout=60, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | (env or {})
-    )
+    given = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | (env or {})
+    if isinstance(stdin, int):
+        return subprocess.run(command, stdin=stdin, capture_output=True, timeout=60, env=given)
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, env=given)
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS, *GROUPS])
@@ -229,6 +235,31 @@ def test_input_is_sent_and_half_closed(engine: FakeEngine) -> None:
     data = os.urandom(3_000_000)
     done = lamina_(engine, "run", "-i", "bb", "cat", stdin=data)
     assert done.returncode == 0 and done.stdout == data
+
+
+def test_input_that_its_writer_has_left_in_a_pipe_waits_for_an_engine_that_is_slow(engine: FakeEngine) -> None:
+    containers(engine)
+    data, got = os.urandom(1_000_000), bytearray()
+
+    def attach(_request: Request, connection: socket.socket) -> None:
+        connection.sendall(UPGRADED)
+        eventually(lambda: waiting(connection) > 100_000, "no input comes")
+        while piece := connection.recv(1 << 16):
+            got.extend(piece)
+
+    engine.routes["POST /containers/c/attach"] = attach
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.write(writer, data)
+    os.close(writer)
+    assert lamina_(engine, "run", "-i", "bb", stdin=reader).returncode == 0
+    os.close(reader)
+    assert got == data
+
+
+def waiting(connection: socket.socket) -> int:
+    """Bytes that were sent to `connection` and not read yet."""
+    return struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
 @pytest.mark.covers("cli:run --detach")

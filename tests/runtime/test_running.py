@@ -62,6 +62,25 @@ def test_input_reaches_the_process_and_its_end_too(box: Box) -> None:
     assert box.run("sh", "-c", "wc -c", stdin=b"x" * 300_000) == (0, "300000\n")
 
 
+def test_input_of_a_client_that_has_gone_is_read_to_its_end_however_late(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    script = "until [ -e /go ]; do sleep 0.02; done; wc -c > /count"
+    process = box.start("sh", "-c", script, open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False)])
+    theirs.close()
+    mine.settimeout(0.3)
+    sent = 0
+    try:
+        while sent < 64 << 20:
+            sent += mine.send(bytes(100_000))
+    except TimeoutError:
+        pass  # pipe, monitor and socket are full
+    mine.close()
+    assert box.exec("touch", "/go")[0] == 0
+    end = process.wait(60)
+    assert end is not None and end.code == 0
+    assert int((box.directory / "upper/count").read_text()) == sent
+
+
 def test_input_that_was_read_before_comes_first(box: Box) -> None:
     mine, theirs = socket.socketpair()
     process = box.start(

@@ -28,6 +28,7 @@ class Streams:
         self._stdin = stdin
         self._keys = keys
         self._outgoing = b""
+        self._resting = False
 
     def copy(self) -> bool:
         """Copy until the other side ends its stream; true where the detach keys were typed instead."""
@@ -80,14 +81,15 @@ class Streams:
         except (BrokenPipeError, ConnectionResetError):
             sent = len(self._outgoing)  # nobody reads any more; what it wrote is still to come
         self._outgoing = self._outgoing[sent:]
-        link = self._socket.fileno()
-        if self._outgoing:
-            poll.modify(link, select.POLLIN | select.POLLOUT)
-            poll.modify(0, 0)
-        else:
-            poll.modify(link, select.POLLIN)
-            if self._stdin:
-                poll.modify(0, select.POLLIN)
+        held = bool(self._outgoing)
+        poll.modify(self._socket.fileno(), select.POLLIN | select.POLLOUT if held else select.POLLIN)
+        if held != self._resting:
+            # Not polled at all: a pipe whose writer has gone is told of even where nothing is asked for, with bytes still in it.
+            self._resting = held
+            if held:
+                poll.unregister(0)
+            else:
+                poll.register(0, select.POLLIN)
 
     def _half_close(self) -> None:
         try:

@@ -341,6 +341,8 @@ class Monitor:
         for daemon in self._daemons:
             want(daemon.fileno(), _IN, lambda _fd, _events, daemon=daemon: self._hear(daemon))
         for client in self._clients:
+            if self._input.full and not client.half_closed and not client.waiting:
+                continue  # one that has gone is told of whatever is asked for, and what it sent is still to be read
             reads = _IN if not client.half_closed and not self._input.full else 0
             want(client.fd, reads | (_OUT if client.waiting else 0), lambda _fd, events, client=client: self._on_client(client, events))
         for fd, events in wanted.items():
@@ -360,7 +362,7 @@ class Monitor:
             client.refill()
         if events & _IN and not client.closed and not client.half_closed:
             self._take_input(client, client.input())
-        if events & (select.POLLHUP | select.POLLERR) and not events & _IN and not client.closed:
+        if events & (select.POLLHUP | select.POLLERR) and not events & _IN and not client.closed and not self._input.full:
             client.close()
 
     def _on_input(self, _fd: int, _events: int) -> None:
