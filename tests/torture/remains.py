@@ -72,7 +72,7 @@ def check_nothing_remains(daemon: Daemon, containers: list[str]) -> None:
     eventually(lambda: not monitors(daemon), f"monitors remain: {monitors(daemon)}")
     eventually(lambda: not ports(daemon), "published ports remain in the rules")
     assert control_groups(containers) == []
-    assert files(daemon) == []
+    eventually(lambda: not files(daemon), f"files remain: {files(daemon)}")
     daemon.remove()
     eventually(lambda: not processes(daemon), f"processes remain: {processes(daemon)}")
     assert mounts(daemon) == []
