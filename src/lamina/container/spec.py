@@ -15,6 +15,7 @@ from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
 from lamina.network.mode import NetworkMode
+from lamina.runtime.bundle import MASKED, READ_ONLY
 from lamina.runtime.launch import Limits, Mount
 from lamina.runtime.runtimes import EMBEDDED
 from lamina.spec.config import ContainerConfig, Healthcheck
@@ -83,21 +84,8 @@ _HOST_DEFAULTS: Mapping[str, Any] = {
     "CpuPercent": 0,
     "IOMaximumIOps": 0,
     "IOMaximumBandwidth": 0,
-    "MaskedPaths": [
-        "/proc/asound",
-        "/proc/acpi",
-        "/proc/interrupts",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/latency_stats",
-        "/proc/timer_list",
-        "/proc/timer_stats",
-        "/proc/sched_debug",
-        "/proc/scsi",
-        "/sys/firmware",
-        "/sys/devices/virtual/powercap",
-    ],
-    "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+    "MaskedPaths": [*MASKED],
+    "ReadonlyPaths": [*READ_ONLY],
 }
 
 

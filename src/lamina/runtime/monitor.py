@@ -341,10 +341,8 @@ class Monitor:
         for daemon in self._daemons:
             want(daemon.fileno(), _IN, lambda _fd, _events, daemon=daemon: self._hear(daemon))
         for client in self._clients:
-            if self._input.full and not client.half_closed and not client.waiting:
-                continue  # one that has gone is told of whatever is asked for, and what it sent is still to be read
-            reads = _IN if not client.half_closed and not self._input.full else 0
-            want(client.fd, reads | (_OUT if client.waiting else 0), lambda _fd, events, client=client: self._on_client(client, events))
+            if (asked := client.asked(rests=self._input.full)) is not None:
+                want(client.fd, asked, lambda _fd, events, client=client: self._on_client(client, events))
         for fd, events in wanted.items():
             poll.register(fd, events)
         return handlers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+import select
 import struct
 
 TYPE_CHECKING = False
@@ -60,6 +61,16 @@ class Client:
     def full(self) -> bool:
         """Whether so much waits that the process must wait too."""
         return self._size >= _BACKLOG
+
+    def asked(self, *, rests: bool) -> int | None:
+        """What to poll its connection for; None: do not poll it. `rests`: its input is not taken now.
+
+        One that has gone is told of whatever is asked for: while its input rests, what it sent is still to be read.
+        """
+        if rests and not self.half_closed and not self.waiting:
+            return None
+        reads = 0 if rests or self.half_closed else select.POLLIN
+        return reads | (select.POLLOUT if self.waiting else 0)
 
     def flush(self) -> None:
         """Send what waits, as far as the client takes it."""
