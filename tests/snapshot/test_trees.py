@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamina.image.layertar import chunks
+from lamina.image.layertar import TarPlace
 from lamina.layer import tarwrite
 from lamina.layer.compression import gzip_deflater
 from lamina.layer.errors import LayerDamaged
@@ -155,6 +155,6 @@ def test_a_tar_that_is_put_together_is_cut_as_one_that_is_read(rig: Rig, tmp_pat
     parts = rig.snapshotter.rebuilt(rig.publish(data))
     assert parts is not None
     (tmp_path / "tar").write_bytes(data)
-    put_together = list(chunks({"diff_id": "", "skeleton": parts.skeleton, "tree": parts.tree}))
-    assert put_together == list(chunks({"diff_id": "", "path": str(tmp_path / "tar")}))
+    put_together = list(TarPlace.of("", parts).chunks())
+    assert put_together == list(TarPlace("", str(tmp_path / "tar")).chunks())
     assert {len(chunk) for chunk in put_together[:-1]} == {1 << 20}

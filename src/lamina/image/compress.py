@@ -15,7 +15,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from lamina.image.layertar import chunks
+from lamina.image.layertar import Seal, TarPlace
 from lamina.worker.workers import Report
 
 _BLOCK = 1 << 20
@@ -27,14 +27,18 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     """Job. `tar` is where the tar comes from (`TarPlace.params`); the descriptor is where to write, mostly a pipe.
 
     `level` is isal's (0 to 3), `threads` how many compress at once. Reports `{"done": bytes of tar}` every 16 MiB.
-    Answers `digest`, `size` of what was written, and `tar_digest`, `tar_size` of what was read.
+    Answers `digest` and `size` of what was written.
+
+    Raises:
+        LayerDamaged: the tar is not the layer's any more; what was written lacks its end.
     """
+    place = TarPlace(**params["tar"])
+    seal = Seal(place)
     with ThreadPoolExecutor(params["threads"]) as threads:
         out = _Out(fds[0])
         out.write(_HEAD)
         done, crc = 0, 0
         waiting: deque[Future[tuple[bytes, int, int]]] = deque()
-        tar_hash = hashlib.sha256()
 
         def settle() -> None:
             nonlocal done, crc
@@ -46,17 +50,20 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
                 report({"done": done})
 
         window = b""
-        for block in chunks(params["tar"]):
+        for block in place.chunks():
             waiting.append(threads.submit(_deflated, block, window, params["level"]))
-            tar_hash.update(block)
+            if seal.by_digest:
+                seal.update(block)
             window = block[-_WINDOW:]
             if len(waiting) > 2 * params["threads"]:
                 settle()
         while waiting:
             settle()
+        seal.counted(crc)
+        seal.check()
         out.write(isal_zlib.compressobj(params["level"], isal_zlib.DEFLATED, -15).flush())
         out.write(crc.to_bytes(4, "little") + (done & 0xFFFFFFFF).to_bytes(4, "little"))
-    return {"digest": f"sha256:{out.hash.hexdigest()}", "size": out.size, "tar_digest": f"sha256:{tar_hash.hexdigest()}", "tar_size": done}
+    return {"digest": f"sha256:{out.hash.hexdigest()}", "size": out.size}
 
 
 def _deflated(block: bytes, window: bytes, level: int) -> tuple[bytes, int, int]:

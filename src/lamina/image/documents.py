@@ -48,6 +48,8 @@ def encode_facts(facts: LayerFacts) -> bytes:
         "entries": facts.entries,
         "sources": [descriptor_json(source) for source in facts.sources],
     }
+    if facts.crc32 is not None:
+        document["crc32"] = facts.crc32
     if facts.pushed:
         document["pushed"] = [descriptor_json(form) for form in facts.pushed]
     return _pretty(document)
@@ -70,6 +72,7 @@ def decode_facts(data: bytes | str) -> LayerFacts:
             instruction=_text(with_parts["instruction"]),
             sources=tuple(parse_descriptor(source) for source in with_parts["sources"]),
             pushed=tuple(parse_descriptor(form) for form in with_parts.get("pushed", ())),
+            crc32=_number(with_parts["crc32"]) if "crc32" in with_parts else None,
         )
     except (KeyError, TypeError, ValueError, LaminaError):
         raise StoreDamaged("a layer's facts cannot be read") from None

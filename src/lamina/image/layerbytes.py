@@ -72,19 +72,21 @@ class LayerBytes(ABC):
         raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
 
     def tar(self, diff_id: Digest) -> TarPlace:
-        """Where a worker gets the layer's tar, the exact bytes. Their digest is for the worker to compare.
+        """Where a worker gets the layer's tar, the exact bytes. Whether they are is for the worker to see, by a `Seal`.
 
         Raises:
             LayerNotFound: nowhere.
         """
+        here = [facts for facts in self.all() if facts.diff_id == diff_id]
+        crc32 = next((facts.crc32 for facts in here if facts.crc32 is not None), None)
         blob = self.tar_blob(diff_id)
         if blob is not None:
-            return TarPlace(str(diff_id), blob)
-        for facts in self.all():
-            if facts.diff_id == diff_id and (parts := self._snapshotter.rebuilt(facts.name)) is not None:
-                return TarPlace.of(str(diff_id), parts)
+            return TarPlace(str(diff_id), blob, crc32=crc32)
+        for facts in here:
+            if (parts := self._snapshotter.rebuilt(facts.name)) is not None:
+                return TarPlace.of(str(diff_id), parts, crc32)
         source = self.source(diff_id)
-        return TarPlace(str(diff_id), self._content.path(source.digest), mediatype.compression(source.media_type) or "")
+        return TarPlace(str(diff_id), self._content.path(source.digest), mediatype.compression(source.media_type) or "", crc32=crc32)
 
     def open_tar(self, diff_id: Digest) -> BinaryIO:
         """The layer's tar, the exact bytes; the caller closes it. Not seekable where a compressed form is what is kept."""

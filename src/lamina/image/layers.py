@@ -124,7 +124,7 @@ class Layers(LayerBytes):
             own = [Descriptor(blob.media_type, blob.digest, blob.size) for blob in staged.blobs if blob.digest != staged.diff_id]
             facts = LayerFacts(
                 layer, staged.diff_id, parent, name, staged.tar_size, staged.content_size, staged.entries,
-                note.created, note.created_by, note.instruction, merged(own, sources),
+                note.created, note.created_by, note.instruction, merged(own, sources), crc32=staged.crc32,
             )  # fmt: skip
             self._record(facts)
             self._durability.seal(self._snapshotter.index(name))

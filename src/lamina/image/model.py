@@ -66,7 +66,7 @@ class LayerFacts:
     `name` is what its files are called (diff ID's hex; the chain ID's where the tar implies parents it does not list).
     `tar_size` is of the uncompressed tar, `content_size` the bytes in its regular files. `sources` are compressed forms
     of the tar that came by pull or load; their blobs may be gone by now. `pushed` are forms that a registry was given, made
-    while they were sent: they never had a blob here.
+    while they were sent: they never had a blob here. `crc32` is the tar's, None where it is not known.
     """
 
     id: Digest
@@ -81,6 +81,7 @@ class LayerFacts:
     instruction: str = ""
     sources: tuple[Descriptor, ...] = ()
     pushed: tuple[Descriptor, ...] = ()
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from isal import isal_zlib
+
 from lamina.errors import Exhausted
 from lamina.layer.compression import zstd_deflater
 from lamina.layer.contents import Contents
@@ -24,11 +26,12 @@ Write = Callable[[bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one pass over a tar gave. `diff_id` is in hex; sizes are bytes."""
+    """What one pass over a tar gave. `diff_id` is in hex; sizes are bytes; `crc32` is the tar's, as gzip has it (RFC 1952, 8)."""
 
     tree: Tree
     diff_id: str
     tar_size: int
+    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,12 @@ def apply(
         OSError: it cannot be written.
     """
     parser, tree, digest = Parser(), Tree(limits), hashlib.sha256()
-    add, size = tree.add, 0
+    add, size, crc32 = tree.add, 0, 0
 
     def behind(chunk: bytes) -> None:
+        nonlocal crc32
         digest.update(chunk)
+        crc32 = isal_zlib.crc32(chunk, crc32)
         if keep is not None:
             keep(chunk)
 
@@ -77,7 +82,7 @@ def apply(
     tree.finish()
     if contents is not None:
         contents.finish(tree.root)
-    return Applied(tree, digest.hexdigest(), size)
+    return Applied(tree, digest.hexdigest(), size, crc32)
 
 
 class ZstdCopy:

@@ -193,6 +193,7 @@ def _described(scratch: Scratch, applied: Applied, read_tar: ReadTar) -> Staged:
         image.implied,
         applied.tree.entries,
         image.content_size,
+        applied.crc32,
     )
 
 

@@ -46,7 +46,7 @@ class Staged:
     metadata image, `tree` that of the extracted directory and `skeleton` that of what the tar has
     besides files' contents, if the driver makes these. `implied` are
     the offsets of the inodes of directories that the tar implies, with their paths; such a layer
-    is `contextual`. `compressed` describes the bytes as they came, None if they came plain or `verified`.
+    is `contextual`. `compressed` describes the bytes as they came, None if they came plain or `verified`. `crc32` is the tar's.
     """
 
     diff_id: Digest
@@ -59,6 +59,7 @@ class Staged:
     implied: tuple[tuple[int, bytes], ...]
     entries: int
     content_size: int
+    crc32: int
 
     @property
     def paths(self) -> tuple[str, ...]:
