@@ -72,6 +72,38 @@ def test_a_disk_without_a_byte_left_refuses_every_change(small: Store) -> None:
     assert os.listdir(small.root / "content/blobs/sha256") == []
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_images_are_removed_from_a_full_disk(tmp_path: Path, driver: str) -> None:
+    """What goes has to be written down, and the database must grow for that."""
+    disk, image = tmp_path / "disk", tmp_path / "ext4"
+    disk.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(96 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(disk)], check=True)
+    try:
+        store = Store(disk / "root", driver).open()
+        for number in range(3):
+            imported(store, f"image:{number}", tar({"x": os.urandom(1 << 20)}))
+        for count in range(2):
+            with open(disk / f"filler{count}", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+                while True:
+                    file.write(bytes(4096 if count else 1 << 20))
+        with pytest.raises(LaminaError, match="no space left"):
+            imported(store, "more", tar({"x": b"y"}))
+        store.images.remove("image:0")
+        store.images.prune({"dangling": ["false"]})
+        assert not store.images.list(all=True)
+        os.unlink(disk / "filler0")
+        imported(store, "image:1", tar({"x": b"y"}))
+        store.images.remove("image:1")
+        assert (disk / "root/reserve").stat().st_blocks * 512 >= 4 << 20, "it is there again for the next time"
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def shape(store: Store) -> object:
     return (
         [image.id for image in store.images.list(all=True)],

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from lamina.apitypes.events import Emit, Event, dropped
 from lamina.content.later import Later
+from lamina.content.reserve import Reserve
 from lamina.content.store import ContentStore
 from lamina.errors import InvalidArgument
 from lamina.image import history as histories
@@ -88,6 +89,7 @@ class Images:
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
         self._pruner = Pruner(catalog, layers, content, leases, catalog.metadata, self._collector, self._remover, emit, clock)
+        self._reserve = Reserve(f"{catalog.root}/reserve")
         self._again = Later(self._collect_again, delay=1.0)
         leases.after = self._again.request
 
@@ -101,6 +103,7 @@ class Images:
         `collect` comes later, when containers have pinned their layers.
         """
         self._content.clean()
+        self._reserve.lay_aside()
         self._layers.driver.sweep()
         self._layers.open()
         self._catalog.open()
@@ -343,7 +346,8 @@ class Images:
         self, text: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = (), in_use: InUse = unused
     ) -> builtins.list[Removed]:
         """rmi. See `Remover.remove`."""
-        return self._remover.remove(text, force=force, prune=prune, platforms=platforms, in_use=in_use)
+        with self._reserve.at_hand():
+            return self._remover.remove(text, force=force, prune=prune, platforms=platforms, in_use=in_use)
 
     def prune(self, filters: Filters | None = None, *, in_use: InUse = unused, dry_run: bool = False) -> Pruned:
         """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
@@ -355,7 +359,8 @@ class Images:
         """
         if dry_run:
             return self._pruner.plan(PrunePlan(images=filters or {}), in_use)[0]
-        return self._pruner.prune(filters or {}, in_use)
+        with self._reserve.at_hand():
+            return self._pruner.prune(filters or {}, in_use)
 
     def prune_cache(
         self, filters: Filters | None = None, *, all: bool = False, keep: int = 0, in_use: InUse = unused, dry_run: bool = False
@@ -363,7 +368,8 @@ class Images:
         """Remove build cache. See `Pruner.prune_cache`, and `prune` for `dry_run`."""
         if dry_run:
             return self._pruner.plan(PrunePlan(cache=filters or {}, all=all, keep=keep), in_use)[1]
-        return self._pruner.prune_cache(filters or {}, in_use, all=all, keep=keep)
+        with self._reserve.at_hand():
+            return self._pruner.prune_cache(filters or {}, in_use, all=all, keep=keep)
 
     def plan_prune(self, plan: PrunePlan, in_use: InUse = unused) -> tuple[Pruned, Pruned]:
         """What a prune of images and then one of the build cache would remove and free."""
