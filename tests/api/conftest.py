@@ -23,6 +23,7 @@ from lamina.errors import InvalidArgument, NotModified
 from lamina.image.model import ImageNotFound
 from lamina.network.model import Network, NetworkNotFound
 from lamina.network.requests import NetworkRequest
+from lamina.worker.incoming import Loan, arriving
 
 
 class FakeWaiter:
@@ -90,9 +91,9 @@ class FakeContainers:
         os.write(out, b"tar bytes")
         return self.archive_stat(ref, path)
 
-    def archive_put(self, ref: str, path: str, source: int, **options: bool) -> None:
-        with os.fdopen(os.dup(source), "rb") as file:
-            self.created.append(file.read())
+    def archive_put(self, ref: str, path: str, source: Loan, **options: bool) -> None:
+        with arriving(source.params, source.fileno(), source.take_back) as pieces:
+            self.created.append(b"".join(pieces))
 
     def exec_check(self, exec_id: str) -> bool:
         return False

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from lamina.api import carrying
-from lamina.api.body import BodyCut
 from lamina.api.carrying import Carriers
 from lamina.api.errors import failure
-from lamina.api.framing import Chunked, Framing, Sized, restored
 from lamina.api.http import Server
 from lamina.api.message import Reply, Request, Response, Writer
 from lamina.api.streams import progress
+from lamina.spec.framing import Chunked, Framing, Sized, restored
 from lamina.spec.progress import Sink, Update
 from lamina.worker import WorkerPool
+from lamina.worker.incoming import BodyCut
 from tests.harness import eventually
 
 PIECE = b"x" * 65536

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.api.errors import failure, message_of
-from lamina.api.framing import BadFraming, Chunked, Sized
 from lamina.api.http import Server
 from lamina.api.message import FileReply, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed, Writer, decode
 from lamina.apitypes.requests import CreateContainer
 from lamina.errors import NotFound
+from lamina.spec.framing import BadFraming, Chunked, Sized
 
 
 def _handle(request: Request) -> Response:

@@ -7,9 +7,9 @@ import socket
 import pytest
 
 from lamina.api.body import Body, Wire
-from lamina.api.framing import Sized
 from lamina.api.message import InvalidParameter, Query, Reply, Request
 from lamina.api.router import NoSuchRoute, Route, Router, WrongMethod
+from lamina.spec.framing import Sized
 
 
 def _named(name: str):  # type: ignore[no-untyped-def]

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lamina.api.framing import BadFraming, Framing
-from lamina.errors import Cancelled, InvalidArgument
+from lamina.errors import InvalidArgument
 from lamina.linux.scheduling import take_long_turns
+from lamina.spec.framing import BadFraming, Framing
+from lamina.worker.incoming import BodyCut, Loan, receive
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,10 +27,6 @@ _LARGE = 1 << 20
 _PIPE_SIZE = 1 << 20
 _SHORT = 1 << 20
 """Bytes of a body that are moved before a process is started for the rest."""
-
-
-class BodyCut(Cancelled):
-    """The client went away in the middle of a body."""
 
 
 class BodyTooLong(InvalidArgument):
@@ -176,6 +173,24 @@ class Body(io.RawIOBase):
         return self._framing.done
 
     @contextlib.contextmanager
+    def lent(self) -> Iterator[Loan]:
+        """The connection, for one job that reads the body from it; where the job stopped, reading goes on here."""
+        self._begin()
+        loan = Loan(self._wire.sock.fileno(), self._framing, b"".join(self._kept), self._wire.pending)
+        try:
+            yield loan
+        finally:
+            if loan.begun:
+                self._take_back(loan)
+
+    def _take_back(self, loan: Loan) -> None:
+        self._kept = []
+        if (found := loan.returned()) is None:
+            self._broken = True
+        else:
+            self._framing, self._wire.pending = found
+
+    @contextlib.contextmanager
     def piped(self) -> Iterator[int]:
         """A pipe that gives the body, for processes that read descriptors; filled by a thread of its own.
 
@@ -233,25 +248,19 @@ class Body(io.RawIOBase):
 
     def _receive(self, buffer: bytearray) -> list[memoryview]:
         """The body's pieces in the next bytes of the connection; they lie in `buffer`, so take them before the next call."""
-        if self._before is not None:
-            before, self._before = self._before, None
-            before()
-        if self._wire.pending:
-            buffer = bytearray(self._wire.release())
-            size = len(buffer)
-        else:
-            size = self._wire.sock.recv_into(buffer)
-            if not size:
-                raise BodyCut("the client closed the connection within a body")
+        self._begin()
         try:
-            pieces, stop = self._framing.feed(buffer, 0, size)
+            pieces, self._wire.pending = receive(self._wire.sock.recv_into, self._framing, self._wire.release(), buffer)
         except BadFraming:
             self._broken = True
             raise
-        if stop < size:
-            self._wire.pending = bytes(buffer[stop:size])
-        view = memoryview(buffer)
-        return [view[start:end] for start, end in pieces]
+        return pieces
+
+    def _begin(self) -> None:
+        """Nobody has read of it yet: say that it may come."""
+        if self._before is not None:
+            before, self._before = self._before, None
+            before()
 
 
 def _write_all(fd: int, pieces: list[memoryview]) -> None:

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from lamina.api.body import Body, Wire
-from lamina.api.framing import Framing, restored
 from lamina.errors import LaminaError
+from lamina.spec.framing import Framing, restored
 from lamina.worker.workers import Report, Workers
 
 MOST = 8

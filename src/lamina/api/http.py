@@ -14,12 +14,13 @@ from urllib.parse import unquote
 
 import h11
 
-from lamina.api.body import Body, BodyCut, HeadTooLong, Wire
+from lamina.api.body import Body, HeadTooLong, Wire
 from lamina.api.carrying import Carriers
-from lamina.api.framing import Chunked, Framing, Sized
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled, Forbidden
 from lamina.linux.scheduling import take_short_turns
+from lamina.spec.framing import Chunked, Framing, Sized
+from lamina.worker.incoming import BodyCut
 
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -16,8 +16,12 @@ from lamina.container.requests import PathStat
 from lamina.container.roots import Root, reachable
 from lamina.container.times import rfc3339
 from lamina.linux.pipe import wide_pipe
+from lamina.worker.incoming import Loan
 
 _CHUNK = 1 << 20
+Source = BinaryIO | int | Loan
+"""Where an archive comes from: a file, a descriptor, or a request's body in its connection."""
+Heard = Callable[[dict[str, Any]], None]
 
 
 class Archives:
@@ -41,27 +45,30 @@ class Archives:
         self._parts.emit(live.event("archive-path", path=path))
         return found
 
-    def put(self, live: Live, path: str, source: BinaryIO | int, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
+    def put(self, live: Live, path: str, source: Source, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
         """See Containers.archive_put."""
         owner = text(live.container.config, "User") if copy_uid_gid else ""
         writable = not flag(live.container.host_config, "ReadonlyRootfs")
         with reachable(live, self._launcher, self._parts.root, writable=writable) as root, _descriptor(source) as fd:
-            self._run("put_job", live, root, path, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir)
+            more, heard = (source.params, source.take_back) if isinstance(source, Loan) else ({}, None)
+            self._run("put_job", live, root, path, heard, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir, **more)
         self._parts.emit(live.event("extract-to-dir", path=path))
 
-    def _run(self, job: str, live: Live, root: Root, path: str, *, fd: int | None = None, **params: Any) -> dict[str, Any]:
+    def _run(
+        self, job: str, live: Live, root: Root, path: str, heard: Heard | None = None, *, fd: int | None = None, **params: Any
+    ) -> dict[str, Any]:
         params = {**root.params, "path": path, "container": live.container.name, **params}
-        return self._parts.workers.run(f"lamina.container.files:{job}", params, [*root.fds, *([] if fd is None else [fd])])
+        return self._parts.workers.run(f"lamina.container.files:{job}", params, [*root.fds, *([] if fd is None else [fd])], heard)
 
 
 @contextmanager
-def _descriptor(source: BinaryIO | int) -> Iterator[int]:
+def _descriptor(source: Source) -> Iterator[int]:
     """A descriptor to read the source from; a file object is pumped through a pipe, so that the worker never sees it.
 
     What the source raises ends the pipe early, and comes out here after the worker has refused the cut archive.
     """
-    if isinstance(source, int):
-        yield source
+    if isinstance(source, int | Loan):
+        yield source if isinstance(source, int) else source.fileno()
         return
     reading, writing = wide_pipe()
     failures: list[Exception] = []

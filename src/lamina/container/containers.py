@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 from lamina.apitypes.events import Event
 from lamina.apitypes.finding import Finding
 from lamina.container import choosing, describe, links, processes
-from lamina.container.archive import Archives
+from lamina.container.archive import Archives, Source
 from lamina.container.attaching import Attachments
 from lamina.container.auditing import Auditor
 from lamina.container.capping import Caps
@@ -409,9 +409,9 @@ class Containers:
         return self._archives.get(self._roster.find(ref), path, out)
 
     def archive_put(
-        self, ref: str, path: str, source: BinaryIO | int, *, no_overwrite_dir_non_dir: bool = False, copy_uid_gid: bool = False
+        self, ref: str, path: str, source: Source, *, no_overwrite_dir_non_dir: bool = False, copy_uid_gid: bool = False
     ) -> None:
-        """Extract a tar (plain, gzip, zstd) into directory `path` inside the container.
+        """Extract a tar (plain, gzip, zstd) into directory `path` inside the container; `source` is read to its end.
 
         Raises:
             PathNotFound, NotADirectory, ReadOnlyPath: what stands in the way, nothing was written.

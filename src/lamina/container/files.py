@@ -20,6 +20,7 @@ from lamina.layer.clone import copy_tree
 from lamina.linux import prctl
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
+from lamina.worker.incoming import arriving
 
 Report = Callable[[dict[str, Any]], None]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -91,16 +92,15 @@ def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
 
 
 def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """Extract the tar that the last descriptor gives into `path`."""
-    del report
-    with opened(params, fds) as (root, others):
+    """Extract the tar that the last descriptor gives, or the body in the connection that it is, into `path`."""
+    with arriving(params, fds[-1], report) as pieces, opened(params, fds) as (root, _):
         base = posixpath.normpath(f"/{params['path'].lstrip('/')}")
         _check_base(root, base, params)
         user = look_up(root, params["owner"]) if params["owner"] else None
         owner = None if user is None else (user.uid, user.gid)
         first = params.get("first_id", 0)
         with _somebody_inside(first):
-            Unpacker(root, base, strict=params["strict"], owner=owner, first=first).extract(others[-1])
+            Unpacker(root, base, strict=params["strict"], owner=owner, first=first).extract(pieces)
     return {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 
@@ -11,14 +10,15 @@ from lamina.layer.errors import TruncatedArchive, shown
 from lamina.layer.tar.member import Member
 from lamina.layer.tar.parser import Parser
 
-_PIECE = 1 << 20
+_TELLING = 512
+"""So many bytes say how the rest is compressed."""
 
 
 class Archive:
     """Iterate over it once. A member's `content` is to be had until the next member is asked for."""
 
-    def __init__(self, source: int) -> None:
-        """`source` is a descriptor to read from; the tar may be plain, gzip or zstd."""
+    def __init__(self, source: Iterator[bytes]) -> None:
+        """`source` are the tar's bytes in pieces; it may be plain, gzip or zstd."""
         self._pieces = _inflated(source)
         self._parser = Parser()
         self._members: deque[Member] = deque()
@@ -59,13 +59,15 @@ class Archive:
         return True
 
 
-def _inflated(source: int) -> Iterator[bytes]:
-    """The bytes of a descriptor to its end, what follows the archive too: whoever writes them is not cut off."""
+def _inflated(source: Iterator[bytes]) -> Iterator[bytes]:
+    """The plain tar to the source's end, what follows the archive too: whoever writes them is not cut off."""
     head = b""
-    while len(head) < 512 and (data := os.read(source, 512 - len(head))):
-        head += data
+    for piece in source:
+        head += piece
+        if len(head) >= _TELLING:
+            break
     stream = inflater(detect(head))
     yield from stream.feed(head)
-    while data := os.read(source, _PIECE):
-        yield from stream.feed(data)
+    for piece in source:
+        yield from stream.feed(piece)
     stream.finish()

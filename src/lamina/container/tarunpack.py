@@ -43,8 +43,8 @@ class Unpacker:
     _last: tuple[str, int] | None = None
     """The directory of the last entry, and a descriptor of it."""
 
-    def extract(self, source: int) -> None:
-        """Read the tar from a descriptor to its end.
+    def extract(self, source: Iterator[bytes]) -> None:
+        """Read the tar, as it comes in pieces, to its end.
 
         Raises:
             BadArchive: it is no tar, or tries to leave its root; entries before that may have been written.

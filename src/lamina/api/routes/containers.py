@@ -236,7 +236,7 @@ def archive_get(engine: Backend, request: Request) -> Response:
 def archive_put(engine: Backend, request: Request) -> Response:
     """PUT /containers/{id}/archive."""
     query = request.query
-    with request.body.piped() as source:
+    with request.body.lent() as source:
         engine.containers.archive_put(
             request.parameters["id"],
             _path(request),

@@ -1,0 +1,205 @@
+"""A body that a job wants is read by that job, from the connection itself, and the client sees no difference."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lamina
+from lamina.api.errors import failure
+from lamina.api.http import Server
+from lamina.api.message import Reply, Request, Response
+from lamina.errors import InvalidArgument
+from lamina.worker import WorkerPool
+
+JOBS = "lamina.lending_jobs_for_tests"
+SOURCE = """
+import os
+from lamina.errors import InvalidArgument
+from lamina.worker.incoming import arriving
+
+def count(params, fds, report):
+    size = 0
+    with arriving(params, fds[-1], report) as pieces:
+        for piece in pieces:
+            assert set(piece) == {ord("x")}
+            size += len(piece)
+            if size > params["wanted"]:
+                raise InvalidArgument("that is enough")
+    return {"size": size}
+
+def crash(params, fds, report):
+    with arriving(params, fds[-1], report) as pieces:
+        next(pieces)
+        os.kill(os.getpid(), 9)
+"""
+PIECE = b"x" * 65536
+CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
+    """Workers that have the jobs above besides the project's own."""
+    room = tmp_path_factory.mktemp("jobs") / "lamina"
+    room.mkdir()
+    (room / "lending_jobs_for_tests.py").write_text(SOURCE)
+    real = Path(lamina.__file__).parent
+    (room / "__init__.py").write_text(f"__path__ = [{str(room)!r}, {str(real)!r}]\n")
+    found = WorkerPool(2, path=[str(room.parent), *sys.path])
+    yield found
+    found.close()
+
+
+class Handler:
+    """Lets a job have the body: it counts the bytes, `wanted` of them at most."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self.pool, self.job, self.wanted = pool, "count", 1 << 40
+        self.errors: list[str] = []
+
+    def __call__(self, request: Request) -> Response:
+        if request.method == "GET":
+            return Reply(body=b"hello")
+        with request.body.lent() as loan:
+            if self.job == "none":
+                raise InvalidArgument("nobody wants it")
+            try:
+                found = self.pool.run(f"{JOBS}:{self.job}", {"wanted": self.wanted, **loan.params}, [loan.fileno()], loan.take_back)
+            except Exception as error:
+                self.errors.append(type(error).__name__)
+                raise
+        return Reply(body=b"<%d>" % found["size"])
+
+
+@pytest.fixture
+def handler(pool: WorkerPool) -> Handler:
+    return Handler(pool)
+
+
+@pytest.fixture
+def client(handler: Handler) -> Iterator[socket.socket]:
+    """A connection to a server of the handler."""
+    here, there = socket.socketpair()
+    thread = threading.Thread(target=Server(handler, failure, ()).serve, args=(there,))
+    thread.start()
+    here.settimeout(20)
+    with here:
+        yield here
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def received(sock: socket.socket, until: bytes) -> bytes:
+    data = b""
+    while until not in data and (more := sock.recv(65536)):
+        data += more
+    return data
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_a_body_in_chunks_arrives_whole_and_the_connection_goes_on(client: socket.socket) -> None:
+    client.sendall(CHUNKED)
+    for _ in range(64):
+        client.sendall(chunk(PIECE))
+    client.sendall(b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert b"<%d>" % (64 * len(PIECE)) in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_body_of_known_length_arrives_whole_and_the_connection_goes_on(client: socket.socket) -> None:
+    client.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (64 * len(PIECE)))
+    for _ in range(64):
+        client.sendall(PIECE)
+    client.sendall(HELLO)
+    answer = received(client, b"hello")
+    assert b"<%d>" % (64 * len(PIECE)) in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_whole_request_in_one_packet_with_the_next_behind_it_is_two_requests(client: socket.socket) -> None:
+    client.sendall(CHUNKED + chunk(b"x" * 17) + b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert b"<17>" in answer
+    assert answer.endswith(b"hello")
+
+
+def test_chunks_that_are_cut_anywhere_are_put_together(client: socket.socket) -> None:
+    for byte in CHUNKED + chunk(b"x" * 17) + b"0;a=b\r\nTrailer: t\r\n\r\n":
+        client.sendall(bytes([byte]))
+    assert b"<17>" in received(client, b">")
+
+
+def test_a_client_that_waits_for_a_continue_gets_one(client: socket.socket) -> None:
+    client.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    assert received(client, b"\r\n\r\n").startswith(b"HTTP/1.1 100 Continue")
+    client.sendall(b"xxx")
+    assert b"<3>" in received(client, b">")
+
+
+def test_a_client_that_leaves_within_a_body_is_noticed(client: socket.socket, handler: Handler) -> None:
+    client.sendall(CHUNKED + chunk(PIECE))
+    client.shutdown(socket.SHUT_WR)
+    received(client, b"never")
+    assert handler.errors == ["BodyCut"]
+
+
+def test_broken_framing_is_answered_and_ends_the_connection(client: socket.socket, handler: Handler) -> None:
+    client.sendall(CHUNKED + chunk(PIECE) + b"-5\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = received(client, b"names no size")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"HTTP/1.1" not in received(client, b"HTTP/1.1"), "what followed was taken for a request"
+    assert handler.errors == ["BadFraming"]
+
+
+def test_a_body_that_is_refused_in_the_middle_is_read_over_and_the_connection_goes_on(client: socket.socket, handler: Handler) -> None:
+    handler.wanted = len(PIECE)
+    client.sendall(CHUNKED)
+    for _ in range(8):
+        client.sendall(chunk(PIECE))
+    client.sendall(b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"that is enough" in answer
+    assert answer.endswith(b"hello")
+
+
+def test_the_answer_before_the_end_of_a_long_body_is_read(client: socket.socket, handler: Handler) -> None:
+    handler.wanted = len(PIECE)
+
+    def send() -> None:
+        client.sendall(CHUNKED)
+        for _ in range(400):
+            client.sendall(chunk(PIECE))
+        client.sendall(b"0\r\n\r\n")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert b"that is enough" in received(client, b"}")
+    sender.join(20)
+    assert not sender.is_alive()
+
+
+def test_a_body_that_no_job_gets_is_read_over_and_the_connection_goes_on(client: socket.socket, handler: Handler) -> None:
+    handler.job = "none"
+    client.sendall(CHUNKED + chunk(PIECE) + b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert b"nobody wants it" in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_job_that_crashes_ends_its_connection_alone(client: socket.socket, handler: Handler) -> None:
+    handler.job = "crash"
+    client.sendall(CHUNKED + chunk(PIECE) + HELLO)
+    answer = received(client, b"never")
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert b"hello" not in answer
