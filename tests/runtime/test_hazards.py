@@ -19,7 +19,7 @@ import pytest
 
 from conftest import Box, eventually
 from lamina.errors import LaminaError
-from lamina.runtime import interpreter
+from lamina.runtime import interpreter, launcher
 from lamina.runtime.client import Runtime
 from lamina.runtime.launch import Attach, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.plan import InvalidSpec
@@ -543,3 +543,28 @@ def test_a_full_backlog_of_a_dead_client_does_not_stop_the_cleaning_up(box: Box)
     mine.close()
     end = process.wait(60)
     assert end is not None and end.code == 5
+
+
+def _stopping(times: int) -> tuple[int, int]:
+    """A process that stops itself so often before it "executes", and its report."""
+    report, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    os.close(told)
+    return report, pid
+
+
+@pytest.mark.parametrize(("times", "said"), [(0, b""), (2, b""), (10_000, b"kept it from executing")])
+def test_who_is_stopped_before_it_executes_is_woken_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, times: int, said: bytes) -> None:
+    monkeypatch.setattr(launcher, "_LOOK", 0.02)
+    report, pid = _stopping(times)
+    try:
+        found = launcher.executed(report, pid)
+        assert found.endswith(said) if said else not found
+    finally:
+        os.close(report)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
 _SYS_RESOURCE = 24
+_SIGCONT = 18
+_STOPPED = (b"T", b"t")
+_LOOK = 1.0
+"""Seconds between looks at a process that has not executed yet."""
+_MOST_STOPS = 10
 _ENDED = b"-1\0start\x000\0the process ended"
 _PROPAGATION_PRIVATE = 1 << 18
 _COVERED = "/sys"  # no layer lies below it, so a mount namespace of a helper may cover it
@@ -293,7 +298,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         if not said:
             if not plan.get("apart"):
                 os.write(go, b"+")
-            said = _read_report(report, document.get("patience") or 0) or (b"" if pid else _ENDED)
+            said = executed(report, pid, document.get("patience") or 0) or (b"" if pid else _ENDED)
     except BrokenPipeError:
         said = _read_report(report) or _ENDED
     except OSError as error:
@@ -342,15 +347,16 @@ def _start_apart(
     if not pid:
         return 0, -1
     pidfd = os.pidfd_open(pid)
-    if _parent_of(pid) != parent:
+    if int(_stat(pid)[1]) != parent:
         os.close(pidfd)
         raise LaunchFailed(FAILED, "the process that was named is somebody else's")
     return pid, pidfd
 
 
-def _parent_of(pid: int) -> int:
+def _stat(pid: int) -> list[bytes]:
+    """What /proc says of a process after its name: its state, its parent, and so on."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[1])
+        return file.read().rpartition(b")")[2].split()
 
 
 def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes:
@@ -403,14 +409,29 @@ def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> No
         namespace.setns(slots["target"], namespace.CLONE_NEWPID)
 
 
-def _read_report(fd: int, patience: float = 0) -> bytes:
-    """What init says until execve closes the pipe; nothing where all went well. `patience` in seconds, 0 for any."""
-    parts = []
-    if patience:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(patience * 1000):
+def executed(report: int, pid: int, patience: float = 0) -> bytes:
+    """Wait until a process has executed its command; what init says where it failed. `patience` in seconds, 0 for any.
+
+    One that joins a container is seen in there. Whoever stops it before it has executed is answered by waking it, and after ten times by
+    giving up, lest the caller wait for ever.
+    """
+    poll = select.poll()
+    poll.register(report, select.POLLIN)
+    stopped = 0
+    while not poll.poll((patience or _LOOK) * 1000):
+        if patience:
             return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed within {patience:g} seconds".encode()
+        if pid and _stat(pid)[0] in _STOPPED:
+            stopped += 1
+            if stopped > _MOST_STOPS:
+                return f"-1\0start\0{errno.EPERM}\0a process of the container kept it from executing".encode()
+            os.kill(pid, _SIGCONT)
+    return _read_report(report)
+
+
+def _read_report(fd: int) -> bytes:
+    """What init says until execve closes the pipe; nothing where all went well."""
+    parts = []
     while data := os.read(fd, 4096):
         if data == init.READY:
             return b""
