@@ -17,6 +17,8 @@ from lamina.linux import fanotify
 from tests.container.conftest import Box
 
 pytestmark = pytest.mark.root
+_LONG = 120
+"""Seconds. An emulated machine takes over ten for what takes one otherwise."""
 
 
 class Watched:
@@ -28,7 +30,7 @@ class Watched:
         self._found = containers.watch(ref, existing=existing)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        assert existing or self._told.get(timeout=10) is None
+        assert existing or self._told.get(timeout=_LONG) is None
 
     def _read(self) -> None:
         for seen in self._found:
@@ -39,17 +41,17 @@ class Watched:
     def until(self, path: str, kind: str) -> dict[str, Seen]:
         found: dict[str, Seen] = {}
         while path not in found or found[path].kind != kind:
-            seen = self._told.get(timeout=10)
+            seen = self._told.get(timeout=_LONG)
             if seen is not None:
                 found[seen.path] = seen
         return found
 
     def next(self) -> Seen | None:
-        return self._told.get(timeout=10)
+        return self._told.get(timeout=_LONG)
 
     def close(self) -> None:
         self._ended.set()
-        self._thread.join(10)
+        self._thread.join(_LONG)
         self._found.close()  # type: ignore[attr-defined]
 
 
