@@ -86,7 +86,7 @@ class Daemon:
         import http.client
         import socket
 
-        connection = http.client.HTTPConnection("lamina", timeout=30)
+        connection = http.client.HTTPConnection("lamina", timeout=120)
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
             connection.sock.connect(str(self.socket))

@@ -12,7 +12,7 @@ from tests.harness import Daemon
 def asked(daemon: Daemon, operation: str, body: str = "{}") -> tuple[int, str]:
     """Send `GET /nodes` or the like; the status and the message of the answer."""
     method, _, path = operation.partition(" ")
-    connection = http.client.HTTPConnection("lamina", timeout=30)
+    connection = http.client.HTTPConnection("lamina", timeout=120)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.connect(str(daemon.socket))

@@ -201,12 +201,12 @@ class Client:
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(120)
         sock.connect(self._path)
         return sock
 
     def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("lamina", timeout=10)
+        connection = http.client.HTTPConnection("lamina", timeout=120)
         connection.sock = self.connect()
         connection.request(method, f"/v1.51{path}", body, dict(headers or {}))
         return connection.getresponse()

@@ -99,7 +99,7 @@ def client(noted: Noted, handler: Handler) -> Iterator[socket.socket]:
     server = Server(handler, failure, (), Carriers(noted))
     thread = threading.Thread(target=server.serve, args=(there,))
     thread.start()
-    here.settimeout(20)
+    here.settimeout(120)
     with here:
         yield here
     thread.join(20)

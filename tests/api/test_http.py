@@ -58,10 +58,10 @@ def client() -> Iterator[socket.socket]:
     server = Server(_handle, failure, (("Api-Version", "1.51"),))
     thread = threading.Thread(target=server.serve, args=(there,))
     thread.start()
-    here.settimeout(10)
+    here.settimeout(120)
     with here:
         yield here
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -114,7 +114,7 @@ def test_an_early_answer_to_a_long_body_is_still_read(client: socket.socket) -> 
     sender = threading.Thread(target=client.sendall, args=(b"x" * 9_000_000,))
     sender.start()
     assert b"404 Not Found" in _receive(client, b"not_found")
-    sender.join(10)
+    sender.join(60)
     assert not sender.is_alive()
 
 

@@ -88,7 +88,7 @@ def client(handler: Handler) -> Iterator[socket.socket]:
     here, there = socket.socketpair()
     thread = threading.Thread(target=Server(handler, failure, ()).serve, args=(there,))
     thread.start()
-    here.settimeout(20)
+    here.settimeout(120)
     with here:
         yield here
     thread.join(20)

@@ -25,7 +25,7 @@ def test_independent_stages_run_at_the_same_time_and_tell_one_after_the_other(la
     together = threading.Barrier(3)
 
     def meet(upper: Path, launch: Launch) -> tuple[int, str]:
-        together.wait(20)
+        together.wait(120)
         (upper / launch.id).write_text("")
         return 0, f"{launch.spec['process']['args'][-1]} ran\n"
 
@@ -44,7 +44,7 @@ def test_a_stage_that_fails_ends_the_others_and_is_the_one_that_is_told(lab: Lab
     begun = threading.Event()
 
     def fail(upper: Path, launch: Launch) -> tuple[int, str]:
-        begun.wait(20)
+        begun.wait(120)
         return 5, "why\n"
 
     def succeed(upper: Path, launch: Launch) -> tuple[int, str]:

@@ -76,7 +76,7 @@ def test_who_waits_is_told_when_the_other_side_gives_up_or_goes() -> None:
         given_up.send(b"")
         given_up.receive()
         given_up.cancel()
-        assert gone.wait(30)
+        assert gone.wait(120)
         stream = caller.call("/s/M")
         caller.close()
         with pytest.raises(Gone):

@@ -129,7 +129,7 @@ def fake_engine(directory: str) -> Iterator[FakeEngine]:
         thread.start()
         yield engine
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 def _quietly(engine: FakeEngine, connection: socket.socket) -> None:

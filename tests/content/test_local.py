@@ -29,7 +29,7 @@ class Disk:
         self.may_sync.set()
 
     def sync(self, path: str) -> None:
-        self.may_sync.wait(10)
+        self.may_sync.wait(120)
         self.synced += 1
 
 

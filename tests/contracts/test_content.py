@@ -115,10 +115,10 @@ def test_a_second_ingest_under_a_key_waits_for_the_first(content: ContentStore) 
     with content.ingest("layer") as ingest:
         thread = threading.Thread(target=second)
         thread.start()
-        begun.wait(10)
+        begun.wait(120)
         ingest.write(DATA)
         order.append(("first", ingest.offset))
-    thread.join(10)
+    thread.join(60)
     assert order == [("first", 10), ("second", 10)]
 
 

@@ -16,7 +16,7 @@ def test_a_failure_does_not_end_it_and_closing_does() -> None:
         raise Corrupt("something is damaged")
 
     collection = Collection(collect, 0.001)
-    assert twice.acquire(timeout=10)
-    assert twice.acquire(timeout=10)
+    assert twice.acquire(timeout=60)
+    assert twice.acquire(timeout=60)
     collection.close()
     collection.close()

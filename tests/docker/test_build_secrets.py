@@ -132,7 +132,7 @@ def test_an_ssh_agent_answers_in_a_build(daemon: Daemon, context: Path, tmp_path
             for _ in range(2):
                 folder = os.open(inside.parent, os.O_PATH)
                 with socket.socket(socket.AF_UNIX) as client:
-                    client.settimeout(30)
+                    client.settimeout(120)
                     client.connect(f"/proc/self/fd/{folder}/agent.sock")
                     for word in (b"one", b"two"):
                         client.sendall(word)

@@ -96,7 +96,7 @@ def test_an_interactive_shell_runs_on_a_pty(daemon: Daemon) -> None:
     os.write(master, b"test -t 0 && echo terminal-$((40+2))\n")
     read_until(b"terminal-42")
     os.write(master, b"exit 3\n")
-    assert process.wait(30) == 3
+    assert process.wait(120) == 3
     os.close(master)
 
 
@@ -153,7 +153,7 @@ def test_exec_on_a_terminal(daemon: Daemon, name: str) -> None:
     process = subprocess.Popen([docker_cli(), "exec", "-it", name, "sh", "-c", "test -t 1 && echo is-terminal; exit 2"], stdin=slave, stdout=slave, stderr=slave,
                                env=daemon.environment(), start_new_session=True)  # fmt: skip
     os.close(slave)
-    assert process.wait(30) == 2
+    assert process.wait(120) == 2
     assert b"is-terminal" in os.read(master, 65536)
     os.close(master)
 
@@ -407,5 +407,5 @@ def test_an_interrupt_reaches_the_container_through_the_client(daemon: Daemon, n
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 11
+    assert process.wait(120) == 11
     process.stdout.close()

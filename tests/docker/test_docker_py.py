@@ -90,7 +90,7 @@ def test_an_exec_ends_its_streams_upon_its_own_detach_keys(client: docker.Docker
     try:
         made = client.api.exec_create(container.id, ["cat"], stdin=True, tty=True, detach_keys="ctrl-x,y")
         stream = client.api.exec_start(made, tty=True, socket=True)._sock
-        stream.settimeout(30)
+        stream.settimeout(120)
         stream.sendall(b"typed\n\x18y")
         while stream.recv(4096):
             pass

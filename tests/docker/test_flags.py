@@ -392,7 +392,7 @@ def test_detach_keys_leave_it_running_and_signals_are_proxied_unless_not_wanted(
         while seen not in shown:
             shown += os.read(master, 4096)
         os.write(master, keys)
-        code = process.wait(30)
+        code = process.wait(120)
         os.close(master)
         return code
 
@@ -423,7 +423,7 @@ def test_detach_keys_leave_it_running_and_signals_are_proxied_unless_not_wanted(
     client.terminate()
     daemon.docker("exec", name, "true")
     client.kill()
-    client.wait(30)
+    client.wait(120)
     client.stdout.close()
     assert inspected(daemon, name)["State"]["Running"]
     attached = subprocess.Popen(
@@ -432,7 +432,7 @@ def test_detach_keys_leave_it_running_and_signals_are_proxied_unless_not_wanted(
     assert attached.stdout is not None and attached.stdout.readline() == b"ready\n"
     attached.send_signal(signal.SIGINT)
     attached.stdout.read()
-    attached.wait(30)
+    attached.wait(120)
     attached.stdout.close()
     assert inspected(daemon, name)["State"]["ExitCode"] == 9
 

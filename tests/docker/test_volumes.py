@@ -88,7 +88,7 @@ def put(daemon: Daemon, path: str) -> str:
     import http.client
     import socket
 
-    connection = http.client.HTTPConnection("lamina", timeout=30)
+    connection = http.client.HTTPConnection("lamina", timeout=120)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(daemon.socket))
     connection.request("PUT", f"/v1.51{path}", "{}", {"Content-Type": "application/json"})

@@ -45,7 +45,7 @@ def test_stats_shows_what_begins_and_ends_meanwhile(daemon: Daemon, name: str) -
         while client.stdout.readline().strip().decode() != f"{name}b":
             pass
         client.send_signal(signal.SIGINT)
-        assert client.wait(30) == 130
+        assert client.wait(120) == 130
     finally:
         client.kill()
         daemon.docker("rm", "-f", f"{name}b")

@@ -21,7 +21,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def _connected(engine: Daemon, path: str) -> Websocket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
+    sock.settimeout(120)
     sock.connect(str(engine.socket))
     return Websocket(sock, path)
 

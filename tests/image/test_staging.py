@@ -21,7 +21,7 @@ class SlowLayers:
             self.most = max(self.most, self.now)
             if self.now == 3:
                 self.enough.set()
-        self.enough.wait(10)
+        self.enough.wait(120)
         with self.lock:
             self.now -= 1
         return object()

@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 def told(reader: int, writer: int, code: str) -> tuple[spawn.Child, list[str]]:
     """What a program writes to descriptor `f` before it ends."""
     child = spawn.start([sys.executable, "-I", "-S", "-c", f"import os; f = {spawn.FIRST}\n{code}"], {"A": "ü"}, writer)
-    assert child.wait(30) == 0
+    assert child.wait(120) == 0
     return child, os.read(reader, 4096).decode().splitlines()
 
 

@@ -21,6 +21,6 @@ def server(tmp_path: Path) -> Iterator[RegistryServer]:
 
 @pytest.fixture
 def http(server: RegistryServer) -> Iterator[urllib3.HTTPConnectionPool]:
-    pool = urllib3.HTTPConnectionPool(*server.address, retries=False, timeout=20)
+    pool = urllib3.HTTPConnectionPool(*server.address, retries=False, timeout=60)
     yield pool
     pool.close()

@@ -260,13 +260,13 @@ def test_what_is_no_http_is_refused(server: RegistryServer) -> None:
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
         b"PATCH /v2/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ):
-        with socket.create_connection(server.address, timeout=10) as client:
+        with socket.create_connection(server.address, timeout=60) as client:
             client.sendall(request)
             assert client.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))
 
 
 def test_a_client_that_expects_a_continue_gets_it(server: RegistryServer) -> None:
-    with socket.create_connection(server.address, timeout=10) as client:
+    with socket.create_connection(server.address, timeout=60) as client:
         client.sendall(
             f"POST /v2/a/blobs/uploads/?digest={sha(b'x')} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n".encode()
         )
@@ -278,7 +278,7 @@ def test_a_client_that_expects_a_continue_gets_it(server: RegistryServer) -> Non
 def test_the_same_bytes_fed_one_by_one_give_the_same_answer(server: RegistryServer) -> None:
     request = f"POST /v2/a/blobs/uploads/?digest={sha(b'hello')} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     for step in (1, 7, 10_000):
-        with socket.create_connection(server.address, timeout=10) as client:
+        with socket.create_connection(server.address, timeout=60) as client:
             for start in range(0, len(request), step):
                 client.sendall(request[start : start + step].encode())
             answer = b""

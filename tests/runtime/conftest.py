@@ -139,7 +139,7 @@ class Box:
             self.process.signal(9)
         except Exception:
             pass
-        return self.process.wait(10)
+        return self.process.wait(120)
 
 
 def drain(mine: socket.socket, process: Process, stdin: bytes) -> tuple[int, str]:

@@ -154,7 +154,7 @@ def test_a_file_named_as_the_runtime_can_be_executed_without_reaching_it(box: Bo
         except LaminaError:
             continue
         assert box.process is not None
-        box.process.wait(10)
+        box.process.wait(120)
     assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if str(box.directory) in line]
 
 

@@ -92,7 +92,7 @@ def test_hooks_of_a_specification_run(box: Box, tmp_path: Path) -> None:
 def test_a_hook_that_fails_stops_the_start(box: Box, kind: str) -> None:
     box.hooks = {kind: [{"path": "/bin/false", "args": ["false"]}]}
     try:
-        end = box.start("touch", "/ran").wait(10)
+        end = box.start("touch", "/ran").wait(120)
         # runc has said that it started by then.
         assert end is not None and end.code != 0 and kind == "startContainer" and box.program is not None and "runc" in box.program.path
     except RuntimeFailed:
@@ -141,7 +141,7 @@ def test_a_terminal_has_its_size_and_can_be_resized(box: Box) -> None:
         attaches=[Attach(theirs.fileno(), stdin=True, framed=False)],
     )
     theirs.close()
-    mine.settimeout(20)
+    mine.settimeout(120)
     read = ""
     while "/dev/pts/0" not in read:
         read += mine.recv(1000).decode()
@@ -213,7 +213,7 @@ def test_it_goes_on_without_its_daemon_and_is_found_again(box: Box, tmp_path: Pa
     assert found is not None and not isinstance(found, Exit)
     box.runtime, box.process = later, found
     assert box.exec("touch", "/end") == (0, "")
-    end = found.wait(10)
+    end = found.wait(120)
     assert end is not None and end.code == 4 and not left_behind(box)
     later.close()
 

@@ -78,5 +78,5 @@ def test_watch_shows_changes_as_they_happen(daemon: Daemon) -> None:
         assert all(re.match("[AMD] /", line) for line in told), told
         assert any(line.startswith("D /etc/group  hides that of layer 0") for line in told)
         daemon.docker("rm", "-f", "seen")
-        assert watching.wait(30) == 0
+        assert watching.wait(120) == 0
     assert "No such container" in daemon.lamina("watch", "seen", code=1).stderr
