@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import threading
@@ -264,6 +265,37 @@ def test_owners_and_modes_go_in_and_set_id_bits_survive(box: Box) -> None:
     box.write("/tmp", made(("tool", b"x"), mode=0o6755, uid=123, gid=456))
     found = entries(box.read("/tmp/tool"))["tool"]
     assert (found.mode, found.uid, found.gid) == (0o6755, 123, 456)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o644, 0o666, 0o777, 0o1777, 0o2755, 0o4711])
+def test_every_mode_goes_in_whatever_the_umask_is(box: Box, mode: int) -> None:
+    box.write("/tmp", made(("theirs", b"x"), mode=mode, uid=12, gid=34))
+    box.write("/tmp", made(("roots", b"x"), mode=mode))
+    found = entries(box.read("/tmp/theirs")) | entries(box.read("/tmp/roots"))
+    assert (found["theirs"].mode, found["theirs"].uid, found["theirs"].gid) == (mode, 12, 34)
+    assert (found["roots"].mode, found["roots"].uid, found["roots"].gid) == (mode, 0, 0)
+
+
+def test_a_directory_that_gives_its_group_away_does_not_change_what_goes_in(make: Make, tmp_path: Path) -> None:
+    os.chown(tmp_path, 0, 77)
+    os.chmod(tmp_path, 0o2777)
+    make(Binds=[f"{tmp_path}:/mnt"]).write("/mnt", made(("x", b"y"), mode=0o664))
+    found = os.stat(tmp_path / "x")
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 0, 0o664)
+
+
+@pytest.mark.parametrize(("mode", "mask"), [(0o664, 6), (0o644, 4), (0o600, 0)])
+def test_a_default_acl_does_not_change_the_mode_of_what_goes_in(make: Make, tmp_path: Path, mode: int, mask: int) -> None:
+    rights = [(0x01, 7, -1), (0x02, 7, 77), (0x04, 5, -1), (0x10, 7, -1), (0x20, 0, -1)]  # owner, user 77, group, mask, others
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in rights)
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_default", acl)
+    except OSError as error:
+        pytest.skip(f"no ACLs here: {error}")
+    make(Binds=[f"{tmp_path}:/mnt"]).write("/mnt", made(("x", b"y"), mode=mode))
+    assert stat.S_IMODE(os.stat(tmp_path / "x").st_mode) == mode
+    given = os.getxattr(tmp_path / "x", "system.posix_acl_access")
+    assert struct.pack("<HHi", 0x10, mask, -1) in given
 
 
 def test_the_containers_user_owns_what_goes_in_where_that_is_asked(make: Make) -> None:

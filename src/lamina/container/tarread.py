@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lamina.layer.compression import detect, inflater
 from lamina.layer.errors import TruncatedArchive, shown
@@ -34,12 +34,18 @@ class Archive:
                 self._parser.finish()
                 return
 
-    def content(self, member: Member, offset: int, length: int) -> Iterator[memoryview]:
+    def content(self, member: Member, offset: int, length: int) -> Iterable[memoryview]:
         """The tar's bytes from `offset` on, which belong to this member; further on than those asked for before.
 
         Raises:
             InvalidArchive: they end early.
         """
+        start = offset - self._begin
+        if start + length <= len(self._piece):  # as of most files
+            return (self._piece[start : start + length],)
+        return self._arriving(member, offset, length)
+
+    def _arriving(self, member: Member, offset: int, length: int) -> Iterator[memoryview]:
         while length:
             while self._begin + len(self._piece) <= offset:
                 if not self._advance():

@@ -10,8 +10,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
@@ -23,6 +22,7 @@ from lamina.linux.removing import remove_tree
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PERMISSIONS = 0o777
 _TIME_LIMIT = (1 << 62) - 1
 _SENDERS_FAULT = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.EEXIST, errno.EPERM, errno.EINVAL)
@@ -40,8 +40,8 @@ class Unpacker:
     owner: tuple[int, int] | None = None
     first: int = 0
     _times: list[tuple[str, int]] = field(default_factory=list)
-    _last: tuple[str, int] | None = None
-    """The directory of the last entry, and a descriptor of it."""
+    _last: tuple[str, int, bool] | None = None
+    """The directory of the last entry, a descriptor of it, and whether it gives its group to what is made there."""
 
     def extract(self, source: Iterator[bytes]) -> None:
         """Read the tar, as it comes in pieces, to its end.
@@ -54,8 +54,10 @@ class Unpacker:
         archive = Archive(source)
         try:
             for member in archive:
-                with _sender_blamed(member.path):
+                try:
                     self._entry(archive, member)
+                except (OSError, OverflowError, ValueError) as error:
+                    raise _blamed(member.path, error) from None
         except InvalidArchive as error:
             raise BadArchive(f"Error processing tar file: {error.message}") from None
         finally:
@@ -67,13 +69,13 @@ class Unpacker:
         relative = clean(os.fsdecode(member.path))
         if relative == ".":
             return
-        kind = member.type
+        kind = stat.S_IFMT(member.mode)
         if kind == HARDLINK and clean(os.fsdecode(member.link)) == relative:
             raise BadArchive(f'"{_shown(member.path)}" is a hard link to itself')
-        parent = self._parent(relative)
-        name = posixpath.basename(relative)
+        directory, _, name = relative.rpartition("/")
+        parent, gives_group = self._parent(directory, relative)
         if kind == stat.S_IFREG:
-            self._write_file(archive, member, parent, name)
+            self._write_file(archive, member, parent, name, early=not gives_group)
             return
         if self._make_room(parent, name, member):
             self._make(member, parent, name)
@@ -83,13 +85,14 @@ class Unpacker:
         if kind == stat.S_IFDIR:
             self._times.append((relative, _moment(member)))
 
-    def _parent(self, relative: str) -> int:
-        """The directory that holds the entry, made where it is missing; kept for the next entry."""
-        directory = posixpath.dirname(relative)
+    def _parent(self, directory: str, relative: str) -> tuple[int, bool]:
+        """The directory that holds the entry, made where it is missing, and whether it has the set-group-ID bit; kept for the next
+        entry."""
         if self._last is None or self._last[0] != directory:
             self._forget_parent()
-            self._last = directory, self._opened_parent(relative)
-        return self._last[1]
+            fd = self._opened_parent(relative)
+            self._last = directory, fd, bool(os.fstat(fd).st_mode & stat.S_ISGID)
+        return self._last[1], self._last[2]
 
     def _forget_parent(self) -> None:
         if self._last is not None:
@@ -154,14 +157,20 @@ class Unpacker:
         finally:
             os.close(directory)
 
-    def _write_file(self, archive: Archive, member: Member, parent: int, name: str) -> None:
-        """A regular file: its content, and then by the same descriptor owner, mode (chown clears the set-id bits), xattrs, times."""
-        moment = _moment(member)
+    def _write_file(self, archive: Archive, member: Member, parent: int, name: str, *, early: bool) -> None:
+        """A regular file: its content, and then by the same descriptor owner, mode, xattrs, times.
+
+        What root owns may have its mode from the beginning if `early`; nobody else's, since it is root's group's until its owner is set.
+        """
+        moment, bits = _moment(member), stat.S_IMODE(member.mode)
+        uid, gid = self.owner or (member.uid, member.gid)
+        early = early and uid == gid == 0 and bits <= _PERMISSIONS
+        at_first = bits if early else 0o600
         try:
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            fd = os.open(name, _NEW_FILE, at_first, dir_fd=parent)
         except FileExistsError:
             self._make_room(parent, name, member)
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            fd = os.open(name, _NEW_FILE, at_first, dir_fd=parent)
         try:
             if member.extents is None:
                 _write(fd, archive.content(member, member.offset, member.size))
@@ -170,14 +179,20 @@ class Unpacker:
                     os.lseek(fd, start, os.SEEK_SET)
                     _write(fd, archive.content(member, offset, length))
                 os.ftruncate(fd, member.size)
-            uid, gid = self.owner or (member.uid, member.gid)
-            os.fchown(fd, self.first + uid, self.first + gid)
-            os.fchmod(fd, stat.S_IMODE(member.mode))
-            for key, value in _xattrs(member):
-                _set_xattr(fd, key, value)
+            if not early or not self._is(fd, bits):
+                os.fchown(fd, self.first + uid, self.first + gid)
+                os.fchmod(fd, bits)  # after chown, which clears the set-id bits
+            if member.xattrs:
+                for key, value in _xattrs(member):
+                    _set_xattr(fd, key, value)
             os.utime(fd, ns=(moment, moment))
         finally:
             os.close(fd)
+
+    def _is(self, fd: int, bits: int) -> bool:
+        """Whether a file is root's and has this mode: the umask, a default ACL or how the file system is mounted may be against it."""
+        found = os.fstat(fd)
+        return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (self.first, self.first, bits)
 
     def _dress(self, parent: int, name: str, member: Member) -> None:
         """Owner, mode, xattrs, times of what is no regular file."""
@@ -207,28 +222,22 @@ class Unpacker:
             os.close(fd)
 
 
-def _write(fd: int, pieces: Iterator[memoryview]) -> None:
+def _write(fd: int, pieces: Iterable[memoryview]) -> None:
     for piece in pieces:
         while piece:
             piece = piece[os.write(fd, piece) :]
 
 
-@contextmanager
-def _sender_blamed(path: bytes) -> Iterator[None]:
-    """What the system refuses because of what the archive says, as an error that names the entry."""
-    try:
-        yield
-    except OSError as error:
-        said = f'cannot extract "{_shown(path)}": {(error.strerror or str(error)).lower()}'
-        if error.errno == errno.EROFS:
-            raise ReadOnlyPath(said) from None
-        if error.errno == errno.EBUSY:
-            raise PathBusy(said) from None
-        if error.errno in _SENDERS_FAULT:
-            raise BadArchive(said) from None
-        raise
-    except (OverflowError, ValueError) as error:
-        raise BadArchive(f'cannot extract "{_shown(path)}": {error}') from None
+def _blamed(path: bytes, error: OSError | OverflowError | ValueError) -> Exception:
+    """What the system refuses because of what the archive says, as an error that names the entry; any other as it is."""
+    if not isinstance(error, OSError):
+        return BadArchive(f'cannot extract "{_shown(path)}": {error}')
+    said = f'cannot extract "{_shown(path)}": {(error.strerror or str(error)).lower()}'
+    if error.errno == errno.EROFS:
+        return ReadOnlyPath(said)
+    if error.errno == errno.EBUSY:
+        return PathBusy(said)
+    return BadArchive(said) if error.errno in _SENDERS_FAULT else error
 
 
 def _moment(member: Member) -> int:
