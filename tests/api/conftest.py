@@ -24,6 +24,7 @@ from lamina.image.model import ImageNotFound
 from lamina.network.model import Network, NetworkNotFound
 from lamina.network.requests import NetworkRequest
 from lamina.worker.incoming import Loan, arriving
+from lamina.worker.outgoing import Outlet, departing
 
 
 class FakeWaiter:
@@ -85,10 +86,12 @@ class FakeContainers:
     def archive_stat(self, ref: str, path: str) -> PathStat:
         return PathStat(path.rpartition("/")[2], 3, 0o644, "2024-01-01T00:00:00Z", "")
 
-    def archive_get(self, ref: str, path: str, out: int) -> PathStat:
+    def archive_get(self, ref: str, path: str, out: Outlet) -> PathStat:
         if path == "/broken":
             raise InvalidArgument("it broke")
-        os.write(out, b"tar bytes")
+        target = departing(out.params, out.fd, out.hear)
+        target.write(b"tar bytes")
+        target.finish()
         return self.archive_stat(ref, path)
 
     def archive_put(self, ref: str, path: str, source: Loan, **options: bool) -> None:

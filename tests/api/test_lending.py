@@ -1,4 +1,4 @@
-"""A body that a job wants is read by that job, from the connection itself, and the client sees no difference."""
+"""A body that a job wants, or makes, is read and written by that job, on the connection itself, and the client sees no difference."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import pytest
 import lamina
 from lamina.api.errors import failure
 from lamina.api.http import Server
-from lamina.api.message import Reply, Request, Response
+from lamina.api.message import Reply, Request, Response, Streamed, Writer
 from lamina.errors import InvalidArgument
 from lamina.worker import WorkerPool
+from tests.harness import eventually
 
 JOBS = "lamina.lending_jobs_for_tests"
 SOURCE = """
 import os
 from lamina.errors import InvalidArgument
 from lamina.worker.incoming import arriving
+from lamina.worker.outgoing import departing
 
 def count(params, fds, report):
     size = 0
@@ -37,6 +39,20 @@ def crash(params, fds, report):
     with arriving(params, fds[-1], report) as pieces:
         next(pieces)
         os.kill(os.getpid(), 9)
+
+def tell(params, fds, report):
+    out = departing(params, fds[-1], report)
+    if params["fails"] == "before":
+        raise InvalidArgument("nothing to tell")
+    for number in range(3):
+        out.write(b"small %d " % number)
+    with open(params["file"], "rb") as file:
+        out.copy(file.fileno(), params["size"])
+    if params["fails"] == "after":
+        raise InvalidArgument("no more to tell")
+    out.write(b" end")
+    out.finish()
+    return {}
 """
 PIECE = b"x" * 65536
 CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -59,11 +75,14 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
 class Handler:
     """Lets a job have the body: it counts the bytes, `wanted` of them at most."""
 
-    def __init__(self, pool: WorkerPool) -> None:
-        self.pool, self.job, self.wanted = pool, "count", 1 << 40
+    def __init__(self, pool: WorkerPool, file: Path) -> None:
+        self.pool, self.job, self.wanted, self.file = pool, "count", 1 << 40, file
         self.errors: list[str] = []
 
     def __call__(self, request: Request) -> Response:
+        if request.path == "/told":
+            size = request.query.number("size")
+            return Streamed(lambda writer: self._tell(writer, request.query.text("fails"), size), "text/plain")
         if request.method == "GET":
             return Reply(body=b"hello")
         with request.body.lent() as loan:
@@ -76,10 +95,20 @@ class Handler:
                 raise
         return Reply(body=b"<%d>" % found["size"])
 
+    def _tell(self, writer: Writer, fails: str, size: int | None) -> None:
+        outlet = writer.outlet()
+        params = {"fails": fails, "file": str(self.file), "size": size, **outlet.params}
+        try:
+            self.pool.run(f"{JOBS}:tell", params, [outlet.fd], outlet.hear)
+        except Exception as error:
+            self.errors.append(type(error).__name__)
+            raise
+
 
 @pytest.fixture
-def handler(pool: WorkerPool) -> Handler:
-    return Handler(pool)
+def handler(pool: WorkerPool, tmp_path: Path) -> Handler:
+    (tmp_path / "file").write_bytes(b"x" * 1_000_000)
+    return Handler(pool, tmp_path / "file")
 
 
 @pytest.fixture
@@ -203,3 +232,44 @@ def test_a_job_that_crashes_ends_its_connection_alone(client: socket.socket, han
     answer = received(client, b"never")
     assert answer.startswith(b"HTTP/1.1 500")
     assert b"hello" not in answer
+
+
+def told(client: socket.socket, size: int, fails: str = "") -> bytes:
+    """The request for what a job tells, with a small one behind it."""
+    client.sendall(b"GET /told?size=%d&fails=%b HTTP/1.1\r\nHost: x\r\n\r\n" % (size, fails.encode()) + HELLO)
+    return received(client, b"hello")
+
+
+@pytest.mark.parametrize("size", [0, 3, 1_000_000, 1_000_003], ids=["empty", "small", "large", "shorter than it was"])
+def test_what_a_job_writes_arrives_whole_and_the_connection_goes_on(client: socket.socket, size: int) -> None:
+    head, _, rest = told(client, size).partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    body = b""
+    while (length := int(rest.partition(b"\r\n")[0], 16)) > 0:
+        rest = rest.partition(b"\r\n")[2]
+        body += rest[:length]
+        assert rest[length : length + 2] == b"\r\n"
+        rest = rest[length + 2 :]
+    assert body == b"small 0 small 1 small 2 " + (b"x" * size)[:1_000_000] + bytes(max(0, size - 1_000_000)) + b" end"
+    assert rest.startswith(b"0\r\n\r\nHTTP/1.1 200")
+
+
+def test_a_job_that_fails_before_it_writes_is_an_ordinary_error(client: socket.socket) -> None:
+    answer = told(client, 0, "before")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"nothing to tell" in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_job_that_fails_in_the_middle_cuts_the_answer_off(client: socket.socket) -> None:
+    answer = told(client, 1_000_000, "after")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\n0\r\n" not in answer
+    assert b"hello" not in answer
+
+
+def test_a_client_that_leaves_while_a_job_writes_is_noticed(client: socket.socket, handler: Handler) -> None:
+    client.sendall(b"GET /told?size=100000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    received(client, b"small 0")
+    client.close()
+    eventually(lambda: handler.errors == ["ClientGone"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from lamina.errors import InvalidArgument
+from lamina.linux.pipe import write_gathered
 from lamina.linux.scheduling import take_long_turns
 from lamina.spec.framing import BadFraming, Framing
 from lamina.worker.incoming import BodyCut, Loan, receive
@@ -157,12 +158,12 @@ class Body(io.RawIOBase):
         meanwhile."""
         buffer = bytearray(_LARGE)
         if self._kept:
-            _write_all(fd, self._kept)
+            write_gathered(fd, self._kept)
             self._kept = []
         while not self._framing.done and least > 0:
             pieces = self._receive(buffer)
             least -= sum(map(len, pieces))
-            _write_all(fd, pieces)
+            write_gathered(fd, pieces)
 
     def drain(self, limit: int) -> bool:
         """Read over what is left, at most `limit` bytes of it; whether the end was reached."""
@@ -261,12 +262,3 @@ class Body(io.RawIOBase):
         if self._before is not None:
             before, self._before = self._before, None
             before()
-
-
-def _write_all(fd: int, pieces: list[memoryview]) -> None:
-    while pieces:
-        written = os.writev(fd, pieces[:64])
-        while pieces and written >= len(pieces[0]):
-            written -= len(pieces.pop(0))
-        if written:
-            pieces[0] = pieces[0][written:]

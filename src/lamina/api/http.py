@@ -21,18 +21,14 @@ from lamina.errors import Cancelled, Forbidden
 from lamina.linux.scheduling import take_short_turns
 from lamina.spec.framing import Chunked, Framing, Sized
 from lamina.worker.incoming import BodyCut
+from lamina.worker.outgoing import ClientGone, Outlet
 
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _LINGER_SECONDS = 10
-_COPY_SIZE = 1 << 18
 Secure = Callable[[socket.socket], socket.socket]
 _log = logging.getLogger("lamina.api")
 _REASONS = http.client.responses | {101: "UPGRADED", 499: "Client Closed Request"}
-
-
-class ClientGone(Cancelled):
-    """The client closed its side while a response was being written."""
 
 
 class Server:
@@ -308,19 +304,12 @@ class ChunkWriter:
             chunk = self._head + chunk
         self._sock.sendall(chunk)
 
-    def copy(self, fd: int) -> None:
-        """See Writer.copy."""
-        buffer = bytearray(_COPY_SIZE)
-        view = memoryview(buffer)
-        while size := os.readv(fd, [buffer]):
-            self.start()
-            pieces = [memoryview(b"%x\r\n" % size), view[:size], memoryview(b"\r\n")]
-            while pieces:
-                sent = self._sock.sendmsg(pieces)
-                while pieces and sent >= len(pieces[0]):
-                    sent -= len(pieces.pop(0))
-                if sent:
-                    pieces[0] = pieces[0][sent:]
+    def outlet(self) -> Outlet:
+        """See Writer.outlet."""
+        return Outlet(self._sock.fileno(), b"" if self.started else self._head, self._chunked, self._begun)
+
+    def _begun(self) -> None:
+        self.started = True
 
     def gone(self, timeout: float = 0) -> bool:
         """See Writer.gone."""

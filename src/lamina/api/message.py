@@ -14,6 +14,7 @@ from lamina.api.body import Body
 from lamina.apitypes.nulls import settled
 from lamina.errors import InvalidArgument
 from lamina.spec.strict import NumberOutOfRange, check_numbers, readable
+from lamina.worker.outgoing import Outlet
 
 T = TypeVar("T")
 _MOST_FIELDS = 10_000
@@ -142,8 +143,8 @@ class Writer(Protocol):
     def start(self) -> None:
         """Send the head now; idempotent."""
 
-    def copy(self, fd: int) -> None:
-        """Send all that the pipe or file `fd` gives until its end."""
+    def outlet(self) -> Outlet:
+        """The connection, for one job that writes the body to it. Nothing else is written meanwhile."""
 
     def gone(self, timeout: float = 0) -> bool:
         """Whether the client has closed its side, or does so within `timeout` seconds."""
@@ -169,7 +170,7 @@ class Streamed:
     `length` is how many bytes it will have, where that is known.
     """
 
-    produce: Callable[[Writer], None]
+    produce: Callable[[Writer], object]
     content_type: str = "application/json"
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()

@@ -1,9 +1,8 @@
-"""Responses that go on for a while: progress lines, tars from a descriptor, and noticing that the client left."""
+"""Responses that go on for a while: progress lines, and noticing that the client left."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import threading
@@ -11,10 +10,7 @@ from collections.abc import Callable, Iterator
 
 from lamina.api.errors import stream_failure
 from lamina.api.message import Streamed, Writer, encode
-from lamina.linux.scheduling import take_long_turns
 from lamina.spec.progress import Sink, Update
-
-_PIPE_SIZE = 1 << 20
 
 
 def progress_line(update: Update) -> bytes:
@@ -51,39 +47,6 @@ def progress(work: Callable[[Sink, Writer], None]) -> Streamed:
         work(sink, writer)
 
     return Streamed(produce, failed=stream_failure)
-
-
-def tar_stream(
-    write: Callable[[int], object], headers: tuple[tuple[str, str], ...] = (), content_type: str = "application/x-tar"
-) -> Streamed:
-    """A response whose body is what `write` writes to the descriptor it gets. A failure before the first byte is a plain error."""
-    return Streamed(lambda writer: _pass_on(writer, write), content_type, headers=headers)
-
-
-def _pass_on(writer: Writer, write: Callable[[int], object]) -> None:
-    reader, target = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-    failure: list[Exception] = []
-
-    def fill() -> None:
-        take_long_turns()
-        try:
-            write(target)
-        except Exception as error:
-            failure.append(error)
-        finally:
-            os.close(target)
-
-    thread = threading.Thread(target=fill, name="tar", daemon=True)
-    thread.start()
-    try:
-        writer.copy(reader)
-    finally:
-        os.close(reader)
-        thread.join()
-    if failure:
-        raise failure[0]
 
 
 @contextlib.contextmanager

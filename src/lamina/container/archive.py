@@ -17,6 +17,7 @@ from lamina.container.roots import Root, reachable
 from lamina.container.times import rfc3339
 from lamina.linux.pipe import wide_pipe
 from lamina.worker.incoming import Loan
+from lamina.worker.outgoing import Target, taken
 
 _CHUNK = 1 << 20
 Source = BinaryIO | int | Loan
@@ -36,12 +37,13 @@ class Archives:
             found = self._run("stat_job", live, root, path)
         return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"], zero_is_never=False), found["link"])
 
-    def get(self, live: Live, path: str, out: int) -> PathStat:
+    def get(self, live: Live, path: str, out: Target) -> PathStat:
         """See Containers.archive_get."""
         found = self.stat(live, path)
         below = [mount.target for mount in live.container.mounts]
         with reachable(live, self._launcher, self._parts.root) as root:
-            self._run("get_job", live, root, path, fd=out, below=below)
+            fd, more, heard = taken(out)
+            self._run("get_job", live, root, path, heard, fd=fd, below=below, **more)
         self._parts.emit(live.event("archive-path", path=path))
         return found
 

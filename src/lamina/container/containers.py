@@ -43,6 +43,7 @@ from lamina.image.model import Image
 from lamina.linux.fileflags import mark_top_directory
 from lamina.runtime.initlayer import write_init_layer
 from lamina.spec.digest import Digest
+from lamina.worker.outgoing import Target
 
 Document = Mapping[str, Any]
 """A JSON object as the API spells it (Go's field names)."""
@@ -396,7 +397,7 @@ class Containers:
         """What it adds, modifies and deletes from now on; see `Watcher.watch`. Close the iterator to stop."""
         return self._watcher.watch(self._roster.find(ref), existing=existing)
 
-    def export(self, ref: str, out: int, *, progress: Callable[[int], None] | None = None) -> None:
+    def export(self, ref: str, out: Target, *, progress: Callable[[int], None] | None = None) -> None:
         """Write its whole file system as a tar into descriptor `out`, without its mounts."""
         self._contents.export(self._roster.find(ref), out, progress)
 
@@ -404,7 +405,7 @@ class Containers:
         """What `path` is inside the container; a last symlink is not followed (PathNotFound)."""
         return self._archives.stat(self._roster.find(ref), path)
 
-    def archive_get(self, ref: str, path: str, out: int) -> PathStat:
+    def archive_get(self, ref: str, path: str, out: Target) -> PathStat:
         """Write `path` as a tar into descriptor `out`; the stat is that of archive_stat (ask that first to send a head)."""
         return self._archives.get(self._roster.find(ref), path, out)
 

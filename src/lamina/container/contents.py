@@ -11,6 +11,7 @@ from lamina.container.parts import Parts
 from lamina.container.requests import Change
 from lamina.container.roots import reachable
 from lamina.spec.digest import Digest
+from lamina.worker.outgoing import Target, taken
 
 _KINDS = {"M": 0, "A": 1, "D": 2}
 
@@ -29,9 +30,10 @@ class Contents:
             found = self._parts.layers.changes(layer, container.writes, self._launcher.over(container))
         return [Change(path, _KINDS[kind]) for path, kind in found]
 
-    def export(self, live: Live, out: int, progress: Callable[[int], None] | None) -> None:
+    def export(self, live: Live, out: Target, progress: Callable[[int], None] | None) -> None:
         """See Containers.export."""
         del progress
         with reachable(live, self._launcher, self._parts.root, bare=True) as root:
-            self._parts.workers.run("lamina.container.files:export_job", root.params, [*root.fds, out])
+            fd, more, heard = taken(out)
+            self._parts.workers.run("lamina.container.files:export_job", {**root.params, **more}, [*root.fds, fd], heard)
         self._parts.emit(live.event("export"))

@@ -21,6 +21,7 @@ from lamina.linux import prctl
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
 from lamina.worker.incoming import arriving
+from lamina.worker.outgoing import departing
 
 Report = Callable[[dict[str, Any]], None]
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -74,10 +75,10 @@ def stat_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str
 
 def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Write `path` as a tar into the last descriptor. `below` are paths of mounts whose content belongs to it."""
-    del report
     place = Place.of(params["path"])
     with opened(params, fds) as (root, others):
-        packer = Packer(others[-1], _devices(root, [place.directory, *params["below"]]), params.get("first_id", 0))
+        out = departing(params, others[-1], report)
+        packer = Packer(out, _devices(root, [place.directory, *params["below"]]), params.get("first_id", 0))
         directory = _open(root, place, params)
         try:
             with _missing_named(params):
@@ -119,9 +120,8 @@ def _somebody_inside(first: int) -> Iterator[None]:
 
 def export_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Write the whole root as a tar into the last descriptor, without what is mounted on it."""
-    del report
     with opened(params, fds) as (root, others):
-        packer = Packer(others[-1], _devices(root, ["/"]), params.get("first_id", 0))
+        packer = Packer(departing(params, others[-1], report), _devices(root, ["/"]), params.get("first_id", 0))
         packer.add_directory(root, b"", itself=False)
         packer.finish()
     return {}

@@ -6,16 +6,16 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from lamina.container.refusals import TooDeep
 from lamina.layer.diff import stored_runs
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.layer.tarwrite import END, header, padding, sparse_header
-from lamina.linux.openat2 import open_regular
+from lamina.worker.outgoing import Outgoing
 
 _SMALL = 1 << 18
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 4096
 _MAPPED, _NOBODY = 1 << 16, 65534
 _LEFT_OUT = ("trusted.", "user.overlay.", "security.selinux")
@@ -28,10 +28,10 @@ class Packer:
     /proc of a running container. Files are not asked, since overlayfs shows them with the device of their layer.
     """
 
-    def __init__(self, out: int, devices: frozenset[int], first: int = 0) -> None:
-        """`first`: the host's id that is 0 in the user namespace whose view is packed; 0 where there is none."""
+    def __init__(self, out: Outgoing, devices: frozenset[int], first: int = 0) -> None:
+        """`out` is written to its end by `finish`. `first`: the host's id that is 0 in the user namespace whose view is packed; 0 where there is none."""
         self._first = first
-        self._out: BinaryIO = open(out, "wb", buffering=1 << 20, closefd=False)
+        self._out = out
         self._devices = devices
         self._links: dict[tuple[int, int], bytes] = {}
 
@@ -53,25 +53,37 @@ class Packer:
         self._below(os.dup(fd), archived)
 
     def _entry(self, directory: int, name: str, archived: bytes) -> int:
-        """Write one entry; a descriptor of a directory, of which nothing but itself is written yet, otherwise -1."""
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            fd = os.open(name, _DIRECTORY, dir_fd=directory)
-            try:
-                self._write_directory(fd, archived)
-            except BaseException:
-                os.close(fd)
-                raise
-            return fd
-        if stat.S_ISREG(status.st_mode):
-            self._add_file(directory, name, archived)
-        elif not stat.S_ISSOCK(status.st_mode):
-            link = os.fsencode(os.readlink(name, dir_fd=directory)) if stat.S_ISLNK(status.st_mode) else b""
-            self._out.write(header(_member(status, archived, self._first)._replace(link=link)))
-        return -1
+        """Write one entry; a descriptor of a directory, of which nothing but itself is written yet, otherwise -1.
+
+        What the name means is settled once, by opening it for nothing but that: whoever may exchange the name may make a device, and
+        opening that would do something to it.
+        """
+        place = os.open(name, _PLACE, dir_fd=directory)
+        try:
+            status = os.fstat(place)
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == stat.S_IFREG:
+                self._add_file(place, status, archived)
+            elif kind == stat.S_IFDIR:
+                return self._opened(place, archived)
+            elif kind != stat.S_IFSOCK:
+                link = os.fsencode(os.readlink("", dir_fd=place)) if kind == stat.S_IFLNK else b""
+                self._out.write(header(_member(status, archived, self._first, link=link)))
+            return -1
+        finally:
+            os.close(place)
+
+    def _opened(self, place: int, archived: bytes) -> int:
+        fd = os.open(".", _DIRECTORY, dir_fd=place)
+        try:
+            self._write_directory(fd, archived)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _write_directory(self, fd: int, archived: bytes) -> None:
-        self._out.write(header(_member(os.fstat(fd), archived, self._first)._replace(xattrs=_xattrs(fd))))
+        self._out.write(header(_member(os.fstat(fd), archived, self._first, xattrs=_xattrs(fd))))
 
     def _below(self, fd: int, archived: bytes) -> None:
         """Write all that is below an open directory, which this closes. A container makes directories as deep as it likes: no recursion."""
@@ -105,22 +117,23 @@ class Packer:
     def finish(self) -> None:
         """Write the end."""
         self._out.write(END)
-        self._out.flush()
+        self._out.finish()
 
-    def _add_file(self, directory: int, name: str, archived: bytes) -> None:
-        fd = open_regular(name, directory)
-        try:
-            status = os.fstat(fd)
-            first = self._links.setdefault((status.st_dev, status.st_ino), archived) if status.st_nlink > 1 else archived
+    def _add_file(self, place: int, status: os.stat_result, archived: bytes) -> None:
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), archived)
             if first != archived:
-                mode = HARDLINK | stat.S_IMODE(status.st_mode)
-                self._out.write(header(_member(status, archived, self._first)._replace(mode=mode, link=first)))
+                member = _member(status, archived, self._first, link=first)
+                self._out.write(header(member._replace(mode=HARDLINK | stat.S_IMODE(status.st_mode))))
                 return
-            member = _member(status, archived, self._first)._replace(size=status.st_size, xattrs=_xattrs(fd))
-            runs = stored_runs(fd, status.st_size) if _mostly_holes(status) else [(0, status.st_size)]
-            if runs == [(0, status.st_size)]:
+        fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            member = _member(status, archived, self._first, size=status.st_size, xattrs=_xattrs(fd))
+            runs = stored_runs(fd, status.st_size) if _mostly_holes(status) else None
+            if runs is None or runs == [(0, status.st_size)]:
                 self._out.write(header(member))
-                self._data(fd, status.st_size)
+                self._out.copy(fd, status.st_size)
+                self._out.write(padding(status.st_size))
             else:
                 self._sparse(fd, member, runs)
         finally:
@@ -137,53 +150,29 @@ class Packer:
                 start, length = start + len(data), length - len(data)
         self._out.write(padding(stored))
 
-    def _data(self, fd: int, size: int) -> None:
-        """Exactly `size` bytes: a file that shrinks meanwhile is filled up, one that grows is cut."""
-        left = size
-        if size > _SMALL:
-            self._out.flush()
-            left -= _sent(fd, self._out.fileno(), size)
-        while left:
-            data = os.read(fd, min(left, _SMALL)) or bytes(min(left, _SMALL))
-            self._out.write(data)
-            left -= len(data)
-        self._out.write(padding(size))
-
 
 def _mostly_holes(status: os.stat_result) -> bool:
     return status.st_size > _SMALL and status.st_blocks * 1024 < status.st_size
 
 
-def _member(status: os.stat_result, archived: bytes, first: int = 0) -> Member:
-    numbers = (os.major(status.st_rdev), os.minor(status.st_rdev))
-    uid, gid = (_inside(number, first) for number in (status.st_uid, status.st_gid))
-    return Member(archived, status.st_mode, uid, gid, 0, status.st_mtime_ns, major=numbers[0], minor=numbers[1])
+def _member(
+    status: os.stat_result, archived: bytes, first: int, *, size: int = 0, link: bytes = b"", xattrs: tuple[tuple[bytes, bytes], ...] = ()
+) -> Member:
+    uid, gid, device = _inside(status.st_uid, first), _inside(status.st_gid, first), status.st_rdev
+    numbers = (os.major(device), os.minor(device)) if device else (0, 0)
+    return Member(archived, status.st_mode, uid, gid, size, status.st_mtime_ns, 0, link, *numbers, xattrs=xattrs)
 
 
 def _xattrs(fd: int) -> tuple[tuple[bytes, bytes], ...]:
     try:
-        names = sorted(name for name in os.listxattr(fd) if not name.startswith(_LEFT_OUT))
+        if not (found := os.listxattr(fd)):
+            return ()
+        names = sorted(name for name in found if not name.startswith(_LEFT_OUT))
         return tuple((os.fsencode(name), os.getxattr(fd, name)) for name in names)
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES):
             return ()
         raise
-
-
-def _sent(source: int, out: int, size: int) -> int:
-    """Bytes that the kernel copied from file to file, pipe or socket."""
-    done = 0
-    while done < size:
-        try:
-            count = os.sendfile(out, source, None, min(size - done, 1 << 24))
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOSYS):
-                break
-            raise
-        if count == 0:
-            break
-        done += count
-    return done
 
 
 def _inside(number: int, first: int) -> int:

@@ -6,8 +6,10 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 _SIZE = 1 << 20
+_MOST_PIECES = 1024  # IOV_MAX
 _SO_SNDBUFFORCE = 32
 
 
@@ -40,3 +42,16 @@ def widen_way_out(fd: int) -> None:
                 found.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SIZE)
             except PermissionError:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SIZE)
+
+
+def write_gathered(fd: int, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write all of them, by as few calls as it takes."""
+    begin = 0
+    while begin < len(pieces):
+        written = os.writev(fd, pieces[begin : begin + _MOST_PIECES])
+        while begin < len(pieces) and written >= len(pieces[begin]):
+            written -= len(pieces[begin])
+            begin += 1
+        if written:
+            pieces = [memoryview(pieces[begin])[written:], *pieces[begin + 1 :]]
+            begin = 0

@@ -10,7 +10,6 @@ from lamina.api.backend import Backend
 from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, decode, encode, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.attach import stream_type
-from lamina.api.streams import tar_stream
 from lamina.api.times import nanoseconds
 from lamina.apitypes.requests import ContainerConfig, CreateContainer, HostConfig
 from lamina.container.requests import CommitRequest, LogQuery, PathStat
@@ -206,7 +205,7 @@ def changes(engine: Backend, request: Request) -> Response:
 def export(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/export."""
     ref = engine.containers.get(request.parameters["id"]).id
-    return tar_stream(lambda fd: engine.containers.export(ref, fd), content_type="application/octet-stream")
+    return Streamed(lambda writer: engine.containers.export(ref, writer.outlet()), "application/octet-stream")
 
 
 def _stat_header(stat: PathStat) -> tuple[str, str]:
@@ -230,7 +229,9 @@ def archive_get(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/archive."""
     ref, path = request.parameters["id"], _path(request)
     stat = engine.containers.archive_stat(ref, path)
-    return tar_stream(lambda fd: engine.containers.archive_get(ref, path, fd), (_stat_header(stat),))
+    return Streamed(
+        lambda writer: engine.containers.archive_get(ref, path, writer.outlet()), "application/x-tar", headers=(_stat_header(stat),)
+    )
 
 
 def archive_put(engine: Backend, request: Request) -> Response:
