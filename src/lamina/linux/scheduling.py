@@ -9,6 +9,11 @@ lock, and who is put aside with it makes all others wait. Those that move bytes 
 ahead, they would keep the client waiting who is to read the answer. What a thread that is ahead starts, threads and processes alike,
 is not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
 
+Both in moderation. An answer's turn is long enough for the usual answer: whose turn is over gives way at the next wake-up of anybody else.
+And it counts for what it takes: a client on the same processor, interrupted by the answer that it asked for, may go on only once the others
+have got more than it has (EEVDF: who is owed nothing waits). Who answers far ahead of all others counts for next to nothing; then the next
+turn is a worker's, and the client waits for the timer, 4 ms and more.
+
 These are hints: where the kernel refuses one, all goes on as before.
 """
 
@@ -23,8 +28,8 @@ from lamina.linux.libc import machine, syscall
 _SCHED_SETATTR, _SCHED_GETATTR = {"x86_64": (314, 315), "aarch64": (274, 275)}[machine]
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, nice, priority, runtime, deadline, period: the call's first version
 _OTHER, _BATCH, _IDLE = 0, 3, 5
-_SHORT, _USUAL, _LONG = 100_000, 0, 20_000_000  # nanoseconds; the kernel takes 0.1 to 100 ms, 0 is its own default
-_BACKGROUND, _AHEAD = 10, 8
+_SHORT, _USUAL, _LONG = 600_000, 0, 20_000_000  # nanoseconds; the kernel takes 0.1 to 100 ms, 0 is its own default (0.7 ms or more)
+_BACKGROUND, _AHEAD = 10, 3
 _RESET_ON_FORK = 0x01
 
 
