@@ -5,12 +5,14 @@ from __future__ import annotations
 import posix
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TypeVar
 
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size
 from lamina.errors import LaminaError
 
+T = TypeVar("T", bound=Sized)
 _TICK = 0.1
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
@@ -125,7 +127,7 @@ def message_error(message: dict[str, object]) -> LaminaError | None:
     return error
 
 
-def metered(pieces: Iterable[bytes | memoryview], total: int | None, label: str) -> Iterator[bytes | memoryview]:
+def metered(pieces: Iterable[T], total: int | None, label: str) -> Iterator[T]:
     """`pieces`, with a bar on standard error while they pass, if that is a terminal where lines can be rewritten."""
     if not moves(2):
         yield from pieces

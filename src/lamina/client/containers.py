@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from lamina.client.transport import Piece
+
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]
 Size = list[int]
@@ -87,7 +89,7 @@ class Containers:
             raise NotFound(f"no such container or path: {name}:{path}") from None
         return answer.headers.get("x-docker-container-path-stat", "")
 
-    def put(self, name: str, pairs: Pairs, pieces: Iterable[bytes | memoryview]) -> None:
+    def put(self, name: str, pairs: Pairs, pieces: Iterable[Piece]) -> None:
         """Unpack a tar under a directory of the container."""
         connection = self._transport.connect()
         connection.upload(

@@ -9,7 +9,9 @@ TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    Pieces = Iterable[bytes | memoryview]
+    from lamina.client.transport import Piece
+
+    Pieces = Iterable[Piece]
 
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]

@@ -27,12 +27,25 @@ from lamina.errors import (
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    class Sendable(Protocol):
+        """Bytes of a body that are not in memory."""
+
+        def __len__(self) -> int: ...
+
+        def send(self, fd: int) -> None:
+            """Write them to a descriptor."""
+
+    Piece = bytes | memoryview | Sendable
 
 _KINDS = {
     kind.http_status: kind
     for kind in (Internal, InvalidArgument, Unauthorized, Forbidden, NotFound, Conflict, NotModified, Exhausted, Unsupported, Unavailable)
 }
 _PIECE = 1 << 16
+_BYTES = (bytes, memoryview)
+_SO_SNDBUFFORCE = 32
 _HEAD_LIMIT = 1 << 16
 
 
@@ -178,7 +191,7 @@ class Connection:
         self._write("\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + data)
 
     def upload(
-        self, method: str, path: str, pieces: Iterable[bytes | memoryview], *, headers: Iterable[str] = (), length: int | None = None
+        self, method: str, path: str, pieces: Iterable[Piece], *, headers: Iterable[str] = (), length: int | None = None
     ) -> Response:
         """Send a request whose body is `pieces`: chunked, or bare where their `length` in bytes is known.
 
@@ -187,22 +200,45 @@ class Connection:
         lines = [f"{method} {path} HTTP/1.1", "Host: lamina", "User-Agent: lamina", *headers]
         lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
         self._write("\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n")
+        self._widen()
         try:
             self._write_pieces(pieces, chunked=length is None)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the engine has answered and closed: what it said is in the socket
         return self.response(method).checked(path)
 
-    def _write_pieces(self, pieces: Iterable[bytes | memoryview], *, chunked: bool) -> None:
+    def _widen(self) -> None:
+        """Let a unix socket hold more of what is sent, where we may: so we go on while the engine works."""
+        if self.socket.family == _socket.AF_UNIX:
+            try:
+                self.socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 20)
+            except OSError:
+                pass
+
+    def _write_pieces(self, pieces: Iterable[Piece], *, chunked: bool) -> None:
+        before = b""
         for piece in pieces:
-            if not chunked:
-                self.socket.sendall(piece)
-            elif len(piece):
-                self.socket.sendall(b"%x\r\n" % len(piece))
-                self.socket.sendall(piece)
-                self.socket.sendall(b"\r\n")
+            if not len(piece):
+                continue
+            if chunked:
+                before += b"%x\r\n" % len(piece)
+            if isinstance(piece, _BYTES):
+                self._write_both(before, piece)
+            else:
+                self.socket.sendall(before)
+                piece.send(self.socket.fileno())
+            before = b"\r\n" if chunked else b""
         if chunked:
-            self.socket.sendall(b"0\r\n\r\n")
+            self.socket.sendall(before + b"0\r\n\r\n")
+
+    def _write_both(self, before: bytes, piece: bytes | memoryview) -> None:
+        """In one call where there is room: each wakes who reads."""
+        sent = self.socket.sendmsg((before, piece)) if before else 0
+        if sent < len(before):
+            self.socket.sendall(before[sent:])
+            sent = len(before)
+        if sent < len(before) + len(piece):
+            self.socket.sendall(memoryview(piece)[sent - len(before) :])
 
     def _write(self, data: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from lamina.cli.commands.contents import refuse_terminal, write_out
 from lamina.cli.flags import Arguments
-from lamina.cli.packing import Packer, below
+from lamina.cli.packing import Packer, Piece, below
 from lamina.cli.progress import Display, metered
 from lamina.cli.references import platform_json, split_name
 from lamina.cli.session import Session, is_terminal
@@ -141,12 +141,12 @@ def load(session: Session, arguments: Arguments) -> int:
     return 0
 
 
-def archived(path: str) -> tuple[Iterator[bytes], int | None]:
+def archived(path: str) -> tuple[Iterator[Piece], int | None]:
     """An archive's bytes, of a directory as a tar. See `source`."""
     return (_packed(path), None) if os.path.isdir(path) else source(path)
 
 
-def _packed(directory: str) -> Iterator[bytes]:
+def _packed(directory: str) -> Iterator[Piece]:
     """The files and links of a directory as a tar, documents before layers."""
     packer = Packer(keep_owner=False)
     names = [(path, name.partition("/")[2]) for path, name in below(directory, ".") if os.path.islink(path) or os.path.isfile(path)]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from lamina.cli.flags import Arguments
-from lamina.cli.packing import Packer, below
+from lamina.cli.packing import Packer, Piece, below
 from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.streams import write_all
@@ -298,10 +298,10 @@ def _file_pieces(fd: int) -> Iterator[bytes]:
 
 
 class _Counted:
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[Piece]) -> None:
         self._pieces, self.size = pieces, 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         for piece in self._pieces:
             self.size += len(piece)
             yield piece
@@ -398,7 +398,7 @@ class _Inside:
             raise InvalidArgument(f"{member.name} leads out of the target")
 
 
-def _packed(source: str, name: str, *, follow: bool) -> Iterator[bytes]:
+def _packed(source: str, name: str, *, follow: bool) -> Iterator[Piece]:
     """A tar of a file or tree, its top called `name`; a link is followed where it is named with a slash behind it."""
     packer = Packer(keep_owner=True)
     for path, entry in below(os.path.realpath(source) if follow else source, name):
