@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from lamina.cli.unpacking import Entry, extract
+from lamina.cli.packing import Packer
+from lamina.cli.unpacking import Entry, Unpacking
 
 KINDS = (tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
 
@@ -51,6 +54,54 @@ def test_headers_are_read_as_tarfile_reads_them(form: int) -> None:
     assert len(expected) == len(members)
 
 
+@pytest.mark.parametrize("cut", [512, 700, 1 << 20], ids=["blocks", "odd pieces", "all at once"])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_come_out_as_tarfile_gives_them_whatever_comes_between(form: int, cut: int) -> None:
+    members = [member("one", size=700, mtime=5), member("d", tarfile.DIRTYPE), member("l", tarfile.SYMTYPE, linkname="one")]
+    members += [member("h", tarfile.LNKTYPE, linkname="one"), member("empty"), member("e" * 60 + "/" + "e" * 60, size=512, uid=7, gid=8)]
+    if form == tarfile.PAX_FORMAT:
+        members += [member("fraction", mtime=1234567890.25, size=3), member("ü", size=1)]
+    if form != tarfile.USTAR_FORMAT:
+        members += [member("m" * 300, size=3), member("far", uid=2**31, mtime=2**34, size=9)]
+    members += [member("pipe", tarfile.FIFOTYPE), member("last", size=1)]
+    data = archive(form, *members).getvalue()
+    fields = ("name", "mode", "uid", "gid", "size", "mtime", "type", "linkname")
+    with tarfile.open(fileobj=BytesIO(data), mode="r|") as tar:
+        expected = [[getattr(found, field) for field in fields] for found in tar]
+    assert [[getattr(found, field) for field in fields] for found in Unpacking(pieces(data, cut))] == expected
+    assert len(expected) == len(members)
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+def test_a_sparse_file_among_others_keeps_its_holes(tmp_path: Path) -> None:
+    (tmp_path / "holes").write_bytes(b"")
+    os.truncate(tmp_path / "holes", 10 << 20)
+    with open(tmp_path / "holes", "r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"middle")
+    packer = Packer(keep_owner=True)
+    (tmp_path / "before").write_bytes(b"before")
+    (tmp_path / "after").write_bytes(b"after")
+    data = b"".join(piece for name in ("before", "holes", "after") for piece in packer.add(str(tmp_path / name), name))  # type: ignore[misc]
+    (tmp_path / "out").mkdir()
+    unpacked(BytesIO(data + b"".join(packer.finish())), tmp_path / "out")
+    for name in ("before", "holes", "after"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_an_archive_without_its_end_is_taken_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    data = archive(tarfile.USTAR_FORMAT, member("a", size=512)).getvalue()
+    assert [found.name for found in Unpacking(iter([data[:1024]]))] == ["a"]
+    assert not list(Unpacking(iter([bytes(1024)])))
+    with pytest.raises(tarfile.ReadError):
+        list(Unpacking(iter([])))
+    with pytest.raises(tarfile.ReadError):
+        list(Unpacking(iter([data[:900]])))
+
+
 def test_a_damaged_header_is_refused_as_by_tarfile() -> None:
     data = bytearray(archive(tarfile.USTAR_FORMAT, member("a"), member("b")).getvalue())
     data[10] ^= 1
@@ -59,9 +110,9 @@ def test_a_damaged_header_is_refused_as_by_tarfile() -> None:
 
 
 def unpacked(source: BytesIO, target: Path) -> None:
-    with tarfile.open(fileobj=source, mode="r|", tarinfo=Entry) as tar:
-        for found in tar:
-            extract(tar, found, str(target))
+    archive = Unpacking(iter(lambda: source.read(100_000), b""))
+    for found in archive:
+        archive.extract(found, str(target))
 
 
 def test_files_are_written_with_mode_and_time(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Packer:
 
     def __init__(self, *, keep_owner: bool) -> None:
         self._out = _Buffer()
-        self._tar = tarfile.open(fileobj=self._out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 16)
+        self._tar = tarfile.open(fileobj=io.BytesIO(), mode="w", format=tarfile.PAX_FORMAT)  # knows links, and is not written to
         self._keep_owner = keep_owner
 
     def add(self, path: str, name: str) -> Iterator[Piece]:
@@ -41,7 +41,7 @@ class Packer:
         if header is None:
             yield from self._other(path, name)
             return
-        self._put(header)
+        self._out.write(header)
         if stat.S_ISREG(facts.st_mode):
             yield from self._content(path, facts.st_size)
         yield from self._out.filled()
@@ -77,29 +77,23 @@ class Packer:
         info.name = os.path.join(os.path.dirname(info.name), "GNUSparseFile.0", os.path.basename(info.name))
         info.size = len(places) + size
         self._header(info)
-        out = self._tar.fileobj
-        out.write(places)
+        self._out.write(places)
         with open(path, "rb") as file:
             for start, length in runs:
                 while length:
                     piece = os.pread(file.fileno(), min(length, _PIECE), start) or bytes(min(length, _PIECE))
                     start, length = start + len(piece), length - len(piece)
-                    out.write(piece)
+                    self._out.write(piece)
                     yield from self._out.filled()
-        out.write(bytes(-size % tarfile.BLOCKSIZE))
-        self._tar.offset += len(places) + size + -size % tarfile.BLOCKSIZE
+        self._out.write(bytes(-size % tarfile.BLOCKSIZE))
         yield from self._out.filled()
 
     def _header(self, info: tarfile.TarInfo) -> None:
         """What `addfile` writes before a file's content; since Python 3.13 it wants the content in the same call."""
-        self._put(info.tobuf(tarfile.PAX_FORMAT))
+        self._out.write(info.tobuf(tarfile.PAX_FORMAT))
 
     def _entry(self, path: str, name: str) -> tarfile.TarInfo | None:
         return self._tar.gettarinfo(path, name)
-
-    def _put(self, data: bytes) -> None:
-        self._out.write(data)
-        self._tar.offset += len(data)
 
     def _content(self, path: str, size: int) -> Iterator[Piece]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -111,20 +105,19 @@ class Packer:
                 self._out.write(_read(fd, size, path))
         finally:
             os.close(fd)
-        padding = -size % tarfile.BLOCKSIZE
-        self._out.write(bytes(padding))
-        self._tar.offset += size + padding
+        self._out.write(bytes(-size % tarfile.BLOCKSIZE))
 
     def add_bytes(self, name: str, data: bytes) -> Iterator[bytes]:
         """A file that is only here."""
         info = tarfile.TarInfo(name)
         info.size = len(data)
-        self._tar.addfile(info, io.BytesIO(data))
+        self._header(info)
+        self._out.write(data + bytes(-len(data) % tarfile.BLOCKSIZE))
         yield from self._out.filled()
 
     def finish(self) -> Iterator[bytes]:
         """The end of the archive."""
-        self._tar.close()
+        self._out.write(bytes(2 * tarfile.BLOCKSIZE))
         yield self._out.take()
 
 
@@ -212,17 +205,16 @@ def _block(name: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, 
     return raw[:148] + b"%06o\0 " % (adler32(raw, 0) & 0xFFFF) + raw[156:]  # of ASCII, adler32's lower half is the sum of bytes
 
 
-class _Buffer(io.RawIOBase):
+class _Buffer:
     """Bytes on their way into packets."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
-        return len(data)
 
     def filled(self) -> Iterator[bytes]:
         """What there is, once it is worth sending: each piece is a packet, and wakes who reads it."""

@@ -108,7 +108,7 @@ def save(session: Session, arguments: Arguments) -> int:
 
 def _unpack(pieces: Iterator[bytes], directory: str) -> None:
     """Write an archive's files into a directory. Only plain names below it are taken from what the engine sends."""
-    from lamina.cli.commands.contents import Stream
+    from lamina.cli.unpacking import Stream
 
     with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18) as archive:
         for member in archive:

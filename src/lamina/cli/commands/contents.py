@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import calendar
-import io
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from lamina.cli.streams import write_all
 from lamina.cli.table import printable
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
-from lamina.cli.unpacking import Entry, extract
+from lamina.cli.unpacking import Unpacking
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
@@ -228,10 +227,7 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(path.rstrip("/")) if not only_content else ""
-        with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18, tarinfo=Entry) as tar:
-            # newer versions of Python would filter once more, by rules of their own
-            tar.extraction_filter = lambda member, _: member
-            size = _unpack(tar, base, target, only_content=only_content, keep_owner=self._archive)
+        size = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
         self._done(size, target)
 
     def _resolved(self, name: str, path: str) -> str:
@@ -307,30 +303,7 @@ class _Counted:
             yield piece
 
 
-class Stream(io.RawIOBase):
-    """Pieces as a file that is read forwards."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        taken: list[bytes | memoryview] = []
-        while size:
-            if not self._rest:
-                self._rest = memoryview(next(self._pieces, b""))
-                if not self._rest:
-                    break
-            part = self._rest if size < 0 else self._rest[:size]
-            self._rest = self._rest[len(part) :]
-            taken.append(part)
-            size -= len(part) if size > 0 else 0
-        return b"".join(taken)
-
-
-def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
+def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
     """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
     into = os.path.isdir(target)
     if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
@@ -344,7 +317,7 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
         raise NotFound(f"no such directory: {parent}")
     size = 0
     inside = _Inside(parent)
-    for member in tar:
+    for member in archive:
         _, _, rest = member.name.strip("/").partition("/")
         top = renamed or ("" if only_content else member.name.split("/")[0])
         member.name = "/".join(part for part in (top, rest) if part) or "."
@@ -356,7 +329,7 @@ def _unpack(tar: tarfile.TarFile, base: str, target: str, *, only_content: bool,
         member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        extract(tar, inside.checked(member), parent)
+        archive.extract(inside.checked(member), parent)
         size += member.size
     return size
 
