@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -60,24 +62,43 @@ def _swallowed(engine: Engine, *command: str) -> None:
 
 
 def copies(bench: Bench) -> list[Row]:
-    """`cp` of 200 MB in one file and in 20,000, each way, by the docker CLI and by each engine's own."""
+    """`cp` of 200 MB in one file and in 20,000, each way, by the docker CLI and by each engine's own; and what the docker CLI alone needs,
+    with a server that costs nothing (bench/floor.py)."""
     source, place = bench.work / "copied", bench.work / "taken"
     _one(source / "one")
     _many(source / "many")
     rows = []
-    with busybox(bench.engines, bench.inputs):
+    with busybox(bench.engines, bench.inputs), _floor(bench, source) as floor:
         for engine in bench.engines:
             engine.docker("run", "-d", "--name", "holder", *_NONE, "busybox:bench", "sleep", "100000")
-        for client, run in (("docker CLI", Engine.docker), ("own CLI", Engine.cli)):
+        for client, run, served in (("docker CLI", Engine.docker, [*bench.engines, floor]), ("own CLI", Engine.cli, bench.engines)):
             for what, title in (("one", "one file"), ("many", "20,000 files")):
-                into = bench.each(partial(_given, run, source / what))
+                into = bench.each(partial(_given, run, source / what), served)
                 rows.append(Row(f"cp of 200 MB into a container, {title}, {client}", into, wanted(2)))
-                out = bench.each(partial(_taken, run, place / what))
+                out = bench.each(partial(_taken, run, place / what), served)
                 rows.append(Row(f"cp of 200 MB out of a container, {title}, {client}", out, wanted(2)))
         for engine in bench.engines:
             engine.docker("rm", "-f", "holder")
     shutil.rmtree(source)
     return rows
+
+
+@contextmanager
+def _floor(bench: Bench, source: Path) -> Iterator[Engine]:
+    """The server that costs nothing, with what is in `source`."""
+    where = bench.work / "floor"
+    where.mkdir()
+    for what in ("one", "many"):
+        with tarfile.open(where / f"{what}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            tar.add(source / what, what)
+    command = [sys.executable, str(Path(__file__).parent / "floor.py"), str(where / "api.sock"), str(where)]
+    engine = Engine("docker-CLI-alone", where, command, ["docker"], "")
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(where)
 
 
 def _given(run: Callable[..., str], source: Path, engine: Engine) -> Sample:
