@@ -116,6 +116,24 @@ def test_what_a_killed_program_leaves_is_removed_by_the_next(tmp_path: Path) -> 
         assert os.listdir(tmp_path / "root/containers/.snapshots") == []
 
 
+def test_a_command_that_runs_while_its_program_is_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    base = busybox_tar(tmp_path / "base.tar")
+    program = (
+        "import glob, json, lamina, os, signal, threading, time\n"
+        f"engine = lamina.Engine.open({str(tmp_path / 'root')!r})\n"
+        f"box = engine.sandbox(engine.import_tar({str(base)!r}, 'box'))\n"
+        "threading.Thread(target=box.exec, args=('sh', '-c', 'echo > /started; exec sleep 4711')).start()\n"
+        "while '/started' not in box.changes(): time.sleep(0.01)\n"
+        f"print(json.load(open(glob.glob({str(tmp_path / 'root/containers/*/monitor.json')!r})[0]))['pid'], flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    with lamina.Engine.open(tmp_path / "root") as engine:
+        assert list(engine.all_containers()) == []
+        assert not Path(f"/proc/{done.stdout.strip()}").exists()
+
+
 def test_the_example_compares_what_twenty_branches_changed(tmp_path: Path) -> None:
     base = busybox_tar(tmp_path / "base.tar")
     done = subprocess.run(

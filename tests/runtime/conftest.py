@@ -66,7 +66,15 @@ class Box:
     hooks: dict[str, Any] = field(default_factory=dict)
 
     def launch(
-        self, args: Sequence[str], *, user: str = "", open_stdin: bool = False, volatile: bool = False, log: bool = True, **options: Any
+        self,
+        args: Sequence[str],
+        *,
+        user: str = "",
+        open_stdin: bool = False,
+        volatile: bool = False,
+        log: bool = True,
+        brief: bool = False,
+        **options: Any,
     ) -> Launch:
         """What starts it; `options` are default_spec's."""
         for name in ("upper", "work", "init"):
@@ -89,6 +97,7 @@ class Box:
             volatile=volatile,
             user=user,
             program=self.program,
+            brief=brief,
         )
 
     def start(self, *args: str, attaches: Sequence[Attach] = (), **options: Any) -> Process:

@@ -135,6 +135,17 @@ def test_a_group_takes_limits_holds_processes_freezes_kills_and_goes(sleeper: in
 
 
 @pytest.mark.root
+def test_a_group_goes_with_what_was_made_below_it() -> None:
+    group = Cgroup.create(f"/lamina-test/deep/{os.getpid()}", {})
+    for directory in group.directories():
+        os.makedirs(f"{directory}/of its own/below")
+    group.remove()
+    assert not any(os.path.exists(directory) for directory in group.directories())
+    for path in ("/lamina-test/deep", "/lamina-test"):
+        Cgroup(path, cgroup.here()).remove()
+
+
+@pytest.mark.root
 def test_what_cannot_be_limited_is_named_and_nothing_remains() -> None:
     only = tuple(hierarchy for hierarchy in cgroup.here() if "memory" not in hierarchy.controllers)
     with pytest.raises(cgroup.CgroupUnavailable, match="memory"):

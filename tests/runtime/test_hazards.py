@@ -372,8 +372,9 @@ def test_ignored_signals_are_given_back(box: Box) -> None:
     assert text.split()[3] == "0000000000000000"
 
 
-def test_the_container_dies_with_its_monitor(box: Box) -> None:
-    process = box.start("sleep", "100")
+@pytest.mark.parametrize("brief", [False, True], ids=["", "brief"])
+def test_the_container_dies_with_its_monitor(box: Box, brief: bool) -> None:
+    process = box.start("sleep", "100", brief=brief)
     monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
     os.kill(monitor, signal.SIGKILL)
     end = process.wait(60)
@@ -477,9 +478,9 @@ def test_everything_goes_on_when_daemon_and_zygote_are_killed(
 def test_a_container_that_ends_while_no_daemon_lives_is_recorded(box: Box, second: Callable[[], Runtime]) -> None:
     first = second()
     box.runtime = first
-    process = box.start("sh", "-c", "sleep 0.3; exit 9")
+    box.start("sh", "-c", "sleep 0.3; exit 9")
     first.close()
-    del process
+    box.process = None  # its end is not told to who has closed
     eventually(lambda: (box.directory / "exit.json").exists())
     later = second()
     end = later.adopt(str(box.directory))
@@ -494,6 +495,7 @@ def test_a_container_whose_monitor_died_with_the_daemon_is_buried(box: Box, seco
     box.start("sleep", "100")
     record = json.loads((box.directory / "monitor.json").read_text())
     first.close()
+    box.process = None  # its end is not told to who has closed
     os.kill(record["monitor"], signal.SIGKILL)
     later = second()
     end = later.adopt(str(box.directory))

@@ -18,6 +18,7 @@ from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound,
 from lamina.runtime.process import Process, ProcessGone
 
 pytestmark = pytest.mark.root
+BRIEF_OR_NOT = pytest.mark.parametrize("brief", [False, True], ids=["", "brief"])
 
 
 def log_entries(box: Box) -> list[tuple[str, str]]:
@@ -48,9 +49,10 @@ def cgroup_directories(box: Box) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"**/lamina-test/{box.name}"))
 
 
-def test_output_reaches_the_log_and_a_framed_client(box: Box) -> None:
+@BRIEF_OR_NOT
+def test_output_reaches_the_log_and_a_framed_client(box: Box, brief: bool) -> None:
     mine, theirs = socket.socketpair()
-    process = box.start("sh", "-c", "echo out; echo err >&2; exit 3", attaches=[Attach(theirs.fileno())])
+    process = box.start("sh", "-c", "echo out; echo err >&2; exit 3", attaches=[Attach(theirs.fileno())], brief=brief)
     theirs.close()
     end = process.wait(60)
     assert isinstance(end, Exit) and (end.code, end.signal, end.oom_killed, end.error) == (3, 0, False, "")
@@ -104,14 +106,26 @@ def test_a_signal_is_an_exit_code_over_128(box: Box) -> None:
         process.attach(Attach(0))
 
 
-def test_nothing_remains_after_the_end(box: Box) -> None:
-    box.run("true")
+@BRIEF_OR_NOT
+def test_nothing_remains_after_the_end(box: Box, brief: bool) -> None:
+    box.run("true", brief=brief)
     assert not cgroup_directories(box)
     assert not (box.directory / "monitor.sock").exists() and not (box.directory / "monitor.json").exists()
     assert json.loads((box.directory / "exit.json").read_text())["code"] == 0
     assert str(box.directory) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_the_monitor_of_what_is_brief_holds_nothing_that_others_do_not(boxes: Callable[[], Box]) -> None:
+    held = []
+    for brief in (False, True):
+        box = boxes()
+        box.start("sleep", "100", log=False, brief=brief)
+        monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+        held.append(sorted(os.readlink(fd).partition(":[")[0] for fd in Path(f"/proc/{monitor}/fd").iterdir()))
+    assert held[0] == held[1]
+
+
+@BRIEF_OR_NOT
 @pytest.mark.parametrize(
     ("command", "error", "words"),
     [
@@ -121,9 +135,11 @@ def test_nothing_remains_after_the_end(box: Box) -> None:
         ("/bin", CommandNotExecutable, 'exec: "/bin": permission denied'),
     ],
 )
-def test_a_command_that_cannot_run_is_said_in_dockers_words(box: Box, command: str, error: type[Exception], words: str) -> None:
+def test_a_command_that_cannot_run_is_said_in_dockers_words(
+    box: Box, command: str, error: type[Exception], words: str, brief: bool
+) -> None:
     with pytest.raises(error) as raised:
-        box.start(command)
+        box.start(command, brief=brief)
     assert words in str(raised.value)
     assert not cgroup_directories(box) and not (box.directory / "monitor.sock").exists()
 
@@ -175,9 +191,10 @@ def test_what_is_written_lies_in_the_upper_directory_while_it_runs(box: Box) -> 
     eventually(lambda: (box.directory / "upper/there").exists())
 
 
-def test_a_terminal_is_the_containers_own(box: Box) -> None:
+@BRIEF_OR_NOT
+def test_a_terminal_is_the_containers_own(box: Box, brief: bool) -> None:
     script = "tty; test -c /dev/console && echo console; stty size; ls /dev/pts"
-    _, text = box.run("sh", "-c", script, tty=True)
+    _, text = box.run("sh", "-c", script, tty=True, brief=brief)
     assert text.split("\r\n")[:2] == ["/dev/pts/0", "console"]
 
 

@@ -25,8 +25,8 @@ from lamina.container.store import write_file
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.runtime.bundle import exec_process
 from lamina.runtime.launch import Exec, Exit
-from lamina.runtime.monitor import SOCKET
 from lamina.runtime.process import ProcessGone
+from lamina.runtime.records import SOCKET
 
 _EXIT_ON_ITS_WAY = 2.0
 _PROBED = 4096

@@ -110,11 +110,17 @@ class ContainerStore:
     def save(self, container: Container) -> None:
         """Write the record. From now on the container exists."""
         data = encode_record(container)
-        for name in reversed(RECORDS):
+        # Of a temporary one the next engine only needs to know that it is to go.
+        for name in RECORDS[:1] if container.temporary else reversed(RECORDS):
             write_file(f"{container.directory}/{name}", data)
 
     def save_state(self, container: Container) -> None:
-        """Write what changes. On a full disk it stays as it was: what the monitor records about start and end wins at the next start."""
+        """Write what changes. On a full disk it stays as it was: what the monitor records about start and end wins at the next start.
+
+        Of a temporary container nothing is written: the next engine removes it, whatever it did.
+        """
+        if container.temporary:
+            return
         with suppress(OSError):
             write_file(f"{container.directory}/state.json", encode_state(container.state))
 

@@ -244,8 +244,8 @@ class Cgroup:
     def _restrict_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
         directory = self._directory("devices")
         if directory is not None:
-            for rule in rules:
-                _write(f"{directory}/devices.{'allow' if rule.get('allow') else 'deny'}", _device_line(rule))
+            for file, lines in _device_lines(rules):
+                _write(f"{directory}/{file}", *lines)
         elif rules and (fd := self.open_unified()) is not None:
             try:
                 bpf.attach_device_program(fd, bpf.device_program(rules))
@@ -274,6 +274,17 @@ class Cgroup:
             yield directory
 
 
+def _device_lines(rules: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """What is written to devices.allow and devices.deny, in turn."""
+    found: list[tuple[str, list[str]]] = []
+    for rule in rules:
+        file = f"devices.{'allow' if rule.get('allow') else 'deny'}"
+        if not found or found[-1][0] != file:
+            found.append((file, []))
+        found[-1][1].append(_device_line(rule))
+    return found
+
+
 def _device_line(rule: Mapping[str, Any]) -> str:
     """A rule as devices.allow and devices.deny read it."""
     kind = rule.get("type") or "a"
@@ -286,19 +297,36 @@ def _device_line(rule: Mapping[str, Any]) -> str:
 def _make(hierarchy: Hierarchy, path: str) -> None:
     """Make a group and its parents, which pass on what children need."""
     parts = path.strip("/").split("/")
-    for depth in range(1, len(parts) + 1):
-        parent = "/".join([hierarchy.path, *parts[: depth - 1]])
-        directory = f"{parent}/{parts[depth - 1]}"
-        if hierarchy.unified:
-            _enable_controllers(parent, hierarchy.controllers)
+    if not hierarchy.unified:
+        _make_old(hierarchy, parts)
+        return
+    for depth in range(len(parts)):
+        parent = "/".join([hierarchy.path, *parts[:depth]])
+        _enable_controllers(parent, hierarchy.controllers)
         try:
-            os.mkdir(directory, 0o755)
+            os.mkdir(f"{parent}/{parts[depth]}", 0o755)
         except FileExistsError:
             continue
-        if "cpuset" in hierarchy.controllers and not hierarchy.unified:
-            # Version 1: a new group has no processors and takes no process until it is given some.
-            for file in ("cpuset.cpus", "cpuset.mems"):
-                _write(f"{directory}/{file}", _read(f"{parent}/{file}").strip())
+
+
+def _make_old(hierarchy: Hierarchy, parts: Sequence[str]) -> None:
+    """Of version 1. Parents are looked at only where they are missing: most often they are there."""
+    parent = "/".join([hierarchy.path, *parts[:-1]])
+    directory = f"{parent}/{parts[-1]}"
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if len(parts) == 1:
+            raise
+        _make_old(hierarchy, parts[:-1])
+        _make_old(hierarchy, parts)
+        return
+    if "cpuset" in hierarchy.controllers:
+        # A new group has no processors and takes no process until it is given some.
+        for file in ("cpuset.cpus", "cpuset.mems"):
+            _write(f"{directory}/{file}", _read(f"{parent}/{file}").strip())
 
 
 def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
@@ -317,7 +345,8 @@ def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
 def _remove(directory: str, group: Cgroup) -> None:
     for attempt in range(200):
         try:
-            for below, folders, _ in os.walk(directory, topdown=False):
+            # Most often nothing is below it, and no process in it: then this is one call.
+            for below, folders, _ in os.walk(directory, topdown=False) if attempt else ():
                 for folder in folders:
                     os.rmdir(f"{below}/{folder}")
             os.rmdir(directory)
@@ -329,7 +358,8 @@ def _remove(directory: str, group: Cgroup) -> None:
                 raise
             if attempt == 50:
                 group.kill()
-            time.sleep(0.001 if attempt < 50 else 0.005)
+            if attempt:
+                time.sleep(0.001 if attempt < 50 else 0.005)
 
 
 def _read(path: str) -> str:
@@ -349,10 +379,13 @@ def _read(path: str) -> str:
         os.close(fd)
 
 
-def _write(path: str, value: str) -> None:
+def _write(path: str, *values: str) -> None:
+    """One after the other, each by one call, as these files want it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    value = ""
     try:
-        os.write(fd, value.encode())
+        for value in values:
+            os.write(fd, value.encode())
     except OSError as error:
         raise OSError(error.errno, f"{path}: {value}: {os.strerror(error.errno or 0)}") from None
     finally:

@@ -17,8 +17,8 @@ from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, Program, RuntimeFailed
 from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND
-from lamina.runtime.monitor import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
 from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
+from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
 
 __all__ = ["Process", "Runtime"]
 
@@ -114,6 +114,7 @@ class Runtime:
         fds = self._filter(spec) if launch.program is None else {}
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
+            **({"brief": True} if launch.brief and not launch.program and not found else {}),  # first: see monitor.BRIEF
             **_process_document(spec["process"], made, launch.user, launch.groups),
             **(_outside(launch, launch.program, spec, made, path) if launch.program else {}),
             "directory": launch.directory,

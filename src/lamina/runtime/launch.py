@@ -77,7 +77,8 @@ class Launch:
     empty: the ids in `spec` hold. `groups` are further groups, by name or number. `watch_memory` says that memory is limited: then the
     monitor tells of the moment it runs out.
     `network` are the interfaces and gateways that its network namespace gets before the command runs (see linux.cabling.connect).
-    `program` is the OCI runtime that runs it; None: the embedded one.
+    `program` is the OCI runtime that runs it; None: the embedded one. `brief`: it is expected to end soon, and its monitor may take more
+    memory until then for the sake of an earlier start.
     """
 
     id: str
@@ -95,6 +96,7 @@ class Launch:
     groups: tuple[str, ...] = ()
     watch_memory: bool = False
     program: Program | None = None
+    brief: bool = False
 
     @property
     def tty(self) -> bool:

@@ -27,6 +27,7 @@ from lamina.runtime import hooks, outside
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
+from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time, write_record
 from lamina.runtime.streams import Client, Input
 
 TYPE_CHECKING = False
@@ -36,15 +37,14 @@ if TYPE_CHECKING:
 
     from lamina.runtime.cgroup import Hierarchy
 
-SOCKET, EXIT_RECORD, RUN_RECORD = "monitor.sock", "exit.json", "monitor.json"
 _CHUNK = 64 << 10
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
 _SILENCE = 0.5
 """Seconds of silence after which output that others still hold open is given up, once the process has ended."""
 _LINGER = 10.0
 """Seconds that clients get to take what is left for them."""
-
-
+BRIEF = b'{"brief":true,'
+"""How the message begins of what is to run for a short time; not of what another runtime runs."""
 _KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside", "hooks")
 
 
@@ -52,24 +52,32 @@ def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Ne
     """Start what a message to the zygote describes and monitor it to its end. Never returns.
 
     The first descriptor is the channel to the daemon. Launching takes memory that would stay with the monitor
-    for all its life, so a fork of it launches: what it starts is the monitor's own child all the same.
+    for all its life, so a fork of it launches: what it starts is the monitor's own child all the same. Where that life is BRIEF, the fork
+    would take longer than the memory is held, and the monitor launches.
     """
     code = 1
     try:
         os.setsid()
         prctl.set_name("lamina-monitor")
-        mine, theirs = channel.pair()
-        launcher = os.fork()
-        if launcher == 0:
-            mine.close()
-            _launch(body, fds, hierarchies, theirs)
-        theirs.close()
-        _follow(mine, channel.from_fd(fds[0]), fds, hierarchies)
+        if body.startswith(BRIEF):
+            _perform(channel.decode(body), fds, hierarchies)
+        else:
+            _have_launched(body, fds, hierarchies)
         code = 0
     except BaseException as error:
         _complain(error)
     finally:
         os._exit(code)
+
+
+def _have_launched(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
+    """A monitor's life with a launcher."""
+    mine, theirs = channel.pair()
+    if os.fork() == 0:
+        mine.close()
+        _launch(body, fds, hierarchies, theirs)
+    theirs.close()
+    _follow(mine, channel.from_fd(fds[0]), fds, hierarchies)
 
 
 def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], monitor: channel.Channel) -> Never:
@@ -91,20 +99,11 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
             _remove_bundle(document)
             monitor.send({"event": "failed", "kind": error.kind, "message": error.message})
             os._exit(0)
-        pipes = sorted(launched.pipes)
-        about = {
-            "pid": launched.pid,
-            "warnings": launched.warnings,
-            "pipes": pipes,
-            "cgroup": launched.cgroup.path if launched.cgroup else "",
-            "create": bool((document.get("cgroup") or {}).get("create")),
-            "log_pipe": slots.get("log", -1),
-            "attached": [[slots[f"attach:{number}"], options] for number, options in enumerate(document.get("attaches") or [])],
-            **{key: document.get(key) for key in _KEPT},
-        }
+        about = _about(document, launched, slots)
         try:
             monitor.send(
-                about, [launched.pidfd, *(launched.pipes[name] for name in pipes), *([launched.master] if launched.master >= 0 else [])]
+                about,
+                [launched.pidfd, *(launched.pipes[name] for name in about["pipes"]), *([launched.master] if launched.master >= 0 else [])],
             )
         except channel.ChannelClosed:
             end(launched.pid, launched.pidfd, sibling=True)
@@ -117,8 +116,37 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
         os._exit(0)
 
 
+def _about(document: Mapping[str, Any], launched: Launched, slots: Mapping[str, Any]) -> dict[str, Any]:
+    """What the monitor needs to know of what was launched, beside its descriptors."""
+    return {
+        "pid": launched.pid,
+        "warnings": launched.warnings,
+        "pipes": sorted(launched.pipes),
+        "cgroup": launched.cgroup.path if launched.cgroup else "",
+        "create": bool((document.get("cgroup") or {}).get("create")),
+        "log_pipe": slots.get("log", -1),
+        "attached": [[slots[f"attach:{number}"], options] for number, options in enumerate(document.get("attaches") or [])],
+        **{key: document.get(key) for key in _KEPT},
+    }
+
+
+def _perform(document: Mapping[str, Any], fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
+    """A monitor's life without a launcher."""
+    daemon, directory = channel.from_fd(fds[0]), document["directory"]
+    slots = dict(zip(document["slots"], fds, strict=True))
+    listener = channel.listen(directory, SOCKET)
+    try:
+        launched = launch(document, slots, hierarchies)
+    except LaunchFailed as error:
+        listener.close()
+        forget(directory, SOCKET)
+        _tell(daemon, {"event": "failed", "kind": error.kind, "message": error.message})
+        return
+    _stay(_about(document, launched, slots), launched, listener, daemon, fds)
+
+
 def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
-    """The monitor's life: hear how the launch went, then stay with what was launched."""
+    """Hear how the launch went, then stay with what was launched."""
     directory, listener = "", None
     try:
         # Where to listen comes first: that is made while the launcher launches.
@@ -137,16 +165,21 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     if listener is None or about.get("event") == "failed":
         if listener is not None:
             listener.close()
-            _unlink(directory, SOCKET)
+            forget(directory, SOCKET)
         _reap()
         _tell(daemon, about)
         return
+    master = received[-1] if about["terminal"] else -1
+    pipes = dict(zip(about["pipes"], received[1:], strict=False))
+    cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
+    _stay(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener, daemon, fds)
+
+
+def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: channel.Channel, fds: Sequence[int]) -> None:
+    """With what runs, to its end."""
     attached = about.pop("attached")
     channel.close_all([fd for fd in fds[1:] if fd not in [about["log_pipe"], *(kept for kept, _ in attached)]])
-    pipes = dict(zip(about["pipes"], received[1:], strict=False))
-    master = received[-1] if about["terminal"] else -1
-    cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
-    monitor = Monitor(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener)
+    monitor = Monitor(about, launched, listener)
     for fd, options in attached:
         monitor.attach(fd, options)
     # Before it is told: who hears of a start may ask for an exec at once.
@@ -195,9 +228,7 @@ def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] =
     try:
         daemon.send(message, fds)
         return True
-    except OSError:
-        return False
-    except channel.ChannelClosed:
+    except (OSError, channel.ChannelClosed):
         return False
 
 
@@ -441,8 +472,8 @@ class Monitor:
             write_record(directory, EXIT_RECORD, self._exit, durable=not self._document.get("volatile"))
         except OSError:
             pass  # the directory is gone or the disk full: whoever listens is told all the same
-        _unlink(directory, SOCKET)
-        _unlink(directory, RUN_RECORD)
+        forget(directory, SOCKET)
+        forget(directory, RUN_RECORD)
         # Told before clients see their end: who asks for the exit code then must find it.
         self._broadcast({"event": "exit", **self._exit})
         for client in self._clients:
@@ -467,34 +498,3 @@ class Monitor:
                 self._turn(1.0)
         if self._log is not None:
             self._log.hand_over(_LINGER)
-
-
-def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with the pid it names one process. 0 where there is none."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return int(os.read(fd, 4096).rpartition(b")")[2].split()[19])
-        finally:
-            os.close(fd)
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def write_record(directory: str, name: str, record: Mapping[str, Any], *, durable: bool) -> None:
-    """Write a record beside its place and rename it; `durable`: on disk before this returns."""
-    fd = os.open(f"{directory}/{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        channel.write_all(fd, channel.encode({"v": channel.VERSION, **record}))
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(f"{directory}/{name}.new", f"{directory}/{name}")
-
-
-def _unlink(directory: str, name: str) -> None:
-    try:
-        os.unlink(f"{directory}/{name}")
-    except OSError:
-        pass

@@ -16,7 +16,7 @@ import sys
 import time
 
 from lamina.linux import channel, prctl, tty
-from lamina.runtime import cgroup, hooks, monitor, placing, zygote
+from lamina.runtime import cgroup, hooks, placing, records, zygote
 from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND, LaunchFailed, launch
 
 TYPE_CHECKING = False
@@ -85,8 +85,8 @@ def _report(document: Mapping[str, Any], message: str) -> None:
 def _record(document: Mapping[str, Any], launched: Launched) -> None:
     """Write down what runs, and hand the terminal over."""
     if document["command"] != "exec":
-        record = {**document["record"], "pid": launched.pid, "started": monitor.start_time(launched.pid), "placed": launched.placed}
-        monitor.write_record(document["state"], "state.json", record, durable=False)
+        record = {**document["record"], "pid": launched.pid, "started": records.start_time(launched.pid), "placed": launched.placed}
+        records.write_record(document["state"], "state.json", record, durable=False)
     if document["console_socket"] and launched.master >= 0:
         _send_console(document["console_socket"], launched.master)
     if document["pid_file"]:

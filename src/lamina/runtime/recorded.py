@@ -12,8 +12,8 @@ from typing import Any
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.runtime import cgroup
 from lamina.runtime.cgroup import Cgroup
-from lamina.runtime.monitor import start_time
 from lamina.runtime.oci import FIFO
+from lamina.runtime.records import start_time
 
 
 class ContainerNotFound(NotFound):
