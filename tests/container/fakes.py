@@ -139,6 +139,9 @@ class FakeImages:
             raise ImageNotFound(f"No such image: {text}")
         return self.image
 
+    def expect(self, image: Digest) -> None:
+        self.resolve(str(image))
+
     def list(self, *, all: bool = False) -> Sequence[Image]:
         return [self.image]
 

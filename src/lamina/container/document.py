@@ -16,7 +16,10 @@ class InvalidDocument(InvalidArgument):
 
 def text(document: Document, key: str) -> str:
     """A string field, "" where it is absent."""
-    return str(_typed(document, key, str, ""))
+    value = document.get(key)
+    if value is None:  # the usual answers first: a start asks for some hundred fields
+        return ""
+    return value if isinstance(value, str) else str(_typed(document, key, str, ""))
 
 
 def flag(document: Document, key: str) -> bool:
@@ -32,6 +35,8 @@ def number(document: Document, key: str, default: int = 0) -> int:
 def texts(document: Document, key: str) -> list[str]:
     """A list of strings; one string alone is a list of one, as old clients send commands."""
     value = document.get(key)
+    if value is None:
+        return []
     if isinstance(value, str):
         return [value]
     items: list[Any] = _typed(document, key, list, [])

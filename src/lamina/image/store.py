@@ -139,6 +139,10 @@ class Images:
             self._catalog.note_use(image.id)
         return image
 
+    def expect(self, image: Digest) -> None:
+        """Raises ImageNotFound where the image is not there any more; its files are not looked at."""
+        self._catalog.get(image)
+
     def resolved(self, image: Image) -> Descriptor:
         """What the image's names stand for: an index, if one of them does."""
         found = [each[1] for name in (*image.names, *image.digests) if (each := self._catalog.named(name)) is not None]

@@ -8,6 +8,7 @@ privileges last, and executes. A plan is plain data: it crosses to the zygote as
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -130,7 +131,12 @@ class Options:
 
 
 def options(words: Sequence[str]) -> Options:
-    """Sort the options of one mount."""
+    """Sort the options of one mount. The same few come with every container."""
+    return _sorted_options(tuple(words))
+
+
+@functools.lru_cache(256)
+def _sorted_options(words: tuple[str, ...]) -> Options:
     add = remove = recursive_add = propagation = 0
     deep = False
     data: list[tuple[str, ...]] = []
