@@ -95,7 +95,7 @@ class FakeContainers:
         return self.archive_stat(ref, path)
 
     def archive_put(self, ref: str, path: str, source: Loan, **options: bool) -> None:
-        with arriving(source.params, source.fileno(), source.take_back) as pieces:
+        with arriving(source.lend(), source.fileno(), source.take_back) as pieces:
             self.created.append(b"".join(pieces))
 
     def exec_check(self, exec_id: str) -> bool:

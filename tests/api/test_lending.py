@@ -89,7 +89,7 @@ class Handler:
             if self.job == "none":
                 raise InvalidArgument("nobody wants it")
             try:
-                found = self.pool.run(f"{JOBS}:{self.job}", {"wanted": self.wanted, **loan.params}, [loan.fileno()], loan.take_back)
+                found = self.pool.run(f"{JOBS}:{self.job}", {"wanted": self.wanted, **loan.lend()}, [loan.fileno()], loan.take_back)
             except Exception as error:
                 self.errors.append(type(error).__name__)
                 raise

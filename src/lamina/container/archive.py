@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -17,12 +17,11 @@ from lamina.container.roots import Root, reachable
 from lamina.container.times import rfc3339
 from lamina.linux.pipe import wide_pipe
 from lamina.worker.incoming import Loan
-from lamina.worker.outgoing import Target, taken
+from lamina.worker.outgoing import Heard, Target, taken
 
 _CHUNK = 1 << 20
 Source = BinaryIO | int | Loan
 """Where an archive comes from: a file, a descriptor, or a request's body in its connection."""
-Heard = Callable[[dict[str, Any]], None]
 
 
 class Archives:
@@ -52,7 +51,7 @@ class Archives:
         owner = text(live.container.config, "User") if copy_uid_gid else ""
         writable = not flag(live.container.host_config, "ReadonlyRootfs")
         with reachable(live, self._launcher, self._parts.root, writable=writable) as root, _descriptor(source) as fd:
-            more, heard = (source.params, source.take_back) if isinstance(source, Loan) else ({}, None)
+            more, heard = (source.lend(), source.take_back) if isinstance(source, Loan) else ({}, None)
             self._run("put_job", live, root, path, heard, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir, **more)
         self._parts.emit(live.event("extract-to-dir", path=path))
 

@@ -24,7 +24,7 @@ class BodyCut(Cancelled):
 
 
 class Loan:
-    """A body in its connection, for one job: `params` are among its parameters, `take_back` is its `on_update`. One thread's."""
+    """A body in its connection, for one job: it is told what `lend` gives, `take_back` is its `on_update`. One thread's."""
 
     def __init__(self, fd: int, framing: Framing, kept: bytes, pending: bytes) -> None:
         """`fd` is the connection, borrowed. `kept` was found to be body, `pending` was read behind that."""
@@ -41,9 +41,8 @@ class Loan:
         """Whether a job was told of it."""
         return self._begun
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """What the job is told, and nobody else."""
+    def lend(self) -> dict[str, Any]:
+        """What the job is told among its parameters; from now on it alone reads."""
         self._begun = True
         return {KEY: self._state}
 
