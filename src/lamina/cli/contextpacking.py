@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 import tarfile
 from collections.abc import Iterable, Iterator
 
+from lamina.cli.packing import block
 from lamina.errors import Conflict
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s247x")
-_OWNER = b"0000000\0"
-_MAGIC = b"ustar\x0000"
 _PIECE = 1 << 18
 _SIZE_LIMIT = 1 << 33
 
@@ -81,9 +78,7 @@ def _plain(name: bytes, facts: os.stat_result, kind: int) -> bytes | None:
     seconds, size = int(facts.st_mtime), facts.st_size if kind == stat.S_IFREG else 0
     if len(name) > 100 or not name.isascii() or size >= _SIZE_LIMIT or not 0 <= seconds < _SIZE_LIMIT:
         return None
-    mode, letter = b"%07o\0" % (facts.st_mode & 0o7777), b"0" if kind == stat.S_IFREG else b"5"
-    raw = _HEADER.pack(name, mode, _OWNER, _OWNER, b"%011o\0" % size, b"%011o\0" % seconds, b" " * 8, letter, b"", _MAGIC)
-    return raw[:148] + b"%06o\0 " % sum(raw) + raw[156:]
+    return block(name, stat.S_IMODE(facts.st_mode), 0, 0, size, seconds, b"0" if kind == stat.S_IFREG else b"5")
 
 
 def _entry(path: str, name: str, facts: os.stat_result, kind: int) -> tarfile.TarInfo:

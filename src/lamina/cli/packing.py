@@ -192,14 +192,15 @@ def _ordinary(name: str, facts: os.stat_result, *, keep_owner: bool) -> bytes | 
         return None
     if size >= _NUMBER_LIMIT or not 0 <= seconds < _NUMBER_LIMIT:
         return None
-    header = _block(name.encode(), stat.S_IMODE(facts.st_mode), uid, gid, size, seconds, kind)
+    header = block(name.encode(), stat.S_IMODE(facts.st_mode), uid, gid, size, seconds, kind)
     if not fraction:
         return header
     record = b"30 mtime=%010d.%09d\n" % (seconds, fraction)
-    return _block(b"PaxHeaders", 0o644, 0, 0, len(record), 0, b"x") + record.ljust(tarfile.BLOCKSIZE, b"\0") + header
+    return block(b"PaxHeaders", 0o644, 0, 0, len(record), 0, b"x") + record.ljust(tarfile.BLOCKSIZE, b"\0") + header
 
 
-def _block(name: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, kind: bytes) -> bytes:
+def block(name: bytes, mode: int, uid: int, gid: int, size: int, seconds: int, kind: bytes) -> bytes:
+    """One header of the plain format: an ASCII name, and numbers that fit."""
     numbers = (b"%07o\0" % mode, b"%07o\0" % uid, b"%07o\0" % gid, b"%011o\0" % size, b"%011o\0" % seconds)
     raw = _HEADER.pack(name, *numbers, b" " * 8, kind, b"", b"ustar\x0000")
     return raw[:148] + b"%06o\0 " % (adler32(raw, 0) & 0xFFFF) + raw[156:]  # of ASCII, adler32's lower half is the sum of bytes
