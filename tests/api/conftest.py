@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import socket
 import threading
@@ -122,9 +123,8 @@ class FakeImages:
     def list(self, *, all: bool, filters: Mapping[str, Sequence[str]]) -> Sequence[Any]:
         return []
 
-    def load(self, source: int, sink: Any, *, platform: Any = None) -> None:
-        with os.fdopen(os.dup(source), "rb") as file:
-            self.loaded.append(file.read())
+    def load(self, source: io.RawIOBase, sink: Any, *, platform: Any = None) -> None:
+        self.loaded.append(source.readall())
 
 
 @dataclass

@@ -85,6 +85,8 @@ class Handler:
             return Streamed(lambda writer: self._tell(writer, request.query.text("fails"), size), "text/plain")
         if request.method == "GET":
             return Reply(body=b"hello")
+        if request.path == "/parts":
+            return Reply(body=b"<%s>" % " ".join(map(str, self._in_parts(request))).encode())
         with request.body.lent() as loan:
             if self.job == "none":
                 raise InvalidArgument("nobody wants it")
@@ -94,6 +96,20 @@ class Handler:
                 self.errors.append(type(error).__name__)
                 raise
         return Reply(body=b"<%d>" % found["size"])
+
+    def _in_parts(self, request: Request) -> Iterator[int]:
+        """Jobs have parts of the body, and between them it is read here; the rest is copied."""
+        body = request.body
+        for size in map(int, request.query.all("size")):
+            ahead = body.read(3)
+            with body.lent(size, ahead) as loan:
+                done = self.pool.run(f"{JOBS}:count", {"wanted": self.wanted, **loan.lend()}, [loan.fileno()], loan.take_back)
+            found = loan.returned()
+            assert found is not None and found.left == size - done["size"]
+            yield done["size"]
+        with open(self.file, "wb") as file:
+            yield sum(iter(lambda: body.copy(file.fileno(), 70_001), 0))
+        assert set(self.file.read_bytes()) <= {ord("x")}
 
     def _tell(self, writer: Writer, fails: str, size: int | None) -> None:
         outlet = writer.outlet()
@@ -166,6 +182,26 @@ def test_chunks_that_are_cut_anywhere_are_put_together(client: socket.socket) ->
     for byte in CHUNKED + chunk(b"x" * 17) + b"0;a=b\r\nTrailer: t\r\n\r\n":
         client.sendall(bytes([byte]))
     assert b"<17>" in received(client, b">")
+
+
+@pytest.mark.parametrize("length", [1000, 32 << 10, 1 << 20])
+def test_jobs_may_have_parts_of_a_body(client: socket.socket, length: int) -> None:
+    sizes = (3, 4, 1000, 32_000, 65_536, 700_001, 5)
+    pieces, rest = divmod(sum(sizes) + 200_000, length)
+    client.sendall(CHUNKED.replace(b"PUT /", b"PUT /parts?" + b"&".join(b"size=%d" % size for size in sizes)))
+    for _ in range(pieces):
+        client.sendall(chunk(b"x" * length))
+    client.sendall(chunk(b"x" * rest) + b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert b"<%b>" % " ".join(map(str, (*sizes, 200_000))).encode() in answer
+    assert answer.endswith(b"hello")
+
+
+def test_a_part_that_is_longer_than_the_body_says_what_is_left(client: socket.socket) -> None:
+    client.sendall(CHUNKED.replace(b"PUT /", b"PUT /parts?size=100") + chunk(b"x" * 60) + b"0\r\n\r\n" + HELLO)
+    answer = received(client, b"hello")
+    assert b"<60 0>" in answer
+    assert answer.endswith(b"hello")
 
 
 def test_a_client_that_waits_for_a_continue_gets_one(client: socket.socket) -> None:

@@ -84,6 +84,33 @@ def test_an_archive_that_was_sent_whole_is_loaded_though_nobody_waits_for_the_an
     daemon.docker("rmi", *names)
 
 
+@pytest.mark.parametrize("part", [0.2, 0.7, 0.999])
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_load_that_is_cut_or_whose_chunks_break_leaves_nothing(daemon: Daemon, tmp_path: Path, part: float, broken: bool) -> None:
+    daemon.docker("import", "-m", "part", str(busybox_tar(tmp_path / "tar")), "part:1")
+    daemon.docker("save", "-o", str(tmp_path / "archive"), "part:1")
+    daemon.docker("rmi", "part:1")
+    before = daemon.docker("images", "-aq", "--no-trunc").stdout.split()
+    archive = (tmp_path / "archive").read_bytes()
+    sent = archive[: int(len(archive) * part)]
+    with _connected(daemon) as sock:
+        sock.sendall(b"POST /images/load?quiet=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(sent), 32768):
+            piece = sent[at : at + 32768]
+            sock.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if broken:
+            sock.sendall(b"not a size\r\n" + archive[len(sent) :][:1000])
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := sock.recv(4096):
+            answer += piece
+    assert not broken or b"a chunk's head names no size" in answer
+    assert daemon.docker("images", "-aq", "--no-trunc").stdout.split() == before
+    assert not list((daemon.data / "content/ingest").iterdir())
+    assert daemon.docker("load", "-q", "-i", str(tmp_path / "archive")).stdout == "Loaded image: part:1\n"
+    daemon.docker("rmi", "part:1")
+
+
 @pytest.mark.peer
 @pytest.mark.skipif(not shutil.which("skopeo"), reason="no skopeo here")
 def test_skopeo_takes_images_from_the_daemon_and_brings_them(daemon: Daemon, tmp_path: Path) -> None:

@@ -101,15 +101,6 @@ class Body(io.RawIOBase):
         """Whether its framing is: where it ends, and what follows it, cannot be known then."""
         return self._broken
 
-    def whole(self) -> None:
-        """For who has read `piped` to its end: that was the body's end.
-
-        Raises:
-            BodyCut: the client went away before it.
-        """
-        if self._cut is not None:
-            raise self._cut
-
     @property
     def finished(self) -> bool:
         """Whether every byte of it was read from the socket."""
@@ -165,6 +156,15 @@ class Body(io.RawIOBase):
             least -= sum(map(len, pieces))
             write_gathered(fd, pieces)
 
+    def copy(self, fd: int, size: int) -> int:
+        """See `Lender.copy`. Raises as `readinto`."""
+        buffer, left = bytearray(_LARGE), size
+        while left and (self._kept or not self._framing.done):
+            pieces, self._kept = _divided(self._kept or self._receive(buffer), left)
+            left -= sum(map(len, pieces))
+            write_gathered(fd, pieces)
+        return size - left
+
     def drain(self, limit: int) -> bool:
         """Read over what is left, at most `limit` bytes of it; whether the end was reached."""
         self._kept = []
@@ -174,22 +174,27 @@ class Body(io.RawIOBase):
         return self._framing.done
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[Loan]:
-        """The connection, for one job that reads the body from it; where the job stopped, reading goes on here."""
+    def lent(self, most: int | None = None, ahead: bytes = b"") -> Iterator[Loan]:
+        """The connection, for one job that reads the body from it; where the job stopped, reading goes on here. See `Lender.lent`."""
         self._begin()
-        loan = Loan(self._wire.sock.fileno(), self._framing, b"".join(self._kept), self._wire.pending)
+        kept = b"".join((ahead, *self._kept))
+        mine = b"" if most is None else kept[most:]
+        self._kept = [memoryview(kept)] if kept else []
+        loan = Loan(self._wire.sock.fileno(), self._framing, kept[:most], self._wire.pending, most)
         try:
             yield loan
         finally:
             if loan.begun:
-                self._take_back(loan)
+                self._take_back(loan, mine)
 
-    def _take_back(self, loan: Loan) -> None:
+    def _take_back(self, loan: Loan, mine: bytes) -> None:
         self._kept = []
         if (found := loan.returned()) is None:
             self._broken = True
-        else:
-            self._framing, self._wire.pending = found
+            return
+        self._framing, self._wire.pending = found.framing, found.pending
+        if kept := found.kept + mine:
+            self._kept = [memoryview(kept)]
 
     @contextlib.contextmanager
     def piped(self) -> Iterator[int]:
@@ -209,7 +214,8 @@ class Body(io.RawIOBase):
             if not self._framing.done:
                 self._stop_filling(thread)
             thread.join()
-        self.whole()
+        if self._cut is not None:
+            raise self._cut
 
     def _stop_filling(self, thread: threading.Thread) -> None:
         """The reader has gone: the filler sees EPIPE at its next write. Wait for a slow client only so long."""
@@ -262,3 +268,12 @@ class Body(io.RawIOBase):
         if self._before is not None:
             before, self._before = self._before, None
             before()
+
+
+def _divided(pieces: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
+    """The first `size` bytes of them, and the others."""
+    for number, piece in enumerate(pieces):
+        if len(piece) > size:
+            return [*pieces[:number], piece[:size]], [piece[size:], *pieces[number + 1 :]]
+        size -= len(piece)
+    return pieces, []

@@ -24,6 +24,7 @@ from lamina.image.archive.load import Loader, Store
 from lamina.image.archive.outline import OutlinedLayer, outline
 from lamina.image.archive.pieces import SavePlan, Sources
 from lamina.image.archive.plan import Archived
+from lamina.image.archive.source import Given
 from lamina.image.catalog import Catalog
 from lamina.image.checking import Checker, Finding
 from lamina.image.checking import Store as Checked
@@ -272,10 +273,11 @@ class Images:
         return self._maker.tag(self._catalog.get(image), name, descriptor)
 
     def load(
-        self, source: int | BinaryIO | str | os.PathLike[str], sink: Sink = silent, *, platform: Platform | None = None
+        self, source: Given | str | os.PathLike[str], sink: Sink = silent, *, platform: Platform | None = None
     ) -> builtins.list[Image]:
         """Bring in the images of an archive, all of them or none: a docker-archive, an OCI layout or the layout before Docker
-        1.10, plain or compressed, as a file or stream (a descriptor or binary file, read to its end) or in a directory (its path).
+        1.10, plain or compressed, as a file or stream (a descriptor, binary file or request's body, read to its end) or in a directory
+        (its path).
 
         Of an index, all platforms come that the archive has, with `platform` only that one. Answers one image a name or group
         of names: the one that they point to.
@@ -295,18 +297,15 @@ class Images:
 
     def import_(
         self,
-        source: int | BinaryIO,
+        source: Given,
         *,
         name: Reference | None = None,
         changes: Sequence[str] = (),
         message: str = "",
         platform: Platform | None = None,
-        whole: Callable[[], None] = lambda: None,
         sink: Sink = silent,
     ) -> Image:
         """Make an image of the tar of a root file system, plain or compressed, read to its end.
-
-        `whole` is called at that end, and raises what it likes where the end came too soon, which the tar alone does not show.
 
         Raises:
             DockerfileError, InvalidArchive, Corrupt, Exhausted: the store is as before.
@@ -314,7 +313,6 @@ class Images:
         request = ImportRequest(changes, message, platform or self._host, self._now())
         with self._whole() as scratch:
             config, facts = import_tar(source, request, self._layers, scratch, sink)
-            whole()
             image = self.create(config, [facts], names=[name] if name else [])
         self._emit(Event("image", "import", str(image.id), {"name": name.familiar if name else str(image.id)}))
         return image

@@ -21,7 +21,7 @@ from lamina.layer.errors import LayerDamaged
 from lamina.layer.extract import extract
 from lamina.layer.skeleton import SkeletonWriter, rebuilt
 from lamina.layer.staged import Staged, StagedBlob, TarSource
-from lamina.layer.stream import Behind, Inflated, even
+from lamina.layer.stream import Behind, Inflated, chunks, even
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
@@ -42,9 +42,13 @@ _PART, _PAIR = 1 << 20, 16
 
 def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
     """Stage a layer whose tar is kept as it is, with a metadata image beside it. See `Snapshotter.stage`."""
-    source = _source(params, fds[0])
+    return stage_incoming(params, chunks(_source(params, fds[0])), report)
+
+
+def stage_incoming(params: dict[str, Any], incoming: Iterator[bytes], report: Reporter) -> dict[str, Any]:
+    """As `stage_erofs`, or with `extract` as `stage_overlay`, of bytes that come."""
     with WhatIsLeft():
-        inflated = Inflated(source, _reporter(report), _limits(params).tar_size)
+        inflated = Inflated(_source(params, -1), incoming, _reporter(report), _limits(params).tar_size)
         return staged(params, inflated, lambda: _compressed(inflated)).encode()
 
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
+
+
+class Lent(Protocol):
+    """A connection in which the tar arrives, lent to the job that stages it."""
+
+    def lend(self) -> dict[str, Any]:
+        """What the job is told."""
+
+    def take_back(self, update: dict[str, Any]) -> None:
+        """Hear from the job where in the connection it has stopped."""
+
+    def over(self) -> None:
+        """The job has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +30,8 @@ class TarSource:
     alone. Of a pipe, exactly `length` bytes are read, or all. `compression` is "gzip", "zstd" or ""
     (plain); None: found out. `kept` says that the caller keeps the compressed bytes as a blob, so a
     driver that does not keep the tar itself need not make a copy; `verified` that it hashes them itself, so
-    they are not hashed once more. The caller owns `fd`.
+    they are not hashed once more. `lent`: `fd` is a connection that gives the tar among other things, see `worker.incoming`. The caller
+    owns `fd`.
     """
 
     fd: int
@@ -26,6 +40,7 @@ class TarSource:
     compression: str | None = None
     kept: bool = False
     verified: bool = False
+    lent: Lent | None = None
 
 
 @dataclass(frozen=True, slots=True)

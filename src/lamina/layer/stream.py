@@ -46,6 +46,20 @@ def chunks(source: TarSource) -> Iterator[bytes]:
         raise TruncatedArchive(f"archive is truncated: {left} bytes are missing")
 
 
+def exactly(pieces: Iterable[bytes], length: int) -> Iterator[bytes]:
+    """The same pieces, which have `length` bytes together.
+
+    Raises:
+        TruncatedArchive: they have fewer.
+    """
+    left = length
+    for piece in pieces:
+        left -= len(piece)
+        yield piece
+    if left:
+        raise TruncatedArchive(f"archive is truncated: {left} bytes are missing")
+
+
 def even(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes, cut after each megabyte; each is copied once."""
     held: list[bytes | memoryview] = []
@@ -68,9 +82,10 @@ def even(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class Inflated:
-    """A source's plain bytes; the fields are right when `__iter__` is exhausted."""
+    """A source's plain bytes; the fields are right when `__iter__` is exhausted. `incoming` are its bytes as they come."""
 
     source: TarSource
+    incoming: Iterator[bytes]
     report: Report
     tar_limit: int
     compression: str = ""
@@ -85,7 +100,7 @@ class Inflated:
             InvalidArchive: the compressed stream is damaged or truncated.
             ArchiveTooLarge: there are more than `tar_limit`.
         """
-        incoming = chunks(self.source)
+        incoming = self.incoming
         first = _head(incoming)
         self.compression = compression.detect(first) if self.source.compression is None else self.source.compression
         hashed = hashlib.sha256() if self.compression and not self.source.verified else None

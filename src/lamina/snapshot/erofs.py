@@ -64,7 +64,7 @@ class ErofsSnapshotter(Stacked):
 
     def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
         """See `Snapshotter.stage`."""
-        return run_stage(self._workers, "lamina.layer.jobs:stage_erofs", source, scratch, self._limits, progress)
+        return run_stage(self._workers, "stage_erofs", source, scratch, self._limits, progress)
 
     def stage_upper(
         self,

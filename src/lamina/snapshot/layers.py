@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from lamina.layer.contextual import patched
 from lamina.layer.index import LayerIndex
@@ -126,7 +127,8 @@ class LayerFiles:
 def run_stage(
     workers: Workers, job: str, source: TarSource, scratch: str, limits: Limits, progress: Progress | None, more: Mapping[str, object] = {}
 ) -> Staged:
-    """Run a staging job on a source in a worker."""
+    """Run a staging job (of `layer.jobs`, or its namesake of `snapshot.arriving` where the source is lent) on a source in a worker."""
+    lent = source.lent
     params = {
         "offset": source.offset,
         "length": source.length,
@@ -136,7 +138,12 @@ def run_stage(
         "limits": asdict(limits),
         **more,
     }
-    return run_staging(workers, job, params, [source.fd], progress)
+    if lent is None:
+        return run_staging(workers, f"lamina.layer.jobs:{job}", params, [source.fd], progress)
+    try:
+        return run_staging(workers, f"lamina.snapshot.arriving:{job}", {**params, **lent.lend()}, [source.fd], progress, lent.take_back)
+    finally:
+        lent.over()
 
 
 def run_stage_upper(
@@ -154,9 +161,23 @@ def run_stage_upper(
     return run_staging(workers, "lamina.layer.jobs:stage_upper", params, [], progress)
 
 
-def run_staging(workers: Workers, job: str, params: Mapping[str, object], fds: Sequence[int], progress: Progress | None) -> Staged:
-    """Run a job that answers a staged layer; `progress` hears of the bytes it has done."""
-    told = None if progress is None else lambda update: progress(int(update["bytes"]))
+def run_staging(
+    workers: Workers,
+    job: str,
+    params: Mapping[str, object],
+    fds: Sequence[int],
+    progress: Progress | None,
+    other: Callable[[dict[str, Any]], None] | None = None,
+) -> Staged:
+    """Run a job that answers a staged layer; `progress` hears of the bytes it has done, `other` of all else."""
+
+    def told(update: dict[str, Any]) -> None:
+        if "bytes" not in update:
+            assert other is not None
+            other(update)
+        elif progress is not None:
+            progress(int(update["bytes"]))
+
     return Staged.decode(workers.run(job, params, fds, told))
 
 

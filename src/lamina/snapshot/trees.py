@@ -45,7 +45,7 @@ class Trees:
     def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
         """See `Snapshotter.stage`. Where nobody keeps the tar, a zstd copy is made of it."""
         more = {"copy": not source.kept}
-        return run_stage(self._workers, "lamina.layer.jobs:stage_overlay", source, scratch, self._limits, progress, more)
+        return run_stage(self._workers, "stage_overlay", source, scratch, self._limits, progress, more)
 
     def stage_upper(
         self,
@@ -154,7 +154,7 @@ class Trees:
         path = self._files.sums(name)
         if os.path.exists(path):
             return
-        staged = run_stage(self._workers, "lamina.layer.jobs:stage_erofs", source, scratch, self._limits, None)
+        staged = run_stage(self._workers, "stage_erofs", source, scratch, self._limits, None)
         try:
             with LayerIndex.open(self.index(name), name) as index:
                 if index.diff_id != staged.diff_id.encoded:

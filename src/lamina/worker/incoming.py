@@ -1,15 +1,17 @@
 """A request's body that a job reads from the client's connection itself: a copy and two processes fewer than through a pipe.
 
-The connection is lent to one job. Its parameters say under `KEY` where in the body the connection is; when the job ends, well or not,
-an update says where it is then.
+The connection is lent to one job. Its parameters say under `KEY` where in the body the connection is; when the job has read what it is to
+have, or ends, well or not, an update says where it is then.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from lamina.errors import Cancelled
 from lamina.spec.framing import BadFraming, Framing, restored
@@ -23,14 +25,30 @@ class BodyCut(Cancelled):
     """The client went away in the middle of a body."""
 
 
-class Loan:
-    """A body in its connection, for one job: it is told what `lend` gives, `take_back` is its `on_update`. One thread's."""
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Where a job stopped: the body's framing there, what it read of the body and did not take (`kept`), what it read behind that
+    (`pending`), and how many of the bytes that it was to take are still to come (`left`; None: it was to take all)."""
 
-    def __init__(self, fd: int, framing: Framing, kept: bytes, pending: bytes) -> None:
-        """`fd` is the connection, borrowed. `kept` was found to be body, `pending` was read behind that."""
+    framing: Framing
+    kept: bytes
+    pending: bytes
+    left: int | None
+
+
+class Loan:
+    """A body in its connection, for one job: it is told what `lend` gives, `take_back` is its `on_update`.
+
+    Who lends waits (`wait`) until the job has read what it wants, in another thread than the job's if the job goes on after that.
+    """
+
+    def __init__(self, fd: int, framing: Framing, kept: bytes, pending: bytes, most: int | None = None) -> None:
+        """`fd` is the connection, borrowed. `kept` was found to be body, `pending` was read behind that. `most` is how many bytes of the
+        body the job may have; None: all."""
         self._fd, self._begun = fd, False
-        self._state = {"framing": framing.state(), "kept": kept.decode("latin-1"), "pending": pending.decode("latin-1")}
+        self._state = {"framing": framing.state(), "kept": kept.decode("latin-1"), "pending": pending.decode("latin-1"), "most": most}
         self._update: dict[str, Any] | None = None
+        self._over = threading.Event()
 
     def fileno(self) -> int:
         """The connection."""
@@ -49,13 +67,43 @@ class Loan:
     def take_back(self, update: dict[str, Any]) -> None:
         """Hear where the job has stopped."""
         self._update = update[KEY]
+        self._over.set()
 
-    def returned(self) -> tuple[Framing, bytes] | None:
-        """The framing where the job stopped, and what it read behind the body; None: the framing is broken, or the job crashed and nobody
-        knows."""
+    def over(self) -> None:
+        """The job has ended, whether it said where or not."""
+        self._over.set()
+
+    def wait(self) -> None:
+        """Until the job has stopped reading."""
+        self._over.wait()
+
+    def returned(self) -> Returned | None:
+        """Where the job stopped; None: the framing is broken, or the job crashed and nobody knows."""
         if self._update is None:
             return None
-        return restored(self._update["framing"]), str(self._update["pending"]).encode("latin-1")
+        kept, pending = (str(self._update[name]).encode("latin-1") for name in ("kept", "pending"))
+        return Returned(restored(self._update["framing"]), kept, pending, self._update["left"])
+
+
+@runtime_checkable
+class Lender(Protocol):
+    """A request's body, to be read here (`read`), by processes that want a pipe, or by jobs that are lent the connection."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """The next bytes, at most `size`; none at the end."""
+        ...
+
+    def copy(self, fd: int, size: int) -> int:
+        """Write the next bytes, at most `size`, to `fd`: how many there were, 0 at the end."""
+        ...
+
+    def lent(self, most: int | None = None, ahead: bytes = b"") -> AbstractContextManager[Loan]:
+        """The connection for one job, which may have `most` bytes of the body; `ahead` was read of it already, and is the job's first."""
+        ...
+
+    def piped(self) -> AbstractContextManager[int]:
+        """A pipe that gives what is left."""
+        ...
 
 
 def receive(read: Callable[[bytearray], int], framing: Framing, pending: bytes, buffer: bytearray) -> tuple[list[memoryview], bytes]:
@@ -85,37 +133,53 @@ def arriving(params: dict[str, Any], fd: int, report: Report) -> Iterator[Iterat
     if KEY not in params:
         yield iter(lambda: os.read(fd, 1 << 20), b"")
         return
-    body = _Body(fd, params[KEY])
+    body = _Body(fd, params[KEY], report)
     try:
         yield body.pieces()
     finally:
-        report({KEY: body.state()})
+        body.give_back()
 
 
 class _Body:
     """A body that was lent, on the job's side."""
 
-    def __init__(self, fd: int, told: dict[str, Any]) -> None:
-        self._fd, self._framing = fd, restored(told["framing"])
+    def __init__(self, fd: int, told: dict[str, Any], report: Report) -> None:
+        self._fd, self._framing, self._report = fd, restored(told["framing"]), report
         self._kept, self._pending = str(told["kept"]).encode("latin-1"), str(told["pending"]).encode("latin-1")
-        self._broken = False
+        self._left: int | None = told["most"]
+        self._broken = self._given_back = False
 
     def pieces(self) -> Iterator[bytes]:
-        if self._kept:
-            yield self._kept
+        """What the job may have of it; then it is given back."""
+        if piece := self._taken(b""):
+            yield piece
         buffer = bytearray(_PIECE)
-        while not self._framing.done:
+        while self._left != 0 and not self._framing.done:
             try:
                 found, self._pending = receive(self._read, self._framing, self._pending, buffer)
             except BadFraming:
                 self._broken = True
                 raise
-            if piece := b"".join(found):
+            if piece := self._taken(b"".join(found)):
                 yield piece
+        self.give_back()
 
-    def state(self) -> dict[str, Any] | None:
-        """Where it is; None where nobody can know."""
-        return None if self._broken else {"framing": self._framing.state(), "pending": self._pending.decode("latin-1")}
+    def give_back(self) -> None:
+        """Say where it is, once; nothing where nobody can know."""
+        if self._given_back:
+            return
+        self._given_back = True
+        kept, pending = self._kept.decode("latin-1"), self._pending.decode("latin-1")
+        told = {"framing": self._framing.state(), "kept": kept, "pending": pending, "left": self._left}
+        self._report({KEY: None if self._broken else told})
+
+    def _taken(self, more: bytes) -> bytes:
+        """What the job may have of what there is."""
+        piece, self._kept = self._kept + more, b""
+        if self._left is not None:
+            piece, self._kept = piece[: self._left], piece[self._left :]
+            self._left -= len(piece)
+        return piece
 
     def _read(self, buffer: bytearray) -> int:
         return os.readv(self._fd, [buffer])

@@ -146,10 +146,8 @@ def _import(engine: Backend, request: Request) -> Response:
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001
         changes, platform = query.all("changes"), platform_of(request)
-        with request.body.piped() if address == "-" else engine.builder.fetched(address, sink) as source:
-            image = engine.images.import_(
-                source, name=name, changes=changes, message=message, platform=platform, whole=request.body.whole, sink=sink
-            )
+        with contextlib.nullcontext(request.body) if address == "-" else engine.builder.fetched(address, sink) as source:
+            image = engine.images.import_(source, name=name, changes=changes, message=message, platform=platform, sink=sink)
         sink(Update(status=str(image.id)))
 
     return progress(work)
@@ -170,8 +168,7 @@ def load(engine: Backend, request: Request) -> Response:
                     sink(update)
 
         try:
-            with request.body.piped() as source:
-                engine.images.load(source, heard, platform=platform)
+            engine.images.load(request.body, heard, platform=platform)
         except Exception:
             writer.start()
             raise

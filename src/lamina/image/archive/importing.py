@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
-from lamina.image.archive.source import Source, stage
+from lamina.image.archive.source import Given, Source, stage
 from lamina.image.layers import Layers
 from lamina.image.model import LayerFacts, LayerNote
 from lamina.image.mutate import apply_changes
@@ -25,7 +24,7 @@ class ImportRequest:
     created: str
 
 
-def import_tar(given: int | BinaryIO, request: ImportRequest, layers: Layers, scratch: str, sink: Sink) -> tuple[ImageConfig, LayerFacts]:
+def import_tar(given: Given, request: ImportRequest, layers: Layers, scratch: str, sink: Sink) -> tuple[ImageConfig, LayerFacts]:
     """Bring the one layer here, and say which configuration the image gets.
 
     Raises:
@@ -33,10 +32,10 @@ def import_tar(given: int | BinaryIO, request: ImportRequest, layers: Layers, sc
         InvalidArchive, Corrupt, Exhausted: nothing was registered.
     """
     container = apply_changes(ContainerConfig(), request.changes)
-    source = Source(given)
-    job = stage(layers, source, None, scratch, lambda done: sink(Update(status="Importing", current=done)))
+    with Source(given) as source:
+        staged = stage(layers, source, None, scratch, lambda done: sink(Update(status="Importing", current=done)))()
     message = request.message or "Imported from -"
-    facts = layers.register(job(), None, LayerNote(request.created, message, message))
+    facts = layers.register(staged, None, LayerNote(request.created, message, message))
     history = (History(created=request.created, comment=message),)
     platform = request.platform
     return (

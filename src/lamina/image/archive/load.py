@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
 
 from lamina.content.store import ContentStore
 from lamina.image.archive import old, plan
@@ -19,7 +18,7 @@ from lamina.image.archive.contents import Contents, Part, open_file, read, read_
 from lamina.image.archive.outer import OuterMember
 from lamina.image.archive.pieces import copy_file
 from lamina.image.archive.plan import Archived, ArchivedImage
-from lamina.image.archive.source import Source, StageJob, stage
+from lamina.image.archive.source import Given, Source, StageJob, stage
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.model import Image, InvalidArchive, LayerFacts, LayerNote
@@ -84,8 +83,8 @@ class Loader:
         self._store, self._create, self._wanted, self._sink, self._only = store, create, wanted, sink, only
         self._layers = store.layers
 
-    def load(self, given: int | BinaryIO | str, scratch: str) -> list[Image]:
-        """Bring all images of the archive here: a descriptor, a file, or the path of a directory.
+    def load(self, given: Given | str, scratch: str) -> list[Image]:
+        """Bring all images of the archive here: as `Source` takes it, or the path of a directory.
 
         Raises:
             InvalidArchive, Corrupt, Exhausted: no image was made and no layer registered.
@@ -95,8 +94,8 @@ class Loader:
             if isinstance(given, str):
                 read_directory(given, contents)
             else:
-                source = Source(given)
-                read(source, contents, lambda member: self._take(member, source, arrivals))
+                with Source(given) as source:
+                    read(source, contents, lambda member: self._take(member, source, arrivals))
             found, staged = self._planned(contents, arrivals)
             for archived in found:
                 for image in archived.images:

@@ -6,8 +6,9 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
 from typing import BinaryIO, cast
 
 from lamina.image.layers import Layers
@@ -16,18 +17,23 @@ from lamina.image.tarbytes import compression_of, decompressed
 from lamina.linux.pipe import wide_pipe
 from lamina.linux.scheduling import take_short_turns
 from lamina.snapshot.protocol import Progress, Staged, TarSource
+from lamina.worker.incoming import Lender, Loan
 
 _CHUNK = 1 << 20
 _HEAD = 6
+Given = int | BinaryIO | Lender
+"""A descriptor (file, pipe, socket), a binary file, or a request's body."""
 
 
 class Source:
-    """Bytes in order, with a look ahead. `given` is a descriptor (file, pipe, socket) or a binary file; the caller closes it.
+    """Bytes in order, with a look ahead. What is `given` is the caller's to close, after this, which is a context.
 
     One thread at a time. What is compressed as a whole comes out inflated.
     """
 
-    def __init__(self, given: int | BinaryIO) -> None:
+    def __init__(self, given: Given) -> None:
+        self._closing = ExitStack()
+        self._lender = given if isinstance(given, Lender) else None
         self._fd, self._file = _open(given)
         self._pending = b""
         self.offset = 0
@@ -36,8 +42,38 @@ class Source:
         if kind := compression_of(head):
             # A file's position has not moved; of anything else the head was read.
             read = b"" if self._start is not None else head
+            if self._lender is not None:  # what is to be inflated here comes through a pipe
+                self._file = open(self._closing.enter_context(self._lender.piped()), "rb", buffering=0, closefd=False)
+                self._lender = None
             whole = cast(BinaryIO, io.BufferedReader(_Joined(read, self._file), _CHUNK))
             self._file, self._fd, self._start, self._pending = decompressed(whole, kind), -1, None, b""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closing.__exit__(kind, error, trace)
+
+    @property
+    def lends(self) -> bool:
+        """Whether `lent` is possible."""
+        return self._lender is not None
+
+    @contextmanager
+    def lent(self, size: int | None) -> Iterator[Loan]:
+        """The connection that the bytes come from, for one job that takes the next `size` of them (None: the rest); left when it has them.
+
+        Raises, on leaving:
+            InvalidArchive: the job did not take all of them.
+        """
+        assert self._lender is not None
+        with self._lender.lent(size, self._pending) as loan:
+            self._pending = b""
+            yield loan
+        found = loan.returned()
+        if found is None or found.left:
+            raise InvalidArchive("the archive ends in the middle")
+        self.offset += size or 0
 
     @property
     def part_fd(self) -> int | None:
@@ -101,6 +137,10 @@ class Source:
             left = None if left is None else left - moved
 
     def _move(self, target: int, size: int) -> int:
+        if self._lender is not None and not self._pending:
+            moved = self._lender.copy(target, size)
+            self.offset += moved
+            return moved
         if self._fd >= 0 and not self._pending and self._start is None:
             with suppress(OSError):
                 moved = os.splice(self._fd, target, size)
@@ -146,6 +186,8 @@ def stage(
         job.start(TarSource(source.part_fd, source.position, size))
         source.skip(size)
         return job.result
+    if source.lends:
+        return _lend(job, source, size)
     reader, writer = wide_pipe()
     job.start(TarSource(reader), reader)
     end = None if size is None else source.offset + size
@@ -164,6 +206,22 @@ def stage(
     finally:
         if writer >= 0:
             os.close(writer)
+    return job.result
+
+
+def _lend(job: StageJob, source: Source, size: int | None) -> Callable[[], Staged]:
+    """Let the job itself read the next `size` bytes of `source`. See `stage`."""
+    try:
+        with source.lent(size) as loan:
+            job.start(TarSource(loan.fileno(), length=size, lent=loan))
+            loan.wait()
+    except InvalidArchive:
+        job.result()  # why it stopped, a full disk say, says more
+        raise
+    except BaseException:
+        with suppress(Exception):
+            job.result()
+        raise
     return job.result
 
 
@@ -226,14 +284,14 @@ class _Joined(io.RawIOBase):
         return len(data)
 
 
-def _open(given: int | BinaryIO) -> tuple[int, BinaryIO]:
+def _open(given: Given) -> tuple[int, BinaryIO]:
     """The descriptor to read from (-1: only the file can be read) and a file over it that does not close it."""
     if isinstance(given, int):
         return given, open(given, "rb", buffering=0, closefd=False)
     if isinstance(given, io.FileIO | io.BufferedReader) and stat.S_ISREG(os.fstat(given.fileno()).st_mode):
         os.lseek(given.fileno(), given.tell(), os.SEEK_SET)
         return given.fileno(), given
-    return -1, given
+    return -1, cast(BinaryIO, given)
 
 
 def _seekable(fd: int) -> int | None:
