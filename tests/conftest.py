@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.harness import docker_cli_version
+
 if TYPE_CHECKING:
     from tests.registry.servers import Faulty
 
@@ -24,12 +26,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `root` where the run is not root's."""
-    if os.geteuid() == 0:
-        return
+    """Skip tests marked `root` where the run is not root's, and those marked `docker_cli` where the docker CLI is older."""
+    root = os.geteuid() == 0
     for item in items:
-        if item.get_closest_marker("root"):
+        if not root and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: mounts and namespaces"))
+        wanted = item.get_closest_marker("docker_cli")
+        if wanted is not None and docker_cli_version() < wanted.args[0]:
+            item.add_marker(pytest.mark.skip(reason=f"needs the docker CLI of version {wanted.args[0]} or newer"))
 
 
 @pytest.fixture

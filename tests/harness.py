@@ -186,6 +186,16 @@ def docker_cli() -> str:
     return str(beside) if beside.exists() else shutil.which("docker") or "docker"
 
 
+@functools.cache
+def docker_cli_version() -> int:
+    """Its major version; 0 where there is none."""
+    if not shutil.which(docker_cli()):
+        return 0
+    said = subprocess.run([docker_cli(), "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)\.", said)
+    return int(found[1]) if found else 0
+
+
 def run(
     command: Sequence[str],
     env: dict[str, str],

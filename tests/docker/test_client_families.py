@@ -22,6 +22,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.mark.docker_cli(23)
 @pytest.mark.covers(
     "cli:manifest create", "cli:manifest create --amend", "cli:manifest create --insecure", "cli:manifest annotate", "cli:manifest annotate --arch",
     "cli:manifest annotate --os", "cli:manifest annotate --os-features", "cli:manifest annotate --os-version", "cli:manifest annotate --variant",

@@ -477,6 +477,7 @@ def test_what_is_kept_for_later_is_shown(daemon: Daemon, name: str) -> None:
     assert inspected(daemon, name)["Config"]["Healthcheck"] == {"Test": ["NONE"]}
 
 
+@pytest.mark.docker_cli(28)
 @pytest.mark.covers(
     "cli:create --annotation", "cli:create --attach", "cli:create --blkio-weight", "cli:create --blkio-weight-device", "cli:create --cap-add",
     "cli:create --cap-drop", "cli:create --cgroup-parent", "cli:create --cgroupns", "cli:create --cpu-period", "cli:create --cpu-quota",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon
+from tests.harness import Daemon, docker_cli_version
 
 RUN = "run --rm --network none"
 ALONE = "run --rm"
@@ -66,7 +66,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.mark.parametrize(("flags", "command", "code", "words"), RUNS, ids=[f"{flags} {command}" for flags, command, _, _ in RUNS])
 def test_a_run_that_cannot_be_leaves_nothing(engine: Daemon, flags: str, command: str, code: int, words: str) -> None:
     image = [BASE, *([command.replace("''", "")] if command else [])]
-    for run in (engine.docker, engine.lamina):
+    unsent = docker_cli_version() < 23 and flags.split()[-2] in ("--ip", "--network-alias")  # by that client, on the default network
+    for run in (engine.lamina,) if unsent else (engine.docker, engine.lamina):
         told = run(*flags.split(), *image, code=code).stderr
         assert words in " ".join(told.split()), told
         assert "Traceback" not in told

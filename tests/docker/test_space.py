@@ -148,6 +148,7 @@ def test_folders_of_cache_mounts_are_build_cache(busy: Daemon) -> None:
     assert list((busy.data / "caches").iterdir()) == []
 
 
+@pytest.mark.docker_cli(23)
 def test_both_clis_show_the_same_details(busy: Daemon) -> None:
     theirs, ours = (
         [

@@ -52,6 +52,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.mark.covers("cli:ps --format", "cli:volume ls --format", "cli:network ls --format", "cli:inspect --format")
+@pytest.mark.docker_cli(28)
 @pytest.mark.parametrize("command", TEMPLATES)
 def test_both_command_lines_print_the_same_for_a_template(settled: Daemon, command: str) -> None:
     for template in TEMPLATES[command]:
@@ -59,6 +60,7 @@ def test_both_command_lines_print_the_same_for_a_template(settled: Daemon, comma
         assert settled.lamina(*words).stdout == settled.docker(*words).stdout, template
 
 
+@pytest.mark.docker_cli(28)
 @pytest.mark.parametrize("command", ["ps -a", "images", "volume ls", "network ls", "system df", "history busybox:test"])
 def test_rows_as_json_have_dockers_fields(settled: Daemon, command: str) -> None:
     words = (*command.split(), "--format", "json")

@@ -32,7 +32,7 @@ def network(daemon: Daemon) -> Iterator[str]:
     name = f"traffic{next(_numbers)}"
     daemon.docker("network", "create", "--ipv6", "--subnet", "10.231.0.0/24", "--subnet", "fd31::/64", name)
     yield name
-    daemon.docker("network", "rm", "-f", name)
+    daemon.docker("network", "rm", name, code=None)
 
 
 def ran(daemon: Daemon, way: str, name: str, flags: list[str], *command: str) -> str:
@@ -48,6 +48,7 @@ def ran(daemon: Daemon, way: str, name: str, flags: list[str], *command: str) ->
     "cli:run --add-host", "cli:create --add-host", "cli:run --dns", "cli:create --dns", "cli:run --dns-option", "cli:create --dns-option",
     "cli:run --dns-search", "cli:create --dns-search",
 )  # fmt: skip
+@pytest.mark.docker_cli(25)
 @pytest.mark.parametrize("way", ["docker run", "docker create", "lamina run", "lamina create"])
 def test_names_servers_and_domains_are_as_they_were_asked_for(daemon: Daemon, name: str, way: str) -> None:
     gateway = json.loads(daemon.docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
@@ -68,7 +69,8 @@ def test_on_networks_with_names_the_engine_is_asked_first(daemon: Daemon, networ
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
-    [(["--add-host", "nonsense"], "bad format for add-host"), (["--dns", "nobody"], "IP address is not correctly formatted"),
+    [(["--add-host", "nonsense"], "bad format for add-host"),
+     pytest.param(["--dns", "nobody"], "IP address is not correctly formatted", marks=pytest.mark.docker_cli(23)),
      (["--mac-address", "02:42"], "mac address")],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(daemon: Daemon, flags: list[str], reason: str) -> None:

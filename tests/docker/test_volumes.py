@@ -63,6 +63,7 @@ def test_a_volume_is_as_it_was_asked_for_until_it_is_removed(daemon: Daemon, vol
     daemon.docker("volume", "rm", "--force", volume)
 
 
+@pytest.mark.docker_cli(23)
 @pytest.mark.covers(
     "cli:volume create --availability", "cli:volume create --group", "cli:volume create --limit-bytes", "cli:volume create --required-bytes",
     "cli:volume create --scope", "cli:volume create --secret", "cli:volume create --sharing", "cli:volume create --topology-preferred",
@@ -298,7 +299,7 @@ def test_events_tell_who_mounts_a_volume(daemon: Daemon, volume: str, name: str)
     daemon.docker("start", "-a", name)
     daemon.docker("rm", name)
     daemon.docker("volume", "rm", volume)
-    words = ("events", "--since", f"{int(begin)}", "--until", f"{int(time.time()) + 1}", "-f", f"volume={volume}", "--format", "json")
+    words = ("events", "--since", f"{int(begin)}", "--until", f"{int(time.time()) + 1}", "-f", f"volume={volume}", "--format", "{{json .}}")
     told = [json.loads(line) for line in daemon.docker(*words).stdout.splitlines()]
     assert [each["Action"] for each in told] == ["create", "mount", "unmount", "destroy"]
     seen = told[1]["Actor"]["Attributes"]

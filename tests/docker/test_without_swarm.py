@@ -22,6 +22,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.mark.docker_cli(23)
 @pytest.mark.refuses("cli:node *", "cli:service *", "cli:secret *", "cli:config *", "cli:stack *", "cli:swarm *")
 def test_commands_of_a_swarm_say_that_there_is_none(engine: Daemon, tmp_path: Path) -> None:
     (tmp_path / "compose.yml").write_text("services: {web: {image: busybox}}\n")
@@ -72,6 +73,7 @@ def test_no_plugins_are_listed(engine: Daemon) -> None:
     assert "invalid filter" in engine.docker("plugin", "ls", "--filter", "x=y", code=1).stderr
 
 
+@pytest.mark.docker_cli(23)
 @pytest.mark.refuses(
     "cli:plugin create*", "cli:plugin disable*", "cli:plugin enable*", "cli:plugin inspect*", "cli:plugin install*", "cli:plugin push*",
     "cli:plugin rm*", "cli:plugin set*", "cli:plugin upgrade*", "api:* /plugins/*",

@@ -65,6 +65,11 @@ def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:
     return document
 
 
+def sized(document: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
+    """An image's document as API `version` has it: before 1.44 its size is there once more, and Docker's CLI of 20.10 counts with that."""
+    return document if version >= (1, 44) else {**document, "VirtualSize": document["Size"]}
+
+
 Users = Callable[[Digest], Sequence[str]]
 """Asked with an image's ID: the IDs of the containers on it."""
 

@@ -6,7 +6,7 @@ import contextlib
 
 from lamina.api.backend import Backend, Document
 from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, decode, json_reply
-from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, manifest_summary, platform_document
+from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, manifest_summary, platform_document, sized
 from lamina.api.router import Route
 from lamina.api.streams import progress
 from lamina.distribution.auth import Auth
@@ -49,7 +49,8 @@ def list_all(engine: Backend, request: Request) -> Response:
     found = engine.images.list(all=query.flag("all"), filters=filters)
     shared = {usage.image.id: usage.shared for usage in engine.images.usage()[1]} if query.flag("shared-size") else {}
     whole = query.flag("manifests")
-    return json_reply([_summary(engine, image, whole=whole, shared=shared.get(image.id, -1)) for image in found])
+    documents = (_summary(engine, image, whole=whole, shared=shared.get(image.id, -1)) for image in found)
+    return json_reply([sized(document, request.api_version) for document in documents])
 
 
 def _summary(engine: Backend, image: Image, *, whole: bool, shared: int) -> Document:
@@ -71,7 +72,7 @@ def inspect(engine: Backend, request: Request) -> Response:
     document = image_inspect(image, str(engine.system.details().get("driver", "")), engine.images.resolved(image))
     if whole:
         document["Manifests"] = [manifest_summary(variant, engine.containers.users_of) for variant in engine.images.variants(image)]
-    return json_reply(document)
+    return json_reply(sized(document, request.api_version))
 
 
 def history(engine: Backend, request: Request) -> Response:

@@ -6,6 +6,7 @@ import time
 
 from lamina.api.backend import Backend, Events
 from lamina.api.message import Reply, Request, Response, Streamed, Writer, encode, json_reply
+from lamina.api.render import sized
 from lamina.api.router import Route
 from lamina.api.times import nanoseconds
 from lamina.apitypes.events import Event
@@ -38,7 +39,10 @@ def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
 
 def disk_usage(engine: Backend, request: Request) -> Response:
     """GET /system/df."""
-    return json_reply(engine.system.disk_usage(request.query.all("type")))
+    document = engine.system.disk_usage(request.query.all("type"))
+    if document["Images"]:
+        document = {**document, "Images": [sized(image, request.api_version) for image in document["Images"]]}
+    return json_reply(document)
 
 
 def auth(engine: Backend, request: Request) -> Response:
