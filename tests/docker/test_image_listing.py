@@ -36,11 +36,11 @@ def both(daemon: Daemon, *words: str) -> str:
     Go's maps have no order, so an image's repositories come in any by docker; ages tick between the two.
     """
     theirs, ours = daemon.docker(*words).stdout, daemon.lamina(*words).stdout
-    assert _ageless(ours) == _ageless(theirs)
+    assert _rows(ours) == _rows(theirs)
     return theirs
 
 
-def _ageless(text: str) -> list[str]:
+def _rows(text: str) -> list[str]:
     return sorted(re.sub(r"(\d+|About an?) (second|minute)s? ago *", "then ", line) for line in text.splitlines())
 
 
