@@ -135,6 +135,7 @@ class Lab:
         catalog = Catalog(f"{root}/images", content, self.layers, metadata, leases, durability, print)
         self.images = Images(catalog, self.layers, content, leases, self.workers, host=HOST, clock=lambda: self.time / 1e9)
         self.images.open()
+        self.closing.callback(self.images.close)
         executor = Executor(self.runtime, f"{root}/run/build", self.workers)
         cache = Cache(metadata, self.images, self.layers)
         self.builder = Builder(
