@@ -124,6 +124,7 @@ def test_a_name_that_reads_as_a_digest_is_refused(settled: Daemon) -> None:
     assert "sha256:abc" not in settled.docker("images").stdout.replace("   ", ":")
 
 
+@pytest.mark.docker_cli(28)
 @pytest.mark.parametrize(
     "command",
     ["ps -a", "ps -as", "images", "images --digests", "images -q", "volume ls", "volume ls -q", "network ls", "network ls -q", "system df"],

@@ -109,11 +109,11 @@ class Attachments:
 
 
 def _await_reading(fd: int) -> None:
-    """Return when the client has read the head of the answer, after a tenth of a second at the latest.
+    """Return when the client has read the head of the answer, after two seconds at the latest.
 
     docker-py reads heads through a buffer that it then forgets: what is in there besides, an old log that comes at once, would be lost.
     """
-    until = time.monotonic() + 0.1
+    until = time.monotonic() + 2
     with suppress(OSError):
         while int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder) and time.monotonic() < until:
             time.sleep(0.0005)
