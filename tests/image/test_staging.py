@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from lamina.image.archive.source import StageJob
 from lamina.layer.staged import TarSource
+from lamina.spec.framing import Sized
+from lamina.worker.incoming import Loan
 
 
 class SlowLayers:
@@ -35,3 +39,17 @@ def test_jobs_of_one_gate_wait_for_each_other() -> None:
         job.start(TarSource(-1))
     assert [job.result() for job in jobs]
     assert layers.most == 3
+
+
+def test_who_lent_a_connection_does_not_wait_for_a_job_that_never_began() -> None:
+    class NoLayers:
+        def stage(self, *_arguments: object) -> object:
+            raise OSError("no scratch directory")
+
+    layers: Any = NoLayers()
+    job, loan = StageJob(layers, "", None), Loan(-1, Sized(10), b"", b"", 10)
+    job.start(TarSource(-1, length=10, lent=loan))
+    loan.wait()
+    assert loan.returned() is None
+    with pytest.raises(OSError, match="no scratch"):
+        job.result()

@@ -140,10 +140,7 @@ def run_stage(
     }
     if lent is None:
         return run_staging(workers, f"lamina.layer.jobs:{job}", params, [source.fd], progress)
-    try:
-        return run_staging(workers, f"lamina.snapshot.arriving:{job}", {**params, **lent.lend()}, [source.fd], progress, lent.take_back)
-    finally:
-        lent.over()
+    return run_staging(workers, f"lamina.snapshot.arriving:{job}", {**params, **lent.lend()}, [source.fd], progress, lent.take_back)
 
 
 def run_stage_upper(

@@ -263,6 +263,8 @@ class StageJob:
             self._error = error
         finally:
             self._gate.release()
+            if source.lent is not None:
+                source.lent.over()  # whatever failed, and wherever: who lent it waits
             if owned >= 0:
                 os.close(owned)
 
