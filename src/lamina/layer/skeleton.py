@@ -16,7 +16,8 @@ import os
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 
 from lamina.layer.compression import inflater, zstd_deflater
 from lamina.layer.errors import InvalidArchive, LayerDamaged, shown
@@ -32,6 +33,7 @@ _PLACE = struct.Struct("<IQ")
 _LOST = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _BATCH = 1 << 17
+_AHEAD = 64
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -143,36 +145,83 @@ class _Rebuilding:
             raise struct.error
         middle = _HEAD + _LENGTH.unpack(head[len(MAGIC) :])[0]
         frame, table = _Inflated(fd, _HEAD, middle), _Inflated(fd, middle, 1 << 63)
-        while frame.more():
-            before, size = _RECORD.unpack(frame.take(_RECORD.size))
-            yield from frame.stream(before)
-            if size:
-                yield from self._content(table, size)
+        with closing(_Ahead(table, self._top)) as places:
+            while frame.more():
+                before, size = _RECORD.unpack(frame.take(_RECORD.size))
+                yield from frame.stream(before)
+                if size:
+                    place = places.next()
+                    yield from table.stream(size) if place is None else self._content(place, size)
 
-    def _content(self, table: _Inflated, size: int) -> Iterator[bytes]:
-        length, count = _PLACE.unpack(table.take(_PLACE.size))
-        if length == _LOST:
-            yield from table.stream(size)
-            return
-        path = table.take(length)
-        runs = [_RECORD.unpack(table.take(_RECORD.size)) for _ in range(count)] or [(0, size)]
+    def _content(self, place: _Place, size: int) -> Iterator[bytes]:
+        if place.fd is None:
+            raise self._damaged(f"{shown(place.path)} is missing from its tree")
         try:
-            fd = os.open(path, _READ, dir_fd=self._top)
-        except OSError:
-            raise self._damaged(f"{shown(path)} is missing from its tree") from None
-        try:
-            for start, left in runs:
+            for start, left in place.runs or [(0, size)]:
                 while left:
-                    data = os.pread(fd, min(left, _CHUNK), start)
+                    data = os.pread(place.fd, min(left, _CHUNK), start)
                     if not data:
-                        raise self._damaged(f"{shown(path)} in its tree is not what was written")
+                        raise self._damaged(f"{shown(place.path)} in its tree is not what was written")
                     yield data
                     start, left = start + len(data), left - len(data)
         finally:
-            os.close(fd)
+            os.close(place.fd)
 
     def _damaged(self, what: str) -> LayerDamaged:
         return LayerDamaged(f"layer {self._name} is damaged: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A file of the tree, open unless it is missing, and where its content lies in it; no runs: from its start."""
+
+    path: bytes
+    fd: int | None
+    runs: Sequence[Run]
+
+
+class _Ahead:
+    """The places that a table tells, in order. Files are opened before their turn and their first bytes asked for, so that a disk gives
+    many small files at a time, not one after another."""
+
+    def __init__(self, table: _Inflated, top: int) -> None:
+        self._table, self._top = table, top
+        self._places: deque[_Place] = deque()
+        self._bytes_next = False
+
+    def next(self) -> _Place | None:
+        """The next content's place; None: the table goes on with its bytes."""
+        while len(self._places) < _AHEAD and not self._bytes_next and self._table.more():
+            self._look()
+        if self._places:
+            return self._places.popleft()
+        if not self._bytes_next:
+            raise struct.error
+        self._bytes_next = False
+        return None
+
+    def close(self) -> None:
+        """Close what was opened and not taken."""
+        for place in self._places:
+            if place.fd is not None:
+                os.close(place.fd)
+        self._places.clear()
+
+    def _look(self) -> None:
+        length, count = _PLACE.unpack(self._table.take(_PLACE.size))
+        if length == _LOST:
+            self._bytes_next = True
+            return
+        path = self._table.take(length)
+        runs = [_RECORD.unpack(self._table.take(_RECORD.size)) for _ in range(count)]
+        try:
+            fd = os.open(path, _READ, dir_fd=self._top)
+        except OSError:
+            self._places.append(_Place(path, None, runs))
+            return
+        self._places.append(_Place(path, fd, runs))
+        with suppress(OSError):
+            os.posix_fadvise(fd, 0, _CHUNK, os.POSIX_FADV_WILLNEED)
 
 
 class _Inflated:

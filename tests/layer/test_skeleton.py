@@ -1,0 +1,78 @@
+"""A tar put together again from its skeleton and its tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lamina.layer.errors import LayerDamaged
+from lamina.layer.skeleton import SkeletonWriter, rebuilt
+
+COUNT = 300
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[str, str, bytes]:
+    """Skeleton, tree and what they are together: more files than are opened at a time, every seventh content in none."""
+    tree, skeleton = tmp_path / "tree", tmp_path / "tree.skeleton"
+    tree.mkdir()
+    whole = b""
+    with open(skeleton, "w+b") as file:
+        writer = SkeletonWriter(file.fileno())
+        for n in range(COUNT):
+            head, content = b"head %d " % n, b"content %d" % n * (n + 1)
+            writer.literal(head)
+            writer.content(len(content))
+            whole += head + content
+        writer.literal(b"end")
+        writer.table()
+        for n in range(COUNT):
+            content = b"content %d" % n * (n + 1)
+            if n % 7 == 0:
+                writer.lost(len(content), [content[:3], content[3:]])
+            else:
+                (tree / f"f{n}").write_bytes(content)
+                writer.file(b"f%d" % n)
+        writer.finish()
+    return str(skeleton), str(tree), whole + b"end"
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_files_and_contents_that_are_in_none(made: tuple[str, str, bytes]) -> None:
+    skeleton, tree, whole = made
+    before = descriptors()
+    assert b"".join(rebuilt(skeleton, tree)) == whole
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("damage", ["nothing there", "too short"])
+def test_what_comes_before_a_damaged_file_is_given_and_the_file_named(made: tuple[str, str, bytes], damage: str) -> None:
+    skeleton, tree, whole = made
+    damaged = Path(tree, "f200")
+    if damage == "too short":
+        os.truncate(damaged, 10)
+    else:
+        damaged.unlink()
+    before, found = descriptors(), b""
+    with pytest.raises(LayerDamaged, match="f200"):
+        for piece in rebuilt(skeleton, tree):
+            found += piece
+    assert found == whole[: len(found)]
+    assert b"head 200 " in found
+    assert descriptors() == before
+
+
+def test_whoever_stops_reading_leaves_nothing_open(made: tuple[str, str, bytes]) -> None:
+    skeleton, tree, _ = made
+    before = descriptors()
+    pieces = rebuilt(skeleton, tree)
+    for _ in range(20):
+        next(pieces)
+    assert len(descriptors()) > len(before)
+    pieces.close()
+    assert descriptors() == before
