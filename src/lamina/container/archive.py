@@ -52,7 +52,8 @@ class Archives:
         writable = not flag(live.container.host_config, "ReadonlyRootfs")
         with reachable(live, self._launcher, self._parts.root, writable=writable) as root, _descriptor(source) as fd:
             more, heard = (source.lend(), source.take_back) if isinstance(source, Loan) else ({}, None)
-            self._run("put_job", live, root, path, heard, fd=fd, owner=owner, strict=no_overwrite_dir_non_dir, **more)
+            more |= {"owner": owner, "strict": no_overwrite_dir_non_dir, "writes": live.container.writes}
+            self._run("put_job", live, root, path, heard, fd=fd, **more)
         self._parts.emit(live.event("extract-to-dir", path=path))
 
     def _run(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.container.refusals import NotADirectory, PathNotFound, ReadOnlyPath
+from lamina.container.reuse import reusing
 from lamina.container.roots import opened
 from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
@@ -93,15 +94,16 @@ def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
 
 
 def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """Extract the tar that the last descriptor gives, or the body in the connection that it is, into `path`."""
-    with arriving(params, fds[-1], report) as pieces, opened(params, fds) as (root, _):
+    """Extract the tar that the last descriptor gives, or the body in the connection that it is, into `path`. `writes` is the host
+    directory that the container writes to."""
+    with arriving(params, fds[-1], report) as pieces, opened(params, fds) as (root, _), reusing(root, params["writes"]) as reuse:
         base = posixpath.normpath(f"/{params['path'].lstrip('/')}")
         _check_base(root, base, params)
         user = look_up(root, params["owner"]) if params["owner"] else None
         owner = None if user is None else (user.uid, user.gid)
         first = params.get("first_id", 0)
         with _somebody_inside(first):
-            Unpacker(root, base, strict=params["strict"], owner=owner, first=first).extract(pieces)
+            Unpacker(root, base, strict=params["strict"], owner=owner, first=first, reuse=reuse).extract(pieces)
     return {}
 
 

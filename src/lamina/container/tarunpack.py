@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
+from lamina.container.reuse import Looks, Reuse
 from lamina.container.tarread import Archive
 from lamina.layer.errors import InvalidArchive
 from lamina.layer.tar.member import HARDLINK, Member
@@ -32,13 +33,14 @@ _SENDERS_FAULT = frozenset(
 @dataclass(slots=True)
 class Unpacker:
     """Extracts into `base` (absolute, inside the root that descriptor `root` is of). `owner`, if given, owns everything. `first` is the
-    host's id that is 0 inside."""
+    host's id that is 0 inside. `reuse`, if given, finds files that may be written over."""
 
     root: int
     base: str
     strict: bool = False
     owner: tuple[int, int] | None = None
     first: int = 0
+    reuse: Reuse | None = None
     _times: list[tuple[str, int]] = field(default_factory=list)
     _last: tuple[str, int, bool] | None = None
     """The directory of the last entry, a descriptor of it, and whether it gives its group to what is made there."""
@@ -169,6 +171,8 @@ class Unpacker:
         try:
             fd = os.open(name, _NEW_FILE, at_first, dir_fd=parent)
         except FileExistsError:
+            if self._overwritten(archive, member, parent, name, Looks(self.first + uid, self.first + gid, bits)):
+                return
             self._make_room(parent, name, member)
             fd = os.open(name, _NEW_FILE, at_first, dir_fd=parent)
         try:
@@ -188,6 +192,26 @@ class Unpacker:
             os.utime(fd, ns=(moment, moment))
         finally:
             os.close(fd)
+
+    def _overwritten(self, archive: Archive, member: Member, parent: int, name: str, looks: Looks) -> bool:
+        """Write a regular file's content over that of the file there; False, and nothing is done, where that file has to be replaced.
+
+        A content that ends early leaves what came of it, as a new file would.
+        """
+        if self.reuse is None or member.extents is not None or member.xattrs:
+            return False
+        fd = self.reuse.opened(parent, name, looks)
+        if fd is None:
+            return False
+        try:
+            try:
+                _write(fd, archive.content(member, member.offset, member.size))
+            finally:
+                os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+            os.utime(fd, ns=(_moment(member), _moment(member)))
+        finally:
+            os.close(fd)
+        return True
 
     def _is(self, fd: int, bits: int) -> bool:
         """Whether a file is root's and has this mode: the umask, a default ACL or how the file system is mounted may be against it."""
