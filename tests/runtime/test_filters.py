@@ -33,6 +33,16 @@ def test_a_filter_is_compiled_once_and_found_again(tmp_path: Path, monkeypatch: 
     assert content(Filters(str(tmp_path)).descriptor(DOCUMENT)) == program
 
 
+def test_containers_with_the_same_capabilities_share_one_filter_that_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filters, machine = Filters(str(tmp_path)), os.uname().machine
+    fd = filters.descriptor(default_filter(CAPABILITIES, machine))
+    other = filters.descriptor(default_filter([*CAPABILITIES, "SYS_ADMIN"], machine))
+    monkeypatch.setattr("lamina.runtime.filters.filter_key", None)
+    assert filters.descriptor(default_filter(reversed(CAPABILITIES), machine)) == fd
+    assert filters.descriptor(default_filter([*CAPABILITIES, "SYS_ADMIN"], machine)) == other != fd
+    assert content(fd) != content(other)
+
+
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 9000])
 def test_a_damaged_one_is_compiled_again(tmp_path: Path, damage: bytes) -> None:
     program = content(Filters(str(tmp_path)).descriptor(DOCUMENT))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Filters:
         self._directory = directory
         self._lock = threading.Lock()
         self._held: dict[str, int] = {}
+        self._last: deque[tuple[Mapping[str, Any], int]] = deque(maxlen=4)
 
     def descriptor(self, document: Mapping[str, Any]) -> int:
         """A descriptor whose content is the program; it belongs to this object.
@@ -29,12 +31,18 @@ class Filters:
         Raises:
             InvalidFilter, SeccompUnavailable: see linux.seccomp.
         """
+        with self._lock:
+            # The default filter is one object, for which naming it anew would cost more than all the rest here.
+            for known, fd in self._last:
+                if known is document:
+                    return fd
         key = filter_key(document, os.uname().machine)
         with self._lock:
             if key not in self._held:
                 fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
                 write_all(fd, self._program(key, document))
                 self._held[key] = fd
+            self._last.appendleft((document, self._held[key]))
             return self._held[key]
 
     def _program(self, key: str, document: Mapping[str, Any]) -> bytes:
@@ -59,6 +67,7 @@ class Filters:
             for fd in self._held.values():
                 os.close(fd)
             self._held.clear()
+            self._last.clear()
 
 
 def filter_key(document: Mapping[str, Any], machine: str) -> str:

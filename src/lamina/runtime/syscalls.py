@@ -9,6 +9,7 @@ falls back instead of failing (linux.seccomp); clone3 too, since a filter cannot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 _EPERM, _ENOSYS = 1, 38
@@ -75,9 +76,14 @@ _ARCHITECTURES = {
 }
 
 
-def default_filter(capabilities: Iterable[str], machine: str) -> dict[str, Any]:
-    """The filter of a container with these capabilities (without `CAP_`) on `machine` (as uname says it)."""
-    held = set(capabilities)
+def default_filter(capabilities: Iterable[str], machine: str) -> Mapping[str, Any]:
+    """The filter of a container with these capabilities (without `CAP_`) on `machine` (as uname says it); many containers share one
+    object."""
+    return _default_filter(frozenset(capabilities), machine)
+
+
+@lru_cache(maxsize=32)
+def _default_filter(held: frozenset[str], machine: str) -> dict[str, Any]:
     allowed = sorted({*_ALLOWED, *(name for capability in held for name in _BY_CAPABILITY.get(capability, "").split())})
     rules = [_allow(allowed), _allow(["socket"], {"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"})]
     rules += [_allow(["personality"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in _PERSONALITIES]
