@@ -19,6 +19,7 @@ from lamina.runtime.launch import DETACH_KEYS, Attach
 from lamina.runtime.process import ProcessGone
 
 ReadLog = Callable[[Live, LogQuery], Iterator[bytes]]
+_CALL_ENDS = 0.01  # seconds
 
 
 class InvalidDetachKeys(InvalidArgument):
@@ -117,6 +118,8 @@ def _await_reading(fd: int) -> None:
     with suppress(OSError):
         while int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder) and time.monotonic() < until:
             time.sleep(0.0005)
+        # The call that took the head off the queue looks once more whether anything came after it.
+        time.sleep(_CALL_ENDS)
 
 
 def _write_all(fd: int, data: bytes) -> None:
