@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import mmap
 import os
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from lamina.container import reuse
 from lamina.container.refusals import BadArchive
+from lamina.container.reuse import Looks, Reuse, reusing
+from lamina.linux.removing import remove_tree
 from tests.container.conftest import Box
 from tests.container.test_archive import made
 from tests.harness import eventually
@@ -140,3 +145,93 @@ def test_a_cut_archive_leaves_what_came_of_it(box: Box, written: Path) -> None:
         box.write("/app", archive[: 512 + 1000])
     assert LONGER.startswith((written / "app/a").read_bytes())
     assert (written / "app/b").read_bytes() == OLD
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with one file."""
+    (tmp_path / "a").write_bytes(OLD)
+    (tmp_path / "a").chmod(0o644)
+    return tmp_path
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[int]:
+    """A directory's descriptor."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def found_by_all(place: Path) -> Iterator[Reuse]:
+    """What writes over files below a directory, as if that were an overlay's."""
+    with opened(place) as root, reusing(root, "/") as found:
+        assert found is not None
+        yield found
+
+
+LOOKS = Looks(0, 0, 0o644)
+
+
+def test_whoever_takes_a_lease_at_the_last_moment_is_not_waited_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = os.open(place / "a", os.O_RDONLY)
+
+    def taken(*_: object) -> bool:
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        return True
+
+    monkeypatch.setattr(reuse, "_idle", taken)
+    with found_by_all(place) as found, opened(place) as parent:
+        assert found.opened(parent, "a", LOOKS) is None
+        os.close(holder)
+
+
+def test_two_that_find_a_file_idle_do_not_both_write_over_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_idle", lambda *_: True)
+    with found_by_all(place) as found, opened(place) as parent:
+        first = found.opened(parent, "a", LOOKS)
+        assert first is not None
+        assert found.opened(parent, "a", LOOKS) is None
+        os.close(first)
+        again = found.opened(parent, "a", LOOKS)
+        assert again is not None
+        os.close(again)
+
+
+def test_a_directory_deeper_than_a_path_can_say_is_no_failure(place: Path) -> None:
+    with found_by_all(place) as found, opened(place) as top:
+        here = os.dup(top)
+        for _ in range(20):
+            os.mkdir("d" * 250, dir_fd=here)
+            below = os.open("d" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(os.open("a", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=here))
+        assert found.opened(here, "a", LOOKS) is None
+        os.close(here)
+    remove_tree(str(place / ("d" * 250)))
+
+
+def test_a_directory_of_another_file_system_is_not_taken_for_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_idle", lambda *_: True)
+    places = [tmp_path / "own", tmp_path / "volume"]
+    for each in places:
+        each.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(each)], check=True)
+        (each / "a").write_bytes(OLD)
+        (each / "a").chmod(0o644)
+    try:
+        with found_by_all(places[0]) as found, opened(places[0]) as parent:
+            own = found.opened(parent, "a", LOOKS)
+            assert own is not None
+            os.close(own)
+            with opened(places[1]) as other:
+                assert os.fstat(other).st_ino == os.fstat(parent).st_ino
+                os.dup2(other, parent)
+            assert found.opened(parent, "a", LOOKS) is None
+    finally:
+        for each in places:
+            subprocess.run(["umount", "-l", str(each)], check=True)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 from lamina.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_regular, openat2
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
+# Who opens the file in this moment may get a lease on it, and an open that waits would wait 45 s for its end.
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _PERMISSIONS = 0o777
 _OVERLAYS = frozenset(("trusted.overlay.origin",))
 """What overlayfs notes of a file that it copied up, and what changes nothing for its content."""
@@ -39,12 +41,12 @@ class Reuse:
 
     def __init__(self, root: int, upper: int) -> None:
         self._device, self._upper = os.fstat(root).st_dev, upper
-        self._last: tuple[int, int, int | None] | None = None
+        self._last: tuple[tuple[int, int, int], int | None] | None = None
 
     def close(self) -> None:
         """Let go of the last directory."""
-        if self._last is not None and self._last[2] is not None:
-            os.close(self._last[2])
+        if self._last is not None and self._last[1] is not None:
+            os.close(self._last[1])
         self._last = None
 
     def opened(self, parent: int, name: str, looks: Looks) -> int | None:
@@ -61,7 +63,7 @@ class Reuse:
             found = os.fstat(place)
             if not stat.S_ISREG(found.st_mode) or (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != looks:
                 return None
-            return os.open(f"/proc/self/fd/{place}", os.O_WRONLY | os.O_CLOEXEC) if _idle(below, name, found) else None
+            return _alone(os.open(f"/proc/self/fd/{place}", _WRITE)) if _idle(below, name, found) else None
         except OSError:
             return None
         finally:
@@ -70,14 +72,15 @@ class Reuse:
     def _below(self, parent: int) -> int | None:
         """The directory's part in the upper directory, kept for the next file; None where it has none."""
         seen = os.fstat(parent)
-        if self._last is None or self._last[:2] != (parent, seen.st_ino):
+        key = parent, seen.st_dev, seen.st_ino
+        if self._last is None or self._last[0] != key:
             self.close()
-            self._last = parent, seen.st_ino, self._found(parent) if seen.st_dev == self._device else None
-        return self._last[2]
+            self._last = key, self._found(parent) if seen.st_dev == self._device else None
+        return self._last[1]
 
     def _found(self, parent: int) -> int | None:
-        path = os.readlink(f"/proc/self/fd/{parent}").lstrip("/")
-        with suppress(OSError):
+        with suppress(OSError):  # its path may be longer than a path can be told
+            path = os.readlink(f"/proc/self/fd/{parent}").lstrip("/")
             return openat2(self._upper, path or ".", _PLACE | os.O_DIRECTORY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
         return None
 
@@ -97,6 +100,16 @@ def _idle(below: int, name: str, seen: os.stat_result) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def _alone(fd: int) -> int | None:
+    """The open file, unless another job that found it idle too is about to write over it: then it is closed."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
 
 
 @contextmanager
