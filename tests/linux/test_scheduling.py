@@ -144,3 +144,5 @@ def test_a_refusal_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(scheduling, "syscall", refuse)
     scheduling.take_short_turns()
+    with scheduling.WhatIsLeft():
+        pass

@@ -141,6 +141,14 @@ def test_a_crash_fails_its_own_job_only(pool: WorkerPool) -> None:
     os.close(reader), os.close(writer)
 
 
+def test_a_worker_that_is_killed_while_it_rests_fails_no_job(pool: WorkerPool) -> None:
+    pid = pool.run(f"{JOBS}:echo", {})["pid"]
+    os.kill(pid, 9)
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    assert pool.run(f"{JOBS}:echo", {})["pid"] != pid
+    assert len(pool.pids) == 1
+
+
 def test_what_on_update_raises_ends_the_job(pool: WorkerPool) -> None:
     def refuse(update: dict[str, object]) -> None:
         raise InvalidArgument("enough")

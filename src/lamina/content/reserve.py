@@ -26,6 +26,8 @@ class Reserve:
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(fd, 0, self._size)
+            except OSError:
+                os.unlink(self._path)  # less than all of it would be taken for all
             finally:
                 os.close(fd)
 

@@ -68,7 +68,10 @@ class WhatIsLeft:
     __slots__ = ("_lowered",)
 
     def __enter__(self) -> None:
-        self._lowered = turns()[0] == _BATCH
+        try:
+            self._lowered = turns()[0] == _BATCH
+        except OSError:
+            self._lowered = False  # a hint
         if self._lowered:
             _ask(0, _IDLE, _LONG, _BACKGROUND)
 

@@ -84,9 +84,9 @@ class WorkerPool:
         self, job: str, params: Mapping[str, Any], fds: Sequence[int] = (), on_update: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
         """See `Workers.run`."""
-        worker = self._take()
+        worker = self._told({"job": job, "params": dict(params)}, fds)
         try:
-            answer = self._converse(worker, {"job": job, "params": dict(params)}, fds, on_update)
+            answer = self._answer(worker, job, on_update)
         except BaseException:
             self._drop(worker)
             raise
@@ -114,11 +114,22 @@ class WorkerPool:
         with self._changed:
             return tuple(worker.process.pid for worker in (*self._resting, *self._busy))
 
-    def _converse(
-        self, worker: _Worker, request: dict[str, Any], fds: Sequence[int], on_update: Callable[[dict[str, Any]], None] | None
-    ) -> dict[str, Any]:
+    def _told(self, request: dict[str, Any], fds: Sequence[int]) -> _Worker:
+        """A worker that was told of a job. One that was ended while it rested, where memory ran out say, fails no job: it is another's."""
+        while True:
+            worker = self._take()
+            try:
+                worker.channel.send(request, fds)
+                return worker
+            except BaseException as error:
+                self._drop(worker)
+                if not isinstance(error, ChannelClosed):
+                    raise
+                if not worker.idle_since:
+                    raise _crashed(worker, request["job"]) from None
+
+    def _answer(self, worker: _Worker, job: str, on_update: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
         try:
-            worker.channel.send(request, fds)
             while True:
                 answer, strays = worker.channel.recv()
                 channel.close_all(strays)
@@ -127,8 +138,7 @@ class WorkerPool:
                 if on_update is not None:
                     on_update(answer["update"])
         except ChannelClosed:
-            status = worker.end(kill=True)
-            raise WorkerCrashed(f"a worker process ended with status {status} while it ran {request['job']}") from None
+            raise _crashed(worker, job) from None
 
     def _take(self) -> _Worker:
         """A worker that rests, or a new one; waits while `size` are at work."""
@@ -204,6 +214,10 @@ class WorkerPool:
                     self._resting_long.wait(max(0.01, oldest + self._idle - now))
             for worker in leaving:
                 worker.end()
+
+
+def _crashed(worker: _Worker, job: str) -> WorkerCrashed:
+    return WorkerCrashed(f"a worker process ended with status {worker.end(kill=True)} while it ran {job}")
 
 
 def _state(path: str) -> str:
