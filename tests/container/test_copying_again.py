@@ -96,6 +96,21 @@ def test_a_process_in_the_container_keeps_what_it_runs_and_reads(make: Callable[
     assert box.containers.inspect(box.id)["State"]["Running"]
 
 
+@pytest.mark.parametrize(("file", "content"), [("stock/below/item", "in stock"), ("folder/file", "hello")])
+def test_a_process_keeps_a_file_of_the_image_that_was_copied_up_since(make: Callable[..., Box], file: str, content: str) -> None:
+    box = make(True, config={"Cmd": ["sh", "-c", f"mkfifo /go; exec 3< /{file}; : > /ready; read go < /go; read line <&3; echo $line > /told"]})
+    eventually(lambda: (upper(box) / "ready").exists())
+    inside = Path(f"/proc/{box.containers.inspect(box.id)['State']['Pid']}/root")
+    os.chown(inside / file, 0, 0)
+    (inside / file).chmod(0o644)
+    box.write("/", made((file, b"another")))
+    with open(inside / "go", "r+b", buffering=0) as go:
+        go.write(b"now\n")
+        eventually(lambda: (upper(box) / "told").exists() and (upper(box) / "told").read_text() != "")
+    assert (upper(box) / "told").read_text() == f"{content}\n"
+    assert (upper(box) / file).read_bytes() == b"another"
+
+
 def test_another_name_keeps_what_it_was(box: Box, written: Path) -> None:
     os.link(written / "app/a", written / "app/other")
     box.write("/app", made(("a", SHORTER)))

@@ -36,7 +36,8 @@ class Looks(NamedTuple):
 class Reuse:
     """Files of an overlay, `root` being its root, which writes to `upper`; both are descriptors of directories.
 
-    Whether anybody uses a file is asked of the one below the overlay, by a lease: overlayfs maps that one, and does not tell.
+    Whether anybody uses a file is asked by leases: of the one below the overlay, since overlayfs maps that one and does not tell, and then
+    of the overlay's own.
     """
 
     def __init__(self, root: int, upper: int) -> None:
@@ -94,22 +95,29 @@ def _idle(below: int, name: str, seen: os.stat_result) -> bool:
             return False
         if not _OVERLAYS.issuperset(os.listxattr(fd)):
             return False
-        # fcntl(2), leases: refused while anybody else has the file open, and a mapping keeps it open.
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        _lease(fd)
         return True
     finally:
         os.close(fd)
 
 
 def _alone(fd: int) -> int | None:
-    """The open file, unless another job that found it idle too is about to write over it: then it is closed."""
+    """The file of the overlay, open for writing, unless somebody else has it open there: then it is closed.
+
+    Who opened it before it was copied up holds the layer's file, yet reads what is copied; another job may be about to write over it too.
+    """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lease(fd)
     except OSError:
         os.close(fd)
         return None
     return fd
+
+
+def _lease(fd: int) -> None:
+    """Raises OSError where anybody else has the file open, and a mapping keeps it open: fcntl(2), leases."""
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 @contextmanager
