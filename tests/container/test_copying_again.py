@@ -98,7 +98,9 @@ def test_a_process_in_the_container_keeps_what_it_runs_and_reads(make: Callable[
 
 @pytest.mark.parametrize(("file", "content"), [("stock/below/item", "in stock"), ("folder/file", "hello")])
 def test_a_process_keeps_a_file_of_the_image_that_was_copied_up_since(make: Callable[..., Box], file: str, content: str) -> None:
-    box = make(True, config={"Cmd": ["sh", "-c", f"mkfifo /go; exec 3< /{file}; : > /ready; read go < /go; read line <&3; echo $line > /told"]})
+    box = make(
+        True, config={"Cmd": ["sh", "-c", f"mkfifo /go; exec 3< /{file}; : > /ready; read go < /go; read line <&3; echo $line > /told"]}
+    )
     eventually(lambda: (upper(box) / "ready").exists())
     inside = Path(f"/proc/{box.containers.inspect(box.id)['State']['Pid']}/root")
     os.chown(inside / file, 0, 0)
