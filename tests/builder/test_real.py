@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.execute import StepFailed
+from lamina.errors import LaminaError
 from lamina.builder.request import Cancellation
 from lamina.errors import Cancelled
 from tests.builder.lab import Lab
@@ -68,6 +69,13 @@ def test_a_failing_command(lab: Lab) -> None:
         lab.build("FROM busybox\nRUN echo so >&2; exit 7\n")
     assert caught.value.message == "The command '/bin/sh -c echo so >&2; exit 7' returned a non-zero code: 7"
     assert "so\n" in "".join(update.stream for update in lab.told)
+
+
+def test_a_command_that_cannot_be_started_is_told_with_its_line(lab: Lab) -> None:
+    for text in ("FROM busybox\nUSER nemo\nRUN id\n", 'FROM busybox\n\nRUN ["nosuch"]\n'):
+        with pytest.raises(LaminaError) as caught:
+            lab.build(text)
+        assert "Dockerfile:3" in str(caught.value)
 
 
 def test_a_build_has_no_network_unless_asked(lab: Lab) -> None:

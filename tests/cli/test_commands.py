@@ -60,6 +60,27 @@ def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.startswith("lamina: unknown command: lamina nonsense\n")
 
 
+def test_an_unknown_command_of_a_group_points_at_the_groups_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["image", "nonsense"]) == 1
+    assert capsys.readouterr().err.endswith("\n\nRun 'lamina image --help' for more information\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["swarm", "init"], "There is no swarm mode"),
+        (["plugin", "ls"], "There are no plugins"),
+        (["checkpoint", "ls", "x"], "'lamina snapshot'"),
+        (["context", "ls"], "DOCKER_HOST"),
+        (["compose", "up"], "docker's own command"),
+    ],
+)
+def test_dockers_commands_that_are_not_here_say_so(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"lamina: unknown command: lamina {words[0]}\n\n") and told in said and "Did you mean" not in said
+
+
 def test_an_unknown_flag_exits_with_125_and_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ps", "--nonsense"]) == 125
     assert "Usage:  lamina ps" in capsys.readouterr().err
@@ -405,6 +426,12 @@ def test_archives_are_sent_whole(engine: FakeEngine, tmp_path: Path) -> None:
     assert engine.requests[1].body == b"tar" and "changes=CMD%20x" in engine.requests[1].query
 
 
+def test_a_directory_that_holds_no_images_is_not_sent(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = lamina_(engine, "load", "-i", str(tmp_path))
+    assert done.returncode == 1 and b"is no image layout" in done.stderr and engine.requests == []
+
+
 @pytest.mark.covers("cli:save", "cli:save --output")
 def test_a_save_that_is_cut_off_leaves_no_file(engine: FakeEngine, tmp_path: Path) -> None:
     target = tmp_path / "out.tar"
@@ -613,6 +640,20 @@ def test_ps_puts_into_words_only_what_it_shows(
     assert main(["--host", engine.host, "ps", "--format", "{{.Names}} {{.State}}"]) == 0
     assert capsys.readouterr().out == "x \n"
     assert [request.query for request in engine.requests] == ["all=1&networks=0", ""]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "--memory-swap", "lots", "bb"], "invalid argument 'lots' for --memory-swap: write a number with b, k, m or g"),
+        (["run", "--label", "=x", "bb"], "invalid label: its name is empty"),
+        (["run", "--rm", "--restart", "always", "bb"], "conflicting options: cannot specify both --restart and --rm"),
+        (["events", "--since", "foo"], "invalid time: 'foo'\nwrite a duration before now (1h30m) or 2026-01-31T12:00:00Z"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_flag_before_anything_is_asked(engine: FakeEngine, words: list[str], told: str) -> None:
+    done = lamina_(engine, *words)
+    assert done.returncode in (1, 125) and done.stderr.decode().startswith(f"lamina: {told}\n") and engine.requests == []
 
 
 def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,14 @@ def test_any_value_of_a_containers_flag_is_accepted_or_refused(flag: str) -> Non
             container_config(Reader(table(COMMANDS["create"][6]), interspersed=False).read(words), {})
         except LaminaError:
             pass
+
+
+def test_a_password_is_not_asked_for_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+    assert registry(["passwd", "--users", str(tmp_path / "users"), "me"]) == 1
+    assert capsys.readouterr().err.endswith("(--password-stdin reads it from there)\n")
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nb"])

@@ -12,6 +12,7 @@ from lamina.builder.gitsource import GitFailed
 from lamina.dockerfile.ast import Instruction
 from lamina.dockerfile.errors import DockerfileError
 from lamina.errors import Forbidden, InvalidArgument, NotFound, Unauthorized, Unavailable, Unsupported
+from lamina.runtime.launch import RuntimeFailed
 
 _BLAMED = (
     InvalidArgument, Unsupported, AddressNotFound, AddressUnreachable, GitFailed, NotFound, Unauthorized, Forbidden, Unavailable
@@ -22,12 +23,12 @@ _BLAMED = (
 def blamed(instruction: Instruction, dockerfile: str) -> Iterator[None]:
     """Errors that are the Dockerfile's fault get `NAME:LINE: ` in front, once; others pass as they are.
 
-    A command that fails is told in Docker's words, which clients read: its line stands behind them.
+    A command that fails, or cannot be started, is told in Docker's words, which clients read: its line stands behind them.
     """
     place = f"{os.path.basename(dockerfile) or 'Dockerfile'}:{instruction.line}"
     try:
         yield
-    except StepFailed as error:
+    except (StepFailed, RuntimeFailed) as error:
         error.hint = error.hint or (place if instruction.line else "")
         raise
     except _BLAMED as error:

@@ -14,6 +14,20 @@ _FIRST = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logo
 _OWN = ("images --tree", "layers", "which", "blame", "ls", "cat", "image diff", "image find", "image mount", "image squash")
 _TREE = "Show the layers of all images as one tree: which they share, and what each takes"
 
+_SWARM = "There is no swarm mode: an engine serves one machine. docker compose runs several containers on one."
+_THROUGH_DOCKER = "docker's own command does it with this engine: export DOCKER_HOST=unix:///run/lamina.sock"
+_ABSENT = dict.fromkeys(("config", "node", "secret", "service", "stack", "swarm"), _SWARM) | {
+    "buildx": f"'lamina build' builds; {_THROUGH_DOCKER}",
+    "checkpoint": "There are no checkpoints of processes. 'lamina snapshot' keeps the files that a container wrote.",
+    "compose": _THROUGH_DOCKER,
+    "context": "--host, LAMINA_HOST or DOCKER_HOST say which engine is meant.",
+    "manifest": _THROUGH_DOCKER,
+    "plugin": "There are no plugins.",
+    "system dial-stdio": _THROUGH_DOCKER,
+    "trust": "Signatures of images are not verified.",
+}
+"""Docker's commands that `lamina` does not have."""
+
 
 def render(name: str) -> str:
     """The help of a command, of a group, or of everything where `name` is empty."""
@@ -41,6 +55,11 @@ def closest(word: str, group: str = "") -> list[str]:
     known = {name.rpartition(" ")[2]: name for name in (*COMMANDS, *ALIASES, *GROUPS) if name.rpartition(" ")[0] == group}
     found = [known[name] for name in get_close_matches(word, sorted(known), n=2, cutoff=0.66)]
     return found or sorted(name for name in COMMANDS if name.rpartition(" ")[2] == word)[:3]
+
+
+def absent(name: str) -> str:
+    """Why a command of docker's is not here, and what to use instead; empty where docker has none either."""
+    return _ABSENT.get(name, "")
 
 
 def _options(title: str, flags: list[Flag]) -> list[str]:

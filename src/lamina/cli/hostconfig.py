@@ -6,6 +6,7 @@ import posix
 
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.units import parse_duration, parse_size
+from lamina.errors import InvalidArgument
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> li
 def labels(arguments: Arguments) -> dict[str, str]:
     """--label-file, then --label."""
     words = [line for path in arguments.many("label-file") for line in _lines(path)] + arguments.many("label")
+    if any(not _pair(word)[0] for word in words):
+        raise UsageError("invalid label: its name is empty")
     return dict(_pair(word) for word in words)
 
 
@@ -226,6 +229,8 @@ def _read(name: str, text: str, read: Callable[[str], object]) -> object:
         return read(text)
     except (ValueError, OverflowError):
         raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
+    except InvalidArgument as error:
+        raise UsageError(f"invalid argument {text!r} for --{name}: {error.hint or error.message}") from None
 
 
 def _capability(word: str) -> str:
@@ -263,6 +268,8 @@ def _restart(arguments: Arguments) -> object:
     name, _, count = arguments.text("restart").partition(":")
     if count and not count.isdecimal():
         raise UsageError("invalid restart policy format: maximum retry count must be an integer")
+    if name not in ("", "no") and arguments.given("rm") and arguments.on("rm"):
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 

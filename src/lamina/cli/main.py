@@ -22,7 +22,8 @@ def main(words: list[str] | None = None) -> int:
         debug = options.on("debug")
         return _dispatch(options)
     except UsageError as error:
-        sys.stderr.write(f"lamina: {error.message}\n\nRun 'lamina --help' for more information\n")
+        group = f"{error.group} " if isinstance(error, UnknownCommand) and error.group else ""
+        sys.stderr.write(f"lamina: {error.message}\n\nRun 'lamina {group}--help' for more information\n")
         return error.exit_code
     except LaminaError as error:
         if debug:
@@ -88,17 +89,23 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
 
 
 class UnknownCommand(UsageError):
-    """No command is called so."""
+    """No command is called so. `group` is the one it was looked for in, empty for all."""
 
     exit_code = 1
 
+    def __init__(self, message: str, group: str = "") -> None:
+        super().__init__(message)
+        self.group = group
+
 
 def _unknown(name: str) -> UnknownCommand:
-    from lamina.cli.help import closest
+    from lamina.cli.help import absent, closest
 
     group, _, word = name.rpartition(" ")
+    if reason := absent(name):
+        return UnknownCommand(f"unknown command: lamina {name}\n\n{reason}")
     meant = " or ".join(f"'lamina {other}'" for other in closest(word, group))
-    return UnknownCommand(f"unknown command: lamina {name}" + (f"\n\nDid you mean {meant}?" if meant else ""))
+    return UnknownCommand(f"unknown command: lamina {name}" + (f"\n\nDid you mean {meant}?" if meant else ""), group)
 
 
 def _perform(name: str, words: list[str], options: Arguments) -> int:

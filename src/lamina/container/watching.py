@@ -128,7 +128,7 @@ def _seen(now: int, change: Sequence[Any], told: Sequence[tuple[str, str]]) -> S
 
 
 def _words(snapshot: Snapshot) -> str:
-    return f"snapshot {snapshot.name}" if snapshot.name else "snapshot of another container"
+    return f"snapshot {snapshot.name}" if snapshot.name else "snapshot whose name was removed"
 
 
 def look_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

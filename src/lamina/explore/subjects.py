@@ -105,7 +105,8 @@ class Subjects:
     def _snapshot_facts(self, below: Subject, container: Container | None, snapshot: Snapshot, index: int) -> LevelFacts:
         parent = snapshot.parent or (str(below.layers[-1]) if below.layers else "")
         own = container is not None and snapshot.container == container.id
-        told = f"snapshot {snapshot.name} of {container.name}" if container and own else "snapshot of another container"
+        other = "snapshot of another container" if snapshot.name else "snapshot whose name was removed"
+        told = f"snapshot {snapshot.name} of {container.name}" if container and own else other
         return LevelFacts(index, snapshot.id, "", parent, _moment(snapshot.created_ns), "", told, 0, snapshot.diff)
 
     def _written(self, name: str, upper: str, below: Subject) -> Mapping[str, Any]:

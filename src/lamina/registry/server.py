@@ -137,7 +137,9 @@ def _listen(address: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise AddressUnusable(f"cannot listen on {address}: {(error.strerror or str(error)).lower()}") from None
+        # the standard library puts the address behind the reason
+        reason = (error.strerror or str(error)).partition(" (")[0].lower()
+        raise AddressUnusable(f"cannot listen on {address}: {reason}") from None
 
 
 def _kernel_timeout(connection: socket.socket, seconds: float) -> None:

@@ -143,7 +143,12 @@ def load(session: Session, arguments: Arguments) -> int:
 
 def archived(path: str) -> tuple[Iterator[Piece], int | None]:
     """An archive's bytes, of a directory as a tar. See `source`."""
-    return (_packed(path), None) if os.path.isdir(path) else source(path)
+    if not os.path.isdir(path):
+        return source(path)
+    # looked for here, since a directory that is none may be the whole file system
+    if not any(os.path.isfile(os.path.join(path, name)) for name in ("index.json", "manifest.json", "repositories")):
+        raise LaminaError(f"{path} is no image layout: it has neither index.json nor manifest.json nor repositories")
+    return _packed(path), None
 
 
 def _packed(directory: str) -> Iterator[Piece]:

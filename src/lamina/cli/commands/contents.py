@@ -90,7 +90,10 @@ def moment(text: str) -> str:
     if text.replace(".", "", 1).isdigit():
         return text
     if (found := _MOMENT.match(text)) is None:
-        return f"{time.time() - parse_duration(text) / 1e9:.9f}"
+        try:
+            return f"{time.time() - parse_duration(text) / 1e9:.9f}"
+        except InvalidArgument:
+            raise InvalidArgument(f"invalid time: {text!r}", hint="write a duration before now (1h30m) or 2026-01-31T12:00:00Z") from None
     date, hour, minute, second, fraction, zone = found.groups()
     try:
         parts = time.strptime(f"{date} {hour or '00'}:{minute or '00'}:{second or '00'}", "%Y-%m-%d %H:%M:%S")
