@@ -363,7 +363,7 @@ def test_the_sweep_keeps_what_manifests_need(http: Pool, tmp_path: Path) -> None
 
 
 def test_an_address_that_cannot_be_used_is_one_sentence(server: RegistryServer, tmp_path: Path) -> None:
-    with pytest.raises(AddressUnusable, match="cannot listen on .*: address already in use$"):
+    with pytest.raises(AddressUnusable, match=r"cannot listen on .*: address already in use$"):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "{}:{}".format(*server.address)))
     with pytest.raises(InvalidAddress):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "nonsense"))
