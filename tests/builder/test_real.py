@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.execute import StepFailed
-from lamina.errors import LaminaError
 from lamina.builder.request import Cancellation
-from lamina.errors import Cancelled
+from lamina.errors import Cancelled, LaminaError
 from tests.builder.lab import Lab
 from tests.builder.real import BUSYBOX, real_lab
 
