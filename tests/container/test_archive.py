@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathNotFound, ReadOnlyPath
+from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathBusy, PathNotFound, ReadOnlyPath
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.linux.removing import remove_tree
 from tests.container.conftest import SECRET, Box, House, received
@@ -475,3 +475,25 @@ def test_a_paused_container_is_reached(make: Make) -> None:
     box.write("/tmp", made(("x", b"y")))
     assert stat.S_IMODE(entries(box.read("/tmp/x"))["x"].mode) == 0o644
     box.containers.unpause(box.id)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_is_mounted_is_not_replaced(make: Make, tmp_path: Path, running: bool) -> None:
+    for folder in ("volume", "nested"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "kept").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    binds = ("volume:/volume", "nested:/above/nested", "file:/etc/file")
+    box = make(running, Binds=[f"{tmp_path}/{bind}" for bind in binds])
+    for entry in ("volume", "above", "etc/file", *(["etc/hosts"] if running else [])):
+        with pytest.raises(PathBusy):
+            box.write("/", made((entry, b"instead")))
+    if not running:
+        box.containers.start(box.id)
+    pid = box.containers.inspect(box.id)["State"]["Pid"]
+    mounted = {line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()}
+    assert mounted >= {"/volume", "/above/nested", "/etc/file", "/etc/hosts"}
+    kept = [Path(f"/proc/{pid}/root/{place}").read_text() for place in ("volume/kept", "above/nested/kept", "etc/file")]
+    assert kept == ["kept"] * 3
+    box.write("/", made(("volume", None), ("volume/more", b"more"), mode=0o755))
+    assert (tmp_path / "volume/more").read_bytes() == b"more"

@@ -18,11 +18,12 @@ from lamina.container.reuse import Looks, Reuse
 from lamina.container.tarread import Archive
 from lamina.layer.errors import InvalidArchive
 from lamina.layer.tar.member import HARDLINK, Member
-from lamina.linux.openat2 import open_in_root
+from lamina.linux.openat2 import RESOLVE_NO_XDEV, open_in_root, openat2
 from lamina.linux.removing import remove_tree
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
 _TIME_LIMIT = (1 << 62) - 1
 _SENDERS_FAULT = frozenset(
@@ -133,8 +134,9 @@ class Unpacker:
         if self.strict and wanted:
             raise CannotOverwrite(f'cannot overwrite non-directory "{name}" with directory "{self.base}"')
         if is_directory:
-            remove_tree(name, dir_fd=parent)
+            remove_tree(name, dir_fd=parent, opened=_unless_mounted)
         else:
+            os.close(_unless_mounted(name, _PLACE, dir_fd=parent))
             os.unlink(name, dir_fd=parent)
         return True
 
@@ -223,7 +225,7 @@ class Unpacker:
         uid, gid = self.owner or (member.uid, member.gid)
         os.chown(name, self.first + uid, self.first + gid, dir_fd=parent, follow_symlinks=False)
         if member.type != stat.S_IFLNK:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            fd = os.open(name, _PLACE, dir_fd=parent)
             try:
                 path = f"/proc/self/fd/{fd}"
                 os.chmod(path, stat.S_IMODE(member.mode))
@@ -244,6 +246,19 @@ class Unpacker:
             os.utime(fd, ns=(moment, moment))
         finally:
             os.close(fd)
+
+
+def _unless_mounted(name: str, flags: int, *, dir_fd: int) -> int:
+    """Open a name that is to go. Raises OSError: as open(2); EBUSY where something is mounted on it.
+
+    Removing what another mount namespace has something mounted on takes the mount away there, without a word (rmdir(2), unlink(2)).
+    """
+    try:
+        return openat2(dir_fd, name, flags, RESOLVE_NO_XDEV)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from None
+        raise
 
 
 def _write(fd: int, pieces: Iterable[memoryview]) -> None:

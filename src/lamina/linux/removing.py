@@ -8,22 +8,24 @@ from itertools import count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 800
 """How many directories are held open at most."""
 
 
-def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
+def remove_tree(path: str, *, dir_fd: int | None = None, opened: Callable[..., int] = os.open) -> None:
     """Remove the directory `path` and everything below it. Where something cannot be removed, the rest is gone all the same.
+
+    `opened` opens directories, as os.open does; what it refuses to open is left.
 
     Raises:
         OSError: why the first thing that is left could not be removed.
     """
-    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    top = opened(path, _DIRECTORY, dir_fd=dir_fd)
     try:
-        failures = _empty(top)
+        failures = _empty(top, opened)
     finally:
         os.close(top)
     if failures:
@@ -37,7 +39,7 @@ def discard_tree(path: str) -> None:
         remove_tree(path)
 
 
-def _empty(top: int) -> list[OSError]:
+def _empty(top: int, opened: Callable[..., int]) -> list[OSError]:
     """Remove what is in an open directory; why what is left could not be removed."""
     failures: list[OSError] = []
     numbers = count()
@@ -50,7 +52,7 @@ def _empty(top: int) -> list[OSError]:
                 levels[0][1].append(moved)
                 continue
             try:
-                fd = os.open(child, _DIRECTORY, dir_fd=here)
+                fd = opened(child, _DIRECTORY, dir_fd=here)
             except FileNotFoundError:
                 continue
             except OSError as error:
