@@ -283,6 +283,13 @@ def test_what_cannot_be_built_is_one_sentence_with_its_line(lab: Lab, text: str,
     assert [image.id for image in lab.images.list()] == before
 
 
+def test_a_stage_that_is_not_there_is_told_as_one_and_not_only_as_an_image(lab: Lab) -> None:
+    lab.base()
+    with pytest.raises(LaminaError) as caught:
+        lab.build("FROM base AS a\nCOPY --from=biuld / /")
+    assert str(caught.value).endswith("(no stage above is called biuld, so an image is meant)")
+
+
 def test_an_absent_base_is_pulled_and_pull_asks_always(lab: Lab) -> None:
     lab.base()
     with pytest.raises(LaminaError):

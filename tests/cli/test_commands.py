@@ -656,6 +656,18 @@ def test_a_wrong_value_is_told_with_its_flag_before_anything_is_asked(engine: Fa
     assert done.returncode in (1, 125) and done.stderr.decode().startswith(f"lamina: {told}\n") and engine.requests == []
 
 
+@pytest.mark.parametrize("words", [("container",), ("network",), ("volume",), ("image",), ("builder",), ("system",)])
+def test_a_filter_that_cannot_be_read_is_told_before_anybody_is_asked(engine: FakeEngine, words: tuple[str, ...]) -> None:
+    done = lamina_(engine, *words, "prune", "--filter", "foo")
+    assert done.returncode == 1 and done.stdout == b"" and b"invalid filter 'foo'" in done.stderr
+
+
+def test_what_is_so_already_is_no_error(engine: FakeEngine) -> None:
+    engine.routes["POST /containers/x/start"] = reply(status=304, raw=b"")
+    done = lamina_(engine, "start", "x")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"x\n", b"")
+
+
 def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> None:
     done = lamina_(engine, "which", "bb:1")
     assert done.returncode == 125

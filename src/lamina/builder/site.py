@@ -20,7 +20,7 @@ from lamina.builder.request import BuildRequest, Cancellation, Context
 from lamina.builder.stages import named
 from lamina.builder.state import State
 from lamina.dockerfile import ast
-from lamina.errors import InvalidArgument
+from lamina.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.snapshot.protocol import TarSource
 from lamina.spec.digest import Digest
@@ -116,7 +116,12 @@ class Site:
         source = named(self.dockerfile.stages[: stage.index], name) if context is None else None
         if source is not None:
             return states[source.index].top
-        image = self.image(context or name, self.request.platform, tell)
+        try:
+            image = self.image(context or name, self.request.platform, tell)
+        except (NotFound, Unauthorized, Unavailable) as error:
+            if context is None:
+                error.hint = error.hint or f"no stage above is called {name}, so an image is meant"
+            raise
         return image.layers[-1] if image.layers else None
 
     def _layer_of(self, tar: str) -> Digest:

@@ -333,7 +333,7 @@ class Response:
         Raises:
             LaminaError: of the kind its status names.
         """
-        if self.status < 300:
+        if self.status < 300 or self.status == 304:  # it is so already: a running container is started
             return self
         raise self.error(path)
 

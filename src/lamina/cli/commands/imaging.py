@@ -62,7 +62,8 @@ def history(session: Session, arguments: Arguments) -> int:
             session.print(str(row["ID"]))
         return 0
     columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"]
-    print_rows(session, arguments.text("format"), rows, columns, _HISTORY_HEADERS)
+    headers = _HISTORY_HEADERS if human else {**_HISTORY_HEADERS, "CreatedSince": "CREATED AT"}
+    print_rows(session, arguments.text("format"), rows, columns, headers)
     return 0
 
 

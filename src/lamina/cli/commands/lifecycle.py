@@ -196,9 +196,10 @@ def port(session: Session, arguments: Arguments) -> int:
 
 def container_prune(session: Session, arguments: Arguments) -> int:
     """Remove all stopped containers."""
+    pairs = filters(arguments.many("filter"))
     if not arguments.on("force") and not agreed("WARNING! This will remove all stopped containers."):
         return 0
-    found = Containers(session.engine).prune(filters(arguments.many("filter")))
+    found = Containers(session.engine).prune(pairs)
     removed, freed = found.get("ContainersDeleted"), found.get("SpaceReclaimed")
     if isinstance(removed, list) and removed:
         session.print("\n".join(["Deleted Containers:", *map(str, removed), ""]))

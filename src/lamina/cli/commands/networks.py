@@ -150,9 +150,10 @@ def network_rm(session: Session, arguments: Arguments) -> int:
 
 def network_prune(session: Session, arguments: Arguments) -> int:
     """Remove networks that no container uses."""
+    pairs = filters(arguments.many("filter"))
     if not arguments.on("force") and not agreed("WARNING! This will remove all custom networks not used by at least one container."):
         return 0
-    removed = System(session.engine).prune("networks", filters(arguments.many("filter"))).get("NetworksDeleted")
+    removed = System(session.engine).prune("networks", pairs).get("NetworksDeleted")
     if isinstance(removed, list) and removed:
         session.print("\n".join(["Deleted Networks:", *map(str, removed), ""]))
     return 0

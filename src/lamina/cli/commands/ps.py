@@ -132,7 +132,7 @@ _FIELDS: dict[str, Field] = {
     "Networks": _networks,
     "LocalVolumes": lambda fact, whole: str(sum(mount.get("Driver") == "local" for mount in _mounted(fact))),
     "Size": lambda fact, whole: _size(fact),
-    "Platform": lambda fact, whole: "",
+    "Platform": lambda fact, whole: None,  # what listings do not say is null to docker, too
 }
 """What a row has, in Docker's names; `whole` is --no-trunc."""
 

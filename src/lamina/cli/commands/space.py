@@ -236,9 +236,10 @@ def system_prune(session: Session, arguments: Arguments) -> int:
     what += ["all anonymous volumes not used by at least one container"] if volumes else []
     what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
     warning = "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in what) + "\n"
+    words, freed = arguments.many("filter"), 0
+    filters(words)  # what cannot be read is told before anybody is asked
     if not arguments.on("force") and not agreed(warning):
         return 0
-    words, freed = arguments.many("filter"), 0
     for kind in ("containers", "networks", *(["volumes"] if volumes else []), "images", "build"):
         own = [f"dangling={'false' if every else 'true'}"] if kind == "images" else []
         freed += _removed(session, system.prune(kind, filters([*words, *own]) + ([("all", "1")] if kind == "build" and every else [])))
@@ -250,9 +251,9 @@ def builder_prune(session: Session, arguments: Arguments) -> int:
     every, system = arguments.on("all"), System(session.engine)
     if arguments.on("dry-run"):
         return _told(session, system, ["build"], arguments, every=every)
+    pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else []) + _kept(arguments)
     if not arguments.on("force") and not agreed(f"WARNING! This will remove all {'' if every else 'dangling '}build cache."):
         return 0
-    pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else []) + _kept(arguments)
     return _total(session, _removed(session, system.prune("build", pairs)))
 
 

@@ -155,9 +155,10 @@ def volume_prune(session: Session, arguments: Arguments) -> int:
     """Remove volumes that no container uses."""
     every = arguments.on("all")
     what = "local volumes" if every else "anonymous local volumes"
+    pairs = filters([*arguments.many("filter"), *(["all=true"] if every else [])])
     if not arguments.on("force") and not agreed(f"WARNING! This will remove {what} not used by at least one container."):
         return 0
-    found = System(session.engine).prune("volumes", filters([*arguments.many("filter"), *(["all=true"] if every else [])]))
+    found = System(session.engine).prune("volumes", pairs)
     removed, freed = found.get("VolumesDeleted"), found.get("SpaceReclaimed")
     if isinstance(removed, list) and removed:
         session.print("\n".join(["Deleted Volumes:", *map(str, removed), ""]))
