@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.layer.diff import stored_runs
 from lamina.layer.erofs.chunks import plan_chunks, plan_unfinished
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, TruncatedArchive
 from lamina.layer.tar import sparse
@@ -94,3 +98,19 @@ def test_of_a_file_that_its_tar_ends_with_only_the_end_is_copied(size: int, bloc
     assert (start, (last << chunks.bits) + length, offset) == (0, size, block * 512 + size - length)
     assert chunks.mapped == (((0, last, block),) if last else ())
     assert chunks.count == last + 1 <= 1 << 17
+
+
+def test_a_file_that_is_cut_while_it_is_looked_at_has_nothing_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(tmp_path / "log", "w+b", buffering=0) as file:
+        file.seek(1 << 20)
+        file.write(b"line")
+        seek = os.lseek
+
+        def cut(fd: int, position: int, whence: int) -> int:
+            if whence == os.SEEK_HOLE:
+                os.ftruncate(fd, 0)
+            return seek(fd, position, whence)
+
+        monkeypatch.setattr(os, "lseek", cut)
+        size = (1 << 20) + 4
+        assert stored_runs(file.fileno(), size) == [(size, 0)]

@@ -145,13 +145,13 @@ def stored_runs(fd: int, size: int) -> list[tuple[int, int]]:
     while at < size and len(found) < RUNS_LIMIT // 2:
         try:
             start = os.lseek(fd, at, os.SEEK_DATA)
+            if start >= size:
+                break
+            at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         except OSError as error:
-            if error.errno != errno.ENXIO:
+            if error.errno != errno.ENXIO:  # there is nothing behind; who writes may have cut it just now
                 raise
             break
-        if start >= size:
-            break
-        at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         found.append((start, at - start))
     else:
         if at < size:
