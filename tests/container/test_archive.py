@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathBusy, PathNotFound, ReadOnlyPath
+from lamina.container.tarunpack import Unpacker
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.linux.removing import remove_tree
 from tests.container.conftest import SECRET, Box, House, received
@@ -497,3 +498,16 @@ def test_what_is_mounted_is_not_replaced(make: Make, tmp_path: Path, running: bo
     assert kept == ["kept"] * 3
     box.write("/", made(("volume", None), ("volume/more", b"more"), mode=0o755))
     assert (tmp_path / "volume/more").read_bytes() == b"more"
+
+
+def test_what_cannot_be_made_on_the_way_leaves_nothing_open(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "small", str(tmp_path)], check=True)
+    root = os.open(tmp_path, os.O_RDONLY)
+    try:
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(ReadOnlyPath):
+            Unpacker(root, "/").extract(iter([made(("missing/file", b"x"))]))
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        os.close(root)
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)

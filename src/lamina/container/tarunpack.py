@@ -115,7 +115,8 @@ class Unpacker:
                 os.mkdir(part, 0o755, dir_fd=current)
             except FileExistsError:
                 pass
-            os.close(current)
+            finally:
+                os.close(current)
             walked = posixpath.join(walked, part)
             current = open_in_root(self.root, walked, _DIRECTORY)
         return current
