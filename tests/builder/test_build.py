@@ -283,6 +283,12 @@ def test_what_cannot_be_built_is_one_sentence_with_its_line(lab: Lab, text: str,
     assert [image.id for image in lab.images.list()] == before
 
 
+def test_the_tree_of_layers_counts_images_and_no_steps(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base\nLABEL a=b\nENV c=d\n")
+    assert [(node.shared_by, len(node.images)) for node in lab.images.tree()] == [(2, 2)]
+
+
 def test_a_stage_that_is_not_there_is_told_as_one_and_not_only_as_an_image(lab: Lab) -> None:
     lab.base()
     with pytest.raises(LaminaError) as caught:

@@ -182,7 +182,8 @@ class CacheRecord:
 
 @dataclass(frozen=True, slots=True)
 class TreeNode:
-    """A layer in the tree of all stacks. `size` is of its tar, `own` its bytes on disk, `shared_by` how many images stand on it.
+    """A layer in the tree of all stacks. `size` is of its tar, `own` its bytes on disk, `shared_by` how many images stand on it (of
+    those that `images` lists: what only steps of builds stand on has 0).
 
     `images` are names (IDs where there is none) of images whose top layer this is.
     """

@@ -13,14 +13,16 @@ from lamina.spec.digest import Digest
 def tree(catalog: Catalog, layers: Layers) -> list[TreeNode]:
     """All layers that images stand on, base layers first; images without layers are not in it."""
     images = catalog.all()
-    shared = Counter(layer for image in images for layer in image.layers)
+    used = {layer for image in images for layer in image.layers}
+    listed = [image for image in images if image.names or not image.intermediate]  # a build's steps are nobody's images
+    shared = Counter(layer for image in listed for layer in image.layers)
     ends: dict[Digest, list[str]] = {}
-    for image in images:
-        if image.layers and (image.names or not image.intermediate):
+    for image in listed:
+        if image.layers:
             ends.setdefault(image.layers[-1], []).extend(_shown(image))
     children: dict[Digest | None, list[LayerFacts]] = {}
     for facts in layers.all():
-        if facts.id in shared:
+        if facts.id in used:
             children.setdefault(facts.parent, []).append(facts)
     return list(_grow(layers, children, shared, ends))
 
