@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -255,6 +256,23 @@ def test_an_attachment_before_start_is_handed_over_with_the_launch(world: World)
     assert world.runtime.processes[0].sizes == [(24, 80)]
     assert os.read(mine, 1) == b"", "every copy of ours was closed"
     os.close(mine)
+
+
+def test_who_goes_while_waiting_for_a_start_leaves_nothing_open(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        mine, theirs = socket.socketpair()
+        with mine, theirs:
+            world.containers.attach("it", AttachRequest(theirs.fileno()))
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        mine.shutdown(socket.SHUT_WR)
+        for _ in range(2):
+            world.containers.attach("it", AttachRequest(theirs.fileno()))
+        world.containers.start("it")
+        assert len(world.runtime.handed[0]) == 2
 
 
 def test_an_attachment_that_waits_ends_with_the_container(world: World) -> None:

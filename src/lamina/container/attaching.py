@@ -87,6 +87,7 @@ class Attachments:
                 with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
                     live.process.attach(attach)
             else:
+                live.drop_gone()
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
                 request.accept()
         self._parts.emit(live.event("attach"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,11 +76,25 @@ class Live:
         for attach in self.take_pending():
             os.close(attach.fd)
 
+    def drop_gone(self) -> None:
+        """Close those of them whose clients have closed theirs."""
+        gone = [attach for attach in self.pending if _closed(attach.fd)]
+        self.pending = [attach for attach in self.pending if attach not in gone]
+        for attach in gone:
+            os.close(attach.fd)
+
     def event(self, action: str, **attributes: str) -> Event:
         """An event of this container with the attributes Docker's have: labels, image, name, and what is given."""
         container = self.container
         named = {**container.labels, "image": container.image_name, "name": container.name}
         return Event("container", action, container.id, {**named, **attributes})
+
+
+def _closed(fd: int) -> bool:
+    """Whether nobody has the other end of a connection any more; who only sends nothing more is still there."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 class Roster:
