@@ -575,6 +575,14 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     engine.routes["GET /containers/c/archive"] = reply(raw=archive("f"), type="application/x-tar")
     assert lamina_(engine, "cp", "c:/etc/f", str(tmp_path / "g")).returncode == 0
     assert (tmp_path / "g").read_bytes() == b"abc"
+    with tarfile.open(fileobj=(folders := BytesIO()), mode="w") as tar:
+        for name in ("d", "d/e"):
+            (info := tarfile.TarInfo(name)).type = tarfile.DIRTYPE
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=folders.getvalue(), type="application/x-tar")
+    done = lamina_(engine, "cp", "c:/d", str(tmp_path / "g"))
+    assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy directory to a file\n")
+    assert lamina_(engine, "cp", "c:/d", str(tmp_path / "h")).returncode == 0 and (tmp_path / "h/e").is_dir()
     engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/../../../escaped"), type="application/x-tar")
     (tmp_path / "in").mkdir()
     assert lamina_(engine, "cp", "c:/d", str(tmp_path / "in")).returncode == 1

@@ -450,6 +450,16 @@ def test_a_loaded_manifest_and_its_compressed_layers_stay_as_they_came(store: St
     assert files.items() <= members(saved(store, "g:1", form="oci")).items()
 
 
+@pytest.mark.parametrize("form", ["docker", "v1"])
+def test_the_tree_tells_an_imported_layer_by_its_comment_before_and_after_a_load(any_store: Store, form: str) -> None:
+    imported(any_store, "a:1", message="from far away")
+    data = saved(any_store, "a:1", form=form)
+    emptied(any_store)
+    assert [layer.note.instruction for layer in any_store.images.outline(io.BytesIO(data))] == ["from far away"]
+    any_store.images.load(io.BytesIO(data))
+    assert [node.layer.instruction for node in any_store.images.tree()] == ["from far away"]
+
+
 @pytest.mark.parametrize("way", ["file", "stream"])
 def test_an_outline_says_what_a_load_then_brings_and_brings_nothing(any_store: Store, way: str) -> None:
     path = any_store.root / "outlined.tar"

@@ -308,7 +308,7 @@ class _Counted:
 
 def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
     """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
-    into = os.path.isdir(target)
+    into, a_file = os.path.isdir(target), os.path.isfile(target)
     if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
         raise NotFound(f"no such directory: {target}")
     parent, renamed = (
@@ -321,6 +321,8 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
     size = 0
     inside = _Inside(parent)
     for member in archive:
+        if a_file and member.isdir():
+            raise InvalidArgument("cannot copy directory to a file")
         _, _, rest = member.name.strip("/").partition("/")
         top = renamed or ("" if only_content else member.name.split("/")[0])
         member.name = "/".join(part for part in (top, rest) if part) or "."

@@ -255,10 +255,11 @@ def described(contents: Contents, wanted: Platform, *, only: bool) -> list[Archi
 
 
 def notes(config: ImageConfig) -> list[LayerNote]:
-    """What the history says of each layer, base first; as many as there are layers."""
+    """What the history says of each layer, base first; as many as there are layers. What no command made is told by its comment."""
     steps = [step for step in config.history if not step.empty_layer]
     steps += [History(created=config.created)] * (len(config.rootfs.diff_ids) - len(steps))
-    return [LayerNote(step.created, step.created_by, instruction(step.created_by)) for step in steps[: len(config.rootfs.diff_ids)]]
+    told = steps[: len(config.rootfs.diff_ids)]
+    return [LayerNote(step.created, step.created_by, instruction(step.created_by) or step.comment) for step in told]
 
 
 def instruction(created_by: str) -> str:

@@ -121,8 +121,9 @@ def _old_note(layer: V1Image) -> LayerNote:
     container = layer.document.get("container_config")
     command = container.get("Cmd") if isinstance(container, dict) else None
     words = [word for word in command if isinstance(word, str)] if isinstance(command, list) else []
-    created, created_by = layer.document.get("created"), " ".join(words)
-    return LayerNote(created if isinstance(created, str) else "", created_by, instruction(created_by))
+    created, created_by, comment = layer.document.get("created"), " ".join(words), layer.document.get("comment")
+    told = instruction(created_by) or (comment if isinstance(comment, str) else "")
+    return LayerNote(created if isinstance(created, str) else "", created_by, told)
 
 
 def _size(contents: Contents, member: str) -> int:
