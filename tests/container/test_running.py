@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +89,39 @@ def test_what_it_wrote_lies_in_its_own_folder_and_survives_a_second_start(engine
     engine.containers.start(ref)
     ended(engine, ref)
     assert Path(engine.containers.get(ref).upper, "count").read_text() == "again\nagain\n"
+
+
+def test_one_that_removes_itself_is_restarted_with_what_it_wrote(engine: Engine) -> None:
+    ref = started(engine, "sh", "-c", "echo run >> /runs; sleep 100", host={"AutoRemove": True})
+
+    def runs() -> int:
+        file = Path(f"/proc/{engine.containers.get(ref).state.pid}/root/runs")
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    eventually(lambda: runs() == 1)
+    engine.containers.restart(ref, timeout=0)
+    eventually(lambda: runs() == 2)
+
+
+def test_files_go_into_a_temporary_one_between_its_commands(engine: Engine) -> None:
+    ref = engine.containers.create({"Image": "box", "Cmd": ["true"]}, NONE, temporary=True).id
+
+    def said(*command: str) -> bytes:
+        mine, theirs = socket.socketpair()
+        with mine:
+            with theirs, engine.containers.perform(ref, command, {}, fd=theirs.fileno()) as waiter:
+                assert waiter.result(30) is not None
+            return mine.recv(1000)
+
+    said("true")
+    with io.BytesIO() as tar:
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            member = tarfile.TarInfo("file")
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"told"))
+        tar.seek(0)
+        engine.containers.archive_put(ref, "/", tar)
+    assert said("cat", "/file").endswith(b"told")
 
 
 def test_pausing_stops_its_clockwork(engine: Engine) -> None:

@@ -62,8 +62,6 @@ class Launcher:
         forget_exit(container.directory)
         if container.cap:
             self.caps.attach(container)
-        if container.temporary:
-            _renew_work(f"{container.home}/work")
         make_sources(container)
         self.ranges.take(container, _sharer(container, roster))
         box, wiring = self.connections.join(container)
@@ -132,7 +130,9 @@ class Launcher:
         return adjusted(spec, container, joined, shm=sharing.source(container, roster))
 
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
-        """The root file system: layers, init layer, and on them what the container writes."""
+        """The root file system: layers, init layer, and on them what the container writes; `writable`: it is about to be mounted."""
+        if writable and container.volatile:
+            _renew_work(f"{container.home}/work")
         return self._layers.root(_layer(container), self._own(container), writable=writable)
 
     def prepare(self, container: Container, upper: str = "") -> None:
