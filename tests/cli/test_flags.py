@@ -140,6 +140,16 @@ def test_any_value_of_a_containers_flag_is_accepted_or_refused(flag: str) -> Non
             pass
 
 
+@pytest.mark.parametrize("words", [["serve", "--users"], ["passwd", "--password-stdin", "me", "--users"]])
+def test_a_file_of_users_that_is_out_of_reach_is_one_sentence(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+    root = ["--root", str(tmp_path)] if words[0] == "serve" else []
+    assert registry([*words, f"{tmp_path}/none/users", *root]) == 1
+    assert capsys.readouterr().err == f"lamina registry: {tmp_path}/none/users: no such file or directory\n"
+
+
 def test_a_password_is_not_asked_for_where_there_is_no_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from lamina.registry.filesystem import FileStorage
 from lamina.registry.routes import Route, route
 from lamina.registry.server import AddressUnusable, InvalidAddress, RegistryServer, ServeOptions
 from lamina.spec import mediatype
+from lamina.tls.contexts import InvalidCertificates
 from tests.registry.servers import started
 
 Pool = urllib3.HTTPConnectionPool
@@ -367,6 +368,12 @@ def test_an_address_that_cannot_be_used_is_one_sentence(server: RegistryServer, 
         RegistryServer(ServeOptions(str(tmp_path / "x"), "{}:{}".format(*server.address)))
     with pytest.raises(InvalidAddress):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "nonsense"))
+
+
+@pytest.mark.parametrize("files", [{"tls_certificate": "none.pem"}, {"tls_key": "none.pem"}])
+def test_certificates_that_cannot_be_used_are_one_sentence(files: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(InvalidCertificates, match=r"^TLS cannot be set up with none\.pem: "):
+        RegistryServer(ServeOptions(str(tmp_path / "x"), "127.0.0.1:0", **files))  # type: ignore[arg-type]
 
 
 def test_collecting_where_no_registry_is_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

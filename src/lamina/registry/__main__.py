@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LaminaError as error:
         print(f"lamina registry: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"lamina registry: {name}{(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1
 
 
 def _serve(options: argparse.Namespace) -> int:

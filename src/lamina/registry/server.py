@@ -17,6 +17,7 @@ from lamina.registry.access import Gate, read_users
 from lamina.registry.filesystem import FileStorage
 from lamina.registry.http import Connection
 from lamina.registry.service import Service
+from lamina.tls.contexts import server_context
 
 
 class AddressUnusable(Unavailable):
@@ -150,8 +151,6 @@ def _kernel_timeout(connection: socket.socket, seconds: float) -> None:
 
 
 def _tls(options: ServeOptions) -> ssl.SSLContext | None:
-    if not options.tls_certificate:
+    if not options.tls_certificate and not options.tls_key:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(options.tls_certificate, options.tls_key or None)
-    return context
+    return server_context(certificate=options.tls_certificate, key=options.tls_key, authority="")
