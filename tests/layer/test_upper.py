@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from lamina.layer.compare import Original, changes
+from lamina.layer.union import Union
 from lamina.layer.upper import attributes, walk_uppers
 
 
@@ -28,3 +30,15 @@ def test_what_goes_while_it_is_looked_at_has_no_attributes(tmp_path: Path, monke
     monkeypatch.setattr(os, "open", removed)
     found = {each.path: attributes(each) for each in walk_uppers(list(map(str, tops)))}
     assert sorted(found) == [b"gone", b"kept"]
+
+
+def test_what_goes_while_a_copy_is_compared_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").write_text("gone")
+    with Union.open([]) as below:
+        found = changes(str(tmp_path), Original(below, [], 0))
+        assert next(found) == (b"/first", "A")
+        (tmp_path / "folder").rmdir()
+        (tmp_path / "gone").unlink()
+        assert list(found) == []

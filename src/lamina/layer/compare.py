@@ -103,13 +103,16 @@ def _walk(directory: str, original: Original) -> Iterator[tuple[Difference, bool
             if not there:
                 yield Difference(inside, "D", None, os.fstat(here)), True
                 continue
-            status = os.stat(name, dir_fd=here, follow_symlinks=False)
-            found = Found(inside, here, name, status)
-            yield Difference(inside, "M" if hit else "A", found, status), _differs(found, hit, original)
-            if stat.S_ISDIR(status.st_mode):
-                child = os.open(name, _DIRECTORY, dir_fd=here)
+            try:
+                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                child = os.open(name, _DIRECTORY, dir_fd=here) if stat.S_ISDIR(status.st_mode) else -1
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # whoever writes there has just removed it
+            if child >= 0:
                 covers = hit is not None and hit[1].directory
                 stack.append((child, inside, _names(child, inside, original.below, covers=covers)))
+            found = Found(inside, here, name, status)
+            yield Difference(inside, "M" if hit else "A", found, status), _differs(found, hit, original)
     finally:
         for fd, _, _ in stack:
             os.close(fd)
