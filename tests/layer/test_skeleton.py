@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_what_comes_before_a_damaged_file_is_given_and_the_file_named(made: tupl
             found += piece
     assert found == whole[: len(found)]
     assert b"head 200 " in found
+    assert descriptors() == before
+
+
+def test_what_could_not_be_opened_is_not_called_missing(made: tuple[str, str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    skeleton, tree, _ = made
+    opened = os.open
+
+    def full(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == b"f200":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    before = descriptors()
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        b"".join(rebuilt(skeleton, tree))
     assert descriptors() == before
 
 

@@ -12,6 +12,7 @@ Numbers are little endian. Both zstd frames have checksums; whoever puts the tar
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections import deque
@@ -34,6 +35,7 @@ _LOST = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _BATCH = 1 << 17
 _AHEAD = 64
+_MISSING = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO))
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -117,6 +119,7 @@ def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[bytes]:
 
     Raises:
         LayerDamaged: something is missing or too short; names the layer `name`.
+        OSError: it could not be seen, which says nothing about the layer.
     """
     return _Rebuilding(skeleton, tree, name or os.path.basename(skeleton)).pieces()
 
@@ -216,7 +219,9 @@ class _Ahead:
         runs = [_RECORD.unpack(self._table.take(_RECORD.size)) for _ in range(count)]
         try:
             fd = os.open(path, _READ, dir_fd=self._top)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
             self._places.append(_Place(path, None, runs))
             return
         self._places.append(_Place(path, fd, runs))
