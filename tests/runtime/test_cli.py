@@ -109,6 +109,23 @@ def test_what_cannot_run_leaves_nothing(oci: Runtime, command: str, code: int) -
     assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/cli-{os.getpid()}"))
 
 
+@pytest.mark.parametrize("flag", ["--console-socket", "--pid-file"])
+def test_what_cannot_be_handed_over_leaves_nothing(oci: Runtime, flag: str, tmp_path: Path) -> None:
+    oci.write("sleep", "1000")
+    spec = json.loads((oci.bundle / "config.json").read_text())
+    spec["process"]["terminal"] = True
+    (oci.bundle / "config.json").write_text(json.dumps(spec))
+    said = oci("create", "-b", str(oci.bundle), flag, f"{tmp_path}/none/x", "x", code=1)
+    assert said.startswith(f"lamina-runtime: {tmp_path}/none/x") and said.count("\n") == 1
+    assert not (oci.root / "x").exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/lamina-test/cli-{os.getpid()}"))
+
+
+def test_a_log_out_of_reach_is_one_line_more(oci: Runtime, tmp_path: Path) -> None:
+    said = oci("--log", f"{tmp_path}/none/log", "state", "x", code=1)
+    assert said == f"lamina-runtime: container x does not exist\nlamina-runtime: {tmp_path}/none/log: No such file or directory\n"
+
+
 def test_errors_are_logged_as_json(oci: Runtime, tmp_path: Path) -> None:
     oci("--log", str(tmp_path / "log"), "--log-format", "json", "state", "nosuch", code=1)
     assert json.loads((tmp_path / "log").read_text())["msg"] == "container nosuch does not exist"

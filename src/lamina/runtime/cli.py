@@ -47,8 +47,11 @@ def _complain(options: argparse.Namespace, message: str) -> None:
     if options.log:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         as_json = json.dumps({"level": "error", "msg": message, "time": stamp})
-        with open(options.log, "a", encoding="utf-8") as log:
-            log.write((as_json if options.log_format == "json" else f"{stamp} error: {message}") + "\n")
+        try:
+            with open(options.log, "a", encoding="utf-8") as log:
+                log.write((as_json if options.log_format == "json" else f"{stamp} error: {message}") + "\n")
+        except OSError as error:
+            print(f"lamina-runtime: {options.log}: {error.strerror}", file=sys.stderr)
 
 
 # --- commands

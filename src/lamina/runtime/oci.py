@@ -45,7 +45,15 @@ def main() -> None:
     except LaunchFailed as error:
         _report(document, error.message)
         os._exit(1 if document["command"] == "create" else _CODES.get(error.kind, 1))
-    _record(document, launched)
+    try:
+        _record(document, launched)
+    except OSError as error:
+        _report(document, f"{error.filename or document['console_socket']}: {error.strerror}")
+        os.kill(launched.pid, _signal.SIGKILL)
+        os.waitpid(launched.pid, 0)
+        if document["command"] != "exec":
+            _forget(document, launched)
+        os._exit(1)
     if document["command"] == "run":
         _run_hooks(document, "poststart", "running", launched.pid)
     os._exit(_stay(document, launched) if document["wait"] else 0)
@@ -77,7 +85,11 @@ def _report(document: Mapping[str, Any], message: str) -> None:
             if document["log_json"]
             else f"{stamp} error: {message}".encode()
         )
-        fd = os.open(document["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fd = os.open(document["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            os.write(2, f"lamina-runtime: {document['log']}: {error.strerror}\n".encode())
+            return
         channel.write_all(fd, line + b"\n")
         os.close(fd)
 
@@ -118,15 +130,20 @@ def _stay(document: Mapping[str, Any], launched: Launched) -> int:
         _relay(launched)
     _, status = os.waitpid(launched.pid, 0)
     if document["command"] == "run":
-        if launched.cgroup is not None:
-            launched.cgroup.remove()
-        for name in os.listdir(document["state"]):
-            os.unlink(f"{document['state']}/{name}")
-        os.rmdir(document["state"])
-        if launched.placed:
-            placing.remove(launched.placed)
+        _forget(document, launched)
         _run_hooks(document, "poststop", "stopped")
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _forget(document: Mapping[str, Any], launched: Launched) -> None:
+    """Remove what a container leaves, once its process has ended."""
+    if launched.cgroup is not None:
+        launched.cgroup.remove()
+    for name in os.listdir(document["state"]):
+        os.unlink(f"{document['state']}/{name}")
+    os.rmdir(document["state"])
+    if launched.placed:
+        placing.remove(launched.placed)
 
 
 def _pass_on(pid: int, number: int) -> None:
