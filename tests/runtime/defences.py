@@ -322,8 +322,8 @@ DEFENCES = (
         (
             (
                 "linux/removing.py",
-                "    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)\n",
-                "    import shutil\n\n    return shutil.rmtree(path, dir_fd=dir_fd)\n    top = os.open(path, _DIRECTORY, dir_fd=dir_fd)\n",
+                "    top = opened(path, _DIRECTORY, dir_fd=dir_fd)\n",
+                "    import shutil\n\n    return shutil.rmtree(path, dir_fd=dir_fd)\n    top = opened(path, _DIRECTORY, dir_fd=dir_fd)\n",
             ),
         ),
         ("tests/linux/test_removing.py::test_directories_of_any_depth_are_removed_with_few_descriptors",),
