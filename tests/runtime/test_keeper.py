@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.harness import eventually, helpers
 
 from lamina.runtime.keeping import KeptFds
 
@@ -63,3 +64,18 @@ def test_a_killed_keeper_is_replaced_by_an_empty_one(directory: str) -> None:
     kept.hold("b", memory_file(b"two"))
     assert content(KeptFds(directory).get("b")) == b"two"
     kept.close()
+
+
+def test_a_keeper_ends_with_the_last_that_lets_go_unless_it_holds_something(directory: str) -> None:
+    first, second = KeptFds(directory), KeptFds(directory)
+    (keeper,) = helpers(Path(directory))
+    first.close()
+    assert second.names() == []
+    second.hold("a", memory_file(b"one"))
+    second.close()
+    third = KeptFds(directory)
+    assert content(third.get("a")) == b"one"
+    assert helpers(Path(directory)) == [keeper]
+    third.drop("a")
+    third.close()
+    eventually(lambda: not helpers(Path(directory)), "the keeper stays")

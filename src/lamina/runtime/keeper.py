@@ -7,6 +7,7 @@ the superblocks must be shared by all containers and across restarts. It listens
     {"op": "get", "name": …}                 -> {"found": bool} + descriptor
     {"op": "drop", "name": …}                -> {"ok": true}
     {"op": "names"}                          -> {"names": […]}
+    {"op": "leave"}                          -> {"ok": true}, and the process ends if it holds nothing and nobody else is connected
     {"op": "end"}                            -> {"ok": true}, and the process ends
 
 It also ends by itself when its socket is gone from its directory: the root was removed.
@@ -80,12 +81,12 @@ class Keeper:
             return {"names": sorted(self._held)}, []
         if operation == "drop":
             self._drop(name)
-        if operation == "end":
+        if operation == "end" or (operation == "leave" and not self._held and len(self._connections) == 1):
             # Whoever asks from now on must start another keeper, not wait for this one.
             self._listener.close()
             os.unlink(self._place)
             self._ended = True
-        return {"ok": operation in ("drop", "end")}, []
+        return {"ok": operation in ("drop", "leave", "end")}, []
 
     def _drop(self, name: str) -> None:
         if name in self._held:

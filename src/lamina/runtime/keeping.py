@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 from lamina.errors import Internal
@@ -11,6 +12,7 @@ from lamina.linux import channel, helper
 from lamina.runtime.keeper import SOCKET
 
 _TRIES = 3
+_PATIENCE = 10  # seconds
 
 
 class KeptFds:
@@ -59,8 +61,11 @@ class KeptFds:
             self._ask({"op": "end"})
 
     def close(self) -> None:
-        """Let go; the keeper keeps everything."""
+        """Let go; the keeper keeps everything, and ends if that is nothing."""
         with self._lock:
+            with suppress(channel.ChannelClosed, channel.ChannelTimeout, channel.BadMessage):
+                self._channel.send({"op": "leave"})
+                self._channel.recv(_PATIENCE)
             self._channel.close()
             for name in list(self._known):
                 self._forget(name)
@@ -75,7 +80,7 @@ class KeptFds:
         for _ in range(_TRIES):
             try:
                 self._channel.send(message, fds or [])
-                return self._channel.recv(10)
+                return self._channel.recv(_PATIENCE)
             except channel.ChannelClosed:
                 self._channel.close()
                 self._channel = _find_or_start(self._directory)
