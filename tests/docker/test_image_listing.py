@@ -41,7 +41,7 @@ def both(daemon: Daemon, *words: str) -> str:
 
 
 def _rows(text: str) -> list[str]:
-    return sorted(re.sub(r"(\d+|About an?) (second|minute)s? ago *", "then ", line) for line in text.splitlines())
+    return sorted(re.sub(r"(\d+|About an?|Less than a) (second|minute)s? ago *", "then ", line) for line in text.splitlines())
 
 
 @pytest.mark.covers("cli:images", "cli:images --no-trunc", "cli:images --digests", "cli:images --quiet")
