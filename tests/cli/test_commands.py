@@ -354,7 +354,7 @@ def test_a_terminal_is_raw_sized_and_left_by_its_keys(engine: FakeEngine) -> Non
     _, status = os.waitpid(pid, 0)
     os.close(leader)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert b"".join(typed).startswith(b"ls\x03")
+    eventually(lambda: b"".join(typed).startswith(b"ls\x03"), "what was typed never came")
     body = engine.requests[0].json()
     assert isinstance(body, dict) and body["Tty"]
 

@@ -14,6 +14,9 @@ import pytest
 from tests.docker.conftest import BASE, serving
 from tests.harness import Daemon, eventually
 
+LINUX = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+SHARED_MEMORY = pytest.mark.skipif(LINUX < (6, 3), reason="memory cannot be shared between user namespaces before Linux 6.3")
+
 
 @pytest.fixture(scope="module", params=["erofs", "overlay"])
 def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
@@ -89,6 +92,7 @@ def test_what_cannot_be_with_it_is_refused_in_dockers_words(daemon: Daemon, flag
     daemon.docker("run", "--rm", "--userns", "host", *flags, BASE, "true")
 
 
+@SHARED_MEMORY
 def test_who_shares_namespaces_shares_the_user_namespace_and_its_ids(daemon: Daemon, name: str) -> None:
     """As with dockerd's userns-remap: what is joined belongs to the user namespace of who has it."""
     daemon.docker("run", "-d", "--name", name, "--ipc", "shareable", BASE, "sh", "-c", "echo mine > /dev/shm/x; exec sleep 600")
@@ -123,6 +127,7 @@ def test_a_mode_that_is_none_is_refused(daemon: Daemon) -> None:
     assert "invalid user namespace mode: nosuch" in daemon.lamina("run", "--rm", "--userns", "nosuch", BASE, "true", code=125).stderr
 
 
+@SHARED_MEMORY
 def test_with_one_range_for_all_namespaces_are_shared_too(tmp_path_factory: pytest.TempPathFactory) -> None:
     with serving(tmp_path_factory, "overlay", options=["--userns-remap", "default"]) as daemon:
         daemon.docker("run", "-d", "--name", "has", "--ipc", "shareable", BASE, "sh", "-c", "echo mine > /dev/shm/x; exec sleep 600")

@@ -38,7 +38,7 @@ def test_a_browser_types_and_reads(engine: Daemon, terminal: tuple[str, ...]) ->
     assert client.receive() == (10, b"are you there")
     client.send(b"typed\n")
     output = client.output()
-    assert b"out typed" in output and b"err" in output and output.count(b"a" * 1000) == 300
+    assert b"out typed" in output and b"err" in output and output.count(b"a") == 300_000  # the other stream comes anywhere between
     assert b"\x00" not in output, "Docker's frames are not for browsers"
     logged = _connected(engine, f"/containers/{made}/attach/ws?logs=1&stdout=1")
     assert b"out typed" in logged.output()

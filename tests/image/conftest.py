@@ -18,14 +18,28 @@ from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
 from lamina.image.store import Images
-from lamina.snapshot.erofs import ErofsSnapshotter
+from lamina.snapshot.erofs import ErofsSnapshotter, Ways
 from lamina.snapshot.fdstore import MemoryFdStore
 from lamina.snapshot.native import NativeSnapshotter
 from lamina.snapshot.overlay import OverlaySnapshotter
+from lamina.snapshot.probe import DriverUnavailable, probe
 from lamina.snapshot.protocol import Snapshotter
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.worker import InlineWorkers
+
+_WAYS: dict[int, Ways] = {}
+
+
+def ways_at(root: Path) -> Ways:
+    """How this kernel takes layers on a directory's file system, found out once; where it cannot, nothing is mounted."""
+    device = root.stat().st_dev
+    if device not in _WAYS:
+        try:
+            _WAYS[device] = probe(str(root), "erofs").ways
+        except (DriverUnavailable, OSError):
+            _WAYS[device] = Ways()
+    return _WAYS[device]
 
 
 @dataclass
@@ -46,7 +60,8 @@ class Store:
         self.snapshotter: Snapshotter
         if self.driver == "erofs":
             content = self.content
-            self.snapshotter = ErofsSnapshotter(str(self.root), lambda hex: content.path(Digest("sha256", hex)), workers, MemoryFdStore())
+            blob_path = lambda hex: content.path(Digest("sha256", hex))  # noqa: E731
+            self.snapshotter = ErofsSnapshotter(str(self.root), blob_path, workers, MemoryFdStore(), ways_at(self.root.parent))
         else:
             self.snapshotter = (OverlaySnapshotter if self.driver == "overlay" else NativeSnapshotter)(str(self.root), workers)
         self.metadata = Metadata(str(self.root / "metadata.db"), self.warnings.append)
