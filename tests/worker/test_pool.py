@@ -141,10 +141,16 @@ def test_a_crash_fails_its_own_job_only(pool: WorkerPool) -> None:
     os.close(reader), os.close(writer)
 
 
+def ended(pid: int) -> bool:
+    """Whether a process is a zombie, and its last thread gone, with which its descriptors go."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "Z" and os.listdir(f"/proc/{pid}/task") == [str(pid)]
+
+
 def test_a_worker_that_is_killed_while_it_rests_fails_no_job(pool: WorkerPool) -> None:
     pid = pool.run(f"{JOBS}:echo", {})["pid"]
     os.kill(pid, 9)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    until(lambda: ended(pid))
     assert pool.run(f"{JOBS}:echo", {})["pid"] != pid
     assert len(pool.pids) == 1
 
