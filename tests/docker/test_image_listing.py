@@ -33,7 +33,7 @@ def listed(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def both(daemon: Daemon, *words: str) -> str:
     """What both CLIs print, which must be the same.
 
-    Go's maps have no order, so an image's repositories come in any by docker; ages tick between the two.
+    Go's maps have no order, so an image's repositories come in any by docker; ages tick between the two, and their column with them.
     """
     theirs, ours = daemon.docker(*words).stdout, daemon.lamina(*words).stdout
     assert _rows(ours) == _rows(theirs)
@@ -41,7 +41,8 @@ def both(daemon: Daemon, *words: str) -> str:
 
 
 def _rows(text: str) -> list[str]:
-    return sorted(re.sub(r"(\d+|About an?|Less than a) (second|minute)s? ago *", "then ", line) for line in text.splitlines())
+    age = re.compile(r"((\d+|About an?|Less than a) (second|minute)s? ago|CREATED) *")
+    return sorted(age.sub("then ", line) for line in text.splitlines())
 
 
 @pytest.mark.covers("cli:images", "cli:images --no-trunc", "cli:images --digests", "cli:images --quiet")
