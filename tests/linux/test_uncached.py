@@ -1,4 +1,4 @@
-"""Files that are written around the page cache."""
+"""Files that are written and read around the page cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.linux.uncached import UncachedWriter
+from lamina.linux.uncached import UncachedWriter, read_once, read_uncached
 
 
 @pytest.fixture
@@ -54,3 +54,29 @@ def test_a_disk_that_is_full_is_told(fd: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "pwritev", full)
     with pytest.raises(OSError, match="no space left"):
         written(fd, [b"x"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, 3_500_001])
+def test_a_file_is_read_to_its_end(fd: int, size: int) -> None:
+    data = os.urandom(size)
+    os.write(fd, data)
+    assert b"".join(read_once(fd)) == data
+    assert read_uncached(fd, 100, size // 2) == data[size // 2 :][:100]
+
+
+def test_a_kernel_that_cannot_reads_as_ever(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(fd: int, buffers: Sequence[bytearray], offset: int, flags: int = 0) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    os.write(fd, b"x" * 1_500_000)
+    monkeypatch.setattr(os, "preadv", refusing)
+    assert b"".join(read_once(fd)) == b"x" * 1_500_000
+
+
+def test_a_disk_that_fails_is_told(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(fd: int, buffers: Sequence[bytearray], offset: int, flags: int = 0) -> int:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "preadv", failing)
+    with pytest.raises(OSError, match="input/output"):
+        list(read_once(fd))

@@ -16,6 +16,7 @@ from typing import Any
 from isal import isal_zlib
 
 from lamina.image.layertar import Seal, TarPlace
+from lamina.linux.uncached import Chunk
 from lamina.worker.workers import Report
 
 _BLOCK = 1 << 20
@@ -49,7 +50,7 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
             if not done % (16 * _BLOCK):
                 report({"done": done})
 
-        window = b""
+        window: Chunk = b""
         for block in place.chunks():
             waiting.append(threads.submit(_deflated, block, window, params["level"]))
             if seal.by_digest:
@@ -66,7 +67,7 @@ def gzip(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     return {"digest": f"sha256:{out.hash.hexdigest()}", "size": out.size}
 
 
-def _deflated(block: bytes, window: bytes, level: int) -> tuple[bytes, int, int]:
+def _deflated(block: Chunk, window: Chunk, level: int) -> tuple[bytes, int, int]:
     compressor = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -15, zdict=window)
     data = compressor.compress(block) + compressor.flush(isal_zlib.Z_SYNC_FLUSH)
     return data, isal_zlib.crc32(block), len(block)

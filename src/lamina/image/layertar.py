@@ -14,6 +14,7 @@ from lamina.image.tarbytes import decompressed
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.skeleton import rebuilt
 from lamina.layer.stream import Behind, even
+from lamina.linux.uncached import Chunk, read_once
 from lamina.snapshot.protocol import Rebuilt
 from lamina.worker.workers import Report
 
@@ -45,7 +46,7 @@ class TarPlace:
         """For a worker, which makes it anew of them."""
         return asdict(self)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[Chunk]:
         """The tar in pieces of a megabyte, the last one shorter. Whether it is what it was is for the caller to see, by a `Seal`.
 
         Raises:
@@ -53,9 +54,12 @@ class TarPlace:
         """
         if self.skeleton:
             yield from even(rebuilt(self.skeleton, self.tree))
-            return
-        with decompressed(open(self.path, "rb", buffering=0), self.compression) as file:
-            yield from even(iter(lambda: file.read(_CHUNK), b""))
+        elif self.compression:
+            with decompressed(open(self.path, "rb", buffering=0), self.compression) as file:
+                yield from even(iter(lambda: file.read(_CHUNK), b""))
+        else:
+            with open(self.path, "rb", buffering=0) as plain:
+                yield from even(read_once(plain.fileno()))
 
 
 class Seal:
@@ -72,7 +76,7 @@ class Seal:
         """Whether the tar is to be hashed."""
         return self._digest is not None
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: Chunk) -> None:
         """The next bytes."""
         if self._digest is not None:
             self._digest.update(chunk)
@@ -98,7 +102,8 @@ def send(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
         LayerDamaged: it is not the layer's any more; all but the last bytes of it were written.
     """
     place = TarPlace(**params)
-    seal, last = Seal(place), b""
+    seal = Seal(place)
+    last: Chunk = b""
     with Behind(seal.update) as looking:
         for chunk in place.chunks():
             looking.put(chunk)
@@ -109,7 +114,7 @@ def send(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     return {}
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: Chunk) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

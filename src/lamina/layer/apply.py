@@ -19,9 +19,9 @@ from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
 from lamina.layer.stream import Behind, ahead
 from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
-from lamina.linux.uncached import UncachedWriter
+from lamina.linux.uncached import Chunk, UncachedWriter
 
-Write = Callable[[bytes], object]
+Write = Callable[[Chunk], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def apply(
     parser, tree, digest = Parser(), Tree(limits), hashlib.sha256()
     add, size, crc32 = tree.add, 0, 0
 
-    def behind(chunk: bytes) -> None:
+    def behind(chunk: Chunk) -> None:
         nonlocal crc32
         digest.update(chunk)
         crc32 = isal_zlib.crc32(chunk, crc32)
@@ -95,7 +95,7 @@ class ZstdCopy:
         self._digest = hashlib.sha256()
         self._size = 0
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: Chunk) -> None:
         """Take the next bytes of the stream."""
         self._keep(self._deflater.compress(chunk))
 
@@ -115,7 +115,7 @@ class ZstdCopy:
 def writer(fd: int) -> Write:
     """Writes all it is given to `fd`."""
 
-    def write(data: bytes) -> None:
+    def write(data: Chunk) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]

@@ -144,7 +144,7 @@ def _decompressor(name: str) -> _Decompressor:
 class Deflater(Protocol):
     """Compresses a stream."""
 
-    def compress(self, data: bytes) -> bytes:
+    def compress(self, data: bytes | bytearray) -> bytes:
         """What `data` adds to the compressed stream; may be empty."""
 
     def flush(self) -> bytes:

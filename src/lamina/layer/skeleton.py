@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from lamina.layer.compression import inflater, zstd_deflater
 from lamina.layer.errors import InvalidArchive, LayerDamaged, shown
+from lamina.linux.uncached import Chunk, read_uncached
 
 MAGIC = b"lamina skeleton 1\n"
 Run = tuple[int, int]
@@ -34,7 +35,7 @@ _PLACE = struct.Struct("<IQ")
 _LOST = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _BATCH = 1 << 17
-_AHEAD = 64
+_AHEAD, _FIRST = 64, 1 << 17
 _MISSING = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO))
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -112,7 +113,7 @@ class _Deflated:
             self._at, view = self._at + written, view[written:]
 
 
-def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[bytes]:
+def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[Chunk]:
     """The tar that the file `skeleton` and the directory `tree` are together, in pieces of at most a megabyte, many of them short.
 
     Its digest is for the caller to compare.
@@ -129,7 +130,7 @@ class _Rebuilding:
         self._skeleton, self._tree, self._name = skeleton, tree, name
         self._top = -1
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[Chunk]:
         with ExitStack() as opened:
             try:
                 fd, self._top = os.open(self._skeleton, os.O_RDONLY | os.O_CLOEXEC), os.open(self._tree, _DIRECTORY)
@@ -142,7 +143,7 @@ class _Rebuilding:
             except (InvalidArchive, struct.error):
                 raise self._damaged("its skeleton is not what was written") from None
 
-    def _frame(self, fd: int) -> Iterator[bytes]:
+    def _frame(self, fd: int) -> Iterator[Chunk]:
         head = os.pread(fd, _HEAD, 0)
         if len(head) < _HEAD or not head.startswith(MAGIC):
             raise struct.error
@@ -156,13 +157,15 @@ class _Rebuilding:
                     place = places.next()
                     yield from table.stream(size) if place is None else self._content(place, size)
 
-    def _content(self, place: _Place, size: int) -> Iterator[bytes]:
+    def _content(self, place: _Place, size: int) -> Iterator[Chunk]:
         if place.fd is None:
             raise self._damaged(f"{shown(place.path)} is missing from its tree")
+        # Large ones were written past the page cache, too.
+        read = read_uncached if size >= _CHUNK else os.pread
         try:
             for start, left in place.runs or [(0, size)]:
                 while left:
-                    data = os.pread(place.fd, min(left, _CHUNK), start)
+                    data = read(place.fd, min(left, _CHUNK), start)
                     if not data:
                         raise self._damaged(f"{shown(place.path)} in its tree is not what was written")
                     yield data
@@ -226,7 +229,7 @@ class _Ahead:
             return
         self._places.append(_Place(path, fd, runs))
         with suppress(OSError):
-            os.posix_fadvise(fd, 0, _CHUNK, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(fd, 0, _FIRST, os.POSIX_FADV_WILLNEED)
 
 
 class _Inflated:

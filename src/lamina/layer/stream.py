@@ -15,6 +15,7 @@ from lamina.layer import compression
 from lamina.layer.errors import ArchiveTooLarge, TruncatedArchive
 from lamina.layer.staged import TarSource
 from lamina.linux.pipe import widen
+from lamina.linux.uncached import Chunk
 
 CHUNK = 1 << 20
 _AHEAD = 6
@@ -60,15 +61,15 @@ def exactly(pieces: Iterable[bytes], length: int) -> Iterator[bytes]:
         raise TruncatedArchive(f"archive is truncated: {left} bytes are missing")
 
 
-def even(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def even(pieces: Iterable[Chunk]) -> Iterator[Chunk]:
     """The same bytes, cut after each megabyte; each is copied once."""
-    held: list[bytes | memoryview] = []
+    held: list[Chunk | memoryview] = []
     size = 0
     for piece in pieces:
         if not size and len(piece) == CHUNK:
             yield piece
             continue
-        rest: bytes | memoryview = piece
+        rest: Chunk | memoryview = piece
         while size + len(rest) >= CHUNK:
             view = memoryview(rest)
             yield b"".join([*held, view[: CHUNK - size]])
@@ -139,9 +140,9 @@ class Behind:
     What `take` raises comes out of `put` or at the end.
     """
 
-    def __init__(self, take: Callable[[bytes], object]) -> None:
+    def __init__(self, take: Callable[[Chunk], object]) -> None:
         self._take = take
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
+        self._queue: queue.Queue[Chunk | None] = queue.Queue(_AHEAD)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -155,7 +156,7 @@ class Behind:
         if self._error is not None and error is None:
             raise self._error
 
-    def put(self, chunk: bytes) -> None:
+    def put(self, chunk: Chunk) -> None:
         """Hand over one chunk; waits while too many are under way."""
         if self._error is not None:
             raise self._error

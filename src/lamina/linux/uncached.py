@@ -1,4 +1,4 @@
-"""Files that are written and will hardly be read: their bytes leave the page cache when they are on the disk (RWF_DONTCACHE, pwritev2(2)).
+"""Files that are written or read once: their bytes leave the page cache when they are on the disk, or were taken (RWF_DONTCACHE, preadv2(2)).
 
 The disk is not waited for. Since Linux 6.14, where the file system can (ext4 and xfs do); elsewhere such a file is like any other.
 What it gains is memory: nothing else is pushed out for these bytes, and the kernel need not find a fresh page for each of them,
@@ -9,12 +9,38 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _DONTCACHE = 0x80  # linux/fs.h
 _PIECE = 1 << 20
 _PAGES = 1 << 16  # bytes: whole pages on every machine
 _MOST = 1024  # UIO_MAXIOV
+_NOT_HERE = (errno.EOPNOTSUPP, errno.EINVAL)
+
+Chunk = bytes | bytearray
+"""Bytes that nobody changes, in what the reader found best."""
+
+
+def read_uncached(fd: int, size: int, start: int) -> Chunk:
+    """At most `size` bytes of the file from byte `start` on, none at its end. What was in the page cache before stays there, what was
+    not does not."""
+    data = bytearray(size)
+    try:
+        count = os.preadv(fd, [data], start, _DONTCACHE)
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        return os.pread(fd, size, start)
+    del data[count:]
+    return data
+
+
+def read_once(fd: int) -> Iterator[Chunk]:
+    """The file from its start to its end, a megabyte at a time."""
+    start = 0
+    while data := read_uncached(fd, _PIECE, start):
+        yield data
+        start += len(data)
 
 
 class UncachedWriter:
@@ -25,7 +51,7 @@ class UncachedWriter:
         self._held: list[bytes] = []
         self._size = self._at = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Chunk | memoryview) -> None:
         """The next bytes. Whole pages are written, many at once: one that is half full would be on its way to the disk when its
         rest comes."""
         if self._size + len(data) < _PIECE:
@@ -50,7 +76,7 @@ class UncachedWriter:
             try:
                 written = os.pwritev(self._fd, left[:_MOST], self._at, self._flags)
             except OSError as error:
-                if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                if not self._flags or error.errno not in _NOT_HERE:
                     raise
                 self._flags = 0
                 continue
