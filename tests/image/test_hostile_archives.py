@@ -12,7 +12,6 @@ import os
 import socket
 import struct
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +75,6 @@ def loaded(store: Store, layer: bytes, container: ContainerConfig | None = None)
 
 def refused(store: Store, work: Callable[[], object]) -> str:
     """The one sentence of the refusal, after which nothing is there."""
-    begun = time.monotonic()
     with pytest.raises(LaminaError) as refusal:
         work()
     assert refusal.value.code in ("invalid_argument", "corrupt", "exhausted", "unsupported")
@@ -85,7 +83,6 @@ def refused(store: Store, work: Callable[[], object]) -> str:
     assert store.layers.all() == ()
     assert os.listdir(store.root / "content/blobs/sha256") == []
     assert os.listdir(store.root / "content/ingest") == []
-    assert time.monotonic() - begun < 60
     return refusal.value.message
 
 
