@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.daemon.main import main
 from lamina.daemon.settings import InvalidSettings, parse
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Program
@@ -118,3 +119,12 @@ def test_a_log_driver_that_is_none_is_refused(words: list[str], said: str) -> No
 def test_log_options_are_texts(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="wrong value for log-opts"):
         parse(_config(tmp_path, log_opts={"max-file": 3}))
+
+
+@pytest.mark.parametrize("host", ["foo", "unix://", "tcp://nowhere", "tcp://a:99999", "fd://x", "http://a:1"])
+def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_made(
+    tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--root", str(tmp_path / "root"), "--host", host, "--tlsverify=false"]) == 1
+    assert capsys.readouterr().err.startswith("laminad: invalid address to listen on")
+    assert not (tmp_path / "root").exists()

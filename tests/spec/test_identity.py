@@ -57,6 +57,9 @@ def test_the_same_layer_over_another_parent_has_another_chain_id() -> None:
     [
         ("linux/amd64", "linux/amd64"),
         ("arm64", "linux/arm64"),
+        ("aarch64", "linux/arm64"),
+        ("windows", "windows/amd64"),
+        ("other/made-up", "other/made-up"),
         ("linux/x86_64", "linux/amd64"),
         ("linux/arm64/v8", "linux/arm64"),
         ("linux/arm/v7", "linux/arm/v7"),
@@ -66,7 +69,7 @@ def test_a_platform_is_normalised(text: str, shown: str) -> None:
     assert str(Platform.parse(text)) == shown
 
 
-@pytest.mark.parametrize("text", ["", "/", "a/b/c/d", "linux/", "linux/am d64"])
+@pytest.mark.parametrize("text", ["", "/", "a/b/c/d", "linux/", "linux/am d64", "foo", "x" * 5000])
 def test_a_malformed_platform_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Platform.parse(text)

@@ -17,6 +17,22 @@ class AddressInUse(Conflict):
     """Another process listens there."""
 
 
+def checked(address: str) -> str:
+    """The address, if `listen` can understand it.
+
+    Raises:
+        InvalidArgument: it cannot.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme == "tcp" and rest:
+        _, colon, port = rest.rstrip("/").rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise InvalidArgument(f"invalid address to listen on: tcp://{rest[:200]}", hint="name a port: tcp://host:2376")
+    elif not rest or scheme not in ("unix", "fd") or (scheme == "fd" and not rest.isdigit()):
+        raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock or tcp://host:2376")
+    return address
+
+
 def listen(address: str) -> socket.socket:
     """A listening socket for `unix:///path`, `tcp://host:port` or `fd://N` (a socket another process made).
 
@@ -26,20 +42,14 @@ def listen(address: str) -> socket.socket:
         InvalidArgument: the address is of no known kind.
         AddressInUse: somebody listens there.
     """
-    scheme, _, rest = address.partition("://")
-    if scheme == "unix" and rest:
+    scheme, _, rest = checked(address).partition("://")
+    if scheme == "unix":
         return _listen_unix(rest)
-    if scheme == "fd" and rest.isdigit():
-        return socket.socket(fileno=int(rest))
-    if scheme == "tcp" and rest:
-        return _listen_tcp(rest)
-    raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock or tcp://host:2376")
+    return socket.socket(fileno=int(rest)) if scheme == "fd" else _listen_tcp(rest)
 
 
 def _listen_tcp(rest: str) -> socket.socket:
-    host, colon, port = rest.rstrip("/").rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise InvalidArgument(f"invalid address to listen on: tcp://{rest[:200]}", hint="name a port: tcp://host:2376")
+    host, _, port = rest.rstrip("/").rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)

@@ -19,7 +19,7 @@ import lamina
 from lamina.api import app
 from lamina.api.carrying import MOST, Carriers
 from lamina.api.http import Secure
-from lamina.api.listen import listen
+from lamina.api.listen import checked, listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
 from lamina.errors import LaminaError
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings) -> None:
     """Serve until a signal comes. The caller's thread waits for it; all others have it blocked."""
+    for host in settings.hosts:
+        checked(host)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with Engine.open(
         settings.root,

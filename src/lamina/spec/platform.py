@@ -9,6 +9,14 @@ from lamina.errors import InvalidArgument
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm", "armv7l": "arm"}
+_KNOWN_SYSTEMS = frozenset(
+    "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris wasip1 windows zos".split()
+)
+_KNOWN_ARCHITECTURES = frozenset(
+    "386 amd64 amd64p32 arm arm64 arm64be armbe loong64 mips mips64 mips64le mips64p32 mips64p32le mipsle ppc ppc64 ppc64le riscv riscv64"
+    " s390 s390x sparc sparc64 wasm".split()
+)
+"""Go's (internal/syslist): of what stands alone, they tell which of the two it is."""
 
 
 class InvalidPlatform(InvalidArgument):
@@ -28,15 +36,20 @@ class Platform:
         """Read `os/arch[/variant]`, or one of the two alone.
 
         Raises:
-            InvalidPlatform: it has more than three parts, or an empty one.
+            InvalidPlatform: it has more than three parts, or an empty one, or is one that is neither system nor architecture.
         """
         parts = text.lower().split("/")
         if len(parts) > 3 or not all(_PART.match(part) for part in parts):
             raise InvalidPlatform(f"invalid platform: {text[:100]!r}", hint="write it as linux/amd64")
         if len(parts) == 1:
-            if parts[0] in ("linux", "windows", "darwin", "freebsd"):
-                return cls(parts[0], "amd64")
-            parts = ["linux", parts[0]]
+            [alone] = parts
+            if alone in _KNOWN_SYSTEMS:
+                return cls(alone, "amd64")
+            if _ARCHITECTURES.get(alone, alone) not in _KNOWN_ARCHITECTURES:
+                raise InvalidPlatform(
+                    f"invalid platform: {text[:100]!r} is no known operating system or architecture", hint="write it as linux/amd64"
+                )
+            parts = ["linux", alone]
         architecture = _ARCHITECTURES.get(parts[1], parts[1])
         variant = parts[2] if len(parts) == 3 else ""
         return cls(parts[0], architecture, "" if (architecture, variant) == ("arm64", "v8") else variant)
