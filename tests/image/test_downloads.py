@@ -43,3 +43,22 @@ def test_bytes_that_leave_memory_behind_the_reader_make_the_same_layer(any_store
     assert told == sorted(told)
     assert len(told) >= 2
     assert Path(any_store.content.path(descriptor.digest)).read_bytes() == data
+
+
+def test_a_download_that_is_far_ahead_waits_for_its_reader_and_goes_on(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader sees nothing before the writer has waited once: a wait that had no end would never come back."""
+    plain = tar({"file": hashlib.shake_256(b"x").digest(3_000_000)})
+    data = gzip.compress(plain, 1)
+    monkeypatch.setattr(download, "_LEAD", 1 << 20)
+    monkeypatch.setattr(download, "_STANDSTILL", 0.01)
+    descriptor = Descriptor(OCI_LAYER_GZIP, Digest.of(data), len(data))
+    with any_store.layers.staging() as scratch, any_store.content.ingest() as ingest:
+        with Staging(any_store.layers, scratch, descriptor, ingest) as staging:
+            ingest.write(data)
+            staging.let_catch_up(ingest.offset)
+            staging.advance(ingest.offset)
+            staging.let_catch_up(ingest.offset)
+            staged = staging.result(lambda _done: None)
+            staging.let_catch_up(ingest.offset)
+        ingest.commit(descriptor)
+    assert staged.diff_id == Digest.of(plain)

@@ -29,7 +29,9 @@ def checked(address: str) -> str:
         if not colon or not port.isdigit() or int(port) > 65535:
             raise InvalidArgument(f"invalid address to listen on: tcp://{rest[:200]}", hint="name a port: tcp://host:2376")
     elif not rest or scheme not in ("unix", "fd") or (scheme == "fd" and not rest.isdigit()):
-        raise InvalidArgument(f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock or tcp://host:2376")
+        raise InvalidArgument(
+            f"invalid address to listen on: {address[:200]!r}", hint="write it as unix:///run/lamina.sock or tcp://host:2376"
+        )
     return address
 
 

@@ -1,7 +1,7 @@
 """One layer on its way in: the bytes go to a file, and from that file through a pipe to the worker that unpacks them.
 
-The socket is read in one thread and never waits for the worker: what it wrote is handed on by sendfile, which moves
-references to the page cache, not bytes. So inflating, hashing and indexing run in another process meanwhile, and a
+The socket is read in one thread: what it wrote is handed on by sendfile, which moves references to the page cache, not bytes. It
+waits for the worker only where that is far behind, and never long, since registries end connections that stand still. So inflating, hashing and indexing run in another process meanwhile, and a
 download that is resumed hands on what an earlier one left.
 """
 
@@ -26,7 +26,8 @@ from lamina.spec.digest import DigestMismatch
 from lamina.spec.progress import Sink, Update
 
 _EVERY = 0.1
-_STEP, _SPARE = 1 << 20, 16 << 20  # bytes
+_STEP, _SPARE, _LEAD = 1 << 20, 4 << 20, 32 << 20  # bytes
+_STANDSTILL = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Arrival:
                 ingest.write(piece)
                 staging.advance(ingest.offset)
                 progress(ingest.offset)
+                staging.let_catch_up(ingest.offset)
 
             staging.advance(ingest.offset)
             self.client.download(descriptor, ingest.offset, write)
@@ -127,6 +129,7 @@ class Staging:
         self._reader, self._writer = wide_pipe()
         self._grown = Condition()
         self._here, self._ended = 0, False
+        self._taken, self._caught_up = 0, Condition()
         self._spared = 0
         self._staged: Future[Staged] = Future()
         self._progress: Callable[[int], None] | None = None
@@ -152,6 +155,12 @@ class Staging:
             self._here = here
             self._grown.notify()
 
+    def let_catch_up(self, here: int) -> None:
+        """Wait while the worker is more than `_LEAD` bytes behind: the page cache need not hold a whole download. A second at most."""
+        if here - self._taken > _LEAD:
+            with self._caught_up:
+                self._caught_up.wait_for(lambda: here - self._taken <= _LEAD, _STANDSTILL)
+
     def result(self, progress: Callable[[int], None]) -> Staged:
         """Wait for the worker; `progress` sees how far it is, and what it raises ends the work."""
         self._progress = progress
@@ -168,10 +177,17 @@ class Staging:
                 while offset < here:
                     offset += os.sendfile(self._writer, self._file, offset, min(here - offset, _STEP))
                     self._spare(offset)
+                    self._now_at(offset)
         except BrokenPipeError:
             pass  # The worker has failed; it says so itself.
         finally:
             os.close(self._writer)
+            self._now_at(self._descriptor.size)
+
+    def _now_at(self, taken: int) -> None:
+        with self._caught_up:
+            self._taken = taken
+            self._caught_up.notify()
 
     def _spare(self, taken: int) -> None:
         """Let the first bytes of the file leave the page cache: a push or a save may want them again, no container does.

@@ -18,6 +18,7 @@ from lamina.layer.tree import Node, walk
 from lamina.linux.uncached import UncachedWriter
 
 _CHUNK = 1 << 20
+_TOGETHER = 6  # bits
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -122,8 +123,13 @@ def runs(node: Node) -> Sequence[Run]:
     return [(extent.start, extent.length) for extent in node.extents] if node.extents is not None else ()
 
 
+def place(number: int) -> bytes:
+    """Where `Files` has a content: few lie together, since file systems look through a block of names for each that comes and goes."""
+    return b"%d/%d" % (number >> _TOGETHER, number)
+
+
 class Files:
-    """See `Store`: a file each, by number, complete with attributes, in a directory that nobody else can reach. `close` it.
+    """See `Store`: a file each, by number (`place`), complete with attributes, in a directory that nobody else can reach. `close` it.
 
     `uncached`: files of a megabyte and more leave the page cache.
     """
@@ -136,10 +142,14 @@ class Files:
         self._node: Node | None = None
         self._runs: list[Run] = []
         self._sparse: dict[int, Sequence[Run]] = {}
+        self._made = -1
 
     def begin(self, number: int, node: Node) -> None:
         """See `Store.begin`."""
-        self._fd, self._node = os.open(b"%d" % number, _CREATE, 0o600, dir_fd=self.directory), node
+        if (directory := number >> _TOGETHER) != self._made:
+            os.mkdir(b"%d" % directory, 0o700, dir_fd=self.directory)
+            self._made = directory
+        self._fd, self._node = os.open(place(number), _CREATE, 0o600, dir_fd=self.directory), node
         if node.extents is not None:
             os.ftruncate(self._fd, node.size)
             self._sparse[number] = runs(node)
@@ -167,7 +177,7 @@ class Files:
 
     def read(self, number: int, start: int, length: int) -> bytes:
         """See `Store.read`."""
-        fd = os.open(b"%d" % number, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
+        fd = os.open(place(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
         try:
             return os.pread(fd, length, start)
         finally:
@@ -175,7 +185,7 @@ class Files:
 
     def left(self, number: int) -> tuple[int, Iterable[bytes]]:
         """See `Store.left`."""
-        fd = os.open(b"%d" % number, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
+        fd = os.open(place(number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
         stored = self._sparse.get(number) or ((0, os.fstat(fd).st_size),)
         return sum(length for _, length in stored), _read(fd, stored)
 

@@ -12,6 +12,7 @@ import os
 import stat
 
 from lamina.layer.attributes import dress, set_xattrs
+from lamina.layer.contents import place
 from lamina.layer.tar.member import Extent
 from lamina.layer.tree import Node
 
@@ -86,7 +87,7 @@ class _Extraction:
 
     def _make_file(self, here: int, name: bytes, node: Node) -> None:
         if node.content:
-            os.rename(b"%d" % node.content, name, src_dir_fd=self._contents, dst_dir_fd=here)
+            os.rename(place(node.content), name, src_dir_fd=self._contents, dst_dir_fd=here)
             return
         fd = os.open(name, _CREATE, 0o600, dir_fd=here)
         try:

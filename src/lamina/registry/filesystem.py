@@ -42,6 +42,8 @@ from lamina.spec.digest import Digest, InvalidDigest
 
 VERSION = 1
 
+_SPARE = 4 << 20  # bytes
+
 
 class FileStorage:
     """See `Storage`. `clock` gives seconds since 1970, as files' mtimes are."""
@@ -320,11 +322,12 @@ class FileStorage:
 
 
 class FileUpload:
-    """See `Upload`. Borrows the descriptor `fd`."""
+    """See `Upload`. Borrows the descriptor `fd`. Large blobs leave the page cache, which has better use for its pages."""
 
     def __init__(self, fd: int, so_far: tuple[int, hashlib._Hash], settle: Callable[[Digest], None]) -> None:
         self._fd, self._settle = fd, settle
         self.offset, self.hash = so_far
+        self._spared = self.offset
         self.done = False
 
     def write(self, data: memoryview) -> None:
@@ -334,6 +337,10 @@ class FileUpload:
             count = os.pwrite(self._fd, data, self.offset)
             self.offset += count
             data = data[count:]
+        if self.offset - self._spared >= _SPARE:
+            # Not waited for: what is new is on its way to the disk now, and found there by the next call.
+            os.posix_fadvise(self._fd, 0, self.offset, os.POSIX_FADV_DONTNEED)
+            self._spared = self.offset
 
     def commit(self, digest: Digest) -> None:
         """See `Upload.commit`."""
