@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from lamina.errors import Unavailable, Unsupported
@@ -23,6 +24,7 @@ from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
 __all__ = ["Process", "Runtime"]
 
 _START_TIMEOUT = 120.0
+_STARTS = 5
 _FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable}
 
 
@@ -223,12 +225,15 @@ class Zygote:
         self._closed = False
 
     def send(self, body: bytes, fds: Sequence[int]) -> None:
-        """Hand a launch over."""
+        """Hand a launch over. One that was killed, also while it started, is started anew, a few times.
+
+        Raises:
+            RuntimeFailed: it does not start.
+        """
         with self._lock:
-            for _ in range(2):
-                running = self._channel or self._start()
+            for _ in range(_STARTS):
                 try:
-                    return running.send_bytes(body, fds)
+                    return (self._channel or self._start()).send_bytes(body, fds)
                 except channel.ChannelClosed:
                     self._end()
         raise RuntimeFailed("the zygote does not start", hint=f"see {self._log}")
@@ -246,7 +251,8 @@ class Zygote:
         """Start it now, so that the first container need not wait for it. After `close` nothing happens."""
         with self._lock:
             if self._channel is None and not self._closed:
-                self._start()
+                with suppress(channel.ChannelClosed):
+                    self._start()
 
     def _start(self) -> channel.Channel:
         mine, theirs = channel.pair()
@@ -258,8 +264,10 @@ class Zygote:
             os.close(log)
         try:
             mine.recv(30)
-        except Unavailable:
+        except Unavailable as error:
             mine.close()
+            if isinstance(error, channel.ChannelClosed) and self._process.wait() < 0:
+                raise  # killed: not its own fault
             raise RuntimeFailed("the zygote does not start", hint=f"see {self._log}") from None
         self._channel = mine
         return mine
