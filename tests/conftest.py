@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from lamina.linux.openfiles import allow_many
 from tests.harness import docker_cli_version
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ hypothesis.settings.load_profile("lamina")
 
 # Shells start what they put in the background with interrupts ignored, and programs that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# As an engine does that is opened in a shell's process: many tests use its parts alone.
+allow_many()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from lamina.explore.explorer import Explorer
 from lamina.image.eviction import PRESSURE
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
+from lamina.linux.openfiles import allow_many
 from lamina.network.networks import Networks
 from lamina.runtime.runtimes import Runtimes
 from lamina.volume.store import Volumes
@@ -55,7 +56,7 @@ class Engine:
         does best. `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get
         that name none. `storage_options` are size=10G, which caps what each container writes, and pool=100G, for all of them together.
         `originals` says when compressed originals of pulled layers are kept: always, until the disk gets full (pressure), or never.
-        `logging` is the log driver of containers that name none, with its options.
+        `logging` is the log driver of containers that name none, with its options. This process may have more files open afterwards.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -75,6 +76,7 @@ class Engine:
             originals,
             logging,
         )
+        allow_many()
         with ExitStack() as closing:
             rooms = assemble(os.path.abspath(root), options, closing)
             return cls(rooms, closing.pop_all())

@@ -8,7 +8,6 @@ import encodings.idna  # noqa: F401  resolving a host name would import it, perh
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -28,7 +27,6 @@ from lamina.worker import WorkerPool
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _SWITCH_SECONDS = 0.0005
 _STACK_BYTES = 512 << 10
-_OPEN_FILES = 1 << 16
 _M_ARENA_MAX = -8  # malloc.h
 _log = logging.getLogger("lamina.daemon")
 
@@ -105,13 +103,11 @@ def secured(settings: Settings) -> Secure | None:
 
 
 def tune() -> None:
-    """Settings of the process: short turns of the interpreter, small stacks, few malloc arenas (idle memory), many open files."""
+    """Settings of the process: short turns of the interpreter, small stacks, few malloc arenas (idle memory)."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     threading.stack_size(_STACK_BYTES)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
 
 
 def set_up_logging(settings: Settings) -> None:
