@@ -1,8 +1,8 @@
 """One layer on its way in: the bytes go to a file, and from that file through a pipe to the worker that unpacks them.
 
-The socket is read in one thread: what it wrote is handed on by sendfile, which moves references to the page cache, not bytes. It
-waits for the worker only where that is far behind, and never long, since registries end connections that stand still. So inflating, hashing and indexing run in another process meanwhile, and a
-download that is resumed hands on what an earlier one left.
+The socket is read in one thread: what it wrote is handed on by sendfile, which moves references to the page cache, not bytes. So
+inflating, hashing and indexing run in another process meanwhile, and a download that is resumed hands on what an earlier one left. The
+socket waits for the worker only where that is far behind, and never long, since registries end connections that stand still.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import threading
 from typing import Any
@@ -12,6 +11,7 @@ from lamina.errors import Exhausted
 from lamina.linux import channel
 from lamina.linux.channel import Channel, ChannelClosed
 from lamina.linux.heap import keep_freed
+from lamina.linux.openfiles import allow_many
 from lamina.linux.scheduling import work_in_the_background
 from lamina.worker.failure import described
 from lamina.worker.patience import PERIOD, Patience
@@ -22,8 +22,7 @@ def main(fd: int) -> None:
     """Serve the channel at descriptor `fd`; returns when the other end closes it."""
     os.set_inheritable(fd, False)
     # A job over a high stack opens a few files of every layer; who started us may be limited to 1024.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_many()
     keep_freed()
     threading.Thread(target=_watch, args=(fd,), daemon=True).start()
     work_in_the_background()
