@@ -19,7 +19,7 @@ from tests.system.conftest import started
 EXAMPLE = Path(__file__).parents[2] / "examples/debian"
 APPS = "debian/apps"
 
-pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A daemon that has built the example."""
     daemon = started(tmp_path_factory.mktemp(f"debian-{request.param}"), request.param)
     daemon.lamina("import", str(debian), "debian:bookworm")
-    daemon.lamina("build", "--network", "host", "-t", APPS, str(EXAMPLE), timeout=400)
+    daemon.lamina("build", "--network", "host", "-t", APPS, str(EXAMPLE), timeout=2000)
     yield daemon
     daemon.remove()
 
