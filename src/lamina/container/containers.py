@@ -471,6 +471,7 @@ class Containers:
             live.drop_pending()
             if live.timer is not None:
                 live.timer.cancel()
+        self._life.removals.flush()
 
     def _records(self) -> Sequence[Container]:
         """All containers, the newest first."""

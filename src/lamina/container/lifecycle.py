@@ -13,7 +13,7 @@ from lamina.container.live import Live, Roster
 from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
 from lamina.container.names import checked_name
 from lamina.container.parts import Parts, Process
-from lamina.container.removal import remove_tree
+from lamina.container.removal import Removals
 from lamina.container.requests import WaitResult
 from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
 from lamina.container.sources import volume_events
@@ -36,6 +36,7 @@ class LifeCycle:
 
     def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, launcher: Launcher) -> None:
         self._parts, self._store, self._roster, self._launcher = parts, store, roster, launcher
+        self.removals = Removals(parts.workers)
         self.on_gone: Callable[[str], None] = lambda container_id: None
         """Told the ID of each container that is removed, whoever asked for it."""
         self.on_running: Callable[[Live, bool], None] = lambda live, fresh: None
@@ -356,7 +357,7 @@ class LifeCycle:
         live.waiters.removed(WaitResult(live.state.exit_code))
         if live.container.cap:
             self._launcher.caps.remove(live.container, gone)
-        remove_tree(gone, self._parts.workers)
+        self.removals.add(gone)
         self._launcher.snapshots.release(live.container.id)
 
     def _begin_removal(self, live: Live, force: bool) -> None:

@@ -35,6 +35,7 @@ class Recovery:
         self._parts.networks.recover()
         for live in self._roster.some(lambda container: container.temporary):
             self._life.remove(live, force=True, volumes=True)
+        self._life.removals.flush()
         for live in self._roster.all():
             if not live.container.running and wants_start(live.container):
                 self._life.restart_policy_start(live)
@@ -88,3 +89,4 @@ class Recovery:
             self._life.note_exit(live, how)
         if live.container.auto_remove:
             self._life.remove(live, force=True, volumes=True)
+        self._life.removals.flush()

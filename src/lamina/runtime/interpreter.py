@@ -45,9 +45,11 @@ def start_sealed(module: str, stdin: int, log: int) -> subprocess.Popen[bytes]:
 
 
 def environment() -> dict[str, str]:
-    """What such a process needs of the environment: where a shared interpreter's library lies, nothing else."""
+    """What such a process needs of the environment: where a shared interpreter's library lies, and that its functions are looked up at
+    once, since every fork would do it again."""
     directory = sysconfig.get_config_var("LIBDIR")
-    return {"LD_LIBRARY_PATH": str(directory)} if sysconfig.get_config_var("Py_ENABLE_SHARED") and directory else {}
+    library = {"LD_LIBRARY_PATH": str(directory)} if sysconfig.get_config_var("Py_ENABLE_SHARED") and directory else {}
+    return {"LD_BIND_NOW": "1", **library}
 
 
 def run_sealed(module: str, arguments: Sequence[str]) -> None:
