@@ -68,9 +68,17 @@ class Execution:
 class Executor:
     """Runs commands. `scratch` holds a directory a step while it runs; `sweep` ends what a crash left there."""
 
-    def __init__(self, runtime: Starter, scratch: str, workers: Workers, networks: Networks | None = None) -> None:
-        """Without `networks` only none and host can be asked for."""
+    def __init__(
+        self,
+        runtime: Starter,
+        scratch: str,
+        workers: Workers,
+        networks: Networks | None = None,
+        discard: Callable[[str], None] = discard_tree,
+    ) -> None:
+        """Without `networks` only none and host can be asked for. `discard` removes a step's directory, now or soon."""
         self._runtime, self._scratch, self._workers, self._networks = runtime, scratch, workers, networks
+        self._discard = discard
         self._init = f"{scratch}-init"
         self._lock = threading.Lock()
         self._ready = False
@@ -101,7 +109,7 @@ class Executor:
         finally:
             if self._networks is not None:
                 self._networks.leave(container)
-            discard_tree(directory)
+            self._discard(directory)
 
     def sweep(self) -> None:
         """Kill steps that a daemon before this one left running, and delete what they wrote."""
@@ -142,7 +150,7 @@ class Executor:
             cgroup_path=f"{options.cgroup_parent.rstrip('/')}/{container}" if options.cgroup_parent else "",
         )
         own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), points or self._init, volatile=True)
-        return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user, network=network.wiring)
+        return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user, network=network.wiring, brief=True)
 
     def _see_to_init(self) -> None:
         """Mount points are the same for every step: one layer of them serves all, and nobody writes to it."""

@@ -464,6 +464,10 @@ class Containers:
         """What is wrong with containers' files on the disk; with `repair`, what can be made anew is. See `auditing.Auditor`."""
         return Auditor(self._parts, self._store, self._roster, repair=repair).run()
 
+    def discard(self, path: str) -> None:
+        """Remove a folder that nobody finds any more, as those of removed containers. See `removal.Removals`."""
+        self._life.removals.add(path)
+
     def close(self) -> None:
         """Let go of everything; containers go on."""
         self._health.close()

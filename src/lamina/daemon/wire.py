@@ -16,7 +16,6 @@ from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.engine import Engine as BuildEngine
-from lamina.builder.engine import Keep
 from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
@@ -134,7 +133,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(_release, stores.layers, containers)
     registry = _registry(ground, stores)
     closing.callback(registry.registries.close)
-    builder = _builder(ground, stores, registry.puller, containers.adopt_step)
+    builder = _builder(ground, stores, registry.puller, containers)
     facts = _facts(ground)
     explorer = Explorer(stores.images, stores.layers, containers, ground.workers, root)
     explorer.mounts.recover()
@@ -258,14 +257,14 @@ def _registry(ground: _Ground, stores: _Stores) -> RegistryService:
     return RegistryService(registries, puller, pusher)
 
 
-def _builder(ground: _Ground, stores: _Stores, puller: Puller, keep: Keep) -> Builder:
+def _builder(ground: _Ground, stores: _Stores, puller: Puller, containers: Containers) -> Builder:
     return Builder(
         BuildEngine(
             images=stores.images,
             layers=stores.layers,
             leases=ground.leases,
             cache=Cache(ground.metadata, stores.images, stores.layers),
-            executor=Executor(stores.runtime, f"{ground.root}/run/build", ground.workers, stores.networks),
+            executor=Executor(stores.runtime, f"{ground.root}/run/build", ground.workers, stores.networks, containers.discard),
             workers=ground.workers,
             puller=puller,
             scratch=f"{ground.root}/run",
@@ -273,7 +272,7 @@ def _builder(ground: _Ground, stores: _Stores, puller: Puller, keep: Keep) -> Bu
             now=time.time_ns,
             caches=CacheMounts(f"{ground.root}/caches"),
             network="bridge",
-            keep=keep,
+            keep=containers.adopt_step,
         )
     )
 

@@ -145,6 +145,7 @@ class Runtime:
         os.makedirs(request.directory, exist_ok=True)
         other = record.get("outside")
         return {
+            **({} if other else {"brief": True}),  # first: see monitor.BRIEF
             **_process_document(request.process, made, request.user, request.groups),
             **({"plan": None, "outside": other, "process": process, "rlimits": made.rlimits} if other else {}),
             "directory": request.directory,
