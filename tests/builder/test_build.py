@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
@@ -7,8 +8,11 @@ import pytest
 from lamina.builder.execute import StepFailed
 from lamina.builder.request import Cancellation, Context
 from lamina.errors import Cancelled, LaminaError
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 from tests.builder.lab import Lab
+from tests.image.tars import tar
+from tests.image.test_layouts import several
 
 
 def history(lab: Lab, image: object) -> list[tuple[str, bool]]:
@@ -281,6 +285,18 @@ def test_what_cannot_be_built_is_one_sentence_with_its_line(lab: Lab, text: str,
     assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert [image.id for image in lab.images.list()] == before
+
+
+@pytest.mark.parametrize("options", [{}, {"platform": Platform("linux", "arm64")}])
+def test_a_base_of_several_platforms_is_the_one_for_the_platform_asked_for(lab: Lab, options: dict[str, Platform]) -> None:
+    lab.images.load(io.BytesIO(tar(dict(several()))))
+    flag = "" if options else "--platform=linux/arm64 "
+    image, _ = lab.build(f"FROM {flag}multi:1\nLABEL a=b\n", **options)
+    assert (image.config.architecture, image.config.config.cmd) == ("arm64", ("arm64",))
+    assert lab.build("FROM multi:1\nLABEL a=b\n")[0].config.architecture == "amd64"
+    with pytest.raises(LaminaError, match="does not match the specified platform: wanted linux/s390x, actual: linux/amd64"):
+        lab.build("FROM --platform=linux/s390x multi:1\nLABEL a=b\n")
+    assert lab.registry.asked == []
 
 
 def test_the_tree_of_layers_counts_images_and_no_steps(lab: Lab) -> None:

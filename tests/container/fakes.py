@@ -17,6 +17,7 @@ from lamina.container.containers import Containers
 from lamina.container.parts import Parts
 from lamina.errors import LaminaError
 from lamina.image.leases import Leases
+from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.network.model import Sandbox
@@ -26,6 +27,7 @@ from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ContainerConfig, ImageConfig, RootFS
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 from lamina.volume.store import Volumes, usage
 from lamina.worker import InlineWorkers
@@ -128,16 +130,25 @@ class FakeRuntime:
 
 
 class FakeImages:
-    """One image, `base`, whose configuration tests may change."""
+    """One image, `base`, whose configuration tests may change; `others` are those of the name for other platforms."""
 
     def __init__(self) -> None:
         config = ContainerConfig(cmd=("sh",), env=("PATH=/bin", "A=image"), labels={"from": "image"}, working_dir="/w")
+        self.others: list[Image] = []
         self.image = self._made(ImageConfig("amd64", "linux", RootFS(), config))
 
-    def resolve(self, text: str) -> Image:
-        if text not in ("base", "base:latest", str(self.image.id)):
+    def resolve(self, text: str, platform: Platform | None = None) -> Image:
+        known = {str(each.id): each for each in self.others}
+        if text not in ("base", "base:latest", str(self.image.id), *known):
             raise ImageNotFound(f"No such image: {text}")
-        return self.image
+        found = [
+            each
+            for each in (known.get(text, self.image), self.image, *self.others)
+            if platform is None or each.config.platform.matches(platform)
+        ]
+        if not found:
+            raise PlatformNotHere(f"not for {platform}")
+        return found[0]
 
     def expect(self, image: Digest) -> None:
         self.resolve(str(image))

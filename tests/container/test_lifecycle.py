@@ -6,11 +6,14 @@ import os
 import socket
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lamina.container.execs import ExecNotFound
+from lamina.container.making import OtherPlatform
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
@@ -54,6 +57,18 @@ def test_an_unknown_image_makes_nothing(world: World) -> None:
     with pytest.raises(ImageNotFound):
         world.containers.create({"Image": "ghost"})
     assert [name for name in os.listdir(world.parts.root) if not name.startswith(".")] == []
+
+
+def test_of_several_platforms_a_container_has_the_one_that_is_asked_for(world: World) -> None:
+    base, platform = world.images.image, world.parts.platform
+    other = "s390x" if platform.architecture != "s390x" else "arm64"
+    config = msgspec.structs.replace(base.config, architecture=other)
+    world.images.others = [replace(base, id=Digest.of(b"other"), config=config)]
+    made = world.containers.create({"Image": "base"}, name="it", platform=f"linux/{other}")
+    assert world.containers.get(made.id).image == str(Digest.of(b"other"))
+    assert made.warnings == ()
+    with pytest.raises(OtherPlatform, match="does not match the specified platform"):
+        world.containers.create({"Image": "base"}, platform="linux/riscv64")
 
 
 def test_an_image_removed_between_look_up_and_pin_makes_no_container(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,19 @@ def test_a_platform_is_chosen_in_save_load_and_rmi(daemon: Daemon, multi: Path, 
         assert identity(daemon, "multi:1", "--platform", "linux/arm64") == arm
 
 
+def test_a_container_and_a_build_take_the_platform_that_is_asked_for(
+    daemon: Daemon, multi: Path, name: str, context: Path, tag: str
+) -> None:
+    arm = identity(daemon, "multi:1", "--platform", "linux/arm64")
+    for run in (daemon.docker, daemon.lamina):
+        run("create", "--platform", "linux/arm64", "--pull", "never", "--name", name, "multi:1", "arm64")
+        assert daemon.docker("inspect", "--format", "{{.Image}}", name).stdout.strip() == arm
+        daemon.docker("rm", name)
+        context.joinpath("Dockerfile").write_text("FROM --platform=linux/arm64 multi:1\nCOPY Dockerfile /\n")
+        run("build", "-t", tag, str(context))
+        assert daemon.docker("image", "inspect", "--format", "{{.Architecture}} {{.Config.Cmd}}", tag).stdout == "arm64 [arm64]\n"
+
+
 def test_each_layout_goes_to_a_file_or_a_directory_and_comes_back(daemon: Daemon, tag: str, context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo moved > /moved\n")
     made = daemon.docker("build", "-q", "-t", tag, str(context)).stdout.strip()

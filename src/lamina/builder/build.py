@@ -117,11 +117,13 @@ class Builder:
         return self._engine.host
 
     def plain(self, name: str) -> bool:
-        """Whether an image of that name is here that has no ONBUILD instructions."""
+        """Whether an image of that name is here that has no ONBUILD instructions, for whatever platform."""
+        images = self._engine.images
         try:
-            return not self._engine.images.resolve(name).config.config.on_build
+            here = [variant.image for variant in images.variants(images.resolve(name)) if variant.image is not None]
         except (NotFound, InvalidArgument):
             return False
+        return not any(image.config.config.on_build for image in here)
 
     @property
     def caches(self) -> CacheMounts:
@@ -186,7 +188,7 @@ class _Build:
         counts = _counts(dockerfile, plan, len(labels))
         for number, argument in enumerate(dockerfile.arguments, 1):
             self.progress(StepBegan(number, counts[target.index].total, argument.text))
-        cached = CacheImages(self.engine, self.request.cache_from, only=self.request.cache_only_from)
+        cached = CacheImages(self.engine, self.request.cache_from, self.request.platform, only=self.request.cache_only_from)
         for name in cached.absent:
             self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is no cache"))
         turns = self.progress.stages(dockerfile, bases, list(plan))

@@ -12,7 +12,7 @@ from lamina.builder.execute import Executor
 from lamina.distribution.auth import Auth
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
-from lamina.image.model import Image, LayerFacts
+from lamina.image.model import Image, LayerFacts, Variant
 from lamina.spec.config import ImageConfig
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -24,7 +24,9 @@ from lamina.worker.workers import Workers
 class ImageStore(Protocol):
     """What builds need of image.store.Images."""
 
-    def resolve(self, text: str) -> Image: ...
+    def resolve(self, text: str, platform: Platform | None = None) -> Image: ...
+
+    def variants(self, image: Image) -> Sequence[Variant]: ...
 
     def create(
         self,

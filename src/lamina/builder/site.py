@@ -21,6 +21,7 @@ from lamina.builder.stages import named
 from lamina.builder.state import State
 from lamina.dockerfile import ast
 from lamina.errors import InvalidArgument, NotFound, Unauthorized, Unavailable
+from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.snapshot.protocol import TarSource
 from lamina.spec.digest import Digest
@@ -84,10 +85,10 @@ class Site:
             return self._found[key]
 
     def image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
-        """The image of that name, pulled where it is absent or where --pull says so.
+        """The image of that name for `platform`, pulled where it is absent or where --pull says so.
 
         Raises:
-            PlatformMismatch: it is for another platform.
+            PlatformMismatch: it is here, but only for other platforms.
         """
         image: Image = self.once(f"image {name} {platform}", lambda: self._image(name, platform, tell))
         if platform is not None and not image.config.platform.matches(platform):
@@ -100,6 +101,8 @@ class Site:
     def _image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
         if not self.request.pull:
             try:
+                return self.engine.images.resolve(name, platform)
+            except PlatformNotHere:
                 return self.engine.images.resolve(name)
             except ImageNotFound:
                 pass

@@ -13,6 +13,7 @@ from lamina.errors import InvalidArgument, NotFound
 from lamina.image.model import Image, LayerFacts
 from lamina.spec.config import RootFS
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 
 
 class CacheImages:
@@ -20,13 +21,13 @@ class CacheImages:
     like that of the image so far and goes on with the step's own entry. With `only`, what was built here counts no more than what these
     images were built from."""
 
-    def __init__(self, engine: Engine, names: Sequence[str], *, only: bool = False) -> None:
+    def __init__(self, engine: Engine, names: Sequence[str], platform: Platform | None = None, *, only: bool = False) -> None:
         self._engine, self.only = engine, only
         self._images: list[Image] = []
         self.absent: list[str] = []
         for name in names:
             try:
-                self._images.append(engine.images.resolve(name))
+                self._images.append(engine.images.resolve(name, platform))
             except (NotFound, InvalidArgument):
                 self.absent.append(name)
         self._below = self._ancestors() if only else frozenset()

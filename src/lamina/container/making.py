@@ -28,6 +28,7 @@ from lamina.container.snapshotting import Snapshots
 from lamina.container.spec import merged_config, merged_host_config
 from lamina.container.store import ContainerStore
 from lamina.errors import InvalidArgument, LaminaError, NotFound
+from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image
 from lamina.network.mode import NetworkMode, network_mode
 from lamina.runtime import apparmor
@@ -77,8 +78,8 @@ class Maker:
         warnings = (*warnings, *apparmor.warnings(texts(host_config, "SecurityOpt")))
         host_config = with_ids(limited, self._id_of)
         snapshot = self._snapshots.named(image_name) if "@" in image_name else base
-        image = self._parts.images.resolve(snapshot.image if snapshot else image_name)
-        foreign = self._foreign(image, image_name, platform)
+        image = self._image(image_name, snapshot, platform)
+        foreign = () if platform else self._foreign(image)
         network = network_mode(text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
         for link in texts(host_config, "Links"):
@@ -92,18 +93,29 @@ class Maker:
         self._parts.emit(live.event("create"))
         return Created(container_id, (*foreign, *warnings))
 
-    def _foreign(self, image: Image, name: str, wanted: str) -> tuple[str, ...]:
-        """A warning where the image is for another platform than this machine's, and nobody asked for that.
+    def _image(self, name: str, snapshot: Snapshot | None, wanted: str) -> Image:
+        """The image of a name, of several platforms the one for `wanted`; a snapshot has its own, whatever its names stand for now.
 
         Raises:
-            OtherPlatform: it is for another than the one that was asked for (404: clients then pull).
+            ImageNotFound
+            OtherPlatform: it is not here for the one that was asked for (404: clients then pull).
         """
-        its, host = image.config.platform, self._parts.platform
-        if wanted and not its.matches(Platform.parse(wanted)):
+        images, platform = self._parts.images, Platform.parse(wanted) if wanted else None
+        try:
+            image = images.resolve(name, platform) if snapshot is None else images.resolve(snapshot.image)
+        except PlatformNotHere:
+            image = images.resolve(name)
+        its = image.config.platform
+        if platform is not None and not its.matches(platform):
             raise OtherPlatform(
                 f"image with reference {name} was found but its platform ({its}) does not match the specified platform ({wanted})"
             )
-        if wanted or its.matches(host):
+        return image
+
+    def _foreign(self, image: Image) -> tuple[str, ...]:
+        """A warning where the image is for another platform than this machine's, and nobody asked for that."""
+        its, host = image.config.platform, self._parts.platform
+        if its.matches(host):
             return ()
         return (
             f"The requested image's platform ({its}) does not match the detected host platform ({host}) and no specific platform was requested",
