@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from lamina.builder import vertex, wording
 from lamina.builder.arguments import Arguments, unused
 from lamina.builder.stages import find_target, needed
+from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
-from lamina.dockerfile.parser import parse, parse_change
+from lamina.dockerfile.parser import parse, parse_changes
 from lamina.image.configure import InvalidPort, apply, exposed
 from lamina.spec.config import ContainerConfig
 from lamina.spec.digest import Digest
+
+
+def change_of(text: str) -> ast.Instruction:
+    [instruction], _ = parse_changes([text])
+    return instruction
 
 
 def names(text: str, target: str = "") -> list[str]:
@@ -96,7 +102,7 @@ def test_commands_that_differ_never_share_a_digest(a: tuple[list[str], str, str]
     ],
 )
 def test_history_is_written_as_docker_writes_it(change: str, told: str) -> None:
-    instruction, before = parse_change(change), ContainerConfig()
+    instruction, before = change_of(change), ContainerConfig()
     assert wording.created_by(instruction, before, apply(before, instruction)) == told
 
 
@@ -107,15 +113,15 @@ def test_a_command_is_told_with_the_arguments_it_saw() -> None:
 
 def test_an_entrypoint_clears_an_inherited_command_but_not_one_set_here() -> None:
     config = ContainerConfig(cmd=("old",))
-    assert apply(config, parse_change('ENTRYPOINT ["e"]')).cmd == ()
-    assert apply(config, parse_change('ENTRYPOINT ["e"]'), cmd_set=True).cmd == ("old",)
+    assert apply(config, change_of('ENTRYPOINT ["e"]')).cmd == ()
+    assert apply(config, change_of('ENTRYPOINT ["e"]'), cmd_set=True).cmd == ("old",)
 
 
 def test_env_keeps_its_place_and_workdir_is_relative() -> None:
     config = ContainerConfig(env=("A=1", "B=2"), working_dir="/w")
-    assert apply(config, parse_change("ENV A=3 C=4")).env == ("A=3", "B=2", "C=4")
-    assert apply(config, parse_change("WORKDIR x/../y")).working_dir == "/w/y"
-    assert apply(config, parse_change("WORKDIR //z/")).working_dir == "/z"
+    assert apply(config, change_of("ENV A=3 C=4")).env == ("A=3", "B=2", "C=4")
+    assert apply(config, change_of("WORKDIR x/../y")).working_dir == "/w/y"
+    assert apply(config, change_of("WORKDIR //z/")).working_dir == "/z"
 
 
 @pytest.mark.parametrize(

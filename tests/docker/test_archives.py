@@ -152,6 +152,14 @@ def test_every_instruction_that_is_allowed_changes_an_import_and_a_commit(daemon
     assert config["Cmd"] == ["a", "b"]
 
 
+def test_a_change_of_several_lines_is_several_changes(daemon: Daemon, tag: str, tmp_path: Path) -> None:
+    archive = tmp_path / "empty.tar"
+    archive.write_bytes(tar({"x": b"y"}))
+    for run in (daemon.docker, daemon.lamina):
+        run("import", "-c", 'ENV A=1\nCMD ["a"]', "-c", "ENV B=$A", str(archive), tag)
+        assert daemon.docker("inspect", "--format", "{{.Config.Env}} {{.Config.Cmd}}", tag).stdout == "[A=1 B=1] [a]\n"
+
+
 @pytest.mark.parametrize("change", ["RUN true", "COPY a b", "FROM x", "ADD a b", "ARG a", "NONSENSE x", "ENV", "EXPOSE 99999"])
 def test_other_instructions_are_refused_in_one_sentence(daemon: Daemon, change: str, tmp_path: Path) -> None:
     archive = tmp_path / "empty.tar"

@@ -49,6 +49,15 @@ def test_a_container_through_its_life(client: docker.DockerClient) -> None:
         client.images.remove("made/by-docker-py:1", force=True)
 
 
+def test_a_commit_takes_changes_of_several_lines(client: docker.DockerClient) -> None:
+    container = client.containers.create(BASE, "true", network_mode="none")
+    image = container.commit(changes='ENV X=1\nCMD ["z"]')
+    assert image.attrs["Config"]["Cmd"] == ["z"]
+    assert "X=1" in image.attrs["Config"]["Env"]
+    container.remove()
+    client.images.remove(image.id)
+
+
 def test_images_build_list_save_and_load(client: docker.DockerClient) -> None:
     dockerfile = io.BytesIO(f"FROM {BASE}\nLABEL made=py\n".encode())
     image, log = client.images.build(fileobj=dockerfile, tag="made/py-build:1", network_mode="none")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.instructions import READERS
-from lamina.dockerfile.parser import parse, parse_change
+from lamina.dockerfile.parser import parse, parse_changes
 
 
 def steps(text: str) -> tuple[ast.Instruction, ...]:
@@ -143,12 +143,19 @@ def test_a_malformed_file_is_one_sentence(text: str, message: str) -> None:
     assert refusal(text).message.removeprefix("Dockerfile: ") == message.removeprefix("Dockerfile: ")
 
 
-def test_a_change_is_one_instruction_that_needs_no_build() -> None:
-    assert parse_change("ENV a=b") == ast.Env(pairs=(("a", "b"),), text="ENV a=b")
+def test_changes_are_instructions_that_need_no_build() -> None:
+    assert parse_changes(["ENV a=b"]) == ((ast.Env(pairs=(("a", "b"),), text="ENV a=b"),), "\\")
+    assert parse_changes([]) == ((), "\\")
     with pytest.raises(DockerfileError, match="RUN is not a valid change command"):
-        parse_change("RUN true")
-    with pytest.raises(DockerfileError, match="expected one instruction"):
-        parse_change("ENV a=b\nENV c=d")
+        parse_changes(["ENV a=b\nRUN true"])
+    with pytest.raises(DockerfileError, match="no instruction"):
+        parse_changes(["", "# nothing"])
+
+
+def test_changes_are_the_lines_of_one_dockerfile() -> None:
+    instructions, escape = parse_changes(["# escape=`\nENV a=b `\n c=d\n# a comment\n", 'CMD ["z"]'])
+    assert [each.text for each in instructions] == ["ENV a=b  c=d", 'CMD ["z"]']
+    assert escape == "`"
 
 
 words = st.sampled_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
@@ -30,27 +31,37 @@ def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
     return Dockerfile(arguments, _stages(rest, name), lexed.escape, lexed.syntax, lexed.warnings)
 
 
-def parse_change(text: str) -> Instruction:
-    """Read one change of `commit --change` or `import --change`: `CMD ["a"]`, `ENV a=b`.
+def parse_changes(texts: Sequence[str]) -> tuple[tuple[Instruction, ...], str]:
+    """Read the changes of `commit --change` or `import --change` (`CMD ["a"]`, `ENV a=b`), as Docker does: all of them are the lines
+    of one file. Its instructions, and its escape character.
 
-    The value is as written: variables in it are not expanded yet (`expand.Expander`).
+    The values are as written: variables in them are not expanded yet (`expand.Expander`).
 
     Raises:
-        DockerfileError: it is malformed, or an instruction that only a build can carry out (RUN, COPY).
+        DockerfileError: it is malformed, or has an instruction that only a build can carry out (RUN, COPY).
     """
-    instruction = parse_one(text, name="change")
-    if instruction.keyword not in _CHANGES:
-        raise DockerfileError(f"{instruction.keyword} is not a valid change command", hint=f"allowed are {', '.join(sorted(_CHANGES))}")
-    return instruction
+    lexed = lex("\n".join(texts), name="change")
+    instructions = tuple(_unplaced(line, lexed.escape, "change") for line in lexed.lines)
+    if texts and not instructions:
+        raise DockerfileError("the changes hold no instruction")
+    for instruction in instructions:
+        if instruction.keyword not in _CHANGES:
+            raise DockerfileError(f"{instruction.keyword} is not a valid change command", hint=f"allowed are {', '.join(sorted(_CHANGES))}")
+    return instructions, lexed.escape
 
 
 def parse_one(text: str, *, name: str, escape: str = "\\") -> Instruction:
-    """Read exactly one instruction (a change, the trigger of an ONBUILD).  See parse_change."""
+    """Read exactly one instruction, as the trigger of an ONBUILD is.  See parse_changes."""
     directive = "# escape=`\n" if escape == "`" else ""
     lines = lex(directive + text, name=name).lines
     if len(lines) != 1:
         raise DockerfileError(f"expected one instruction, found {len(lines)}: {text[:100]!r}")
-    return read_line(replace(lines[0], line=0, end_line=0), escape, name)
+    return _unplaced(lines[0], escape, name)
+
+
+def _unplaced(line: LogicalLine, escape: str, name: str) -> Instruction:
+    """See read_line; of a text of which no message is to name lines."""
+    return read_line(replace(line, line=0, end_line=0), escape, name)
 
 
 def read_line(line: LogicalLine, escape: str, name: str) -> Instruction:
