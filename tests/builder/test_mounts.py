@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.cachemounts import CacheMounts
-from lamina.builder.execute import Executor
+from lamina.builder.execute import Executor, StepFailed
 from lamina.builder.request import RunOptions
 from lamina.dockerfile.mounts import parse_mount
 from lamina.errors import LaminaError
@@ -115,6 +115,38 @@ def test_mounts_inside_of_mounts(lab: Lab) -> None:
     image, told = lab.build(text)
     assert "\nfrom the context\nb\nfile\n" in told
     assert "a" not in names(lab, image)
+
+
+def test_each_run_has_a_volume_of_its_own_where_the_configuration_says_so(lab: Lab) -> None:
+    text = """FROM busybox
+RUN mkdir -p /full && echo image > /full/a && chown 7:8 /full && chmod 750 /full && ln -s full /link
+VOLUME /link /v/sub /../w
+RUN echo x > /v/sub/f && echo y >> /full/a && echo z > /w/f && cat /v/sub/f /full/a /w/f && stat -c %u:%g:%a /full && echo kept > /kept
+RUN ls -A /v/sub /w && cat /full/a && echo late > /v/beside
+"""
+    image, told = lab.build(text)
+    assert "\nx\nimage\ny\nz\n7:8:750\nRemoving" in told
+    assert "\n/v/sub:\n\n/w:\nimage\nRemoving" in told
+    assert lab.read(image, "/full/a") == "image\n"
+    assert {"kept", "v", "full"} <= set(names(lab, image)) and "w" not in names(lab, image)
+    assert names(lab, image, "/v") == ["beside"]
+    with pytest.raises(LaminaError, match="cannot mount volume over existing file, file exists /etc/passwd"):
+        lab.build("FROM busybox\nVOLUME /etc/passwd\nRUN true\n")
+
+
+def test_as_with_buildkit_what_is_written_below_a_volume_can_stay(lab: Lab) -> None:
+    text = "FROM busybox\nVOLUME /v\nRUN mkdir /v && echo x > /v/f\n"
+    kept, _ = lab.build(text, volumes_kept=True)
+    assert lab.read(kept, "/v/f") == "x\n"
+    with pytest.raises(StepFailed):  # the folder is there already; and what BuildKit made is no cache for this
+        lab.build(text)
+
+
+def test_a_mount_goes_before_a_volume_and_lies_in_one(lab: Lab) -> None:
+    text = "FROM busybox\nVOLUME /s /v\nRUN --mount=source=sub,target=/s --mount=source=sub,target=/v/in cat /s/a /v/in/a; touch /s/b 2>&1 || touch /v/b\n"
+    _, told = lab.build(text)
+    assert "\nfrom the context\nfrom the context\n" in told
+    assert "Read-only" in told
 
 
 def test_a_script_reads_what_is_mounted(lab: Lab) -> None:

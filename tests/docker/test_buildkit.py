@@ -81,6 +81,17 @@ def test_a_second_build_is_cached_and_classic_builds_share_the_cache(daemon: Dae
     assert client.build({"no-cache": ""}, [_moby(tag)])[1].cached == []
 
 
+def test_what_a_run_writes_below_a_volume_stays_and_goes_in_a_classic_build(
+    daemon: Daemon, client: Client, context: Path, tag: str
+) -> None:
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nVOLUME /v\nRUN mkdir -p /v && echo x > /v/f && cat /v/f\n")
+    assert client.build(exporters=[_moby(tag)])[1].output == "x\n"
+    assert daemon.lamina("cat", f"{tag}:/v/f").stdout == "x\n"
+    for cli in (daemon.docker, daemon.lamina):
+        assert cli("build", "--no-cache", "-t", tag, str(context)).stdout.count("\nx\n") == 1
+        assert daemon.lamina("cat", f"{tag}:/v/f", code=1).stdout == ""
+
+
 def test_a_frontend_named_to_control_itself_is_the_same(daemon: Daemon, client: Client, context: Path, tag: str) -> None:
     (context / "My.dockerfile").write_text(f"FROM {BASE} AS one\nARG A\nLABEL a=$A\nFROM one AS two\n")
     attributes = {"filename": "My.dockerfile", "target": "one", "build-arg:A": "given", "label:l": "m"}

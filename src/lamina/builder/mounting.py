@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,13 +21,17 @@ from lamina.snapshot.protocol import Own, RootMount
 from lamina.worker.workers import Report, Workers
 
 
+class NothingThere(CannotMount):
+    """What is to be mounted does not exist."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """One mount of a RUN at `target`.
 
     The bytes of a `secret`, or a socket to an `agent`, either with `mode`, `uid` and `gid`; a tmpfs with `options`; or the host's `path`;
-    or `source` in the root that `root` makes of directories of its own, where writes are dropped afterwards. `folder` says which of both is
-    mounted where it is a host path.
+    or `source` in the root that `root` makes of directories of its own, where writes are dropped afterwards: of a `volume` a folder, which
+    is empty where the root has none. `folder` says which of both is mounted where it is a host path.
     """
 
     target: str
@@ -36,6 +41,7 @@ class Shown:
     readonly: bool = False
     options: tuple[str, ...] = ()
     folder: bool = True
+    volume: bool = False
     secret: bytes | None = None
     agent: Agent | None = None
     mode: int = 0
@@ -75,7 +81,8 @@ class Mounts:
             return Mount("tmpfs", shown.target, readonly=shown.readonly, options=shown.options), True
         path, folder = shown.path, shown.folder
         if shown.root is not None:
-            path, folder = _inside(self._stacked(number, shown.root, stack.callback), shown.source)
+            root = self._stacked(number, shown.root, stack.callback)
+            path, folder = (self._volume(number, root, shown.source), True) if shown.volume else _inside(root, shown.source)
         return Mount("bind", shown.target, path, readonly=shown.readonly), folder
 
     def _given(self, number: int, shown: Shown, stack: ExitStack) -> str:
@@ -91,6 +98,17 @@ class Mounts:
             file.write(shown.secret or b"")
             os.fchown(file.fileno(), shown.uid, shown.gid)
             os.fchmod(file.fileno(), shown.mode)
+        return path
+
+    def _volume(self, number: int, root: str, source: str) -> str:
+        try:
+            path, folder = _inside(root, source)
+        except NothingThere:
+            path = os.path.join(self._directory, str(number), "empty")
+            os.mkdir(path, 0o755)
+            return path
+        if not folder:
+            raise CannotMount(f"cannot mount volume over existing file, file exists {source}")
         return path
 
     def _stacked(self, number: int, root: Callable[[Own], RootMount], later: Callable[..., object]) -> str:
@@ -139,7 +157,8 @@ def _inside(root: str, source: str) -> tuple[str, bool]:
     try:
         fd = open_in_root(top, source.lstrip("/") or ".", os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
-        raise CannotMount(f"RUN --mount: {source} cannot be mounted: {os.strerror(error.errno or 0).lower()}") from None
+        kind = NothingThere if error.errno == errno.ENOENT else CannotMount
+        raise kind(f"RUN --mount: {source} cannot be mounted: {os.strerror(error.errno or 0).lower()}") from None
     finally:
         os.close(top)
     try:

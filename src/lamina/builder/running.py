@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -51,6 +51,7 @@ class Running:
         visible = state.arguments.visible(state.environment)
         script = _script(instruction)
         mounts = [self._mount(state, text, number) for number, text in enumerate(instruction.mounts)]
+        volumes = self._volumes(state, mounts)
         counted = tuple((text, self._content(mount)) for text, mount in zip(instruction.mounts, mounts, strict=True))
         execution = Execution(
             argv=argv,
@@ -73,15 +74,17 @@ class Running:
             network=network,
             script=script,
             mounts=counted,
+            volumes=volumes,
             epoch=self._site.epoch,
         )
+        seen = {"network": network, **({"volumes": " ".join(volumes)} if volumes else {})}
         return Made(
             wording.run(argv, visible),
             state.container,
             work.digest,
-            lambda created_by: self._execute(state, instruction, execution, mounts, created_by),
+            lambda created_by: self._execute(state, instruction, execution, mounts, volumes, created_by),
             portable=not mounts,
-            depends={"network": network, **{f"mount {text}": content for text, content in counted}},
+            depends={**seen, **{f"mount {text}": content for text, content in counted}},
         )
 
     def _mount(self, state: State, text: str, number: int) -> Mount:
@@ -95,6 +98,13 @@ class Running:
         if target == "/":
             raise DockerfileError("invalid mount target: /")
         return replace(mount, target=target)
+
+    def _volumes(self, state: State, mounts: Sequence[Mount]) -> tuple[str, ...]:
+        """Where the command has volumes of its own; what a mount shows goes before them."""
+        if self._site.request.volumes_kept:
+            return ()
+        paths = {posixpath.normpath(f"/{path.lstrip('/')}") for path in state.container.volumes if path.startswith("/")}
+        return tuple(path for path in sorted(paths - {"/"}) if not any(f"{path}/".startswith(f"{each.target}/") for each in mounts))
 
     def _content(self, mount: Mount) -> str:
         """The digest of what a mount shows; "" for caches and tmpfs, whose content counts for nothing."""
@@ -110,16 +120,28 @@ class Running:
     def _context(self) -> dict[str, Any]:
         return self._site.received.describe(self._site.ignore)
 
-    def _execute(self, state: State, instruction: ast.Run, execution: Execution, mounts: list[Mount], created_by: str) -> LayerFacts | None:
+    def _execute(
+        self,
+        state: State,
+        instruction: ast.Run,
+        execution: Execution,
+        mounts: Sequence[Mount],
+        volumes: Sequence[str],
+        created_by: str,
+    ) -> LayerFacts | None:
         site = self._site
         with ExitStack() as held:
             execution = replace(execution, env=(*execution.env, *self._giving.variables(mounts, execution.env)))
-            shown = tuple(found for mount in mounts if (found := self._shown(mount, held)) is not None)
+            root = lambda own: self._root(state.top, own)  # noqa: E731
+            shown = (
+                *(Shown(path, root=root, source=path, volume=True) for path in volumes),
+                *(found for mount in mounts if (found := self._shown(mount, held)) is not None),
+            )
             if shown:
                 execution = replace(execution, mounts=shown, root=site.files_of(state.top))
             ran = site.engine.executor.run(
                 execution,
-                lambda own: self._root(state.top, own),
+                root,
                 started=lambda container: self._tell(CommandStarted(container)),
                 output=lambda text, error: self._tell(Output(text, error)),
                 cancellation=site.cancellation,

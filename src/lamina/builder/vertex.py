@@ -66,14 +66,16 @@ def execute(
     network: str,
     script: str = "",
     mounts: tuple[tuple[str, str], ...] = (),
+    volumes: tuple[str, ...] = (),
     epoch: int | None = None,
 ) -> Vertex:
     """A RUN. `env` is all the command sees; proxies that no ARG declares are left out by the caller.
 
-    `mounts` are what is mounted, each with the digest of what it shows ("" where that counts for nothing: caches).
+    `mounts` are what is mounted, each with the digest of what it shows ("" where that counts for nothing: caches); `volumes` are
+    directories below which nothing stays.
     """
     facts: dict[str, Fact] = {"argv": argv, "env": env, "cwd": cwd, "user": user, "network": network, "script": script}
-    return Vertex("exec", {**facts, **_given(mounts=mounts or None, epoch=epoch)}, (source(root),))
+    return Vertex("exec", {**facts, **_given(mounts=mounts or None, volumes=volumes or None, epoch=epoch)}, (source(root),))
 
 
 def copy(

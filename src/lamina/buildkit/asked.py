@@ -104,6 +104,7 @@ class Asked:
             credentials=credentials,
             run=self._options(),
             given=given,
+            volumes_kept=True,
             unfinished=True,
             cache_from=self._cache_images(),
         )
