@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.cli.ages import parse_time
+from lamina.cli.ages import local, parse_time, stamp
 from lamina.cli.commands.contents import moment
 from lamina.cli.progress import Rate
 from lamina.cli.table import aligned
@@ -33,6 +33,11 @@ def test_sizes_have_three_digits(size: int, shown: str) -> None:
 )  # fmt: skip
 def test_ages_are_rounded_as_dockers(seconds: float, shown: str) -> None:
     assert human_duration(seconds) == shown
+
+
+def test_years_have_four_digits() -> None:
+    assert local(-62135596800 + 86400).startswith("0001-01-")
+    assert stamp(-62135596800 + 86400).startswith("0001-01-")
 
 
 @pytest.mark.parametrize(

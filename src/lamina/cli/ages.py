@@ -14,18 +14,23 @@ def age(seconds: object) -> str:
     return human_duration(time.time() - seconds) + " ago"
 
 
+def calendar(form: str, moment: time.struct_time) -> str:
+    """`time.strftime`, but a year has four digits on every system."""
+    return time.strftime(form.replace("%Y", f"{moment.tm_year:04d}"), moment)
+
+
 def local(seconds: object) -> str:
     """`2024-01-31 10:00:00 +0000 UTC`, as Go prints a local time."""
     if not isinstance(seconds, (int, float)):
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
+    return calendar("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
 
 
 def stamp(seconds: object) -> str:
     """`2024-01-31T10:00:00Z`, RFC 3339 in local time."""
     if not isinstance(seconds, (int, float)):
         return ""
-    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    text = calendar("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
     return f"{text[:-5]}Z" if text.endswith("+0000") else f"{text[:-2]}:{text[-2:]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from lamina.cli.ages import age, parse_time
+from lamina.cli.ages import age, calendar, parse_time
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import print_rows, show
 from lamina.cli.screen import Screen, columns, shortened
@@ -192,7 +192,7 @@ def _long(entry: dict[str, object]) -> list[str]:
     mode, moment = _number(entry.get("mode")), entry.get("mtime")
     letters = "".join(letter if mode & 1 << 8 - at else "-" for at, letter in enumerate("rwxrwxrwx"))
     target = f" -> {entry['target']}" if entry.get("target") else ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if isinstance(moment, (int, float)) else str(moment or "")
+    when = calendar("%Y-%m-%d %H:%M", time.localtime(moment)) if isinstance(moment, (int, float)) else str(moment or "")
     return [
         _LETTERS.get(str(entry.get("type")), "-") + letters,
         f"{entry.get('uid', 0)}:{entry.get('gid', 0)}",
