@@ -19,6 +19,7 @@ import tarfile
 import termios
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -181,6 +182,29 @@ def test_filters_and_a_name_are_sent_as_go_sends_them(engine: FakeEngine) -> Non
     assert (
         engine.requests[0].query == "all=1&filters=%7B%22dangling%22%3A%7B%22true%22%3Atrue%7D%2C%22reference%22%3A%7B%22bb%22%3Atrue%7D%7D"
     )
+
+
+def test_an_empty_name_chooses_nothing(engine: FakeEngine) -> None:
+    engine.routes["GET /images/json"] = reply([])
+    assert main(["-H", engine.host, "images", "", "-f", ""]) == 0
+    assert engine.requests[0].query == ""
+
+
+def test_fields_that_json_leaves_out_are_empty_to_templates(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["GET /images/x/json"] = reply({"Id": "sha256:a", "Os": "linux", "Config": {"User": "me"}})
+    for words in (["image", "inspect"], ["inspect", "--type", "image"]):
+        main(["-H", engine.host, *words, "-f", "[{{.Variant}}{{.OsVersion}}{{.Config.StopSignal}}] {{.VirtualSize}} {{.Id}} {{.Os}}", "x"])
+        assert capsys.readouterr().out == "[] 0 sha256:a linux\n"
+        main(["-H", engine.host, *words, "-f", "{{json .}}", "x"])
+        assert json.loads(capsys.readouterr().out) == {"Id": "sha256:a", "Os": "linux", "Config": {"User": "me"}}
+    assert main(["-H", engine.host, "image", "inspect", "-f", "{{.Nope}}", "x"]) == 1
+
+
+@pytest.mark.parametrize("name", ["x:", "a" * 64])
+def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
+    engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')
+    assert main(["-H", engine.host, "tag", "b", name]) == 1
+    assert parse_qs(engine.requests[0].query) == {"repo": [name]}
 
 
 def test_an_unknown_field_is_one_sentence(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -667,7 +691,7 @@ def test_a_wrong_value_is_told_with_its_flag_before_anything_is_asked(engine: Fa
 @pytest.mark.parametrize("words", [("container",), ("network",), ("volume",), ("image",), ("builder",), ("system",)])
 def test_a_filter_that_cannot_be_read_is_told_before_anybody_is_asked(engine: FakeEngine, words: tuple[str, ...]) -> None:
     done = lamina_(engine, *words, "prune", "--filter", "foo")
-    assert done.returncode == 1 and done.stdout == b"" and b"invalid filter 'foo'" in done.stderr
+    assert done.returncode == 125 and engine.requests == [] and done.stdout == b"" and b"invalid filter 'foo'" in done.stderr
 
 
 def test_what_is_so_already_is_no_error(engine: FakeEngine) -> None:

@@ -60,6 +60,13 @@ def test_rmi_of_one_of_two_names_only_untags(daemon: Daemon, tag: str) -> None:
     daemon.docker("inspect", BASE)
 
 
+@pytest.mark.parametrize("name", ["x:", "x@", ":v", "a" * 64])
+def test_a_name_that_cannot_be_is_given_to_no_image(daemon: Daemon, name: str) -> None:
+    for run in (daemon.docker, daemon.lamina):
+        assert run("tag", BASE, name, code=1).stderr
+    assert len(json.loads(daemon.docker("inspect", BASE).stdout)[0]["RepoTags"]) == 1
+
+
 @pytest.mark.covers("cli:rmi", "cli:rmi --force")
 def test_rmi_by_id_of_two_names_needs_force(daemon: Daemon, tag: str, tmp_path: Path) -> None:
     archive = tmp_path / "x.tar"

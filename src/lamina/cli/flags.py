@@ -164,4 +164,6 @@ def _checked(flag: Flag, value: str) -> str:
         raise UsageError(f"invalid argument {value!r} for --{flag.name}: it is true or false")
     if flag.kind in INTEGERS and not value.removeprefix("-").isdecimal():
         raise UsageError(f"invalid argument {value!r} for --{flag.name}: it takes a whole number")
+    if flag.kind == "filter" and value and "=" not in value:
+        raise UsageError(f"invalid filter {value!r}: write it as name=value")
     return value

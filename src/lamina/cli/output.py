@@ -124,19 +124,12 @@ def pretty(value: object) -> str:
 
 
 def filters(words: list[str]) -> list[tuple[str, str]]:
-    """The `filters` parameter of --filter words, or nothing.
-
-    Raises:
-        InvalidArgument: a word without `=`.
-    """
+    """The `filters` parameter of --filter words (`flags` refuses those without `=`), or nothing. Empty ones say nothing."""
     from lamina.client.text import encode
-    from lamina.errors import InvalidArgument
 
     found: dict[str, dict[str, bool]] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise InvalidArgument(f"invalid filter {word!r}", hint="write it as name=value")
+    for word in filter(None, words):
+        name, _, value = word.partition("=")
         found.setdefault(name.strip().lower(), {})[value.strip()] = True
     return [("filters", encode(found).decode())] if found else []
 

@@ -405,7 +405,8 @@ def _fields(value: object, path: tuple[str, ...]) -> object:
     for name in path:
         if not isinstance(value, Mapping):
             raise TemplateError(f"template: no field {name!r} in {go_text(value)!r}")
-        value = value[name if name in value else _spelling(value, name)]
+        left_out = getattr(value, "left_out", {})
+        value = left_out[name] if name in left_out and name not in value else value[name if name in value else _spelling(value, name)]
     return value
 
 

@@ -38,7 +38,7 @@ class Images:
         return _rows(self._transport.get(f"/images/{quoted(name, '/:@')}/history{query(pairs)}"))
 
     def tag(self, name: str, repository: str, tag: str) -> None:
-        """Give it another name."""
+        """Give it another name; without a tag the engine takes `latest`."""
         self._transport.post(f"/images/{quoted(name, '/:@')}/tag{query([('repo', repository), ('tag', tag)])}")
 
     def remove(self, name: str, pairs: Pairs) -> Rows:

@@ -61,7 +61,7 @@ class Committer:
 
 
 def _name(request: CommitRequest) -> Reference:
-    return Reference.parse(f"{request.repository}:{request.tag}" if request.tag else request.repository).with_default_tag()
+    return Reference.of(request.repository, request.tag).with_default_tag()
 
 
 def _config(container: Container, request: CommitRequest) -> ContainerConfig:

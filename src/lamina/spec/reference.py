@@ -58,6 +58,16 @@ class Reference:
             raise InvalidReference(f"invalid reference format: {text[:300]!r}")
         return cls(domain, path, tag, digest)
 
+    @classmethod
+    def of(cls, repository: str, tag: str) -> Reference:
+        """Read a repository and its tag as the API has them; without a tag the repository may bring its own.
+
+        Raises:
+            InvalidReference, InvalidDigest: see `parse`.
+        """
+        parsed = cls.parse(repository)
+        return replace(cls.parse(f"{parsed.name}:{tag}"), digest=parsed.digest) if tag else parsed
+
     @property
     def name(self) -> str:
         """The repository in full: `docker.io/library/busybox`."""

@@ -88,8 +88,7 @@ def tag(engine: Backend, request: Request) -> Response:
 
 def target_of(request: Request) -> Reference:
     """`repo` and `tag` of a query as the name to give."""
-    repository, tag_text = request.query.text("repo"), request.query.text("tag")
-    reference = Reference.parse(f"{repository}:{tag_text}" if tag_text else repository)
+    reference = Reference.of(request.query.text("repo"), request.query.text("tag"))
     if reference.digest:
         raise InvalidParameter("refusing to create a tag with a digest reference")
     return reference.with_default_tag()

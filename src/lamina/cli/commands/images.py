@@ -70,7 +70,7 @@ def images(session: Session, arguments: Arguments) -> int:
         return image_tree(session, arguments)
     if arguments.given("input"):
         raise UsageError("--input goes with --tree")
-    words = arguments.many("filter") + [f"reference={word}" for word in arguments.words]
+    words = arguments.many("filter") + [f"reference={word}" for word in arguments.words if word]
     found = Images(session.engine).list(([("all", "1")] if arguments.on("all") else []) + filters(words))
     whole, form = arguments.on("no-trunc"), form_of(session, arguments, "images")
     with_digests = arguments.on("digests") or ".Digest" in form

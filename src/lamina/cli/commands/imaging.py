@@ -48,7 +48,7 @@ def tag(session: Session, arguments: Arguments) -> int:
     repository, new = split_name(name)
     if "@" in name:
         raise LaminaError("refusing to create a tag with a digest reference")
-    Images(session.engine).tag(image, repository, new or "latest")
+    Images(session.engine).tag(image, repository, new)
     return 0
 
 

@@ -237,7 +237,6 @@ def system_prune(session: Session, arguments: Arguments) -> int:
     what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
     warning = "WARNING! This will remove:\n" + "\n".join(f"  - {line}" for line in what) + "\n"
     words, freed = arguments.many("filter"), 0
-    filters(words)  # what cannot be read is told before anybody is asked
     if not arguments.on("force") and not agreed(warning):
         return 0
     for kind in ("containers", "networks", *(["volumes"] if volumes else []), "images", "build"):

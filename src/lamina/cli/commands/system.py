@@ -185,11 +185,17 @@ def _event(event: dict[str, object]) -> str:
 Look = Callable[[str], dict[str, object]]
 
 
+def _image(session: Session, name: str, platform: str = "") -> dict[str, object]:
+    from lamina.cli.leftout import IMAGE, typed
+
+    return typed(Images(session.engine).inspect(name, platform), IMAGE)
+
+
 def _looks(session: Session, *, size: bool) -> dict[str, Look]:
-    containers, images, system = Containers(session.engine), Images(session.engine), System(session.engine)
+    containers, system = Containers(session.engine), System(session.engine)
     return {
         "container": lambda name: containers.inspect(name, size=size),
-        "image": images.inspect,
+        "image": lambda name: _image(session, name),
         "network": lambda name: system.inspect("networks", name),
         "volume": lambda name: system.inspect("volumes", name),
     }
@@ -210,8 +216,8 @@ def container_inspect(session: Session, arguments: Arguments) -> int:
 
 def image_inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of images."""
-    images, platform = Images(session.engine), platform_json(arguments.text("platform"))
-    return _inspect(session, arguments, [lambda name: images.inspect(name, platform)], "image")
+    platform = platform_json(arguments.text("platform"))
+    return _inspect(session, arguments, [lambda name: _image(session, name, platform)], "image")
 
 
 def volume_inspect(session: Session, arguments: Arguments) -> int:

@@ -1,0 +1,42 @@
+"""Fields of Docker's types that JSON leaves out where they are empty: templates of `inspect` have them all the same, as Go's zero values.
+
+What Go shows as an empty list or map is null here, as it is where JSON has the field.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the name type checkers know; collections.abc would cost 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Shape = Mapping[str, object]
+
+_CONFIG: Shape = {"ArgsEscaped": False, "ExposedPorts": None, "Healthcheck": None, "Shell": None, "StopSignal": ""}
+_DESCRIPTOR: Shape = {"Annotations": None, "Platform": None, "URLs": None}
+IMAGE: Shape = {
+    "Container": "",
+    "ContainerConfig": None,
+    "Created": "",
+    "Manifests": None,
+    "OsVersion": "",
+    "Variant": "",
+    "VirtualSize": 0,
+    "Config": _CONFIG,
+    "Descriptor": _DESCRIPTOR,
+}
+
+
+class Typed(dict[str, object]):
+    """A document; `left_out` are fields that its type has besides, with their values."""
+
+    __slots__ = ("left_out",)
+
+    def __init__(self, document: Mapping[str, object], left_out: Shape) -> None:
+        super().__init__(document)
+        self.left_out = left_out
+
+
+def typed(document: Mapping[str, object], shape: Shape) -> Typed:
+    """The document of the API as a template of `inspect` sees it; JSON of it is the document's."""
+    inner = {name: typed(value, of) for name, of in shape.items() if isinstance(of, dict) and isinstance(value := document.get(name), dict)}
+    return Typed({**document, **inner}, {name: None if isinstance(zero, dict) else zero for name, zero in shape.items()})
