@@ -116,6 +116,10 @@ class FakeImages:
     """No images."""
 
     loaded: list[bytes] = field(default_factory=list)
+    roots: Sequence[Any] = ()
+
+    def tree(self) -> Sequence[Any]:
+        return self.roots
 
     def resolve(self, text: str, platform: Any = None) -> Any:
         raise ImageNotFound(f"no such image: {text}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from urllib.parse import quote
 
 import pytest
 
 from lamina.apitypes.events import Event
+from lamina.image.archive.outline import OutlinedLayer
+from lamina.image.model import LayerNote
 from lamina.spec.reference import Reference
 from tests.api.conftest import Client, FakeEngine
 
@@ -169,6 +172,18 @@ def test_events_are_sent_at_once_and_end_at_until(api: Client, engine: FakeEngin
         1_500_000_000,
     )
     assert (event["status"], event["from"]) == ("die", "x")
+
+
+def test_a_tree_may_be_higher_than_documents_can_be_deep(api: Client, engine: FakeEngine) -> None:
+    layers = [OutlinedLayer(f"l{number}", "", 1, LayerNote()) for number in range(3000)]
+    for below, above in itertools.pairwise(layers):
+        below.children.append(above)
+    layers[0].children.append(OutlinedLayer("other", "", 1, LayerNote()))
+    engine.images.roots = layers[:1]
+    status, body = api.ask("GET", "/lamina/images/tree")
+    told = [(row["parent"], row["layer"]) for row in json.loads(body)["layers"]]
+    assert status == 200
+    assert told == [(None, "l0"), *((f"l{number - 1}", f"l{number}") for number in range(1, 3000)), ("l0", "other")]
 
 
 def test_an_unknown_image_is_404(api: Client) -> None:

@@ -622,21 +622,26 @@ def test_events_are_lines(engine: FakeEngine) -> None:
 
 
 def test_the_tree_of_layers_is_drawn(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
-    leaf = {"layer": "sha256:" + "b" * 64, "size": 10, "own": 20, "shared_by": 1, "instruction": "RUN x", "images": ["b:1"], "children": []}
-    root = {
-        **leaf,
-        "layer": "sha256:" + "a" * 64,
-        "shared_by": 2,
-        "instruction": "",
-        "images": ["a:1"],
-        "children": [leaf, {**leaf, "images": []}],
-    }
-    engine.routes["GET /lamina/images/tree"] = reply({"roots": [root]})
+    root = {"layer": "sha256:" + "a" * 64, "parent": None, "size": 10, "own": 20, "shared_by": 2, "instruction": "", "images": ["a:1"]}
+    leaf = {**root, "layer": "sha256:" + "b" * 64, "parent": root["layer"], "shared_by": 1, "instruction": "RUN x", "images": ["b:1"]}
+    other = {**leaf, "layer": "sha256:" + "c" * 64, "images": []}
+    engine.routes["GET /lamina/images/tree"] = reply({"layers": [root, leaf, other]})
     assert main(["-H", engine.host, "images", "--tree"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "aaaaaaaaaaaa   10B      20B      2       [a:1]"
     assert lines[2] == "bbbbbbbbbbbb   10B      20B      1       ├─[b:1] RUN x"
-    assert lines[3] == "bbbbbbbbbbbb   10B      20B      1       └─RUN x"
+    assert lines[3] == "cccccccccccc   10B      20B      1       └─RUN x"
+
+
+def test_the_tree_of_a_high_stack_is_one_column(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"layer": f"l{number}", "parent": f"l{number - 1}" if number else None, "instruction": f"step {number}"} for number in range(3000)
+    ]
+    engine.routes["GET /lamina/images/tree"] = reply({"layers": rows})
+    assert main(["-H", engine.host, "images", "--tree"]) == 0
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]] == [str(number) for number in range(3000)]
+    assert main(["-H", engine.host, "images", "--tree", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["layers"]) == 3000
 
 
 def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:

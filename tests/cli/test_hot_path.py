@@ -74,7 +74,7 @@ def test_a_hot_command_loads_c_modules_and_our_own_only(engine: FakeEngine, word
         "GET /lamina/images/bb/which": reply({"found": True, "layer": {}}),
         "GET /lamina/images/bb/layers": reply({"layers": [{"id": "a", "created": "2026-01-02T03:04:05.6Z"}]}),
         "GET /lamina/images/bb/ls": reply({"entries": [{"name": "f", "mtime": 5}]}),
-        "GET /lamina/images/tree": reply({"roots": [{"layer": "a"}]}),
+        "GET /lamina/images/tree": reply({"layers": [{"layer": "a"}]}),
         "GET /exec/e/json": reply({"ExitCode": 0}),
     }
     found = loaded(engine, *words)

@@ -185,8 +185,9 @@ def test_the_layers_of_an_archive_are_drawn_without_loading_it(daemon: Daemon, t
         assert f"[{tag}]" in lines[2] and "RUN echo outlined > /outlined" in lines[2]
         assert daemon.lamina("images", "-tree", "--input", str(path)).stdout.splitlines() == lines
         assert daemon.lamina("image", "tree", "-i", "-", stdin=path.read_bytes()).stdout.splitlines() == lines
-        [root] = json.loads(daemon.lamina("images", "--tree", "--format", "json", "-i", str(path)).stdout)["roots"]
-        assert root["shared_by"] == 2 and [root["diff_id"], root["children"][0]["diff_id"]] == layers
+        root, child = json.loads(daemon.lamina("images", "--tree", "--format", "json", "-i", str(path)).stdout)["layers"]
+        assert (root["shared_by"], root["parent"], child["parent"]) == (2, None, root["layer"])
+        assert [root["diff_id"], child["diff_id"]] == layers
     assert before == (daemon.docker("images", "-aq", "--no-trunc").stdout, daemon.lamina("images", "--tree", "--no-trunc").stdout)
     assert made not in before[0]
 

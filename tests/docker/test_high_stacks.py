@@ -57,6 +57,11 @@ def test_an_image_of_510_layers_runs_and_shows_every_layer(daemon: Daemon, archi
     assert daemon.docker("run", "--rm", *NONE, "high:2", "cat", "/mine").stdout == "mine\n"
     assert len(daemon.docker("history", "-q", "high:1").stdout.split()) == COUNT
     assert len(daemon.lamina("layers", "-q", "high:1").stdout.split()) == COUNT
+    for source in ((), ("-i", str(archive))):
+        drawn = daemon.lamina("images", "--tree", *source).stdout.splitlines()
+        assert [line.split()[-1] for line in drawn if " step " in line] == [str(number) for number in range(COUNT)]
+        told = json.loads(daemon.lamina("images", "--tree", "--format", "json", *source).stdout)["layers"]
+        assert [row["instruction"] or row["created_by"] for row in told[:COUNT]] == [f"step {number}" for number in range(COUNT)]
     assert "step 8" in daemon.lamina("which", "high:1", "/f8").stdout
     assert "step 300" in daemon.lamina("which", "high:1", "/f7", code=1).stderr
     merged = list((daemon.data / "stacks").glob("*.json"))

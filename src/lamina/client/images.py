@@ -96,11 +96,11 @@ class Images:
         return self._transport.post(f"/images/prune{query(pairs)}")
 
     def tree(self) -> dict[str, object]:
-        """The tree of layers across images: `roots`."""
+        """The tree of layers across images: `layers`, each after its `parent`."""
         return document(self._transport.request("GET", "/lamina/images/tree").read())
 
     def outline(self, pieces: Pieces, length: int | None) -> dict[str, object]:
-        """The tree of layers of an archive, which is not loaded: `roots`."""
+        """The tree of layers of an archive, which is not loaded: `layers`, as `tree`'s."""
         return document(self._upload("/lamina/images/tree", pieces, length).read())
 
     def layers(self, name: str) -> dict[str, object]:

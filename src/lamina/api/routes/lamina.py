@@ -46,30 +46,29 @@ def prune(engine: Backend, request: Request) -> Response:
 
 def tree(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /lamina/images/tree."""
-    return json_reply({"roots": _forest(engine.images.tree())})
+    return json_reply({"layers": _listed(engine.images.tree())})
 
 
 def outline(engine: Backend, request: Request) -> Response:
     """POST /lamina/images/tree: the same of an archive, the body, which is not loaded."""
     with request.body.piped() as source:
-        return json_reply({"roots": _forest(engine.images.outline(source))})
+        return json_reply({"layers": _listed(engine.images.outline(source))})
 
 
-def _forest(roots: Sequence[TreeNode | OutlinedLayer]) -> list[Document]:
-    """The nodes as documents; by a list of what is to be done, since a stack may be higher than Python's own."""
-    shown = [(node, _node(node)) for node in roots]
-    pending = list(shown)
+def _listed(roots: Sequence[TreeNode | OutlinedLayer]) -> list[Document]:
+    """Every layer after its parent, which it names: documents within each other, as high as a stack is, would be read by few."""
+    found: list[Document] = []
+    pending: list[tuple[TreeNode | OutlinedLayer, str | None]] = [(node, None) for node in reversed(roots)]
     while pending:
-        node, document = pending.pop()
-        children = [(child, _node(child)) for child in node.children]
-        document["children"] = [made for _, made in children]
-        pending.extend(children)
-    return [document for _, document in shown]
+        node, parent = pending.pop()
+        document = _outlined(node) if isinstance(node, OutlinedLayer) else _node(node)
+        found.append(document | {"parent": parent})
+        children: Sequence[TreeNode | OutlinedLayer] = node.children
+        pending.extend((child, str(document["layer"])) for child in reversed(children))
+    return found
 
 
-def _node(node: TreeNode | OutlinedLayer) -> Document:
-    if isinstance(node, OutlinedLayer):
-        return _outlined(node)
+def _node(node: TreeNode) -> Document:
     facts = node.layer
     return {
         "layer": str(facts.id),

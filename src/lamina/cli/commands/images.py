@@ -137,8 +137,7 @@ def image_tree(session: Session, arguments: Arguments) -> int:
         return 0
     session.print("LAYER          SIZE     OWN      SHARED  IMAGES AND INSTRUCTIONS")
     whole = arguments.on("no-trunc")
-    for root in _list(found.get("roots")):
-        _draw(session, root, "", "", whole=whole)
+    _draw(session, [node for node in _list(found.get("layers")) if isinstance(node, dict)], whole=whole)
     return 0
 
 
@@ -153,16 +152,17 @@ def _outlined(session: Session, path: str) -> dict[str, object]:
     return Images(session.engine).outline(metered(pieces, length, "Reading"), length)
 
 
-def _draw(session: Session, start: object, lead: str, branch: str, *, whole: bool) -> None:
+def _draw(session: Session, nodes: list[dict[str, object]], *, whole: bool) -> None:
+    above: dict[object, list[dict[str, object]]] = {}
+    for node in nodes:
+        above.setdefault(node.get("parent"), []).append(node)
     # a stack of its own: 127 layers and more are deeper than Python likes to recurse
-    rest = [(start, lead, branch)]
+    rest = [(root, "", "") for root in reversed(above.get(None, []))]
     while rest:
         node, lead, branch = rest.pop()
-        if not isinstance(node, dict):
-            continue
         _draw_one(session, node, lead + branch, whole=whole)
         below = lead + ("│ " if branch == "├─" else "  " if branch else "")
-        children = _list(node.get("children"))
+        children = above.get(node.get("layer"), [])
         # an only child continues straight down: a stack of layers stays a column
         marks = [""] if len(children) == 1 else ["├─"] * (len(children) - 1) + ["└─"]
         rest += reversed([(child, below, mark) for child, mark in zip(children, marks, strict=True)] if children else [])
