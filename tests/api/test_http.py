@@ -245,6 +245,12 @@ def test_flags_are_read_as_dockerd_reads_them(text: str, expected: bool) -> None
     assert Query.parse(text).flag("q") is expected
 
 
+def test_names_of_files_keep_their_bytes_and_texts_are_utf_8() -> None:
+    asked = Query.parse("path=/d%FF/%C3%BC&message=%FF")
+    assert os.fsencode(asked.path("path")) == b"/d\xff/\xc3\xbc"
+    assert (asked.text("path"), asked.all("message")) == ("/d\ufffd/\u00fc", ("\ufffd",))
+
+
 def test_a_full_disk_is_no_fault_of_ours_wherever_it_shows() -> None:
     told = failure(OSError(errno.ENOSPC, "No space left on device", "/data/x"))
     assert told.status == 507 and b"no space left on the disk of /data/x (free some, or run `lamina system prune`)" in told.body

@@ -31,19 +31,19 @@ WHEN = 1_700_000_000_123_456_789
 
 
 def directory(path: str, mode: int = 0o755, **more: object) -> tuple[Member, bytes]:
-    return Member(path.encode(), stat.S_IFDIR | mode, *_owner(more), 0, WHEN, **more), b""  # type: ignore[arg-type]
+    return Member(os.fsencode(path), stat.S_IFDIR | mode, *_owner(more), 0, WHEN, **more), b""  # type: ignore[arg-type]
 
 
 def file(path: str, content: bytes = b"", mode: int = 0o644, **more: object) -> tuple[Member, bytes]:
-    return Member(path.encode(), stat.S_IFREG | mode, *_owner(more), len(content), WHEN, **more), content  # type: ignore[arg-type]
+    return Member(os.fsencode(path), stat.S_IFREG | mode, *_owner(more), len(content), WHEN, **more), content  # type: ignore[arg-type]
 
 
 def symlink(path: str, target: str) -> tuple[Member, bytes]:
-    return Member(path.encode(), stat.S_IFLNK | 0o777, 0, 0, 0, WHEN, link=target.encode()), b""
+    return Member(os.fsencode(path), stat.S_IFLNK | 0o777, 0, 0, 0, WHEN, link=os.fsencode(target)), b""
 
 
 def hardlink(path: str, target: str) -> tuple[Member, bytes]:
-    return Member(path.encode(), HARDLINK, 0, 0, 0, 0, link=target.encode()), b""
+    return Member(os.fsencode(path), HARDLINK, 0, 0, 0, 0, link=os.fsencode(target)), b""
 
 
 def _owner(more: dict[str, object]) -> tuple[object, object]:

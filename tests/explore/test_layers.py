@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from lamina.layer.errors import InvalidArchive, LayerDamaged
 from lamina.layer.tar.member import Member
 from lamina.layer.tree import Tree
 from lamina.layer.union import Union
+from lamina.library.difference import Difference
 from tests.contracts.snapshotter import directory, file, hardlink, symlink
 
 from .conftest import Lab
@@ -97,6 +99,23 @@ def test_it_is_counted_once_and_again_when_the_cache_is_gone(lab: Lab, tmp_path:
         path.unlink()
     assert lab.explorer.layers(lab.explorer.subject("app")) == first
     assert len(lab.workers.jobs) == 2
+
+
+def test_names_that_are_no_utf_8_are_found_by_every_question(lab: Lab) -> None:
+    odd = "d\udcff/f\udcfe"
+    lab.image("old", [file("x", b"1")])
+    lab.image("app", [directory("d\udcff"), file(odd, b"1"), symlink("d\udcff/link", "f\udcfe")], [directory("d\udcff"), file(odd, b"2")])
+    app, images = lab.explorer.subject("app"), lab.store.images
+    assert lab.explorer.which(app, odd)["path"] == images.which("app", odd).path == f"/{odd}"
+    assert [row.name for row in images.ls("app", "d\udcff")] == ["f\udcfe", "link"]
+    assert json.loads(lab.explorer.blame(app, odd).read())["entries"] == [{"path": f"/{odd}", "type": "file", "layer": 1}]
+    assert b"d\xff/" in lab.explorer.blame(app, form="text").read()
+    for pattern, regex in (("f\udcfe", False), ("d\udcff/f*", False), ("d\udcff/f.$", True)):
+        assert {row["path"] for row in json.loads(lab.explorer.find(pattern, regex=regex).read())["found"]} == {f"/{odd}"}
+    told = Difference.of(lab.explorer.diff(lab.explorer.subject("old"), app))
+    assert [change.path for change in told] == ["/d\udcff", f"/{odd}", "/d\udcff/link", "/x"]
+    assert told.changes[2].b is not None and told.changes[2].b.target == "f\udcfe"
+    told._repr_html_().encode()
 
 
 NAMES = st.sampled_from([b"a", b"b", b"c" * 200, b"d" * 255, b".wh.a", b".wh.b", b".wh..wh..opq"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import Daemon
+from tests.harness import Daemon, script
 from tests.system.conftest import BASE
 
 NONE = ("--network", "none")
@@ -51,6 +52,23 @@ def test_layers_are_seen_by_every_command(daemon: Daemon, app: str, tmp_path: Pa
     daemon.lamina("image", "squash", "-t", "flat:1", "--base", BASE, app)
     assert as_json(daemon, "image", "diff", app, "flat:1")["changes"] == []
     assert daemon.lamina("run", "--rm", *NONE, "flat:1", "cat", "/changed").stdout == "second\n"
+
+
+def test_names_that_are_no_utf_8_are_asked_for_and_shown_byte_by_byte(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"""FROM {BASE}\nRUN printf content > "$(printf '/bad\\377utf')"\n""")
+    daemon.lamina("build", "-t", "odd:1", *NONE, str(tmp_path))
+    odd = os.fsdecode(b"/bad\xffutf")
+    assert "printf content" in daemon.lamina("which", "odd:1", odd).stdout
+    assert "printf content" in daemon.lamina("blame", "odd:1", odd).stdout
+    assert daemon.lamina("cat", f"odd:1:{odd}").stdout == "content"
+    assert f"A {odd}" in daemon.lamina("image", "diff", BASE, "odd:1", odd).stdout.replace("\ufffd", "\udcff")
+    for command in (["which", "odd:1", odd], ["ls", f"odd:1:{odd}"], ["blame", "odd:1", odd], ["image", "find", os.fsdecode(b"bad\xff*")]):
+        assert json.dumps(odd[1:])[1:-1] in daemon.lamina(*command, "--format", "json").stdout
+    daemon.lamina("create", "--name", "oddbox", *NONE, "odd:1", "true")
+    daemon.lamina("cp", f"oddbox:{odd}", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_text() == "content"
+    listed = subprocess.run([*script("lamina"), "ls", "odd:1"], env=daemon.environment(), capture_output=True, check=True)
+    assert b"bad\xffutf\n" in listed.stdout
 
 
 def test_a_mount_outlives_the_daemon_and_goes_when_it_is_told(daemon: Daemon, app: str, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Query:
         """
         found: dict[str, list[str]] = {}
         try:
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            pairs = parse_qsl(text, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MOST_FIELDS)
         except ValueError:
             raise InvalidParameter(f"malformed request: its query has more than {_MOST_FIELDS} parts") from None
         for name, value in pairs:
@@ -48,13 +48,18 @@ class Query:
         return cls({name: tuple(values) for name, values in found.items()})
 
     def text(self, name: str, default: str = "") -> str:
-        """The first value, or `default`."""
+        """The first value, or `default`. What is no UTF-8 in it is U+FFFD, as for Go's readers; see `path`."""
+        text: str = readable(self.path(name, default))
+        return text
+
+    def path(self, name: str, default: str = "") -> str:
+        """The first value, or `default`, as the name of a file: bytes that are no UTF-8 are lone surrogates, as Python reads names."""
         values = self.values.get(name)
         return values[0] if values and values[0] else default
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Every value that is not empty."""
-        return tuple(value for value in self.values.get(name, ()) if value)
+        """Every value that is not empty. See `text`."""
+        return tuple(readable(value) for value in self.values.get(name, ()) if value)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """A boolean as dockerd reads it: anything but "", 0, no, false and none is true."""
@@ -241,6 +246,12 @@ def encode(document: object) -> bytes:
         return _encoder.encode(document) + b"\n"
     except UnicodeEncodeError:
         return _encoder.encode(readable(document)) + b"\n"  # a Dockerfile's own bytes, say
+
+
+def named_reply(document: object, status: int = 200) -> Reply:
+    """A reply that is one JSON document with names of files: bytes that are no UTF-8 are lone surrogates, "\\udc80" to "\\udcff", so that
+    the file can be asked for again."""
+    return Reply(status, json.dumps(document, separators=(",", ":")).encode() + b"\n", (("Content-Type", "application/json"),))
 
 
 def json_reply(document: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 import sys
+from _io import TextIOWrapper
 
 from lamina.cli.catalog import ALIASES, COMMANDS, GLOBAL_FLAGS, GROUPS, SPELLINGS
 from lamina.cli.flags import Arguments, HelpWanted, Reader, UsageError, table
@@ -202,6 +203,8 @@ def _help(words: list[str]) -> int:
 def run() -> None:
     """The program: run the command line and leave at once, without the interpreter's own tidying up (1 to 2 ms)."""
     _stand_in()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are shown byte by byte
     code = main()
     try:
         sys.stdout.flush()

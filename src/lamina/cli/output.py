@@ -146,4 +146,4 @@ def pass_on(session: Session, form: str, answer: Response, painted: Callable[[st
         for piece in answer.pieces():
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                session.print(painted(line.decode("utf-8", "replace")))
+                session.print(painted(line.decode("utf-8", "surrogateescape")))

@@ -14,11 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from lamina.linux.channel import encode
 from lamina.worker import Workers
 
-_VERSION = 1
+_VERSION = 2
 """Part of every key: raise it when the answer to a question changes, so that none of an older Lamina is given."""
 
 LIMIT = 256 << 20
@@ -58,7 +57,7 @@ class Answers:
         """
         if not keep:
             return self._made(job, params)
-        key = hashlib.sha256(msgspec.json.encode((_VERSION, job, params))).hexdigest()
+        key = hashlib.sha256(encode((_VERSION, job, params))).hexdigest()
         with self._alone(key):
             found = self._open(key)
             if found is None:

@@ -19,6 +19,7 @@ from lamina.image.layers import Layers
 from lamina.image.model import Image
 from lamina.image.paths import clean
 from lamina.image.store import Images
+from lamina.linux.channel import decode
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
 from lamina.worker import Workers
@@ -62,7 +63,7 @@ class Explorer:
 
     def which(self, subject: Subject, path: str) -> Mapping[str, Any]:
         """Which layer gave a path of a container or a snapshot; see `which.job`."""
-        found: Mapping[str, Any] = msgspec.json.decode(self._ask("which", [subject], {"path": os.fsdecode(clean(path))}).read())
+        found: Mapping[str, Any] = decode(self._ask("which", [subject], {"path": os.fsdecode(clean(path))}).read())
         return found
 
     def blame(self, subject: Subject, path: str = "/", *, form: str = "json", depth: int = 0, whole: bool = False) -> Answer:

@@ -10,6 +10,7 @@ import msgspec
 
 from lamina.explore.answers import Answer
 from lamina.library.html import preformatted, table
+from lamina.linux.channel import decode
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -26,7 +27,8 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A path that differs: `kind` is A (only in b), D (only in a) or M; `what` differs, `diff` is how a text does, as `diff -u` says it."""
+    """A path that differs: `kind` is A (only in b), D (only in a) or M; `what` differs, `diff` is how a text does, as `diff -u` says it.
+    Bytes that are no UTF-8 are lone surrogates, as Python reads names of files."""
 
     path: str
     kind: str
@@ -50,6 +52,13 @@ class _Document(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
+def _decoded(data: bytes) -> _Document:
+    try:
+        return msgspec.json.decode(data, type=_Document)
+    except msgspec.DecodeError:  # bytes that are no UTF-8 are lone surrogates, which it does not take
+        return msgspec.convert(decode(data.strip()), _Document)
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What differs from one to the other; iterates over the changes. `packages` are by tool (dpkg, apk, rpm, python), `config` has
@@ -62,7 +71,7 @@ class Difference:
     @classmethod
     def of(cls, answer: Answer) -> Difference:
         """Read what `Explorer.diff` answered."""
-        found = msgspec.json.decode(answer.read(), type=_Document)
+        found = _decoded(answer.read())
         return cls(found.changes, found.packages, {name: (pair["a"], pair["b"]) for name, pair in found.config.items()})
 
     def __iter__(self) -> Iterator[Change]:

@@ -214,7 +214,7 @@ def _stat_header(stat: PathStat) -> tuple[str, str]:
 
 
 def _path(request: Request) -> str:
-    path = request.query.text("path")
+    path = request.query.path("path")
     if not path:
         raise InvalidParameter("missing parameter: path")
     return path

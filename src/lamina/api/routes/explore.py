@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from lamina.api.backend import Backend, Document
-from lamina.api.message import FileReply, InvalidParameter, Request, Response, json_reply
+from lamina.api.message import FileReply, InvalidParameter, Request, Response, json_reply, named_reply
 from lamina.api.router import Route
 from lamina.explore.answers import Answer
 from lamina.explore.model import LayerRow
@@ -38,7 +38,7 @@ def blame(engine: Backend, request: Request) -> Response:
     subject = engine.explorer.subject(request.parameters["ref"])
     form, whole = _form(request), request.query.flag("whole")
     depth = request.query.number("depth", 0) or 0
-    answer = engine.explorer.blame(subject, request.query.text("path", "/"), form=form, depth=max(depth, 0), whole=whole)
+    answer = engine.explorer.blame(subject, request.query.path("path", "/"), form=form, depth=max(depth, 0), whole=whole)
     return _file(answer, form)
 
 
@@ -63,7 +63,7 @@ def diff(engine: Backend, request: Request) -> Response:
     answer = engine.explorer.diff(
         engine.explorer.subject(a),
         engine.explorer.subject(b),
-        query.text("path", "/"),
+        query.path("path", "/"),
         form=form,
         whole=query.flag("whole"),
         contents=query.flag("contents", default=True),
@@ -75,7 +75,7 @@ def diff(engine: Backend, request: Request) -> Response:
 def find(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/find: JSON, or with form=text what people read."""
     query, form = request.query, _form(request)
-    pattern = query.text("pattern")
+    pattern = query.path("pattern")
     if not pattern:
         raise InvalidParameter("missing parameter: pattern")
     answer = engine.explorer.find(pattern, regex=query.flag("regex"), fold=query.flag("fold"), form=form, whole=query.flag("whole"))
@@ -92,24 +92,24 @@ def squash(engine: Backend, request: Request) -> Response:
 
 def mounts(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET /lamina/mounts: what is mounted on the host."""
-    return json_reply({"mounts": [asdict(each) for each in engine.explorer.mounts.list()]})
+    return named_reply({"mounts": [asdict(each) for each in engine.explorer.mounts.list()]})
 
 
 def mount(engine: Backend, request: Request) -> Response:
     """POST /lamina/mounts: mount `reference`, an image or a layer, at the host's directory `target`."""
-    reference, target = request.query.text("reference"), request.query.text("target")
+    reference, target = request.query.text("reference"), request.query.path("target")
     if not (reference and target):
         raise InvalidParameter("missing parameter: reference and target")
-    return json_reply(asdict(engine.explorer.mounts.mount(reference, target)), 201)
+    return named_reply(asdict(engine.explorer.mounts.mount(reference, target)), 201)
 
 
 def unmount(engine: Backend, request: Request) -> Response:
     """DELETE /lamina/mounts: unmount what is at `target`, or everything that is the image or layer of that name."""
-    target = request.query.text("target")
+    target = request.query.path("target")
     if not target:
         raise InvalidParameter("missing parameter: target")
     gone = engine.explorer.mounts.unmount(target, force=request.query.flag("force"))
-    return json_reply({"mounts": [asdict(each) for each in gone]})
+    return named_reply({"mounts": [asdict(each) for each in gone]})
 
 
 ROUTES: tuple[Route[Backend], ...] = (

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import msgspec
 
 from lamina.api.backend import Backend, Document
-from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply
+from lamina.api.message import InvalidParameter, Request, Response, Streamed, Writer, json_reply, named_reply
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of, save_as
 from lamina.explore.explorer import Explorer
@@ -120,7 +120,7 @@ def _version(holder: Holder) -> Document:
 
 
 def _path(request: Request, default: str = "") -> str:
-    path = request.query.text("path", default)
+    path = request.query.path("path", default)
     if not path:
         raise InvalidParameter("missing parameter: path")
     return path
@@ -131,10 +131,10 @@ def which(engine: Backend, request: Request) -> Response:
     ref, path = request.parameters["ref"], _path(request)
     if "@" not in ref or engine.containers.snapshots.named(ref) is None:
         try:
-            return json_reply(_found(engine.images.which(ref, path)))
+            return named_reply(_found(engine.images.which(ref, path)))
         except ImageNotFound:
             pass
-    return json_reply(_found_in(engine.explorer, engine.explorer.subject(ref), path))
+    return named_reply(_found_in(engine.explorer, engine.explorer.subject(ref), path))
 
 
 def _found_in(explorer: Explorer, subject: Subject, path: str) -> Document:
@@ -173,7 +173,7 @@ def _found(found: Found) -> Document:
 def ls(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/{ref}/ls."""
     path = _path(request, "/")
-    return json_reply({"path": path, "entries": [_row(row) for row in engine.images.ls(request.parameters["ref"], path)]})
+    return named_reply({"path": path, "entries": [_row(row) for row in engine.images.ls(request.parameters["ref"], path)]})
 
 
 def _row(row: FileRow) -> Document:

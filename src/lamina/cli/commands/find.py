@@ -38,11 +38,11 @@ def image_find(session: Session, arguments: Arguments) -> int:
     if form:
         session.write(data)
     elif arguments.on("quiet"):
-        lines = {line[4:].rstrip("@/") for line in data.decode("utf-8", "replace").split("\n") if line.startswith("    ")}
+        lines = {line[4:].rstrip("@/") for line in data.decode("utf-8", "surrogateescape").split("\n") if line.startswith("    ")}
         for line in sorted(lines):
             session.print(line)
     elif screen.colours:
-        for line in data.decode("utf-8", "replace").split("\n")[:-1]:
+        for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:
             session.print(line if line.startswith("    ") else screen.dim(line) if line.startswith("  ") else screen.bold(line))
     else:
         session.write(data)
