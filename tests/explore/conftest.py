@@ -76,7 +76,14 @@ class Lab:
         below = [facts.name for facts in self.store.layers.chain(image.layers[-1])]
         self.store.snapshotter.prepare(Own(str(upper), str(upper.parent / "work"), ""), below)
         self.containers.known[name] = SimpleNamespace(
-            id="c" * 64, name=name, image=str(image.id), upper=str(upper), writes=str(upper), base="", created_ns=10**18
+            id="c" * 64,
+            name=name,
+            image=str(image.id),
+            layer=str(image.layers[-1]),
+            upper=str(upper),
+            writes=str(upper),
+            base="",
+            created_ns=10**18,
         )
         return upper
 

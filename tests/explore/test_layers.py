@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lamina.errors import InvalidArgument
 from lamina.explore.levels import FILE, Level, UpperLevel, open_levels
 from lamina.explore.model import LayerRow
 from lamina.explore.stack import Stack
@@ -77,6 +78,25 @@ def test_what_a_container_wrote_is_one_more_row(lab: Lab) -> None:
     assert (rows[2].facts.path, rows[2].facts.instruction) == (str(upper), "container box")
     (upper / "new").unlink()
     assert counts(list(lab.explorer.layers(lab.explorer.subject("box"))))[2][3] == 4
+
+
+@pytest.mark.root
+def test_a_container_is_seen_after_its_image_was_removed(lab: Lab) -> None:
+    image = lab.image("app", BASE, CHANGES)
+    (lab.container("box", image) / "new").write_bytes(b"12345")
+    before = list(lab.explorer.layers(lab.explorer.subject("box")))
+    lab.store.images.leases.pin("container:box", image.layers)
+    for name in ("app", "app.0"):
+        lab.store.images.remove(name, force=True)
+    subject = lab.explorer.subject("box")
+    assert (subject.image, subject.image_id, subject.name) == (None, str(image.id), "box")
+    assert list(lab.explorer.layers(subject)) == before
+    assert lab.explorer.which(subject, "/etc/hosts")["versions"][0]["level"] == 1
+    assert b'"/new"' in lab.explorer.blame(subject, "/new").read()
+    told = json.loads(lab.explorer.diff(lab.explorer.subject(lab.image("app2", BASE).id.short), subject).read())
+    assert "/new" in [change["path"] for change in told["changes"]] and told["config"] == {}
+    with pytest.raises(InvalidArgument, match="a container cannot be squashed"):
+        lab.explorer.squash(subject)
 
 
 def test_a_containers_name_wins_over_the_beginning_of_an_images_id(lab: Lab) -> None:

@@ -54,6 +54,19 @@ def test_layers_are_seen_by_every_command(daemon: Daemon, app: str, tmp_path: Pa
     assert daemon.lamina("run", "--rm", *NONE, "flat:1", "cat", "/changed").stdout == "second\n"
 
 
+def test_which_takes_a_container_whose_name_begins_like_an_images_id_and_whose_image_is_gone(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo gone > /gone\n")
+    daemon.lamina("build", "-t", "gone:1", *NONE, str(tmp_path))
+    name = daemon.lamina("images", "-q", BASE).stdout[:5]
+    daemon.lamina("run", "--name", name, *NONE, "gone:1", "sh", "-c", "echo mine > /mine")
+    daemon.lamina("rmi", "-f", "gone:1")
+    assert f"container {name}" in daemon.lamina("which", name, "/mine").stdout
+    assert "echo gone" in daemon.lamina("which", name, "/gone").stdout
+    assert len(daemon.lamina("layers", name).stdout.splitlines()) == 4
+    assert "A /gone" in daemon.lamina("image", "diff", BASE, name).stdout
+    daemon.lamina("rm", name)
+
+
 def test_names_that_are_no_utf_8_are_asked_for_and_shown_byte_by_byte(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"""FROM {BASE}\nRUN printf content > "$(printf '/bad\\377utf')"\n""")
     daemon.lamina("build", "-t", "odd:1", *NONE, str(tmp_path))

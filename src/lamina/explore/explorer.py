@@ -94,8 +94,9 @@ class Explorer:
             InvalidArgument: it is no pattern.
         """
         known: dict[Digest, Mapping[str, Any]] = {}
-        subjects = [self._subjects.of_image(image, known) for image in self._images.list()]
-        images = [{"id": each.id, "names": [name.familiar for name in each.image.names]} for each in subjects]
+        listed = self._images.list()
+        subjects = [self._subjects.of_image(image, known) for image in listed]
+        images = [{"id": str(image.id), "names": [name.familiar for name in image.names]} for image in listed]
         more = {"pattern": pattern, "regex": regex, "fold": fold, "images": images, "paths": self._paths, "form": form, "whole": whole}
         return self._asked("find", subjects, {"nodes": _forest(subjects), **more})
 
@@ -115,8 +116,10 @@ class Explorer:
 
 
 def _config(a: Subject, b: Subject) -> dict[str, dict[str, object]]:
-    """The fields of two configurations that differ, with both values."""
-    old, new = (msgspec.to_builtins(each.image.config.config) for each in (a, b))
+    """The fields of two images' configurations that differ, with both values; none where one of them is gone."""
+    if a.image is None or b.image is None:
+        return {}
+    old, new = (msgspec.to_builtins(image.config.config) for image in (a.image, b.image))
     fields = sorted(old.keys() | new.keys())
     return {field: {"a": old.get(field), "b": new.get(field)} for field in fields if old.get(field) != new.get(field)}
 

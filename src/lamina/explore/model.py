@@ -37,9 +37,10 @@ class Subject:
     """An image or a container, as a stack. `described` is what jobs get of each level, base first, as `facts` are.
 
     `layers` are the chain IDs of an image's layers, to be kept while a job reads them. `snapshot` is that of the container which is meant.
+    `image` is None where it is gone (`rmi --force`): its layers stay as long as a container stands on them.
     """
 
-    image: Image
+    image: Image | None
     container: Container | None
     facts: tuple[LevelFacts, ...]
     described: tuple[Mapping[str, Any], ...]
@@ -51,7 +52,13 @@ class Subject:
         """The image's ID, the container's or the snapshot's."""
         if self.snapshot:
             return self.snapshot.id
-        return self.container.id if self.container else str(self.image.id)
+        return self.container.id if self.container else self.image_id
+
+    @property
+    def image_id(self) -> str:
+        """The ID of the image, or of the one that the container or the snapshot was made of."""
+        made = self.snapshot or self.container
+        return made.image if made else str(self.image.id) if self.image else ""
 
     @property
     def name(self) -> str:
@@ -60,7 +67,7 @@ class Subject:
             return f"{self.container.name}@{self.snapshot.name}" if self.container else f"snapshot {self.snapshot.id[:12]}"
         if self.container:
             return self.container.name
-        return self.image.names[0].familiar if self.image.names else self.image.id.short
+        return self.image.names[0].familiar if self.image and self.image.names else Digest.parse(self.image_id).short
 
     @property
     def fixed(self) -> bool:

@@ -33,7 +33,8 @@ class Squasher:
             InvalidArgument: the base is no base of it, or a container is meant.
             Conflict: there is nothing to squash.
         """
-        if subject.container or (base and base.container):
+        image = subject.image
+        if image is None or any(each and (each.container or each.snapshot) for each in (subject, base)):
             raise InvalidArgument("a container cannot be squashed", hint="commit it first")
         kept = base.layers if base else ()
         if subject.layers[: len(kept)] != tuple(kept):
@@ -41,16 +42,15 @@ class Squasher:
         count = len(subject.layers) - len(kept)
         if count < 2:
             raise Conflict(f"nothing to squash in {subject.name}: it has {count} layer{'s' * (count != 1)} above its base")
-        with self._images.leases.hold(subject.image.id, *subject.layers):
+        with self._images.leases.hold(image.id, *subject.layers):
             chain = self._layers.chain(kept[-1]) if kept else ()
-            facts = self._made(subject, base, count)
-            config = squashed(subject.image.config, len(kept), facts, _remark(subject, count))
+            facts = self._made(subject, base, LayerNote(image.config.created, "", _remark(subject, count)))
+            config = squashed(image.config, len(kept), facts, _remark(subject, count))
             return self._images.create(config, [*chain, facts], names=names)
 
-    def _made(self, subject: Subject, base: Subject | None, count: int) -> LayerFacts:
+    def _made(self, subject: Subject, base: Subject | None, note: LayerNote) -> LayerFacts:
         """The one layer."""
         below = list(base.described) if base else []
-        note = LayerNote(subject.image.config.created, "", _remark(subject, count))
         with self._layers.staging() as scratch:
             path = os.path.join(scratch, "squashed.tar")
             with open(path, "xb") as file:
@@ -74,4 +74,4 @@ def squashed(config: ImageConfig, kept: int, facts: LayerFacts, remark: str) -> 
 
 
 def _remark(subject: Subject, count: int) -> str:
-    return f"squashed {count} layers of {subject.image.id}"
+    return f"squashed {count} layers of {subject.image_id}"

@@ -52,12 +52,14 @@ class Subjects:
 
     def of_image(self, image: Image, known: dict[Digest, Mapping[str, Any]] | None = None) -> Subject:
         """An image's stack. `known` has layers that were described before, for calls over many images."""
-        known = {} if known is None else known
-        chain = self._layers.chain(image.layers[-1]) if image.layers else ()
-        comments = _comments(image)
+        return self._stack(image, image.layers[-1] if image.layers else None, {} if known is None else known)
+
+    def _stack(self, image: Image | None, top: Digest | None, known: dict[Digest, Mapping[str, Any]]) -> Subject:
+        chain = self._layers.chain(top)
+        comments = _comments(image) if image else ()
         facts = tuple(self._facts(number, each, comments) for number, each in enumerate(chain))
         described = tuple(known[each.id] if each.id in known else known.setdefault(each.id, self.described(each)) for each in chain)
-        return Subject(image, None, facts, described, image.layers)
+        return Subject(image, None, facts, described, tuple(each.id for each in chain))
 
     def described(self, facts: LayerFacts) -> Mapping[str, Any]:
         """A layer as jobs get it. One whose files are gone or may be hurt is made anew first.
@@ -76,7 +78,7 @@ class Subjects:
             return None
 
     def _of_container(self, container: Container) -> Subject:
-        below = self.of_image(self._images.get(Digest.parse(container.image)))
+        below = self._below(container)
         found = self._on_snapshots(below, container, self._containers.snapshots.chain(container.base))
         parent = found.facts[-1].id if found.facts else ""
         created, told = _moment(container.created_ns), f"container {container.name}"
@@ -84,10 +86,18 @@ class Subjects:
         described = self._written(container.id, container.writes, below)
         return replace(found, facts=(*found.facts, own), described=(*found.described, described))
 
+    def _below(self, made: Container | Snapshot) -> Subject:
+        """The stack that it was made on, whether its image is here or not."""
+        try:
+            image = self._images.get(Digest.parse(made.image))
+        except ImageNotFound:
+            image = None
+        return self._stack(image, Digest.parse(made.layer) if made.layer else None, {})
+
     def of_snapshot(self, snapshot: Snapshot) -> Subject:
         """A snapshot's stack, whether its container is here or not."""
         container = self._container(snapshot.container) if snapshot.container else None
-        below = self.of_image(self._images.get(Digest.parse(snapshot.image)))
+        below = self._below(snapshot)
         if self._copied:
             facts = self._snapshot_facts(below, container, snapshot, len(below.facts))
             described = self._written(snapshot.id, snapshot.diff, below)

@@ -17,7 +17,7 @@ _TYPES = {"json": "application/json", "text": "text/plain; charset=utf-8"}
 def layers(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/{ref}/layers, base first; `ref` may name a container, whose writable layer comes last."""
     subject = engine.explorer.subject(request.parameters["ref"])
-    document: Document = {"image": str(subject.image.id), "layers": [_layer_row(row) for row in engine.explorer.layers(subject)]}
+    document: Document = {"image": subject.image_id, "layers": [_layer_row(row) for row in engine.explorer.layers(subject)]}
     return json_reply(document | ({"container": subject.container.id} if subject.container else {}))
 
 

@@ -14,7 +14,7 @@ from lamina.api.routes.images import platform_of, save_as
 from lamina.explore.explorer import Explorer
 from lamina.explore.model import Subject
 from lamina.image.archive.outline import OutlinedLayer
-from lamina.image.model import ImageNotFound, LayerFacts, TreeNode
+from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import FileRow, Found, Holder
 
 _BATCH = 1 << 16
@@ -129,12 +129,10 @@ def _path(request: Request, default: str = "") -> str:
 def which(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/{ref}/which; the reference may be of a container or a snapshot."""
     ref, path = request.parameters["ref"], _path(request)
-    if "@" not in ref or engine.containers.snapshots.named(ref) is None:
-        try:
-            return named_reply(_found(engine.images.which(ref, path)))
-        except ImageNotFound:
-            pass
-    return named_reply(_found_in(engine.explorer, engine.explorer.subject(ref), path))
+    subject = engine.explorer.subject(ref)
+    if subject.fixed and subject.snapshot is None:
+        return named_reply(_found(engine.images.which(subject.image_id, path)))
+    return named_reply(_found_in(engine.explorer, subject, path))
 
 
 def _found_in(explorer: Explorer, subject: Subject, path: str) -> Document:
