@@ -35,6 +35,14 @@ def test_the_tree_has_layer_and_instruction_before_each_entry(lab: Lab) -> None:
         lab.explorer.blame(lab.explorer.subject("app"), "/etc/old")
 
 
+def test_a_link_to_no_directory_is_itself_what_is_blamed(lab: Lab) -> None:
+    links = {"sh": "busybox", "dangling": "nothing", "round": "round"}
+    lab.image("app", [file("busybox", b"1")], [symlink(name, target) for name, target in links.items()])
+    for name in links:
+        document = json.loads(lab.explorer.blame(lab.explorer.subject("app"), f"/{name}").read())
+        assert document["entries"] == [{"path": f"/{name}", "type": "symlink", "layer": 1}]
+
+
 def test_as_json_it_names_every_path_once_and_is_kept(lab: Lab) -> None:
     lab.image("app", BASE, TOP)
     document = json.loads(lab.explorer.blame(lab.explorer.subject("app")).read())

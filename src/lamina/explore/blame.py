@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Protocol
 
+from lamina.errors import InvalidArgument
 from lamina.explore.levels import DIRECTORY, SYMLINK, WHITEOUT, WORDS, Listed, open_levels
 from lamina.explore.stack import Seen, Stack
 from lamina.explore.wording import Sink, all_printable, printable, quoted, shortened
@@ -49,8 +50,7 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
     """
     with ExitStack() as closing:
         stack = Stack(open_levels(params["levels"], closing))
-        path = stack.resolve(params["path"].encode("utf-8", "surrogateescape"), last=True)
-        start = stack.find(path)
+        path, start = _meant(stack, params["path"].encode("utf-8", "surrogateescape"))
         if start is None and not path and not stack.levels:  # An image without layers has an empty root.
             os.write(fds[0], b'{"path":"/","layers":[],"entries":[]}\n' if params["form"] == "json" else b"")
             return {}
@@ -61,6 +61,19 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
         write(stack, start, path, form, sink, params["depth"] or 1 << 30)
         sink.flush()
     return {}
+
+
+def _meant(stack: Stack, path: bytes) -> tuple[bytes, Seen | None]:
+    """What is at a path: of a symbolic link the directory that it leads to, whose entries are asked for, or else the link itself."""
+    path = stack.resolve(path, last=False)
+    entry = stack.find(path)
+    if entry is not None and entry.kind == SYMLINK:
+        with suppress(InvalidArgument):  # links that go round
+            target = stack.resolve(path, last=True)
+            found = stack.find(target)
+            if found is not None and found.kind == DIRECTORY:
+                return target, found
+    return path, entry
 
 
 def write(stack: Stack, start: Seen, path: bytes, form: Form, sink: Sink, depth: int) -> None:
