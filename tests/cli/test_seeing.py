@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -62,6 +64,12 @@ def test_answers_pass_as_they_came_and_json_is_asked_for(engine: FakeEngine, cap
         assert "form=json" in engine.requests[-1].query
         capfd.readouterr()
     assert "new=1" in engine.requests[-4].query
+
+
+def test_what_is_to_be_unmounted_is_a_directory_first_also_one_that_is_gone(engine: FakeEngine) -> None:
+    engine.routes["DELETE /lamina/mounts"] = reply({"message": "nothing is mounted there", "code": "not_found"}, status=404)
+    assert main(["-H", engine.host, "image", "unmount", "gone"]) == 1
+    assert [parse_qs(request.query)["target"] for request in engine.requests] == [[f"{os.getcwd()}/gone"], ["gone"]]
 
 
 def test_find_tells_by_its_code_that_nothing_was_found(engine: FakeEngine) -> None:

@@ -89,6 +89,24 @@ def test_after_a_restart_what_is_mounted_is_known_and_what_is_not_is_forgotten(l
     assert again().list() == []
 
 
+def test_what_went_along_or_was_unmounted_by_others_is_forgotten_with_its_layers(lab: Lab, target: Path) -> None:
+    image = lab.image("app", [directory("inside")], TOP)
+    mounts = lab.explorer.mounts
+    mounted(lab, "app", target)
+    mounted(lab, "app", target / "inside")
+    mounts.unmount(str(target), force=True)
+    assert not is_mount(target / "inside") and mounts.list() == []
+    mounted(lab, "app", target)
+    lab.store.images.remove("app")
+    mount.unmount(str(target))
+    assert mounts.list() == []
+    assert image.layers[1] not in {facts.id for facts in lab.store.layers.all()}
+    lab.image("other", BASE)
+    mounted(lab, "other", target)
+    mount.unmount(str(target))
+    assert [each.target for each in mounts.unmount(str(target))] == [str(target)]  # as it should be
+
+
 def test_what_cannot_be_mounted_is_refused(lab: Lab, target: Path) -> None:
     lab.image("app", BASE)
     for reference, place, error in (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from lamina.builder.build import Builder
 from lamina.builder.cache import Cache
@@ -140,12 +141,18 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     containers.recover()
     builder.sweep()
     stores.images.collect()
-    closing.callback(Collection(stores.images.tend).close)
+    closing.callback(Collection(partial(_tend, stores.images, explorer)).close)
     if options.what == "daemon":
         # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
         threading.Thread(target=_warm, args=(stores.runtime,), name="warm", daemon=True).start()
     system = System(facts, stores.images, containers, stores.volumes, stores.networks, builder, ground.events)
     return Rooms(stores.images, containers, builder, explorer, registry, stores.volumes, stores.networks, ground.events, system)
+
+
+def _tend(images: Images, explorer: Explorer) -> None:
+    """What somebody else unmounted is forgotten first: it keeps its layers no longer."""
+    explorer.mounts.list()
+    images.tend()
 
 
 def _ground(root: str, options: Options, closing: ExitStack) -> _Ground:

@@ -54,14 +54,29 @@ class Mounts:
 
     def recover(self) -> None:
         """At start, before anything is collected: what is still mounted keeps its layers, the rest is forgotten."""
-        for each in self.list():
-            if _mounted(each):
-                self._leases.pin(_owner(each.target), map(Digest.parse, each.layers))
-            else:
-                self._forget(each.target)
+        for each in self._settled():
+            self._leases.pin(_owner(each.target), map(Digest.parse, each.layers))
 
     def list(self) -> Sequence[Mount]:
-        """What was mounted and is not yet unmounted, by target."""
+        """What is mounted, by target. What somebody else unmounted is forgotten, and its layers are kept no longer."""
+        with self._lock:
+            known = len(self._recorded())
+            found = self._settled()
+        if len(found) < known:
+            self._images.collect()
+        return found
+
+    def _settled(self) -> Sequence[Mount]:
+        """What is still mounted of what was recorded; the rest is forgotten."""
+        found = []
+        for each in self._recorded():
+            if _mounted(each):
+                found.append(each)
+            else:
+                self._forget(each.target)
+        return found
+
+    def _recorded(self) -> Sequence[Mount]:
         found = []
         for name in os.listdir(self._directory):
             with suppress(OSError, ValueError, TypeError, KeyError):
@@ -86,7 +101,7 @@ class Mounts:
             raise InvalidArgument(f"refusing to mount at {target[:300]}: that is in, or hides, the data root {root}")
         kind, identity, layers, names = self._find(reference)
         with self._lock:
-            if any(each.target == target and _mounted(each) for each in self.list()):
+            if any(each.target == target for each in self._settled()):
                 raise Conflict(f"{target} is a mount of Lamina already", hint=f"lamina image unmount {target}")
             self._leases.pin(_owner(target), layers)
             try:
@@ -113,11 +128,12 @@ class Mounts:
         """
         with self._lock:
             path = os.path.realpath(what) if os.path.isabs(what) else ""
-            found = [each for each in self.list() if each.target == path or (not path and what in (each.reference, each.id))]
+            found = [each for each in self._recorded() if each.target == path or (not path and what in (each.reference, each.id))]
             if not found:
                 raise MountNotFound(f"nothing is mounted there by Lamina: {what[:300]}")
             for each in found:
                 self._unmount(each, force=force)
+            self._settled()  # what was mounted inside of it may have gone along
         self._images.collect()
         return found
 

@@ -6,6 +6,7 @@ from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import print_rows
 from lamina.cli.session import Session
 from lamina.client.images import Images
+from lamina.errors import NotFound
 
 TABLE = {
     "image mount": (
@@ -70,8 +71,11 @@ def image_unmount(session: Session, arguments: Arguments) -> int:
     client = Images(session.engine)
 
     def undo(word: str) -> None:
-        path = os.path.abspath(word)
-        client.unmount(path if os.path.isdir(path) else word, force=arguments.on("force"))
+        try:
+            # also where there is no such directory any more
+            client.unmount(os.path.abspath(word), force=arguments.on("force"))
+        except NotFound:
+            client.unmount(word, force=arguments.on("force"))
 
     return session.each(arguments.words, undo)
 
