@@ -460,6 +460,16 @@ def test_the_tree_tells_an_imported_layer_by_its_comment_before_and_after_a_load
     assert [node.layer.instruction for node in any_store.images.tree()] == ["from far away"]
 
 
+@pytest.mark.parametrize("form", ["docker", "oci", "v1"])
+def test_an_outline_counts_images_not_stacks_of_layers(any_store: Store, form: str) -> None:
+    for name in ("one:1", "two:1"):
+        imported(any_store, name, changes=[f"LABEL name={name}"])
+    any_store.images.tag("two:1", Reference.parse("three:1"))
+    [node] = any_store.images.tree()
+    [layer] = any_store.images.outline(io.BytesIO(saved(any_store, "one:1", "two:1", "three:1", form=form)))
+    assert (layer.shared_by, tuple(sorted(layer.images))) == (node.shared_by, node.images) == (2, ("one:1", "three:1", "two:1"))
+
+
 @pytest.mark.parametrize("way", ["file", "stream"])
 def test_an_outline_says_what_a_load_then_brings_and_brings_nothing(any_store: Store, way: str) -> None:
     path = any_store.root / "outlined.tar"

@@ -47,8 +47,9 @@ class OutlinedLayer:
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """An image: its names, and its layers, base first."""
+    """An image: its ID (an old layout's own there), its names, and its layers, base first."""
 
+    id: str
     names: tuple[str, ...]
     layers: tuple[OutlinedLayer, ...]
 
@@ -94,7 +95,7 @@ def _stacks(contents: Contents, wanted: Platform) -> Iterator[_Stack]:
             config = image.config
             rows = zip(chain_ids(config.diff_ids), config.diff_ids, image.members, notes(config), strict=True)
             layers = (OutlinedLayer(str(chain), str(diff), _size(contents, member), note) for chain, diff, member, note in rows)
-            yield _Stack(its_names or (image.id.short,), tuple(layers))
+            yield _Stack(str(image.id), its_names or (image.id.short,), tuple(layers))
 
 
 def _old_stacks(contents: Contents, hashes: Mapping[str, Digest]) -> Iterator[_Stack]:
@@ -105,7 +106,8 @@ def _old_stacks(contents: Contents, hashes: Mapping[str, Digest]) -> Iterator[_S
         ids = [str(identity) for identity in chain_ids(known)] if whole else [f"sha256:{layer.id}" for layer in chain.layers]
         rows = zip(ids, diff_ids, chain.members, map(_old_note, chain.layers), strict=True)
         layers = (OutlinedLayer(identity, str(diff or ""), _size(contents, member), note) for identity, diff, member, note in rows)
-        yield _Stack(tuple(name.familiar for name in chain.names) or (chain.layers[-1].id[:12],), tuple(layers))
+        top = chain.layers[-1].id
+        yield _Stack(top, tuple(name.familiar for name in chain.names) or (top[:12],), tuple(layers))
 
 
 def _diff_id(contents: Contents, hashes: Mapping[str, Digest], name: str) -> Digest | None:
@@ -133,23 +135,18 @@ def _size(contents: Contents, member: str) -> int:
 
 def _joined(stacks: Iterator[_Stack]) -> list[OutlinedLayer]:
     """One tree of all stacks. An image that comes twice counts once, under all its names."""
-    images: dict[tuple[str, ...], dict[str, None]] = {}
+    images: dict[str, tuple[_Stack, dict[str, None]]] = {}
     known: dict[str, OutlinedLayer] = {}
     roots: list[OutlinedLayer] = []
     for stack in stacks:
-        names = images.get(key := _key(stack))
-        if names is None:
-            names = images[key] = {}
+        if stack.id not in images:
+            images[stack.id] = (stack, {})
             _grow(stack.layers, known, roots)
-        names.update(dict.fromkeys(stack.names))
-    for key, names in images.items():
-        if key:
-            known[key[-1]].images += names
+        images[stack.id][1].update(dict.fromkeys(stack.names))
+    for stack, names in images.values():
+        if stack.layers:
+            known[stack.layers[-1].id].images += names
     return roots
-
-
-def _key(stack: _Stack) -> tuple[str, ...]:
-    return tuple(layer.id for layer in stack.layers)
 
 
 def _grow(layers: Sequence[OutlinedLayer], known: dict[str, OutlinedLayer], roots: list[OutlinedLayer]) -> None:
