@@ -43,6 +43,22 @@ def test_a_link_to_no_directory_is_itself_what_is_blamed(lab: Lab) -> None:
         assert document["entries"] == [{"path": f"/{name}", "type": "symlink", "layer": 1}]
 
 
+def test_a_directory_that_was_removed_and_made_again_is_of_the_later_layer(lab: Lab) -> None:
+    again = [directory("etc"), directory("etc/d"), file("etc/d/new")]
+    base = [directory("etc"), directory("etc/d"), file("etc/d/old")]
+    lab.image("opaque", base, [*again, file("etc/d/.wh..wh..opq")])
+    lab.image("above", base, [*again, file("etc/.wh..wh..opq")])
+    lab.image("between", base, [directory("etc"), file("etc/.wh.d")], again)
+    lab.image("listed", base, again)
+    lab.image("listed-later", base, [*again, file("etc/d/.wh..wh..opq")], again)
+    for name, layer in (("opaque", 1), ("above", 1), ("between", 2), ("listed", 0), ("listed-later", 1)):
+        subject = lab.explorer.subject(name)
+        document = json.loads(lab.explorer.blame(subject, "/etc/d", depth=1).read())
+        found = lab.store.images.which(name, "/etc/d").layer
+        told = lab.explorer.which(subject, "/etc/d")["versions"][0]["level"]
+        assert found is not None and (name, document["entries"][0]["layer"], found.index, told) == (name, layer, layer, layer)
+
+
 def test_as_json_it_names_every_path_once_and_is_kept(lab: Lab) -> None:
     lab.image("app", BASE, TOP)
     document = json.loads(lab.explorer.blame(lab.explorer.subject("app")).read())

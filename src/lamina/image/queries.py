@@ -59,14 +59,14 @@ def which(layers: Layers, image: Image, path: str) -> Found:
         holders, union = _opened(layers, image, stack)
         wanted = follow(union, clean(path), last=False)
         found = union.lookup(wanted)
-        touches = union.history(wanted)
+        touches, merged = union.history(wanted), frozenset(union.merged(wanted))
     shown = "/" + os.fsdecode(wanted)
     versions = [replace(holders[touch.level], entry=touch.entry) for touch in touches if touch.entry is not None]
     if found is None:
         return Found(shown, None, None, tuple(versions), holders[touches[0].level] if versions else None)
     own, *older = versions or [replace(holders[found[0]], entry=found[1])]
-    # A directory that is merely listed again, as it was, was not touched there.
-    while older and own.entry and older[0].entry and own.entry.directory and _shape(own.entry) == _shape(older[0].entry):
+    # A directory that is merely listed again, as it was, was not touched there; one that hides the older one is another.
+    while older and own.entry and older[0].entry and older[0].index in merged and _shape(own.entry) == _shape(older[0].entry):
         own, *older = older
     return Found(shown, found[1], own, tuple(older), None)
 

@@ -69,7 +69,7 @@ class Union:
         if not path:
             return self._root()
         head, _, _ = path.rpartition(b"/")
-        for level in self._directory(head):
+        for level in self.merged(head):
             entry = self._indexes[level].lookup(path)
             if entry is not None:
                 return None if entry.whiteout else (level, entry)
@@ -78,7 +78,7 @@ class Union:
     def listdir(self, path: bytes) -> list[tuple[int, Entry]]:
         """What the stack shows in a directory, by name; none where there is no directory."""
         seen: dict[bytes, Hit] = {}
-        for level in self._directory(path):
+        for level in self.merged(path):
             for entry in self._indexes[level].children(path):
                 seen.setdefault(entry.path, (level, entry))
         return [seen[name] for name in sorted(seen) if not seen[name][1].whiteout]
@@ -100,6 +100,13 @@ class Union:
             if touch is not None:
                 touches.append(touch)
         return touches
+
+    def merged(self, path: bytes) -> tuple[int, ...]:
+        """The layers whose directory at `path` is merged into what is visible there, top first; none if it is no directory."""
+        levels = self._levels.get(path)
+        if levels is None:
+            levels = self._levels[path] = tuple(self._merge(path))
+        return levels
 
     def resolve(self, path: bytes) -> Hit | None:
         """`lookup`, following symbolic links within the stack as a chroot would, the last one included.
@@ -129,21 +136,14 @@ class Union:
         return self.lookup(b"/".join(done))
 
     def _root(self) -> Hit | None:
-        for level in self._directory(b""):
+        for level in self.merged(b""):
             entry = self._indexes[level].lookup(b"")
             if entry is not None:
                 return level, entry
         return None
 
-    def _directory(self, path: bytes) -> tuple[int, ...]:
-        """The layers whose directory at `path` is merged into what is visible there, top first; none if it is no directory."""
-        levels = self._levels.get(path)
-        if levels is None:
-            levels = self._levels[path] = tuple(self._merged(path))
-        return levels
-
-    def _merged(self, path: bytes) -> Iterator[int]:
-        candidates = range(len(self._indexes) - 1, -1, -1) if not path else self._directory(path.rpartition(b"/")[0])
+    def _merge(self, path: bytes) -> Iterator[int]:
+        candidates = range(len(self._indexes) - 1, -1, -1) if not path else self.merged(path.rpartition(b"/")[0])
         for level in candidates:
             entry = self._indexes[level].lookup(path)
             if entry is None:
