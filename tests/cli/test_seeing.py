@@ -72,6 +72,19 @@ def test_what_is_to_be_unmounted_is_a_directory_first_also_one_that_is_gone(engi
     assert [parse_qs(request.query)["target"] for request in engine.requests] == [[f"{os.getcwd()}/gone"], ["gone"]]
 
 
+def test_which_tells_by_its_code_that_nothing_is_there_as_json_too(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    for found in (True, False):
+        engine.routes["GET /lamina/images/bb/which"] = reply({"path": "/x", "found": found})
+        assert main(["-H", engine.host, "which", "--format", "json", "bb", "/x"]) == int(not found)
+        assert json.loads(capsys.readouterr().out)["found"] is found
+
+
+def test_a_squash_is_told_as_json(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["POST /lamina/images/bb/squash"] = reply({"Id": "sha256:1"}, status=201)
+    assert main(["-H", engine.host, "image", "squash", "--format", "json", "bb"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"Id": "sha256:1"}
+
+
 def test_find_tells_by_its_code_that_nothing_was_found(engine: FakeEngine) -> None:
     engine.routes["GET /lamina/images/find"] = reply(raw=b"", type="text/plain")
     assert main(["-H", engine.host, "image", "find", "x"]) == 1

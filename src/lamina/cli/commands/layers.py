@@ -138,7 +138,7 @@ def which(session: Session, arguments: Arguments) -> int:
     found = Images(session.engine).which(image, path)
     if form := arguments.text("format"):
         show(session, form, found)
-        return 0
+        return 0 if found.get("found") else 1
     gone, listed = found.get("deleted_by"), found.get("older")
     older = listed if isinstance(listed, list) else []
     if not found.get("found"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import print_rows
+from lamina.cli.output import print_rows, show
 from lamina.cli.session import Session
 from lamina.client.images import Images
 from lamina.errors import NotFound
@@ -35,6 +35,7 @@ f force bool|Unmount even what is in use
         """\
 t tag list|Name and optionally a tag of the new image
 - base string|Keep the layers of this image, squash those above it
+- format string|Format output as "json" or by a Go template
 """,
     ),
 }
@@ -84,5 +85,9 @@ def image_squash(session: Session, arguments: Arguments) -> int:
     """Make an image of one layer, or of one above a base."""
     base = arguments.text("base")
     pairs = [("t", name) for name in arguments.many("tag")] + ([("base", base)] if base else [])
-    session.print(Images(session.engine).squash(arguments.words[0], pairs))
+    made = Images(session.engine).squash(arguments.words[0], pairs)
+    if form := arguments.text("format"):
+        show(session, form, {"Id": made})
+    else:
+        session.print(made)
     return 0
