@@ -88,6 +88,27 @@ def test_a_squash_is_told_as_json(engine: FakeEngine, capsys: pytest.CaptureFixt
 def test_find_tells_by_its_code_that_nothing_was_found(engine: FakeEngine) -> None:
     engine.routes["GET /lamina/images/find"] = reply(raw=b"", type="text/plain")
     assert main(["-H", engine.host, "image", "find", "x"]) == 1
+    engine.routes["GET /lamina/images/find"] = reply(raw=b'{"images":[],"found":[]}\n')
+    for form in ("json", "{{len .found}}"):
+        assert main(["-H", engine.host, "image", "find", "--format", form, "x"]) == 1
+
+
+def test_a_table_of_an_answer_has_a_header_and_a_line_a_row(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"path": "/a", "name": "/a", "type": "file"}, {"path": "/b", "name": "/b", "type": "directory"}]
+    for path, name, words in (
+        ("bb/ls", "entries", ["ls", "bb"]),
+        ("bb/blame", "entries", ["blame", "bb"]),
+        ("find", "found", ["image", "find", "x"]),
+        ("diff", "changes", ["image", "diff", "aa", "bb"]),
+    ):
+        engine.routes[f"GET /lamina/images/{path}"] = reply({name: rows})
+        assert main(["-H", engine.host, *words, "--format", "table {{.path}}\\t{{.type}}"]) == 0
+        assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["PATH", "TYPE"], ["/a", "file"], ["/b", "directory"]]
+    engine.routes["GET /lamina/images/bb/which"] = reply({"path": "/a", "found": True, "layer": {"index": 3, "id": "x"}, "older": []})
+    assert main(["-H", engine.host, "which", "--format", "table {{.path}}\\t{{.layer}}", "bb", "/a"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["PATH", "LAYER"], ["/a", "3"]]
+    assert main(["-H", engine.host, "which", "--format", "table", "bb", "/a"]) == 0
+    assert capsys.readouterr().out.startswith("/a")
 
 
 def test_colours_stand_around_text_and_change_none_of_it() -> None:

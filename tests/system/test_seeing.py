@@ -48,6 +48,8 @@ def test_layers_are_seen_by_every_command(daemon: Daemon, app: str, tmp_path: Pa
     assert [row["path"] for row in as_json(daemon, "image", "find", "changed")["found"]] == ["/changed"]
     assert daemon.lamina("image", "find", "-q", "changed").stdout == "/changed\n"
     daemon.lamina("image", "find", "no-such-file", code=1)
+    daemon.lamina("image", "find", "--format", "json", "no-such-file", code=1)
+    assert daemon.lamina("ls", "--format", r"table {{.name}}\t{{.type}}", app).stdout.split()[:2] == ["NAME", "TYPE"]
 
     daemon.lamina("image", "squash", "-t", "flat:1", "--base", BASE, app)
     assert as_json(daemon, "image", "diff", app, "flat:1")["changes"] == []

@@ -116,6 +116,21 @@ def show(session: Session, form: str, value: object) -> None:
     session.print(Template("{{json .}}" if form == "json" else form).render(value))
 
 
+def show_listed(session: Session, form: str, document: Mapping[str, object], rows: str) -> None:
+    """Print a document; as `show`, but `table …` is a template over the rows that it has as `rows`, below a header."""
+    if not form.startswith("table"):
+        show(session, form, document)
+        return
+    listed = document.get(rows)
+    print_rows(session, form, [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else [], [], {})
+
+
+def told_form(arguments: Arguments) -> str:
+    """What --format says, where a bare `table` is what people get anyway."""
+    form = arguments.text("format")
+    return "" if form == "table" else form
+
+
 def pretty(value: object) -> str:
     """JSON indented as Docker's CLI prints it."""
     import json
@@ -134,10 +149,12 @@ def filters(words: list[str]) -> list[tuple[str, str]]:
     return [("filters", encode(found).decode())] if found else []
 
 
-def pass_on(session: Session, form: str, answer: Response, painted: Callable[[str], str] | None) -> None:
-    """Print an answer that is text, or JSON for a `form`, as it comes; text through `painted` (None: as it is), line by line."""
+def pass_on(session: Session, form: str, answer: Response, painted: Callable[[str], str] | None, *, rows: str) -> None:
+    """Print an answer that is text, or JSON for a `form`, as it comes; text through `painted` (None: as it is), line by line. See
+    `show_listed` for `rows`."""
     if form and form != "json":
-        show(session, form, answer.json())
+        told = answer.json()
+        show_listed(session, form, told if isinstance(told, dict) else {}, rows)
     elif form or painted is None:
         for piece in answer.pieces(1 << 20):
             session.write(piece)

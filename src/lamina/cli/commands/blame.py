@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments
-from lamina.cli.output import pass_on
+from lamina.cli.output import pass_on, told_form
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
@@ -28,10 +28,10 @@ _DRAWN = "─│├└ "
 def blame(session: Session, arguments: Arguments) -> int:
     """Show every entry with the layer that last touched it."""
     path = arguments.words[1] if len(arguments.words) > 1 else "/"
-    form, screen = arguments.text("format"), Screen(session.environment)
+    form, screen = told_form(arguments), Screen(session.environment)
     pairs = [("path", path), ("depth", str(arguments.number("depth"))), ("form", "json" if form else "text")]
     answer = Images(session.engine).blame(arguments.words[0], [*pairs, ("whole", str(int(arguments.on("no-trunc"))))])
-    pass_on(session, form, answer, (lambda line: _coloured(screen, line)) if screen.colours else None)
+    pass_on(session, form, answer, (lambda line: _coloured(screen, line)) if screen.colours else None, rows="entries")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments
-from lamina.cli.output import pass_on
+from lamina.cli.output import pass_on, told_form
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
@@ -32,7 +32,7 @@ def image_diff(session: Session, arguments: Arguments) -> int:
 
 def compare(session: Session, arguments: Arguments, a: str, b: str, path: str) -> int:
     """Show what differs at a path and below."""
-    form, screen = arguments.text("format"), Screen(session.environment)
+    form, screen = told_form(arguments), Screen(session.environment)
     flags = {"whole": arguments.on("no-trunc"), "contents": not arguments.on("no-contents"), "new": arguments.on("new-file")}
     pairs = [("a", a), ("b", b), ("path", path), ("form", "json" if form else "text")]
     answer = Images(session.engine).diff([*pairs, *((name, str(int(on))) for name, on in flags.items())])
@@ -43,7 +43,7 @@ def compare(session: Session, arguments: Arguments, a: str, b: str, path: str) -
         contents = contents or line == "Contents"
         return _coloured(screen, line, contents=contents)
 
-    pass_on(session, form, answer, painted if screen.colours else None)
+    pass_on(session, form, answer, painted if screen.colours else None, rows="changes")
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lamina.cli.flags import Arguments
-from lamina.cli.output import show
+from lamina.cli.output import show_listed, told_form
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.client.images import Images
+from lamina.client.text import document
 
 TABLE = {
     "image find": (
@@ -25,19 +26,24 @@ q quiet bool|Only show paths
 }
 
 
+_NONE = b'"found":[]}\n'
+
+
 def image_find(session: Session, arguments: Arguments) -> int:
     """Find files by name in all images; 1 where there is none."""
-    form, screen = arguments.text("format"), Screen(session.environment)
+    form, screen = told_form(arguments), Screen(session.environment)
     flags = {"regex": arguments.on("regex"), "fold": arguments.on("ignore-case"), "whole": arguments.on("no-trunc")}
     pairs = [("pattern", arguments.words[0]), ("form", "json" if form else "text"), *((name, str(int(on))) for name, on in flags.items())]
     answer = Images(session.engine).find(pairs)
-    if form and form != "json":
-        show(session, form, answer.json())
-        return 0
     data = answer.read()
+    if form == "json":
+        session.write(data)  # as it came: it may be long
+        return 1 if data.endswith(_NONE) else 0
     if form:
-        session.write(data)
-    elif arguments.on("quiet"):
+        told = document(data)
+        show_listed(session, form, told, "found")
+        return 0 if told.get("found") else 1
+    if arguments.on("quiet"):
         lines = {line[4:].rstrip("@/") for line in data.decode("utf-8", "surrogateescape").split("\n") if line.startswith("    ")}
         for line in sorted(lines):
             session.print(line)

@@ -6,7 +6,7 @@ import time
 
 from lamina.cli.ages import age, calendar, parse_time
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import print_rows, show
+from lamina.cli.output import print_rows, show_listed, told_form
 from lamina.cli.screen import Screen, columns, shortened
 from lamina.cli.session import Session
 from lamina.cli.table import aligned, printable
@@ -136,8 +136,8 @@ def which(session: Session, arguments: Arguments) -> int:
     """Show which layer and instruction a file comes from."""
     image, path = _place(arguments.words)
     found = Images(session.engine).which(image, path)
-    if form := arguments.text("format"):
-        show(session, form, found)
+    if form := told_form(arguments):
+        show_listed(session, form, found if not form.startswith("table") else {"rows": [_which_row(found)]}, "rows")
         return 0 if found.get("found") else 1
     gone, listed = found.get("deleted_by"), found.get("older")
     older = listed if isinstance(listed, list) else []
@@ -149,6 +149,14 @@ def which(session: Session, arguments: Arguments) -> int:
     session.print(f"  from {_layer(found.get('layer'))}")
     _print_older(session, older)
     return 0
+
+
+def _which_row(found: dict[str, object]) -> dict[str, object]:
+    """The answer as one row of a table: of the layer what it is known by."""
+    layer = found.get("layer")
+    fact = layer if isinstance(layer, dict) else {}
+    plain = {name: value for name, value in found.items() if not isinstance(value, (dict, list))}
+    return plain | {"layer": fact.get("index", ""), "id": fact.get("id", ""), "instruction": fact.get("instruction", "")}
 
 
 def _print_older(session: Session, layers: list[object]) -> None:
@@ -174,8 +182,8 @@ def ls(session: Session, arguments: Arguments) -> int:
     """List a directory of an image."""
     image, path = _place(arguments.words) if ":/" in arguments.words[0] else (arguments.words[0], "/")
     found = Images(session.engine).ls(image, path or "/")
-    if form := arguments.text("format"):
-        show(session, form, found)
+    if form := told_form(arguments):
+        show_listed(session, form, found, "entries")
         return 0
     listed = found.get("entries")
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
