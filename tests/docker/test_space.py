@@ -110,6 +110,8 @@ def test_a_dry_run_says_what_a_system_prune_does(busy: Daemon) -> None:
     assert "Would delete Networks:\nspare\n" in told
     assert busy.docker("system", "prune", "-a", "-f", "--filter", "label=nothing").stdout.endswith("Total reclaimed space: 0B\n")
     done = busy.docker("system", "prune", "-a", "--volumes", "-f").stdout
+    images = [line for line in told.splitlines() if line.startswith(("untagged: ", "deleted: "))]
+    assert images == [line for line in done.splitlines() if line.startswith(("untagged: ", "deleted: "))]
     assert told.splitlines()[-1].removeprefix("Would reclaim: ") == done.splitlines()[-1].removeprefix("Total reclaimed space: ")
     assert busy.docker("images", "-aq").stdout == ""
     assert [row["Name"] for row in usage(busy)["Volumes"]] == ["named"]
@@ -123,6 +125,10 @@ def test_prunes_take_filters_and_dry_runs(busy: Daemon) -> None:
     assert "Would delete" not in busy.lamina("image", "prune", "-a", "--dry-run", "--filter", "until=1h").stdout
     assert "Would delete" not in busy.lamina("builder", "prune", "--dry-run", "--filter", "until=1h").stdout
     assert "Would delete build cache objects:" in busy.lamina("builder", "prune", "--dry-run").stdout
+    for words in (["--dry-run"], ["-f"]):
+        refused = busy.lamina("image", "prune", *words, "--filter", "dangling=false", code=1).stderr
+        assert "invalid filter 'dangling=false,true'" in refused
+    assert "invalid filter" in busy.docker("image", "prune", "-f", "--filter", "dangling=false", code=1).stderr
     assert busy.docker("images", "-aq").stdout == images
     assert busy.docker("image", "prune", "-f", "--filter", "label=n=2").stdout == "Total reclaimed space: 0B\n"
     assert (

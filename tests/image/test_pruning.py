@@ -12,6 +12,7 @@ import pytest
 from lamina.content.durability import sync_file_system
 from lamina.errors import InvalidArgument
 from lamina.image.model import Image, Removed
+from lamina.image.pruning import PrunePlan
 from lamina.spec import config as configs
 from lamina.spec.config import History
 from lamina.spec.reference import Reference
@@ -90,12 +91,46 @@ def test_a_prune_frees_what_it_said_it_would(full: Store, everything: bool) -> N
     before = on_disk(full)
     done = full.images.prune(filters, in_use=in_use)
     assert done.reclaimed == plan.reclaimed == before - on_disk(full) > 0
-    images = {row.name for row in plan.removed if row.kind == "Deleted"}
-    assert images <= {row.name for row in done.removed}
+    assert plan.removed == done.removed
     assert full.images.get(used).names == (Reference.parse("one:latest").with_default_tag(),)
     left = {name.familiar for image in full.images.list() for name in image.names}
     assert ("two:latest" in left) is not everything
     assert [event.attributes["reclaimed"] for event in full.events if event.action == "prune"] == [str(done.reclaimed)]
+
+
+def test_a_dry_run_tells_of_every_name_and_layer_that_goes(store: Store) -> None:
+    """A name goes although its image stays: another that a container uses was built from it."""
+    base = imported(store, "base:2")
+    child(store, base, "app:1", SECOND)
+    store.images.tag("app:1", Reference.parse("app:alias"))
+    used = child(store, base, "lay:1", tar({"used": b"u"}))
+    filters = {"dangling": ["false"]}
+
+    def in_use(image: object) -> list[tuple[str, bool]]:
+        return [("abc", False)] if image == used.id else []
+
+    plan = store.images.prune(filters, in_use=in_use, dry_run=True)
+    assert store.images.resolve("base:2").id == base.id and store.images.resolve("app:alias").names
+    done = store.images.prune(filters, in_use=in_use)
+    assert plan == done
+    assert {row.name for row in done.removed if row.kind == "Untagged"} == {"app:1", "app:alias", "base:2"}
+    assert len([row for row in done.removed if row.kind == "Deleted"]) == 2
+
+
+def test_a_plan_of_images_and_cache_is_what_one_after_the_other_does(full: Store) -> None:
+    plan = full.images.plan_prune(PrunePlan(images={"dangling": ["false"]}, cache={}, all=True))
+    before = on_disk(full)
+    done = full.images.prune({"dangling": ["false"]}), full.images.prune_cache(all=True)
+    assert plan == done
+    assert sum(each.reclaimed for each in plan) == before - on_disk(full) > 0
+    assert full.images.list(all=True) == []
+
+
+def test_a_filter_that_says_both_is_refused_by_plan_and_deed(full: Store) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(InvalidArgument, match="invalid filter 'dangling=false,true'"):
+            full.images.prune({"dangling": ["false", "true"]}, dry_run=dry_run)
+    assert full.images.resolve("one").names
 
 
 def test_build_cache_is_what_no_image_stands_on(full: Store) -> None:
@@ -127,6 +162,8 @@ def test_build_cache_is_chosen_by_filters(full: Store) -> None:
     newest = next(record for record in full.images.cache() if record.description == "USER d")
     chosen = full.images.prune_cache({"id": [newest.image.id.encoded[:12]]}, dry_run=True)
     assert chosen.removed == (Removed("Deleted", str(newest.image.id)),)
+    assert full.images.prune_cache({"id": [newest.image.id.encoded[:12]]}).removed == chosen.removed
+    step(full, full.images.get(next(record.image.id for record in full.images.cache() if record.description == "USER c")), "USER d")
     # a step on which another stands stays
     assert full.images.prune_cache({"description": ["USER c"]}, dry_run=True).removed == ()
     assert full.images.prune_cache({"until": ["1h"]}, dry_run=True).removed == ()

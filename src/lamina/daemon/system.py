@@ -199,7 +199,7 @@ class System:
             return [user for user in self.in_use(image) if user[0] not in going]
 
         wanted = PrunePlan(
-            {**filters, "dangling": ["false" if all else "true"]} if "images" in kinds else None,
+            {"dangling": ["false" if all else "true"], **filters} if "images" in kinds else None,
             filters if "build" in kinds else None,
             all,
             keep,
@@ -211,7 +211,7 @@ class System:
         if "build" in kinds:
             left = sum(record.size for record in self._images.cache(self.in_use)) - cache.reclaimed
             folders = self._builder.caches.prunable(filters, time.time(), _spare(keep, left))
-            names = [*(item.name for item in cache.removed), *(folder.name for folder in folders)]
+            names = [*(item.name for item in cache.removed if item.kind == "Deleted"), *(folder.name for folder in folders)]
             _planned(document, "CachesDeleted", names, cache.reclaimed + sum(folder.size for folder in folders))
         return document
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from lamina.content.durability import Durability
-from lamina.content.files import disk_bytes, write_file
+from lamina.content.files import write_file
 from lamina.content.later import Later
 from lamina.content.store import ContentStore
 from lamina.errors import LaminaError
 from lamina.image.documents import Record, decode_name, decode_record, encode_name, encode_record, name_sum
+from lamina.image.known import Known
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.metadata import NAME, Metadata, Transaction, Warn
-from lamina.image.model import Image, ImageNotFound
+from lamina.image.model import Image
 from lamina.image.twins import document_path, heal, reconcile
-from lamina.image.variants import Variants
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.chain import chain_ids
@@ -33,18 +32,15 @@ NAME_SUM = "dev.lamina.name.sum"
 _INDEX_DELAY = 0.2
 
 
-class Catalog:
-    """All images and names. Thread-safe; `lock` makes several calls one step."""
+class Catalog(Known):
+    """See `Known`; what changes is written."""
 
     def __init__(
         self, directory: str, content: ContentStore, layers: Layers, metadata: Metadata, leases: Leases, durability: Durability, warn: Warn
     ) -> None:
-        self._directory, self._content, self._layers, self._metadata = directory, content, layers, metadata
+        super().__init__(directory, content)
+        self._content, self._layers, self._metadata = content, layers, metadata
         self._leases, self._durability, self._warn = leases, durability, warn
-        self.lock = threading.RLock()
-        self._images: dict[Digest, Image] = {}
-        self.variants = Variants(content, self._images.get)
-        self._names: dict[Reference, tuple[Digest, Descriptor]] = {}
         self._index = Later(self._write_index, delay=_INDEX_DELAY)
         os.makedirs(directory, exist_ok=True)
 
@@ -68,7 +64,7 @@ class Catalog:
     @property
     def root(self) -> str:
         """The data root."""
-        return os.path.dirname(self._directory)
+        return os.path.dirname(self.directory)
 
     @property
     def metadata(self) -> Metadata:
@@ -86,10 +82,10 @@ class Catalog:
     def rewrite(self, image: Image) -> None:
         """Write the record of an image again, file and row."""
         with self.lock:
-            write_file(document_path(self._directory, str(image.id)), self.record(image))
+            write_file(document_path(self.directory, str(image.id)), self.record(image))
             with self._metadata.transaction() as change:
                 change.put_image(image.id, self.record(image), image.config_bytes, self._content.read(image.manifest.digest))
-            self._durability.settle(document_path(self._directory, str(image.id)))
+            self._durability.settle(document_path(self.directory, str(image.id)))
 
     def names_astray(self) -> list[tuple[str, str]]:
         """Names whose row, or whose entry in index.json, is not what is known here; and where. Rows and entries of unknown names too."""
@@ -114,74 +110,19 @@ class Catalog:
                     change.put_name(str(name), owner, encode_name(str(name), owner, resolved))
         self._write_index()
 
-    def all(self) -> list[Image]:
-        """All images, intermediate ones too, in no order."""
-        with self.lock:
-            return list(self._images.values())
-
-    def get(self, image: Digest) -> Image:
-        """Raises ImageNotFound."""
-        try:
-            return self._images[image]
-        except KeyError:
-            raise ImageNotFound(f"No such image: {image}") from None
-
-    def named(self, name: Reference) -> tuple[Image, Descriptor] | None:
-        """The image of that full name (a tag or a digest, not both), and the descriptor it was resolved to."""
-        with self.lock:
-            found = self._names.get(name)
-            return (self._images[found[0]], found[1]) if found else None
-
-    def names(self) -> list[tuple[Reference, Digest, Descriptor]]:
-        """All names."""
-        with self.lock:
-            return [(name, image, descriptor) for name, (image, descriptor) in self._names.items()]
-
-    def starting_with(self, encoded: str) -> list[Image]:
-        """The images whose ID's hex part begins so."""
-        with self.lock:
-            return [image for image in self._images.values() if image.id.encoded.startswith(encoded)]
-
-    def children(self, image: Digest) -> list[Digest]:
-        """The images that were built from this one."""
-        with self.lock:
-            return [other.id for other in self._images.values() if other.parent == image]
-
-    def parents(self) -> set[Digest]:
-        """The images from which others were built."""
-        with self.lock:
-            return {image.parent for image in self._images.values() if image.parent is not None}
-
-    def held(self) -> set[Digest]:
-        """The images that names of others stand for too: those of other platforms in the same index."""
-        with self.lock:
-            indexes = {(image, resolved) for image, resolved in self._names.values() if resolved.media_type in mediatype.INDEXES}
-            return set().union(*({each.id for each in self.variants.images(index)} - {image} for image, index in indexes))
-
-    def record_usage(self, image: Digest) -> int:
-        """Bytes on disk of what is known of an image."""
-        return disk_bytes(document_path(self._directory, str(image)))
-
-    def record_time(self, image: Digest) -> float:
-        """When what is known of an image was written or noted as used, seconds since 1970."""
-        try:
-            return os.stat(document_path(self._directory, str(image))).st_mtime
-        except FileNotFoundError:
-            return 0.0
-
     def settle(self) -> None:
-        """Return when all files take on disk what they will take: until it is written, a file takes less."""
+        """See `Known.settle`."""
         self._layers.copies.flush()
         self._durability.sync()
 
     def note_use(self, image: Digest) -> None:
         """Note that a build found the image in its cache."""
         with suppress(FileNotFoundError):
-            os.utime(document_path(self._directory, str(image)))
+            os.utime(document_path(self.directory, str(image)))
 
     def heal(self, image: Image) -> None:
         """On use of one image: write its record and its configuration again where they went missing."""
-        heal(self._directory, str(image.id), encode_record(_record(image)), what="image", warn=self._warn)
+        heal(self.directory, str(image.id), encode_record(_record(image)), what="image", warn=self._warn)
         try:
             self._content.read(image.id)
         except LaminaError:
@@ -208,13 +149,13 @@ class Catalog:
                     return self._put_manifest(known, image.manifest, manifest, names)
                 return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
             record = encode_record(_record(image))
-            write_file(document_path(self._directory, str(image.id)), record)
+            write_file(document_path(self.directory, str(image.id)), record)
             with self._metadata.transaction() as change:
                 change.put_image(image.id, record, image.config_bytes, manifest)
                 _put_names(change, image.id, names)
             self._images[image.id] = image
             self._leases.touch(image.id)
-            self._durability.settle(document_path(self._directory, str(image.id)))
+            self._durability.settle(document_path(self.directory, str(image.id)))
             self._take_names(image.id, names)
             return self._images[image.id]
 
@@ -241,7 +182,7 @@ class Catalog:
         return self.put_record(image, write, moved)
 
     def name(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]], tagged: float) -> Image:
-        """Give an image more names; they leave who had them. Raises ImageNotFound."""
+        """See `Known.name`."""
         with self.lock:
             known = replace(self.get(image), tagged=tagged)
             return self.put_record(known, lambda change: _put_names(change, image, names), names)
@@ -250,7 +191,7 @@ class Catalog:
         """Store what changed in a known image's record; `also` adds to the same transaction."""
         with self.lock:
             record = encode_record(_record(image))
-            write_file(document_path(self._directory, str(image.id)), record)
+            write_file(document_path(self.directory, str(image.id)), record)
             with self._metadata.transaction() as change:
                 change.execute("UPDATE images SET record = ? WHERE id = ?", record.decode(), str(image.id))
                 also(change)
@@ -260,61 +201,31 @@ class Catalog:
             return self._images[image.id]
 
     def unname(self, names: Iterable[Reference]) -> None:
-        """Forget names; unknown ones are passed over."""
+        """See `Known.unname`."""
         with self.lock:
             gone = [name for name in names if name in self._names]
             with self._metadata.transaction() as change:
                 for name in gone:
                     change.delete_name(str(name))
-            touched = {self._names.pop(name)[0] for name in gone}
-            self._refresh(touched)
+            super().unname(gone)
             self._index.request()
 
     def remove(self, image: Digest) -> None:
-        """Forget an image and all its names; its blobs and layers are the collector's."""
+        """See `Known.remove`."""
         with self.lock:
             with self._metadata.transaction() as change:
                 change.delete_image(image)
-            del self._images[image]
-            had = [name for name, (owner, _) in self._names.items() if owner == image]
-            for name in had:
-                del self._names[name]
+            before = len(self._names)
+            super().remove(image)
             with suppress(FileNotFoundError):
-                os.unlink(document_path(self._directory, str(image)))
-            if had:
+                os.unlink(document_path(self.directory, str(image)))
+            if len(self._names) < before:
                 self._index.request()
 
-    def blobs(self) -> set[Digest]:
-        """The documents that images and names need: configurations, manifests, indexes and what else these list."""
-        with self.lock:
-            documents = {image.id for image in self._images.values()} | {image.manifest.digest for image in self._images.values()}
-            resolved = {descriptor for _, descriptor in self._names.values()}
-            return documents.union(*(self.variants.documents(descriptor) for descriptor in resolved))
-
     def _take_names(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
-        touched = {image}
-        for name, descriptor in names:
-            if name in self._names:
-                touched.add(self._names[name][0])
-            self._names[name] = (image, descriptor)
+        super()._take_names(image, names)
         if names:
-            self._refresh(touched)
             self._index.request()
-
-    def _refresh(self, images: Iterable[Digest]) -> None:
-        """Make the names in the images what `_names` says."""
-        wanted = set(images)
-        tags: dict[Digest, list[Reference]] = {image: [] for image in wanted}
-        digests: dict[Digest, list[Reference]] = {image: [] for image in wanted}
-        for name, (owner, _) in self._names.items():
-            if owner in wanted:
-                (digests if name.digest else tags)[owner].append(name)
-        for image in wanted:
-            if image in self._images:
-                changed = replace(
-                    self._images[image], names=tuple(sorted(tags[image], key=str)), digests=tuple(sorted(digests[image], key=str))
-                )
-                self._images[image] = changed
 
     def close(self) -> None:
         """Write what is still to be written."""
@@ -337,7 +248,7 @@ class Catalog:
     def _open_images(self) -> None:
         rows = self._metadata.images()
         twins = reconcile(
-            self._directory,
+            self.directory,
             {key: row[0] for key, row in rows.items()},
             decode_record,
             removed=self._metadata.removed(),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lamina.content.store import ContentStore
-from lamina.image.catalog import Catalog
-from lamina.image.layers import Layers
+from lamina.image.known import Known
 from lamina.image.leases import Leases
 from lamina.image.model import Image, LayerFacts
+from lamina.image.stacks import Blobs, Stacks
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 
@@ -25,7 +24,7 @@ class Collected:
 class Collector:
     """Marks from images, names and leases, and sweeps layers and blobs. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, layers: Layers, content: ContentStore, leases: Leases) -> None:
+    def __init__(self, catalog: Known, layers: Stacks, content: Blobs, leases: Leases) -> None:
         self._catalog, self._layers, self._content, self._leases = catalog, layers, content, leases
 
     def collect(self) -> Collected:

@@ -79,13 +79,20 @@ class Leases:
             if self._working:
                 self._touched[digest] = next(self._clock)
 
-    def kept(self, *, without: Iterable[str] = ()) -> set[Digest]:
-        """Everything that must stay now, or when the owners `without` have unpinned theirs."""
-        without = frozenset(without)
+    def kept(self) -> set[Digest]:
+        """Everything that must stay now."""
         with self._lock:
             oldest = min(self._working, default=None)
             fresh = {digest for digest, number in self._touched.items() if oldest is not None and number >= oldest}
-            return fresh.union(self._held, *(digests for owner, digests in self._pins.items() if owner not in without))
+            return fresh.union(self._held, *self._pins.values())
+
+    def without(self, owners: Iterable[str]) -> Leases:
+        """A copy of what is kept now, as if `owners` had unpinned theirs; nothing is begun or ended in it."""
+        leaving, copy = frozenset(owners), Leases()
+        with self._lock:
+            copy._working, copy._held, copy._touched = set(self._working), Counter(self._held), dict(self._touched)
+            copy._pins = {owner: digests for owner, digests in self._pins.items() if owner not in leaving}
+        return copy
 
     def pinned(self, digest: Digest) -> list[str]:
         """Who has pinned `digest`."""

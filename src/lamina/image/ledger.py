@@ -7,13 +7,14 @@ platforms of its names, and their layers and documents. What only steps of build
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lamina.content.store import ContentStore
-from lamina.image.catalog import Catalog
+from lamina.image.known import Known
 from lamina.image.layers import Layers
 from lamina.image.model import Image
+from lamina.image.stacks import Blobs, Stacks
 from lamina.spec.digest import Digest
 
 Key = tuple[str, str]
@@ -33,17 +34,6 @@ class Ledger:
         """Bytes of these files."""
         return sum(self.sizes.get(key, 0) for key in keys)
 
-    def freed(self, gone: Iterable[Digest], steps: Iterable[Digest] = ()) -> int:
-        """Bytes that come free when these roots and steps go; what nobody needs any more goes with them."""
-        lost, forgotten = set(gone), set(steps)
-        left = [keys for root, keys in self.claims.items() if root not in lost]
-        left += [keys for step, keys in self.steps.items() if step not in forgotten]
-        return self.bytes(self.sizes.keys() - frozenset().union(self.pinned, *left))
-
-    def orphans(self) -> int:
-        """Bytes of what no image needs."""
-        return self.bytes(self.sizes.keys() - frozenset().union(*self.claims.values(), *self.steps.values()))
-
     def shared(self) -> dict[Digest, tuple[int, int]]:
         """Of each root the bytes that others need too, and those that only it needs."""
         users = Counter(key for keys in (*self.claims.values(), *self.steps.values()) for key in keys)
@@ -62,8 +52,10 @@ class Ledger:
         return found
 
 
-def look(catalog: Catalog, layers: Layers, content: ContentStore, used: Iterable[Digest] = (), kept: Iterable[Digest] = ()) -> Ledger:
-    """Take stock. `used` are images that containers stand on: they count as roots; `kept` is what must stay."""
+def look(
+    catalog: Known, layers: Stacks, content: Blobs, size: Callable[[Key], int], used: Iterable[Digest] = (), kept: Iterable[Digest] = ()
+) -> Ledger:
+    """Take stock. `used` are images that containers stand on: they count as roots; `kept` is what must stay; `size` see `on_disk`."""
     with catalog.lock:
         images = {image.id: image for image in catalog.all()}
         hidden = catalog.parents() | catalog.held()
@@ -83,14 +75,13 @@ def look(catalog: Catalog, layers: Layers, content: ContentStore, used: Iterable
         found = {image.id: frozenset(taking.claim(image)) for image in steps}
     blobs = frozenset(("blob", str(blob.digest)) for blob in content.walk())
     everything = blobs.union(held, *claims.values(), *found.values(), *(taking.layer(facts.id) for facts in layers.all()))
-    sizes = {key: _size(catalog, layers, content, key) for key in everything}
-    return Ledger(sizes, claims, found, held)
+    return Ledger({key: size(key) for key in everything}, claims, found, held)
 
 
 class _Taking:
     """Collects claims; `seen` are all images that were in one."""
 
-    def __init__(self, catalog: Catalog, layers: Layers, images: Mapping[Digest, Image]) -> None:
+    def __init__(self, catalog: Known, layers: Stacks, images: Mapping[Digest, Image]) -> None:
         self._catalog, self._layers, self._images = catalog, layers, images
         self._known: dict[Digest, set[Key]] = {}
         self.seen: set[Digest] = set()
@@ -128,10 +119,15 @@ class _Taking:
         return keys
 
 
-def _size(catalog: Catalog, layers: Layers, content: ContentStore, key: Key) -> int:
-    kind, name = key
-    if kind == "blob":
-        return content.usage(Digest.parse(name))
-    if kind == "driver":
-        return layers.driver.usage(name) if layers.driver.exists(name) else 0
-    return catalog.record_usage(Digest.parse(name)) if kind == "record" else layers.facts_usage(Digest.parse(name))
+def on_disk(catalog: Known, layers: Layers, content: ContentStore) -> Callable[[Key], int]:
+    """How many bytes a file takes now; 0 where there is none."""
+
+    def size(key: Key) -> int:
+        kind, name = key
+        if kind == "blob":
+            return content.usage(Digest.parse(name))
+        if kind == "driver":
+            return layers.driver.usage(name) if layers.driver.exists(name) else 0
+        return catalog.record_usage(Digest.parse(name)) if kind == "record" else layers.facts_usage(Digest.parse(name))
+
+    return size

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from lamina.errors import InvalidArgument, LaminaError
-from lamina.image.catalog import Catalog
+from lamina.image.known import Known
 from lamina.image.model import AmbiguousId, Image, ImageNotFound, Variant
 from lamina.spec.digest import Digest
 from lamina.spec.moment import seconds
@@ -25,7 +25,7 @@ class PlatformNotHere(ImageNotFound):
     """The image is here, but not for that platform."""
 
 
-def resolve(catalog: Catalog, text: str, platform: Platform | None = None) -> tuple[Image, Reference | None]:
+def resolve(catalog: Known, text: str, platform: Platform | None = None) -> tuple[Image, Reference | None]:
     """The image `text` means, and the name by which it was found (None: by its ID).
 
     In Docker's order: a whole ID (or a digest that `images --digests` shows), a name with tag or digest (`latest` where it has neither), the beginning of an ID.
@@ -46,7 +46,7 @@ def resolve(catalog: Catalog, text: str, platform: Platform | None = None) -> tu
     )
 
 
-def variants(catalog: Catalog, image: Image, name: Reference | None) -> tuple[Variant, ...]:
+def variants(catalog: Known, image: Image, name: Reference | None) -> tuple[Variant, ...]:
     """What a name stands for, platform by platform; of an ID, what all names of the image do."""
     names = [name] if name is not None else [*image.names, *image.digests]
     resolved = dict.fromkeys(found[1] for each in names if (found := catalog.named(each)) is not None and found[0].id == image.id)
@@ -54,7 +54,7 @@ def variants(catalog: Catalog, image: Image, name: Reference | None) -> tuple[Va
     return tuple(rows.values())
 
 
-def _resolve(catalog: Catalog, text: str) -> tuple[Image, Reference | None]:
+def _resolve(catalog: Known, text: str) -> tuple[Image, Reference | None]:
     whole = _whole_id(text)
     if whole is not None:
         return _by_id(catalog, whole, text), None
@@ -84,7 +84,7 @@ def timestamp(text: str) -> float:
         return 0.0
 
 
-def select(catalog: Catalog, filters: Filters, *, now: float, everything: bool = False) -> list[Image]:
+def select(catalog: Known, filters: Filters, *, now: float, everything: bool = False) -> list[Image]:
     """The images that pass all filters (several values of one: any of them, labels: all), newest first.
 
     Without `everything`, images without a name that others were built from, steps of builds, and the other platforms of
@@ -109,10 +109,10 @@ def _hidden(image: Image, needed: set[Digest]) -> bool:
     return not image.names and not image.digests and (image.intermediate or image.id in needed)
 
 
-def _tests(catalog: Catalog, filters: Filters, needed: set[Digest], now: float) -> list[Callable[[Image], bool]]:
+def _tests(catalog: Known, filters: Filters, needed: set[Digest], now: float) -> list[Callable[[Image], bool]]:
     tests: list[Callable[[Image], bool]] = []
     if values := filters.get("dangling", ()):
-        wanted = _truth("dangling", values)
+        wanted = truth("dangling", values)
         tests.append(lambda image: (image.dangling and image.id not in needed) == wanted)
     for label in filters.get("label", ()):
         tests.append(lambda image, label=label: has_label(image, label))  # type: ignore[misc]
@@ -130,7 +130,8 @@ def _tests(catalog: Catalog, filters: Filters, needed: set[Digest], now: float) 
     return tests
 
 
-def _truth(name: str, values: Sequence[str]) -> bool:
+def truth(name: str, values: Sequence[str]) -> bool:
+    """What the values of a filter say that is true or false. Raises InvalidArgument: nothing, or both."""
     answers = {value in _TRUE for value in values if value in _TRUE or value in _FALSE}
     if len(answers) != 1 or not all(value in _TRUE or value in _FALSE for value in values):
         raise InvalidArgument(f"invalid filter '{name}={','.join(values)[:100]}'")
@@ -184,7 +185,7 @@ def _whole_id(text: str) -> Digest | None:
         return None
 
 
-def _by_id(catalog: Catalog, whole: Digest, text: str) -> Image:
+def _by_id(catalog: Known, whole: Digest, text: str) -> Image:
     try:
         return catalog.get(whole)
     except ImageNotFound:
@@ -194,7 +195,7 @@ def _by_id(catalog: Catalog, whole: Digest, text: str) -> Image:
         raise ImageNotFound(f"No such image: {_shown(text)}") from None
 
 
-def _by_name(catalog: Catalog, text: str) -> tuple[Image, Reference] | None:
+def _by_name(catalog: Known, text: str) -> tuple[Image, Reference] | None:
     try:
         reference = Reference.parse(text).with_default_tag()
     except InvalidArgument:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from lamina.apitypes.events import Emit, Event
-from lamina.content.store import ContentStore
+from lamina.apitypes.events import Emit, Event, dropped
 from lamina.errors import InvalidArgument
 from lamina.image import lookup
-from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
-from lamina.image.layers import Layers
-from lamina.image.leases import Leases
+from lamina.image.known import Known
 from lamina.image.ledger import Ledger, look
-from lamina.image.metadata import Metadata
 from lamina.image.model import CacheRecord, Image, ImageInUse, ImageNotFound, Pruned, Removed
 from lamina.image.remove import InUse, Remover
+from lamina.image.supposing import Stock, supposed
 from lamina.spec.digest import Digest
 from lamina.spec.moment import seconds
 
 Filters = Mapping[str, Sequence[str]]
-_TRUE = ("1", "true", "True", "t")
 CACHE_FILTERS = frozenset(
     {"until", "id", "parent", "parents", "type", "description", "inuse", "shared", "private", "unused-for", "label", "label!"}
 )
@@ -38,61 +35,53 @@ class PrunePlan:
     leaving: Sequence[str] = ()
 
 
+class CacheKeys(Protocol):
+    """What builds remember; see `image.metadata.Metadata`."""
+
+    def cache_forget(self, image: Digest) -> None: ...
+
+    def cache_clear(self) -> None: ...
+
+
+class _NoKeys:
+    """For a plan: nothing is forgotten."""
+
+    def cache_forget(self, image: Digest) -> None: ...
+
+    def cache_clear(self) -> None: ...
+
+
 class Pruner:
     """Plans and prunes. Thread-safe; between plan and deed things may change: what somebody needs by then stays."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        layers: Layers,
-        content: ContentStore,
-        leases: Leases,
-        metadata: Metadata,
-        collector: Collector,
-        remover: Remover,
-        emit: Emit,
-        clock: Callable[[], float],
-    ) -> None:
-        self._catalog, self._layers, self._content, self._leases, self._metadata = catalog, layers, content, leases, metadata
-        self._collector, self._remover, self._emit, self._clock = collector, remover, emit, clock
+    def __init__(self, stock: Stock, keys: CacheKeys, emit: Emit, clock: Callable[[], float]) -> None:
+        self._stock, self._keys, self._emit, self._clock = stock, keys, emit, clock
+        self._catalog, self._leases = stock.catalog, stock.leases
+        self._collector = Collector(stock.catalog, stock.layers, stock.content, stock.leases)
+        self._remover = Remover(stock.catalog, self._collector, stock.leases, emit)
 
-    def ledger(self, in_use: InUse, leaving: Iterable[str] = ()) -> Ledger:
-        """What everything takes on disk now, or when the containers `leaving` (their IDs) are gone.
+    def ledger(self, in_use: InUse) -> Ledger:
+        """What everything takes on disk now.
 
-        `Catalog.settle` first: what is not written yet counts too little.
+        `Known.settle` first: what is not written yet counts too little.
         """
-        users = [image.id for image in self._catalog.all() if in_use(image.id)]
-        kept = self._leases.kept(without=[f"container:{identity}" for identity in leaving])
-        return look(self._catalog, self._layers, self._content, users, kept)
+        stock = self._stock
+        users = [image.id for image in stock.catalog.all() if in_use(image.id)]
+        return look(stock.catalog, stock.layers, stock.content, stock.size, users, stock.leases.kept())
 
     def plan(self, wanted: PrunePlan, in_use: InUse) -> tuple[Pruned, Pruned]:
-        """What a prune of images and then one of the build cache would remove now, and what each would free."""
-        self._catalog.settle()
-        ledger = self.ledger(in_use, wanted.leaving)
-        candidates = self._candidates(wanted.images) if wanted.images is not None else []
-        free = [image for image in candidates if image.id in ledger.claims and not in_use(image.id)]
-        gone = self._unbound(free, ledger.steps.keys())
-        first = ledger.freed(image.id for image in gone) if wanted.images is not None else 0
-        if wanted.cache is None:
-            return Pruned(_rows(gone), first), Pruned((), 0)
-        chosen = self._chosen_cache(wanted.cache, in_use, everything=wanted.all, keep=wanted.keep)
-        steps = {record.image.id for record in chosen}
-        # What only steps had kept goes with them.
-        later = self._unbound(free, ledger.steps.keys() - steps)
-        both = ledger.freed((image.id for image in later), steps)
-        return Pruned(_rows(gone), first), Pruned(tuple(Removed("Deleted", str(step)) for step in steps), both - first)
+        """What a prune of images and then one of the build cache would remove now, and what each would free.
 
-    def _unbound(self, free: Sequence[Image], steps: Iterable[Digest]) -> list[Image]:
-        """Those of `free` on which nothing stands that stays: other images, and these steps of builds."""
-        images = {image.id: image for image in self._catalog.all()}
-        going = {image.id for image in free}
-        pending = [key for key, image in images.items() if key not in going and not image.intermediate] + list(steps)
-        while pending:
-            parent = images[pending.pop()].parent
-            if parent is not None and parent in images:
-                pending.append(parent)
-                going.discard(parent)
-        return [image for image in free if image.id in going]
+        It is done, to copies of what is known: so what is told is what happens.
+        """
+        self._catalog.settle()
+        copy = Pruner(supposed(self._stock, [f"container:{identity}" for identity in wanted.leaving]), _NoKeys(), dropped, self._clock)
+        if wanted.leaving:  # who removes these collects what only they had kept
+            copy._collector.collect()
+        none = Pruned((), 0)
+        images = copy.prune(wanted.images, in_use) if wanted.images is not None else none
+        cache = copy.prune_cache(wanted.cache, in_use, all=wanted.all, keep=wanted.keep) if wanted.cache is not None else none
+        return images, cache
 
     def prune(self, filters: Filters, in_use: InUse) -> Pruned:
         """Remove unnamed images that nothing needs; with the filter dangling=false, all that no container needs.
@@ -142,15 +131,16 @@ class Pruner:
         removed: list[Removed] = []
         for record in sorted(chosen, key=lambda record: len(record.image.config.history), reverse=True):
             if record.shared:
-                self._metadata.cache_forget(record.image.id)
+                self._keys.cache_forget(record.image.id)
                 removed.append(Removed("Deleted", str(record.image.id)))
                 continue
             try:
-                removed += self._remover.remove(str(record.image.id), in_use=in_use)
+                # What it was built from has a record of its own, which was chosen too or stays.
+                removed += self._remover.remove(str(record.image.id), prune=False, in_use=in_use)
             except (ImageInUse, ImageNotFound):
                 continue
         if all and not filters and not keep:
-            self._metadata.cache_clear()
+            self._keys.cache_clear()
         return self._done(removed, before, in_use, "builder")
 
     def _done(self, removed: Sequence[Removed], before: Ledger, in_use: InUse, kind: str = "image") -> Pruned:
@@ -163,7 +153,7 @@ class Pruner:
     def _candidates(self, filters: Filters) -> list[Image]:
         """The images that the filters let through; children before what they were built from."""
         chosen = dict(filters)
-        every = chosen.pop("dangling", ["true"])[0] not in _TRUE
+        every = not lookup.truth("dangling", chosen.pop("dangling", ["true"]))
         if unknown := set(chosen) - {"until", "label", "label!"}:
             raise InvalidArgument(f"invalid filter '{min(unknown)}'")
         held = self._catalog.held()
@@ -196,11 +186,6 @@ class Pruner:
         return _whole(chosen, self._catalog)
 
 
-def _rows(gone: Sequence[Image]) -> tuple[Removed, ...]:
-    names = [Removed("Untagged", name.familiar) for image in gone for name in (*image.names, *image.digests)]
-    return (*names, *(Removed("Deleted", str(image.id)) for image in gone))
-
-
 def _present(ledger: Ledger) -> set[tuple[str, str]]:
     return {key for key, size in ledger.sizes.items() if size}
 
@@ -227,7 +212,7 @@ def _passes(record: CacheRecord, filters: Filters) -> bool:
     return True
 
 
-def _whole(records: Iterable[CacheRecord], catalog: Catalog) -> list[CacheRecord]:
+def _whole(records: Iterable[CacheRecord], catalog: Known) -> list[CacheRecord]:
     """Without those that steps which stay were built from."""
     chosen = {record.image.id: record for record in records}
     while True:

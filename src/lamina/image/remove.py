@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lamina.apitypes.events import Emit, Event
-from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
+from lamina.image.known import Known
 from lamina.image.leases import Leases
 from lamina.image.lookup import resolve, variants
 from lamina.image.model import Image, ImageInUse, Removed
@@ -27,7 +27,7 @@ def unused(image: Digest) -> Sequence[tuple[str, bool]]:  # noqa: ARG001
 class Remover:
     """Removes names and images. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, collector: Collector, leases: Leases, emit: Emit) -> None:
+    def __init__(self, catalog: Known, collector: Collector, leases: Leases, emit: Emit) -> None:
         self._catalog, self._collector, self._leases, self._emit = catalog, collector, leases, emit
 
     def remove(
@@ -66,7 +66,7 @@ class Remover:
 class _Removal:
     """One removal, under the catalog's lock. `removed` is what went, `loose` what the names that went had stood for."""
 
-    def __init__(self, catalog: Catalog, collector: Collector, emit: Emit, in_use: InUse, prune: bool) -> None:
+    def __init__(self, catalog: Known, collector: Collector, emit: Emit, in_use: InUse, prune: bool) -> None:
         self._catalog, self._collector, self._emit, self._in_use, self._prune = catalog, collector, emit, in_use, prune
         self._removed: list[Removed] = []
         self._loose: list[Descriptor] = []

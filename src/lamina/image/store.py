@@ -32,6 +32,7 @@ from lamina.image.collect import Collected, Collector
 from lamina.image.eviction import PRESSURE, Evictor, space_of
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
+from lamina.image.ledger import on_disk
 from lamina.image.making import Maker
 from lamina.image.model import (
     CacheRecord,
@@ -50,6 +51,7 @@ from lamina.image.pruning import PrunePlan, Pruner
 from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.image.restoring import Restorer
+from lamina.image.supposing import Stock
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig
@@ -89,7 +91,8 @@ class Images:
         self._restorer = Restorer(catalog, layers, content, workers, catalog.warn, self._collector.strays)
         self._maker = Maker(catalog, layers, content, leases, self._collector, emit, clock)
         self._remover = Remover(catalog, self._collector, leases, emit)
-        self._pruner = Pruner(catalog, layers, content, leases, catalog.metadata, self._collector, self._remover, emit, clock)
+        stock = Stock(catalog, layers, content, leases, content, on_disk(catalog, layers, content))
+        self._pruner = Pruner(stock, catalog.metadata, emit, clock)
         self._reserve = Reserve(f"{catalog.root}/reserve")
         self._again = Later(self._collect_again, delay=1.0)
         leases.after = self._again.request

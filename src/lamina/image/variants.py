@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from lamina.content.store import ContentStore
+from lamina.content.store import DOCUMENT_LIMIT
 from lamina.errors import LaminaError
 from lamina.image.model import Image, Variant
 from lamina.spec import manifest, mediatype
@@ -19,6 +20,12 @@ from lamina.spec.manifest import Index, Manifest
 
 _NESTING = 4
 _TYPE, _FOR = "vnd.docker.reference.type", "vnd.docker.reference.digest"
+
+
+class Documents(Protocol):
+    """See `content.store.ContentStore`."""
+
+    def read(self, digest: Digest, limit: int = DOCUMENT_LIMIT) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Variants:
     `find` gives the image of an ID, None where it is not here.
     """
 
-    def __init__(self, content: ContentStore, find: Callable[[Digest], Image | None]) -> None:
+    def __init__(self, content: Documents, find: Callable[[Digest], Image | None]) -> None:
         self._content, self._find = content, find
         self._indexes: dict[Digest, tuple[Descriptor, ...]] = {}
         self._manifests: dict[Digest, _Known] = {}

@@ -219,7 +219,7 @@ def image_prune(session: Session, arguments: Arguments) -> int:
     what = "images without at least one container associated to them" if every else "dangling images"
     own = filters([*arguments.many("filter"), f"dangling={'false' if every else 'true'}"])
     if arguments.on("dry-run"):
-        return _told(session, system, ["images"], arguments, every=every)
+        return _told(session, system, [("kind", "images"), *own])
     if not arguments.on("force") and not agreed(f"WARNING! This will remove all {what}."):
         return 0
     return _total(session, _removed(session, system.prune("images", own)))
@@ -229,9 +229,8 @@ def system_prune(session: Session, arguments: Arguments) -> int:
     """Remove what is unused: stopped containers, networks, images, build cache, with --volumes volumes."""
     every, volumes, system = arguments.on("all"), arguments.on("volumes"), System(session.engine)
     if arguments.on("dry-run"):
-        return _told(
-            session, system, ["containers", "networks", *(["volumes"] if volumes else []), "images", "build"], arguments, every=every
-        )
+        kinds = ["containers", "networks", *(["volumes"] if volumes else []), "images", "build"]
+        return _told(session, system, [("kind", kind) for kind in kinds] + filters(arguments.many("filter")) + _all(arguments))
     what = ["all stopped containers", "all networks not used by at least one container"]
     what += ["all anonymous volumes not used by at least one container"] if volumes else []
     what += ["all images without at least one container associated to them" if every else "all dangling images", "unused build cache"]
@@ -241,16 +240,16 @@ def system_prune(session: Session, arguments: Arguments) -> int:
         return 0
     for kind in ("containers", "networks", *(["volumes"] if volumes else []), "images", "build"):
         own = [f"dangling={'false' if every else 'true'}"] if kind == "images" else []
-        freed += _removed(session, system.prune(kind, filters([*words, *own]) + ([("all", "1")] if kind == "build" and every else [])))
+        freed += _removed(session, system.prune(kind, filters([*words, *own]) + (_all(arguments) if kind == "build" else [])))
     return _total(session, freed)
 
 
 def builder_prune(session: Session, arguments: Arguments) -> int:
     """Remove the build cache."""
     every, system = arguments.on("all"), System(session.engine)
+    pairs = filters(arguments.many("filter")) + _all(arguments) + _kept(arguments)
     if arguments.on("dry-run"):
-        return _told(session, system, ["build"], arguments, every=every)
-    pairs = filters(arguments.many("filter")) + ([("all", "1")] if every else []) + _kept(arguments)
+        return _told(session, system, [("kind", "build"), *pairs])
     if not arguments.on("force") and not agreed(f"WARNING! This will remove all {'' if every else 'dangling '}build cache."):
         return 0
     return _total(session, _removed(session, system.prune("build", pairs)))
@@ -260,9 +259,12 @@ def _kept(arguments: Arguments) -> list[tuple[str, str]]:
     return [("keep-storage", str(parse_size(arguments.text("keep-storage"))))] if arguments.given("keep-storage") else []
 
 
-def _told(session: Session, system: System, kinds: list[str], arguments: Arguments, *, every: bool) -> int:
+def _all(arguments: Arguments) -> list[tuple[str, str]]:
+    return [("all", "1")] if arguments.on("all") else []
+
+
+def _told(session: Session, system: System, pairs: list[tuple[str, str]]) -> int:
     """Say what would be removed; from a route that only Lamina has, so that no other engine takes it for an order."""
-    pairs = [("kind", kind) for kind in kinds] + filters(arguments.many("filter")) + ([("all", "1")] if every else []) + _kept(arguments)
     freed = _removed(session, system.plan_prune(pairs), word="Would delete")
     session.print(f"Would reclaim: {human_size(freed, 4)}")
     return 0
