@@ -309,9 +309,32 @@ def test_what_a_lease_holds_is_not_collected(store: Store) -> None:
     store.images.remove("base")
     assert store.layers.get(image.layers[0]).id == image.layers[0]
     assert store.images.collect().layers == ()
+    store.leases.after = lambda: None  # who would be faster
     store.leases.unpin("container:1")
     assert store.images.collect().layers == image.layers
     assert blobs(store) == set()
+
+
+def test_what_a_removal_left_for_a_container_goes_with_its_last_pin(store: Store) -> None:
+    image = imported(store)
+    for owner in ("container:1", "container:2"):
+        store.leases.pin(owner, (image.id, *image.layers))
+    store.images.remove("base", force=True)
+    store.leases.unpin("container:1")
+    assert [finding.where for finding in store.images.check()] == []
+    assert store.layers.has(image.layers[0])
+    store.leases.unpin("container:2")
+    assert [finding.where for finding in store.images.check()] == []
+    assert blobs(store) == set() and not store.layers.has(image.layers[0])
+
+
+def test_a_pin_that_kept_nothing_asks_for_no_sweep(store: Store) -> None:
+    image = imported(store)
+    asked: list[str] = []
+    store.leases.after = lambda: asked.append("again")
+    store.leases.pin("container:1", (image.id, *image.layers))
+    store.leases.unpin("container:1")
+    assert asked == []
 
 
 def test_what_is_registered_under_a_lease_stays_until_it_ends(store: Store) -> None:

@@ -190,6 +190,7 @@ def test_what_a_stopped_container_s_image_left_behind_goes_when_nobody_needs_it(
     store.leases.pin("container:x", (image.id, *image.layers))
     store.images.remove("base", force=True)
     assert store.images.prune(dry_run=True).reclaimed == store.images.prune().reclaimed == 0
+    store.leases.after = lambda: None  # who would be faster than the prune
     store.leases.unpin("container:x")
     before = on_disk(store)
     plan = store.images.prune(dry_run=True)

@@ -49,8 +49,8 @@ class Collector:
         with self._catalog.lock, self._layers.lock:
             chosen, named = set(candidates), {layer for image in self._catalog.all() for layer in image.layers}
             leased = self._leased_layers(named)
-            if leased & chosen:
-                self._leases.missed()
+            if left := leased & chosen:
+                self._leases.missed(left)
             loose = {facts.id: facts for facts in self._layers.all() if facts.id not in named and facts.id not in leased}
             gone = _top_first(_with_those_above(chosen, loose))
             return Collected(tuple(gone), self._layers.remove(gone, measured=measured))

@@ -28,8 +28,10 @@ class Leases:
         self._pins: dict[str, tuple[Digest, ...]] = {}
         self._touched: dict[Digest, int] = {}
         self._missed = False
+        self._spared: set[Digest] = set()
         self.after: Callable[[], None] = lambda: None
-        """Called when the last operation under way has ended, if a sweep `missed` something meanwhile. Must not block."""
+        """Called when the last operation under way has ended, if a sweep `missed` something meanwhile, and when an owner unpins what a
+        sweep had left for it. Must not block."""
 
     @contextmanager
     def hold(self, *digests: Digest) -> Iterator[None]:
@@ -71,7 +73,11 @@ class Leases:
     def unpin(self, owner: str) -> None:
         """End what `pin` began; an unknown owner is passed over."""
         with self._lock:
-            self._pins.pop(owner, None)
+            digests = self._pins.pop(owner, ())
+            left = not self._spared.isdisjoint(digests)
+            self._spared.difference_update(digests)
+        if left:
+            self.after()
 
     def touch(self, digest: Digest) -> None:
         """Note that `digest` was registered or found just now."""
@@ -109,14 +115,19 @@ class Leases:
             oldest = min(self._working, default=None)
             fresh = oldest is not None and self._touched.get(digest, 0) >= oldest
             if fresh or digest in self._held or any(digest in digests for digests in self._pins.values()):
-                self._missed = self._missed or bool(self._working)
+                self._note_missed((digest,))
                 return 0
             return delete(digest)
 
-    def missed(self) -> None:
-        """Note that what nothing names stays, since work is under way that may need it: somebody has to look again (`after`)."""
+    def missed(self, digests: Iterable[Digest] = ()) -> None:
+        """Note that what nothing names stays, since work is under way that may need it, or an owner has pinned it (`digests`): somebody
+        has to look again (`after`)."""
         with self._lock:
-            self._missed = self._missed or bool(self._working)
+            self._note_missed(digests)
+
+    def _note_missed(self, digests: Iterable[Digest]) -> None:
+        self._missed = self._missed or bool(self._working)
+        self._spared.update(set[Digest]().union(*self._pins.values()).intersection(digests))
 
     @property
     def working(self) -> bool:

@@ -76,8 +76,6 @@ class Pruner:
         """
         self._catalog.settle()
         copy = Pruner(supposed(self._stock, [f"container:{identity}" for identity in wanted.leaving]), _NoKeys(), dropped, self._clock)
-        if wanted.leaving:  # who removes these collects what only they had kept
-            copy._collector.collect()
         none = Pruned((), 0)
         images = copy.prune(wanted.images, in_use) if wanted.images is not None else none
         cache = copy.prune_cache(wanted.cache, in_use, all=wanted.all, keep=wanted.keep) if wanted.cache is not None else none
