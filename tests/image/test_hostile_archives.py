@@ -157,7 +157,7 @@ def test_cve_2014_8178_docker_an_id_of_ones_own_does_not_replace_another_layer(a
     """An old archive chooses its IDs: two that choose the same are two images here, since IDs are made of contents."""
     [good, _] = through_pipe(any_store, archive(old_chain()))
     evil = {**old_chain(), f"{'1' * 64}/layer.tar": tar({"evil": b"x"}), "repositories": json.dumps({"evil": {"1": "1" * 64}}).encode()}
-    [bad] = through_pipe(any_store, archive(evil))
+    [bad, _] = through_pipe(any_store, archive(evil))
     assert bad.layers[0] not in good.layers
     assert b"".join(any_store.images.cat("old/app:1.0", "/bin/sh")[1]) == b"#!shell\n"
 

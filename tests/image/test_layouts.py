@@ -13,7 +13,7 @@ import pytest
 
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.image.lookup import PlatformNotHere
-from lamina.image.model import ImageInUse, Removed
+from lamina.image.model import ImageInUse, InvalidArchive, Removed
 from lamina.spec import config as configs
 from lamina.spec import manifest as manifests
 from lamina.spec import mediatype
@@ -154,6 +154,31 @@ def test_an_old_archive_without_names_gives_the_tops(any_store: Store) -> None:
     del files["repositories"]
     [image] = any_store.images.load(io.BytesIO(archive(files)))
     assert (image.names, len(image.layers)) == ((), 3)
+
+
+@pytest.mark.parametrize("load", WAYS)
+def test_an_unnamed_image_comes_back_beside_a_named_one_in_the_old_layout(store: Store, load: object) -> None:
+    base = imported(store)
+    unnamed = child(store, base, "gone:1", tar({"unnamed": b"u"}), parent=False)
+    child(store, base, "named:1", SECOND, parent=False)
+    child(store, base, "gone:1", tar({"instead": b"i"}), parent=False)  # takes the name
+    data = saved(store, "named:1", str(unnamed.id), form="v1")
+    emptied(store)
+    found = load(store, data)  # type: ignore[operator]
+    assert sorted((tuple(name.familiar for name in image.names), image.layers) for image in found) == [
+        ((), unnamed.layers),
+        (("named:1",), store.images.resolve("named:1").layers),
+    ]
+
+
+@pytest.mark.parametrize("load", WAYS)
+def test_old_layers_in_a_circle_are_told_as_such_without_names_too(any_store: Store, load: object) -> None:
+    files = {**old_chain(), **OLD_DAMAGE["circle"]}
+    del files["repositories"]
+    with pytest.raises(InvalidArchive, match="go round in a circle"):
+        load(any_store, archive(files))  # type: ignore[operator]
+    with pytest.raises(InvalidArchive, match="go round in a circle"):
+        any_store.images.outline(io.BytesIO(archive(files)))
 
 
 def test_layers_of_the_old_layout_may_be_links_to_others(any_store: Store) -> None:

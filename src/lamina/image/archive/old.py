@@ -1,4 +1,4 @@
-"""The layout before Docker 1.10 in an archive: which chains of layers are images, by `repositories` or by having no child.
+"""The layout before Docker 1.10 in an archive: which chains of layers are images: what `repositories` names, and what has no child.
 
 repositories            {"name": {"tag": "<ID of the top layer>"}}
 <ID>/VERSION  1.0       <ID>/json  see spec.v1image       <ID>/layer.tar
@@ -43,22 +43,26 @@ def chains(members: Members, folders: Sequence[str]) -> list[Chain]:
         raise InvalidArchive(
             "the archive has neither manifest.json nor index.json nor layers in folders", hint="a root file system is brought in by import"
         )
-    tops = _tops(members, layers)
-    return [Chain(_chain(layers, top), tuple(names)) for top, names in tops.items()]
+    found = [Chain(_chain(layers, top), tuple(names)) for top, names in _tops(members, layers).items()]
+    reached = {layer.id for chain in found for layer in chain.layers}
+    for identity in layers:
+        if identity not in reached:  # All in a circle have a child: it is told here.
+            _chain(layers, identity)
+    return found
 
 
 def _tops(members: Members, layers: Mapping[str, V1Image]) -> dict[str, list[Reference]]:
-    if not members.has("repositories"):
-        parents = {layer.parent for layer in layers.values()}
-        return {identity: [] for identity in layers if identity not in parents}
-    repositories = decoded(members.document("repositories"), "repositories")
+    """The top layers of images with their names, those without names last. Docker makes an image of each folder, too, and hides
+    unnamed ones that have a child."""
     tops: dict[str, list[Reference]] = {}
-    for repository, tags in _object(repositories).items():
+    repositories = _object(decoded(members.document("repositories"), "repositories")) if members.has("repositories") else {}
+    for repository, tags in repositories.items():
         for tag, top in _object(tags).items():
             if not isinstance(top, str) or top not in layers:
                 raise InvalidArchive(f"repositories of the archive names a layer that is not there: {str(top)[:80]!r}")
             tops.setdefault(top, []).append(reference(f"{repository}:{tag}"))
-    return tops
+    parents = {layer.parent for layer in layers.values()}
+    return tops | {identity: [] for identity in layers if identity not in parents and identity not in tops}
 
 
 def _object(value: object) -> Mapping[str, object]:
