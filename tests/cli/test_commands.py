@@ -454,6 +454,20 @@ def test_a_directory_that_holds_no_images_is_not_sent(engine: FakeEngine, tmp_pa
     (tmp_path / "folder").mkdir()
     done = lamina_(engine, "load", "-i", str(tmp_path))
     assert done.returncode == 1 and b"is no image layout" in done.stderr and engine.requests == []
+    done = lamina_(engine, "save", "-o", str(tmp_path), "bb")
+    assert done.returncode == 1 and b"holds folder that no save of lamina's wrote" in done.stderr and engine.requests == []
+
+
+def test_a_directory_of_images_is_sent_also_through_a_link_and_without_names(engine: FakeEngine, tmp_path: Path) -> None:
+    layer = tmp_path / "old" / ("a" * 64)
+    layer.mkdir(parents=True)
+    (layer / "json").write_text("{}")
+    (tmp_path / "link").symlink_to("old")
+    engine.routes["POST /images/load"] = json_lines({"stream": "Loaded image: x\n"})
+    for name in ("old", "link", "link/"):
+        assert lamina_(engine, "load", "-i", str(tmp_path / name)).stdout == b"Loaded image: x\n"
+        with tarfile.open(fileobj=BytesIO(engine.requests[-1].body)) as tar:
+            assert tar.getnames() == [f"{'a' * 64}/json"]
 
 
 @pytest.mark.covers("cli:save", "cli:save --output")

@@ -95,6 +95,12 @@ def test_each_layout_goes_to_a_file_or_a_directory_and_comes_back(daemon: Daemon
     daemon.docker("rmi", tag)
     daemon.lamina("load", "-i", str(directory))
     assert identity(daemon, tag) == made
+    for form in ("docker", "v1", "oci"):
+        daemon.lamina("save", "--format", form, "-o", str(directory), tag)
+        daemon.docker("rmi", tag)
+        assert f"Loaded image: {tag}" in daemon.lamina("load", "-i", str(directory)).stdout
+    (directory / "mine").touch()
+    assert "holds mine that no save" in daemon.lamina("save", "-o", str(directory), tag, code=1).stderr
     assert "unknown archive format" in daemon.lamina("save", "--format", "zip", "-o", str(tmp_path / "x"), tag, code=1).stderr
 
 

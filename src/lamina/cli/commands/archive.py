@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Iterator
 
 from lamina.cli.commands.contents import refuse_terminal, write_out
@@ -35,7 +34,7 @@ m message string|Set commit message for imported image
         "IMAGE [IMAGE...]",
         """\
 - format string|Layout of the archive: docker (an OCI layout that is a docker-archive too), oci or v1 (default docker)
-o output string|Write to a file (an OCI layout also to a directory), instead of STDOUT
+o output string|Write to a file, or to a directory: one that ends in /, is empty or holds an earlier save, instead of STDOUT
 - platform string|Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")
 """,
     ),
@@ -98,30 +97,17 @@ def save(session: Session, arguments: Arguments) -> int:
     """Write images as an archive."""
     path, form = arguments.text("output"), arguments.text("format", "docker")
     refuse_terminal(path)
+    into = path.endswith("/") or os.path.isdir(path)
+    if into:
+        from lamina.cli.layoutdir import earlier, unpack
+
+        earlier(path)  # refused before anything is sent
     saved = Images(session.engine).save(arguments.words, platform_json(arguments.text("platform")), form)
-    if path.endswith("/") or os.path.isdir(path):
-        _unpack(saved.pieces(_PIECE), path)
+    if into:
+        unpack(saved.pieces(_PIECE), path.rstrip("/") or "/")
     else:
         write_out(saved.pieces(_PIECE), path, "Saving")
     return 0
-
-
-def _unpack(pieces: Iterator[bytes], directory: str) -> None:
-    """Write an archive's files into a directory. Only plain names below it are taken from what the engine sends."""
-    from lamina.cli.unpacking import Stream
-
-    with tarfile.open(fileobj=Stream(pieces), mode="r|", bufsize=1 << 18) as archive:
-        for member in archive:
-            if not member.isreg():
-                continue
-            if member.name.startswith("/") or ".." in member.name.split("/"):
-                raise LaminaError(f"the engine sent an archive with a name that leads elsewhere: {member.name[:200]}")
-            target = os.path.join(directory, member.name)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            content = archive.extractfile(member)
-            with open(target, "wb") as file:
-                while content is not None and (piece := content.read(_PIECE)):
-                    file.write(piece)
 
 
 def load(session: Session, arguments: Arguments) -> int:
@@ -145,10 +131,12 @@ def archived(path: str) -> tuple[Iterator[Piece], int | None]:
     """An archive's bytes, of a directory as a tar. See `source`."""
     if not os.path.isdir(path):
         return source(path)
+    from lamina.cli.layoutdir import is_layout
+
     # looked for here, since a directory that is none may be the whole file system
-    if not any(os.path.isfile(os.path.join(path, name)) for name in ("index.json", "manifest.json", "repositories")):
-        raise LaminaError(f"{path} is no image layout: it has neither index.json nor manifest.json nor repositories")
-    return _packed(path), None
+    if not is_layout(path):
+        raise LaminaError(f"{path} is no image layout: it has neither index.json nor manifest.json nor layers in folders")
+    return _packed(os.path.realpath(path)), None
 
 
 def _packed(directory: str) -> Iterator[Piece]:
