@@ -123,7 +123,10 @@ def test_the_init_layer_and_strays_are_mended(house: House) -> None:
     root = Path(house.engine.volumes.root).parent / "containers"
     (root / ".init/etc/hosts").write_text("forged")
     (root / ("a" * 64) / "diff").mkdir(parents=True)
-    assert sorted(finding.where for finding in checked(house, repair=True)) == ["containers/.init", f"containers/{'a' * 64}"]
+    (root / "deadbeef").mkdir()
+    (root / "file").write_text("")
+    wrong = ["containers/.init", f"containers/{'a' * 64}", "containers/deadbeef", "containers/file"]
+    assert sorted(finding.where for finding in checked(house)) == sorted(finding.where for finding in checked(house, repair=True)) == wrong
     assert checked(house) == []
 
 

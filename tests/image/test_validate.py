@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from lamina.spec.reference import Reference
 
 from .conftest import Store
 from .tars import SECOND, child, imported
+from .test_archive import archive
+from .test_layouts import several
 
 
 def found(store: Store, *, repair: bool = False) -> list[Finding]:
@@ -170,3 +173,28 @@ def test_a_name_whose_row_was_lost_comes_back_from_its_twin_but_a_removed_one_do
     assert [name.familiar for name in after.images.resolve(str(image.id)).names] == ["base:latest"]
     after.close()
     store.open()
+
+
+def test_the_files_by_which_other_tools_know_the_content_store_are_mended(store: Store) -> None:
+    for name in ("oci-layout", "index.json"):
+        (store.root / "content" / name).unlink()
+        assert [finding.where for finding in found(store)] == [f"content/{name}"]
+        healed(store)
+        assert (store.root / "content" / name).exists()
+    imported(store)
+    (store.root / "content/oci-layout").write_text("{}")
+    healed(store)
+
+
+def test_each_damaged_form_of_a_layer_is_named_at_its_own_place(any_store: Store) -> None:
+    any_store.images.load(io.BytesIO(archive(several())))
+    [facts, *_] = any_store.layers.all()
+    [source] = facts.sources
+    for digest in (facts.diff_id, source.digest):
+        flip(Path(any_store.content.path(digest)))
+    places = {digest.encoded: f"content/blobs/sha256/{digest.encoded}" for digest in (facts.diff_id, source.digest)}
+    lost = [finding for finding in found(any_store) if finding.what == f"layer {facts.id}"]
+    assert {finding.state for finding in lost} == {LOST}
+    assert len(lost) == 2
+    for finding in lost:
+        assert finding.where == places[finding.problem.rpartition(":")[2]], finding.line

@@ -93,11 +93,16 @@ class Auditor:
             if not self._known(identity):
                 advice = f"what it wrote is in {self._store.root}/{identity}/diff; remove the folder when that is not needed"
                 yield Finding(f"container {identity[:12]}", f"containers/{identity}", "its record cannot be read", LOST, advice)
-        for path in self._store.leftovers():
-            name = os.path.basename(path)
-            if not name.startswith(".") and not self._known(name):
-                finding = Finding("stray", f"containers/{name}", "belongs to no container", "")
-                yield settled(finding, self._mender(partial(remove_tree, path, self._parts.workers)))
+        left = [name for name in map(os.path.basename, self._store.leftovers()) if not (name.startswith(".") or self._known(name))]
+        for name in sorted([*left, *self._store.strangers()]):
+            finding = Finding("stray", f"containers/{name}", "belongs to no container", "")
+            yield settled(finding, self._mender(partial(self._delete, f"{self._store.root}/{name}")))
+
+    def _delete(self, path: str) -> None:
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path, self._parts.workers)
+        else:
+            os.unlink(path)
 
     def _known(self, identity: str) -> bool:
         """Whether there is such a container, or one is being made."""

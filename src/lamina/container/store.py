@@ -134,6 +134,11 @@ class ContainerStore:
         names = os.listdir(self.root)
         return [f"{self.root}/{name}" for name in names if name.startswith(REMOVING) or (_ID.match(name) and not self._recorded(name))]
 
+    def strangers(self) -> list[str]:
+        """Names that neither a container's folder has nor anything else that is kept here (which begins with a dot)."""
+        # A pool is a file system of its own.
+        return [name for name in os.listdir(self.root) if not (_ID.match(name) or name.startswith(".") or name == "lost+found")]
+
     def unreadable(self) -> list[str]:
         """IDs of containers whose record is there and cannot be read, neither copy."""
         return sorted(name for name in os.listdir(self.root) if _ID.match(name) and self._recorded(name) and self._read(name) is None)

@@ -27,6 +27,8 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 
 _KEYED = "key-"
+OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""What the file oci-layout holds."""
 
 
 class LocalContent:
@@ -39,7 +41,7 @@ class LocalContent:
             os.makedirs(os.path.join(root, directory), mode=0o755, exist_ok=True)
         layout = os.path.join(root, "oci-layout")
         if not os.path.exists(layout):
-            write_file(layout, b'{"imageLayoutVersion":"1.0.0"}')
+            write_file(layout, OCI_LAYOUT)
         if not os.path.exists(self._index):
             self.set_names(())
 

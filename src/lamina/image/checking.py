@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from lamina.apitypes.finding import LOST, REPAIR, REPAIRABLE, REPAIRED, Finding
+from lamina.content.files import write_file
+from lamina.content.local import OCI_LAYOUT
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.errors import LaminaError
 from lamina.image.catalog import Catalog
@@ -142,8 +144,11 @@ class Checker:
         images = self._standing_on(facts.id)
         what = f"layer {facts.id}"
         if not sound:
-            for problem in dict.fromkeys((*bad.values(), *([error.message] if error else []))):
-                yield Finding(what, _blob(facts.diff_id), problem, LOST, self._origin(images), _shown(images))
+            places = {problem: _blob(digest) for digest, problem in bad.items()}
+            if error is not None:
+                places.setdefault(error.message, f"layers/{facts.name}")
+            for problem, where in places.items():
+                yield Finding(what, where, problem, LOST, self._origin(images), _shown(images))
             return
         state = self._mend(lambda: self._mend_layer(facts, bad, error))
         for digest, problem in bad.items():
@@ -249,10 +254,21 @@ class Checker:
                 # A row holds the documents' bytes.
                 self._origin([image]) if image.id in self._gone else "",
             )
+        yield from self._layout()
         if wrong := store.catalog.names_astray():
             state = self._mend(store.catalog.rewrite_names)
             for name, where in wrong:
                 yield self._told(Finding(f"name {name}", where, "is not what was written", state))
+
+    def _layout(self) -> Iterator[Finding]:
+        """The files by which other tools know the content store."""
+        content = os.path.join(self._store.root, "content")
+        if _read(f"{content}/oci-layout") != OCI_LAYOUT:
+            state = self._mend(partial(write_file, f"{content}/oci-layout", OCI_LAYOUT))
+            yield self._told(Finding("content", "content/oci-layout", "is missing or not what was written", state))
+        # Where there are names, each of them is missed.
+        if not self._store.catalog.names() and not os.path.exists(f"{content}/index.json"):
+            yield self._told(Finding("content", "content/index.json", "is missing", self._mend(self._store.catalog.rewrite_names)))
 
     def _twin(self, what: str, where: str, data: bytes, row: str | None, mend: Callable[[], None], lost: str = "") -> Iterator[Finding]:
         """A document's file and row. `lost`: what brings back bytes that neither can be written without."""
