@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lamina.content.store import BlobDamaged
 from lamina.image.checking import LOST, REPAIRABLE, REPAIRED, Finding
+from lamina.layer.errors import LayerDamaged
 from lamina.spec.reference import Reference
 
 from .conftest import Store
@@ -198,3 +200,17 @@ def test_each_damaged_form_of_a_layer_is_named_at_its_own_place(any_store: Store
     assert len(lost) == 2
     for finding in lost:
         assert finding.where == places[finding.problem.rpartition(":")[2]], finding.line
+
+
+@pytest.mark.parametrize("form", ["docker", "oci", "v1"])
+def test_an_image_whose_bytes_are_lost_is_not_begun_to_be_saved(any_store: Store, form: str) -> None:
+    image = child(any_store, imported(any_store), "top", SECOND)
+    facts = any_store.layers.get(image.layers[-1])
+    flip(Path(any_store.content.path(facts.diff_id)))
+    assert {finding.state for finding in found(any_store)} == {LOST}
+    with pytest.raises(BlobDamaged, match=f"damaged blob: {facts.diff_id}"):
+        any_store.images.saving(["top"], form=form)
+    any_store.content.delete(facts.diff_id)
+    with pytest.raises(LayerDamaged, match=f"the bytes of layer {facts.diff_id} are missing"):
+        any_store.images.saving(["top"], form=form)
+    assert any_store.images.saving(["base"], form=form).size > 0

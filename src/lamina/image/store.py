@@ -330,9 +330,12 @@ class Images:
         Raises:
             ImageNotFound, AmbiguousId, InvalidReference
             InvalidArgument: there is no such form.
+            LayerDamaged, BlobDamaged: bytes that are to be saved are lost.
         """
         chosen = [each for name in names for each in self._chosen(name, platform)]
-        return save.planned(chosen, Sources(self._layers, self._content, self._leases, self._workers), self._catalog.variants, form)
+        plan = save.planned(chosen, Sources(self._layers, self._content, self._leases, self._workers), self._catalog.variants, form)
+        plan.look()
+        return plan
 
     def save(self, names: Sequence[str], target: int, *, form: str = "docker", platform: Platform | None = None) -> None:
         """Write an archive of the images to a descriptor. See `saving`."""

@@ -14,10 +14,12 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from lamina.content.store import ContentStore, full_disk
+from lamina.content.store import BlobNotFound, ContentStore, full_disk
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
+from lamina.layer.errors import LayerDamaged
 from lamina.linux.pipe import widen_way_out
+from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest
 from lamina.worker import Workers
 
@@ -55,6 +57,22 @@ class SavePlan:
     @property
     def size(self) -> int:
         return sum(piece.size for piece in self.pieces)
+
+    def look(self) -> None:
+        """Look for everything that is to be written; what was found damaged before, or a crash may have hurt, is hashed.
+
+        Raises:
+            LayerDamaged, BlobDamaged: names what is lost.
+        """
+        for piece in self.pieces:
+            try:
+                if piece.blob is not None:
+                    self.sources.content.path(piece.blob)
+                elif piece.layer is not None:
+                    self.sources.layers.tar(piece.layer)
+            except (LayerNotFound, BlobNotFound):
+                hint = "pull or load the images again that use it"
+                raise LayerDamaged(f"the bytes of layer {piece.layer or piece.blob} are missing", hint=hint) from None
 
     def write(self, target: int) -> None:
         """Write the archive to a descriptor: file, pipe or socket.
