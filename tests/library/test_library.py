@@ -67,3 +67,20 @@ def test_notebooks_get_tables_and_never_the_images_own_html(image: lamina.Image)
     assert not any("<b>" in text or "<i>" in text or "<script>" in text for text in shown)
     assert image == image._engine.image("evil:1") != other
     assert {each.id for each in image._engine.all_images()} == {image.id, other.id}
+
+
+@pytest.mark.parametrize("form", ["docker", "oci", "v1"])
+def test_an_image_is_saved_under_the_names_it_has_and_comes_back(image: lamina.Image, tmp_path: Path, form: str) -> None:
+    engine = image._engine
+    assert isinstance(engine, lamina.Engine)
+    image.tag("evil:2")
+    other = engine.build("FROM scratch\nCOPY x /x\n", files={"x": b"x"})
+    engine.save(tmp_path / "all.tar", image, other, form=form)
+    engine.save(tmp_path / "one.tar", "evil:2", form=form)
+    for each in (image, other):
+        each.remove(force=True)
+    assert [each.names for each in engine.load(tmp_path / "one.tar")] == [("evil:2",)]
+    assert {each.names for each in engine.load(tmp_path / "all.tar")} == {("evil:1", "evil:2"), ()}
+    with pytest.raises(InvalidArgument, match="unknown archive format"):
+        engine.save(tmp_path / "bad.tar", "evil:1", form="zip")
+    assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["all.tar", "base.tar", "one.tar"]

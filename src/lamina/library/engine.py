@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lamina.builder.request import BuildRequest, Context
@@ -53,6 +54,26 @@ class Engine(daemon.Engine):
         """The images of an archive, all or none."""
         with open(path, "rb") as file:
             return tuple(Image(self, facts) for facts in self.images.load(file.fileno(), sink))
+
+    def save(self, path: str | os.PathLike[str], *images: str | Image, form: str = "docker") -> None:
+        """Write images as one archive, a file that appears when it is whole: by name, or under all names that an image has now.
+
+        `form` is docker, oci or v1 (see `image.archive.save`).
+
+        Raises:
+            ImageNotFound: an image is not here any more.
+            InvalidArgument: there is no such form.
+        """
+        names = [name for image in images for name in ([image] if isinstance(image, str) else self.image(image.id).names or [image.id])]
+        beside = f"{os.fspath(path)}.partial-{os.getpid()}"
+        try:
+            with open(beside, "xb") as file:
+                self.images.save(names, file.fileno(), form=form)
+            os.rename(beside, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside)
+            raise
 
     def pull(self, name: str) -> Image:
         """Bring an image from its registry."""
