@@ -82,6 +82,12 @@ def test_dockers_commands_that_are_not_here_say_so(words: list[str], told: str, 
     assert said.startswith(f"lamina: unknown command: lamina {words[0]}\n\n") and told in said and "Did you mean" not in said
 
 
+def test_a_command_for_volumes_of_clusters_says_that_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["volume", "update", "--availability", "active", "v"]) == 1
+    told = "unknown command: lamina volume update\n\nOnly volumes of a cluster can be updated. There is no swarm mode: "
+    assert capsys.readouterr().err.startswith(f"lamina: {told}")
+
+
 def test_an_unknown_flag_exits_with_125_and_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ps", "--nonsense"]) == 125
     assert "Usage:  lamina ps" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_sizes_are_read_in_binary_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "m", "x1", "1q", "inf", "1e999", "nan"])
+@pytest.mark.parametrize("text", ["", "m", "x1", "1q", "inf", "1e999", "nan", "-1", "-4m"])
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_size(text)

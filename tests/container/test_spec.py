@@ -100,6 +100,8 @@ def test_wrong_types_are_named() -> None:
         ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove' container with restart policy"),
         ({"Memory": 1024}, "Minimum memory limit allowed is 6MB"),
         ({"LogConfig": {"Type": "gelf"}}, "no log driver named 'gelf'"),
+        ({"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "q"}]}, "bad mode specified: q"),
+        ({"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "rr"}]}, "bad mode specified: rr"),
     ],
 )
 def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words: str) -> None:

@@ -161,8 +161,9 @@ GROUPS: dict[str, tuple[str, str]] = {
 }
 """A group's summary and its commands."""
 
-SPELLINGS: dict[str, dict[str, str]] = {"images": {"-tree": "--tree"}}
-"""Other spellings of a command's flags."""
+_OLDER = {"--net": "--network", "--net-alias": "--network-alias", "--dns-opt": "--dns-option"}
+SPELLINGS: dict[str, dict[str, str]] = {"images": {"-tree": "--tree"}, "run": _OLDER, "create": _OLDER}
+"""Other spellings of a command's flags, which help does not show."""
 
 ALIASES: dict[str, str] = {
     "container ls": "ps",

@@ -5,7 +5,16 @@ Flags may follow arguments unless the command runs another program (run, exec): 
 
 from __future__ import annotations
 
+import posix
+
 from lamina.errors import InvalidArgument
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    Value = TypeVar("Value")
 
 LISTS = frozenset(("list", "strings", "stringArray", "filter", "map", "ulimit", "mount", "network", "gpu-request"))
 INTEGERS = frozenset(("int", "uint16", "uint"))
@@ -83,10 +92,12 @@ def table(text: str) -> list[Flag]:
 class Reader:
     """Reads one command line against a table."""
 
-    def __init__(self, flags: list[Flag], *, interspersed: bool) -> None:
+    def __init__(self, flags: list[Flag], *, interspersed: bool, spellings: Mapping[str, str] | None = None) -> None:
+        """`spellings` are other words for flags, dashes and all."""
         self._names = {flag.name: flag for flag in flags}
         self._letters = {flag.letter: flag for flag in flags if flag.letter}
         self._interspersed = interspersed
+        self._spellings = spellings or {}
 
     def read(self, words: list[str]) -> Arguments:
         """Read `words`.
@@ -107,7 +118,10 @@ class Reader:
                 if not self._interspersed:
                     found.words += reversed(rest)
                     break
-            elif word.startswith("--"):
+                continue
+            spelled, equals, value = word.partition("=")
+            word = f"{self._spellings.get(spelled, spelled)}{equals}{value}"
+            if word.startswith("--"):
                 self._long(word, rest, found)
             else:
                 self._short(word, rest, found)
@@ -167,3 +181,30 @@ def _checked(flag: Flag, value: str) -> str:
     if flag.kind == "filter" and value and "=" not in value:
         raise UsageError(f"invalid filter {value!r}: write it as name=value")
     return value
+
+
+def read_value(name: str, text: str, read: Callable[[str], Value]) -> Value:
+    """The value of a flag as `read` has it; what it refuses is told with the flag's name.
+
+    Raises:
+        UsageError: `read` raised InvalidArgument, or an error of `int` or `float`.
+    """
+    try:
+        return read(text)
+    except (ValueError, OverflowError):
+        raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
+    except InvalidArgument as error:
+        raise UsageError(f"invalid argument {text!r} for --{name}: {error.hint or error.message}") from None
+
+
+def absolute(path: str) -> str:
+    """The source of a mount: a path that starts with a dot is relative to us, any other is one of the engine's, or a volume's name."""
+    if not path.startswith("."):
+        return path
+    parts: list[str] = []
+    for part in f"{posix.getcwd()}/{path}".split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

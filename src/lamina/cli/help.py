@@ -24,6 +24,7 @@ _ABSENT = dict.fromkeys(("config", "node", "secret", "service", "stack", "swarm"
     "manifest": _THROUGH_DOCKER,
     "plugin": "There are no plugins.",
     "system dial-stdio": _THROUGH_DOCKER,
+    "volume update": f"Only volumes of a cluster can be updated. {_SWARM}",
     "trust": "Signatures of images are not verified.",
 }
 """Docker's commands that `lamina` does not have."""

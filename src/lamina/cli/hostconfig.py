@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import posix
-
-from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.flags import Arguments, UsageError, absolute, read_value
 from lamina.cli.units import parse_duration, parse_size
-from lamina.errors import InvalidArgument
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
@@ -46,14 +43,14 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
         "WorkingDir": arguments.text("workdir"),
         "Env": read_environment(arguments, environment),
         "Labels": labels(arguments),
-        "HostConfig": host_config(arguments),
-        "NetworkingConfig": _networking(arguments),
     }
+    _add_networks(config, host := host_config(arguments), arguments)
+    _add_ports(config, host, arguments)
+    config["HostConfig"] = host
     if arguments.given("entrypoint"):
         config["Entrypoint"] = [arguments.text("entrypoint")]
-    for key, name in (("StopSignal", "stop-signal"), ("MacAddress", "mac-address")):
-        if arguments.given(name):
-            config[key] = arguments.text(name)
+    if arguments.given("stop-signal"):
+        config["StopSignal"] = arguments.text("stop-signal")
     if arguments.given("stop-timeout"):
         config["StopTimeout"] = arguments.number("stop-timeout")
     if health := _health(arguments):
@@ -61,10 +58,32 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
     volumes: Document = {value: {} for value in arguments.many("volume") if ":" not in value}
     if volumes:
         config["Volumes"] = volumes
-    exposed: Document = {_with_protocol(port): {} for port in [*arguments.many("expose"), *_published(arguments)]}
-    if exposed:
-        config["ExposedPorts"] = exposed
     return config
+
+
+def _add_networks(config: Document, host: Document, arguments: Arguments) -> None:
+    """Endpoints; the first one's name, and an address that --mac-address gives it, stand where they stood when there was only one, too."""
+    host["NetworkMode"], config["NetworkingConfig"] = "default", {"EndpointsConfig": {}}
+    if not any(map(arguments.given, _ENDPOINT)):
+        return
+    from lamina.cli.networkflags import endpoints
+
+    found = endpoints(arguments)
+    host["NetworkMode"], first = next(iter(found.items()))
+    if arguments.given("mac-address"):
+        config["MacAddress"] = arguments.text("mac-address")
+    if len(found) > 1 or first:
+        config["NetworkingConfig"] = {"EndpointsConfig": found}
+
+
+def _add_ports(config: Document, host: Document, arguments: Arguments) -> None:
+    if not arguments.given("publish") and not arguments.given("expose"):
+        return
+    from lamina.cli.portflags import exposed, published
+
+    if bindings := published(arguments):
+        host["PortBindings"] = bindings
+    config["ExposedPorts"] = exposed(arguments, bindings)
 
 
 def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
@@ -93,11 +112,17 @@ def labels(arguments: Arguments) -> dict[str, str]:
 def _lines(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
+            lines = [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
     except OSError as error:
         raise UsageError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8") from None
+    for name, line in ((_pair(line)[0], line) for line in lines):
+        if not name:
+            raise UsageError(f"invalid env file ({path}): no variable name on line '{line}'")
+        if " " in name or "\t" in name:
+            raise UsageError(f"invalid env file ({path}): variable '{name}' contains whitespaces")
+    return lines
 
 
 def _pair(word: str, separator: str = "=") -> tuple[str, str]:
@@ -156,10 +181,22 @@ _SWITCHES = (
 )
 _MAPS = (("Sysctls", "sysctl"), ("StorageOpt", "storage-opt"), ("Annotations", "annotation"))
 
+# what is read by modules of its own
+_ENDPOINT = ("network", "network-alias", "ip", "ip6", "link-local-ip", "mac-address", "link")
+_ON_DEVICES = (
+    "device",
+    "gpus",
+    "blkio-weight-device",
+    "device-read-bps",
+    "device-write-bps",
+    "device-read-iops",
+    "device-write-iops",
+)
+
 
 def host_config(arguments: Arguments) -> Document:
-    """The `HostConfig` of the flags given; what was not given is left to the engine."""
-    config: Document = {"NetworkMode": _network(arguments)}
+    """The `HostConfig` of the flags given, without networks and ports; what was not given is left to the engine."""
+    config: Document = {}
     for field, name in _SWITCHES:
         if arguments.given(name):
             config[field] = arguments.on(name)
@@ -177,18 +214,27 @@ def host_config(arguments: Arguments) -> Document:
             config[field] = dict(_pair(word) for word in arguments.many(name))
     for field, name, read in _NUMBERS:
         if arguments.given(name):
-            config[field] = _read(name, arguments.text(name), read)
+            config[field] = read_value(name, arguments.text(name), read)
     for field, build in _BUILT:
         if (value := build(arguments)) is not None:
             config[field] = value
     config.update(_security(arguments))
+    # modules that most containers have no use for, and whose loading a start would pay
+    if arguments.given("mount"):
+        from lamina.cli.mountflag import mounts
+
+        config["Mounts"] = mounts(arguments)
+    if any(map(arguments.given, _ON_DEVICES)):
+        from lamina.cli.deviceflags import devices
+
+        config.update(devices(arguments))
     return config
 
 
 def limits(arguments: Arguments) -> Document:
     """The limits and the restart policy among the flags: what `update` sends."""
     config: Document = {field: arguments.text(name) for field, name in _TEXTS if arguments.given(name)}
-    config.update({field: _read(name, arguments.text(name), read) for field, name, read in _NUMBERS if arguments.given(name)})
+    config.update({field: read_value(name, arguments.text(name), read) for field, name, read in _NUMBERS if arguments.given(name)})
     policy = _restart(arguments)
     return config | ({"RestartPolicy": policy} if policy is not None else {})
 
@@ -224,38 +270,14 @@ def _profile(path: str) -> str:
         raise UsageError(f"compacting json for seccomp profile ({path}) failed: {error}") from None
 
 
-def _read(name: str, text: str, read: Callable[[str], object]) -> object:
-    try:
-        return read(text)
-    except (ValueError, OverflowError):
-        raise UsageError(f"invalid argument {text!r} for --{name}: it takes a number") from None
-    except InvalidArgument as error:
-        raise UsageError(f"invalid argument {text!r} for --{name}: {error.hint or error.message}") from None
-
-
 def _capability(word: str) -> str:
     name = word.upper()
     return name if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}"
 
 
-def _binds(arguments: Arguments) -> list[str] | None:
-    binds = []
-    for word in arguments.many("volume"):
-        if ":" in word:
-            source, rest = word.split(":", 1)
-            # a path that starts with a dot is relative to us, as in docker run
-            binds.append(f"{_absolute(source)}:{rest}" if source.startswith(".") else word)
-    return binds or None
-
-
-def _absolute(path: str) -> str:
-    parts: list[str] = []
-    for part in f"{posix.getcwd()}/{path}".split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return "/" + "/".join(parts)
+def _binds(arguments: Arguments) -> object:
+    pairs = (_pair(word, ":") for word in arguments.many("volume") if ":" in word)
+    return [f"{absolute(source)}:{rest}" for source, rest in pairs] or None
 
 
 def _tmpfs(arguments: Arguments) -> object:
@@ -279,15 +301,6 @@ def _log(arguments: Arguments) -> object:
     return {"Type": arguments.text("log-driver"), "Config": dict(_pair(word) for word in arguments.many("log-opt"))}
 
 
-def _devices(arguments: Arguments) -> object:
-    found = []
-    for word in arguments.many("device"):
-        host, *rest = word.split(":")
-        access = rest.pop() if rest and rest[-1] and set(rest[-1]) <= set("rwm") else "rwm"
-        found.append({"PathOnHost": host, "PathInContainer": rest[0] if rest else host, "CgroupPermissions": access})
-    return found or None
-
-
 def ulimits(arguments: Arguments) -> list[dict[str, object]]:
     """--ulimit as the API has it.
 
@@ -305,191 +318,30 @@ def ulimits(arguments: Arguments) -> list[dict[str, object]]:
     return found
 
 
-def _throttle(name: str, read: Callable[[str], int]) -> Callable[[Arguments], object]:
-    return lambda arguments: (
-        [{"Path": path, "Rate": _read(name, rate, read)} for path, rate in (_pair(word, ":") for word in arguments.many(name))] or None
-    )
-
-
-def _weights(arguments: Arguments) -> object:
-    name = "blkio-weight-device"
-    pairs = [_pair(word, ":") for word in arguments.many(name)]
-    return [{"Path": path, "Weight": _read(name, weight, int)} for path, weight in pairs] or None
-
-
-def _mounts(arguments: Arguments) -> object:
-    return [_mount(word) for word in arguments.many("mount")] or None
-
-
-def _mount(word: str) -> Document:
-    mount: Document = {"Type": "volume"}
-    options: dict[str, dict[str, object]] = {"BindOptions": {}, "VolumeOptions": {}, "TmpfsOptions": {}}
-    for field in word.split(","):
-        key, equals, value = field.partition("=")
-        key = key.strip().lower()
-        truth = not equals or value.lower() in ("1", "true")
-        if key == "type":
-            mount["Type"] = value.lower()
-        elif key in ("source", "src"):
-            mount["Source"] = _absolute(value) if value.startswith(".") else value
-        elif key in ("target", "dst", "destination"):
-            mount["Target"] = value
-        elif key in ("readonly", "ro"):
-            mount["ReadOnly"] = truth
-        elif key == "bind-propagation":
-            options["BindOptions"]["Propagation"] = value
-        elif key == "bind-nonrecursive":
-            options["BindOptions"]["NonRecursive"] = truth
-        elif key == "bind-recursive":
-            options["BindOptions"].update(_recursive(word, value))
-        elif key == "volume-label":
-            options["VolumeOptions"].setdefault("Labels", {})[value.partition("=")[0]] = value.partition("=")[2]  # type: ignore[index]
-        elif key == "volume-opt":
-            driver = options["VolumeOptions"].setdefault("DriverConfig", {})
-            driver.setdefault("Options", {})[value.partition("=")[0]] = value.partition("=")[2]  # type: ignore[attr-defined]
-        elif key == "volume-subpath":
-            options["VolumeOptions"]["Subpath"] = value
-        elif key == "image-subpath":
-            options.setdefault("ImageOptions", {})["Subpath"] = value
-        elif key == "volume-nocopy":
-            options["VolumeOptions"]["NoCopy"] = truth
-        elif key == "volume-driver":
-            options["VolumeOptions"]["DriverConfig"] = {"Name": value}
-        elif key == "tmpfs-size":
-            options["TmpfsOptions"]["SizeBytes"] = parse_size(value)
-        elif key == "tmpfs-mode":
-            options["TmpfsOptions"]["Mode"] = int(value, 8)
-        else:
-            raise UsageError(f"invalid argument {word!r} for --mount: unexpected key {key!r}")
-    if not mount.get("Target"):
-        raise UsageError(f"invalid argument {word!r} for --mount: target is required")
-    return mount | {name: value for name, value in options.items() if value}
-
-
-_RECURSIVE: dict[str, dict[str, object]] = {
-    "enabled": {},
-    "disabled": {"NonRecursive": True},
-    "writable": {"ReadOnlyNonRecursive": True},
-    "readonly": {"ReadOnlyForceRecursive": True},
-}
-
-
-def _recursive(word: str, value: str) -> dict[str, object]:
-    if value not in _RECURSIVE:
-        raise UsageError(f"invalid argument {word!r} for --mount: bind-recursive is one of {', '.join(_RECURSIVE)}")
-    return _RECURSIVE[value]
-
-
-def _requests(arguments: Arguments) -> object:
-    """--gpus: `all`, a number, or `count=…,device=…,driver=…,capabilities=…`."""
-    found: list[Document] = []
-    for word in arguments.many("gpus"):
-        request: Document = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
-        for field in word.split(","):
-            key, equals, value = field.partition("=")
-            if not equals:
-                key, value = "count", key
-            if key == "count":
-                request["Count"] = -1 if value == "all" else _read("gpus", value, int)
-            elif key == "device":
-                request["DeviceIDs"] = value.split(",")
-            elif key == "driver":
-                request["Driver"] = value
-            elif key == "capabilities":
-                request["Capabilities"] = [["gpu", *value.split(",")]]
-            else:
-                raise UsageError(f"invalid argument {word!r} for --gpus: unexpected key {key!r}")
-        found.append(request)
-    return found or None
-
-
-def _ports(arguments: Arguments) -> object:
-    published = _published(arguments)
-    return published or None
-
-
-def _published(arguments: Arguments) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for word in arguments.many("publish"):
-        for port, binding in _publish(word):
-            found.setdefault(port, []).append(binding)
-    return found
-
-
-def _publish(word: str) -> list[tuple[str, dict[str, str]]]:
-    """`[[address:]host:]container[/protocol]`, each port a range perhaps."""
-    text, _, protocol = word.partition("/")
-    rest, _, inside = text.rpartition(":")
-    address, _, outside = rest.rpartition(":")
-    low, high = _range(inside, word)
-    first, last = _range(outside, word) if outside else (0, 0)
-    if outside and last - first != high - low and low != high:
-        raise UsageError(f"invalid ranges specified for container and host ports: {word}")
-    rows = []
-    for offset in range(high - low + 1):
-        host = "" if not outside else f"{first}-{last}" if low == high and first != last else str(first + offset)
-        rows.append((f"{low + offset}/{protocol or 'tcp'}", {"HostIp": address.strip("[]"), "HostPort": host}))
-    return rows
-
-
-def _range(text: str, word: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
-    if not low.isdecimal() or not (high or low).isdecimal() or not 0 < int(low) <= int(high or low) < 65536:
-        raise UsageError(f"invalid port: {word}")
-    return int(low), int(high or low)
-
-
-def _with_protocol(port: str) -> str:
-    return port if "/" in port else f"{port}/tcp"
-
-
 _BUILT: tuple[tuple[str, Callable[[Arguments], object]], ...] = (
     ("Binds", _binds),
     ("Tmpfs", _tmpfs),
     ("RestartPolicy", _restart),
     ("LogConfig", _log),
-    ("Devices", _devices),
     ("Ulimits", lambda arguments: ulimits(arguments) or None),
-    ("Mounts", _mounts),
-    ("DeviceRequests", _requests),
-    ("PortBindings", _ports),
-    ("BlkioWeightDevice", _weights),
-    ("BlkioDeviceReadBps", _throttle("device-read-bps", parse_size)),
-    ("BlkioDeviceWriteBps", _throttle("device-write-bps", parse_size)),
-    ("BlkioDeviceReadIOps", _throttle("device-read-iops", int)),
-    ("BlkioDeviceWriteIOps", _throttle("device-write-iops", int)),
 )
-
-
-def _network(arguments: Arguments) -> str:
-    named = [word for word in arguments.many("network") if word]
-    return named[0] if named else "default"
-
-
-def _networking(arguments: Arguments) -> Document:
-    addresses: Document = {
-        key: arguments.text(name) for key, name in (("IPv4Address", "ip"), ("IPv6Address", "ip6")) if arguments.given(name)
-    }
-    if arguments.given("link-local-ip"):
-        addresses["LinkLocalIPs"] = arguments.many("link-local-ip")
-    endpoint: Document = {"IPAMConfig": addresses} if addresses else {}
-    if arguments.given("network-alias"):
-        endpoint["Aliases"] = arguments.many("network-alias")
-    return {"EndpointsConfig": {_network(arguments): endpoint} if endpoint else {}}
+_HEALTH_TIMES = (
+    ("Interval", "health-interval"),
+    ("Timeout", "health-timeout"),
+    ("StartPeriod", "health-start-period"),
+    ("StartInterval", "health-start-interval"),
+)
 
 
 def _health(arguments: Arguments) -> Document:
     if arguments.on("no-healthcheck"):
+        if any(map(arguments.given, ("health-cmd", "health-retries", *(name for _, name in _HEALTH_TIMES)))):
+            raise UsageError("--no-healthcheck conflicts with --health-* options")
         return {"Test": ["NONE"]}
     found: Document = {}
     if arguments.given("health-cmd"):
         found["Test"] = ["CMD-SHELL", arguments.text("health-cmd")]
-    for key, name in (
-        ("Interval", "health-interval"),
-        ("Timeout", "health-timeout"),
-        ("StartPeriod", "health-start-period"),
-        ("StartInterval", "health-start-interval"),
-    ):
+    for key, name in _HEALTH_TIMES:
         if arguments.given(name):
             found[key] = parse_duration(arguments.text(name))
     if arguments.given("health-retries"):

@@ -111,10 +111,8 @@ def _unknown(name: str) -> UnknownCommand:
 
 def _perform(name: str, words: list[str], options: Arguments) -> int:
     module, fewest, most, interspersed, usage, _, flags = COMMANDS[name]
-    if name in SPELLINGS:
-        words = [SPELLINGS[name].get(word, word) for word in words]
     try:
-        found = Reader(table(flags), interspersed=interspersed).read(words)
+        found = Reader(table(flags), interspersed=interspersed, spellings=SPELLINGS.get(name)).read(words)
         if len(found.words) < fewest or 0 <= most < len(found.words):
             raise WrongArgumentCount(f"'lamina {name}' {count_wanted(fewest, most)}")
     except HelpWanted:

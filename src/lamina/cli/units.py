@@ -49,9 +49,12 @@ def parse_size(text: str) -> int:
     lower = text.strip().lower().removesuffix("ib").removesuffix("b")
     unit = lower[-1:] if lower[-1:].isalpha() else ""
     try:
-        return int(float(lower.removesuffix(unit)) * _BINARY[unit])
+        size = int(float(lower.removesuffix(unit)) * _BINARY[unit])
     except (KeyError, ValueError, OverflowError):
-        raise InvalidArgument(f"invalid size: {text!r}", hint="write a number with b, k, m or g") from None
+        size = -1
+    if size < 0:
+        raise InvalidArgument(f"invalid size: {text!r}", hint="write a number with b, k, m or g")
+    return size
 
 
 def parse_duration(text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lamina.container.capping import asked_size
-from lamina.container.devices import device_rules, refuse_requests
+from lamina.container.devices import check_access, device_rules, refuse_requests
 from lamina.container.document import Document, flag, mapping, number, text, texts
 from lamina.errors import InvalidArgument
 from lamina.linux import capability
@@ -96,6 +96,7 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
     _check_capabilities(host)
     check_security(texts(host, "SecurityOpt"))
     device_rules(texts(host, "DeviceCgroupRules"))
+    check_access(host)
     refuse_requests(host)
     asked_size(host)
 

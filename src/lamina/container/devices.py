@@ -36,6 +36,18 @@ def asked_devices(host: Document, *, privileged: bool = False) -> list[dict[str,
     return found
 
 
+def check_access(host: Document) -> None:
+    """Refuse access to a device that is not some of read, write and mknod.
+
+    Raises:
+        InvalidDevice: in Docker's words.
+    """
+    for mapping in objects(host, "Devices"):
+        access = text(mapping, "CgroupPermissions") or "rwm"
+        if len(access) > len(set(access)) or not set(access) <= set("rwm"):
+            raise InvalidDevice(f"bad mode specified: {access[:100]}")
+
+
 def _devices(source: str, target: str, access: str) -> list[dict[str, Any]]:
     real = os.path.realpath(source) if os.path.islink(source) else source
     try:
