@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tests.docker.conftest import BASE
-from tests.harness import Daemon
+from tests.harness import Daemon, overwrite
 
 NONE = ("--network", "none")
 
@@ -15,7 +15,7 @@ NONE = ("--network", "none")
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    overwrite(path, data)
 
 
 def test_damage_is_a_line_an_exit_code_and_mended(daemon: Daemon) -> None:

@@ -28,7 +28,7 @@ from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
-from tests.harness import eventually
+from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
 from tests.registry.servers import Faulty, cut_after, in_memory
 
@@ -337,12 +337,9 @@ def test_what_a_push_compresses_is_sent_as_it_is_made_and_not_kept(faulty: Fault
 def test_a_layer_whose_tar_is_damaged_is_not_pushed(faulty: Faulty, store: MakeStore) -> None:
     here = store()
     image = here.make(str(reference(faulty)), some_tars(1))
-    path = here.content.path(image.config.diff_ids[0])
-    written = os.stat(path).st_mtime_ns
-    with open(path, "r+b") as file:
-        file.seek(1000)
-        file.write(b"other bytes")
-    os.utime(path, ns=(written, written))  # as if the disk had done it
+    path = Path(here.content.path(image.config.diff_ids[0]))
+    data = path.read_bytes()
+    overwrite(path, data[:1000] + b"other bytes" + data[1011:])
     with pytest.raises(LayerDamaged, match="damaged layer"):
         here.pusher.push(reference(faulty))
     assert faulty.requests("DELETE", "/blobs/uploads/") == 1
@@ -375,10 +372,7 @@ def test_a_pull_mends_what_a_check_found_lost(faulty: Faulty, store: MakeStore, 
     assert list(here.images.check()) == []
     for blob in list(here.content.walk()):
         if blob.digest not in (image.id, image.manifest.digest):
-            path = Path(here.content.path(blob.digest))
-            when = path.stat().st_mtime_ns
-            path.write_bytes(bytes(blob.size))
-            os.utime(path, ns=(when, when))
+            overwrite(Path(here.content.path(blob.digest)), bytes(blob.size))
     lost = [finding for finding in here.images.check(repair=True) if finding.state == "lost"]
     assert lost
     assert all(f"lamina pull {reference(faulty).familiar}" in finding.line for finding in lost)
@@ -389,17 +383,12 @@ def test_a_pull_mends_what_a_check_found_lost(faulty: Faulty, store: MakeStore, 
 
 def broken(path: Path, how: str) -> None:
     """Damage that looks like the disk's own: no time of modification changes."""
-    status = path.stat()
     if how == "deleted":
         path.unlink()
         return
-    if how == "cut":
-        os.truncate(path, status.st_size // 2)
-    else:
-        data = bytearray(path.read_bytes())
-        data[len(data) * 2 // 3] ^= 1
-        path.write_bytes(data)
-    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    data = bytearray(path.read_bytes())
+    data[len(data) * 2 // 3] ^= 1
+    overwrite(path, data[: len(data) // 2] if how == "cut" else data)
 
 
 @pytest.mark.parametrize("how", ["a bit", "cut", "deleted"])

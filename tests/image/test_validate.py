@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from lamina.content.store import BlobDamaged
 from lamina.image.checking import LOST, REPAIRABLE, REPAIRED, Finding
 from lamina.layer.errors import LayerDamaged
 from lamina.spec.reference import Reference
+from tests.harness import overwrite
 
 from .conftest import Store
 from .tars import SECOND, child, imported
@@ -37,14 +37,9 @@ def healed(store: Store) -> None:
 
 def flip(path: Path, at: float = 0.5) -> None:
     """Turn one bit over, as a disk does: nothing says that the file was written to."""
-    status = path.stat()
-    with open(path, "r+b") as file:
-        position = int(status.st_size * at)
-        file.seek(position)
-        byte = file.read(1)[0]
-        file.seek(position)
-        file.write(bytes([byte ^ 4]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 4
+    overwrite(path, data)
 
 
 def test_a_sound_store_has_no_problems(store: Store) -> None:
