@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +135,31 @@ def test_a_group_takes_limits_holds_processes_freezes_kills_and_goes(sleeper: in
         group.remove()
     assert not any(os.path.exists(directory) for directory in group.directories())
     Cgroup("/lamina-test", cgroup.here()).remove()
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "told"), [("freezer", "freezer.state", "freezer.state"), ("unified", "cgroup.freeze", "cgroup.events")]
+)
+def test_a_group_that_is_gone_counts_as_thawed_but_not_as_frozen(
+    kind: str, order: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Cgroup("/gone", [cgroup.Hierarchy(str(tmp_path), [kind], unified=kind == "unified")])
+    waited = list[float]()
+
+    def removed(path: str, *_: str) -> None:
+        """Its monitor is faster than who waits for the change."""
+        assert path == f"{tmp_path}/gone/{order}"
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+
+    monkeypatch.setattr(cgroup.time, "sleep", waited.append)
+    group.freeze(frozen=False)
+    monkeypatch.setattr(cgroup, "_write", removed)
+    for frozen in (False, True):
+        (tmp_path / "gone").mkdir()
+        (tmp_path / "gone" / told).write_text("")
+        with pytest.raises(FileNotFoundError) if frozen else contextlib.nullcontext():
+            group.freeze(frozen=frozen)
+    assert waited == []
 
 
 @pytest.mark.root

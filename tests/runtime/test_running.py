@@ -344,6 +344,17 @@ def test_pause_and_resume(box: Box) -> None:
     eventually(lambda: (box.directory / "log").stat().st_size > before)
 
 
+@BRIEF_OR_NOT
+def test_a_monitor_has_no_child_but_the_process_once_that_runs(box: Box, brief: bool) -> None:
+    process = box.start("sleep", "1000", brief=brief)
+    monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+    eventually(lambda: Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split() == [str(process.pid)], seconds=10)
+    process.signal(15)
+    process.signal(9)
+    end = process.wait(60)
+    assert end is not None and (end.code, end.signal) == (137, 9)
+
+
 def test_running_out_of_memory_is_said(box: Box) -> None:
     from lamina.runtime.launch import Limits
 

@@ -175,12 +175,21 @@ class Cgroup:
             time.sleep(0.002)
 
     def freeze(self, *, frozen: bool) -> None:
-        """Stop or resume everything in the group; returns when it is so.
+        """Stop or resume everything in the group; returns when it is so. What is gone counts as resumed.
 
         Raises:
             CgroupUnavailable: no freezer here.
-            TimeoutError: something does not stop within ten seconds; it is resumed.
+            FileNotFoundError: the group to stop is gone.
+            TimeoutError: something does not stop within ten seconds, and is resumed; or does not go on.
         """
+        try:
+            self._freeze(frozen=frozen)
+        except OSError as error:
+            # Who kills what is frozen thaws it, and its monitor may have removed the group by then.
+            if frozen or error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+
+    def _freeze(self, *, frozen: bool) -> None:
         freezer = self._directory("freezer")
         unified = self._unified()
         if freezer is not None:
@@ -194,10 +203,12 @@ class Cgroup:
             raise CgroupUnavailable("this kernel has no freezer cgroup: processes cannot be paused")
         deadline = time.monotonic() + 10
         while expected not in _read(file).splitlines():
+            if not os.path.exists(file):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             if time.monotonic() > deadline:
                 if frozen:
                     self.freeze(frozen=False)
-                raise TimeoutError(f"the processes of {self.path} did not stop")
+                raise TimeoutError(f"the processes of {self.path} did not {'stop' if frozen else 'go on'}")
             time.sleep(0.001)
 
     def oom_kills(self) -> int:

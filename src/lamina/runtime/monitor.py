@@ -25,8 +25,10 @@ import time
 from lamina.linux import channel, prctl, tty
 from lamina.runtime import hooks, outside
 from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.faults import complain
 from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
+from lamina.runtime.reaping import Ending, reap_all
 from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time, write_record
 from lamina.runtime.streams import Client, Input
 
@@ -65,7 +67,7 @@ def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Ne
             _have_launched(body, fds, hierarchies)
         code = 0
     except BaseException as error:
-        _complain(error)
+        complain(error)
     finally:
         os._exit(code)
 
@@ -73,11 +75,11 @@ def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Ne
 def _have_launched(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
     """A monitor's life with a launcher."""
     mine, theirs = channel.pair()
-    if os.fork() == 0:
+    if (pid := os.fork()) == 0:
         mine.close()
         _launch(body, fds, hierarchies, theirs)
     theirs.close()
-    _follow(mine, channel.from_fd(fds[0]), fds, hierarchies)
+    _follow(mine, channel.from_fd(fds[0]), fds, hierarchies, pid)
 
 
 def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], monitor: channel.Channel) -> Never:
@@ -111,7 +113,7 @@ def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], m
             if launched.cgroup is not None and about["create"]:
                 launched.cgroup.remove()
     except BaseException as error:
-        _complain(error)
+        complain(error)
     finally:
         os._exit(0)
 
@@ -145,8 +147,8 @@ def _perform(document: Mapping[str, Any], fds: Sequence[int], hierarchies: Seque
     _stay(_about(document, launched, slots), launched, listener, daemon, fds)
 
 
-def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
-    """Hear how the launch went, then stay with what was launched."""
+def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy], pid: int) -> None:
+    """Hear how the launch went, then stay with what was launched. `pid` is the launcher's."""
     directory, listener = "", None
     try:
         # Where to listen comes first: that is made while the launcher launches.
@@ -166,17 +168,17 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
         if listener is not None:
             listener.close()
             forget(directory, SOCKET)
-        _reap()
+        reap_all()
         _tell(daemon, about)
         return
     master = received[-1] if about["terminal"] else -1
     pipes = dict(zip(about["pipes"], received[1:], strict=False))
     cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
-    _stay(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener, daemon, fds)
+    _stay(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener, daemon, fds, pid)
 
 
-def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: channel.Channel, fds: Sequence[int]) -> None:
-    """With what runs, to its end."""
+def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: channel.Channel, fds: Sequence[int], launcher: int = 0) -> None:
+    """With what runs, to its end. `launcher` is this process's child that launched it, 0 where there was none."""
     attached = about.pop("attached")
     channel.close_all([fd for fd in fds[1:] if fd not in [about["log_pipe"], *(kept for kept, _ in attached)]])
     monitor = Monitor(about, launched, listener)
@@ -185,16 +187,9 @@ def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: chan
     # Before it is told: who hears of a start may ask for an exec at once.
     write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
     monitor.greet(daemon, "started")
+    if launcher:
+        monitor.see_off(launcher)
     monitor.serve()
-
-
-def _reap() -> None:
-    """Of an exec that failed a dead process is left, which would be the container's first process's then: that need not reap what it never knew."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 def _run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> list[str]:
@@ -207,21 +202,6 @@ def _remove_bundle(document: Mapping[str, Any]) -> None:
     """What hooks were shown."""
     if wanted := document.get("hooks"):
         outside.remove_tree(wanted["bundle"])
-
-
-def _complain(error: BaseException) -> None:
-    """Leave word of a fault in the zygote's log."""
-    os.write(2, f"{' < '.join(_places(error))}: {type(error).__name__}: {error}\n".encode(errors="replace"))
-
-
-def _places(error: BaseException) -> list[str]:
-    """Where an error came from, innermost first; the traceback module cannot be imported here."""
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        places.append(f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return places[::-1]
 
 
 def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
@@ -255,6 +235,7 @@ class Monitor:
         self._exit: dict[str, Any] | None = None
         self._oom = launched.cgroup.watch_oom() if launched.cgroup is not None and document.get("watch_memory") else None
         self._oom_kills = 0
+        self._launcher: Ending | None = None
         for fd in self._outputs:
             os.set_blocking(fd, False)
 
@@ -328,6 +309,10 @@ class Monitor:
 
     # --- the process
 
+    def see_off(self, launcher: int) -> None:
+        """Reap the launcher once it has ended, which it is about to."""
+        self._launcher = Ending(launcher)
+
     def serve(self) -> None:
         """Until the process has ended, its output was read, and the end was recorded and told."""
         while self._exit is None or self._outputs:
@@ -356,6 +341,8 @@ class Monitor:
 
         if self._listener.fileno() >= 0:
             want(self._listener.fileno(), _IN, self._on_connection)
+        if self._launcher is not None and self._launcher.fd >= 0:
+            want(self._launcher.fd, _IN, self._launcher.reap)
         if self._exit is None:
             want(self._launched.pidfd, _IN, self._on_exit)
             if self._oom is not None:
