@@ -62,12 +62,29 @@ def test_a_killed_switchboard_is_replaced_by_one_that_knows_all(daemon: Daemon) 
     daemon.docker("network", "create", "mine")
     for name in ("web", "other"):
         daemon.docker("run", "-d", "--name", name, "--network", "mine", BASE, "sleep", "1000")
-    for pid in helpers(daemon.root):
-        if b"lamina.network.switchboard" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, 9)
+    kill_switchboard(daemon)
     daemon.docker("run", "-d", "--name", "third", "--network", "mine", BASE, "sleep", "1000")
     for asked in ("web", "third"):
         assert "Address" in daemon.docker("exec", "other", "nslookup", asked, "127.0.0.11").stdout
+
+
+def test_a_killed_switchboard_is_replaced_although_nothing_asks_for_it(daemon: Daemon) -> None:
+    daemon.docker("network", "create", "mine")
+    for name in ("web", "other"):
+        daemon.docker("run", "-d", "--name", name, "--network", "mine", BASE, "sleep", "1000")
+    for _ in range(2):
+        kill_switchboard(daemon)
+        eventually(
+            lambda: "Address" in daemon.docker("exec", "other", "nslookup", "web", "127.0.0.11", code=None).stdout.partition("web")[2],
+            "nobody answered names any more",
+        )
+
+
+def kill_switchboard(daemon: Daemon) -> None:
+    """End it as the kernel would for want of memory."""
+    for pid in helpers(daemon.root):
+        if b"lamina.network.switchboard" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, 9)
 
 
 def test_a_flushed_table_is_made_again_and_other_tables_are_left_alone(daemon: Daemon) -> None:

@@ -167,6 +167,13 @@ class Channel:
         """Give the descriptor to the caller; the channel is closed."""
         return int(self._sock.detach())
 
+    def hang_up(self) -> None:
+        """End the conversation, for every duplicate of this end as well."""
+        try:
+            self._sock.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other end was first
+
     def close(self) -> None:
         """Close this end; repeating does nothing."""
         self._sock.close()

@@ -84,7 +84,7 @@ class Sandboxes:
         self._sandboxes: dict[str, Sandbox] = {}
         self._pools: dict[tuple[str, int], AddressPool] = {}
         self._pids: dict[str, int] = {}
-        self._switching = Switching(directory, self._tell_again)
+        self._switching = Switching(directory, self._lock, self._tell_again)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
     def get(self, container: str) -> Sandbox | None:

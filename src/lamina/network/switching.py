@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from lamina.errors import Internal
+from lamina.errors import Internal, LaminaError
 from lamina.linux import channel, helper
 from lamina.network.hostports import Held
 from lamina.network.model import Endpoint
@@ -16,13 +19,13 @@ _TRIES = 3
 
 
 class Switching:
-    """Asks the switchboard of one engine. Thread-safe. `lost` is called, from the thread that asks, when one that was known is gone:
-    all that it had must be told again."""
+    """Asks the switchboard of one engine. Thread-safe by the lock of who asks. `lost` is called with it, from the thread that asks or from
+    one of its own, when one that was known is gone: all that it had must be told again."""
 
-    def __init__(self, directory: str, lost: Callable[[], None]) -> None:
+    def __init__(self, directory: str, lock: threading.RLock, lost: Callable[[], None]) -> None:
         self.directory = directory
         self._lost = lost
-        self._lock = threading.RLock()
+        self._lock = lock
         self._channel: channel.Channel | None = None
 
     def names(self, container: str, endpoints: Iterable[Endpoint], *, links: dict[str, str], servers: Sequence[str], outside: bool) -> None:
@@ -62,6 +65,7 @@ class Switching:
         """Let go; it goes on."""
         with self._lock:
             if self._channel is not None:
+                self._channel.hang_up()
                 self._channel.close()
             self._channel = None
 
@@ -73,6 +77,7 @@ class Switching:
                 try:
                     if self._channel is None:
                         self._channel = self._connected(start=needed)
+                        self._watch(self._channel)
                     self._channel.send(message, fds)
                     return self._channel.recv(10)[0]
                 except channel.ChannelClosed:
@@ -82,6 +87,23 @@ class Switching:
                     elif not needed:
                         return {}
         raise Internal("the switchboard ends as soon as it is started")
+
+    def _watch(self, known: channel.Channel) -> None:
+        """Notice when who is at the other end is gone: what it had is needed all the time."""
+        fd = os.dup(known.fileno())
+        threading.Thread(target=self._wait_for_end, args=(known, fd), name="switchboard", daemon=True).start()
+
+    def _wait_for_end(self, known: channel.Channel, fd: int) -> None:
+        poll = select.poll()
+        poll.register(fd, 0)
+        poll.poll()
+        os.close(fd)
+        with self._lock:
+            # Else it was let go of here, or who asked found out first.
+            if self._channel is known:
+                self.close()
+                with suppress(LaminaError, OSError):  # the next who asks tries again
+                    self._lost()
 
     def _connected(self, *, start: bool) -> channel.Channel:
         try:
