@@ -425,6 +425,17 @@ def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
         world.containers.exec_inspect(exec_id)
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({"DetachKeys": "ctrl-1"}, r"Invalid escape keys \(ctrl-1\) provided"), ({"Env": ["a=\0"]}, "Env must not hold a NUL")],
+)
+def test_an_exec_that_cannot_be_started_is_not_made(world: World, config: dict[str, object], words: str) -> None:
+    world.run()
+    with pytest.raises(InvalidArgument, match=words):
+        world.containers.exec_create("it", {"Cmd": ["ls"], **config})
+    assert not [action for action in world.actions() if action.startswith("exec")]
+
+
 def test_an_exec_needs_a_running_container(world: World) -> None:
     world.containers.create({"Image": "base"}, name="it")
     with pytest.raises(WrongState, match="is not running"):

@@ -22,7 +22,23 @@ def test_a_bind_a_name_and_a_target_alone_are_told_apart() -> None:
     assert (alone.kind, alone.name, alone.owned) == ("volume", "", True)
 
 
-@pytest.mark.parametrize("bind", ["", ":", "a:b", "a:/b:c:d", "/a:/", "a:/x:wrong", "/a:relative", "a::ro"])
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "",
+        ":",
+        "a:b",
+        "a:/b:c:d",
+        "/a:/",
+        "a:/x:wrong",
+        "/a:relative",
+        "a::ro",
+        "/a:/b:rw,ro",
+        "/a:/b:ro,ro",
+        "/a:/b:z,Z",
+        "/a:/b:shared,slave",
+    ],
+)
 def test_malformed_binds_are_refused(bind: str) -> None:
     with pytest.raises(InvalidMount):
         parse_bind(bind)
@@ -60,6 +76,23 @@ def test_unknown_kinds_and_relative_sources_are_refused() -> None:
     for mount in ({"Type": "npipe", "Target": "/t"}, {"Type": "bind", "Target": "/t", "Source": "s"}, {"Type": "volume", "Target": "t"}):
         with pytest.raises(InvalidMount):
             parse_mount(mount)
+
+
+@pytest.mark.parametrize(
+    "data", ["size=abc", "size=-1", "size=", "size=1.5g", "mode=9", "uid=root", "nr_inodes=many", "color=red", "bright"]
+)
+def test_what_a_tmpfs_cannot_be_is_refused(data: str) -> None:
+    with pytest.raises(InvalidMount, match="invalid tmpfs option"):
+        asked_mounts({}, {"Tmpfs": {"/t": f"ro,{data}"}})
+    size = {"SizeBytes": -1}
+    with pytest.raises(InvalidMount, match="size=-1"):
+        parse_mount({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": size})
+
+
+def test_what_a_tmpfs_can_be_is_kept() -> None:
+    data = "rw,noexec,size=64M,mode=1777,uid=5,gid=0,nr_inodes=1k,nr_blocks=0x10,huge=never,mpol=local"
+    assert asked_mounts({}, {"Tmpfs": {"/t": data}})[0].data == data
+    assert asked_mounts({}, {"Tmpfs": {"/t": "size=50%"}})[0].data == "size=50%"
 
 
 def test_explicit_mounts_win_over_the_images_volumes_and_two_on_one_target_are_refused() -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from lamina.container.containers import Containers
-from lamina.container.model import WrongState
+from lamina.container.live import Live
+from lamina.container.model import ContainerNotFound, WrongState
 from lamina.container.requests import CommitRequest
 from lamina.container.snapshots import SnapshotNotFound, SnapshotTaken
 from lamina.errors import Exhausted, InvalidArgument
@@ -286,6 +287,25 @@ def test_snapshots_of_removed_containers_are_swept_at_the_next_start(world: Worl
     after = world.again()
     after.containers.recover()
     assert os.listdir(f"{after.parts.root}/.snapshots") == []
+
+
+def test_a_container_that_is_removed_while_it_is_inspected_is_not_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = world.containers.create({"Image": "base"}, name="it").id
+    world.containers.snapshots.create("it", "first")
+    find, asked = world.containers._roster.find, list[str]()
+
+    def found(ref: str) -> Live:
+        """The last moment at which it is there."""
+        asked.append(ref)
+        live = find(ref)
+        if len(asked) == 1:
+            monkeypatch.undo()
+            world.containers.remove(identity)
+        return live
+
+    monkeypatch.setattr(world.containers._roster, "find", found)
+    with pytest.raises(ContainerNotFound):
+        world.containers.inspect("it")
 
 
 def test_a_container_starts_on_as_many_snapshots_as_it_may_stand_on(perform: Callable[..., Box]) -> None:

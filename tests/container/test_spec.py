@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.container.checking import check_host
+from lamina.container.checking import check_config, check_host
+from lamina.container.document import InvalidDocument
 from lamina.container.model import Container
 from lamina.container.resources import checked
 from lamina.container.spec import (
@@ -59,6 +60,14 @@ def test_entrypoint_and_command_are_merged_as_dockers(config: dict[str, Any], en
     assert (document["Entrypoint"], document["Cmd"]) == (entrypoint, cmd)
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("/newx/../newy", "/newy"), ("//newx/..", "/"), ("/a/../../b/", "/b"), ("/", "/"), ("", "/image"), (None, "/image")]
+)
+def test_the_working_directory_is_cleaned(asked: str | None, kept: str) -> None:
+    assert merged({"Cmd": ["c"], "WorkingDir": asked}, working_dir="/image/./")["WorkingDir"] == kept
+    assert merged({"Cmd": ["c"]})["WorkingDir"] == ""
+
+
 def test_nothing_to_run_is_refused() -> None:
     for config in ({}, {"Entrypoint": [""]}):
         with pytest.raises(NoCommand, match="no command specified"):
@@ -100,8 +109,14 @@ def test_wrong_types_are_named() -> None:
         ({"RestartPolicy": {"Name": "always"}, "AutoRemove": True}, "can't create 'AutoRemove' container with restart policy"),
         ({"Memory": 1024}, "Minimum memory limit allowed is 6MB"),
         ({"LogConfig": {"Type": "gelf"}}, "no log driver named 'gelf'"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "0"}}}, "max-size must be a positive number"),
+        ({"LogConfig": {"Type": "json-file", "Config": {"tag": "{{.Name}}{{.Nope}}"}}}, "can't evaluate field Nope"),
         ({"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "q"}]}, "bad mode specified: q"),
         ({"Devices": [{"PathOnHost": "/dev/null", "CgroupPermissions": "rr"}]}, "bad mode specified: rr"),
+        ({"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "rel"}]}, "rel is not an absolute path"),
+        ({"CgroupParent": "/a\nb"}, "cannot hold a line break"),
+        ({"Binds": ["/tmp/a\0:/b"]}, "Binds must not hold a NUL"),
+        ({"Tmpfs": {"/a\0": ""}}, "Tmpfs must not hold a NUL"),
     ],
 )
 def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words: str) -> None:
@@ -109,6 +124,13 @@ def test_contradictions_are_refused_in_dockers_words(host: dict[str, Any], words
         check_host({}, host, Runtimes())
         checked(host, Abilities())
         merged_host_config(host, network_mode("none"))
+
+
+@pytest.mark.parametrize("config", [{"Env": ["a\0b=1"]}, {"Cmd": ["a\0"]}, {"Cmd": "a\0"}, {"Healthcheck": {"Test": ["CMD", "\0"]}}])
+def test_what_the_kernel_would_cut_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDocument, match="must not hold a NUL"):
+        check_config(config)
+    check_config({"Labels": {"free": "\0"}})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lamina.network.model import InvalidNetwork, NetworkForbidden, NoAddress, Pool
 from lamina.network.pools import POOLS, AddressPool, first_address, free_subnet, local_prefix, overlap
+from lamina.network.requests import asked_pools
 
 
 def test_the_first_free_subnet_is_dockers() -> None:
@@ -61,6 +62,16 @@ def test_a_full_subnet_says_so() -> None:
     assert pool.take() == "10.1.0.2"
     with pytest.raises(NoAddress, match="no available addresses"):
         pool.take()
+
+
+@pytest.mark.parametrize(("subnet", "gateway"), [("10.1.0.0/24", "10.1.0.0"), ("10.1.0.0/24", "10.1.0.255"), ("fd00:1::/64", "fd00:1::")])
+def test_a_gateway_at_a_subnets_end_is_refused(subnet: str, gateway: str) -> None:
+    with pytest.raises(NetworkForbidden, match=rf"failed to allocate gateway \({gateway}\): Address already in use"):
+        asked_pools([{"Subnet": subnet, "Gateway": gateway}], ipv4=True, ipv6=True)
+
+
+def test_a_subnet_of_two_has_no_ends() -> None:
+    assert asked_pools([{"Subnet": "10.1.0.0/31", "Gateway": "10.1.0.0"}], ipv4=True, ipv6=False) == [Pool("10.1.0.0/31", "10.1.0.0")]
 
 
 @given(st.integers(min_value=20, max_value=31), st.integers(min_value=1, max_value=40))

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lamina.container.capping import asked_size
-from lamina.container.devices import check_access, device_rules, refuse_requests
-from lamina.container.document import Document, flag, mapping, number, text, texts
+from lamina.container.devices import check_devices, device_rules, refuse_requests
+from lamina.container.document import Document, flag, mapping, number, refuse_nul, text, texts
 from lamina.errors import InvalidArgument
 from lamina.linux import capability
 from lamina.runtime.bundle import check_security
@@ -44,6 +44,7 @@ def check_config(config: Document) -> None:
     Raises:
         InvalidRequest, InvalidSignal, InvalidDocument
     """
+    refuse_nul(config, "Labels")
     name = text(config, "Hostname")
     if len(name) > _HOST_NAME:
         raise InvalidRequest(f'hostname "{name[:200]}" is too long (maximum {_HOST_NAME} bytes)')
@@ -78,6 +79,7 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
     Raises:
         InvalidRequest, InvalidDevice, InvalidOption, InvalidDocument, UnknownRuntime
     """
+    refuse_nul(host, "Annotations", "LogConfig")
     for key, (words, shared, called) in _MODES.items():
         mode = text(host, key)
         joins = shared and mode.startswith("container:") and mode != "container:"
@@ -95,8 +97,10 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
     check_restart(mapping(host, "RestartPolicy"), auto_remove=flag(host, "AutoRemove"))
     _check_capabilities(host)
     check_security(texts(host, "SecurityOpt"))
+    if "\n" in (parent := text(host, "CgroupParent")):
+        raise InvalidRequest(f"invalid cgroup parent {parent[:200]!r}: a control group's name cannot hold a line break")
+    check_devices(host)
     device_rules(texts(host, "DeviceCgroupRules"))
-    check_access(host)
     refuse_requests(host)
     asked_size(host)
 

@@ -32,7 +32,7 @@ from lamina.container.removal import remove_tree
 from lamina.container.requests import AttachRequest, Change, CommitRequest, Created, LogQuery, PathStat, Pruned, WaitResult
 from lamina.container.sequence import start_sequence, writable_layer_id
 from lamina.container.sizes import on_disk, sizes
-from lamina.container.snapshots import Snapshot, SnapshotStore
+from lamina.container.snapshots import Snapshot, SnapshotNotFound, SnapshotStore
 from lamina.container.snapshotting import Snapshots
 from lamina.container.sources import Sources
 from lamina.container.store import INIT, SCRATCH, ContainerStore
@@ -161,8 +161,14 @@ class Containers:
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""
-        live = self._roster.find(ref)
-        container = live.container
+        container = self._roster.find(ref).container
+        try:
+            return self._inspected(container, size=size)
+        except SnapshotNotFound:
+            self._roster.find(container.id)  # where it was removed meanwhile that is what is said
+            raise
+
+    def _inspected(self, container: Container, *, size: bool) -> dict[str, Any]:
         graph = {
             "UpperDir": container.upper,
             "WorkDir": f"{container.directory}/work",

@@ -36,15 +36,17 @@ def asked_devices(host: Document, *, privileged: bool = False) -> list[dict[str,
     return found
 
 
-def check_access(host: Document) -> None:
-    """Refuse access to a device that is not some of read, write and mknod.
+def check_devices(host: Document) -> None:
+    """Refuse what HostConfig.Devices cannot mean.
 
     Raises:
-        InvalidDevice: in Docker's words.
+        InvalidDevice: the path inside is relative, or the permissions are others than r, w and m.
     """
     for mapping in objects(host, "Devices"):
-        access = text(mapping, "CgroupPermissions") or "rwm"
-        if len(access) > len(set(access)) or not set(access) <= set("rwm"):
+        target, access = text(mapping, "PathInContainer"), text(mapping, "CgroupPermissions")
+        if target and not target.startswith("/"):
+            raise InvalidDevice(f"{target[:200]} is not an absolute path")
+        if set(access) - set("rwm") or len(set(access)) < len(access):
             raise InvalidDevice(f"bad mode specified: {access[:100]}")
 
 

@@ -58,6 +58,25 @@ def objects(document: Document, key: str) -> list[dict[str, Any]]:
     return list(items)
 
 
+def refuse_nul(document: Document, *besides: str) -> None:
+    """The kernel ends every word at a NUL. `besides` are fields that it never gets.
+
+    Raises:
+        InvalidDocument: a field holds one.
+    """
+    for key, value in document.items():
+        if key not in besides and _holds_nul(value):
+            raise InvalidDocument(f"invalid request: {key} must not hold a NUL")
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(map(_holds_nul, value))
+
+
 def _typed(document: Document, key: str, kind: type, default: Any) -> Any:
     value = document.get(key)
     if value is None:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lamina.container.attaching import runtime_attach
-from lamina.container.document import Document, flag, text, texts
+from lamina.container.attaching import InvalidDetachKeys, detach_sequence, runtime_attach
+from lamina.container.document import Document, flag, refuse_nul, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
 from lamina.container.model import Container, State, WrongState
@@ -90,6 +90,12 @@ class Execs:
         _check_running(live)
         if not texts(config, "Cmd"):
             raise InvalidArgument("No exec command specified")
+        refuse_nul(config)
+        keys = text(config, "DetachKeys")
+        try:
+            detach_sequence(keys)
+        except InvalidDetachKeys:
+            raise InvalidDetachKeys(f"Invalid escape keys ({keys[:100]}) provided", hint="write detach keys as ctrl-p,ctrl-q") from None
         record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
         with self._lock:
             self._execs[record.id] = LiveExec(record, live)

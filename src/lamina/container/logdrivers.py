@@ -43,6 +43,8 @@ _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
 """What Docker's local driver does where nothing is said; the cache of drivers that send logs away is such a log."""
 _BUFFER = 1 << 20
 _FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
+_FIELDS = frozenset(("ID", "FullID", "Name", "ImageName", "ImageID", "ImageFullID", "DaemonName", "Command"))
+"""What a tag can be of."""
 _TRUE = frozenset(("1", "t", "true", "TRUE", "True", "T"))
 _FALSE = frozenset(("0", "f", "false", "FALSE", "False", "F"))
 
@@ -128,8 +130,12 @@ def check_log(driver: str, options: Mapping[str, str]) -> None:
         number_of(options, option, 1)
     for option in ("max-size", "cache-max-size", "max-buffer-size", "fluentd-buffer-limit"):
         size_of(options, option)
+    if driver == "json-file" and options.get("max-size") and size_of(options, "max-size") == 0 and options["max-size"] != "-1":
+        raise InvalidLog("max-size must be a positive number")
     for option in ("labels-regex", "env-regex"):
         _pattern(options, option)
+    for name in set(_FIELD.findall(options.get("tag", ""))) - _FIELDS:
+        raise InvalidLog(f"invalid value for tag: can't evaluate field {name[:100]}")
     if driver in ("json-file", "local") and _truth(options, "compress") and _file(driver, options)[1] < 2:
         raise InvalidLog("compress cannot be true when max-file is less than 2 or max-size is not set")
     if driver == "json-file" and _truth(options, "compress") and not size_of(options, "max-size"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,9 +13,15 @@ from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Mount
 from lamina.runtime.plan import ATTRIBUTES
 
-_MODES = {"ro", "rw", "z", "Z", "nocopy", "delegated", "cached", "consistent"}
-_TMPFS_DATA = {"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+_MODES = ({"ro", "rw"}, {"z", "Z"}, {"nocopy"}, {"delegated", "cached", "consistent"}, _PROPAGATIONS)
+"""Of each kind a bind has one at most."""
+_COUNT = r"(0x[0-9a-f]+|[0-9]+)[kmgtpe]?"
+_TMPFS_DATA = {
+    "size": rf"{_COUNT}|[0-9]+%", "mode": "[0-7]+", "uid": "[0-9]+", "gid": "[0-9]+", "nr_inodes": _COUNT, "nr_blocks": _COUNT, "mpol": ".*",
+    "huge": ".*",
+}  # fmt: skip
+"""The options of a tmpfs that have a value, and what that may be: shmem.c's."""
 
 
 class InvalidMount(InvalidArgument):
@@ -52,8 +59,8 @@ def parse_bind(bind: str) -> MountPoint:
         return MountPoint("volume", checked_target(parts[0], bind), copy=True, owned=True)
     source, target, mode = parts[0], checked_target(parts[1], bind), parts[2] if len(parts) == 3 else ""
     options = [option for option in mode.split(",") if option]
-    unknown = [option for option in options if option not in _MODES | _PROPAGATIONS]
-    if unknown:
+    kinds = [next((kind for kind in _MODES if option in kind), None) for option in options]
+    if None in kinds or any(kinds.count(kind) > 1 for kind in kinds):
         raise InvalidMount(f"invalid mode: {mode}")
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     point = MountPoint("bind", target, read_only="ro" in options, mode=mode, propagation=propagation)
@@ -144,11 +151,12 @@ def checked_tmpfs(data: str) -> str:
     """A tmpfs' options, as they are.
 
     Raises:
-        InvalidMount: one that tmpfs does not have.
+        InvalidMount: one that tmpfs does not have, or a value that it cannot have.
     """
     for word in filter(None, data.split(",")):
-        key, equals, _ = word.partition("=")
-        if (key not in _TMPFS_DATA) if equals else (word not in ATTRIBUTES and word not in _PROPAGATIONS):
+        key, equals, value = word.partition("=")
+        known = re.fullmatch(_TMPFS_DATA.get(key, "(?!)"), value, re.IGNORECASE) if equals else word in ATTRIBUTES or word in _PROPAGATIONS
+        if not known:
             raise InvalidMount(f'invalid tmpfs option "{word[:100]}"')
     return data
 

@@ -14,6 +14,10 @@ from lamina.runtime.abilities import RLIMITS, Abilities, numbers
 
 MINIMUM = 6 << 20
 """Bytes of memory below which a container would not start."""
+_LEAST_CPU = 10**7
+"""In NanoCpus: the kernel's shortest quota, a millisecond, in the usual period of a hundred."""
+_MOST_PIDS = 1 << 22
+"""The kernel's PID_MAX_LIMIT: pids.max takes no more."""
 KEYS = frozenset(
     {
         "CpuShares",
@@ -115,6 +119,8 @@ def _memory(work: Checked, *, update: bool) -> None:
     work.drop(_unable("kernel memory limit capabilities", "Limitation discarded."), False, "KernelMemory", "KernelMemoryTCP")
     _out_of_memory(work)
     work.drop(_unable("PIDs limit capabilities", "PIDs limit discarded."), can.pids, "PidsLimit")
+    if number(host, "PidsLimit") > _MOST_PIDS:
+        raise InvalidLimit(f"Invalid value: {number(host, 'PidsLimit')}, the kernel takes a PIDs limit of at most {_MOST_PIDS}")
 
 
 def _swappiness(work: Checked) -> None:
@@ -159,7 +165,7 @@ def _processors(work: Checked) -> None:
         raise InvalidLimit("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
     if nano > 0 and not can.quota:
         raise InvalidLimit("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
-    if not 0 <= nano <= can.processors * 10**9:
+    if nano and not _LEAST_CPU <= nano <= can.processors * 10**9:
         raise InvalidLimit(f"range of CPUs is from 0.01 to {can.processors}.00, as there are only {can.processors} CPUs available")
     _realtime(work)
     if number(host, "CpuShares") < 0:

@@ -102,11 +102,15 @@ class SnapshotStore:
             return self._known[identity]
 
     def chain(self, base: str) -> list[Snapshot]:
-        """The snapshots that a writable layer on `base` stands on, the lowest first; none for ""."""
+        """The snapshots that a writable layer on `base` stands on, the lowest first; none for "".
+
+        Raises:
+            SnapshotNotFound: the container was removed meanwhile.
+        """
         found: list[Snapshot] = []
         with self._lock:
             while base:
-                found.append(self._known[base])
+                found.append(self.get(base))
                 base = found[-1].parent
         return found[::-1]
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -151,12 +152,17 @@ def merged_config(config: Document, image: ContainerConfig, *, image_name: str, 
         "Cmd": cmd or None,
         "Image": image_name,
         "Volumes": {**given["Volumes"], **mapping(config, "Volumes")} or None,
-        "WorkingDir": text(config, "WorkingDir") or given["WorkingDir"],
+        "WorkingDir": _cleaned(text(config, "WorkingDir") or given["WorkingDir"]),
         "Entrypoint": entrypoint or None,
         "OnBuild": None,
         "Labels": {**given["Labels"], **mapping(config, "Labels")},
         **_optional(config, given),
     }
+
+
+def _cleaned(directory: str) -> str:
+    """A path as Docker cleans it: what `..` leaves again need not be there. POSIX lets a second slash in front mean something else."""
+    return directory and "/" * directory.startswith("/") + posixpath.normpath(directory).lstrip("/")
 
 
 def _optional(config: Document, given: Document) -> dict[str, Any]:

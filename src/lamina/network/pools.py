@@ -27,9 +27,7 @@ class AddressPool:
         """All of a network's subnet but its ends, the gateway and what the user set aside."""
         subnet = ip_network(pool.subnet)
         apart = {int(ip_address(address)) for address in (pool.gateway, *pool.auxiliary.values()) if address}
-        if subnet.prefixlen < subnet.max_prefixlen - 1:
-            apart |= {int(subnet.network_address)} | ({int(subnet.broadcast_address)} if subnet.version == 4 else set())
-        return cls(subnet, ip_network(pool.range or pool.subnet), frozenset(apart), set())
+        return cls(subnet, ip_network(pool.range or pool.subnet), frozenset(apart | subnet_ends(subnet)), set())
 
     def take(self, wanted: str = "") -> str:
         """An address, or just the one that is `wanted`.
@@ -62,6 +60,13 @@ class AddressPool:
     def give_back(self, address: str) -> None:
         """Let others have it; repeating does nothing."""
         self.used.discard(int(ip_address(address)))
+
+
+def subnet_ends(subnet: Subnet) -> set[int]:
+    """The addresses that mean a subnet itself, and all who are in it: nobody has them."""
+    if subnet.prefixlen >= subnet.max_prefixlen - 1:
+        return set()
+    return {int(subnet.network_address)} | ({int(subnet.broadcast_address)} if subnet.version == 4 else set())
 
 
 def free_subnet(taken: Iterable[Subnet], pools: Sequence[tuple[str, int]] = POOLS) -> Subnet:

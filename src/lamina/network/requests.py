@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from lamina.errors import NotFound
 from lamina.linux.links import NAME_LENGTH
 from lamina.network.mode import PREDEFINED
 from lamina.network.model import OPTION, InvalidNetwork, NetworkForbidden, Pool, Subnet
-from lamina.network.pools import parse_address
+from lamina.network.pools import parse_address, subnet_ends
 
 NO_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
 _SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.inhibit_ipv4")
@@ -115,7 +115,7 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
 
     Raises:
         InvalidNetwork: one line a fault, in Docker's words.
-        NetworkForbidden: two of one version.
+        NetworkForbidden: two of one version, or a gateway that is a subnet's end.
     """
     faults: list[str] = []
     found: list[tuple[int, Pool]] = []
@@ -138,6 +138,9 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
         raise InvalidNetwork(f"invalid network config:\n{lines}")
     if len({version for version, _ in found}) < len(found):
         raise NetworkForbidden("bridge driver doesn't support multiple subnets")
+    for _, pool in found:
+        if pool.gateway and int(ip_address(pool.gateway)) in subnet_ends(ip_network(pool.subnet)):
+            raise NetworkForbidden(f"failed to allocate gateway ({pool.gateway}): Address already in use")
     return [pool for _, pool in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from lamina.api.backend import Backend, Events
-from lamina.api.message import Reply, Request, Response, Streamed, Writer, encode, json_reply
+from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, encode, json_reply
 from lamina.api.render import sized
 from lamina.api.router import Route
 from lamina.api.times import nanoseconds
@@ -54,8 +54,11 @@ def auth(engine: Backend, request: Request) -> Response:
 
 def events(engine: Backend, request: Request) -> Response:
     """GET /events: one JSON object a line, each sent at once; listening begins before the head is sent."""
-    until = nanoseconds(request.query.text("until"))
-    source = engine.events.subscribe(request.query.filters(), since_ns=nanoseconds(request.query.text("since")), until_ns=until)
+    asked = request.query.text("since"), request.query.text("until")
+    since, until = map(nanoseconds, asked)
+    if until is not None and since is not None and until < since:
+        raise InvalidParameter(f"`since` time ({asked[0]}) cannot be after `until` time ({asked[1]})")
+    source = engine.events.subscribe(request.query.filters(), since_ns=since, until_ns=until)
     return Streamed(lambda writer: _send_events(source, writer, until))
 
 
