@@ -68,7 +68,7 @@ DEFENCES = (
     Defence(
         "no links on the way to /proc, /sys and /dev",
         ("CVE-2019-19921", "CVE-2023-27561", "CVE-2023-28642"),
-        (("runtime/init.py", "_STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS", "_STRICT = RESOLVE_IN_ROOT"),),
+        (("runtime/targets.py", "STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS", "STRICT = RESOLVE_IN_ROOT"),),
         (f"{HAZARDS}::test_symlinks_in_place_of_the_kernels_directories_are_refused",),
     ),
     Defence(
@@ -110,7 +110,7 @@ DEFENCES = (
         (
             (
                 "runtime/init.py",
-                '        fd = _place(slots["/"], path, _SAFE) if make else openat2(slots["/"], path, os.O_PATH, _SAFE)\n',
+                '        fd = place(slots["/"], path, SAFE) if make else openat2(slots["/"], path, os.O_PATH, SAFE)\n',
                 "        fd = os.open(path, os.O_PATH)\n",
             ),
             ("runtime/init.py", '    if not os.getcwd().startswith("/"):', "    if False:"),
@@ -145,8 +145,8 @@ DEFENCES = (
         (
             (
                 "runtime/init.py",
-                '    fd = mount.open_tree("", directory=slots[slot])\n    _attach(slots, fd, "dev/console"',
-                '    fd = mount.open_tree(os.ttyname(slots[slot]))\n    _attach(slots, fd, "dev/console"',
+                '    fd = mount.open_tree("", directory=slots[slot])\n    attach_at(slots["/"], fd, "dev/console"',
+                '    fd = mount.open_tree(os.ttyname(slots[slot]))\n    attach_at(slots["/"], fd, "dev/console"',
             ),
         ),
         (f"{HAZARDS}::test_the_console_is_not_what_lies_at_the_terminals_path",),
@@ -337,7 +337,7 @@ DEFENCES = (
     Defence(
         "an exec that failed is reaped",
         ("dead processes",),
-        (("runtime/monitor.py", "        _reap()\n", ""),),
+        (("runtime/monitor.py", "        reap_all()\n", ""),),
         ("tests/runtime/test_running.py::test_an_exec_that_failed_leaves_no_process_behind",),
     ),
 )

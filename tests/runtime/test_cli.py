@@ -17,6 +17,7 @@ import pytest
 from conftest import eventually
 from lamina.runtime import bundle, cli
 from lamina.runtime.interpreter import SOURCE
+from lamina.runtime.launch import Limits
 
 pytestmark = pytest.mark.root
 
@@ -92,6 +93,14 @@ def test_the_life_of_a_container(oci: Runtime, tmp_path: Path) -> None:
     assert "not running" in oci("kill", "x", "KILL", code=1)
     oci("delete", "x")
     assert "does not exist" in oci("state", "x", code=1)
+
+
+def test_what_keeps_a_created_container_from_executing_is_told_whatever_its_limits(oci: Runtime) -> None:
+    oci.write("/bin/held", limits=Limits(rlimits={"nofile": (4, 4)}))
+    shutil.copy(oci.bundle / "rootfs/bin/busybox", oci.bundle / "rootfs/bin/held")
+    oci("create", "-b", str(oci.bundle), "x", stdout=subprocess.DEVNULL)
+    (oci.bundle / "rootfs/bin/held").chmod(0o644)
+    assert "Permission denied" in oci("start", "x", code=1)
 
 
 def test_a_created_container_can_be_deleted(oci: Runtime) -> None:

@@ -104,8 +104,9 @@ def test_capabilities_reach_no_further_than_the_namespace(box: Box) -> None:
 
 
 def test_an_id_that_is_not_mapped_is_refused(box: Box) -> None:
-    with pytest.raises(RuntimeFailed):
-        box.start("true", ids=IDS, user="70000")
+    for user, number in (("70000", 70000), ("0:80000", 80000)):
+        with pytest.raises(RuntimeFailed, match=f"id {number} is outside of the container's user namespace, which has 65536"):
+            box.start("true", ids=IDS, user=user)
 
 
 def test_namespaces_of_others_are_not_joined(box: Box) -> None:

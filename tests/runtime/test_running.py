@@ -313,7 +313,7 @@ def test_an_exec_that_failed_leaves_no_process_behind(box: Box, added: list[str]
 
 
 def test_a_kernel_parameter_that_is_refused_is_named(box: Box) -> None:
-    with pytest.raises(RuntimeFailed, match=r"sysctls \(.*net\.ipv4\.nosuch.*\): No such file"):
+    with pytest.raises(RuntimeFailed, match=r"sysctls \(net\.ipv4\.nosuch=1\): No such file"):
         box.start("true", sysctls={"net.ipv4.nosuch": "1"})
 
 
@@ -372,6 +372,26 @@ def test_limits_are_set_and_those_that_cannot_be_are_clamped_with_a_warning(box:
     process: Process = box.start("true", limits=Limits(rlimits={"nofile": (highest + 1, highest + 1)}))
     effective = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")).split()[1], 16)
     assert bool(process.warnings) == (not effective >> 24 & 1)
+
+
+def test_a_limit_of_descriptors_counts_none_of_the_engines(box: Box) -> None:
+    from lamina.runtime.launch import Limits
+
+    few = Limits(rlimits={"nofile": (5, 5)})
+    box.start("sleep", "1000", limits=few, cwd="/made/here", mounts=[Mount("tmpfs", f"/t{number}") for number in range(9)])
+    assert box.exec("sh", "-c", "ulimit -n; pwd; exec 3< /bin/sh 4<&3; echo $?") == (0, "5\n/made/here\n0\n")
+    assert box.exec("sh", "-c", "exec 3< /bin/sh 4<&3 5<&3; echo unreached")[0] != 0
+
+
+@pytest.mark.parametrize(("source", "target"), [("file", "/bin"), ("folder", "/bin/busybox")])
+def test_a_file_over_a_directory_is_refused_in_dockers_words(box: Box, tmp_path: Path, source: str, target: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    words = (
+        rf"attach \({tmp_path}/{source} {target}\): not a directory: Are you trying to mount a directory onto a file \(or vice-versa\)\?"
+    )
+    with pytest.raises(RuntimeFailed, match=words):
+        box.start("true", mounts=[Mount("bind", target, f"{tmp_path}/{source}")])
 
 
 def test_the_hosts_network_is_the_hosts(box: Box) -> None:

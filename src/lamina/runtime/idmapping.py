@@ -71,6 +71,20 @@ def outside(ranges: Sequence[Sequence[int]], number: int) -> int:
     return next((first + number - inside for inside, first, count in ranges if inside <= number < inside + count), 65534)
 
 
+def refuse_unmapped(owners: Mapping[str, Any], user: tuple[int, int, Sequence[int]]) -> None:
+    """Nobody can be a user or a group that the namespace does not have.
+
+    Raises:
+        OSError: it names the id.
+    """
+    uid, gid, groups = user
+    for kind, wanted in (("uids", [uid]), ("gids", [gid, *groups])):
+        for number in wanted:
+            if not any(inside <= number < inside + count for inside, _, count in owners[kind]):
+                total = sum(count for _, _, count in owners[kind])
+                raise OSError(errno.EINVAL, f"id {number} is outside of the container's user namespace, which has {total}")
+
+
 def map_sources(mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
     """Id-map what was opened for binding and give it its attributes: the process inside may not change mounts of the host's.
 

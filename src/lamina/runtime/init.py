@@ -18,9 +18,10 @@ import stat
 import struct
 
 from lamina.linux import capability, mount, namespace, prctl, seccomp, tty
-from lamina.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from lamina.linux.openat2 import openat2
 from lamina.runtime import hooks as hooks_of_a_bundle
 from lamina.runtime.parting import controlling_terminal, let_go, part
+from lamina.runtime.targets import SAFE, STRICT, attach_at, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,18 +31,17 @@ if TYPE_CHECKING:
     Slots = dict[str, Any]
 
 READY, REACHED = b"\1", b"\2"
-_SAFE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-_STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
 _NULL_DEVICE = os.makedev(1, 3)
 # Two have no handler, and the C library keeps two for itself.
 _SIGNALS = tuple(number for number in range(1, _signal.NSIG) if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33))
 _SIOCSIFFLAGS, _UP_RUNNING = 0x8914, 0x41
 
 
-def perform(steps: Sequence[Sequence[Any]], slots: Slots, report: int) -> Never:
+def perform(steps: Sequence[Sequence[Any]], slots: Slots) -> Never:
     """Do one operation after the other; the last executes the command. Never returns.
 
-    `slots` are descriptors and values that the steps name.
+    `slots` are descriptors and values that the steps name. What fails is written to the descriptor `report` of them: step, name, errno and a
+    text, in front of which may come what of a step it was about, each ended by a NUL.
     """
     number, name = -1, "start"
     try:
@@ -49,9 +49,9 @@ def perform(steps: Sequence[Sequence[Any]], slots: Slots, report: int) -> Never:
             _OPERATIONS[name](slots, *arguments)
     except OSError as error:
         text = error.strerror or os.strerror(error.errno or 0)
-        os.write(report, f"{number}\0{name}\0{error.errno or 0}\0{text}".encode(errors="replace")[:3000])
+        os.write(slots["report"], f"{number}\0{name}\0{error.errno or 0}\0{text}".encode(errors="replace")[:3000])
     except BaseException as error:
-        os.write(report, f"{number}\0{name}\0{0}\0{type(error).__name__}: {error}".encode(errors="replace")[:3000])
+        os.write(slots["report"], f"{number}\0{name}\0{0}\0{type(error).__name__}: {error}".encode(errors="replace")[:3000])
     finally:
         os._exit(125)
 
@@ -172,30 +172,6 @@ def loopback(slots: Slots) -> None:
 # --- mounts
 
 
-def _place(root: int, path: str, resolve: int, *, directory: bool = True) -> int:
-    """A descriptor of where to mount; what is missing of it is made."""
-    try:
-        return openat2(root, path, os.O_PATH, resolve)
-    except OSError as error:
-        if error.errno != errno.ENOENT:
-            raise
-    above, _, name = path.rstrip("/").rpartition("/")
-    parent = _place(root, above or "/", resolve)
-    if directory:
-        os.mkdir(name, 0o755, dir_fd=parent)
-    else:
-        # Through a link that dangles, as long as it leads to somewhere inside: many images have /etc/resolv.conf so.
-        os.close(openat2(root, path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, resolve, 0o755))
-    os.close(parent)
-    return openat2(root, path, os.O_PATH, resolve)
-
-
-def _attach(slots: Slots, fd: int, target: str, resolve: int, *, directory: bool = True) -> None:
-    where = _place(slots["/"], target, resolve, directory=directory)
-    mount.move_mount(fd, "", directory=where)
-    os.close(where)
-
-
 def _make(kind: str, source: str, options: Sequence[Sequence[str]], attributes: int) -> int:
     """A detached mount of a new file system."""
     context = mount.fsopen(kind)
@@ -223,7 +199,7 @@ def private_proc(slots: Slots) -> None:
 def filesystem(slots: Slots, kind: str, target: str, source: str, options: Sequence[Sequence[str]], attributes: int, strict: bool) -> None:
     """Mount a new file system. `strict` refuses symlinks in the target's path."""
     fd = _make(kind, source, options, attributes)
-    _attach(slots, fd, target, _STRICT if strict else _SAFE)
+    attach_at(slots["/"], fd, target, STRICT if strict else SAFE)
     os.close(fd)
 
 
@@ -238,12 +214,12 @@ def attach(slots: Slots, slot: str, target: str, strict: bool, changes: Sequence
     for add, remove, recursive, propagation in changes:
         mount.set_attributes(fd, add, remove, recursive=recursive, propagation=propagation)
     is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-    _attach(slots, fd, target, _STRICT if strict else _SAFE, directory=is_directory)
+    attach_at(slots["/"], fd, target, STRICT if strict else SAFE, directory=is_directory)
 
 
 def set_mount(slots: Slots, target: str, add: int, remove: int, recursive: bool, propagation: int) -> None:
     """Change attributes of the mount at `target`."""
-    where = openat2(slots["/"], target, os.O_PATH, _SAFE)
+    where = openat2(slots["/"], target, os.O_PATH, SAFE)
     mount.set_attributes(where, add, remove, recursive=recursive, propagation=propagation)
     os.close(where)
 
@@ -255,7 +231,7 @@ def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
     for path, kind, major, minor, mode, uid, gid in devices:
         parent, _, name = path.rpartition("/")
         if where < 0 or parent != opened:
-            where, opened = _place(slots["/"], parent or "/", _STRICT), parent
+            where, opened = place(slots["/"], parent or "/", STRICT), parent
         os.mknod(name, kinds[kind] | mode, os.makedev(major, minor), dir_fd=where)
         os.chmod(name, mode, dir_fd=where)
         if uid or gid:
@@ -264,7 +240,7 @@ def nodes(slots: Slots, devices: Sequence[Sequence[Any]]) -> None:
 
 def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
     """Make symlinks in /dev: path, what it points to."""
-    where = openat2(slots["/"], "dev", os.O_PATH | os.O_DIRECTORY, _STRICT)
+    where = openat2(slots["/"], "dev", os.O_PATH | os.O_DIRECTORY, STRICT)
     for name, target in pairs:
         try:
             os.symlink(target, name, dir_fd=where)
@@ -286,20 +262,20 @@ def open_terminal(slots: Slots, slot: str) -> None:
 def console(slots: Slots, slot: str) -> None:
     """Put the terminal at /dev/console; its descriptor came from TIOCGPTPEER, no path leads to it."""
     fd = mount.open_tree("", directory=slots[slot])
-    _attach(slots, fd, "dev/console", _STRICT, directory=False)
+    attach_at(slots["/"], fd, "dev/console", STRICT, directory=False)
     os.close(fd)
 
 
 def mask(slots: Slots, paths: Sequence[str]) -> None:
     """Hide files behind /dev/null and directories behind an empty one, where they exist."""
-    null = openat2(slots["/"], "dev/null", os.O_PATH, _STRICT)
+    null = openat2(slots["/"], "dev/null", os.O_PATH, STRICT)
     found = os.fstat(null)
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_DEVICE:
         raise OSError(errno.EPERM, "/dev/null is not the null device")
     empty = -1
     for path in paths:
         try:
-            where = openat2(slots["/"], path, os.O_PATH, _SAFE)
+            where = openat2(slots["/"], path, os.O_PATH, SAFE)
         except (FileNotFoundError, NotADirectoryError):
             continue
         if not stat.S_ISDIR(os.fstat(where).st_mode):
@@ -315,7 +291,7 @@ def read_only(slots: Slots, paths: Sequence[str]) -> None:
     """Make paths read-only where they exist."""
     for path in paths:
         try:
-            where = openat2(slots["/"], path, os.O_PATH, _SAFE)
+            where = openat2(slots["/"], path, os.O_PATH, SAFE)
         except (FileNotFoundError, NotADirectoryError):
             continue
         fd = mount.open_tree("", directory=where, recursive=True)
@@ -332,7 +308,7 @@ def read_only_root(slots: Slots) -> None:
 
 
 def _write_proc(slots: Slots, path: str, value: str) -> None:
-    fd = openat2(slots["proc"], path, os.O_WRONLY, _SAFE if path.startswith("self/") else _STRICT)
+    fd = openat2(slots["proc"], path, os.O_WRONLY, SAFE if path.startswith("self/") else STRICT)
     os.write(fd, value.encode())
     os.close(fd)
 
@@ -340,7 +316,10 @@ def _write_proc(slots: Slots, path: str, value: str) -> None:
 def sysctls(slots: Slots, values: Sequence[Sequence[str]]) -> None:
     """Set kernel parameters of these namespaces: path below /proc/sys, value."""
     for name, value in values:
-        _write_proc(slots, f"sys/{name}", value)
+        try:
+            _write_proc(slots, f"sys/{name}", value)
+        except OSError as error:
+            raise OSError(error.errno, f"{name.replace('/', '.')}={value}\0{os.strerror(error.errno or 0)}") from None
 
 
 def oom_score(slots: Slots, slot: str) -> None:
@@ -398,7 +377,7 @@ def close_descriptors(slots: Slots) -> None:
 def directory(slots: Slots, path: str, make: bool = True) -> None:
     """Go to the working directory, made where missing if so asked; never through a link into /proc that leads out."""
     try:
-        fd = _place(slots["/"], path, _SAFE) if make else openat2(slots["/"], path, os.O_PATH, _SAFE)
+        fd = place(slots["/"], path, SAFE) if make else openat2(slots["/"], path, os.O_PATH, SAFE)
     except OSError as error:
         raise OSError(error.errno, f'chdir to cwd ("{path}") set in config.json failed: {os.strerror(error.errno or 0).lower()}') from None
     os.fchdir(fd)
@@ -452,7 +431,7 @@ def ready(slots: Slots) -> None:
     os.write(slots["report"], READY)
     if os.read(slots["start"], 1) and "said" in slots:
         # From now on it is who starts it that wants to know what failed.
-        os.dup2(slots["said"], slots["report"], inheritable=False)
+        slots["report"] = slots["said"]
 
 
 def hooks(slots: Slots, entries: Sequence[Sequence[Any]], before: str, after: str) -> None:

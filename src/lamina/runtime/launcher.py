@@ -254,6 +254,8 @@ def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     # The primary group is among the further ones as well (CVE-2022-36109): leaving them must not gain anything.
     further = users.look_up_groups(root, document.get("groups") or ())
     slots["user"] = (user.uid, user.gid, [user.gid, *user.groups, *further]) if text else (uid, gid, [*groups, *further])
+    if owners := document.get("owners"):
+        idmapping.refuse_unmapped(owners, slots["user"])
     environment = dict(entry.split("=", 1) for entry in document["command"]["env"] if "=" in entry)
     environment.setdefault("HOME", user.home)
     return environment
@@ -269,7 +271,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         if cgroup:
             slots["groups"], unified = cgroup.open_tasks(), cgroup.open_unified()
         if plan.get("apart"):
-            pid, pidfd = _start_apart(plan, slots, unified, (report, told, go), sibling=sibling)
+            pid, pidfd = _start_apart(plan, slots, unified, (report, go), sibling=sibling)
         else:
             _join_pid_namespace(plan, slots)
             pid, pidfd = namespace.clone3(plan["namespaces"], cgroup=unified, sibling=sibling)
@@ -277,7 +279,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
                 try:
                     os.close(report)
                     os.close(go)
-                    init.perform(plan["steps"], slots, told)
+                    init.perform(plan["steps"], slots)
                 finally:
                     os._exit(125)  # whatever happens, this process never becomes a second launcher
         prepared.began = True
@@ -315,7 +317,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
 
 
 def _start_apart(
-    plan: Mapping[str, Any], slots: dict[str, Any], unified: int | None, pipes: tuple[int, int, int], *, sibling: bool
+    plan: Mapping[str, Any], slots: dict[str, Any], unified: int | None, pipes: tuple[int, int], *, sibling: bool
 ) -> tuple[int, int]:
     """Have the steps performed by a process of which the container sees nothing until it holds nothing of the host's, see `parting`.
 
@@ -325,7 +327,7 @@ def _start_apart(
     Raises:
         LaunchFailed: another process was named.
     """
-    report, told, go = pipes
+    report, go = pipes
     reader, slots["clone"] = os.pipe()
     parent = os.getppid() if sibling else os.getpid()
     child = os.fork()
@@ -335,7 +337,7 @@ def _start_apart(
             if unified is not None:
                 slots["groups"].append(os.open(f"/proc/self/fd/{unified}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
             namespace.setns(slots["target"], namespace.CLONE_NEWPID)
-            init.perform(plan["steps"], slots, told)
+            init.perform(plan["steps"], slots)
         finally:
             os._exit(125)
     os.close(slots.pop("clone"))
@@ -445,9 +447,9 @@ def _failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
     name = document["command"]["args"][0]
     failed = "OCI runtime exec failed: exec failed" if document.get("joined") else "OCI runtime create failed"
     prefix = f"{failed}: unable to start container process:"
-    if step not in ("execute", "ready"):
-        return LaunchFailed(FAILED, f"{prefix} {step} ({_described(document, int(number))}): {text}: unknown")
     path, _, words = text.rpartition("\0")
+    if step not in ("execute", "ready"):
+        return LaunchFailed(FAILED, f"{prefix} {step} ({path or _described(document, int(number))}): {words}: unknown")
     if int(code) in (errno.ENOENT, errno.ENOTDIR):
         if path:
             return LaunchFailed(NOT_FOUND, f"{prefix} exec {path}: no such file or directory: unknown")
@@ -462,7 +464,7 @@ def _described(document: Mapping[str, Any], number: int) -> str:
     steps = document["plan"]["steps"]
     if 0 <= number < len(steps) and steps[number][0] == "hooks":
         return "of the bundle"
-    if 0 <= number < len(steps) and steps[number][0] == "sysctls":
-        return ", ".join(name.replace("/", ".") for name, _ in steps[number][1])
-    words = [str(word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
+    # What was opened on the host has a slot's name in there, which says nothing to a person.
+    paths = {slot: path for slot, path, *_ in document["plan"]["sources"]}
+    words = [paths.get(word, word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
     return " ".join(words) or "no argument"

@@ -420,10 +420,12 @@ def _process_steps(process: Mapping[str, Any], linux: Mapping[str, Any], settled
     """From a finished root to the command; `settled` come before anything is given up, in a container that runs: there the directory
     must be."""
     privileges = process.get("capabilities") or {}
-    steps: list[Step] = [["keyring", "_ses"], ["oom_score", "oom"], ["limits", "rlimits"]]
+    steps: list[Step] = [["keyring", "_ses"], ["oom_score", "oom"]]
     if profile := process.get("apparmorProfile"):
         steps.append(["label", profile])
     steps += [["stdio", bool(process.get("terminal"))], ["close_descriptors"], ["directory", process.get("cwd") or "/", not settled]]
+    # After the last descriptor was opened: a low limit counts those that are still open till execve.
+    steps.append(["limits", "rlimits"])
     umask = (process.get("user") or {}).get("umask")
     steps += [["file_mask", 0o022 if umask is None else umask], ["signals"]]
     steps += settled
