@@ -221,6 +221,8 @@ def _block(work: Checked) -> None:
             raise InvalidLimit(f"invalid option: QoS {words} configuration is not supported on linux")
     work.drop(_unable("Block I/O weight_device", "Weight-device discarded."), can.weight_device, "BlkioWeightDevice")
     for key, words, short in _THROTTLES:
+        if negative := [device for device in objects(host, key) if number(device, "Rate") < 0]:
+            raise InvalidLimit(f"invalid rate for device {text(negative[0], 'Path')[:100]}: {number(negative[0], 'Rate')} is less than 0")
         work.drop(_unable(words, f"{short} discarded."), can.throttle, key)
 
 
