@@ -14,7 +14,9 @@ import pytest
 
 from conftest import Box, eventually
 from lamina.errors import LaminaError
+from lamina.runtime.init import REACHED
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
+from lamina.runtime.launcher import said_so_far
 from lamina.runtime.process import Process, ProcessGone
 
 pytestmark = pytest.mark.root
@@ -381,6 +383,18 @@ def test_a_limit_of_descriptors_counts_none_of_the_engines(box: Box) -> None:
     box.start("sleep", "1000", limits=few, cwd="/made/here", mounts=[Mount("tmpfs", f"/t{number}") for number in range(9)])
     assert box.exec("sh", "-c", "ulimit -n; pwd; exec 3< /bin/sh 4<&3; echo $?") == (0, "5\n/made/here\n0\n")
     assert box.exec("sh", "-c", "exec 3< /bin/sh 4<&3 5<&3; echo unreached")[0] != 0
+
+
+def test_what_init_failed_at_is_told_though_what_is_done_from_outside_fails_as_well() -> None:
+    report, told = os.pipe()
+    assert said_so_far(report) == b""
+    os.write(told, REACHED)
+    assert said_so_far(report) == b""
+    os.write(told, REACHED + b"3\0attach\0002\0why")
+    assert said_so_far(report) == b"3\0attach\0002\0why"
+    os.close(told)
+    assert said_so_far(report) == b""
+    os.close(report)
 
 
 @pytest.mark.parametrize(("source", "target"), [("file", "/bin"), ("folder", "/bin/busybox")])

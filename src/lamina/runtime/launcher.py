@@ -304,7 +304,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     except BrokenPipeError:
         said = _read_report(report) or _ENDED
     except OSError as error:
-        said = f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
+        said = said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
     finally:
         channel.close_all([report, go])
     if said:
@@ -376,6 +376,13 @@ def _heard(report: int) -> bytes:
     """Wait for init to say how far it is; what it says instead where it failed before."""
     first = os.read(report, 1)
     return b"" if first == init.REACHED else first + _read_report(report) or _ENDED
+
+
+def said_so_far(report: int) -> bytes:
+    """Why init has failed, if it has: then what is done for it from outside fails too, for it is gone."""
+    poll = select.poll()
+    poll.register(report, select.POLLIN)
+    return os.read(report, 4096).removeprefix(init.REACHED) if poll.poll(0) else b""
 
 
 def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:
