@@ -46,6 +46,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.timeout(900)
 def test_an_image_of_510_layers_runs_and_shows_every_layer(daemon: Daemon, archive: Path, name: str) -> None:
     daemon.docker("load", "-q", "-i", str(archive))
     script = "ls / | grep -c ^f; cat /last /f1; ls /f7; echo mine > /mine; rm /f499"

@@ -189,6 +189,7 @@ class TestHighStacks:
 
 
 @pytest.mark.root
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["erofs", "attached", "overlay", "native"])
 def test_more_layers_than_overlayfs_has_places_for(request: pytest.FixtureRequest, tmp_path: Path, way: str) -> None:
     for rig in rig_with(request, tmp_path, way, Depth()):
