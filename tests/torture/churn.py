@@ -25,6 +25,8 @@ from tests.harness import Daemon
 BASE = "busybox:test"
 _PATIENCE = 120.0
 """Seconds in which a daemon that was killed must be there again, or a container must have ended."""
+_LIFE = 0.15
+"""Seconds that a container's life takes where the assailant is as hasty as can be; on a slower machine it has that much more patience."""
 _LOST = ("its monitor was killed", "the container's monitor was killed, how it ended is not known")
 _KILLED = (137, 255)
 
@@ -128,10 +130,12 @@ class Churn:
     seen: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _next: int = 0
+    _slowness: float = 1.0
 
     def run(self) -> None:
         """All lives, with an assailant about. Raises AssertionError with what went wrong."""
         self.witness.mkdir(exist_ok=True)
+        self._slowness = max(1.0, max(self._undisturbed() for _ in range(2)) / _LIFE)
         threads = [threading.Thread(target=self._client, args=(number,)) for number in range(self.clients)]
         for thread in threads:
             thread.start()
@@ -142,6 +146,16 @@ class Churn:
         self.done.set()
         assailant.join()
         assert not self.faults, "\n\n".join(self.faults)
+
+    def _undisturbed(self) -> float:
+        """Seconds that a life takes while nobody is killed."""
+        api, begin = Api(self.daemon.socket), time.monotonic()
+        made = api.call("POST", "/containers/create", {"Image": BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}).document[
+            "Id"
+        ]
+        for method, path in (("POST", f"{made}/start"), ("POST", f"{made}/wait"), ("DELETE", made)):
+            assert api.call(method, f"/containers/{path}").status < 400
+        return time.monotonic() - begin
 
     def take(self) -> int | None:
         """The number of the next life; None when all are taken."""
@@ -170,7 +184,7 @@ class Churn:
     def _assail(self) -> None:
         rng = random.Random(self.seed)
         ways = {"daemon": self._kill_daemon, "zygote": self._kill_zygote, "monitor": self._kill_monitor}
-        while not self.done.wait(rng.uniform(0.05, 0.6)):
+        while not self.done.wait(rng.uniform(0.05, 0.6) * self._slowness):
             way = rng.choices(list(ways), (2, 2, 6))[0]
             try:
                 hit = ways[way](rng)
