@@ -46,10 +46,16 @@ def _open(pid: int) -> Iterator[str]:
 
 
 def _mounted(pid: int, root: str) -> bool:
+    """Whether it sees something below the root in a mount namespace of its own, but for what is mounted for all to see: a service of
+    systemd's with a namespace of its own is shown that too."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt") and root in Path(f"/proc/{pid}/mountinfo").read_text()
+        if os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            return False
+        lines, shown = Path(f"/proc/{pid}/mountinfo").read_text().splitlines(), Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
         return False
+    everybodys = {place for line in shown if (place := line.split()[4]).startswith(f"{root}/")}
+    return any(root in line and line.split()[4] not in everybodys for line in lines)
 
 
 def mounts(daemon: Daemon) -> list[str]:
