@@ -120,6 +120,17 @@ def test_a_blob_that_was_found_damaged_is_not_trusted_again(tmp_path: Path) -> N
             opened(tmp_path, Disk())[0].path(DIGEST)
 
 
+def test_what_is_found_damaged_before_it_is_durable_stays_distrusted(tmp_path: Path) -> None:
+    disk = Disk()
+    disk.may_sync.clear()
+    content, durability = opened(tmp_path, disk)
+    content.put(DATA, "")
+    durability.distrust(str(place(tmp_path)))
+    disk.may_sync.set()
+    durability.flush()
+    assert not durability.trusted(str(place(tmp_path)))
+
+
 def test_work_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise RuntimeError("no")

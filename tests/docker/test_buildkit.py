@@ -88,6 +88,7 @@ def test_what_a_run_writes_below_a_volume_stays_and_goes_in_a_classic_build(
     assert client.build(exporters=[_moby(tag)])[1].output == "x\n"
     assert daemon.lamina("cat", f"{tag}:/v/f").stdout == "x\n"
     for cli in (daemon.docker, daemon.lamina):
+        daemon.docker("rmi", tag)
         assert cli("build", "--no-cache", "-t", tag, str(context)).stdout.count("\nx\n") == 1
         assert daemon.lamina("cat", f"{tag}:/v/f", code=1).stdout == ""
 

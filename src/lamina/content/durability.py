@@ -185,8 +185,16 @@ class Durability:
         except OSError:
             return False  # Not durable then; after a crash these are looked at before use.
         for path, stamp in batch:
-            self._mark(path, _DURABLE, stamp)
+            if self._still(path, stamp):
+                self._mark(path, _DURABLE, stamp)
         return True
+
+    def _still(self, path: str, stamp: bytes) -> bool:
+        """Whether it has the mark that it got when it was settled: what was found damaged since has not."""
+        try:
+            return os.getxattr(path, _BOOT) == self._boot + b" " + stamp
+        except OSError:
+            return False
 
     def _mark(self, path: str, name: str, value: bytes) -> bool:
         """Set one mark; False where there is nothing left to make durable (the file went, or it is synced already).
