@@ -383,7 +383,10 @@ def test_a_listing_may_leave_networks_out(world: World) -> None:
 def test_prune_removes_what_does_not_run(world: World) -> None:
     world.run("runs")
     gone = world.containers.create({"Image": "base"}, name="created")
+    assert world.containers.prune(dry_run=True).removed == (gone.id,)
+    assert "prune" not in [event.action for event in world.events]
     assert world.containers.prune().removed == (gone.id,)
+    assert world.events[-1].action == "prune"
     assert [row["Names"] for row in world.containers.list(all=True)] == [["/runs"]]
 
 

@@ -235,3 +235,7 @@ def test_the_same_build_twice_gives_the_same_image(daemon: Daemon, context: Path
     flags = ("--build-arg", "SOURCE_DATE_EPOCH=1714557600", "--no-cache", "-q", *NO_NETWORK)
     first, second = (daemon.docker("build", *flags, str(context)).stdout for _ in range(2))
     assert first == second
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"
+    # Meanwhile the layers are stored in another form: the image made again would be described by another manifest.
+    assert daemon.docker("build", *flags, str(context)).stdout == first
+    assert daemon.lamina("system", "check").stdout == "everything is sound\n"

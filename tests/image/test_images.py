@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from lamina.errors import InvalidArgument
 from lamina.image.model import AmbiguousId, ImageInUse, ImageNotFound, PathNotFound, Removed
 from lamina.layer.errors import InvalidArchive
 from lamina.spec import config as configs
+from lamina.spec import mediatype
 from lamina.spec.config import History
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -357,6 +359,29 @@ def test_the_same_configuration_is_the_same_image(store: Store) -> None:
     again = store.images.create(base.config_bytes, store.layers.chain(base.layers[-1]), names=[Reference.parse("again")])
     assert again.id == base.id
     assert [name.familiar for name in again.names] == ["again:latest", "base:latest"]
+
+
+def test_an_image_made_again_from_other_forms_of_its_layers_leaves_no_manifest_behind(store: Store) -> None:
+    base = imported(store)
+    config = configs.replace(base.config, user="x")
+    first = store.images.create(config, store.layers.chain(base.layers[-1]), parent=base.id)
+    store.images.remove("base", force=True)
+    packed = store.content.put(gzip.compress(BASE), mediatype.OCI_LAYER_GZIP)
+    store.content.delete(store.layers.add_source(base.layers[-1], packed).diff_id)  # from now on the manifest lists what is packed
+    second = store.images.create(config, store.layers.chain(base.layers[-1]), parent=base.id)
+    assert second.manifest == first.manifest
+    assert [finding.where for finding in store.images.check() if finding.what == "stray"] == []
+
+
+def test_a_sweep_that_finds_work_ended_meanwhile_is_asked_for_again(store: Store) -> None:
+    asked: list[str] = []
+    store.leases.after = lambda: asked.append("again")
+    with store.leases.hold():
+        store.leases.missed()
+        assert asked == []
+    assert asked == ["again"]
+    store.leases.missed()  # by who saw that work, and is told of its end later
+    assert asked == ["again", "again"]
 
 
 def test_events_are_told(store: Store) -> None:

@@ -311,10 +311,7 @@ class Containers:
         self._life.unpause(self._roster.find(ref))
 
     def prune(self, filters: Filters | None = None, *, dry_run: bool = False) -> Pruned:
-        """Remove every container that does not run and that the filters (`until`, `label`, `label!`) let through.
-
-        With `dry_run` none is: the answer says what would be.
-        """
+        """Remove what does not run and the filters (`until`, `label`, `label!`) let through; with `dry_run`, only say what would go."""
         now, removed, space = self._parts.clock(), [], 0
         for container in self._records():
             if container.shown_running or not choosing.prunable(container, filters or {}, now):
@@ -327,7 +324,9 @@ class Containers:
                 continue
             removed.append(container.id)
             space += written
-        self._parts.emit(Event("container", "prune", "", {"reclaimed": str(space)}))
+        if not dry_run:
+            self._life.removals.flush()  # what is said to be free is free
+            self._parts.emit(Event("container", "prune", "", {"reclaimed": str(space)}))
         return Pruned(tuple(removed), space)
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from lamina.spec.digest import Digest
@@ -30,8 +30,8 @@ class Leases:
         self._missed = False
         self._spared: set[Digest] = set()
         self.after: Callable[[], None] = lambda: None
-        """Called when the last operation under way has ended, if a sweep `missed` something meanwhile, and when an owner unpins what a
-        sweep had left for it. Must not block."""
+        """Called when the last operation under way has ended, if a sweep `missed` something meanwhile (or noticed that only then), and when
+        an owner unpins what a sweep had left for it. Must not block."""
 
     @contextmanager
     def hold(self, *digests: Digest) -> Iterator[None]:
@@ -119,11 +119,15 @@ class Leases:
                 return 0
             return delete(digest)
 
-    def missed(self, digests: Iterable[Digest] = ()) -> None:
+    def missed(self, digests: Collection[Digest] = ()) -> None:
         """Note that what nothing names stays, since work is under way that may need it, or an owner has pinned it (`digests`): somebody
-        has to look again (`after`)."""
+        has to look again (`after`), at once if that work has ended since."""
         with self._lock:
             self._note_missed(digests)
+            pinned = bool(digests) and set[Digest]().union(*self._pins.values()).issuperset(digests)
+            ended = not self._working and not pinned
+        if ended:
+            self.after()
 
     def _note_missed(self, digests: Iterable[Digest]) -> None:
         self._missed = self._missed or bool(self._working)

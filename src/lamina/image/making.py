@@ -128,7 +128,9 @@ class Maker:
             full = [name.with_default_tag() for name in names]
             had = [found for name in full if (found := self._catalog.named(name)) is not None]
             made = self._catalog.put(image, manifest.raw, [(name, resolved) for name in full])
-            self._after_move([each[0] for each in had], [each[1] for each in had])
+            # An image that was here keeps the manifest it has; without a name that stands for another, that one is nobody's.
+            unnamed = [] if names else [each for each in (stored, resolved) if each.digest != made.manifest.digest]
+            self._after_move([each[0] for each in had], [*(each[1] for each in had), *unnamed])
             return made
 
     def _after_move(self, images: Sequence[Image], descriptors: Sequence[Descriptor]) -> None:
