@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from lamina.image.collect import Collector
 from lamina.image.known import Known
 from lamina.image.ledger import Ledger, look
 from lamina.image.model import CacheRecord, Image, ImageInUse, ImageNotFound, Pruned, Removed
-from lamina.image.remove import InUse, Remover
+from lamina.image.remove import InUse, Loose, Remover
 from lamina.image.supposing import Stock, supposed
 from lamina.spec.digest import Digest
 from lamina.spec.moment import seconds
@@ -91,9 +92,10 @@ class Pruner:
         self._catalog.settle()
         before = self.ledger(in_use)
         removed: list[Removed] = []
-        for image in candidates:
-            if image.id in before.claims and not in_use(image.id):
-                removed += self._without_names(image, in_use)
+        with self._released() as loose:
+            for image in candidates:
+                if image.id in before.claims and not in_use(image.id):
+                    removed += self._without_names(image, in_use, loose)
         return self._done(removed, before, in_use)
 
     def cache(self, in_use: InUse) -> list[CacheRecord]:
@@ -127,19 +129,27 @@ class Pruner:
         self._catalog.settle()
         before = self.ledger(in_use)
         removed: list[Removed] = []
-        for record in sorted(chosen, key=lambda record: len(record.image.config.history), reverse=True):
-            if record.shared:
-                self._keys.cache_forget(record.image.id)
-                removed.append(Removed("Deleted", str(record.image.id)))
-                continue
-            try:
+        with self._released() as loose:
+            for record in sorted(chosen, key=lambda record: len(record.image.config.history), reverse=True):
+                if record.shared:
+                    self._keys.cache_forget(record.image.id)
+                    removed.append(Removed("Deleted", str(record.image.id)))
+                    continue
                 # What it was built from has a record of its own, which was chosen too or stays.
-                removed += self._remover.remove(str(record.image.id), prune=False, in_use=in_use)
-            except (ImageInUse, ImageNotFound):
-                continue
+                with suppress(ImageInUse, ImageNotFound):
+                    removed += self._remover.remove(str(record.image.id), prune=False, in_use=in_use, loose=loose)
         if all and not filters and not keep:
             self._keys.cache_clear()
         return self._done(removed, before, in_use, "builder")
+
+    @contextmanager
+    def _released(self) -> Iterator[Loose]:
+        """For many removals: the documents that they leave to nobody are looked for once, when all are done."""
+        loose = Loose()
+        try:
+            yield loose
+        finally:
+            self._collector.release(loose.images, loose.resolved)
 
     def _done(self, removed: Sequence[Removed], before: Ledger, in_use: InUse, kind: str = "image") -> Pruned:
         self._collector.collect()
@@ -159,14 +169,12 @@ class Pruner:
         wanted = [image for image in found if image.id not in held and (every or not image.names)]
         return sorted(wanted, key=lambda image: len(image.config.history), reverse=True)
 
-    def _without_names(self, image: Image, in_use: InUse) -> list[Removed]:
+    def _without_names(self, image: Image, in_use: InUse, loose: Loose) -> list[Removed]:
         """Take its names away one by one, and with the last one the image; what somebody needs by now stays."""
         removed: list[Removed] = []
         for text in [str(name) for name in (*image.names, *image.digests)] or [str(image.id)]:
-            try:
-                removed += self._remover.remove(text, in_use=in_use)
-            except (ImageInUse, ImageNotFound):
-                continue
+            with suppress(ImageInUse, ImageNotFound):
+                removed += self._remover.remove(text, in_use=in_use, loose=loose)
         return removed
 
     def _chosen_cache(self, filters: Filters, in_use: InUse, *, everything: bool, keep: int) -> list[CacheRecord]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from lamina.apitypes.events import Emit, Event
 from lamina.image.collect import Collector
@@ -24,6 +25,14 @@ def unused(image: Digest) -> Sequence[tuple[str, bool]]:  # noqa: ARG001
     return ()
 
 
+@dataclass(slots=True)
+class Loose:
+    """Images that went, and what names that went had stood for: whose documents may be nobody's now. See `Collector.release`."""
+
+    images: list[Image] = field(default_factory=list)
+    resolved: list[Descriptor] = field(default_factory=list)
+
+
 class Remover:
     """Removes names and images. Thread-safe."""
 
@@ -31,11 +40,19 @@ class Remover:
         self._catalog, self._collector, self._leases, self._emit = catalog, collector, leases, emit
 
     def remove(
-        self, text: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = (), in_use: InUse = unused
+        self,
+        text: str,
+        *,
+        force: bool = False,
+        prune: bool = True,
+        platforms: Sequence[Platform] = (),
+        in_use: InUse = unused,
+        loose: Loose | None = None,
     ) -> list[Removed]:
         """By name: the name goes, and the image with its last one. By ID: the image with its names, if they are of one
         repository; else `force` is needed. With `prune`, parents without name and children go too. The other platforms of
-        a name go with it; with `platforms`, only the images for these.
+        a name go with it; with `platforms`, only the images for these. Documents that are nobody's now go at once, or are noted in
+        `loose` for who removes many and looks once.
 
         Raises:
             ImageNotFound, AmbiguousId: nothing was removed.
@@ -43,14 +60,19 @@ class Remover:
         """
         with self._catalog.lock:
             image, name = resolve(self._catalog, text)
-            removal = _Removal(self._catalog, self._collector, self._emit, self._with_pins(in_use), prune)
-            if platforms:
-                removal.of_platforms(image, name, platforms, force=force)
-            elif name is None:
-                removal.delete(image.id, force=force, names_matter=not _one_repository(image))
-            else:
-                removal.named(image, name, text, force=force)
-            return removal.finished()
+            gone = Loose() if loose is None else loose
+            removal = _Removal(self._catalog, self._collector, self._emit, self._with_pins(in_use), prune, gone)
+            try:
+                if platforms:
+                    removal.of_platforms(image, name, platforms, force=force)
+                elif name is None:
+                    removal.delete(image.id, force=force, names_matter=not _one_repository(image))
+                else:
+                    removal.named(image, name, text, force=force)
+                return removal.finished()
+            finally:
+                if loose is None:
+                    self._collector.release(gone.images, gone.resolved)
 
     def _with_pins(self, in_use: InUse) -> InUse:
         """`in_use` and what it cannot know yet: containers that are being made have pinned their image before they can be seen."""
@@ -64,12 +86,13 @@ class Remover:
 
 
 class _Removal:
-    """One removal, under the catalog's lock. `removed` is what went, `loose` what the names that went had stood for."""
+    """One removal, under the catalog's lock. `removed` is what went, `resolved` what the names that went had stood for."""
 
-    def __init__(self, catalog: Known, collector: Collector, emit: Emit, in_use: InUse, prune: bool) -> None:
+    def __init__(self, catalog: Known, collector: Collector, emit: Emit, in_use: InUse, prune: bool, loose: Loose) -> None:
         self._catalog, self._collector, self._emit, self._in_use, self._prune = catalog, collector, emit, in_use, prune
         self._removed: list[Removed] = []
-        self._loose: list[Descriptor] = []
+        self._resolved: list[Descriptor] = []
+        self._loose = loose
 
     def named(self, image: Image, name: Reference, text: str, *, force: bool) -> None:
         """A name goes, and with the last one the image, unless something else needs it."""
@@ -118,12 +141,11 @@ class _Removal:
             force, quiet, names_matter = False, True, True
 
     def finished(self) -> list[Removed]:
-        """Let go of what the names had held: the images for other platforms, then documents. What was removed, in order."""
-        siblings = {image.id for resolved in self._loose for image in self._catalog.variants.images(resolved)}
+        """Let go of the images for other platforms that the names had held. What was removed, in order."""
+        siblings = {image.id for resolved in self._resolved for image in self._catalog.variants.images(resolved)}
         for image_id in siblings - self._catalog.held():
             if self._is_here(image_id) and not _references(self._catalog.get(image_id)):
                 self.delete(image_id, force=False, quiet=True, names_matter=True)
-        self._collector.release((), self._loose)
         return self._removed
 
     def _check_named(self, image: Image, text: str, *, force: bool) -> None:
@@ -162,7 +184,9 @@ class _Removal:
     def _unname(self, image: Image, names: Sequence[Reference]) -> None:
         if not names:
             return
-        self._loose += [found[1] for name in names if (found := self._catalog.named(name)) is not None]
+        resolved = [found[1] for name in names if (found := self._catalog.named(name)) is not None]
+        self._resolved += resolved
+        self._loose.resolved += resolved
         self._catalog.unname(names)
         for name in names:
             self._emit(Event("image", "untag", str(image.id), {"name": name.familiar}))
@@ -171,7 +195,7 @@ class _Removal:
     def _erase(self, image: Image) -> None:
         self._catalog.remove(image.id)
         collected = self._collector.collect_layers(image.layers, measured=False)
-        self._collector.release((image,), ())
+        self._loose.images.append(image)
         self._emit(Event("image", "delete", str(image.id), {"name": str(image.id)}))
         self._removed.append(Removed("Deleted", str(image.id)))
         self._removed += [Removed("Deleted", str(layer)) for layer in collected.layers]
