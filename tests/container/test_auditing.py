@@ -150,6 +150,17 @@ def test_the_mounts_of_a_capped_container_belong_to_it(house: House, make: Calla
     assert box.containers.get(box.id).running
 
 
+def test_what_a_container_shares_of_its_memory_is_mounted_for_it_while_it_runs(house: House, make: Callable[..., Box]) -> None:
+    box = make(True, IpcMode="shareable")
+    assert checked(house, repair=True) == []
+    assert os.path.ismount(folder(box) / "shm")
+    house.containers.kill(box.id)
+    house.containers.wait(box.id)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(folder(box) / "shm")], check=True)
+    assert [finding.what for finding in checked(house, repair=True)] == ["mount"]
+    assert not os.path.ismount(folder(box) / "shm")
+
+
 KINDS = st.sampled_from(["bit", "cut", "delete", "swap", "stray"])
 PLACES = st.lists(st.tuples(KINDS, st.integers(0, 1000), st.floats(0, 0.999)), min_size=1, max_size=4)
 

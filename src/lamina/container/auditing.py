@@ -12,6 +12,7 @@ from lamina.container.live import Live, Roster
 from lamina.container.model import IMAGE_CAP, State
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
+from lamina.container.sharing import shared
 from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
 from lamina.errors import LaminaError
 from lamina.linux import mount
@@ -115,19 +116,18 @@ class Auditor:
         """Mounts in the host's sight, where an engine of this version makes none or nobody needs it."""
         root = os.path.dirname(self._store.root)
         known = {facts.name for facts in self._parts.layers.all()}
-        capped = {
-            path for live in self._roster.all() if live.container.cap == IMAGE_CAP for path in (live.container.home, live.container.upper)
-        }
-        for target in reversed(mount_points()):
+        mounted = mount_points()
+        needed = {path for live in self._roster.all() for path in _mounts_of(live)}
+        for target in reversed(mounted):
             inside = os.path.relpath(target, root)
             name = os.path.basename(target)
-            if target in capped:
+            if target in needed:
                 continue
             dangling = any(inside.startswith(f"{folder}/") for folder in _MOUNTED_FOR_CONTAINERS) and not inside.startswith(
                 f"containers/{SCRATCH}"
             )
             dangling |= os.path.dirname(inside) == "run/layers" and len(name) == 64 and name not in known and not self._merged(root, name)
-            if dangling:
+            if dangling and os.path.ismount(target):  # a container may have ended meanwhile
                 unmount = partial(mount.unmount, target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
                 yield settled(Finding("mount", inside, "is mounted for nobody", ""), self._mender(unmount))
 
@@ -144,6 +144,14 @@ class Auditor:
 
     def _mender(self, mend: Callable[[], object]) -> Callable[[], object] | None:
         return mend if self._repair else None
+
+
+def _mounts_of(live: Live) -> tuple[str, ...]:
+    """What is mounted on the host for a container: its sparse image, and while it runs the /dev/shm that it shares."""
+    with live.lock:  # a start mounts before it is one that runs
+        container = live.container
+        image = (container.home, container.upper) if container.cap == IMAGE_CAP else ()
+        return (*image, shared(container)) if container.running else image
 
 
 def mount_points() -> list[str]:

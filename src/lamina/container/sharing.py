@@ -18,11 +18,15 @@ _HOST = "/dev/shm"
 _SHAREABLE = "shareable"
 
 
+def shared(container: Container) -> str:
+    """The host directory of the /dev/shm that it shares; "" where it shares none of its own."""
+    return f"{container.directory}/{_SHM}" if text(container.host_config, "IpcMode") == _SHAREABLE else ""
+
+
 def prepare(container: Container) -> None:
     """Mount what others may share. Called before each start."""
-    if text(container.host_config, "IpcMode") != _SHAREABLE:
+    if not (place := shared(container)):
         return
-    place = f"{container.directory}/{_SHM}"
     os.makedirs(place, 0o700, exist_ok=True)
     release(container)
     size = number(container.host_config, "ShmSize")
@@ -32,10 +36,10 @@ def prepare(container: Container) -> None:
 
 def release(container: Container) -> None:
     """Unmount it: the container has ended. Others that have it keep it."""
-    if text(container.host_config, "IpcMode") != _SHAREABLE:
+    if not (place := shared(container)):
         return
     try:
-        mount.unmount(f"{container.directory}/{_SHM}", mount.MNT_DETACH)
+        mount.unmount(place, mount.MNT_DETACH)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
@@ -51,7 +55,7 @@ def source(container: Container, roster: Roster) -> str:
     if kind == "host":
         return _HOST
     if kind == _SHAREABLE:
-        return f"{container.directory}/{_SHM}"
+        return shared(container)
     if kind != "container":
         return ""
     other = roster.find(ref).container
@@ -60,4 +64,4 @@ def source(container: Container, roster: Roster) -> str:
         return _HOST
     if mode != _SHAREABLE:
         raise WrongState(f"cannot join IPC of a container {ref}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)")
-    return f"{other.directory}/{_SHM}"
+    return shared(other)
