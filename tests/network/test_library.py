@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from lamina import Engine
-from lamina.network.model import NetworkExists, NetworkForbidden, NetworkNotFound
-from lamina.network.networks import erase
+from lamina.network.mode import NetworkMode
+from lamina.network.model import Network, NetworkExists, NetworkForbidden, NetworkNotFound
+from lamina.network.networks import Networks, Parts, erase, tag_of
 from lamina.network.requests import NetworkRequest
+from lamina.network.sandboxes import Member
 from tests.harness import helpers
 
 
@@ -32,6 +37,46 @@ def test_networks_are_made_listed_and_removed_by_the_library(tmp_path: Path) -> 
             assert not os.path.exists(f"/sys/class/net/{made.bridge}")
             with pytest.raises(NetworkNotFound):
                 engine.networks.get("mine")
+    finally:
+        for pid in helpers(tmp_path):
+            os.kill(pid, 9)
+        erase(root)
+
+
+@pytest.mark.root
+def test_a_start_that_makes_a_bridge_anew_and_a_network_that_is_made_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ids, begun = str(tmp_path), itertools.count(1), threading.Event()
+    clock = iter((1, 2))
+
+    def now() -> int:
+        if (moment := next(clock)) == 2:  # the second network is being made: now the container starts
+            starting.start()
+            assert begun.wait(60)
+        return moment
+
+    parts = Parts(f"{root}/networks", root, tag_of(root), lambda _: None, now, lambda: f"{next(ids):012x}".ljust(64, "0"), lambda _: None)
+    os.mkdir(parts.root)
+    networks = Networks(parts)
+    look_up = networks._interfaces.index
+
+    def looked_up(name: str) -> int:
+        begun.set()
+        return look_up(name)
+
+    monkeypatch.setattr(networks._interfaces, "index", looked_up)
+    member = Member("c" * 64, "it", "it", NetworkMode("bridge", "first"), {"first": {}})
+    starting = threading.Thread(target=lambda: networks.join(member), daemon=True)
+    made: list[Network] = []
+    making = threading.Thread(target=lambda: made.append(networks.create(NetworkRequest("second"))[0]), daemon=True)
+    try:
+        first, _ = networks.create(NetworkRequest("first"))
+        subprocess.run(["ip", "link", "delete", first.bridge], check=True)  # as after a reboot
+        making.start()
+        making.join(60)
+        starting.join(60)
+        assert made and not starting.is_alive() and networks.sandbox(member.id) is not None
     finally:
         for pid in helpers(tmp_path):
             os.kill(pid, 9)

@@ -22,6 +22,7 @@ class Firewall:
         self._state = state
         self._lock = threading.Lock()
         self._connection: Netlink | None = None
+        self._changes = 0
 
     def renew(self) -> None:
         """Write the whole table, in one transaction.
@@ -29,8 +30,13 @@ class Firewall:
         Raises:
             NetworkUnavailable: this kernel lacks what it needs.
         """
-        networks, published, loopback = self._state()
-        self._commit(ruleset.table(self.table, networks, published, loopback=loopback))
+        # Not with the lock: what should be in the table is asked of those who hold locks of theirs while they publish a port. So a change
+        # may come between; written all the same, the table would lack it.
+        while True:
+            known = self._changes
+            networks, published, loopback = self._state()
+            if self._commit(ruleset.table(self.table, networks, published, loopback=loopback), known):
+                return
 
     def publish(self, published: Sequence[Published]) -> None:
         """Lead ports into containers. Where the table was lost (`nft flush ruleset`) it is made again."""
@@ -61,15 +67,21 @@ class Firewall:
             return
         try:
             with self._lock:
+                self._changes += 1
                 nftables.commit(self._connected(), requests)
         except NetlinkError:
             # The table, or an element of it, is not as we left it; what it should hold is known.
             self.renew()
 
-    def _commit(self, requests: Sequence[Request]) -> None:
+    def _commit(self, requests: Sequence[Request], known: int | None = None) -> bool:
+        """Write; not, and False, where there were other changes than those `known`."""
         try:
             with self._lock:
+                if known not in (None, self._changes):
+                    return False
+                self._changes += 1
                 self._write(requests)
+                return True
         except NetlinkError as error:
             if error.errno in _MISSING:
                 raise NetworkUnavailable(

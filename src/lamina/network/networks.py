@@ -88,7 +88,7 @@ class Networks:
         self._roster = Roster([_fixed("host", parts), _fixed("none", parts), *self._store.load()])
         self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
         self._firewall = Firewall(table_of(parts.tag), self._rules)
-        self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, self._ready, parts.run)
+        self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, parts.run)
         self._watch = Watch(self._firewall.table, self._firewall.sender, self._others_changed_rules)
         self._prepared: set[str] = set()
         self.connector: Connector | None = None
@@ -205,7 +205,7 @@ class Networks:
             self._emit("connect", self.get(member.mode.kind), container=member.id)
             return Sandbox(member.id, member.name), Wiring()
         networks = [(self._usable(ref), settings) for ref, settings in member.networks.items()]
-        box, wiring = self._sandboxes.join(member, networks)
+        box, wiring = self._sandboxes.join(member, networks, [self._ready(network) for network, _ in networks])
         for network, _ in networks:
             self._emit("connect", network, container=member.id)
         return box, wiring
@@ -216,13 +216,13 @@ class Networks:
             self._emit("disconnect", self.get(kind), container=container)
         box = self._sandboxes.leave(container)
         for endpoint in box.endpoints if box else ():
-            network = self._roster.get(endpoint.network)
-            if network is not None:
+            if (network := self._roster.get(endpoint.network)) is not None:
                 self._emit("disconnect", network, container=container)
 
     def plug(self, network: Network, member: Member, settings: Document, pid: int) -> Sandbox:
         """Connect a running container. Raises as Sandboxes.connect."""
-        box = self._sandboxes.connect(member, self._usable(network.id), settings, pid, self._by_id())
+        usable = self._usable(network.id)
+        box = self._sandboxes.connect(member, usable, self._ready(usable), settings, pid, self._by_id())
         self._emit("connect", network, container=member.id)
         return box
 

@@ -67,7 +67,10 @@ class Wiring:
 
 
 class Sandboxes:
-    """Who is on which network. Thread-safe."""
+    """Who is on which network. Thread-safe.
+
+    Whoever makes networks asks here with a lock of its own held, so nothing here may wait for a bridge to be made: callers bring its index.
+    """
 
     def __init__(
         self,
@@ -75,11 +78,10 @@ class Sandboxes:
         firewall: Firewall,
         ports: HostPorts,
         new_id: Callable[[], str],
-        ready: Callable[[Network], int],
         directory: str,
     ) -> None:
-        """`ready` sees to a network's bridge and gives its index; the switchboard listens in `directory`."""
-        self._interfaces, self._firewall, self._ports, self._new_id, self._ready = interfaces, firewall, ports, new_id, ready
+        """The switchboard listens in `directory`."""
+        self._interfaces, self._firewall, self._ports, self._new_id = interfaces, firewall, ports, new_id
         self._lock = threading.RLock()
         self._sandboxes: dict[str, Sandbox] = {}
         self._pools: dict[tuple[str, int], AddressPool] = {}
@@ -102,8 +104,8 @@ class Sandboxes:
             return [port for box in self._sandboxes.values() for port in box.published]
 
     # ── start and end ────────────────────────────────────────────────────────────────────────────────────────────
-    def join(self, member: Member, networks: Sequence[tuple[Network, Document]]) -> tuple[Sandbox, Wiring]:
-        """Give a container all it needs on `networks`.
+    def join(self, member: Member, networks: Sequence[tuple[Network, Document]], indexes: Sequence[int]) -> tuple[Sandbox, Wiring]:
+        """Give a container all it needs on `networks`, whose bridges have these `indexes`.
 
         Raises:
             InvalidNetwork, NetworkForbidden, NoAddress, PortTaken, NetworkUnavailable: it was given nothing.
@@ -112,9 +114,7 @@ class Sandboxes:
             self.leave(member.id)
             box = Sandbox(member.id, member.name, servers=tuple(member.servers), links=dict(member.links))
             try:
-                indexes = []
                 for network, settings in networks:
-                    indexes.append(self._ready(network))
                     box = self._with_endpoint(box, member, network, settings)
                 box = replace(box, gateway=gateway_of(box, {network.id: network for network, _ in networks}))
                 self._sandboxes[member.id] = box
@@ -136,13 +136,17 @@ class Sandboxes:
             return box
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────
-    def connect(self, member: Member, network: Network, settings: Document, pid: int, networks: Mapping[str, Network]) -> Sandbox:
-        """Put a running container on one more network; `networks` are all by ID. Raises as `join`; nothing has changed then."""
+    def connect(
+        self, member: Member, network: Network, index: int, settings: Document, pid: int, networks: Mapping[str, Network]
+    ) -> Sandbox:
+        """Put a running container on one more network, whose bridge has that `index`; `networks` are all by ID.
+
+        Raises as `join`; nothing has changed then.
+        """
         with self._lock:
             before = self._sandboxes.get(member.id) or Sandbox(member.id, member.name, servers=tuple(member.servers))
             if before.endpoint(network.id):
                 raise NetworkForbidden(f"endpoint with name {member.name} already exists in network {network.name}")
-            index = self._ready(network)
             own = {str(word).partition(":")[2] or str(word): str(word).partition(":")[0] for word in settings.get("Links") or ()}
             box = self._with_endpoint(replace(before, links={**before.links, **own}), member, network, settings)
             added = box.endpoints[-1]
