@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import threading
@@ -14,10 +15,12 @@ import pytest
 
 from conftest import Box, eventually
 from lamina.errors import LaminaError
+from lamina.linux import channel
 from lamina.runtime.init import REACHED
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.launcher import said_so_far
-from lamina.runtime.process import Process, ProcessGone
+from lamina.runtime.process import Process, ProcessGone, attach_options
+from lamina.runtime.records import SOCKET
 
 pytestmark = pytest.mark.root
 BRIEF_OR_NOT = pytest.mark.parametrize("brief", [False, True], ids=["", "brief"])
@@ -221,6 +224,25 @@ def test_detach_keys_let_the_client_go_and_the_process_stay(box: Box) -> None:
     mine.sendall(b"\x11")
     read_all(mine)
     assert told.wait(60) and process.wait(0) is None
+
+
+def test_a_daemon_that_goes_while_something_is_told_to_it_does_not_end_the_container(box: Box) -> None:
+    box.start("sleep", "1000", open_stdin=True)
+    monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]
+    one, other = (channel.connect(str(box.directory), SOCKET) for _ in range(2))
+    assert [each.recv(60)[0]["event"] for each in (one, other)] == ["running", "running"]
+    os.kill(monitor, signal.SIGSTOP)  # so that it learns of both at once
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        detaching = Attach(theirs.fileno(), stdin=True, pending=b"\x10\x11")
+        one.send({"op": "attach", **attach_options(detaching)}, [theirs.fileno()])
+        other.close()
+        os.kill(monitor, signal.SIGCONT)
+        assert one.recv(60)[0]["event"] == "detached"
+    again = channel.connect(str(box.directory), SOCKET)
+    assert again.recv(60)[0]["event"] == "running"
+    again.close()
+    one.close()
 
 
 def test_a_client_that_goes_away_changes_nothing(box: Box) -> None:

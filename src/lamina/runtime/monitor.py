@@ -266,7 +266,8 @@ class Monitor:
         try:
             message, fds = daemon.recv()
         except (channel.ChannelClosed, channel.BadMessage, OSError):
-            self._daemons.remove(daemon)
+            # Not `remove`: it is not among them any more where it went before something was told in this very turn.
+            self._daemons = [other for other in self._daemons if other is not daemon]
             daemon.close()
             return
         operation = message.get("op")
