@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.harness import eventually, helpers
 
+from lamina.linux.channel import ChannelTimeout
+from lamina.runtime import keeping
 from lamina.runtime.keeping import KeptFds
 
 
@@ -53,6 +56,25 @@ def test_what_is_held_outlives_the_process_that_gave_it(directory: str) -> None:
     subprocess.run([sys.executable, "-c", code, directory], check=False)
     kept = KeptFds(directory)
     assert content(kept.get("x")) == b"left"
+    kept.close()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptFds(directory)
+    kept.hold("a", memory_file(b"one"))
+    kept.hold("b", memory_file(b"two"))
+    kept.close()
+    kept = KeptFds(directory)
+    (pid,) = helpers(Path(directory))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(keeping, "_PATIENCE", 0.05)
+            with pytest.raises(ChannelTimeout, match="no answer came within"):
+                kept.get("a")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert content(kept.get("b")) == b"two"
     kept.close()
 
 

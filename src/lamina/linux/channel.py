@@ -145,7 +145,7 @@ class Channel:
     def recv_bytes(self, timeout: float | None = None) -> tuple[bytes, list[int]]:
         """See `recv`; the body is not parsed."""
         if timeout is not None and not _readable(self._sock.fileno(), timeout):
-            raise ChannelTimeout("no answer came in time")
+            raise ChannelTimeout(f"no answer came within {timeout:g} seconds")
         try:
             packet, ancillary, flags, _ = self._sock.recvmsg(_INLINE + _LENGTH.size, 4096, _socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:

@@ -16,6 +16,7 @@ from lamina.network.model import Endpoint
 from lamina.network.switchboard import SOCKET
 
 _TRIES = 3
+_PATIENCE = 10.0  # seconds
 
 
 class Switching:
@@ -79,7 +80,10 @@ class Switching:
                         self._channel = self._connected(start=needed)
                         self._watch(self._channel)
                     self._channel.send(message, fds)
-                    return self._channel.recv(10)[0]
+                    return self._channel.recv(_PATIENCE)[0]
+                except channel.ChannelTimeout:
+                    self.close()  # an answer that comes yet must not be taken for that to the next question
+                    raise
                 except channel.ChannelClosed:
                     self.close()
                     if known and needed:

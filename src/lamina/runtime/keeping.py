@@ -76,15 +76,26 @@ class KeptFds:
             os.close(fd)
 
     def _ask(self, message: dict[str, Any], fds: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
-        """One round trip; a keeper that was killed is replaced by an empty one."""
+        """One round trip; a keeper that was killed is replaced by an empty one.
+
+        Raises:
+            ChannelTimeout: it lives and did not answer in time.
+        """
         for _ in range(_TRIES):
             try:
                 self._channel.send(message, fds or [])
                 return self._channel.recv(_PATIENCE)
+            except channel.ChannelTimeout:
+                # An answer that comes yet must not be taken for that to the next question: it could be another layer's descriptor.
+                self._renew()
+                raise
             except channel.ChannelClosed:
-                self._channel.close()
-                self._channel = _find_or_start(self._directory)
+                self._renew()
         raise Internal("the keeper ends as soon as it is started")
+
+    def _renew(self) -> None:
+        self._channel.close()
+        self._channel = _find_or_start(self._directory)
 
 
 def _find_or_start(directory: str) -> channel.Channel:
