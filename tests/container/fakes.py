@@ -100,7 +100,7 @@ class FakeRuntime:
     """Starts FakeProcesses. `failure` is raised by the next start; `found` is what adopt answers by directory."""
 
     ignored: tuple[int, ...] = ()
-    failure: LaminaError | None = None
+    failure: LaminaError | OSError | None = None
     launches: list[Launch] = field(default_factory=list)
     processes: list[FakeProcess] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1000))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from lamina.container.making import OtherPlatform
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
+from lamina.container.snapshots import Snapshot
 from lamina.container.updating import CannotUpdate
 from lamina.errors import InvalidArgument
 from lamina.image.model import Image, ImageNotFound
+from lamina.linux.diskusage import bytes_on_disk
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
@@ -219,6 +222,37 @@ def test_a_failed_start_leaves_it_created_with_dockers_exit_code(world: World, e
     assert (status(world), world.containers.get("it").state.exit_code) == ("running", 0)
 
 
+def test_a_start_that_the_system_refuses_leaves_it_created_with_the_reason(world: World) -> None:
+    world.runtime.failure = OSError(28, "No space left on device")
+    world.containers.create({"Image": "base"}, {"AutoRemove": True}, name="goes")
+    with pytest.raises(OSError, match="No space left"):
+        world.containers.start("goes")
+    world.containers.create({"Image": "base", "Labels": {}}, {"RestartPolicy": {"Name": "always"}}, name="it")
+    with pytest.raises(OSError, match="No space left"):
+        world.containers.start("it")
+    state = world.containers.get("it").state
+    assert (str(state.status), state.exit_code, state.error) == ("created", 125, "No space left on device")
+    assert [row["Names"] for row in world.containers.list(all=True)] == [["/it"]]
+
+
+def test_a_restart_that_the_system_refuses_is_the_end_of_the_run(world: World) -> None:
+    process = world.run(host={"RestartPolicy": {"Name": "always"}})
+    world.runtime.failure = OSError(28, "No space left on device")
+    with world.containers.wait("it", "next-exit") as waiter:
+        process.end(1)
+        assert waiter.result(10) is not None
+    eventually(lambda: status(world) == "exited")
+    assert world.containers.get("it").state.error == "No space left on device"
+
+
+def test_a_policy_whose_start_the_system_refuses_does_not_keep_the_engine_from_starting(world: World) -> None:
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(0)
+    again = world.again()
+    again.runtime.failure = OSError(28, "No space left on device")
+    again.containers.recover()
+    assert again.containers.get("it").state.error == "No space left on device"
+
+
 def test_a_failed_start_removes_what_is_to_be_removed_on_exit(world: World) -> None:
     world.runtime.failure = CommandNotFound("x")
     world.containers.create({"Image": "base"}, {"AutoRemove": True}, name="it")
@@ -390,6 +424,32 @@ def test_prune_removes_what_does_not_run(world: World) -> None:
     assert [row["Names"] for row in world.containers.list(all=True)] == [["/runs"]]
 
 
+def test_what_is_removed_while_it_is_looked_at_is_left_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "second", "third"):
+        world.containers.create({"Image": "base"}, name=name)
+    kept = world.containers.snapshots.list
+
+    def removed_meanwhile(name: str) -> None:
+        with suppress(ContainerNotFound):
+            world.containers.remove(name)
+            world.containers.close()  # whatever is left to be deleted is
+
+    def looked_at(layer: Digest | None, upper: str) -> int:
+        removed_meanwhile("third")
+        return bytes_on_disk(upper)
+
+    def listed(ref: str) -> Sequence[Snapshot]:
+        removed_meanwhile("second")
+        return kept(ref)
+
+    monkeypatch.setattr(world.parts.layers, "written", looked_at)
+    assert [row["Names"] for row in world.containers.list(all=True, size=True)] == [["/second"], ["/first"]]
+    monkeypatch.setattr(world.containers.snapshots, "list", listed)
+    assert [row["Names"] for row in world.containers.usage()] == [["/first"]]
+    world.containers.create({"Image": "base"}, name="second")
+    assert len(world.containers.prune().removed) == 1
+
+
 def test_commit_freezes_and_takes_the_containers_configuration(world: World) -> None:
     process = world.run(Env=["B=own"], Hostname="mine")
     image = world.containers.commit("it", CommitRequest("name", "1", changes=('CMD ["cat"]',)))
@@ -437,6 +497,16 @@ def test_an_exec_that_cannot_be_started_is_not_made(world: World, config: dict[s
     with pytest.raises(InvalidArgument, match=words):
         world.containers.exec_create("it", {"Cmd": ["ls"], **config})
     assert not [action for action in world.actions() if action.startswith("exec")]
+
+
+def test_an_exec_that_the_system_refuses_has_ended(world: World) -> None:
+    world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"]})
+    world.runtime.failure = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        world.containers.exec_start(exec_id)
+    found = world.containers.exec_inspect(exec_id)
+    assert (found["Running"], found["ExitCode"]) == (False, 126)
 
 
 def test_an_exec_needs_a_running_container(world: World) -> None:

@@ -75,8 +75,7 @@ class Containers:
 
     def __init__(self, parts: Parts) -> None:
         os.makedirs(parts.root, mode=0o710, exist_ok=True)
-        init = f"{parts.root}/{INIT}"
-        write_init_layer(init)
+        write_init_layer(init := f"{parts.root}/{INIT}")
         os.makedirs(f"{parts.root}/{SCRATCH}", mode=0o700, exist_ok=True)
         mark_top_directory(parts.root)
         self._parts = parts
@@ -142,15 +141,15 @@ class Containers:
         Without `networks` it lacks NetworkSettings, which are most of it.
         """
         choosing.check_listing(filters or {})
-        wanted = dict(filters or {})
+        wanted, now = dict(filters or {}), self._parts.clock()
         everything = all or limit > 0 or "status" in wanted
-        now = self._parts.clock()
         chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]
         ids = self._parts.networks.ids()
         if choosing.asks_networks(wanted):
             plain = ((container, self._summary(container, ids, now, size=False)) for container in chosen)
             chosen = [container for container, summary in plain if choosing.connected(summary, wanted)]
-        return [self._summary(container, ids if networks else None, now, size=size) for container in chosen[: limit or None]]
+        shown, chosen = ids if networks else None, chosen[: limit or None]
+        return self._roster.each(chosen, lambda container: self._summary(container, shown, now, size=size))
 
     def _summary(self, container: Container, ids: Mapping[str, str] | None, now: int, *, size: bool) -> dict[str, Any]:
         """Without networks where `ids` is None."""
@@ -207,7 +206,9 @@ class Containers:
 
     def usage(self) -> Sequence[dict[str, Any]]:
         """Summaries for `system df`: `SizeRw` is what a removal would free, the log and what is known of it counted."""
-        return [row | {"SizeRw": self._kept(self.get(row["Id"]))} for row in self.list(all=True, size=True)]
+        rows = {row["Id"]: row for row in self.list(all=True, size=True)}
+        there = (container for container in self._records() if container.id in rows)
+        return self._roster.each(there, lambda container: rows[container.id] | {"SizeRw": self._kept(container)})
 
     def _kept(self, container: Container) -> int:
         """Bytes on disk of all that goes with it: its snapshots too, but for those that others stand on."""
@@ -316,8 +317,8 @@ class Containers:
         for container in self._records():
             if container.shown_running or not choosing.prunable(container, filters or {}, now):
                 continue
-            written = self._kept(container)
             try:
+                written = self._kept(container)
                 if not dry_run:
                     self.remove(container.id)
             except LaminaError:  # started or removed by somebody else meanwhile

@@ -226,18 +226,18 @@ class Execs:
         """With the exec's lock: start it, or note why it could not be started."""
         record, live = each.record, each.live
         directory = f"{live.container.directory}/exec/{record.id}"
-        os.makedirs(directory, 0o700)
-        write_file(f"{directory}/exec.json", _encoded(record.config))
         tty = flag(record.config, "Tty")
         attaches = [] if request is None else [runtime_attach(request, fd=request.fd, tty=tty)]
-        self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
-        if request is not None:
-            request.accept()
         try:
+            os.makedirs(directory, 0o700)
+            write_file(f"{directory}/exec.json", _encoded(record.config))
+            self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
+            if request is not None:
+                request.accept()
             process = self._parts.runtime.exec(
                 replace(self._request(each, directory, attached=request is not None), patience=patience), attaches
             )
-        except LaminaError as error:
+        except (LaminaError, OSError) as error:
             code = getattr(type(error), "exit_code", 126)
             each.record = replace(record, exit_code=code if code in (126, 127) else 126)
             remove_tree(directory, self._parts.workers)

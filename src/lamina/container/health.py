@@ -169,6 +169,8 @@ class HealthChecks:
             return self._prober.probe(live, check.command, check.timeout / _SECOND)
         except LaminaError as error:
             return _FAILED, error.message
+        except OSError as error:  # a full disk, say: the next probe is due all the same
+            return _FAILED, str(error.strerror or error)
 
     def _note(self, live: Live, process: object, check: Check, result: Result) -> None:
         """What a probe says of a run that is over meanwhile counts for nothing."""

@@ -26,9 +26,11 @@ from lamina.runtime.process import ProcessGone
 from lamina.spec.signals import signal_number
 
 _KILL_PATIENCE = 30.0
+"""Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
 _ENDING = 2.0
 """Seconds for which a process that cannot be frozen may yet turn out to have ended."""
-"""Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
+_FAILURES = (LaminaError, OSError)
+"""What a start may fail with: a full disk and its like are told as they are."""
 
 
 class LifeCycle:
@@ -45,14 +47,14 @@ class LifeCycle:
     # ── start ────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self, live: Live, *, verify: bool = False) -> None:
         """See Containers.start."""
-        failure: LaminaError | None = None
+        failure: Exception | None = None
         with live.lock:
             self._check_startable(live)
             live.backoff = 0.0
             live.note(restart_count=0)
             try:
                 self._launch(live, verify=verify)
-            except LaminaError as error:
+            except _FAILURES as error:
                 failure = error
         if failure is not None:
             if live.container.auto_remove:
@@ -76,10 +78,11 @@ class LifeCycle:
         attaches = live.take_pending()
         try:
             process = self._launcher.start(live.container, attaches, self._roster, verify=verify)
-        except LaminaError as error:
+        except _FAILURES as error:
             code = getattr(type(error), "exit_code", 125)
             self._launcher.release(live.container)
-            live.note(exit_code=code if code in (126, 127) else 125, error=error.message, finished_ns=live.state.finished_ns)
+            why = error.message if isinstance(error, LaminaError) else str(error.strerror or error)
+            live.note(exit_code=code if code in (126, 127) else 125, error=why, finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
             raise
         finally:
@@ -190,7 +193,7 @@ class LifeCycle:
             try:
                 self._launch(live)
                 return
-            except LaminaError:
+            except _FAILURES:
                 live.become(State.EXITED)
                 self._store.save_state(live.container)
         live.waiters.exited(live.result())
@@ -199,7 +202,7 @@ class LifeCycle:
         """Start it because its policy says so; a failure is noted in its state."""
         try:
             self.start(live)
-        except LaminaError:
+        except _FAILURES:
             pass
 
     # ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lamina.apitypes.events import Event
 from lamina.container.model import Container, ContainerNotFound, ContainerState, State, check_transition
@@ -15,7 +15,10 @@ from lamina.container.parts import Process
 from lamina.container.requests import WaitResult
 from lamina.container.store import NameIndex
 from lamina.container.waiters import Waiters
+from lamina.errors import LaminaError
 from lamina.runtime.launch import Attach
+
+Row = TypeVar("Row")
 
 
 @dataclass(slots=True)
@@ -124,6 +127,17 @@ class Roster:
     def all(self) -> list[Live]:
         """Every container now, the oldest first."""
         return list(self._live.values())
+
+    def each(self, containers: Iterable[Container], made: Callable[[Container], Row]) -> list[Row]:
+        """What `made` gives for each; what was removed while it was looked at is left out."""
+        rows = []
+        for container in containers:
+            try:
+                rows.append(made(container))
+            except (LaminaError, OSError):
+                if container.id in self._live:
+                    raise
+        return rows
 
     def some(self, chosen: Callable[[Container], bool]) -> list[Live]:
         """Those whose record is chosen, the oldest first."""
