@@ -180,6 +180,23 @@ def test_what_a_killed_daemon_left_mounted_is_unmounted_and_deleted(lab: Lab, tm
     assert not place.exists() and (tmp_path / "one").is_dir()
 
 
+def test_a_folder_that_is_pruned_while_a_build_waits_for_it_is_made_anew(tmp_path: Path) -> None:
+    folders = CacheMounts(str(tmp_path))
+    locked = parse_mount("type=cache,target=/x,sharing=locked")
+    make = lambda path: Path(path).mkdir()  # noqa: E731
+    first = folders.used(locked, make, lambda: None)
+    place = Path(first.__enter__()).parent
+
+    def waits() -> None:
+        """The other build ends, and a prune comes before this one has looked again."""
+        if place.exists():
+            first.__exit__(None, None, None)
+            assert folders.prune() > 0 and not place.exists()
+
+    with folders.used(locked, make, waits) as path:
+        assert Path(path).is_dir() and folders.prune() == 0
+
+
 def test_a_locked_folder_is_one_builds_at_a_time_and_a_private_one_is_another(tmp_path: Path) -> None:
     folders = CacheMounts(str(tmp_path))
     locked = parse_mount("type=cache,target=/x,sharing=locked")

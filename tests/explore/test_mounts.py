@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lamina.content.store import DiskFull
 from lamina.errors import Conflict, InvalidArgument, Unsupported
+from lamina.explore import mounts
 from lamina.explore.mounts import MountNotFound, Mounts
 from lamina.image.model import ImageNotFound
 from lamina.linux import mount
@@ -60,6 +62,20 @@ def test_an_image_is_read_by_ordinary_tools_and_written_by_none(lab: Lab, target
     assert image.layers[1] not in {facts.id for facts in lab.store.layers.all()}
     with pytest.raises(MountNotFound):
         lab.explorer.mounts.unmount(str(target))
+
+
+def test_what_cannot_be_written_down_is_not_mounted(lab: Lab, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.image("app", BASE, TOP)
+    mounted(lab, "app", target)
+    lab.explorer.mounts.unmount(str(target))
+
+    def full(path: str, data: bytes) -> None:
+        raise DiskFull(f"no space left on the disk of {path}")
+
+    monkeypatch.setattr(mounts, "write_file", full)
+    with pytest.raises(DiskFull):
+        lab.explorer.mounts.mount("app", str(target))
+    assert not is_mount(target) and lab.explorer.mounts.list() == []
 
 
 def test_one_layer_alone_is_mounted_by_its_id(lab: Lab, target: Path) -> None:

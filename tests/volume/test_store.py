@@ -58,6 +58,24 @@ def test_prune_takes_anonymous_ones_and_with_all_named_ones(volumes: Volumes) ->
     assert list(volumes.prune({"all": ["true"]})[0]) == [named.name]
 
 
+def test_prune_passes_over_what_is_used_or_removed_meanwhile(volumes: Volumes) -> None:
+    for name in ("free", "gone", "used"):
+        volumes.create(name)
+    asked: list[str] = []
+
+    def users(name: str) -> list[str]:
+        """A container mounts the volume `used`, and somebody else removes `gone`, right after they were asked for."""
+        asked.append(name)
+        if name == "gone" and asked.count(name) == 1:
+            volumes.remove(name)
+            return []
+        return ["abc"] if name == "used" and asked.count(name) > 1 else []
+
+    volumes.users = users
+    assert volumes.prune({"all": ["1"]})[0] == ["free"]
+    assert [volume.name for volume in volumes.list()] == ["used"]
+
+
 def test_filters_choose(volumes: Volumes) -> None:
     volumes.create("one", labels={"k": "v"})
     volumes.create("two")

@@ -8,8 +8,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from lamina.dockerfile.mounts import Mount
 from lamina.linux.diskusage import bytes_on_disk
@@ -56,12 +57,11 @@ class CacheMounts:
         """
         for number in range(1000):
             place = os.path.join(self._directory, _name(mount.id or mount.target, number))
-            os.makedirs(place, mode=0o700, exist_ok=True)
-            with open(f"{place}/lock", "ab") as lock:
-                if not _take(lock.fileno(), mount.sharing, check):
-                    continue
-                yield self._ready(place, mount, fill, lock.fileno())
-                return
+            lock = _locked(place, mount.sharing, check)
+            if lock is not None:
+                with lock:
+                    yield self._ready(place, mount, fill, lock.fileno())
+                    return
 
     def list(self) -> tuple[CacheFolder, ...]:
         """All folders, the one used last first."""
@@ -120,6 +120,20 @@ class CacheMounts:
                 os.rename(new, f"{place}/data")
         finally:
             discard_tree(new)
+
+
+def _locked(place: str, sharing: str, check: Callable[[], None]) -> BinaryIO | None:
+    """The lock of a folder, taken, for the caller to close; the folder is made where it is not there. None: see `_take`."""
+    while True:
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        with ExitStack() as closing, suppress(FileNotFoundError):
+            lock = closing.enter_context(open(f"{place}/lock", "ab"))
+            if not _take(lock.fileno(), sharing, check):
+                return None
+            # Pruned while it was waited for, the folder is gone, and this a lock that nobody else would find.
+            if os.path.samestat(os.stat(f"{place}/lock"), os.fstat(lock.fileno())):
+                closing.pop_all()
+                return lock
 
 
 def _take(lock: int, sharing: str, check: Callable[[], None]) -> bool:

@@ -104,6 +104,7 @@ class Mounts:
             if any(each.target == target for each in self._settled()):
                 raise Conflict(f"{target} is a mount of Lamina already", hint=f"lamina image unmount {target}")
             self._leases.pin(_owner(target), layers)
+            before = _device(target)
             try:
                 for layer in layers:
                     self._layers.index_path(layer)
@@ -116,6 +117,9 @@ class Mounts:
                 write_file(self._file(target), text.encode("utf-8", "surrogateescape"))
                 return made
             except BaseException:
+                with suppress(OSError):  # what is not written down nobody would find again
+                    if _device(target) != before:
+                        mount.unmount(target, mount.UMOUNT_NOFOLLOW | mount.MNT_DETACH)
                 self._leases.unpin(_owner(target))
                 raise
 

@@ -143,13 +143,13 @@ class Volumes:
         Raises:
             VolumeInUse: containers use it. VolumeNotFound.
         """
-        try:
-            volume = self.get(name)
-        except VolumeNotFound:
-            if force:
-                return
-            raise
         with self._lock:  # whoever is about to use it says so before asking for it by create, which takes the lock
+            try:
+                volume = self.get(name)
+            except VolumeNotFound:
+                if force:
+                    return
+                raise
             users = self.users(name)
             if users:
                 raise VolumeInUse(f"remove {name}: volume is in use - [{', '.join(users)}]")
@@ -170,9 +170,13 @@ class Volumes:
         removed, space = [], 0
         for volume in self.list(filters):
             if (everything or volume.anonymous) and not set(self.users(volume.name)) - set(leaving):
-                space += on_disk(volume)
-                if not dry_run:
-                    self.remove(volume.name, force=True)
+                try:
+                    takes = on_disk(volume)
+                    if not dry_run:
+                        self.remove(volume.name)
+                except (VolumeInUse, VolumeNotFound, FileNotFoundError):  # used or removed by somebody else meanwhile
+                    continue
+                space += takes
                 removed.append(volume.name)
         return removed, space
 
