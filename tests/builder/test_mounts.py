@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.execute import Executor, StepFailed
-from lamina.builder.request import RunOptions
+from lamina.builder.request import BuildRequest, Context, RunOptions
 from lamina.dockerfile.mounts import parse_mount
 from lamina.errors import LaminaError
 from lamina.runtime.launch import Limits
+from lamina.spec.progress import Update
 from tests.builder.lab import Lab
 from tests.builder.real import BUSYBOX, real_lab
 
@@ -178,6 +181,22 @@ def test_what_a_killed_daemon_left_mounted_is_unmounted_and_deleted(lab: Lab, tm
     Executor(lab.runtime, f"{lab.root}/run/build", lab.workers).sweep()
     assert str(place) not in Path("/proc/self/mountinfo").read_text()
     assert not place.exists() and (tmp_path / "one").is_dir()
+
+
+def test_a_client_that_goes_right_before_a_command_begins_leaves_nothing_open(lab: Lab) -> None:
+    def sink(update: Update) -> None:
+        if "Running in" in update.stream:
+            raise BrokenPipeError
+
+    def attempt() -> int:
+        """Build in vain; the pipes that are open then."""
+        request = BuildRequest(context=Context(directory=str(lab.context)), text="FROM busybox\nRUN true\n", no_cache=True)
+        with pytest.raises(BrokenPipeError):
+            lab.builder.build(request, sink)
+        return sum(stat.S_ISFIFO(os.fstat(int(fd)).st_mode) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}"))
+
+    before = attempt()
+    assert attempt() == before
 
 
 def test_a_folder_that_is_pruned_while_a_build_waits_for_it_is_made_anew(tmp_path: Path) -> None:

@@ -357,6 +357,8 @@ def test_the_clients_files(daemon: Daemon, name: str, tmp_path: Path, cli: str) 
     facts = inspected(daemon, name)
     assert facts["Config"]["Labels"] == {"one": "1", "two": "2"}
     assert (tmp_path / "cid").read_text() == facts["Id"]
+    assert command("run", *NONE, "--cidfile", str(tmp_path / "other"), "--pull", "never", "absent:1", code=None).returncode
+    assert not (tmp_path / "other").exists()
     again = command("run", *NONE, "--cidfile", str(tmp_path / "cid"), BASE, "true", code=None)
     assert again.returncode and "container ID file found" in again.stderr
     assert command("create", "--env-file", str(tmp_path / "nonsense"), BASE, code=None).returncode

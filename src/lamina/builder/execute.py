@@ -174,8 +174,8 @@ class Executor:
         cancellation.check()
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            started(launch.id)
             try:
+                started(launch.id)
                 process = self._runtime.start(launch, [Attach(writer, framed=True)])
             finally:
                 os.close(writer)

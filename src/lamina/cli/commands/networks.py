@@ -1,4 +1,4 @@
-"""Networks: made, removed, and containers on them."""
+"""network create, rm, prune, connect and disconnect; network ls is in `volumes`."""
 
 from __future__ import annotations
 

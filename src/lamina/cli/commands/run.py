@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posix
 import sys
 
 from lamina.cli.flags import Arguments, UsageError
@@ -248,8 +249,20 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
 
         trust.refuse(session, arguments, f"the signature of {arguments.words[0]} cannot be verified")
     path = arguments.text("cidfile")
+    if not path:
+        return _made(session, arguments, config)
     # made before the container, so that one can never hide the other
-    cid = _new_file(path) if path else None
+    with _new_file(path) as file:
+        try:
+            made = _made(session, arguments, config)
+        except BaseException:
+            posix.unlink(path)  # as docker: empty, it would only stand in the way of the next
+            raise
+        file.write(made)
+    return made
+
+
+def _made(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
     when, image = arguments.text("pull", "missing"), arguments.words[0]
     if when not in ("always", "missing", "never"):
         raise UsageError(f'invalid pull option: {when!r}: must be one of "always", "missing" or "never"')
@@ -264,9 +277,6 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
         session.note(f"Unable to find image '{_with_tag(image)}' locally")
         _pull(session, arguments, image)
         made = _ask(session, arguments, config)
-    if cid is not None:
-        with cid:
-            cid.write(made)
     if secrets:
         from lamina.cli.apisocket import hand_over
 

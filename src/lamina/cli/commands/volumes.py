@@ -1,4 +1,4 @@
-"""Volumes and networks."""
+"""volume ls, create, rm and prune; and network ls, whose list is printed in the same way."""
 
 from __future__ import annotations
 
