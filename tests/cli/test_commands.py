@@ -459,7 +459,7 @@ def test_archives_are_sent_whole(engine: FakeEngine, tmp_path: Path) -> None:
 def test_a_directory_that_holds_no_images_is_not_sent(engine: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     done = lamina_(engine, "load", "-i", str(tmp_path))
-    assert done.returncode == 1 and b"is no image layout" in done.stderr and engine.requests == []
+    assert done.returncode == 1 and b"is not an image layout" in done.stderr and engine.requests == []
     done = lamina_(engine, "save", "-o", str(tmp_path), "bb")
     assert done.returncode == 1 and b"holds folder that no save of lamina's wrote" in done.stderr and engine.requests == []
 

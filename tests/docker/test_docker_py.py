@@ -121,7 +121,7 @@ def test_a_variable_without_a_value_is_shown_and_not_set(client: docker.DockerCl
 
 
 def test_what_is_no_archive_is_a_load_error(client: docker.DockerClient) -> None:
-    with pytest.raises(docker.errors.ImageLoadError, match="the archive is no tar"):
+    with pytest.raises(docker.errors.ImageLoadError, match="the archive is not a tar"):
         client.images.load(b"no archive")
 
 

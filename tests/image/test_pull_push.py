@@ -233,7 +233,7 @@ def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:
     made = parse_manifest(here.content.read(digest))
     odd = new_manifest(replace(made.config, media_type="application/vnd.chart+json"), made.layers)
     here.registries.repository(reference(faulty), push=True).put_manifest(odd.media_type, odd.raw, "odd")
-    with pytest.raises(NotAnImage, match="is no image"):
+    with pytest.raises(NotAnImage, match="is not an image"):
         there.puller.pull(reference(faulty, "team/web:odd"))
     with pytest.raises(ManifestUnknown):
         there.puller.pull(reference(faulty, "team/web:none"))

@@ -194,7 +194,7 @@ def test_an_extended_header_without_a_member_is_truncated() -> None:
 
 
 def test_a_wrong_checksum_says_that_it_is_no_tar() -> None:
-    with pytest.raises(InvalidArchive, match=r"no tar archive.*byte 512"):
+    with pytest.raises(InvalidArchive, match=r"not a tar archive.*byte 512"):
         parse(b"<html>" + b"x" * 600)
 
 

@@ -125,7 +125,7 @@ def test_a_pool_is_refused_where_containers_lie_outside_of_one(tmp_path: Path, b
         daemon.docker("create", *NONE, BASE, "true")
         daemon.stop()
         daemon.options = ["--storage-opt", "pool=48M"]
-        with pytest.raises(AssertionError, match="there are containers already, which no pool holds"):
+        with pytest.raises(AssertionError, match="there are containers already, outside of any pool"):
             daemon.start()
         daemon.options = []
         daemon.start()

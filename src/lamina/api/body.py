@@ -200,7 +200,7 @@ class Body(io.RawIOBase):
     def piped(self) -> Iterator[int]:
         """A pipe that gives the body, for processes that read descriptors; filled by a thread of its own.
 
-        A reader that stops early is no failure. On leaving without one, a body that was cut raises BodyCut.
+        A reader that stops early is not a failure. On leaving without one, a body that was cut raises BodyCut.
         """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):

@@ -70,7 +70,7 @@ def ready(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, A
 
 
 def body(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
-    """Move a body from the connection, the first descriptor, to the pipe that is the second. A reader that has gone is no failure."""
+    """Move a body from the connection, the first descriptor, to the pipe that is the second. A reader that has gone is not a failure."""
     framing = restored(params["framing"])
     with socket.socket(fileno=os.dup(fds[0])) as sock:
         wire = Wire(sock)

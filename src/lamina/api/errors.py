@@ -13,7 +13,7 @@ _log = logging.getLogger("lamina.api")
 
 
 def failure(error: Exception) -> Reply:
-    """The reply that reports `error`; what is no LaminaError is a fault of our own and is logged with its trace."""
+    """The reply that reports `error`; what is not a LaminaError is a fault of our own and is logged with its trace."""
     error = _exhausted(error)
     if not isinstance(error, LaminaError):
         return json_reply({"message": internal_message(error), "code": "internal"}, 500)
@@ -29,7 +29,7 @@ def message_of(error: Exception) -> str:
 
 
 def _exhausted(error: Exception) -> Exception:
-    """A full disk is no fault of ours, wherever it shows."""
+    """A full disk is not a fault of ours, wherever it shows."""
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
     place = f" of {error.filename}" if isinstance(error.filename, str) else " of the data root"

@@ -251,7 +251,7 @@ class Connection:
 
         try:
             if "content-length" in request.headers:
-                request.body.drain(_DRAIN_LIMIT)  # dockerode sends its options as a body of attach: they are no input of the container's
+                request.body.drain(_DRAIN_LIMIT)  # dockerode sends its options as a body of attach: they are not input of the container's
             response.take(self._sock.fileno(), self._wire.release(), accept)
         except Exception as error:
             if accepted:
@@ -332,7 +332,7 @@ def parse_head(head: bytes) -> tuple[h11.Request, dict[str, str]]:
     """A request's head and its headers by lower-case name (the last of equal names wins).
 
     Raises:
-        InvalidParameter: it is no request.
+        InvalidParameter: it is not a request.
     """
     machine = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
     machine.receive_data(head)

@@ -63,7 +63,7 @@ def _listen_tcp(rest: str) -> socket.socket:
 def _listen_unix(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise AddressInUse(f"{path} is there and is no socket")
+            raise AddressInUse(f"{path} is there and is not a socket")
         if _answers(path):
             raise AddressInUse(f"another process listens on {path}")
         os.unlink(path)

@@ -48,12 +48,12 @@ class Query:
         return cls({name: tuple(values) for name, values in found.items()})
 
     def text(self, name: str, default: str = "") -> str:
-        """The first value, or `default`. What is no UTF-8 in it is U+FFFD, as for Go's readers; see `path`."""
+        """The first value, or `default`. What is not UTF-8 in it is U+FFFD, as for Go's readers; see `path`."""
         text: str = readable(self.path(name, default))
         return text
 
     def path(self, name: str, default: str = "") -> str:
-        """The first value, or `default`, as the name of a file: bytes that are no UTF-8 are lone surrogates, as Python reads names."""
+        """The first value, or `default`, as the name of a file: bytes that are not UTF-8 are lone surrogates, as Python reads names."""
         values = self.values.get(name)
         return values[0] if values and values[0] else default
 
@@ -84,7 +84,7 @@ class Query:
         """A JSON value; None where it is absent, empty or null.
 
         Raises:
-            InvalidParameter: it is no JSON.
+            InvalidParameter: it is not JSON.
         """
         text = self.text(name)
         if not text:
@@ -249,7 +249,7 @@ def encode(document: object) -> bytes:
 
 
 def named_reply(document: object, status: int = 200) -> Reply:
-    """A reply that is one JSON document with names of files: bytes that are no UTF-8 are lone surrogates, "\\udc80" to "\\udcff", so that
+    """A reply that is one JSON document with names of files: bytes that are not UTF-8 are lone surrogates, "\\udc80" to "\\udcff", so that
     the file can be asked for again."""
     return Reply(status, json.dumps(document, separators=(",", ":")).encode() + b"\n", (("Content-Type", "application/json"),))
 

@@ -14,7 +14,7 @@ def nanoseconds(text: str) -> int | None:
     """`text` in nanoseconds since 1970; None where it is empty.
 
     Raises:
-        InvalidParameter: it is no moment.
+        InvalidParameter: it is not a moment.
     """
     if not text:
         return None

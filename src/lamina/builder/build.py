@@ -190,7 +190,7 @@ class _Build:
             self.progress(StepBegan(number, counts[target.index].total, argument.text))
         cached = CacheImages(self.engine, self.request.cache_from, self.request.platform, only=self.request.cache_only_from)
         for name in cached.absent:
-            self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is no cache"))
+            self.progress(Warned(f"image {name[:200]} of --cache-from is not here: it is not a cache"))
         turns = self.progress.stages(dockerfile, bases, list(plan))
 
         def build(index: int) -> State:

@@ -61,7 +61,7 @@ def receive(
 
     Raises:
         InvalidContext: there is no such directory, or a wanted file is too large.
-        InvalidArchive: what came is no tar, or one that reaches out.
+        InvalidArchive: what came is not a tar, or one that reaches out.
         ArchiveTooLarge: it unpacks to more than any honest context.
     """
     received = Received(tar=os.path.join(scratch, "context.tar")) if context.fd is not None else Received()
@@ -69,7 +69,7 @@ def receive(
         received = Received(tar=context.tar)
     if context.directory is not None:
         if not os.path.isdir(context.directory):
-            raise InvalidContext(f"build context is no directory: {context.directory}")
+            raise InvalidContext(f"build context is not a directory: {context.directory}")
         received = Received(directory=os.path.abspath(context.directory))
     return received, documents(received, workers, wanted, alive, [] if context.fd is None else [context.fd])
 

@@ -138,7 +138,7 @@ def parse_checksum(text: str) -> Digest | None:
     """The digest of --checksum, None where there is none.
 
     Raises:
-        InvalidArgument: it is no digest.
+        InvalidArgument: it is not a digest.
     """
     if not text:
         return None

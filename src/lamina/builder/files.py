@@ -58,7 +58,7 @@ class Files(Protocol):
     """A tree of files that does not change while it is read."""
 
     def lookup(self, path: bytes) -> Item | None:
-        """What is at `path`; None if nothing is, or a part before the last is no directory."""
+        """What is at `path`; None if nothing is, or a part before the last is not a directory."""
 
     def names(self, path: bytes) -> list[bytes]:
         """The names in the directory `path`, in byte order."""

@@ -70,7 +70,7 @@ class Cancellation:
 
 
 class InvalidEpoch(InvalidArgument):
-    """SOURCE_DATE_EPOCH is no number of seconds."""
+    """SOURCE_DATE_EPOCH is not a number of seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,12 @@ class BuildRequest:
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its name; `ignore` the
     .dockerignore that then counts. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
     "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from` are
-    images that count as a cache, with `cache_only_from` nothing else does. `squash` makes one layer of all that the build added. `explain`
+    images that count as a cache; with `cache_only_from` nothing else does. `squash` makes one layer of all that the build added. `explain`
     has each step say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets
     and SSH agents; None where the client cannot carry any. `contexts` are what further names mean in FROM and --from: an image by name or
     ID, or files in a tar. With `volumes_kept` what a RUN writes below a VOLUME becomes part of the image, as with BuildKit; else each RUN has
-    volumes of its own there, as in Docker's classic builder. `no_cache_stages` are names of stages, in lower case, that are built anew. With `unfinished` the image stays one
-    of those between: see Builder.publish.
+    volumes of its own there, as in Docker's classic builder. `no_cache_stages` are names of stages, in lower case, that are built anew.
+    With `unfinished` the image stays an intermediate one: see Builder.publish.
     """
 
     context: Context

@@ -84,7 +84,7 @@ def check_length(steps: int, line: int = 0, name: str = "Dockerfile") -> None:
     """Raises TooManySteps where an image would have more than `LONGEST`."""
     if steps > LONGEST:
         raise TooManySteps(
-            f"an image of {steps} steps: more than {LONGEST} are not built",
+            f"an image of {steps} steps is not built: {LONGEST} are the most",
             line=line,
             name=name,
             hint="set several variables or labels in one instruction, run several commands in one RUN",

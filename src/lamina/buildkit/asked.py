@@ -38,7 +38,7 @@ class Asked:
         """Read a frontend's name and attributes.
 
         Raises:
-            NotHere: it is no Dockerfile's, or asks for what is not here.
+            NotHere: it is not a Dockerfile's, or asks for what is not here.
         """
         source = attributes.get("source", "")
         if frontend == "gateway.v0" and source.partition(":")[0].partition("@")[0] not in _OWN_FRONTENDS:
@@ -50,7 +50,7 @@ class Asked:
         if attributes.get("requestid"):
             asked = attributes["requestid"].removeprefix("frontend.")
             flag = "--check" if asked == "lint" else f"--call {asked}"
-            raise NotHere(f"{flag} is not here: Dockerfiles are only built", code=INVALID)
+            raise NotHere(f"{flag} is not supported: Dockerfiles can only be built", code=INVALID)
         prefix = "local-sessionid:"
         places = {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}
         return cls(attributes, session, places)
@@ -67,7 +67,7 @@ class Asked:
 
     @property
     def remote(self) -> str:
-        """The address of the context, where it is no directory of the client's."""
+        """The address of the context, where it is not a directory of the client's."""
         return self.attributes.get("context", "")
 
     @property

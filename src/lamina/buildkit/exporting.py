@@ -39,7 +39,7 @@ class Exports:
             elif exporter.type in _WORDS:
                 self._sent(image, number, exporter.type, log, sessions.get(asked.session))
             else:
-                raise Refused(f"the exporter {exporter.type[:50]} is not here: image, local and tar are", code=FAILED_PRECONDITION)
+                raise Refused(f"the exporter {exporter.type[:50]} is not supported: image, local and tar are", code=FAILED_PRECONDITION)
         return answer
 
     def _named(self, image: Image, exporter: Exporter, log: Log) -> Mapping[str, str]:

@@ -117,9 +117,7 @@ class Files:
         if kind == "input":
             return _image_of(inputs.get(rest), name)
         if kind != "local":
-            raise Refused(
-                f"the build context {name[:100]} cannot be had from {value[:100]}: give a folder, or docker-image://", code=INVALID
-            )
+            raise Refused(f"the build context {name[:100]} cannot come from {value[:100]}: give a folder, or docker-image://", code=INVALID)
         work = self.log.work(f"[context {name}] load from client")
         path = os.path.join(self._scratch, f"context-{len(os.listdir(self._scratch))}.tar")
         ignore = self._small(rest, [".dockerignore"], work, "context").get(".dockerignore", b"").decode("utf-8", "surrogateescape")
@@ -164,7 +162,7 @@ def _image_of(definition: Definition | None, name: str) -> str:
         source = decode(Op, raw).source
         if source is not None and source.identifier.startswith(IMAGE):
             return source.identifier.removeprefix(IMAGE)
-    raise Refused(f"the build context {name[:100]} is a graph of build operations (LLB), which are not carried out here", code=INVALID)
+    raise Refused(f"the build context {name[:100]} is a graph of build operations (LLB), which is not supported", code=INVALID)
 
 
 def stands_for(image: str) -> Definition:

@@ -241,7 +241,7 @@ def _outwards(stream: Stream, sock: socket.socket) -> None:
 
 def _refuse(definition: Definition | None) -> None:
     if definition is not None and definition.operations:
-        raise Refused("graphs of build operations (LLB) are not carried out here: only Dockerfiles are", code=FAILED_PRECONDITION)
+        raise Refused("graphs of build operations (LLB) are not supported: only Dockerfiles are built", code=FAILED_PRECONDITION)
 
 
 def _ends_with(call: Call, solve: Solve) -> None:

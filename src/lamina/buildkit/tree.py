@@ -159,7 +159,7 @@ def _stat(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Stat:
 
 
 def described(entry: Stat) -> tarfile.TarInfo:
-    """An entry as a tar has it. A link name on what is no symbolic link makes it another name of a file before it."""
+    """An entry as a tar has it. A link name on what is not a symbolic link makes it another name of a file before it."""
     info = tarfile.TarInfo(entry.path.lstrip("/"))
     info.mode = entry.mode & 0o777 | sum(bit for flag, bit in _SPECIAL if entry.mode & flag)
     info.uid, info.gid = entry.uid, entry.gid

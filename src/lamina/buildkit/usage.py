@@ -60,7 +60,7 @@ def prune(system: System, asked: PruneRequest) -> Iterator[UsageRecord]:
     before = {record.id: record for record in records(system)}
     gone = system.prune_build_cache(wanted, all=asked.all, keep=asked.reserved_space)["CachesDeleted"] or []
     names = [name.removeprefix("sha256:") for name in gone]
-    yield from (before[name] for name in names if name in before)  # layers go too, which are no records
+    yield from (before[name] for name in names if name in before)  # layers go too, which are not records
 
 
 def filters(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -79,7 +79,7 @@ def filters(texts: Sequence[str]) -> dict[str, list[str]]:
         elif match and not match["no"] and (key, operator) in _COMPARED:
             found[key] = [value]
         else:
-            raise Refused(f"the filter {term[:100]} is not known here", code=INVALID)
+            raise Refused(f"unknown filter: {term[:100]}", code=INVALID)
     return found
 
 

@@ -48,7 +48,7 @@ def flag(number: int) -> Any:
 
 
 def text(number: int) -> Any:
-    """A string; bytes that are no UTF-8 come as surrogates and go as they came."""
+    """A string; bytes that are not UTF-8 come as surrogates and go as they came."""
     return _declared(number, "text", "")
 
 

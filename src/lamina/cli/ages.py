@@ -8,7 +8,7 @@ from lamina.cli.units import human_duration
 
 
 def age(seconds: object) -> str:
-    """`5 minutes ago` of seconds since 1970; N/A of what is no time."""
+    """`5 minutes ago` of seconds since 1970; N/A of what is not a time."""
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         return "N/A"
     return human_duration(time.time() - seconds) + " ago"

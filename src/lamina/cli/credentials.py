@@ -113,7 +113,7 @@ class Credentials:
         except FileNotFoundError:
             return {}
         except ValueError:
-            raise Corrupt(f"cannot read {self._path}: it is no JSON") from None
+            raise Corrupt(f"cannot read {self._path}: it is not JSON") from None
         return found if isinstance(found, dict) else {}
 
     def _save(self, config: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ _WIDTH = 100
 
 
 class Screen:
-    """Standard output as a reader sees it. Puts colours around text; not where it is no terminal, or NO_COLOR is set (no-color.org).
+    """Standard output as a reader sees it. Puts colours around text; not where it is not a terminal, or NO_COLOR is set (no-color.org).
 
     `width` is in columns; 100 where nobody can say.
     """

@@ -42,7 +42,7 @@ def go_text(value: object) -> str:
 def _json(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()  # what is no UTF-8 in a file's name stays a surrogate, in JSON's escapes
+        text = text.encode("utf-8", "backslashreplace").decode()  # what is not UTF-8 in a file's name stays a surrogate, in JSON's escapes
     if not hasattr(value, "methods"):
         return text
     # A row of a list says of itself what its JSON is; Go escapes that, and no other value's.

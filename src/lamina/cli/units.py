@@ -44,7 +44,7 @@ def parse_size(text: str) -> int:
     """Bytes of `64m`, `1.5g`, `512` (binary units, as Docker's --memory).
 
     Raises:
-        InvalidArgument: it is no size.
+        InvalidArgument: it is not a size.
     """
     lower = text.strip().lower().removesuffix("ib").removesuffix("b")
     unit = lower[-1:] if lower[-1:].isalpha() else ""
@@ -61,7 +61,7 @@ def parse_duration(text: str) -> int:
     """Nanoseconds of `1m30s`, `500ms`.
 
     Raises:
-        InvalidArgument: it is no duration.
+        InvalidArgument: it is not a duration.
     """
     total, number, at = 0.0, "", 0
     while at < len(text):

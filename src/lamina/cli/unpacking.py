@@ -55,7 +55,7 @@ class Entry(tarfile.TarInfo):
         return made
 
     def told(self, records: dict[bytes, bytes]) -> None:
-        """Add what a pax header said of it. Raises ValueError: that is no number."""
+        """Add what a pax header said of it. Raises ValueError: that is not a number."""
         if (path := records.get(b"path")) is not None:
             self.name = path.decode("utf-8", "surrogateescape").rstrip("/")
         if (link := records.get(b"linkpath")) is not None:
@@ -69,7 +69,7 @@ class Entry(tarfile.TarInfo):
 
 @lru_cache(4096)
 def _octal(field: bytes) -> int:
-    """Raises ValueError: it is no octal number that is not negative."""
+    """Raises ValueError: it is not an octal number that is not negative."""
     number = int(field.partition(b"\0")[0], 8)
     if number < 0:
         raise ValueError(field)
@@ -129,7 +129,7 @@ class Unpacking:
         _unfiltered(self._nothing)
 
     def __iter__(self) -> Iterator[tarfile.TarInfo]:
-        """Raises tarfile.TarError: it is no archive, or it ends in the middle."""
+        """Raises tarfile.TarError: it is not an archive, or it ends in the middle."""
         entry = self._ordinary()
         begun = entry is not None
         while entry is not None:

@@ -26,7 +26,7 @@ _scan = make_scanner(_Reading())  # type: ignore[arg-type]
 
 
 def _refuse(value: object) -> object:
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 _encode = make_encoder(None, _refuse, _quoted_string, None, ":", ",", False, False, False)

@@ -251,7 +251,7 @@ class Connection:
 
         Raises:
             EngineUnreachable: the connection ended before it.
-            Corrupt: what came is no HTTP.
+            Corrupt: what came is not HTTP.
         """
         while True:
             status, headers = self._head()
@@ -268,7 +268,7 @@ class Connection:
         del self._buffer[: end + 4]
         parts = lines[0].split(" ", 2)
         if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
-            raise Corrupt(f"the engine's answer is no HTTP: {lines[0][:60]!r}")
+            raise Corrupt(f"the engine's answer is not HTTP: {lines[0][:60]!r}")
         headers: dict[str, str] = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
@@ -378,7 +378,7 @@ class Response:
         try:
             size = int(text, 16)
         except ValueError:
-            raise Corrupt(f"the engine's answer is no chunked body: {text[:40]!r}") from None
+            raise Corrupt(f"the engine's answer is not a chunked body: {text[:40]!r}") from None
         if size == 0:
             while self.connection.line():
                 pass

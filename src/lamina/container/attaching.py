@@ -23,7 +23,7 @@ _CALL_ENDS = 0.01  # seconds
 
 
 class InvalidDetachKeys(InvalidArgument):
-    """The text is no sequence of keys."""
+    """The text is not a sequence of keys."""
 
 
 def detach_sequence(keys: str) -> bytes:
@@ -93,7 +93,7 @@ class Attachments:
         self._parts.emit(live.event("attach"))
 
     def _replay(self, live: Live, request: AttachRequest) -> None:
-        """Write the log so far; a client that went away is no error here."""
+        """Write the log so far; a client that went away is not an error here."""
         try:
             for chunk in self._read_log(live, LogQuery(stdout=request.stdout, stderr=request.stderr)):
                 _write_all(request.fd, chunk)

@@ -29,7 +29,7 @@ _PLACES = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 class InvalidSize(InvalidArgument):
-    """The text is no size, or one that makes no sense."""
+    """The text is not a size, or one that makes no sense."""
 
 
 def parsed_size(text: str) -> int:

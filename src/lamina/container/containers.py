@@ -239,7 +239,9 @@ class Containers:
         live = self._roster.find(ref)
         with live.lock:
             if not live.container.temporary or live.container.running:
-                raise WrongState(f"container {live.container.name} cannot perform: it {'runs' if live.container.running else 'is to stay'}")
+                raise WrongState(
+                    f"container {live.container.name} cannot perform: it {'runs' if live.container.running else 'is not temporary'}"
+                )
             live.command(command, changes)
             self._attachments.attach(live, AttachRequest(fd, stdin=stdin))
             waiter = live.waiters.register("next-exit", now=None)
@@ -422,7 +424,7 @@ class Containers:
 
         Raises:
             PathNotFound, NotADirectory, ReadOnlyPath: what stands in the way, nothing was written.
-            BadArchive: the stream is no tar or tries to leave its root; entries before it were written, as Docker does.
+            BadArchive: the stream is not a tar or tries to leave its root; entries before it were written, as Docker does.
         """
         self._archives.put(
             self._roster.find(ref), path, source, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, copy_uid_gid=copy_uid_gid

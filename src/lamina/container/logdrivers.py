@@ -238,7 +238,7 @@ def _attributes(container: Container, options: Mapping[str, str]) -> dict[str, s
 
 
 def _tag(container: Container, template: str) -> str:
-    """The tag, of fields like {{.Name}}. What is no field stays as it is."""
+    """The tag, of fields like {{.Name}}. What is not a field stays as it is."""
     image = container.image.partition(":")[2]
     fields = {
         "ID": container.id[:12],

@@ -55,7 +55,7 @@ def padded(stamp: str) -> str:
 
 
 def decode(line: bytes) -> LogLine | None:
-    """One line; None for what is no log line (a file cut in the middle by a crash)."""
+    """One line; None for what is not a log line (a file cut in the middle by a crash)."""
     try:
         return _DECODER.decode(line)
     except msgspec.MsgspecError:

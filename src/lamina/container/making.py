@@ -199,7 +199,7 @@ class Maker:
             images = [image, *(self._parts.images.resolve(mount.image) for mount in mounts if mount.image)]
             self._parts.leases.pin(f"container:{record.id}", [digest for one in images for digest in (one.id, *one.layers)])
             for one in images:
-                self._parts.images.expect(one.id)  # removed between the look-up and the pin, it is no image to start from
+                self._parts.images.expect(one.id)  # removed between the look-up and the pin, it is not an image to start from
             self._store.make(record.id)
             if record.cap:
                 self._launcher.caps.make(record)

@@ -10,7 +10,7 @@ class PathNotFound(NotFound):
 
 
 class NotADirectory(InvalidArgument):
-    """Something that is no directory cannot be extracted into."""
+    """Something that is not a directory cannot be extracted into."""
 
 
 class ReadOnlyPath(Forbidden):
@@ -18,7 +18,7 @@ class ReadOnlyPath(Forbidden):
 
 
 class BadArchive(InvalidArgument):
-    """The stream is no tar, or tries to leave its root."""
+    """The stream is not a tar, or tries to leave its root."""
 
 
 class PathBusy(Conflict):

@@ -157,7 +157,7 @@ def _bare_root(namespace: int) -> int:
 def _bound_root(params: dict[str, Any], lowers: list[tuple[int | None, str | None]]) -> int:
     """The overlay with the binds on it. Mount points that are missing are made: for reading, in memory only.
 
-    A root that is no overlay gets them as it would when it is started.
+    A root that is not an overlay gets them as it would when it is started.
     """
     unshare(CLONE_NEWNS)
     mount.mount("", "/", flags=mount.MS_REC | mount.MS_PRIVATE)

@@ -36,7 +36,7 @@ def encode_record(container: Container) -> bytes:
 
 
 def decode_record(data: bytes, directory: str) -> Container:
-    """Raises ValueError, KeyError or TypeError where the bytes are no record, or not what was written."""
+    """Raises ValueError, KeyError or TypeError where the bytes are not a record, or not what was written."""
     document = _decoded(data)
     if document.pop("version") != 1:
         raise ValueError("container record of another version")

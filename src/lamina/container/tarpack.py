@@ -103,7 +103,7 @@ class Packer:
                 if below >= 0:
                     stack.append((below, iter(()), b""))
                     if len(stack) > _DEEPEST:
-                        raise TooDeep(f"directories lie in one another deeper than {_DEEPEST} levels")
+                        raise TooDeep(f"directories are nested deeper than {_DEEPEST} levels")
                     stack[-1] = (below, *self._names(below, inside))
         finally:
             for here, _, _ in stack:

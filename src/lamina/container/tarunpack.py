@@ -50,7 +50,7 @@ class Unpacker:
         """Read the tar, as it comes in pieces, to its end.
 
         Raises:
-            BadArchive: it is no tar, or tries to leave its root; entries before that may have been written.
+            BadArchive: it is not a tar, or tries to leave its root; entries before that may have been written.
             CannotOverwrite: `strict`, and a directory would take the place of something else or the other way round.
             ReadOnlyPath, PathBusy: an entry lies in a read-only mount, or a mount would have to be replaced.
         """
@@ -222,7 +222,7 @@ class Unpacker:
         return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (self.first, self.first, bits)
 
     def _dress(self, parent: int, name: str, member: Member) -> None:
-        """Owner, mode, xattrs, times of what is no regular file."""
+        """Owner, mode, xattrs, times of what is not a regular file."""
         uid, gid = self.owner or (member.uid, member.gid)
         os.chown(name, self.first + uid, self.first + gid, dir_fd=parent, follow_symlinks=False)
         if member.type != stat.S_IFLNK:

@@ -32,7 +32,7 @@ _PAUSE, _SHARE = 0.2, 4.0
 """Seconds between looks, and how many times as long as a look took at least."""
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "char", stat.S_IFBLK: "block"}
 Mark = list[Any]
-"""What tells that an entry is what it was: whether it is a whiteout, mode, owner, group, and of what is no directory inode, size and
+"""What tells that an entry is what it was: whether it is a whiteout, mode, owner, group, and of what is not a directory inode, size and
 times."""
 
 

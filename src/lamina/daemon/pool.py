@@ -61,7 +61,7 @@ def open_pool(root: str, size: int, workers: Workers) -> Pool:
         return pool
     if not pool.size:
         if any(not name.startswith(".") for name in os.listdir(target)):
-            raise Conflict("there are containers already, which no pool holds", hint="remove them before the first start with pool=")
+            raise Conflict("there are containers already, outside of any pool", hint="remove them before the first start with pool=")
         make_image(f"{pool.image}.new", size, workers)
         os.rename(f"{pool.image}.new", pool.image)
     if size > pool.size:

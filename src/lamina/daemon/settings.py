@@ -221,7 +221,7 @@ def settings(flags: argparse.Namespace) -> Settings:
     made = Settings(**values)
     if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
         raise InvalidSettings(
-            "whoever reaches the daemon by TCP is root on this machine: tell who may",
+            "whoever reaches the daemon by TCP is root on this machine: say who may",
             hint="--tlsverify with --tlscacert, --tlscert and --tlskey, or --tlsverify=false to let in everyone",
         )
     _check_runtimes(made.runtimes)

@@ -63,7 +63,7 @@ class Auth:
         def text(key: str) -> str:
             value = fields.get(key) or ""
             if not isinstance(value, str):
-                raise InvalidAuth(f"invalid registry credentials: {key} is no text")
+                raise InvalidAuth(f"invalid registry credentials: {key} is not text")
             return value
 
         username, password = text("username"), text("password")
@@ -81,7 +81,7 @@ def _combined(auth: str) -> tuple[str, str]:
     try:
         username, _, password = base64.b64decode(auth).decode().partition(":")
     except ValueError:
-        raise InvalidAuth("invalid registry credentials: auth is no base64") from None
+        raise InvalidAuth("invalid registry credentials: auth is not base64") from None
     return username, password.rstrip("\0")
 
 

@@ -348,7 +348,7 @@ def _manifest_type(response: Response, data: bytes, reference: Reference) -> str
         document = json.loads(data)
         stated = document.get("mediaType")
     except (ValueError, AttributeError, RecursionError):
-        raise RegistryFailed(f"manifest of {reference.familiar} is no JSON document") from None
+        raise RegistryFailed(f"manifest of {reference.familiar} is not a JSON document") from None
     if document.get("schemaVersion") == 1:
         raise Unsupported(
             f"manifest of {reference.familiar} is of Docker's first schema", hint="push the image again with a current engine"

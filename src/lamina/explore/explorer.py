@@ -91,7 +91,7 @@ class Explorer:
         """Which images show a path that matches `pattern`, and which layer gives it; see `find.job`.
 
         Raises:
-            InvalidArgument: it is no pattern.
+            InvalidArgument: it is not a pattern.
         """
         known: dict[Digest, Mapping[str, Any]] = {}
         listed = self._images.list()

@@ -90,7 +90,7 @@ class Mounts:
 
         Raises:
             ImageNotFound: nothing has that name or ID.
-            InvalidArgument: `target` is no directory, or would hide the data root, as the host's root would.
+            InvalidArgument: `target` is not a directory, or would hide the data root, as the host's root would.
             Conflict: something of this engine is mounted there.
             Unsupported: the kernel cannot stack the layers.
         """

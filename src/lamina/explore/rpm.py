@@ -110,7 +110,7 @@ def _overflow(database: bytes, page: int, length: int, size: int, order: str) ->
 
 
 def _header(blob: bytes) -> tuple[str, str]:
-    """Name, and version as `epoch:version-release`; empty where it is no header (rpm's format manual, "Header Structure")."""
+    """Name, and version as `epoch:version-release`; empty where it is not a header (rpm's format manual, "Header Structure")."""
     if len(blob) < 8:
         return "", ""
     count, _ = struct.unpack_from(">II", blob)

@@ -30,7 +30,7 @@ class Squasher:
         The same image gives the same ID again. The configuration is kept, the history too, with its layers' steps empty.
 
         Raises:
-            InvalidArgument: the base is no base of it, or a container is meant.
+            InvalidArgument: the base is not a base of it, or a container is meant.
             Conflict: there is nothing to squash.
         """
         image = subject.image

@@ -23,7 +23,7 @@ def all_printable(text: bytes) -> bool:
 
 
 def quoted(text: bytes) -> bytes:
-    """A JSON string; bytes that are no UTF-8 become lone surrogates, as Python reads file names."""
+    """A JSON string; bytes that are not UTF-8 become lone surrogates, as Python reads file names."""
     if _PLAIN.fullmatch(text):
         return b'"' + text + b'"'
     return encode_basestring_ascii(os.fsdecode(text)).encode()

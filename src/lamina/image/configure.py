@@ -17,7 +17,7 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
 class InvalidPort(InvalidArgument):
-    """The text is no port that can be exposed."""
+    """The text is not a port that can be exposed."""
 
 
 def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: bool = False) -> ContainerConfig:
@@ -27,8 +27,8 @@ def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: boo
     inherited. Instructions that change no configuration (RUN, COPY, ARG) give `config` back.
 
     Raises:
-        InvalidPort: EXPOSE of something that is no port.
-        InvalidSignal: STOPSIGNAL of something that is no signal.
+        InvalidPort: EXPOSE of something that is not a port.
+        InvalidSignal: STOPSIGNAL of something that is not a signal.
     """
     changes = _changes(config, instruction, cmd_set=cmd_set)
     return msgspec.structs.replace(config, **changes) if changes else config

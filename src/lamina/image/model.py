@@ -43,7 +43,7 @@ class ImageInUse(Conflict):
 
 
 class InvalidArchive(InvalidArgument):
-    """The bytes are no image archive, or one that must not be loaded."""
+    """The bytes are not an image archive, or one that must not be loaded."""
 
 
 class StoreDamaged(Corrupt):

@@ -136,11 +136,11 @@ class Puller:
         else:
             manifest = document
         if manifest.config.media_type not in mediatype.CONFIGS:
-            raise NotAnImage(f"{reference.familiar} is no image: its configuration is a {manifest.config.media_type[:100]}")
+            raise NotAnImage(f"{reference.familiar} is not an image: its configuration is a {manifest.config.media_type[:100]}")
         config_bytes = self._config(client, manifest.config)
         config = _checked_config(config_bytes)
         if len(config.diff_ids) != len(manifest.layers):
-            raise NotAnImage(f"{reference.familiar} is no image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff IDs")
+            raise NotAnImage(f"{reference.familiar} is not an image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff IDs")
         if platform is not None and not config.platform.matches(platform):
             raise PlatformMissing(
                 f"image with reference {reference.familiar} was found but does not provide the specified platform ({platform})",

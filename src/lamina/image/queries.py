@@ -95,7 +95,7 @@ def cat(layers: Layers, image: Image, path: str) -> tuple[int, Iterator[bytes]]:
         wanted = follow(union, clean(path), last=True)
         level, entry = _lookup(union, wanted, path)
         if entry.type != "file":
-            raise InvalidArgument(f"{path[:300]} is no regular file, but a {entry.type}")
+            raise InvalidArgument(f"{path[:300]} is not a regular file, but a {entry.type}")
         return entry.size, content(layers, holders[level].facts, entry)
 
 
@@ -106,7 +106,7 @@ def open_file(layers: Layers, image: Image, path: str) -> BinaryIO:
         wanted = follow(union, clean(path), last=True)
         level, entry = _lookup(union, wanted, path)
         if entry.type != "file":
-            raise InvalidArgument(f"{path[:300]} is no regular file, but a {entry.type}")
+            raise InvalidArgument(f"{path[:300]} is not a regular file, but a {entry.type}")
         return opened(layers, holders[level].facts, entry)
 
 

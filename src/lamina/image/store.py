@@ -217,7 +217,7 @@ class Images:
 
         Raises:
             PathNotFound: there is no such path.
-            InvalidArgument: it is no regular file.
+            InvalidArgument: it is not a regular file.
         """
         return queries.cat(self._layers, self.resolve(text), path)
 

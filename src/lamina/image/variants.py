@@ -1,7 +1,7 @@
 """What a name stands for, platform by platform: the images behind an index, and what else it lists.
 
 A name points to one image, that of one platform; the others of the same index are here as images without names, which
-the index holds: they are no dangling images, and go with the last name that stands for the index.
+the index holds: they are not dangling images, and go with the last name that stands for the index.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Variants:
         return [variant.image for variant in self.of(resolved) if variant.image is not None]
 
     def documents(self, resolved: Descriptor) -> set[Digest]:
-        """What it needs beside its images' own documents, here or not: indexes, manifests, and all blobs of what is no image."""
+        """What it needs beside its images' own documents, here or not: indexes, manifests, and all blobs of what is not an image."""
         needed: set[Digest] = set()
         pending = [(resolved, _NESTING)]
         while pending:

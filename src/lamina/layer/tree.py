@@ -247,7 +247,7 @@ class Tree:
                     return None
                 child = here.children[part] = self._imply(part, path)
             if child.children is None:
-                raise InvalidArchive(f"entry inside of what is no directory: {shown(path)}")
+                raise InvalidArchive(f"entry inside of what is not a directory: {shown(path)}")
             trail.append(child)
             if len(trail) > DEPTH_LIMIT:
                 raise InvalidArchive(f"path too deep in archive: {shown(path)}")
@@ -262,7 +262,7 @@ class Tree:
 
     def _set_root(self, member: Member) -> None:
         if member.mode & 0o170000 != _DIR:
-            raise InvalidArchive(f"the archive's root is no directory: {shown(member.path)}")
+            raise InvalidArchive(f"the archive's root is not a directory: {shown(member.path)}")
         described = Node(member.mode, member.uid, member.gid, 0, member.mtime_ns, 0)
         described.xattrs = kept_xattrs(member.xattrs, b"/")
         _describe(self.root, described)

@@ -102,7 +102,7 @@ class Union:
         return touches
 
     def merged(self, path: bytes) -> tuple[int, ...]:
-        """The layers whose directory at `path` is merged into what is visible there, top first; none if it is no directory."""
+        """The layers whose directory at `path` is merged into what is visible there, top first; none if it is not a directory."""
         levels = self._levels.get(path)
         if levels is None:
             levels = self._levels[path] = tuple(self._merge(path))

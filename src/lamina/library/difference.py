@@ -28,7 +28,7 @@ class Side(msgspec.Struct, frozen=True):
 
 class Change(msgspec.Struct, frozen=True):
     """A path that differs: `kind` is A (only in b), D (only in a) or M; `what` differs, `diff` is how a text does, as `diff -u` says it.
-    Bytes that are no UTF-8 are lone surrogates, as Python reads names of files."""
+    Bytes that are not UTF-8 are lone surrogates, as Python reads names of files."""
 
     path: str
     kind: str
@@ -55,7 +55,7 @@ class _Document(msgspec.Struct, frozen=True):
 def _decoded(data: bytes) -> _Document:
     try:
         return msgspec.json.decode(data, type=_Document)
-    except msgspec.DecodeError:  # bytes that are no UTF-8 are lone surrogates, which it does not take
+    except msgspec.DecodeError:  # bytes that are not UTF-8 are lone surrogates, which it does not take
         return msgspec.convert(decode(data.strip()), _Document)
 
 

@@ -65,7 +65,7 @@ class Image:
 
         Raises:
             PathNotFound: there is no such path.
-            InvalidArgument: it is no regular file.
+            InvalidArgument: it is not a regular file.
         """
         return self._engine.images.open_file(self.id, path)
 

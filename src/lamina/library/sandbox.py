@@ -75,7 +75,7 @@ class Sandbox:
         """Run a command to its end; its exit code and what it wrote to both streams. After `timeout` seconds it is killed: 137.
 
         Raises:
-            CommandNotFound, CommandNotExecutable: the image has no such command, or it is no program.
+            CommandNotFound, CommandNotExecutable: the image has no such command, or it is not a program.
         """
         changes: dict[str, object] = {
             "Env": [*texts(self._config, "Env"), *(f"{key}={value}" for key, value in (env or {}).items())],

@@ -37,7 +37,7 @@ class ChannelTimeout(Unavailable):
 
 
 class BadMessage(Corrupt):
-    """What arrived is no message of a version known here."""
+    """What arrived is not a message of a version known here."""
 
 
 class _Grammar:

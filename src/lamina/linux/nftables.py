@@ -144,7 +144,7 @@ def interface(name: str) -> bytes:
 
 
 def add_elements(table: str, name: str, elements: Iterable[tuple[bytes, bytes]], *, family: int = INET) -> Request:
-    """Put (key, value) pairs into a map, or keys (with b"") into a set. One that is there with the same value is no error."""
+    """Put (key, value) pairs into a map, or keys (with b"") into a set. One that is there with the same value is not an error."""
     return _elements(_NEW_ELEMENTS, table, name, elements, family, netlink.CREATE)
 
 

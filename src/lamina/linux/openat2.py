@@ -50,7 +50,7 @@ def open_regular(name: str | bytes, directory: int) -> int:
     to many a device (a watchdog begins to count), and whoever may exchange the name may make a node.
 
     Raises:
-        FileNotFoundError: there is none, or it is no regular file.
+        FileNotFoundError: there is none, or it is not a regular file.
         OSError: as open(2).
     """
     return _reopened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))

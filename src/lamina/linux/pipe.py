@@ -31,7 +31,7 @@ def widen(fd: int) -> None:
 def widen_way_out(fd: int) -> None:
     """Let a unix socket take a megabyte of what is written to it, if `fd` is one: so the writer works on while the reader does.
 
-    Root may, above the system's limit for all; others get that limit. What is no unix socket stays as it is: the kernel sizes
+    Root may, above the system's limit for all; others get that limit. What is not a unix socket stays as it is: the kernel sizes
     those of networks itself.
     """
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):

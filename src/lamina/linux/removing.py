@@ -68,7 +68,7 @@ def _empty(top: int, opened: Callable[..., int]) -> list[OSError]:
 
 
 def _strip(directory: int, failures: list[OSError]) -> list[str]:
-    """Remove what are no directories; the names of those."""
+    """Remove what are not directories; the names of those."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:

@@ -42,7 +42,7 @@ _ATTRIBUTE_NO_NEW_PRIVILEGES, _ATTRIBUTE_OPTIMISE, _BINARY_TREE = 3, 8, 2
 
 
 class InvalidFilter(InvalidArgument):
-    """The document is no seccomp filter."""
+    """The document is not a seccomp filter."""
 
 
 class SeccompUnavailable(Unsupported):

@@ -32,7 +32,7 @@ def make_controlling(fd: int) -> None:
 
 
 def make_raw(fd: int) -> Callable[[], None]:
-    """Pass every key on as it is, cfmakeraw(3); gives what undoes it. Nothing where `fd` is no terminal."""
+    """Pass every key on as it is, cfmakeraw(3); gives what undoes it. Nothing where `fd` is not a terminal."""
     try:
         before = termios.tcgetattr(fd)
     except termios.error:

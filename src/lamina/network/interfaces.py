@@ -89,7 +89,7 @@ class Interfaces:
             connection.perform([links.new_bridge(network.bridge, mac=_mac(), mtu=network.mtu, filtered=filtered)])
             index = links.index_of(network.bridge)
         elif not any(link.index == index and link.kind == "bridge" for link in links.links(connection)):
-            raise NetworkForbidden(f"interface {network.bridge} is there already and is no bridge")
+            raise NetworkForbidden(f"interface {network.bridge} is there already and is not a bridge")
         self._switch(network)
         requests = [links.set_alias(index, f"lamina {self._tag} {network.name}"[:255])]
         for pool in network.pools:

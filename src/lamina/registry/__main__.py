@@ -58,7 +58,7 @@ def _passwd(options: argparse.Namespace) -> int:
     if not options.name or not options.name.isprintable() or ":" in options.name:
         raise InvalidArgument(f"invalid user name {options.name!r}: it is neither empty nor holds a colon")
     if not options.password_stdin and not sys.stdin.isatty():
-        raise InvalidArgument("standard input is no terminal to ask for the password", hint="--password-stdin reads it from there")
+        raise InvalidArgument("standard input is not a terminal to ask for the password", hint="--password-stdin reads it from there")
     try:
         password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
     except EOFError:

@@ -61,7 +61,7 @@ def read_users(path: str) -> dict[str, str]:
             continue
         name, colon, stored = line.strip().partition(":")
         if not colon or not name or not stored.startswith(("{SHA}", "{scrypt}")):
-            raise InvalidUsers(f"line {number} of {path} is no user", hint="write lines with `python -m lamina.registry passwd NAME`")
+            raise InvalidUsers(f"line {number} of {path} is not a user", hint="write lines with `python -m lamina.registry passwd NAME`")
         users[name] = stored
     return users
 

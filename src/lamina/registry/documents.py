@@ -73,5 +73,5 @@ def _subject(document: dict[str, object]) -> Digest | None:
 def _annotations(document: dict[str, object]) -> tuple[tuple[str, str], ...]:
     found = document.get("annotations") or {}
     if not isinstance(found, dict):
-        raise ManifestInvalid("manifest invalid: annotations are no object")
+        raise ManifestInvalid("manifest invalid: annotations are not an object")
     return tuple((str(key), str(value)) for key, value in found.items())

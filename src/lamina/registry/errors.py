@@ -36,7 +36,7 @@ class ManifestUnknown(NotFound):
 
 
 class ManifestInvalid(InvalidArgument):
-    """The bytes are no manifest that this registry keeps."""
+    """The bytes are not a manifest that this registry keeps."""
 
 
 class ManifestBlobUnknown(NotFound):

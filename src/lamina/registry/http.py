@@ -23,7 +23,7 @@ _LINE_LIMIT = 4096
 
 
 class BadRequest(InvalidArgument):
-    """The bytes are no HTTP request that is understood here."""
+    """The bytes are not an HTTP request that is understood here."""
 
 
 class ClientGone(ConnectionError):
@@ -181,7 +181,7 @@ class Connection:
         """The size in the line that begins a chunk."""
         text = self.line().partition(b";")[0].strip()
         if not text or len(text) > 15 or text.strip(b"0123456789abcdefABCDEF"):
-            raise BadRequest("size of a chunk is no number")
+            raise BadRequest("size of a chunk is not a number")
         return int(text, 16)
 
     def _request(self) -> Request | None:

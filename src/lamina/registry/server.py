@@ -25,7 +25,7 @@ class AddressUnusable(Unavailable):
 
 
 class InvalidAddress(InvalidArgument):
-    """The text is no host:port."""
+    """The text is not a host:port."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def filter_of(text: str, held: Collection[str], machine: str, release: str) -> d
     word) with the kernel `release`.
 
     Raises:
-        InvalidOption: it is no profile, or says something in two ways.
+        InvalidOption: it is not a profile, or says something in two ways.
     """
     try:
         document = json.loads(text)
@@ -47,7 +47,7 @@ def filter_of(text: str, held: Collection[str], machine: str, release: str) -> d
 def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     entries = document.get(key) or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InvalidOption(f"{key} of the seccomp profile is no list of objects")
+        raise InvalidOption(f"{key} of the seccomp profile is not a list of objects")
     return entries
 
 
@@ -58,7 +58,7 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidOption("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'")
         names = [rule["name"]]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidOption("names of the seccomp profile is no list of strings")
+        raise InvalidOption("names of the seccomp profile is not a list of strings")
     return {"names": names, **{key: value for key, value in rule.items() if key not in _OF_A_RULE}}
 
 
@@ -89,5 +89,5 @@ def _plain(capability: str) -> str:
 def _at_least(release: str, wanted: object) -> bool:
     here, asked = _KERNEL.match(release), _KERNEL.match(str(wanted))
     if here is None or asked is None:
-        raise InvalidOption(f"minKernel of the seccomp profile is no version: {str(wanted)[:100]}")
+        raise InvalidOption(f"minKernel of the seccomp profile is not a version: {str(wanted)[:100]}")
     return tuple(map(int, here.groups())) >= tuple(map(int, asked.groups()))

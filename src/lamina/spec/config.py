@@ -23,7 +23,7 @@ LIMIT = 8 << 20
 
 
 class InvalidConfig(Corrupt):
-    """The bytes are no image configuration."""
+    """The bytes are not an image configuration."""
 
 
 class Healthcheck(Struct, frozen=True, omit_defaults=True, rename="pascal"):
@@ -134,7 +134,7 @@ def parse(data: bytes) -> ImageConfig:
 
 
 def encode(config: ImageConfig) -> bytes:
-    """The configuration as JSON: one spelling for one value, keys of maps sorted. Bytes that are no UTF-8 become U+FFFD, as in Go."""
+    """The configuration as JSON: one spelling for one value, keys of maps sorted. Bytes that are not UTF-8 become U+FFFD, as in Go."""
     try:
         return msgspec.json.encode(config, order="deterministic")
     except UnicodeEncodeError:

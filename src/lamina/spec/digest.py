@@ -13,7 +13,7 @@ _GRAMMAR = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+\Z")
 
 
 class InvalidDigest(InvalidArgument):
-    """The text is no digest of an algorithm known here."""
+    """The text is not a digest of an algorithm known here."""
 
 
 class DigestMismatch(Corrupt):
@@ -55,7 +55,7 @@ class Digest:
 
 
 def _refused(text: str) -> InvalidDigest:
-    """Why it is no digest."""
+    """Why it is not a digest."""
     if _GRAMMAR.match(text) and text.partition(":")[0] not in ("sha256", "sha512"):
         return InvalidDigest(f"unsupported digest algorithm: {text[:100]}")
     return InvalidDigest(f"invalid digest: {text[:200]!r}")

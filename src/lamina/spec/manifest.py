@@ -22,7 +22,7 @@ _SIZE_LIMIT = 1 << 62
 
 
 class InvalidManifest(Corrupt):
-    """The bytes are no manifest and no index that is understood here."""
+    """The bytes are neither a manifest nor an index that is understood here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ def _annotations(raw: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     value = raw.get("annotations")
     items = {} if value is None else _object(value, "annotations")
     if not all(isinstance(text, str) for text in items.values()):
-        raise InvalidManifest("an annotation is no text")
+        raise InvalidManifest("an annotation is not text")
     return tuple(sorted(items.items()))
 
 

@@ -31,5 +31,5 @@ _COMPRESSION = {
 
 
 def compression(media_type: str) -> str | None:
-    """`"gzip"`, `"zstd"`, `""` for plain tar; None for a media type that is no layer's."""
+    """`"gzip"`, `"zstd"`, `""` for plain tar; None for a media type that is not a layer's."""
     return _COMPRESSION.get(media_type)

@@ -13,7 +13,7 @@ _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?\Z", re.ASCII)
 
 
 class InvalidMoment(InvalidArgument):
-    """The text is no time."""
+    """The text is not a time."""
 
 
 def seconds(text: str, now: float) -> float:

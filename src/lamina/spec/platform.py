@@ -20,7 +20,7 @@ _KNOWN_ARCHITECTURES = frozenset(
 
 
 class InvalidPlatform(InvalidArgument):
-    """The text is no platform."""
+    """The text is not a platform."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,7 +47,7 @@ class Platform:
                 return cls(alone, "amd64")
             if _ARCHITECTURES.get(alone, alone) not in _KNOWN_ARCHITECTURES:
                 raise InvalidPlatform(
-                    f"invalid platform: {text[:100]!r} is no known operating system or architecture", hint="write it as linux/amd64"
+                    f"invalid platform: {text[:100]!r} is not a known operating system or architecture", hint="write it as linux/amd64"
                 )
             parts = ["linux", alone]
         architecture = _ARCHITECTURES.get(parts[1], parts[1])

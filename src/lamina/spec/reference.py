@@ -19,7 +19,7 @@ _HEX64 = re.compile(r"[a-f0-9]{64}\Z")
 
 
 class InvalidReference(InvalidArgument):
-    """The text is no reference to an image."""
+    """The text is not a reference to an image."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,7 +37,7 @@ class Reference:
 
         Raises:
             InvalidReference: the text breaks the grammar.
-            InvalidDigest: what follows the @ is no digest.
+            InvalidDigest: what follows the @ is not a digest.
         """
         if _HEX64.match(text):
             raise InvalidReference(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")

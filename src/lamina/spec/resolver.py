@@ -29,7 +29,7 @@ class ResolverSettings:
 
 
 def parse_resolver(text: str) -> ResolverSettings:
-    """Read a resolv.conf; what is no setting is passed over, of several `search` lines the last counts."""
+    """Read a resolv.conf; what is not a setting is passed over, of several `search` lines the last counts."""
     servers: list[str] = []
     search: tuple[str, ...] = ()
     options: list[str] = []

@@ -19,7 +19,7 @@ def decode(data: bytes) -> Any:
 
     Raises:
         AmbiguousDocument: a key comes twice.
-        ValueError, RecursionError: it is no JSON, or nested too deep.
+        ValueError, RecursionError: it is not JSON, or nested too deep.
     """
     return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
 
@@ -65,7 +65,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def readable(value: Any) -> Any:

@@ -76,7 +76,7 @@ def parse(data: bytes, folder: str) -> V1Image:
     except (ValueError, RecursionError) as error:
         raise InvalidConfig(f"the description of layer {folder[:80]!r} is not JSON: {str(error)[:100]}") from None
     if not isinstance(document, dict):
-        raise InvalidConfig(f"the description of layer {folder[:80]!r} is no object")
+        raise InvalidConfig(f"the description of layer {folder[:80]!r} is not an object")
     identity, parent = document.get("id", folder), document.get("parent") or ""
     if not (isinstance(identity, str) and _ID.match(identity)) or identity != folder:
         raise InvalidConfig(f"the description of layer {folder[:80]!r} has the ID {str(identity)[:80]!r}")
@@ -188,7 +188,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidConfig(f"{what} of a layer's description is no object")
+        raise InvalidConfig(f"{what} of a layer's description is not an object")
     return value
 
 

@@ -8,7 +8,7 @@ _AUFS = b".wh..wh."
 
 
 def hidden(name: bytes) -> bytes | None:
-    """What the entry called `name` (a last component) hides below it; None if it is no whiteout of one name."""
+    """What the entry called `name` (a last component) hides below it; None if it is not a whiteout of one name."""
     if not name.startswith(PREFIX) or name.startswith(_AUFS):
         return None
     target = name[len(PREFIX) :]

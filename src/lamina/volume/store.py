@@ -215,13 +215,13 @@ class Volumes:
 
     # ── what is damaged ──────────────────────────────────────────────────────────────────────────────────────────
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
-        """What is wrong with the volumes' folders: facts without files, files without facts, what is no volume. See `apitypes.finding`."""
+        """What is wrong with the volumes' folders: facts without files, files without facts, what is not a volume. See `apitypes.finding`."""
         for name in sorted(os.listdir(self.root)) if os.path.isdir(self.root) else ():
             where = f"volumes/{name}"
             if name.startswith(_REMOVING):
                 continue  # Being removed now, or swept by the next start.
             if not _GRAMMAR.match(name) or not os.path.isdir(f"{self.root}/{name}"):
-                finding = Finding("stray", where, "is no volume", "")
+                finding = Finding("stray", where, "is not a volume", "")
                 yield settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
             elif not os.path.isdir(f"{self.root}/{name}/_data"):
                 yield self._without_files(name, repair=repair)

@@ -14,7 +14,7 @@ from lamina.api.message import Hijacked, InvalidParameter, Request, Response, St
 from lamina.api.router import Route
 
 _SECRET_LIMIT = 500 << 10
-"""BuildKit's: a secret is no file transfer."""
+"""BuildKit's: a secret is not a file transfer."""
 
 
 class SessionRequest(msgspec.Struct, frozen=True, rename="pascal"):

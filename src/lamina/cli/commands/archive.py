@@ -135,7 +135,7 @@ def archived(path: str) -> tuple[Iterator[Piece], int | None]:
 
     # looked for here, since a directory that is none may be the whole file system
     if not is_layout(path):
-        raise LaminaError(f"{path} is no image layout: it has neither index.json nor manifest.json nor layers in folders")
+        raise LaminaError(f"{path} is not an image layout: it has neither index.json nor manifest.json nor layers in folders")
     return _packed(os.path.realpath(path)), None
 
 

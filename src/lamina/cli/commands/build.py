@@ -219,7 +219,7 @@ def _context(place: str, dockerfile: str) -> _Context:
         raise NotFound(
             f"unable to prepare context: path {place!r} not found"
             if not os.path.exists(place)
-            else f"the context {place!r} is no directory"
+            else f"the context {place!r} is not a directory"
         )
     return _from_directory(os.path.realpath(place), dockerfile)
 

@@ -132,7 +132,7 @@ def open_file(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InvalidArchive(f"the archive holds something that is no file: {path[-200:]!r}")
+        raise InvalidArchive(f"the archive holds something that is not a file: {path[-200:]!r}")
     return fd
 
 

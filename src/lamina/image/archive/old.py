@@ -84,7 +84,7 @@ def _chain(layers: Mapping[str, V1Image], top: str) -> tuple[V1Image, ...]:
         chain.append(layers[identity])
         identity = layers[identity].parent
         if len(chain) > LAYERS_LIMIT:
-            raise InvalidArchive(f"an image of more than {LAYERS_LIMIT} layers: no more are taken")
+            raise InvalidArchive(f"an image of the archive has more than {LAYERS_LIMIT} layers")
     return tuple(reversed(chain))
 
 

@@ -55,7 +55,7 @@ def _next(source: Source) -> OuterMember | None:
         if not source.peek(1):
             return None
         if len(source.peek(BLOCK)) < BLOCK:
-            raise InvalidArchive("the archive is no tar, or its end is cut off")
+            raise InvalidArchive("the archive is not a tar, or its end is cut off")
         block = source.read(BLOCK)
         if block == _ZERO:
             return None
@@ -72,7 +72,7 @@ def _header(block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
-        raise InvalidArchive("the archive is no tar, or a damaged one") from None
+        raise InvalidArchive("the archive is not a tar, or a damaged one") from None
     if not 0 <= info.size < _SIZE_LIMIT:
         raise InvalidArchive("the archive has a member of absurd size")
     return info

@@ -77,7 +77,7 @@ def from_docker(members: Members) -> list[Archived]:
     """
     rows = decoded(members.document("manifest.json"), "manifest.json")
     if not isinstance(rows, list) or len(rows) > _IMAGES_LIMIT:
-        raise InvalidArchive("manifest.json of the archive is no list of images")
+        raise InvalidArchive("manifest.json of the archive is not a list of images")
     return [_row(row, members) for row in rows]
 
 
@@ -146,7 +146,7 @@ class _Gathering:
         self._documents: list[bytes] = []
 
     def of(self, entries: Sequence[Descriptor], names: tuple[Reference, ...]) -> Archived | None:
-        """The images of an entry, or of several of one name; None where it is no image, or none for the platform."""
+        """The images of an entry, or of several of one name; None where it is not an image, or none for the platform."""
         resolved = self._joined(entries, names) if len(entries) > 1 else entries[0]
         if len(entries) == 1:
             self._entry(resolved)
@@ -204,7 +204,7 @@ class _Gathering:
             self._images.append(checked(blob(parsed.config, self._members), names, parsed))
 
     def _small(self, parsed: Manifest) -> list[bytes]:
-        """The blobs of what is no image (an attestation), as far as they are documents that are here."""
+        """The blobs of what is not an image (an attestation), as far as they are documents that are here."""
         found = []
         for each in (parsed.config, *parsed.layers):
             try:
@@ -216,7 +216,7 @@ class _Gathering:
 
 def _row(row: object, members: Members) -> Archived:
     if not isinstance(row, dict):
-        raise InvalidArchive("manifest.json of the archive is no list of images")
+        raise InvalidArchive("manifest.json of the archive is not a list of images")
     if twice := strict.same_but_for_case(row):
         raise InvalidArchive(f"manifest.json of the archive is ambiguous: it has the key {twice[:50]!r} in two spellings")
     name = row.get("Config")

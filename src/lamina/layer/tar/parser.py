@@ -288,7 +288,7 @@ def _verify(block: bytes, stated: int) -> None:
     rest = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(rest)
     if stated not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
-        raise InvalidArchive("tar header checksum does not match: this is no tar archive, or a damaged one")
+        raise InvalidArchive("tar header checksum does not match: this is not a tar archive, or a damaged one")
 
 
 def _real_size(size: int) -> int:
