@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server: one thread a connection, h11 for heads, bodies by our own code."""
+"""An HTTP/1.1 server: one thread per connection, h11 for heads, bodies by our own code."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Execution:
 
 
 class Executor:
-    """Runs commands. `scratch` holds a directory a step while it runs; `sweep` ends what a crash left there."""
+    """Runs commands. `scratch` holds a directory per step while it runs; `sweep` ends what a crash left there."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def opened_layers(description: Mapping[str, Any]) -> Iterator[LayerFiles]:
 
 
 class LayerFiles:
-    """See files.Files. `stores` hold the content, one a layer, base first."""
+    """See files.Files. `stores` hold the content, one per layer, base first."""
 
     def __init__(self, union: Union, stores: Sequence[_Store]) -> None:
         self.union, self._stores = union, stores

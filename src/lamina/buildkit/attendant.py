@@ -32,7 +32,7 @@ _Reply = tuple[dict[str, Any], list[int]]
 
 
 class Attendants:
-    """The processes, one a session; a process that has none ends after a while."""
+    """The processes, one per session; a process that has none ends after a while."""
 
     def __init__(self) -> None:
         self._pool = WorkerPool(_MOST, most=_MOST, path=tuple(sys.path))

@@ -11,7 +11,7 @@ def printable(text: str) -> str:
 
 
 def aligned(rows: list[list[str]], *, least: int = 10) -> list[str]:
-    """One line a row, each column at least `least` characters wide; the last cell of a row is as long as it is."""
+    """One line per row, each column at least `least` characters wide; the last cell of a row is as long as it is."""
     # by columns and patterns: cell by cell, a listing of a thousand rows would take twice the time
     sizes = {len(row) for row in rows}
     widths = [least] * max(sizes, default=0)

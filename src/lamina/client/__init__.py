@@ -1,4 +1,4 @@
-"""The client of the Engine API: transport, and one module a resource.
+"""The client of the Engine API: transport, and one module per resource.
 
 Everything here is on the command line's hot path: it imports C modules and `lamina.errors` alone
 (a test pins the list), speaks JSON through `_json`, and leaves checking of documents to the engine.

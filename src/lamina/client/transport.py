@@ -401,7 +401,7 @@ class Response:
         return decode(self.read())
 
     def lines(self) -> Iterator[dict[str, object]]:
-        """The JSON objects of a body that holds one a line, as they come."""
+        """The JSON objects of a body that holds one per line, as they come."""
         rest = b""
         while piece := self.some():
             *whole, rest = (rest + piece).split(b"\n")

@@ -143,7 +143,7 @@ class Syslog(_Socket):
         self._tag, self._host, self._local = about["tag"], about["host"], not address
 
     def send(self, lines: Sequence[Line]) -> int:
-        """See Destination.send. A datagram a line; on a stream each ends with a newline."""
+        """See Destination.send. A datagram per line; on a stream each ends with a newline."""
         assert self._socket is not None
         stream = self._socket.type == socket.SOCK_STREAM
         messages = [self._message(line) for line in lines]

@@ -63,7 +63,7 @@ def decode(line: bytes) -> LogLine | None:
 
 
 def render(lines: Iterable[bytes], query: LogQuery, *, framed: bool) -> Rendered:
-    """The lines that `query` chooses as bytes to send; in frames if `framed`: one a line for a follower, otherwise one for each run of
+    """The lines that `query` chooses as bytes to send; in frames if `framed`: one per line for a follower, otherwise one for each run of
     lines of one stream, which says the same in a fraction of the time."""
     if not (query.follow or query.timestamps or query.details or query.since_ns or query.until_ns):
         return Rendered(_runs(lines, query, framed=framed), False)

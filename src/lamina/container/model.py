@@ -186,7 +186,7 @@ class Container:
 
     @property
     def log_path(self) -> str:
-        """The log, one JSON object a line."""
+        """The log, one JSON object per line."""
         return f"{self.directory}/{self.id}-json.log"
 
     @property

@@ -1,4 +1,4 @@
-"""Starting who sends a container's log elsewhere (syslog, journald, fluentd): one process a run, which ends with the container's
+"""Starting who sends a container's log elsewhere (syslog, journald, fluentd): one process per run, which ends with the container's
 monitor."""
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Ignore:
 
     @classmethod
     def parse(cls, text: str) -> Ignore:
-        """Read a file: one pattern a line, `#` comments, `!` exceptions, `**` for any depth.
+        """Read a file: one pattern per line, `#` comments, `!` exceptions, `**` for any depth.
 
         Raises:
             InvalidPattern: a pattern is malformed.

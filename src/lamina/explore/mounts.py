@@ -44,7 +44,7 @@ class Mount:
 
 
 class Mounts:
-    """All of them. Thread-safe. `directory` has one file a mount."""
+    """All of them. Thread-safe. `directory` has one file per mount."""
 
     def __init__(self, directory: str, images: Images, layers: Layers, leases: Leases, workers: Workers) -> None:
         self._directory, self._images, self._layers = directory, images, layers

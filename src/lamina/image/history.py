@@ -11,7 +11,7 @@ from lamina.spec.digest import Digest
 
 
 def history(catalog: Catalog, layers: Layers, image: Image) -> list[HistoryEntry]:
-    """One entry a step. An image without history gets one a layer; steps beyond the layers count as empty."""
+    """One entry per step. An image without history gets one per layer; steps beyond the layers count as empty."""
     chain = list(layers.chain(image.layers[-1])) if image.layers else []
     steps = image.config.history or tuple(History(created=facts.created, created_by=facts.created_by) for facts in chain)
     stacked = iter(chain)

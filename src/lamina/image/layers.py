@@ -33,7 +33,7 @@ from lamina.spec.digest import Digest
 class Layers(LayerBytes):
     """All layers that are here. Thread-safe; `lock` makes several calls one step (after the catalog's, where both are taken).
 
-    `directory` is where facts lie, one JSON file a layer, beside the driver's files. `verify`: every byte of a stack is looked at each
+    `directory` is where facts lie, one JSON file per layer, beside the driver's files. `verify`: every byte of a stack is looked at each
     time a container gets it.
     """
 

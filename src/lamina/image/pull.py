@@ -82,7 +82,7 @@ class Puller:
         """Bring `reference` here (`latest` where it has neither tag nor digest) and point its name at it.
 
         The name moves only when every byte is here and verified. A sink that raises stops the work; what was
-        downloaded until then is kept and resumed by the next pull. Returns one image a tag.
+        downloaded until then is kept and resumed by the next pull. Returns one image per tag.
 
         A layer that is here is taken if its sizes, superblock and times of modification are right; with `verify` if all its bytes
         are. What is damaged is made anew from what is here, or comes again.

@@ -282,7 +282,7 @@ class Images:
         1.10, plain or compressed, as a file or stream (a descriptor, binary file or request's body, read to its end) or in a directory
         (its path).
 
-        Of an index, all platforms come that the archive has, with `platform` only that one. Answers one image a name or group
+        Of an index, all platforms come that the archive has, with `platform` only that one. Answers one image per name or group
         of names: the one that they point to.
 
         Raises:

@@ -27,7 +27,7 @@ _NOT_HERE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EN
 
 
 def flatten(union: Union, trees: Sequence[str], directory: str, *, link: bool = False) -> None:
-    """Fill the empty `directory` with what `union` shows; the files lie in `trees`, one a layer, base first.
+    """Fill the empty `directory` with what `union` shows; the files lie in `trees`, one per layer, base first.
 
     `link`: files are hard links to the layers' own, so nobody may write to what is made.
 

@@ -1,4 +1,4 @@
-"""Messages between our own processes: JSON objects with descriptors, one a packet, over unix SOCK_SEQPACKET sockets.
+"""Messages between our own processes: JSON objects with descriptors, one per packet, over unix SOCK_SEQPACKET sockets.
 
 A packet is the body's length (u32, little endian) and the body; a body over 64 KiB travels in a memfd, the
 packet's last descriptor. Each message carries `"v": 1`; a reader refuses a newer one. Only builtin

@@ -1,4 +1,4 @@
-"""Networks on disk: ROOT/networks/<id>.json, one a network, written before its bridge is made and removed after it."""
+"""Networks on disk: ROOT/networks/<id>.json, one per network, written before its bridge is made and removed after it."""
 
 from __future__ import annotations
 

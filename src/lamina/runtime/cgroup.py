@@ -1,4 +1,4 @@
-"""Control groups, version 1, hybrid and 2: one object a container, whatever the kernel has mounted.
+"""Control groups, version 1, hybrid and 2: one object per container, whatever the kernel has mounted.
 
 A container's cgroup has the same path in every hierarchy (`/lamina/ID`). Zygote and monitors load this file,
 so it imports next to nothing.

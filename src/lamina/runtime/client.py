@@ -29,7 +29,7 @@ _FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable}
 
 
 class Runtime:
-    """Starts, finds again and watches containers. One a process; `close` leaves containers running."""
+    """Starts, finds again and watches containers. One per process; `close` leaves containers running."""
 
     def __init__(self, run_directory: str, *, cache_directory: str = "") -> None:
         """`run_directory` is ROOT/run; compiled seccomp filters are kept in `cache_directory` (default: run_directory)."""

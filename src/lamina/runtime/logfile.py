@@ -1,4 +1,4 @@
-"""Docker's json-file log, as Docker writes it: one JSON object a line of output, rendered a chunk at a time.
+"""Docker's json-file log, as Docker writes it: one JSON object per line of output, rendered a chunk at a time.
 
     {"log":"hello\\n","stream":"stdout","time":"2024-05-01T12:00:00.123456789Z"}
 

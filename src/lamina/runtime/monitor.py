@@ -1,4 +1,4 @@
-"""The monitor: one process a container (or exec), forked by the zygote, that lives as long as it does.
+"""The monitor: one process per container (or exec), forked by the zygote, that lives as long as it does.
 
 It starts the process, holds its standard streams or terminal, writes the log, serves attached clients, reaps,
 and records the exit. Daemon and zygote may die and come back meanwhile: a daemon finds it at `monitor.sock`

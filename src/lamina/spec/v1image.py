@@ -1,4 +1,4 @@
-"""Images of the layout before Docker 1.10: one JSON a layer, with its parent's ID in it, and no manifest.
+"""Images of the layout before Docker 1.10: one JSON per layer, with its parent's ID in it, and no manifest.
 
     {"id", "parent", "created", "author", "comment", "container_config": {"Cmd": […]}, "config": {…}, "architecture", "os"}
 

@@ -1,1 +1,1 @@
-"""The routes, one file a resource; each gives a table `ROUTES`."""
+"""The routes, one file per resource; each gives a table `ROUTES`."""

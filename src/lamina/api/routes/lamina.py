@@ -195,7 +195,7 @@ def cat(engine: Backend, request: Request) -> Response:
 
 
 def check(engine: Backend, request: Request) -> Response:
-    """POST /lamina/system/check: what is wrong with the data root, a JSON object a line as it is found; `repair=1` mends what can be."""
+    """POST /lamina/system/check: what is wrong with the data root, a JSON object per line as it is found; `repair=1` mends what can be."""
     repair = request.query.flag("repair")
 
     def produce(writer: Writer) -> None:

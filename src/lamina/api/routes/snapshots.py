@@ -37,7 +37,7 @@ def rollback(engine: Backend, request: Request) -> Response:
 
 
 def watch(engine: Backend, request: Request) -> Response:
-    """GET /lamina/containers/{id}/watch: a JSON object a line for each change, until the container is gone; `existing=1`: first those
+    """GET /lamina/containers/{id}/watch: a JSON object per line for each change, until the container is gone; `existing=1`: first those
     that are there."""
     ref, existing = engine.containers.get(request.parameters["id"]).id, request.query.flag("existing")
 

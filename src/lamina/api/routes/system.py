@@ -53,7 +53,7 @@ def auth(engine: Backend, request: Request) -> Response:
 
 
 def events(engine: Backend, request: Request) -> Response:
-    """GET /events: one JSON object a line, each sent at once; listening begins before the head is sent."""
+    """GET /events: one JSON object per line, each sent at once; listening begins before the head is sent."""
     asked = request.query.text("since"), request.query.text("until")
     since, until = map(nanoseconds, asked)
     if until is not None and since is not None and until < since:

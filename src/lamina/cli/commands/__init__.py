@@ -1,1 +1,1 @@
-"""The commands: a module a group of them, a function a command, each taking a Session and the Arguments and giving the exit code."""
+"""The commands: a module per group of them, a function per command, each taking a Session and the Arguments and giving the exit code."""

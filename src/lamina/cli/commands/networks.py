@@ -112,7 +112,7 @@ def network_create(session: Session, arguments: Arguments) -> int:
 
 
 def _ipam(arguments: Arguments) -> list[dict[str, object]]:
-    """One entry a subnet; ranges, gateways and set-aside addresses go to the subnet of their place or their version of IP."""
+    """One entry per subnet; ranges, gateways and set-aside addresses go to the subnet of their place or their version of IP."""
     subnets: list[dict[str, object]] = [{"Subnet": subnet} for subnet in arguments.many("subnet")]
 
     def put(key: str, value: str, name: str) -> None:

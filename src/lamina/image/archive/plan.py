@@ -1,7 +1,7 @@
 """What an archive says it holds, checked: images with their configurations, names and layers. Pure.
 
 Three layouts, which one archive may have at once: an OCI layout (index.json), Docker's (manifest.json), and the one before
-Docker 1.10 (a folder a layer, `repositories`). Where two speak of the same name, they have to say the same.
+Docker 1.10 (a folder per layer, `repositories`). Where two speak of the same name, they have to say the same.
 """
 
 from __future__ import annotations

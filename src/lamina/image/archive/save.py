@@ -3,7 +3,7 @@
 docker  blobs/sha256/…  index.json  oci-layout  manifest.json  repositories   an OCI layout that is a docker-archive too,
         as Docker writes it since version 25: every version from 1.10 loads it, podman, skopeo and umoci as well
 oci     the OCI layout alone
-v1      the layout before 1.10: one folder a layer with VERSION, json and layer.tar, and `repositories`
+v1      the layout before 1.10: one folder per layer with VERSION, json and layer.tar, and `repositories`
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def parse_map(text: bytes) -> list[tuple[int, int]]:
 
 
 def parse_prefix(text: bytes) -> list[tuple[int, int]] | None:
-    """The pairs of format 1.0 (a count and the numbers, one a line) at the start of the data; None: more is needed.
+    """The pairs of format 1.0 (a count and the numbers, one per line) at the start of the data; None: more is needed.
 
     Raises:
         InvalidArchive: it is no such list, or longer than any honest one.
