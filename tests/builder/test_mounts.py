@@ -1,4 +1,4 @@
-"""RUN --mount with real commands, on both drivers."""
+"""RUN --mount with real commands, on every driver."""
 
 from __future__ import annotations
 

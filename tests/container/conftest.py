@@ -1,4 +1,4 @@
-"""An engine with an image to copy out of, by either driver, and containers of it that run or do not."""
+"""An engine with an image to copy out of, by each driver, and containers of it that run or do not."""
 
 from __future__ import annotations
 

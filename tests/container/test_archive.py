@@ -1,4 +1,4 @@
-"""cp: out of and into containers that run and that do not, with both drivers."""
+"""cp: out of and into containers that run and that do not, with every driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""diff and export, of containers that run and that do not, with both drivers."""
+"""diff and export, of containers that run and that do not, with every driver."""
 
 from __future__ import annotations
 

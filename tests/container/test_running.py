@@ -1,4 +1,4 @@
-"""Containers that really run, over both drivers: what fakes cannot show."""
+"""Containers that really run, over every driver: what fakes cannot show."""
 
 from __future__ import annotations
 

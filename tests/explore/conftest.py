@@ -1,4 +1,4 @@
-"""An explorer over a store of either driver, and containers that are only directories."""
+"""An explorer over a store of each driver, and containers that are only directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store on a temporary data root, by either driver, with jobs run in this process."""
+"""A store on a temporary data root, by each driver, with jobs run in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images from import to rmi, on both drivers."""
+"""Images from import to rmi, on every driver."""
 
 from __future__ import annotations
 

@@ -63,6 +63,7 @@ class Layers(LayerBytes):
 
     @property
     def driver(self) -> Snapshotter:
+        """What makes layers mountable on this root."""
         return self._snapshotter
 
     def open(self) -> None:

@@ -1,4 +1,4 @@
-"""The files that both drivers keep for a layer below `layers/`, and the jobs that make them."""
+"""The files that every driver keeps for a layer below `layers/`, and the jobs that make them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMOVING = ".removing"
 
 
 class LayerFiles:
-    """`<name>.erofs`, the metadata image, and for the overlay driver `<name>/`, the tree. The image's name comes last."""
+    """`<name>.erofs`, the metadata image, and where the driver extracts layers `<name>/`, the tree. The image gets its name last."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
