@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
+from typing import NoReturn
+
+import pytest
 
 from lamina.container.store import RECORDS, REMOVING
 from lamina.runtime.launch import Exit
+from lamina.snapshot.protocol import LayerNotFound
+from lamina.spec.digest import Digest
 from tests.container.fakes import FakeProcess, World, world
 
 __all__ = ["world"]
@@ -117,6 +123,21 @@ def test_layers_of_containers_are_kept_from_the_start_on(world: World) -> None:
     assert world.images.image.id in after.leases.kept()
     after.containers.remove("it")
     assert world.images.image.id not in after.leases.kept()
+
+
+def test_a_container_whose_layers_are_lost_does_not_keep_the_engine_from_starting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Digest.of(b"lost")
+    world.images.image = replace(world.images.image, layers=(layer,))
+    created = world.containers.create({"Image": "base"}, name="it")
+    again = world.again()
+
+    def lost(_: object) -> NoReturn:
+        raise LayerNotFound(f"no such layer: {layer}")
+
+    monkeypatch.setattr(again.images, "resolve", lost)
+    monkeypatch.setattr(again.parts.layers, "chain", lost)
+    again.containers.recover()
+    assert again.leases.pinned(layer) == [f"container:{created.id}"]
 
 
 def test_a_vanished_folder_is_no_container(world: World) -> None:

@@ -46,13 +46,21 @@ class Recovery:
             image = self._parts.images.resolve(live.container.image)
             digests: tuple[Digest, ...] = (image.id, *image.layers)
         except LaminaError:  # the image was removed by force: the layers are what it runs on
-            digests = (
-                tuple(facts.id for facts in self._parts.layers.chain(Digest.parse(live.container.layer))) if live.container.layer else ()
-            )
+            digests = self._stack(live.container.layer)
         for mount in live.container.mounts:
-            if mount.layer:
-                digests += tuple(facts.id for facts in self._parts.layers.chain(Digest.parse(mount.layer)))
+            digests += self._stack(mount.layer)
         self._parts.leases.pin(f"container:{live.container.id}", digests)
+
+    def _stack(self, layer: str) -> tuple[Digest, ...]:
+        """The layers of a stack, by its topmost one. Where one is lost it is the topmost alone, whose pin keeps what is left of the others:
+        one damaged container does not keep the engine from starting."""
+        if not layer:
+            return ()
+        top = Digest.parse(layer)
+        try:
+            return tuple(facts.id for facts in self._parts.layers.chain(top))
+        except LaminaError:
+            return (top,)
 
     def _find(self, live: Live) -> None:
         """Whatever its state says: a monitor that lives means it runs, a record of its end how it ended."""
