@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+import select
 import socket
 import struct
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.linux import channel
 from lamina.network import names
 from lamina.network.switchboard import Container, Pending, Switchboard
 
@@ -66,3 +71,54 @@ def test_a_container_on_internal_networks_only_asks_nobody_outside() -> None:
     for container.outside in (True, False):
         board._ask(container, query("secret.example"), said.append, lambda: None)
     assert len(asked) == 1 and len(said) == 1 and said[0][3] & 15 == names.SERVER_FAILURE
+
+
+def test_a_container_that_opens_connections_without_end_has_some_of_them_answered(tmp_path: Path) -> None:
+    board, tcp, _ = serving(tmp_path)
+    clients = [socket.create_connection(tcp.getsockname()) for _ in range(100)]
+    for _ in clients:
+        board._handlers[tcp.fileno()](select.EPOLLIN)
+    assert clients[-1].recv(1) == b""
+    asked = query("web")
+    clients[0].sendall(len(asked).to_bytes(2, "big") + asked)
+    for fd, events in board._poll.poll(10):
+        board._handlers[fd](events)
+    assert clients[0].recv(2)
+    clients.append(socket.create_connection(tcp.getsockname()))
+    board._handlers[tcp.fileno()](select.EPOLLIN)
+    clients[-1].settimeout(0.05)
+    with pytest.raises(TimeoutError):  # its place was free again
+        clients[-1].recv(1)
+    for client in clients:
+        client.close()
+
+
+def test_questions_and_connections_for_which_no_descriptor_is_left_end_nothing(tmp_path: Path) -> None:
+    board, tcp, udp = serving(tmp_path)
+    engine = channel.connect(str(tmp_path), "socket")
+    with socket.socket(type=socket.SOCK_DGRAM) as asking, socket.create_connection(tcp.getsockname()):
+        asking.sendto(query("web"), udp.getsockname())
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for room in range(6):
+            free = [fd for fd in range(3, 4096) if not Path(f"/proc/self/fd/{fd}").is_symlink()]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[room], allowed[1]))
+            try:
+                if not room:
+                    board._accept()
+                board._handlers[udp.fileno()](select.EPOLLIN)
+                board._handlers[tcp.fileno()](select.EPOLLIN)
+                board._forwarder(tcp.fileno(), "127.0.0.1", 9)(select.EPOLLIN)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    board._accept()
+    assert len(board._handlers) > 3
+    engine.close()
+
+
+def serving(directory: Path) -> tuple[Switchboard, socket.socket, socket.socket]:
+    """A switchboard that answers a container on these sockets, of TCP and UDP."""
+    board = Switchboard(channel.listen(str(directory), "socket"), str(directory))
+    tcp, udp = socket.create_server(("127.0.0.1", 0), backlog=200), socket.socket(type=socket.SOCK_DGRAM)
+    udp.bind(("127.0.0.1", 0))
+    board._perform({"op": "serve", "container": "it"}, [udp.fileno(), tcp.fileno()])
+    return board, tcp, udp

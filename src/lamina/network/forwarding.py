@@ -78,14 +78,24 @@ class Stream:
     """A client's connection and the one to the container, both ways, until both ends are through."""
 
     def __init__(self, loop: Loop, client: int, address: str, port: int) -> None:
-        """Take over an accepted connection."""
+        """Take over an accepted connection.
+
+        Raises:
+            OSError: no descriptors are left; the connection stays the caller's.
+        """
         self._loop = loop
         family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
         inner = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
         inner.connect_ex((address, port))
-        self._outer, self._inner = client, inner.detach()
         os.set_blocking(client, False)
-        self._flows = (Flow(self._outer, self._inner), Flow(self._inner, self._outer))
+        there = Flow(client, inner.fileno())
+        try:
+            back = Flow(inner.fileno(), client)
+        except OSError:
+            there.close()
+            raise
+        self._outer, self._inner = client, inner.detach()
+        self._flows = (there, back)
         self._done: set[int] = set()
         self._want()
 

@@ -37,12 +37,14 @@ _IDLE = 60.0
 _PATIENCE = 2.5
 """Seconds that a server is waited for before the next is asked."""
 _MOST_PENDING = 512
+_MOST_DIALOGUES = 32
+"""Connections on which a container may ask at a time: those of one must not take the descriptors that all others need."""
 
 
 class Container:
     """What is held for one container."""
 
-    __slots__ = ("endpoints", "fds", "links", "outside", "servers", "watched")
+    __slots__ = ("dialogues", "endpoints", "fds", "links", "outside", "servers", "watched")
 
     def __init__(self) -> None:
         self.endpoints: list[dict[str, Any]] = []
@@ -50,6 +52,7 @@ class Container:
         self.servers: list[str] = []
         self.outside = True
         self.fds: dict[int, str] = {}
+        self.dialogues = 0
         self.watched = False
 
 
@@ -117,7 +120,10 @@ class Switchboard:
     # --- engines
 
     def _accept(self) -> None:
-        connection = channel.accept(self._listener)
+        try:
+            connection = channel.accept(self._listener)
+        except OSError:
+            return  # it went away before it was accepted, or no descriptor is left: it waits
         self.watch(connection.fileno(), lambda _: self._answer(connection))
 
     def _answer(self, connection: channel.Channel) -> None:
@@ -187,7 +193,10 @@ class Switchboard:
         def connected(_: int) -> None:
             accepted = accept(fd)
             if accepted >= 0:
-                Stream(self, accepted, address, port)
+                try:
+                    Stream(self, accepted, address, port)
+                except OSError:
+                    os.close(accepted)  # no descriptor is left: this client is turned away
 
         return connected
 
@@ -201,7 +210,10 @@ class Switchboard:
         self._keep(container, tcp, "names", lambda _: self._dialogue(container, tcp))
 
     def _datagram(self, container: Container, fd: int) -> None:
-        sock = _socket.socket(-1, -1, -1, os.dup(fd))
+        try:
+            sock = _socket.socket(-1, -1, -1, os.dup(fd))
+        except OSError:
+            return  # no descriptor is left: who asks asks again
         try:
             query, client = sock.recvfrom(4096)
         except OSError:
@@ -221,6 +233,10 @@ class Switchboard:
         accepted = accept(fd)
         if accepted < 0:
             return
+        if container.dialogues >= _MOST_DIALOGUES:
+            os.close(accepted)
+            return
+        container.dialogues += 1
         sock = _socket.socket(-1, -1, -1, accepted)
         sock.setblocking(False)
         got = bytearray()
@@ -228,6 +244,7 @@ class Switchboard:
         def close() -> None:
             self.forget(accepted)
             sock.close()
+            container.dialogues -= 1
 
         def reply(response: bytes) -> None:
             try:
@@ -347,8 +364,11 @@ class Switchboard:
 
 
 def accept(fd: int) -> int:
-    """The next connection of a listening socket, -1 where there is none."""
-    listener: Any = _socket.socket(-1, -1, -1, os.dup(fd))
+    """The next connection of a listening socket, -1 where there is none, or no descriptor for it."""
+    try:
+        listener: Any = _socket.socket(-1, -1, -1, os.dup(fd))
+    except OSError:
+        return -1
     try:
         return int(listener._accept()[0])
     except OSError:
