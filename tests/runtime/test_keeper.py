@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from tests.harness import eventually, helpers
 
+from lamina.linux import channel
 from lamina.linux.channel import ChannelTimeout
 from lamina.runtime import keeping
+from lamina.runtime.keeper import Keeper
 from lamina.runtime.keeping import KeptFds
 
 
@@ -101,3 +104,19 @@ def test_a_keeper_ends_with_the_last_that_lets_go_unless_it_holds_something(dire
     third.drop("a")
     third.close()
     eventually(lambda: not helpers(Path(directory)), "the keeper stays")
+
+
+def test_a_keeper_without_descriptors_left_goes_on(tmp_path: Path) -> None:
+    keeper = Keeper(channel.listen(str(tmp_path), "socket"), str(tmp_path))
+    asking = channel.connect(str(tmp_path), "socket")
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = next(fd for fd in range(3, 4096) if not Path(f"/proc/self/fd/{fd}").is_symlink())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, allowed[1]))
+    try:
+        keeper._accept()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    assert not keeper._connections
+    keeper._accept()
+    assert len(keeper._connections) == 1
+    asking.close()

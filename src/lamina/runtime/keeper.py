@@ -54,7 +54,10 @@ class Keeper:
                     self._answer(fd)
 
     def _accept(self) -> None:
-        connection = channel.accept(self._listener)
+        try:
+            connection = channel.accept(self._listener)
+        except OSError:
+            return  # it went away before it was accepted, or no descriptor is left: it waits
         self._connections[connection.fileno()] = connection
         self._poll.register(connection.fileno(), select.EPOLLIN)
 
