@@ -343,6 +343,24 @@ def test_a_restart_policy_starts_it_again_until_it_is_stopped(world: World) -> N
     assert len(world.runtime.processes) == 2
 
 
+def test_ends_are_noted_though_there_is_no_room_for_a_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"]})
+    world.containers.exec_start(exec_id)
+
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        world.runtime.processes[-1].end(3)
+        process.out_of_memory()
+        process.end(4)
+    assert world.containers.exec_inspect(exec_id)["ExitCode"] == 3
+    state = world.containers.get("it").state
+    assert (str(state.status), state.exit_code, state.oom_killed) == ("exited", 4, True)
+
+
 def test_on_failure_gives_up_after_its_limit(world: World) -> None:
     world.run(host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}}).end(1)
     eventually(lambda: len(world.runtime.processes) == 2)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,21 @@ def test_any_manifest_is_read_or_refused(data: bytes) -> None:
             read_needs(data, media_type)
         except ManifestInvalid:
             pass
+
+
+def test_a_registry_without_room_for_a_thread_turns_the_client_away_and_goes_on(
+    server: RegistryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with socket.create_connection(server.address, 10) as refused:
+            assert refused.recv(1) == b""
+    with socket.create_connection(server.address, 10) as served:
+        served.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert served.recv(8) == b"HTTP/1.1"
 
 
 def test_what_is_no_http_is_refused(server: RegistryServer) -> None:

@@ -28,6 +28,10 @@ class InvalidAddress(InvalidArgument):
     """The text is not a host:port."""
 
 
+_PAUSE = 0.05
+"""Seconds until the next try where a connection could not be accepted: as long as no descriptor is left, every try fails at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """`address` is host:port (port 0 lets the kernel choose); `users` a file of `name:hash` lines, none means anonymous.
@@ -88,10 +92,13 @@ class RegistryServer:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                if self._ended.is_set():
+                if self._ended.wait(_PAUSE):
                     return
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="registry-connection", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(connection,), name="registry-connection", daemon=True).start()
+            except RuntimeError:  # no room for another thread: this client is turned away, later ones need not be
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         with self._lock:
