@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lamina.container.aside import aside
 from lamina.container.attaching import InvalidDetachKeys, detach_sequence, runtime_attach
 from lamina.container.document import Document, flag, refuse_nul, text, texts
 from lamina.container.launching import Launcher
@@ -289,7 +290,7 @@ class Execs:
 
     def _exit_seen(self, each: LiveExec, how: Exit) -> None:
         """In the watching thread, which must not wait."""
-        threading.Thread(target=self._ended, args=(each, how), name="exec exit", daemon=True).start()
+        aside("exec exit", self._ended, each, how)
 
     def _ended(self, each: LiveExec, how: Exit) -> None:
         with each.lock:

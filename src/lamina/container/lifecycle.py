@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lamina.container.aside import aside
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
 from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
@@ -125,11 +126,11 @@ class LifeCycle:
 
     def _exit_seen(self, live: Live, process: Process, how: Exit) -> None:
         """In the watching thread, which must not wait: locks and files are another thread's work."""
-        threading.Thread(target=self._ended, args=(live, process, how), name="exit", daemon=True).start()
+        aside("exit", self._ended, live, process, how)
 
     def _oom_seen(self, live: Live, process: Process) -> None:
         """In the watching thread, as _exit_seen."""
-        threading.Thread(target=self._out_of_memory, args=(live, process), name="oom", daemon=True).start()
+        aside("oom", self._out_of_memory, live, process)
 
     def _out_of_memory(self, live: Live, process: Process) -> None:
         with live.lock:
