@@ -73,6 +73,20 @@ def test_a_container_on_internal_networks_only_asks_nobody_outside() -> None:
     assert len(asked) == 1 and len(said) == 1 and said[0][3] & 15 == names.SERVER_FAILURE
 
 
+def test_a_container_that_asks_without_end_leaves_room_for_others() -> None:
+    board, said = Switchboard.__new__(Switchboard), list[bytes]()
+    board._pending, board._containers, board._turn = {}, {}, 0
+    board._pass_on = lambda pending: board._pending.update({len(board._pending): pending})  # type: ignore[method-assign]
+    greedy, other = Container(), Container()
+    greedy.servers = other.servers = ["192.0.2.1"]
+    for _ in range(1000):
+        board._ask(greedy, query("example"), said.append, lambda: None)
+    before = len(board._pending)
+    assert len(said) == 1000 - before
+    board._ask(other, query("example"), said.append, lambda: None)
+    assert len(board._pending) == before + 1
+
+
 def test_a_container_that_opens_connections_without_end_has_some_of_them_answered(tmp_path: Path) -> None:
     board, tcp, _ = serving(tmp_path)
     clients = [socket.create_connection(tcp.getsockname()) for _ in range(100)]

@@ -36,7 +36,8 @@ _IDLE = 60.0
 """Seconds after which it ends where no container needs it."""
 _PATIENCE = 2.5
 """Seconds that a server is waited for before the next is asked."""
-_MOST_PENDING = 512
+_MOST_PENDING, _MOST_OF_ONE = 512, 256
+"""Questions that are passed on at a time, of all containers and of one: a container that asks without end leaves room for others."""
 _MOST_DIALOGUES = 32
 """Connections on which a container may ask at a time: those of one must not take the descriptors that all others need."""
 
@@ -59,10 +60,11 @@ class Container:
 class Pending:
     """A question that was passed on: who asked (`reply` takes the answer), and where it is asked now."""
 
-    __slots__ = ("deadline", "query", "reply", "servers", "sock")
+    __slots__ = ("container", "deadline", "query", "reply", "servers", "sock")
 
-    def __init__(self, query: bytes, servers: list[str], reply: Callable[[bytes], None]) -> None:
-        self.query, self.servers, self.reply = query, servers, reply
+    def __init__(self, container: Container, query: bytes, reply: Callable[[bytes], None]) -> None:
+        self.container, self.query, self.reply = container, query, reply
+        self.servers = list(container.servers)
         self.sock: Any = None
         self.deadline = 0.0
 
@@ -276,10 +278,14 @@ class Switchboard:
         records = self._look_up(container, question)
         if records is not None:
             reply(names.answer(query, question, records))
-        elif not container.outside or not container.servers or len(self._pending) >= _MOST_PENDING:
+        elif not container.outside or not container.servers or self._crowded(container):
             reply(names.refusal(query, question, names.SERVER_FAILURE))
         else:
-            self._pass_on(Pending(query, list(container.servers), reply))
+            self._pass_on(Pending(container, query, reply))
+
+    def _crowded(self, container: Container) -> bool:
+        own = sum(pending.container is container for pending in self._pending.values())
+        return own >= _MOST_OF_ONE or len(self._pending) >= _MOST_PENDING
 
     def _look_up(self, container: Container, question: names.Question) -> list[bytes] | None:
         """The records of a name that a network of the container's has; None where none has it."""
