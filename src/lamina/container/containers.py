@@ -136,10 +136,8 @@ class Containers:
     def list(
         self, *, all: bool = False, limit: int = 0, size: bool = False, networks: bool = True, filters: Filters | None = None
     ) -> Sequence[dict[str, Any]]:
-        """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter.
-
-        Without `networks` it lacks NetworkSettings, which are most of it.
-        """
+        """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter. Without
+        `networks` it lacks NetworkSettings, which are most of it."""
         choosing.check_listing(filters or {})
         wanted, now = dict(filters or {}), self._parts.clock()
         everything = all or limit > 0 or "status" in wanted
