@@ -484,16 +484,16 @@ def test_what_is_mounted_is_not_replaced(make: Make, tmp_path: Path, running: bo
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "kept").write_text("kept")
     (tmp_path / "file").write_text("kept")
-    binds = ("volume:/volume", "nested:/above/nested", "file:/etc/file")
+    binds = ("volume:/volume", "nested:/above/nested", "file:/etc/file", "file:/aside/deep/file")
     box = make(running, Binds=[f"{tmp_path}/{bind}" for bind in binds])
-    for entry in ("volume", "above", "etc/file", *(["etc/hosts"] if running else [])):
+    for entry in ("volume", "above", "etc/file", "aside", *(["etc/hosts"] if running else [])):
         with pytest.raises(PathBusy):
             box.write("/", made((entry, b"instead")))
     if not running:
         box.containers.start(box.id)
     pid = box.containers.inspect(box.id)["State"]["Pid"]
     mounted = {line.split()[4] for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()}
-    assert mounted >= {"/volume", "/above/nested", "/etc/file", "/etc/hosts"}
+    assert mounted >= {"/volume", "/above/nested", "/etc/file", "/aside/deep/file", "/etc/hosts"}
     kept = [Path(f"/proc/{pid}/root/{place}").read_text() for place in ("volume/kept", "above/nested/kept", "etc/file")]
     assert kept == ["kept"] * 3
     box.write("/", made(("volume", None), ("volume/more", b"more"), mode=0o755))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEP = 800
 """How many directories are held open at most."""
 
@@ -18,7 +19,7 @@ _DEEP = 800
 def remove_tree(path: str, *, dir_fd: int | None = None, opened: Callable[..., int] = os.open) -> None:
     """Remove the directory `path` and everything below it. Where something cannot be removed, the rest is gone all the same.
 
-    `opened` opens directories, as os.open does; what it refuses to open is left.
+    `opened` opens directories, as os.open does; what it refuses to open is left. One that is not os.open is asked for the others, too.
 
     Raises:
         OSError: why the first thing that is left could not be removed.
@@ -43,7 +44,7 @@ def _empty(top: int, opened: Callable[..., int]) -> list[OSError]:
     """Remove what is in an open directory; why what is left could not be removed."""
     failures: list[OSError] = []
     numbers = count()
-    levels = [(top, _strip(top, failures), "")]
+    levels = [(top, _strip(top, opened, failures), "")]
     while True:
         here, below, name = levels[-1]
         if below:
@@ -58,7 +59,7 @@ def _empty(top: int, opened: Callable[..., int]) -> list[OSError]:
             except OSError as error:
                 failures.append(error)
                 continue
-            levels.append((fd, _strip(fd, failures), child))
+            levels.append((fd, _strip(fd, opened, failures), child))
             continue
         levels.pop()
         if not levels:
@@ -67,14 +68,27 @@ def _empty(top: int, opened: Callable[..., int]) -> list[OSError]:
         _removed(os.rmdir, name, levels[-1][0], failures)
 
 
-def _strip(directory: int, failures: list[OSError]) -> list[str]:
+def _strip(directory: int, opened: Callable[..., int], failures: list[OSError]) -> list[str]:
     """Remove what are not directories; the names of those."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
         if not is_directory:
+            if opened is not os.open and not _may_go(name, directory, opened, failures):
+                continue
             _removed(os.unlink, name, directory, failures)
     return [name for name, is_directory in found if is_directory]
+
+
+def _may_go(name: str, directory: int, opened: Callable[..., int], failures: list[OSError]) -> bool:
+    try:
+        os.close(opened(name, _PLACE, dir_fd=directory))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        failures.append(error)
+        return False
+    return True
 
 
 def _removed(how: object, name: str, directory: int, failures: list[OSError]) -> None:
