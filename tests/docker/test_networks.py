@@ -161,6 +161,45 @@ def test_a_running_container_is_connected_and_disconnected(daemon: Daemon, netwo
     assert "is not connected to network" in daemon.docker("network", "disconnect", network, name, code=1).stderr
 
 
+def test_a_container_without_a_network_gets_one_once_it_left_none(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sleep", "1000")
+    assert "private (none) mode" in daemon.docker("network", "connect", network, name, code=1).stderr
+    networks = ("inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}{{.HostConfig.NetworkMode}}", name)
+    for steps in ((), ("stop", "-t", "0")):
+        if steps:
+            daemon.docker(*steps, name)
+        daemon.docker("network", "disconnect", "none", name)
+        assert daemon.docker(*networks).stdout.split() == ["none"]
+        assert "is not connected" in daemon.docker("network", "disconnect", "none", name, code=1).stderr
+        daemon.docker("network", "connect", network, name)
+        assert daemon.docker(*networks).stdout.split() == [network, "none"]
+        daemon.docker("restart", "-t", "0", name)
+        assert "eth0" in daemon.docker("exec", name, "ip", "addr").stdout
+        daemon.docker("network", "disconnect", network, name)
+        daemon.docker("network", "connect", "none", name)
+        assert daemon.docker(*networks).stdout.split() == ["none", "none"]
+
+
+@pytest.mark.parametrize("first", ["bridge", "none"])
+def test_names_are_known_from_the_first_network_with_names_on(daemon: Daemon, network: str, name: str, first: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", f"{name}-peer", "--network", network, BASE, "sleep", "1000")
+    for own in ("", "nameserver 192.0.2.7"):
+        write = f"test -z '{own}' || echo '{own}' > /etc/resolv.conf; exec sleep 1000"
+        daemon.docker("run", "-d", "--name", name, "--network", first, BASE, "sh", "-c", write)
+        eventually(lambda own=own: own in daemon.docker("exec", name, "cat", "/etc/resolv.conf").stdout, "nothing was written")
+        if first == "none":
+            daemon.docker("network", "disconnect", "none", name)
+        daemon.docker("network", "connect", network, name)
+        if own:
+            assert daemon.docker("exec", name, "cat", "/etc/resolv.conf").stdout.strip() == own
+        else:
+            assert f"{name}-peer" in daemon.docker("exec", name, "nslookup", f"{name}-peer").stdout
+        daemon.docker("rm", "-f", name)
+    daemon.docker("rm", "-f", f"{name}-peer")
+
+
 def test_networks_are_apart_and_an_internal_one_has_no_way_out(daemon: Daemon, network: str, name: str) -> None:
     daemon.docker("network", "create", "--internal", network)
     daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sh", "-c", SERVE)

@@ -26,9 +26,11 @@ from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.initlayer import host_resolver
-from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver
+from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, reachable, render_resolver, served
 
 RECORD = "network.json"
+_LEFT_NONE = "LeftNone"
+"""Among a container's networking: it was made with no network, and disconnected from that, so that it may be on others."""
 HOST_GATEWAY = "host-gateway"
 """What --add-host takes in place of an address: that of the host on the default network."""
 
@@ -131,8 +133,9 @@ def _check_shared(config: Document, host: Document) -> None:
 
 
 def mode_of(container: Container) -> NetworkMode:
-    """What its NetworkMode asks for."""
-    return network_mode(text(container.host_config, "NetworkMode"))
+    """What its NetworkMode asks for, and what came of it since."""
+    mode = network_mode(text(container.host_config, "NetworkMode"))
+    return NetworkMode("bridge") if mode.kind == "none" and container.networking.get(_LEFT_NONE) else mode
 
 
 def member(container: Container, mode: NetworkMode) -> Member:
@@ -157,6 +160,15 @@ def resolver_settings(host: Document) -> ResolverSettings:
     """The host's settings with what the container asks for in their place."""
     asked = ResolverSettings(*(tuple(texts(host, key)) for key in ("Dns", "DnsSearch", "DnsOptions")))
     return overridden(parse_resolver(host_resolver()), asked)
+
+
+def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:
+    """The text of /etc/resolv.conf."""
+    settings = resolver_settings(host)
+    if kind == "bridge":
+        named = any(endpoint.names for endpoint in box.endpoints)
+        settings = served(settings) if named else reachable(settings)
+    return render_resolver(settings)
 
 
 def own_names(container: Container) -> dict[str, str]:
@@ -202,12 +214,16 @@ class Connector:
         """Put it on the network, now if it runs, else from its next start on."""
         live = self._find(container)
         with live.lock:
+            if network.name == "none" and live.container.networking.get(_LEFT_NONE) and not networks_of(live.container):
+                self._note(live, {}, left_none=False)
+                return
             self._check(live, network)
             if live.container.running:
                 who = member(live.container, mode_of(live.container))
                 box = self._networks.plug(network, who, settings, live.state.pid)
                 self._connections.write(live.container, box)
                 add_names(live.container, box.endpoint(network.id))
+                serve_names(live.container, box)
             elif network.name in networks_of(live.container):
                 raise NetworkForbidden(f"endpoint with name {live.container.name} already exists in network {network.name}")
             else:
@@ -221,6 +237,11 @@ class Connector:
         with live.lock:
             if mode_of(live.container).kind == "host" or network.name == "host":
                 raise SharedNetwork("container cannot be disconnected from host network or connected to host network")
+            if network.name == "none" and mode_of(live.container).kind == "none":
+                if live.container.running:
+                    self._connections.leave(live.container)
+                self._note(live, {}, left_none=True)
+                return
             kept = networks_of(live.container)
             if kept.pop(network.name, None) is None:
                 raise NotConnected(f"container {live.container.id} is not connected to network {network.name}")
@@ -246,8 +267,10 @@ class Connector:
         if mode.kind == "none" or network.driver == "null":
             raise SharedNetwork("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 
-    def _note(self, live: Live, networks: Mapping[str, Any]) -> None:
-        live.container = replace(live.container, networking={"EndpointsConfig": dict(networks)})
+    def _note(self, live: Live, networks: Mapping[str, Any], *, left_none: bool | None = None) -> None:
+        left = bool(live.container.networking.get(_LEFT_NONE)) if left_none is None else left_none
+        networking = {"EndpointsConfig": dict(networks), **({_LEFT_NONE: True} if left else {})}
+        live.container = replace(live.container, networking=networking)
         self._save(live.container)
 
 
@@ -256,6 +279,17 @@ def add_names(container: Container, endpoint: Endpoint | None) -> None:
     addresses = (endpoint.address4, endpoint.address6) if endpoint else ()
     with suppress(OSError), open(f"{container.directory}/hosts", "a", encoding="utf-8") as file:
         file.writelines(f"{address}\t{text(container.config, 'Hostname')}\n" for address in addresses if address)
+
+
+def serve_names(container: Container, box: Sandbox) -> None:
+    """Let it ask for names inside from its first network with names on; what somebody wrote into its /etc/resolv.conf stays."""
+    settings = resolver_settings(container.host_config)
+    served_now = resolver_text(container.host_config, box, kind="bridge")
+    with suppress(OSError), open(f"{container.directory}/resolv.conf", "r+", encoding="utf-8", errors="surrogateescape") as file:
+        if file.read() in (render_resolver(settings), render_resolver(reachable(settings))):
+            file.seek(0)
+            file.write(served_now)
+            file.truncate()
 
 
 def remove_names(container: Container, endpoint: Endpoint | None) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lamina.container.connecting import HOST_GATEWAY, mode_of, resolver_settings
-from lamina.container.document import Document, text, texts
+from lamina.container.connecting import HOST_GATEWAY, mode_of, resolver_text
+from lamina.container.document import text, texts
 from lamina.container.live import Roster
 from lamina.container.model import Container
 from lamina.network.model import Sandbox
 from lamina.runtime.initlayer import EtcFiles, write_etc_files
-from lamina.spec.resolver import reachable, render_hosts, render_resolver, served
+from lamina.spec.resolver import render_hosts
 
 
 def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]] = ()) -> EtcFiles:
@@ -54,12 +54,3 @@ def host_names() -> str:
     except OSError:
         return ""
     return found if found.endswith("\n") or not found else f"{found}\n"
-
-
-def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:
-    """The text of /etc/resolv.conf."""
-    settings = resolver_settings(host)
-    if kind == "bridge":
-        named = any(endpoint.names for endpoint in box.endpoints)
-        settings = served(settings) if named else reachable(settings)
-    return render_resolver(settings)
