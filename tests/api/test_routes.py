@@ -76,7 +76,23 @@ def test_create_checks_types_and_passes_the_document_on(api: Client, engine: Fak
     assert engine.containers.created == [(config, {"AutoRemove": True}, {}, "n", "")]
 
 
-@pytest.mark.parametrize("body", ['{"Image": 5}', '{"Image": "x", "HostConfig": {"Binds": "a:b"}}', "[]", "{", '{"Env": [1]}'])
+_WRONG_HOSTS = (
+    '"ReadonlyRootfs": 1', '"PortBindings": {"80/tcp": [{"HostPort": 80}]}', '"ConsoleSize": [-1, 5]', '"Memory": "5"', '"Devices": ["/dev/x"]',
+    '"CpuCount": "x"', '"BlkioWeight": 70000', '"Binds": "a:b"',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"Image": 5}',
+        "[]",
+        "{",
+        '{"Env": [1]}',
+        '{"Tty": "true"}',
+        *(f'{{"Image": "x", "HostConfig": {{{wrong}}}}}' for wrong in _WRONG_HOSTS),
+    ],
+)
 def test_a_malformed_create_is_400(api: Client, engine: FakeEngine, body: str) -> None:
     status, answer = api.ask("POST", "/containers/create", body)
     assert status == 400

@@ -226,11 +226,11 @@ def decode(data: bytes, kind: type[T]) -> T:
     """
     try:
         try:
-            found = msgspec.json.decode(data.strip() or b"{}", type=kind, strict=False)
+            found = msgspec.json.decode(data.strip() or b"{}", type=kind)
         except msgspec.ValidationError:
             if b"null" not in data:
                 raise
-            found = msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind, strict=False)
+            found = msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind)
         check_numbers(data, lambda: msgspec.to_builtins(found))
         return found
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NumberOutOfRange) as error:

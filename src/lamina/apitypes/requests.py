@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
 Strings = list[str] | None
 Labels = dict[str, str | None] | None
@@ -52,8 +52,50 @@ class Ulimit(Struct, frozen=True, rename="pascal"):
     hard: int = 0
 
 
+class PortBinding(Struct, frozen=True, rename="pascal"):
+    """Where on the host a port is published."""
+
+    host_ip: str = ""
+    host_port: str = ""
+
+
+class Device(Struct, frozen=True, rename="pascal"):
+    """A device of the host's."""
+
+    path_on_host: str = ""
+    path_in_container: str = ""
+    cgroup_permissions: str = ""
+
+
+class DeviceRequest(Struct, frozen=True, rename="pascal"):
+    """Devices that a driver chooses (GPUs)."""
+
+    driver: str = ""
+    count: int = 0
+    device_ids: Strings = field(default=None, name="DeviceIDs")
+    capabilities: list[list[str]] | None = None
+    options: dict[str, str] | None = None
+
+
+class Weight(Struct, frozen=True, rename="pascal"):
+    """A device's share."""
+
+    path: str = ""
+    weight: int = 0
+
+
+class Rate(Struct, frozen=True, rename="pascal"):
+    """The most that is read from a device, or written to it, in a second."""
+
+    path: str = ""
+    rate: int = 0
+
+
+Rates = list[Rate] | None
+
+
 class HostConfig(Struct, frozen=True, rename="pascal"):
-    """What of the API's HostConfig is checked for its type before it goes on."""
+    """The types of the API's HostConfig, which is checked for them before it goes on."""
 
     binds: Strings = None
     mounts: list[Mount] | None = None
@@ -71,7 +113,7 @@ class HostConfig(Struct, frozen=True, rename="pascal"):
     security_opt: Strings = None
     tmpfs: dict[str, str] | None = None
     sysctls: dict[str, str] | None = None
-    port_bindings: Object = None
+    port_bindings: dict[str, list[PortBinding] | None] | None = None
     restart_policy: RestartPolicy | None = None
     ulimits: list[Ulimit] | None = None
     memory: int = 0
@@ -85,6 +127,47 @@ class HostConfig(Struct, frozen=True, rename="pascal"):
     shm_size: int = 0
     oom_score_adj: int = 0
     log_config: Object = None
+    volumes_from: Strings = None
+    volume_driver: str = ""
+    links: Strings = None
+    dns_options: Strings = None
+    dns_search: Strings = None
+    annotations: dict[str, str] | None = None
+    storage_opt: dict[str, str] | None = None
+    masked_paths: Strings = None
+    readonly_paths: Strings = None
+    console_size: list[Annotated[int, Meta(ge=0)]] | None = None
+    cgroup: str = ""
+    cgroup_parent: str = ""
+    cgroupns_mode: str = ""
+    ipc_mode: str = ""
+    pid_mode: str = ""
+    uts_mode: str = field(default="", name="UTSMode")
+    userns_mode: str = ""
+    isolation: str = ""
+    runtime: str = ""
+    container_id_file: str = field(default="", name="ContainerIDFile")
+    devices: list[Device] | None = None
+    device_cgroup_rules: Strings = None
+    device_requests: list[DeviceRequest] | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
+    cpu_count: int = 0
+    cpu_percent: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool | None = None
+    kernel_memory: int = 0
+    kernel_memory_tcp: int = field(default=0, name="KernelMemoryTCP")
+    io_maximum_iops: int = field(default=0, name="IOMaximumIOps")
+    io_maximum_bandwidth: int = field(default=0, name="IOMaximumBandwidth")
+    blkio_weight: Annotated[int, Meta(ge=0, le=65535)] = 0
+    blkio_weight_device: list[Weight] | None = None
+    blkio_device_read_bps: Rates = None
+    blkio_device_write_bps: Rates = None
+    blkio_device_read_iops: Rates = field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: Rates = field(default=None, name="BlkioDeviceWriteIOps")
 
 
 class ContainerConfig(Struct, frozen=True, rename="pascal"):
