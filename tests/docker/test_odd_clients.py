@@ -122,3 +122,21 @@ def test_skopeo_takes_images_from_the_daemon_and_brings_them(daemon: Daemon, tmp
     skopeo("copy", "--dest-daemon-host", host, layout, "docker-daemon:brought:1")
     assert daemon.docker("run", "--rm", "brought:1", "echo", "here").stdout == "here\n"
     daemon.docker("rmi", "brought:1")
+
+
+def test_old_clients_see_images_without_names_and_prune_named_volumes(daemon: Daemon) -> None:
+    """As Docker's CLI of 20.10: it shows no image without any name, and knows no filter `all`."""
+
+    def asked(method: str, path: str) -> object:
+        with _connected(daemon) as sock:
+            sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        return json.loads(answer[answer.index(b"\r\n\r\n") :])
+
+    made = daemon.docker("commit", daemon.docker("create", BASE, "true").stdout.strip()).stdout.strip()
+    for version, named in (("1.42", (["<none>:<none>"], ["<none>@<none>"])), ("1.43", ([], []))):
+        images = {image["Id"]: image for image in asked("GET", f"/v{version}/images/json")}  # type: ignore[attr-defined]
+        assert (images[made]["RepoTags"], images[made]["RepoDigests"]) == named
+    daemon.docker("volume", "create", "named")
+    assert asked("POST", "/v1.42/volumes/prune")["VolumesDeleted"] == []  # type: ignore[index]
+    assert asked("POST", "/v1.41/volumes/prune")["VolumesDeleted"] == ["named"]  # type: ignore[index]

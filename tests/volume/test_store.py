@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lamina.apitypes.events import Event
+from lamina.apitypes.filters import InvalidFilter
 from lamina.volume.store import InvalidVolume, VolumeInUse, VolumeNotFound, Volumes
 
 
@@ -83,6 +84,15 @@ def test_filters_choose(volumes: Volumes) -> None:
     assert [volume.name for volume in volumes.list({"label": ["k=v"]})] == ["one"]
     assert [volume.name for volume in volumes.list({"dangling": ["true"]})] == ["one"]
     assert [volume.name for volume in volumes.list({"name": ["w"]})] == ["two"]
+
+
+def test_a_filter_that_is_none_is_refused_although_there_is_no_volume(volumes: Volumes) -> None:
+    for wrong in ("color", "label!"):
+        with pytest.raises(InvalidFilter, match=f"invalid filter '{wrong}'"):
+            volumes.list({wrong: ["x"]})
+    for wrong in ("color", "dangling", "driver", "name"):
+        with pytest.raises(InvalidFilter, match=f"invalid filter '{wrong}'"):
+            volumes.prune({wrong: ["x"]})
 
 
 def test_removing_an_absent_one_is_an_error_unless_forced(volumes: Volumes) -> None:

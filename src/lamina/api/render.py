@@ -70,6 +70,13 @@ def sized(document: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
     return document if version >= (1, 44) else {**document, "VirtualSize": document["Size"]}
 
 
+def named(document: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
+    """An image of a listing as API `version` has it: before 1.43 one without names has these, and Docker's CLI of 20.10 shows no other."""
+    if version >= (1, 43) or document["RepoTags"] or document["RepoDigests"]:
+        return document
+    return {**document, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
+
+
 Users = Callable[[Digest], Sequence[str]]
 """Asked with an image's ID: the IDs of the containers on it."""
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from lamina.errors import InvalidArgument
 
 
 class InvalidFilter(InvalidArgument):
     """There is no such filter, or no such value of it."""
+
+
+def check_filters(filters: Iterable[str], known: Container[str]) -> None:
+    """Raises InvalidFilter for a key that is not known."""
+    for key in filters:
+        if key not in known:
+            raise InvalidFilter(f"invalid filter '{key[:100]}'")
 
 
 def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lamina.apitypes.filters import InvalidFilter, labelled
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled
 from lamina.container.model import Container, State
 from lamina.spec.moment import seconds
 
@@ -20,13 +20,16 @@ _PRUNING = frozenset({"label", "label!", "until"})
 
 def check_listing(filters: Filters) -> None:
     """Raises InvalidFilter for a key that `ps` does not have, or a state that is none."""
-    _check(filters, _LISTING)
+    check_filters(filters, _LISTING)
     for status in filters.get("status", ()):
         if status not in {str(state) for state in State}:
             raise InvalidFilter(f"invalid filter 'status={status}'")
     for health in filters.get("health", ()):
         if health not in _HEALTH:
             raise InvalidFilter(f"invalid filter 'health={health}'")
+    for value in filters.get("is-task", ()):
+        if value.lower() not in ("0", "1", "false", "true"):
+            raise InvalidFilter(f"invalid filter 'is-task={value[:100]}'")
     for code in filters.get("exited", ()):
         if not code.removeprefix("-").isdigit():
             raise InvalidFilter(f"invalid filter 'exited={code[:100]}'")
@@ -88,7 +91,7 @@ def _ports(key: str, value: str) -> list[tuple[int, str]]:
 
 def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
     """Whether `container prune` may remove it, if it does not run."""
-    _check(filters, _PRUNING)
+    check_filters(filters, _PRUNING)
     until = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
     unwanted = filters.get("label!", ())
     return (
@@ -96,12 +99,6 @@ def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
         and not (unwanted and labelled(container.labels, unwanted))
         and all(container.created_ns < limit for limit in until)
     )
-
-
-def _check(filters: Filters, known: frozenset[str]) -> None:
-    for key in filters:
-        if key not in known:
-            raise InvalidFilter(f"invalid filter '{key}'")
 
 
 def _matches(pattern: str, name: str) -> bool:

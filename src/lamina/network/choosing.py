@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from lamina.apitypes.filters import InvalidFilter, labelled
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled
 from lamina.network.model import Network
 from lamina.spec.moment import seconds
 
@@ -20,10 +20,12 @@ def listed(networks: Iterable[Network], filters: Filters, used: Set[str]) -> lis
     Raises:
         InvalidFilter: in Docker's words.
     """
-    _check(filters, _LISTING)
+    check_filters(filters, _LISTING)
     for value in filters.get("type", ()):
         if value not in ("builtin", "custom"):
             raise InvalidFilter(f"invalid filter: 'type'='{value}'")
+    for value in filters.get("dangling", ()):
+        _truth(value)
     tests: dict[str, Callable[[Network, str], bool]] = {
         "driver": lambda network, value: network.driver == value,
         "id": lambda network, value: value in network.id,
@@ -42,7 +44,7 @@ def listed(networks: Iterable[Network], filters: Filters, used: Set[str]) -> lis
 
 def prunable(networks: Iterable[Network], filters: Filters, now_ns: int) -> list[Network]:
     """Those that `network prune` may remove, if nobody is on them. Raises InvalidFilter."""
-    _check(filters, PRUNING)
+    check_filters(filters, PRUNING)
     limits = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
     unwanted = filters.get("label!", ())
     return [
@@ -59,9 +61,3 @@ def _truth(value: str) -> bool:
     if value not in _TRUE + _FALSE:
         raise InvalidFilter('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")')
     return value in _TRUE
-
-
-def _check(filters: Filters, known: frozenset[str]) -> None:
-    for key in filters:
-        if key not in known:
-            raise InvalidFilter(f"invalid filter '{key}'")

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from lamina.apitypes.events import Emit, Event, dropped
+from lamina.apitypes.filters import check_filters
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.linux.diskusage import bytes_on_disk
@@ -29,6 +30,8 @@ from lamina.volume.mounting import Mounting, unmount_below
 _REMOVING = ".removing-"
 _RECORDS = ("volume.json", "volume.copy.json")
 ANONYMOUS = "com.docker.volume.anonymous"
+_LISTING = frozenset({"dangling", "driver", "label", "name"})
+_PRUNING = frozenset({"all", "label", "label!"})
 _GRAMMAR = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _INVENTED = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -131,11 +134,11 @@ class Volumes:
         return Volume(name, f"{self.root}/{name}/_data", **values)
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[Volume]:
-        """By name; filters are name (a part of it), label, dangling and driver."""
+        """By name; filters are name (a part of it), label, dangling and driver. Raises InvalidFilter for another."""
+        check_filters(filters or {}, _LISTING)
         for value in (filters or {}).get("dangling", ()):
             _truth(value)
-        names = sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []
-        return [volume for volume in self._present(names) if self._selected(volume, filters or {})]
+        return [volume for volume in self._present(self._names()) if self._selected(volume, filters or {})]
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove it with its files; with `force` an absent one is removed already.
@@ -166,10 +169,11 @@ class Volumes:
         With `dry_run` none is: the answer says what would be, when the containers `leaving` (their IDs) are gone.
         """
         filters = dict(filters or {})
+        check_filters(filters, _PRUNING)
         everything = any(value in ("1", "true", "True") for value in filters.pop("all", ()))
         removed, space = [], 0
-        for volume in self.list(filters):
-            if (everything or volume.anonymous) and not set(self.users(volume.name)) - set(leaving):
+        for volume in self._present(self._names()):
+            if self._selected(volume, filters) and (everything or volume.anonymous) and not set(self.users(volume.name)) - set(leaving):
                 try:
                     takes = on_disk(volume)
                     if not dry_run:
@@ -244,6 +248,9 @@ class Volumes:
         finding = Finding("stray", f"volumes/{name}", "has facts and no files, and nobody uses it", "")
         return settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
 
+    def _names(self) -> Sequence[str]:
+        return sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []
+
     def _present(self, names: Iterable[str]) -> Iterable[Volume]:
         for name in names:
             try:
@@ -259,10 +266,8 @@ class Volumes:
                 chosen = all(_labelled(volume.labels, value) for value in values) == (key == "label")
             elif key == "dangling":
                 chosen = any(_truth(value) == (not self.users(volume.name)) for value in values)
-            elif key == "driver":
-                chosen = "local" in values
             else:
-                raise InvalidArgument(f"invalid filter '{key}'")
+                chosen = "local" in values
             if not chosen:
                 return False
         return True
@@ -319,12 +324,15 @@ def _labelled(labels: Mapping[str, str], wanted: str) -> bool:
 
 
 def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
+    if len(name) < 2:
+        raise InvalidVolume(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
     if not _GRAMMAR.match(name):
         raise InvalidVolume(
-            f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed'
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. '
+            "If you intended to pass a host directory, use absolute path"
         )
     if driver not in ("", "local"):
-        raise InvalidVolume(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        raise InvalidVolume(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
     mount_options.check(name, options)
 
 

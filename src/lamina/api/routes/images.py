@@ -6,7 +6,16 @@ import contextlib
 
 from lamina.api.backend import Backend, Document
 from lamina.api.message import Direct, InvalidParameter, Reply, Request, Response, Writer, decode, json_reply
-from lamina.api.render import descriptor_document, history_item, image_inspect, image_summary, manifest_summary, platform_document, sized
+from lamina.api.render import (
+    descriptor_document,
+    history_item,
+    image_inspect,
+    image_summary,
+    manifest_summary,
+    named,
+    platform_document,
+    sized,
+)
 from lamina.api.router import Route
 from lamina.api.streams import progress
 from lamina.distribution.auth import Auth
@@ -50,7 +59,7 @@ def list_all(engine: Backend, request: Request) -> Response:
     shared = {usage.image.id: usage.shared for usage in engine.images.usage()[1]} if query.flag("shared-size") else {}
     whole = query.flag("manifests")
     documents = (_summary(engine, image, whole=whole, shared=shared.get(image.id, -1)) for image in found)
-    return json_reply([sized(document, request.api_version) for document in documents])
+    return json_reply([named(sized(document, request.api_version), request.api_version) for document in documents])
 
 
 def _summary(engine: Backend, image: Image, *, whole: bool, shared: int) -> Document:

@@ -38,7 +38,10 @@ def remove(engine: Backend, request: Request) -> Response:
 
 def prune(engine: Backend, request: Request) -> Response:
     """POST /volumes/prune."""
-    removed, space = engine.volumes.prune(request.query.filters())
+    filters = request.query.filters()
+    if request.api_version < (1, 42):  # anonymous or not: there was no filter `all`
+        filters["all"] = ["true"]
+    removed, space = engine.volumes.prune(filters)
     return json_reply({"VolumesDeleted": list(removed), "SpaceReclaimed": space})
 
 
