@@ -61,7 +61,7 @@ def test_any_bind_is_accepted_or_refused(text: str) -> None:
             {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 10, "Mode": 0o700}},
             MountPoint("tmpfs", "/t", data="size=10,mode=700"),
         ),
-        ({"Type": "volume", "Target": "/t"}, MountPoint("volume", "/t", copy=True, owned=True)),
+        ({"Type": "volume", "Target": "/t"}, MountPoint("volume", "/t", copy=True, owned=True, mode="z")),
         (
             {"Type": "bind", "Target": "/t", "Source": "/s", "ReadOnly": True},
             MountPoint("bind", "/t", "/s", read_only=True, propagation="rprivate", must_exist=True),
@@ -76,6 +76,24 @@ def test_unknown_kinds_and_relative_sources_are_refused() -> None:
     for mount in ({"Type": "npipe", "Target": "/t"}, {"Type": "bind", "Target": "/t", "Source": "s"}, {"Type": "volume", "Target": "t"}):
         with pytest.raises(InvalidMount):
             parse_mount(mount)
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ({}, 'for type "": field Target must not be empty'),
+        ({"Type": "bind", "Target": "/t"}, "field Source must not be empty"),
+        ({"Type": "bind", "Target": "/t", "Source": "/s", "VolumeOptions": {}}, "field VolumeOptions must not be specified"),
+        ({"Type": "volume", "Target": "/t", "BindOptions": {}}, "field BindOptions must not be specified"),
+        ({"Type": "tmpfs", "Target": "/t", "BindOptions": {}}, "field BindOptions must not be specified"),
+        ({"Type": "volume", "Target": "/t", "ReadOnly": True}, "must not set ReadOnly mode when using anonymous volumes"),
+        ({"Type": "volume", "Target": "t"}, "for type \"volume\": invalid mount path: 't' mount path must be absolute"),
+        ({"Type": "volume", "Target": "/"}, "for type \"volume\": invalid specification: destination can't be '/'"),
+    ],
+)
+def test_a_mount_has_what_its_kind_has_and_nothing_else(mount: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidMount, match=f"invalid mount config .*{words}"):
+        parse_mount(mount)
 
 
 @pytest.mark.parametrize(

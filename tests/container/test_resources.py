@@ -24,6 +24,12 @@ def test_memory_alone_gets_as_much_swap_again() -> None:
     assert (host["MemorySwap"], warnings) == (128 << 20, ())
 
 
+def test_what_is_not_limited_is_null_and_no_number_is_more_than_clients_can_read() -> None:
+    for unlimited in (0, -1, -5):
+        assert checked({"PidsLimit": unlimited}, V1)[0]["PidsLimit"] is None
+    assert checked({"Memory": (1 << 63) - 1}, V1)[0]["MemorySwap"] == (1 << 63) - 1
+
+
 def test_what_the_kernel_cannot_do_is_dropped_with_dockers_words() -> None:
     asked = {"Memory": 64 << 20, "MemoryReservation": 32 << 20, "CpuShares": 5, "CpuQuota": 2000, "PidsLimit": 3, "CpusetCpus": "0", "BlkioWeight": 20,
              "BlkioWeightDevice": [{"Path": "/dev/x", "Weight": 5}], "BlkioDeviceReadBps": [{"Path": "/dev/x", "Rate": 5}], "MemorySwappiness": 5, "OomKillDisable": True,
@@ -54,7 +60,7 @@ def test_what_the_engine_may_not_raise_is_told_and_kept() -> None:
     "asked",
     [
         {"Memory": 1}, {"Memory": 64 << 20, "MemorySwap": 1 << 20}, {"MemorySwap": 64 << 20}, {"MemoryReservation": 5}, {"MemorySwappiness": 101}, {"NanoCpus": 5 * 10**9},
-        {"BlkioDeviceReadIOps": [{"Path": "/dev/vda", "Rate": -4}]}, {"NanoCpus": -1}, {"NanoCpus": 10**6}, {"PidsLimit": 10**18}, {"PidsLimit": (1 << 22) + 1}, {"NanoCpus": 1, "CpuPeriod": 1000}, {"CpuQuota": 1}, {"CpuPeriod": 2_000_000}, {"CpuShares": -1}, {"CpusetCpus": "9"}, {"CpusetCpus": "a-b"},
+        {"BlkioDeviceReadIOps": [{"Path": "/dev/vda", "Rate": -4}]}, {"NanoCpus": -1}, {"NanoCpus": 10**6}, {"PidsLimit": 10**18}, {"PidsLimit": (1 << 22) + 1}, {"NanoCpus": 1, "CpuPeriod": 1000}, {"CpuQuota": 1}, {"CpuPeriod": 2_000_000}, {"CpuShares": -1}, {"CpusetCpus": "9"}, {"CpusetCpus": "a-b"}, {"CpusetCpus": "1-0"},
         {"BlkioWeight": 5}, {"IOMaximumIOps": 5}, {"CpuRealtimeRuntime": 20, "CpuRealtimePeriod": 10}, {"OomScoreAdj": -1001},
         {"Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 4}]}, {"Ulimits": [{"Name": "x", "Soft": 1, "Hard": 1}]},
     ],

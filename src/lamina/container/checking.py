@@ -130,11 +130,14 @@ def _check_capabilities(host: Document) -> None:
 
 
 def with_ids(host: Document, find: Callable[[str], str | None]) -> dict[str, Any]:
-    """Modes that name another container with its ID, which it keeps when it is renamed. `find` gives None for one that is not there."""
+    """Modes that name another container with its ID, which it keeps when it is renamed. `find` gives None for one that is not there: only the
+    network's may come to be there before the start. Raises InvalidRequest."""
     changed: dict[str, Any] = {}
     for key in SHARED:
         mode, _, ref = text(host, key).partition(":")
         found = find(ref) if mode == "container" and ref else None
+        if mode == "container" and ref and not found and key != "NetworkMode":
+            raise InvalidRequest(f"No such container: {ref[:200]}")
         if found:
             changed[key] = f"container:{found}"
     return {**host, **changed}

@@ -12,6 +12,7 @@ from lamina.container.model import Container
 from lamina.container.parts import Parts
 from lamina.container.requests import CommitRequest
 from lamina.container.snapshots import Snapshot
+from lamina.container.spec import merged_env
 from lamina.container.times import rfc3339
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.image.mutate import apply_changes
@@ -68,7 +69,11 @@ def _config(container: Container, request: CommitRequest) -> ContainerConfig:
     """The container's configuration as an image's, overlaid with what the request says."""
     said = {key: value for key, value in (request.config or {}).items() if value not in (None, "", [], {}, False)}
     document = {key: value for key, value in {**container.config, **said}.items() if value is not None and key not in _NOT_THE_IMAGES}
-    document["Env"] = [entry for entry in texts(document, "Env") if "=" in entry]
+    document["Env"] = [entry for entry in merged_env(texts(said, "Env"), texts(container.config, "Env")) if "=" in entry]
+    for key in ("ExposedPorts", "Volumes"):
+        document[key] = {**mapping(container.config, key), **mapping(said, key)}
+    if "Entrypoint" in said and "Cmd" not in said:
+        document.pop("Cmd", None)  # those were the arguments of another program
     document["Labels"] = {**container.labels, **mapping(said, "Labels")}
     return msgspec.convert(document, ContainerConfig)
 

@@ -92,6 +92,8 @@ def check_networking(config: Document, host: Document, networking: Document, mod
             "This would result in undefined behavior"
         )
     if mode.kind == "container":
+        if not mode.name:
+            raise InvalidArgument("invalid network mode: invalid container format container:<name|id>")
         _check_shared(config, host)
     if mode.kind != "bridge" and set(mapping(networking, "EndpointsConfig")) - {mode.kind, mode.shown, "default"}:
         raise InvalidArgument(f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({mode.shown})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def inspected(
         "ExecIDs": list(execs) or None,
         "HostConfig": _host_config(container),
         "GraphDriver": {"Name": container.driver, "Data": graph},
-        "Mounts": [_mount(mount) for mount in container.mounts],
+        "Mounts": _mounts(container),
         "Config": dict(container.config),
         "NetworkSettings": networks,
     }
@@ -100,6 +101,12 @@ def _health(container: Container) -> dict[str, Any]:
     return {} if container.state.health is None else {"Health": dict(container.state.health)}
 
 
+def _mounts(container: Container) -> list[dict[str, Any]]:
+    """The API's MountPoints: what --tmpfs asks for is none, unlike --mount type=tmpfs."""
+    by_flag = {posixpath.normpath(target) for target in mapping(container.host_config, "Tmpfs")}
+    return [_mount(mount) for mount in container.mounts if mount.kind != "tmpfs" or mount.target not in by_flag]
+
+
 def _mount(mount: MountPoint) -> dict[str, Any]:
     shown = {
         "Type": mount.kind,
@@ -132,7 +139,7 @@ def summary(
         "State": str(container.state.status),
         "Status": status_words(container, now_ns),
         "HostConfig": {"NetworkMode": mode},
-        "Mounts": [_mount(mount) for mount in container.mounts],
+        "Mounts": _mounts(container),
     }
     if networks is not None:
         document["NetworkSettings"] = {"Networks": networks["Networks"]}

@@ -160,7 +160,7 @@ class Execs:
         running = each.started and record.exit_code is None
         command = record.command
         return {
-            "CanRemove": record.exit_code is not None,
+            "CanRemove": False,
             "ContainerID": record.container,
             "DetachKeys": text(config, "DetachKeys"),
             "ExitCode": record.exit_code,

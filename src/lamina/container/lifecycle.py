@@ -373,7 +373,7 @@ class LifeCycle:
             if status in (*ALIVE, State.RESTARTING) and not force:
                 first = "stop the container before removing or force remove"
                 why = "container is paused and must be unpaused first" if status is State.PAUSED else f"container is {status}: {first}"
-                raise WrongState(f'cannot remove container "{container.name}": {why}')
+                raise WrongState(f'cannot remove container "/{container.name}": {why}')
             if live.timer is not None:
                 live.timer.cancel()
             live.removing = True

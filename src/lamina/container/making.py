@@ -163,6 +163,8 @@ class Maker:
             return ()
         inherited: list[MountPoint] = []
         for entry in texts(host, "VolumesFrom"):
+            if not entry:
+                raise InvalidMount("volumes-from specification cannot be an empty string")
             ref, _, mode = entry.partition(":")
             try:
                 inherited += inherited_mounts(self._roster.find(ref).container, mode)

@@ -12,17 +12,21 @@ from lamina.container.model import ALIVE
 from lamina.container.parts import Parts, Process
 from lamina.container.times import NEVER, rfc3339
 from lamina.container.waiters import REMOVED
-from lamina.runtime.usage import interfaces, system_usage
+from lamina.runtime.usage import blkio, interfaces, system_usage
 
 Document = dict[str, Any]
 _SECOND = 1.0
+_IDLE: Document = {
+    "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+    "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+}
 _NOTHING: Document = {
     "pids_stats": {},
-    "blkio_stats": {},
+    "blkio_stats": blkio([], []),
     "num_procs": 0,
     "storage_stats": {},
-    "cpu_stats": {},
-    "precpu_stats": {},
+    "cpu_stats": _IDLE,
+    "precpu_stats": _IDLE,
     "memory_stats": {},
 }
 
@@ -75,13 +79,7 @@ class Meter:
 
 def _with_before(now: Document, before: Document | None) -> Document:
     if before is None:
-        return {
-            **now,
-            "precpu_stats": {
-                "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
-                "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
-            },
-        }
+        return {**now, "precpu_stats": _IDLE}
     return {**now, "preread": before["read"], "precpu_stats": before["cpu_stats"]}
 
 

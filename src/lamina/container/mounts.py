@@ -39,12 +39,12 @@ def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoin
     explicit = [replace(bind, driver=driver if bind.kind == "volume" else "") for bind in map(parse_bind, texts(host, "Binds"))]
     explicit += [parse_mount(mount) for mount in objects(host, "Mounts")]
     explicit += [
-        MountPoint("tmpfs", checked_target(target, target), data=checked_tmpfs(text(mapping(host, "Tmpfs"), target)))
+        MountPoint("tmpfs", checked_target(target), data=checked_tmpfs(text(mapping(host, "Tmpfs"), target)))
         for target in mapping(host, "Tmpfs")
     ]
     _refuse_duplicates(explicit)
     anonymous = [
-        MountPoint("volume", checked_target(target, target), copy=True, owned=True, driver=driver) for target in mapping(config, "Volumes")
+        MountPoint("volume", checked_target(target), copy=True, owned=True, driver=driver) for target in mapping(config, "Volumes")
     ]
     chosen = {mount.target: mount for mount in (*anonymous, *inherited, *explicit)}
     return tuple(chosen[target] for target in sorted(chosen))
@@ -55,16 +55,18 @@ def parse_bind(bind: str) -> MountPoint:
     parts = bind.split(":")
     if len(parts) > 3 or "" in parts:
         raise InvalidMount(f"invalid volume specification: '{bind}'")
-    if len(parts) == 1:
-        return MountPoint("volume", checked_target(parts[0], bind), copy=True, owned=True)
-    source, target, mode = parts[0], checked_target(parts[1], bind), parts[2] if len(parts) == 3 else ""
+    kind = "bind" if len(parts) > 1 and parts[0].startswith("/") else "volume"
+    target = checked_target(parts[min(len(parts), 2) - 1], f"invalid volume specification: '{bind}': {_wrong(kind)}")
+    if kind == "volume" and len(parts) == 1:
+        return MountPoint("volume", target, copy=True, owned=True, mode="z")
+    source, mode = parts[0], parts[2] if len(parts) == 3 else ""
     options = [option for option in mode.split(",") if option]
     kinds = [next((kind for kind in _MODES if option in kind), None) for option in options]
     if None in kinds or any(kinds.count(kind) > 1 for kind in kinds):
         raise InvalidMount(f"invalid mode: {mode}")
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     point = MountPoint("bind", target, read_only="ro" in options, mode=mode, propagation=propagation)
-    if source.startswith("/"):
+    if kind == "bind":
         return replace(point, source=posixpath.normpath(source), propagation=propagation or "rprivate")
     return replace(point, kind="volume", name=source, copy="nocopy" not in options, mode=mode or "z")
 
@@ -72,13 +74,15 @@ def parse_bind(bind: str) -> MountPoint:
 def parse_mount(mount: Document) -> MountPoint:
     """One entry of Mounts."""
     kind, source = text(mount, "Type"), text(mount, "Source")
-    target = checked_target(text(mount, "Target"), text(mount, "Target"))
-    point = MountPoint(kind, target, read_only=flag(mount, "ReadOnly"))
+    if not text(mount, "Target"):
+        raise InvalidMount(f"{_wrong(kind)}field Target must not be empty")
+    point = MountPoint(kind, checked_target(text(mount, "Target"), _wrong(kind)), read_only=flag(mount, "ReadOnly"))
+    _refuse_fields(kind, mount)
     if kind == "tmpfs":
         return replace(point, data=_tmpfs_data(mapping(mount, "TmpfsOptions"), source))
     if kind == "bind":
         if not source.startswith("/"):
-            raise InvalidMount(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
+            raise InvalidMount(f"{_wrong(kind)}invalid mount path: '{source}' mount path must be absolute")
         options = mapping(mount, "BindOptions")
         propagation, made = text(options, "Propagation") or "rprivate", flag(options, "CreateMountpoint")
         if propagation not in _PROPAGATIONS:
@@ -96,12 +100,25 @@ def parse_mount(mount: Document) -> MountPoint:
     if kind == "volume":
         return _volume_mount(point, source, mapping(mount, "VolumeOptions"))
     if kind == "image":
-        if not source:
-            raise InvalidMount('invalid mount config for type "image": field Source must not be empty')
         return replace(point, name=source, read_only=True, subpath=_subpath(kind, text(mapping(mount, "ImageOptions"), "Subpath")))
     if kind not in ("cluster", "npipe"):
-        raise InvalidMount(f'invalid mount config for type "{kind[:100]}": mount type unknown')
-    raise InvalidMount(f'invalid mount config for type "{kind}": this type is not available here')
+        raise InvalidMount(f"{_wrong(kind)}mount type unknown")
+    raise InvalidMount(f"{_wrong(kind)}this type is not available here")
+
+
+def _wrong(kind: str) -> str:
+    return f'invalid mount config for type "{kind[:100]}": '
+
+
+def _refuse_fields(kind: str, mount: Document) -> None:
+    """Refuse what a mount of this kind does not have, or misses."""
+    if kind in ("bind", "image") and not text(mount, "Source"):
+        raise InvalidMount(f"{_wrong(kind)}field Source must not be empty")
+    for field in ("VolumeOptions",) if kind == "bind" else ("BindOptions",) if kind in ("volume", "tmpfs", "image") else ():
+        if mount.get(field) is not None:
+            raise InvalidMount(f"{_wrong(kind)}field {field} must not be specified")
+    if kind == "volume" and flag(mount, "ReadOnly") and not text(mount, "Source"):
+        raise InvalidMount(f"{_wrong(kind)}must not set ReadOnly mode when using anonymous volumes")
 
 
 def _volume_mount(point: MountPoint, name: str, asked: Document) -> MountPoint:
@@ -112,6 +129,7 @@ def _volume_mount(point: MountPoint, name: str, asked: Document) -> MountPoint:
     return replace(
         point,
         name=name,
+        mode="z",
         # a part of a volume is there already: nothing is copied into it
         copy=not flag(asked, "NoCopy") and not subpath,
         owned=not name,
@@ -161,17 +179,17 @@ def checked_tmpfs(data: str) -> str:
     return data
 
 
-def checked_target(target: str, said: str) -> str:
-    """The target, cleaned.
+def checked_target(target: str, where: str = "") -> str:
+    """The target, cleaned. `where` begins what is said of a wrong one.
 
     Raises:
         InvalidMount: it is not absolute, or the root itself.
     """
     if not target.startswith("/"):
-        raise InvalidMount(f"invalid volume specification: '{said}': invalid mount config for type \"volume\": mount path must be absolute")
+        raise InvalidMount(f"{where}invalid mount path: '{target}' mount path must be absolute")
     cleaned = posixpath.normpath("/" + target.lstrip("/"))
     if cleaned == "/":
-        raise InvalidMount(f"invalid volume specification: '{said}': invalid mount config: destination can't be '/'")
+        raise InvalidMount(f"{where}invalid specification: destination can't be '/'")
     return cleaned
 
 

@@ -18,6 +18,8 @@ _LEAST_CPU = 10**7
 """In NanoCpus: the kernel's shortest quota, a millisecond, in the usual period of a hundred."""
 _MOST_PIDS = 1 << 22
 """The kernel's PID_MAX_LIMIT: pids.max takes no more."""
+_MOST = (1 << 63) - 1
+"""The highest number that clients in Go can read."""
 KEYS = frozenset(
     {
         "CpuShares",
@@ -114,11 +116,13 @@ def _memory(work: Checked, *, update: bool) -> None:
     if 0 < memory < reservation:
         raise InvalidLimit("Minimum memory limit can not be less than memory reservation limit, see usage")
     if memory > 0 and not swap and not update:
-        host["MemorySwap"] = memory * 2
+        host["MemorySwap"] = min(memory * 2, _MOST)
     # The kernel took it away (5.16); Docker's API does not know it since 1.42.
     work.drop(_unable("kernel memory limit capabilities", "Limitation discarded."), False, "KernelMemory", "KernelMemoryTCP")
     _out_of_memory(work)
     work.drop(_unable("PIDs limit capabilities", "PIDs limit discarded."), can.pids, "PidsLimit")
+    if host.get("PidsLimit") is not None and number(host, "PidsLimit") <= 0 and not update:
+        host["PidsLimit"] = None  # not limited
     if number(host, "PidsLimit") > _MOST_PIDS:
         raise InvalidLimit(f"Invalid value: {number(host, 'PidsLimit')}, the kernel takes a PIDs limit of at most {_MOST_PIDS}")
 

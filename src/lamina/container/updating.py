@@ -18,6 +18,9 @@ from lamina.errors import Conflict, LaminaError
 from lamina.runtime import bundle
 from lamina.runtime.process import ProcessGone
 
+_AS_CREATED = frozenset({"Ulimits", "OomKillDisable", "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"})
+"""Of the limits those that no update changes: it passes over them, as Docker's does."""
+
 
 class CannotUpdate(Conflict):
     """The changes contradict what the container has, or the kernel refuses them."""
@@ -33,7 +36,7 @@ class Updater:
         """Change what is given; Docker's warnings. Where the kernel refuses a limit, everything is as it was."""
         policy = mapping(changes, "RestartPolicy")
         check_restart(policy, auto_remove=False)
-        wanted = {key: value for key, value in changes.items() if key in resources.KEYS}
+        wanted = {key: value for key, value in changes.items() if key in resources.KEYS - _AS_CREATED}
         checked, warnings = resources.checked(wanted, self._parts.abilities, update=True)
         with live.lock:
             if live.removing or live.state.status is State.DEAD:

@@ -115,6 +115,8 @@ def numbers(text: str) -> frozenset[int]:
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) > 1 << 16:
             raise ValueError(part)
+        if int(last or first) < int(first):
+            raise ValueError(part)
         found.update(range(int(first), int(last or first) + 1))
     return frozenset(found)
 

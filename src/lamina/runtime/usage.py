@@ -113,7 +113,7 @@ _BLKIO = (
 )
 
 
-def _blkio(transferred: list[Document], served: list[Document]) -> Document:
+def blkio(transferred: list[Document], served: list[Document]) -> Document:
     return {"io_service_bytes_recursive": transferred or None, **dict.fromkeys(_BLKIO), "io_serviced_recursive": served or None}
 
 
@@ -125,7 +125,7 @@ def _blkio_1(group: Files) -> Document:
                 return found
         return []
 
-    return _blkio(entries("io_service_bytes"), entries("io_serviced"))
+    return blkio(entries("io_service_bytes"), entries("io_serviced"))
 
 
 def _entries_1(text: str) -> list[Document]:
@@ -155,7 +155,7 @@ def _blkio_2(group: Files) -> Document:
         ):
             if facts.get(key, "").isdigit():
                 into.append({"major": int(major), "minor": int(minor), "op": operation, "value": int(facts[key])})
-    return _blkio(transferred, served)
+    return blkio(transferred, served)
 
 
 def system_usage(stat: str) -> tuple[int, int]:

@@ -38,8 +38,12 @@ class Patience:
 
 
 def _others() -> list[int]:
-    """This process's threads but the calling one."""
-    return [thread for thread in map(int, os.listdir("/proc/self/task")) if thread != threading.get_native_id()]
+    """This process's threads but the calling one; none where they cannot be seen."""
+    try:
+        threads = os.listdir("/proc/self/task")
+    except OSError:
+        return []
+    return [thread for thread in map(int, threads) if thread != threading.get_native_id()]
 
 
 def _waits(thread: int) -> bool:
