@@ -392,6 +392,13 @@ def test_events_are_told(store: Store) -> None:
     assert [event.action for event in store.events] == ["import", "tag", "untag", "untag", "delete"]
 
 
+def test_events_of_images_have_the_images_labels(store: Store) -> None:
+    imported(store, changes=["LABEL kept=yes name=label"])
+    store.images.tag("base", Reference.parse("b:2"))
+    told = {event.action: dict(event.attributes) for event in store.events}
+    assert told["tag"] == {"kept": "yes", "name": "b:2"} and told["import"]["kept"] == "yes"
+
+
 def test_a_layer_that_is_here_on_another_parent_is_used_again(store: Store) -> None:
     base = imported(store)
     stacked(store, base.layers[-1], SECOND)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lamina.apitypes.events import Emit, Event
+from lamina.apitypes.events import Emit
 from lamina.content.store import ContentStore
 from lamina.errors import InvalidArgument
 from lamina.image.catalog import Catalog
 from lamina.image.collect import Collector
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
-from lamina.image.model import Image, LayerFacts, StoreDamaged
+from lamina.image.model import Image, LayerFacts, StoreDamaged, image_event
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.chain import chain_ids
@@ -95,7 +95,7 @@ class Maker:
             named = self._catalog.name(image.id, [(name, descriptor or image.manifest)], self._clock())
             self._after_move([had[0]] if had else [], [had[1]] if had else [])
         if target.digest is None:
-            self._emit(Event("image", "tag", str(image.id), {"name": name.familiar}))
+            self._emit(image_event(image, "tag", name.familiar))
         return named
 
     def _store(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lamina.apitypes.events import Event
 from lamina.errors import Conflict, Corrupt, InvalidArgument, NotFound
 from lamina.layer.errors import PathNotFound
 from lamina.spec.config import ImageConfig
@@ -109,6 +110,12 @@ class Image:
     def dangling(self) -> bool:
         """Whether no name with a tag points here."""
         return not self.names
+
+
+def image_event(image: Image, action: str, name: str, *, identity: str = "") -> Event:
+    """What happened to an image by one of its names; with its labels, by which listeners choose. `identity` is what it is of, the ID where
+    nothing is said."""
+    return Event("image", action, identity or str(image.id), {**image.config.config.labels, "name": name})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from lamina.image.collect import Collector
 from lamina.image.known import Known
 from lamina.image.leases import Leases
 from lamina.image.lookup import resolve, variants
-from lamina.image.model import Image, ImageInUse, Removed
+from lamina.image.model import Image, ImageInUse, Removed, image_event
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
@@ -189,7 +189,7 @@ class _Removal:
         self._loose.resolved += resolved
         self._catalog.unname(names)
         for name in names:
-            self._emit(Event("image", "untag", str(image.id), {"name": name.familiar}))
+            self._emit(image_event(image, "untag", name.familiar))
         self._removed += [Removed("Untagged", name.familiar) for name in names]
 
     def _erase(self, image: Image) -> None:

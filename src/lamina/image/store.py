@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from lamina.apitypes.events import Emit, Event, dropped
+from lamina.apitypes.events import Emit, dropped
 from lamina.content.later import Later
 from lamina.content.reserve import Reserve
 from lamina.content.store import ContentStore
@@ -46,6 +46,7 @@ from lamina.image.model import (
     TreeNode,
     Usage,
     Variant,
+    image_event,
 )
 from lamina.image.pruning import PrunePlan, Pruner
 from lamina.image.queries import FileRow, Found
@@ -258,7 +259,7 @@ class Images:
         image = self._maker.adopt(resolved, manifest, names)
         for name in names:
             if name.digest is None:
-                self._emit(Event("image", "pull", name.familiar, {"name": name.familiar_name}))
+                self._emit(image_event(image, "pull", name.familiar_name, identity=name.familiar))
         return image
 
     def tag(self, source: str, target: Reference) -> Image:
@@ -317,7 +318,7 @@ class Images:
         with self._whole() as scratch:
             config, facts = import_tar(source, request, self._layers, scratch, sink)
             image = self.create(config, [facts], names=[name] if name else [])
-        self._emit(Event("image", "import", str(image.id), {"name": name.familiar if name else str(image.id)}))
+        self._emit(image_event(image, "import", name.familiar if name else str(image.id)))
         return image
 
     # -- giving
@@ -346,7 +347,7 @@ class Images:
         """Tell of images that were saved."""
         for text in names:
             for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
-                self._emit(Event("image", "save", str(image.id), {"name": text}))
+                self._emit(image_event(image, "save", text))
 
     # -- removing
 
@@ -430,7 +431,7 @@ class Images:
             sink(Update(stream=f"Loaded image: {name.familiar}\n"))
         if not archived.names:
             sink(Update(stream=f"Loaded image ID: {made.id}\n"))
-        self._emit(Event("image", "load", str(made.id), {"name": archived.names[0].familiar if archived.names else str(made.id)}))
+        self._emit(image_event(made, "load", archived.names[0].familiar if archived.names else str(made.id)))
         return made
 
     def _chosen(self, text: str, platform: Platform | None) -> builtins.list[Chosen]:
