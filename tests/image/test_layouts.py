@@ -393,6 +393,16 @@ def test_names_pass_to_the_platform_that_is_left(store: Store) -> None:
     assert store.images.resolve("multi:1").id == store.images.resolve("other:1").id == arm.id
 
 
+def test_an_index_keeps_a_platform_that_loses_its_own_name_or_child(store: Store) -> None:
+    store.images.load(io.BytesIO(archive(several())))
+    arm = store.images.resolve("multi:1", ARM)
+    store.images.tag(str(arm.id), Reference.parse("arm:1"))
+    assert store.images.remove("arm:1") == [Removed("Untagged", "arm:1")]
+    child(store, arm, "child:1", SECOND)
+    assert [each.kind for each in store.images.remove("child:1")] == ["Untagged", "Deleted", "Deleted"]
+    assert store.images.resolve("multi:1", ARM).id == arm.id
+
+
 def test_a_platform_with_a_name_of_its_own_is_only_removed_by_force(store: Store) -> None:
     store.images.load(io.BytesIO(archive(several())))
     arm = store.images.resolve("multi:1", ARM)

@@ -130,6 +130,8 @@ class _Removal:
         parent: Digest | None = image_id
         while parent is not None:
             image = self._catalog.get(parent)
+            if quiet and image.id in self._catalog.held():
+                return  # It loses its last name or child, but the index of another name lists it.
             conflict = self._conflict(image, force=force, names_matter=names_matter)
             if conflict is not None:
                 if quiet:
