@@ -72,6 +72,11 @@ def test_history_tells_every_layer_that_touched_a_path(union: Union) -> None:
     assert union.history(b"never") == []
 
 
+def test_a_path_may_have_more_parts_than_python_has_frames(union: Union) -> None:
+    path = b"/".join([b"etc"] * 1300)
+    assert (union.lookup(path), union.history(path), union.merged(path)) == (None, [], ())
+
+
 def test_links_are_followed_within_the_stack_only(tmp_path: Path) -> None:
     layer = [
         directory("etc"), file("etc/x"), symlink("abs", "/etc/x"), symlink("up", "../../../etc"), symlink("round", "round"), symlink("dangling", "no"),

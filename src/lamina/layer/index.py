@@ -164,18 +164,23 @@ class LayerIndex:
         return runs
 
     def _find(self, path: bytes) -> Inode | None:
-        if path in self._directories:
-            return self._directories[path]
-        if not path:
-            inode: Inode | None = self._reader.inode(self._reader.superblock.root)
-        else:
-            head, _, name = path.rpartition(b"/")
-            parent = self._find(head)
-            nid = None if parent is None or parent.type != stat.S_IFDIR else self._reader.find(parent, name)
-            inode = None if nid is None else self._reader.inode(nid)
-        if inode is None or inode.type == stat.S_IFDIR:
-            self._directories[path] = inode
+        """What is at a path. Directories on the way are kept; from the top down, since a path may have more parts than Python has frames."""
+        known = self._directories
+        if path in known:
+            return known[path]
+        unknown = [path]
+        while unknown[-1] and (above := unknown[-1].rpartition(b"/")[0]) not in known:
+            unknown.append(above)
+        inode: Inode | None = None
+        for step in reversed(unknown):
+            inode = self._below(known[step.rpartition(b"/")[0]], step) if step else self._reader.inode(self._reader.superblock.root)
+            if inode is None or inode.type == stat.S_IFDIR or step != path:
+                known[step] = inode
         return inode
+
+    def _below(self, parent: Inode | None, path: bytes) -> Inode | None:
+        nid = None if parent is None or parent.type != stat.S_IFDIR else self._reader.find(parent, path.rpartition(b"/")[2])
+        return None if nid is None else self._reader.inode(nid)
 
     def entry(self, path: bytes, inode: Inode) -> Entry:
         """The entry of an inode of this image that stands at `path`."""

@@ -104,9 +104,14 @@ class Union:
     def merged(self, path: bytes) -> tuple[int, ...]:
         """The layers whose directory at `path` is merged into what is visible there, top first; none if it is not a directory."""
         levels = self._levels.get(path)
-        if levels is None:
-            levels = self._levels[path] = tuple(self._merge(path))
-        return levels
+        if levels is not None:
+            return levels
+        unknown = [path]  # From the top down, since a path may have more parts than Python has frames.
+        while unknown[-1] and (above := unknown[-1].rpartition(b"/")[0]) not in self._levels:
+            unknown.append(above)
+        for step in reversed(unknown):
+            self._levels[step] = tuple(self._merge(step))
+        return self._levels[path]
 
     def resolve(self, path: bytes) -> Hit | None:
         """`lookup`, following symbolic links within the stack as a chroot would, the last one included.
