@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lamina.errors import InvalidArgument
 from lamina.image.model import AmbiguousId, ImageInUse, ImageNotFound, PathNotFound, Removed
+from lamina.image.telling import told
 from lamina.layer.errors import InvalidArchive
 from lamina.spec import config as configs
 from lamina.spec import mediatype
@@ -465,3 +468,26 @@ def test_an_import_reads_a_pipe(store: Store) -> None:
     os.close(reader)
     assert image.layers == imported(store).layers
     assert io.BytesIO(BASE).read() == BASE
+
+
+def test_a_layer_is_told_in_the_words_of_the_image_that_is_asked_about(store: Store) -> None:
+    base = imported(store)
+    child(store, base, "copied:1", SECOND)
+    child(store, base, "added:1", SECOND)  # the same bytes, so the same layer
+    for name in ("copied:1", "added:1"):
+        found = store.images.which(name, "/srv/new").layer
+        assert found is not None and (found.facts.instruction or found.facts.created_by) == f"RUN {name}"
+    assert [(node.layer.instruction, node.images) for node in store.images.tree()[0].children] == [
+        ("RUN copied:1", ("added:1", "copied:1"))
+    ]
+    store.images.remove("copied:1")
+    [node] = store.images.tree()[0].children
+    assert (node.layer.instruction or node.layer.created_by, node.images) == ("RUN added:1", ("added:1",))
+
+
+def test_what_a_history_does_not_say_is_told_as_it_is_noted(store: Store) -> None:
+    image = imported(store, message="hello")
+    [facts] = store.layers.chain(image.layers[-1])
+    assert told(image, [facts]) == (facts,)
+    silent = replace(image, config=msgspec.structs.replace(image.config, history=()))
+    assert told(silent, [facts]) == (facts,)

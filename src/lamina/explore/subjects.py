@@ -14,6 +14,7 @@ from lamina.explore.model import LevelFacts, Subject
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
 from lamina.image.store import Images
+from lamina.image.telling import told
 from lamina.spec.digest import Digest, InvalidDigest
 
 
@@ -56,8 +57,8 @@ class Subjects:
 
     def _stack(self, image: Image | None, top: Digest | None, known: dict[Digest, Mapping[str, Any]]) -> Subject:
         chain = self._layers.chain(top)
-        comments = _comments(image) if image else ()
-        facts = tuple(self._facts(number, each, comments) for number, each in enumerate(chain))
+        words = told(image, chain) if image is not None else chain
+        facts = tuple(self._facts(number, each) for number, each in enumerate(words))
         described = tuple(known[each.id] if each.id in known else known.setdefault(each.id, self.described(each)) for each in chain)
         return Subject(image, None, facts, described, tuple(each.id for each in chain))
 
@@ -130,8 +131,7 @@ class Subjects:
         """Whether a container's directory holds all that the layers below it show."""
         return self._layers.driver.name == "native"
 
-    def _facts(self, number: int, facts: LayerFacts, comments: Sequence[str]) -> LevelFacts:
-        said = " ".join((facts.instruction or facts.created_by).split())
+    def _facts(self, number: int, facts: LayerFacts) -> LevelFacts:
         return LevelFacts(
             number,
             str(facts.id),
@@ -139,7 +139,7 @@ class Subjects:
             str(facts.parent or ""),
             facts.created,
             facts.created_by,
-            said or (comments[number] if number < len(comments) else ""),
+            " ".join((facts.instruction or facts.created_by).split()),
             facts.tar_size,
             self._layers.driver.tree(facts.name) or self._layers.tar_blob(facts.diff_id) or "",
         )
@@ -147,8 +147,3 @@ class Subjects:
 
 def _moment(nanoseconds: int) -> str:
     return datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _comments(image: Image) -> list[str]:
-    """What the history remarks on each layer, base first."""
-    return [step.comment for step in image.config.history if not step.empty_layer]

@@ -13,6 +13,7 @@ from lamina.image.layers import Layers
 from lamina.image.model import Image, LayerFacts, PathNotFound
 from lamina.image.paths import clean, follow
 from lamina.image.reading import content, opened
+from lamina.image.telling import told
 from lamina.layer.index import Entry
 from lamina.layer.union import Union
 
@@ -113,12 +114,7 @@ def open_file(layers: Layers, image: Image, path: str) -> BinaryIO:
 def _opened(layers: Layers, image: Image, stack: ExitStack) -> tuple[list[Holder], Union]:
     chain = layers.chain(image.layers[-1]) if image.layers else ()
     union = stack.enter_context(layers.union(image.layers[-1] if image.layers else None))
-    comments = [step.comment for step in image.config.history if not step.empty_layer]
-    told = [
-        facts if facts.instruction or facts.created_by or number >= len(comments) else replace(facts, instruction=comments[number])
-        for number, facts in enumerate(chain)
-    ]
-    return [Holder(number, facts) for number, facts in enumerate(told)], union
+    return [Holder(number, facts) for number, facts in enumerate(told(image, chain))], union
 
 
 def _lookup(union: Union, wanted: bytes, path: str) -> tuple[int, Entry]:

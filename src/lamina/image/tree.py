@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
 from lamina.image.model import Image, LayerFacts, TreeNode
+from lamina.image.telling import told
 from lamina.spec.digest import Digest
 
 
@@ -21,10 +23,23 @@ def tree(catalog: Catalog, layers: Layers) -> list[TreeNode]:
         if image.layers:
             ends.setdefault(image.layers[-1], []).extend(_shown(image))
     children: dict[Digest | None, list[LayerFacts]] = {}
-    for facts in layers.all():
+    noted = {facts.id: facts for facts in layers.all()}
+    words = _told(noted, listed)
+    for facts in noted.values():
         if facts.id in used:
-            children.setdefault(facts.parent, []).append(facts)
+            children.setdefault(facts.parent, []).append(words.get(facts.id, facts))
     return list(_grow(layers, children, shared, ends))
+
+
+def _told(noted: Mapping[Digest, LayerFacts], images: Sequence[Image]) -> dict[Digest, LayerFacts]:
+    """Each layer in the words of an image that has it: as it is noted, if one of them says the same."""
+    words: dict[Digest, LayerFacts] = {}
+    for image in images:
+        chain = [noted[layer] for layer in image.layers if layer in noted]
+        for facts in told(image, chain) if len(chain) == len(image.layers) else ():
+            if facts is noted[facts.id] or facts.id not in words:
+                words[facts.id] = facts
+    return words
 
 
 def _grow(
