@@ -263,6 +263,10 @@ def test_one_image_in_two_compressions_is_the_same_image_with_other_digests(faul
     digests = {name.path: name.digest for name in there.images.list()[0].digests}
     assert digests == {"team/gzip": first, "team/zstd": made.descriptor.digest} and first != made.descriptor.digest
     assert {row.digest for row in gzip.layers}.isdisjoint(row.digest for row in rows)
+    # Each name goes back in the form in which it came.
+    for each in (there, third):
+        for name, digest in (("team/gzip:1", first), ("team/zstd:1", made.descriptor.digest)):
+            assert each.pusher.push(reference(faulty, name))[0].digest == digest
     # What was pulled in one form alone goes on in that form.
     alone = store()
     alone.puller.pull(reference(faulty, "team/zstd:1"))
@@ -298,6 +302,18 @@ def test_what_was_pulled_is_pushed_with_the_same_digest_and_mounted_from_its_sib
     assert there.pusher.push(copy, sink=sink)[0].digest == digest
     assert sum(line.endswith("Mounted from team/web") for line in sink.lines()) == 3
     assert {name.path for name in there.images.resolve(str(copy)).digests} == {"team/web", "team/copy"}
+
+
+def test_what_was_loaded_is_pushed_with_one_digest_however_often(faulty: Faulty, store: MakeStore, tmp_path: Path) -> None:
+    here, there, loaded = store(), store(), store()
+    digest = pushed(faulty, here)
+    there.puller.pull(reference(faulty))
+    with (tmp_path / "saved.tar").open("w+b") as file:
+        there.images.save([str(reference(faulty))], file.fileno())
+        file.seek(0)
+        loaded.images.load(file)
+    loaded.images.tag(str(reference(faulty)), reference(faulty, "team/loaded:1"))
+    assert [loaded.pusher.push(reference(faulty, "team/loaded:1"))[0].digest for _ in range(2)] == [digest, digest]
 
 
 @pytest.mark.parametrize("driver", ["erofs", pytest.param("overlay", marks=pytest.mark.root)])

@@ -75,7 +75,7 @@ class Pusher:
         return names
 
     def _push_one(self, client: RegistryClient, name: Reference, image: Image, row: Descriptor | None, sink: Sink) -> Descriptor:
-        original = self._manifest(image, row)
+        original = self._manifest(name, image, row)
         chain = self._layers.chain(image.layers[-1] if image.layers else None)
         sent = self._push_layers(client, image, chain, original, sink)
         self._push_config(client, image, original)
@@ -93,20 +93,22 @@ class Pusher:
         sink(Update(aux={"Tag": name.tag, "Digest": str(descriptor.digest), "Size": descriptor.size}))
         return descriptor
 
-    def _manifest(self, image: Image, row: Descriptor | None) -> Manifest | None:
-        """The manifest that registries know the image by, or that `row` of an index names, if it is here.
+    def _manifest(self, name: Reference, image: Image, row: Descriptor | None) -> Manifest | None:
+        """The manifest that `row` of an index names, or that the name stands for and a registry has given or been given, if it is here.
 
-        That of an image made here is not taken: it may name layers as the storage driver keeps them (zstd), which
-        older engines cannot pull.
+        Of others only one that every engine reads is taken: that of an image made or loaded here may name layers as zstd or as
+        tars. The image may have come in several forms, so what is known of it by other names does not count.
         """
-        if not image.digests and row is None:
-            return None
-        known = row or image.manifest
+        named = self._images.descriptor(name)
+        known = row or (image.manifest if named.media_type in mediatype.INDEXES else named)
         try:
             document = parse(self._content.read(known.digest), known.media_type)
         except LaminaError:
             return None
-        return document if isinstance(document, Manifest) else None
+        if not isinstance(document, Manifest):
+            return None
+        shared = row is not None or named.digest in {each.digest for each in image.digests}
+        return document if shared or all(mediatype.compression(each.media_type) == "gzip" for each in document.layers) else None
 
     def _push_layers(
         self, client: RegistryClient, image: Image, chain: Sequence[LayerFacts], original: Manifest | None, sink: Sink
