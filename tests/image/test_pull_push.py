@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.content.store import BlobNotFound
+from lamina.content.store import BlobNotFound, DiskFull
 from lamina.distribution.client import ManifestUnknown
 from lamina.distribution.transport import RegistryUnreachable
 from lamina.errors import LaminaError
@@ -143,12 +145,31 @@ def test_a_pull_that_is_cut_for_good_goes_on_after_a_restart(faulty: Faulty, sto
         first.puller.pull(reference(faulty))
     with pytest.raises(ImageNotFound):
         first.images.resolve(str(reference(faulty)))
+    assert list(first.images.check()) == [], "what the next pull goes on from is no stray"
     first.close()
     faulty.fault = lambda request, response: response
     faulty.headers.clear()
     second = store(name="there")
     second.puller.pull(reference(faulty))
     assert [headers["range"] for headers in faulty.headers if "range" in headers] == ["bytes=100000-"]
+
+
+@pytest.mark.root
+def test_a_pull_that_fills_the_disk_gives_back_what_it_took(faulty: Faulty, store: MakeStore, tmp_path: Path) -> None:
+    noise = [random.Random(number).randbytes(5 << 20) for number in range(2)]
+    pushed(faulty, store(), tars=[tar_of("small", b"x"), *(tar_of(f"big{number}", data) for number, data in enumerate(noise))])
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "small", str(disk)], check=True)
+    try:
+        full = Store(disk / "root")
+        with pytest.raises(DiskFull, match="no space left"):
+            full.puller.pull(reference(faulty))
+        assert list(full.images.check()) == []
+        assert [os.listdir(disk / "root" / each) for each in ("content/ingest", "content/blobs/sha256", "layers")] == [[], [], []]
+        full.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_sink_that_raises_stops_the_pull_and_the_next_one_goes_on(faulty: Faulty, store: MakeStore) -> None:

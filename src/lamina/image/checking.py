@@ -310,7 +310,7 @@ class Checker:
         with self._store.layers.copies.resting(), self._store.leases.quiet() as quiet:
             if not quiet:
                 return  # Work is under way whose files belong to nothing yet.
-            needed = self._store.collector.needed_blobs()
+            needed = self._store.collector.needed_blobs() | self._store.leases.left
             for where in sorted(self._stray_paths(needed)):
                 if self._lost:
                     yield Finding("stray", where, "belongs to nothing", REPAIRABLE, "it stays: it may be what is left of what is lost")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -58,7 +58,7 @@ class Arrival:
             return self._resumed(descriptor)
 
     def _resumed(self, descriptor: Descriptor) -> Staged:
-        with self.content.ingest(f"pull {descriptor.digest}") as ingest:
+        with self.content.ingest(_key(descriptor)) as ingest:
             # Whoever held the ingest until now may have brought the blob.
             if (staged := self._from_blob(descriptor)) is not None:
                 ingest.abort()
@@ -71,6 +71,12 @@ class Arrival:
                 if left:
                     raise _StaleStart from None
                 raise
+
+    def drop(self, descriptors: Iterable[Descriptor]) -> None:
+        """Give up what was downloaded of these layers and is no blob yet."""
+        for descriptor in descriptors:
+            with self.content.ingest(_key(descriptor)) as ingest:
+                ingest.abort()
 
     def stage(self, descriptor: Descriptor) -> Staged:
         """Stage the layer from the content store's blob.
@@ -114,6 +120,11 @@ class Arrival:
             ingest.commit(descriptor)
             self.sink(Update("Download complete", name))
             return staging.result(Paced(self.sink, "Extracting", name, descriptor.size))
+
+
+def _key(descriptor: Descriptor) -> str:
+    """What the layer's ingest is called, in this process and the next."""
+    return f"pull {descriptor.digest}"
 
 
 class _StaleStart(Exception):

@@ -29,6 +29,7 @@ class Leases:
         self._touched: dict[Digest, int] = {}
         self._missed = False
         self._spared: set[Digest] = set()
+        self._left: set[Digest] = set()
         self.after: Callable[[], None] = lambda: None
         """Called when the last operation under way has ended, if a sweep `missed` something meanwhile (or noticed that only then), and when
         an owner unpins what a sweep had left for it. Must not block."""
@@ -84,6 +85,17 @@ class Leases:
         with self._lock:
             if self._working:
                 self._touched[digest] = next(self._clock)
+
+    def leave(self) -> None:
+        """Note what was touched while work is under way as `left` for another try, since that work has failed."""
+        with self._lock:
+            self._left.update(self._touched)
+
+    @property
+    def left(self) -> set[Digest]:
+        """What failed work may have left for another try. Nothing keeps it, the next sweep takes it; until then it is no stray."""
+        with self._lock:
+            return set(self._left)
 
     def kept(self) -> set[Digest]:
         """Everything that must stay now."""

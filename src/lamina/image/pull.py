@@ -10,7 +10,7 @@ from threading import Lock
 from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.distribution.auth import Auth
 from lamina.distribution.client import Registries, RegistryClient
-from lamina.errors import LaminaError, NotFound, Unsupported
+from lamina.errors import Exhausted, LaminaError, NotFound, Unsupported
 from lamina.image.download import Arrival, short
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
@@ -82,7 +82,7 @@ class Puller:
         """Bring `reference` here (`latest` where it has neither tag nor digest) and point its name at it.
 
         The name moves only when every byte is here and verified. A sink that raises stops the work; what was
-        downloaded until then is kept and resumed by the next pull. Returns one image per tag.
+        downloaded until then is kept and resumed by the next pull, unless the disk is full. Returns one image per tag.
 
         A layer that is here is taken if its sizes, superblock and times of modification are right; with `verify` if all its bytes
         are. What is damaged is made anew from what is here, or comes again.
@@ -103,16 +103,29 @@ class Puller:
 
     def _pull_one(self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink, *, verify: bool) -> Image:
         with self._images.leases.hold():
-            found = self._find(client, reference, platform)
-            # Not before: a name that the registry has not is to be a plain error, not the end of a stream that began well.
-            sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
-            self._bring_layers(client, found, sink, verify=verify)
-            names = [replace(reference, tag="", digest=found.descriptor.digest)]
-            if reference.digest is None:
-                names.insert(0, reference)
-            image = self._images.adopt(found.descriptor, found.manifest.raw, names=names)
+            try:
+                found, image = self._brought(client, reference, platform, sink, verify=verify)
+            except Exhausted:
+                # What came would keep the disk full, and nobody goes on from it before there is space.
+                self._images.leases.missed()
+                raise
+            except BaseException:
+                self._images.leases.leave()
+                raise
         sink(Update(f"Digest: {found.descriptor.digest}"))
         return image
+
+    def _brought(
+        self, client: RegistryClient, reference: Reference, platform: Platform | None, sink: Sink, *, verify: bool
+    ) -> tuple[Found, Image]:
+        found = self._find(client, reference, platform)
+        # Not before: a name that the registry has not is to be a plain error, not the end of a stream that began well.
+        sink(Update(f"Pulling from {reference.path}", str(reference.digest) if reference.digest else reference.tag))
+        self._bring_layers(client, found, sink, verify=verify)
+        names = [replace(reference, tag="", digest=found.descriptor.digest)]
+        if reference.digest is None:
+            names.insert(0, reference)
+        return found, self._images.adopt(found.descriptor, found.manifest.raw, names=names)
 
     def _named(self, reference: Reference) -> Digest | None:
         try:
@@ -210,20 +223,25 @@ class Puller:
             sink(Update("Already exists", short(row)))
         missing = list(dict.fromkeys(rows[here:]))
         for number, row in enumerate(missing):
+            self._images.leases.touch(row.digest)
             sink(Update("Pulling fs layer", short(row)))
             if number >= self._parallel:
                 sink(Update("Waiting", short(row)))
         stoppable = _Stoppable(sink)
         with self._layers.staging() as scratch:
             arrival = Arrival(client, self._content, self._layers, scratch, stoppable)
-            with ThreadPoolExecutor(self._parallel, "pull", take_long_turns) as threads:
-                coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in missing}
-                for number in range(here, len(rows)):
-                    staged = _taken(coming, arrival, rows[number], stoppable)
-                    with stoppable:
-                        stack.register(number, staged)
-                        self._images.leases.touch(rows[number].digest)
-                        stoppable(Update("Pull complete", short(rows[number])))
+            try:
+                with ThreadPoolExecutor(self._parallel, "pull", take_long_turns) as threads:
+                    coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in missing}
+                    for number in range(here, len(rows)):
+                        staged = _taken(coming, arrival, rows[number], stoppable)
+                        with stoppable:
+                            stack.register(number, staged)
+                            self._images.leases.touch(rows[number].digest)
+                            stoppable(Update("Pull complete", short(rows[number])))
+            except Exhausted:
+                arrival.drop(missing)
+                raise
 
 
 class _Stack:
