@@ -130,6 +130,10 @@ def test_what_cannot_be_mounted_is_refused(lab: Lab, target: Path) -> None:
         ("app", str(target / "no"), InvalidArgument),
         ("app", "rel", InvalidArgument),
         ("nothing", "/", InvalidArgument),  # an unknown image, lest a failure of this test hides the host's files
+        *(
+            ("nothing", each, InvalidArgument)
+            for each in ("/proc", "/proc/self", "/sys", "/sys/fs", "/dev", "/run", os.path.dirname(os.__file__))
+        ),
         ("nothing", str(lab.store.root / "layers"), InvalidArgument),
         ("nothing", str(lab.store.root), InvalidArgument),
         ("nothing", str(lab.store.root.parent), InvalidArgument),
@@ -137,3 +141,14 @@ def test_what_cannot_be_mounted_is_refused(lab: Lab, target: Path) -> None:
         with pytest.raises(error):
             lab.explorer.mounts.mount(reference, place)
     assert lab.explorer.mounts.list() == []
+
+
+def test_a_mount_that_cannot_be_noted_is_undone(lab: Lab, target: Path) -> None:
+    lab.image("app", BASE)
+    mounted(lab, "app", target)
+    [file] = (lab.store.root / "mounts").iterdir()
+    lab.explorer.mounts.unmount(str(target))
+    file.mkdir()  # where its record would lie
+    with pytest.raises(OSError):
+        lab.explorer.mounts.mount("app", str(target))
+    assert not is_mount(target)

@@ -24,6 +24,10 @@ from lamina.worker import Workers
 _SHORTEST = 4
 
 
+_NEEDED = ("/proc", "/sys", "/dev", "/run", os.path.dirname(os.__file__))
+"""What the engine cannot go on without, besides its data root: none of it may be hidden."""
+
+
 class MountNotFound(NotFound):
     """Nothing of this engine is mounted there."""
 
@@ -90,21 +94,16 @@ class Mounts:
 
         Raises:
             ImageNotFound: nothing has that name or ID.
-            InvalidArgument: `target` is not a directory, or would hide the data root, as the host's root would.
+            InvalidArgument: `target` is not a directory, or would hide what the engine needs: the data root, /proc.
             Conflict: something of this engine is mounted there.
             Unsupported: the kernel cannot stack the layers.
         """
-        if not os.path.isabs(target) or not os.path.isdir(target):
-            raise InvalidArgument(f"not a directory: {target[:300]}")
-        target, root = os.path.realpath(target), os.path.realpath(os.path.dirname(self._directory))
-        if os.path.commonpath([target, root]) in (target, root):
-            raise InvalidArgument(f"refusing to mount at {target[:300]}: that is in, or hides, the data root {root}")
+        target = _checked(target, os.path.realpath(os.path.dirname(self._directory)))
         kind, identity, layers, names = self._find(reference)
         with self._lock:
             if any(each.target == target for each in self._settled()):
                 raise Conflict(f"{target} is a mount of Lamina already", hint=f"lamina image unmount {target}")
             self._leases.pin(_owner(target), layers)
-            before = _device(target)
             try:
                 for layer in layers:
                     self._layers.index_path(layer)
@@ -112,14 +111,15 @@ class Mounts:
                 fds = [lower.fd for lower in lowers if lower.fd is not None]
                 params = {"target": target, "lowers": [None if lower.fd is not None else lower.path for lower in lowers]}
                 self._workers.run("lamina.snapshot.mountjob:attach", params | {"scratch": self._directory}, fds)
-                made = Mount(target, reference, kind, identity, tuple(map(str, layers)), _device(target))
-                text = json.dumps(asdict(made), indent=2)
-                write_file(self._file(target), text.encode("utf-8", "surrogateescape"))
+                try:
+                    made = Mount(target, reference, kind, identity, tuple(map(str, layers)), _device(target))
+                    text = json.dumps(asdict(made), indent=2)
+                    write_file(self._file(target), text.encode("utf-8", "surrogateescape"))
+                except BaseException:  # what is not written down nobody would find again
+                    mount.unmount(target, mount.UMOUNT_NOFOLLOW | mount.MNT_DETACH)
+                    raise
                 return made
             except BaseException:
-                with suppress(OSError):  # what is not written down nobody would find again
-                    if _device(target) != before:
-                        mount.unmount(target, mount.UMOUNT_NOFOLLOW | mount.MNT_DETACH)
                 self._leases.unpin(_owner(target))
                 raise
 
@@ -200,3 +200,16 @@ def _plain(text: bytes) -> bytes:
 
 def _owner(target: str) -> str:
     return f"mount:{target}"
+
+
+def _checked(target: str, root: str) -> str:
+    """`target` without symbolic links, if something may be mounted there."""
+    if not os.path.isabs(target) or not os.path.isdir(target):
+        raise InvalidArgument(f"{'not a' if os.path.lexists(target) else 'no such'} directory: {target[:300]}")
+    target = os.path.realpath(target)
+    if os.path.commonpath([target, root]) in (target, root):
+        raise InvalidArgument(f"refusing to mount at {target[:300]}: that is in, or hides, the data root {root}")
+    hidden = next((needed for needed in _NEEDED if os.path.commonpath([target, needed]) == target), None)
+    if hidden is not None or target.startswith(("/proc/", "/sys/")):
+        raise InvalidArgument(f"refusing to mount at {target[:300]}: the engine needs {hidden or 'what is there'}")
+    return target
