@@ -206,7 +206,7 @@ def test_fields_that_json_leaves_out_are_empty_to_templates(engine: FakeEngine, 
     assert main(["-H", engine.host, "image", "inspect", "-f", "{{.Nope}}", "x"]) == 1
 
 
-@pytest.mark.parametrize("name", ["x:", "a" * 64])
+@pytest.mark.parametrize("name", ["x:", "a" * 64, "host:5000/x:1:2"])
 def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
     engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')
     assert main(["-H", engine.host, "tag", "b", name]) == 1
@@ -438,8 +438,20 @@ def test_inspect_looks_for_every_kind_of_thing(engine: FakeEngine) -> None:
     engine.routes["GET /images/bb/json"] = reply({"Id": "sha256:1", "Config": {"Cmd": ["sh"]}})
     done = lamina_(engine, "inspect", "-f", "{{.Id}} {{json .Config.Cmd}}", "bb")
     assert done.stdout == b'sha256:1 ["sh"]\n'
-    done = lamina_(engine, "inspect", "nope")
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"[]\n", b"lamina: no such object: nope\n")
+    for form in ((), ("--format", "json")):
+        done = lamina_(engine, "inspect", *form, "nope")
+        assert (done.returncode, done.stdout, done.stderr) == (1, b"[]\n", b"lamina: no such object: nope\n")
+    engine.routes["GET /networks/n"] = reply({"Name": "n"})
+    assert lamina_(engine, "inspect", "--format", "json", "bb", "n").stdout == b'[{"Id":"sha256:1","Config":{"Cmd":["sh"]}},{"Name":"n"}]\n'
+
+
+def test_search_says_in_json_what_its_table_marks(engine: FakeEngine) -> None:
+    engine.routes["GET /images/search"] = reply([{"name": "a", "is_official": True}, {"name": "b"}])
+    assert lamina_(engine, "search", "--format", "{{.IsOfficial}}", "x").stdout == b"[OK]\n\n"
+    rows = [json.loads(line) for line in lamina_(engine, "search", "--format", "json", "x").stdout.splitlines()]
+    assert rows == [
+        {"Description": "", "IsOfficial": said, "Name": name, "StarCount": "0"} for name, said in (("a", "true"), ("b", "false"))
+    ]
 
 
 @pytest.mark.covers("cli:load", "cli:load --input", "cli:import", "cli:import --change", "cli:import --message")

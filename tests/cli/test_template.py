@@ -84,6 +84,9 @@ def test_a_label_is_asked_for_by_its_key() -> None:
 def test_an_unknown_field_is_one_clear_sentence() -> None:
     with pytest.raises(TemplateError, match=r"no field 'Nope', there are: .*ID"):
         Template("{{.Nope}}").render(DATA)
+    with pytest.raises(TemplateError, match=r"^template: no field 'Nope' in '\[x x .*…'$") as refusal:
+        Template("{{.List.Nope}}").render({"List": ["x"] * 10_000})
+    assert len(str(refusal.value)) < 200
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import socket
@@ -390,6 +391,20 @@ def test_an_address_that_cannot_be_used_is_one_sentence(server: RegistryServer, 
 def test_certificates_that_cannot_be_used_are_one_sentence(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(InvalidCertificates, match=r"^TLS cannot be set up with none\.pem: "):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "127.0.0.1:0", **files))  # type: ignore[arg-type]
+
+
+def test_what_makes_no_sense_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert registry(["passwd", "--users", str(tmp_path / "users"), "--password-stdin", "ada"]) == 1
+    assert capsys.readouterr().err == "lamina registry: the password is empty\n"
+    (tmp_path / "repositories").mkdir()
+    assert registry(["gc", "--root", str(tmp_path), "--older-than", "-5"]) == 1
+    assert capsys.readouterr().err == "lamina registry: invalid age -5: it is seconds, not negative\n"
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(InvalidCertificates, match=r": no certificate in PEM with its key$"):
+        RegistryServer(ServeOptions(str(tmp_path / "x"), "127.0.0.1:0", tls_certificate=str(tmp_path / "key.pem")))
 
 
 def test_collecting_where_no_registry_is_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

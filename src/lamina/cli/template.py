@@ -22,6 +22,7 @@ _CONTROLS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 Node = tuple[object, ...]
 _END = "\0"  # closes the outermost block; no action is called so
 _DEEPEST = 100
+_SHOWN = 100  # characters of a value in an error
 """So deep templates call each other."""
 
 
@@ -404,7 +405,8 @@ class Template:
 def _fields(value: object, path: tuple[str, ...]) -> object:
     for name in path:
         if not isinstance(value, Mapping):
-            raise TemplateError(f"template: no field {name!r} in {go_text(value)!r}")
+            shown = go_text(value)
+            raise TemplateError(f"template: no field {name!r} in {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'!r}")
         left_out = getattr(value, "left_out", {})
         value = left_out[name] if name in left_out and name not in value else value[name if name in value else _spelling(value, name)]
     return value

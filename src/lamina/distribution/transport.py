@@ -219,7 +219,10 @@ def _reason(error: BaseException) -> str:
             return inner.strerror.lower()
         wrapped = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
         inner = wrapped or inner.__cause__ or inner.__context__
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    while wrapped := next((arg for arg in error.args if isinstance(arg, BaseException)), None):
+        error = wrapped
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    return words[0].lower() + words[1:]
 
 
 def failure(response: Response, host: str, what: str) -> LaminaError:

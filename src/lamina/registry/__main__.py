@@ -49,6 +49,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _collect(options: argparse.Namespace) -> int:
     if not Path(options.root, "repositories").is_dir():
         raise InvalidArgument(f"{options.root} holds no registry")
+    if options.older_than < 0:
+        raise InvalidArgument(f"invalid age {options.older_than:g}: it is seconds, not negative")
     swept = FileStorage(options.root).sweep(older_than=options.older_than)
     print(f"removed {swept.blobs} blobs and {swept.uploads} uploads, {swept.freed} bytes")
     return 0
@@ -63,6 +65,8 @@ def _passwd(options: argparse.Namespace) -> int:
         password = sys.stdin.readline().rstrip("\n") if options.password_stdin else getpass.getpass()
     except EOFError:
         raise InvalidArgument("no password was given", hint="--password-stdin reads it from standard input") from None
+    if not password:
+        raise InvalidArgument("the password is empty")
     line = f"{options.name}:{hashed(password)}\n"
     path = Path(options.users)
     kept = [old for old in path.read_text().splitlines(keepends=True) if not old.startswith(f"{options.name}:")] if path.exists() else []

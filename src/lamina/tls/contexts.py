@@ -47,4 +47,9 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, authority: str) -
             context.load_verify_locations(authority)
     except (OSError, ValueError) as error:
         named = " and ".join(name for name in (certificate, key, authority) if name)
-        raise InvalidCertificates(f"TLS cannot be set up with {named}: {error}") from None
+        why = (
+            "no certificate in PEM with its key"
+            if isinstance(error, ssl.SSLError)
+            else str(getattr(error, "strerror", "") or error).lower()
+        )
+        raise InvalidCertificates(f"TLS cannot be set up with {named}: {why}") from None

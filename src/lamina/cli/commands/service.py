@@ -32,7 +32,7 @@ TABLE = {
         "",
         """\
 - root string|Directory of the storage (default "/var/lib/lamina-registry")
-- older-than string|Spare what is younger, in seconds (default 3600)
+- older-than int|Spare what is younger, in seconds (default 3600)
 """,
     ),
     "registry passwd": (

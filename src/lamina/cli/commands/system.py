@@ -239,7 +239,7 @@ def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: st
             failed.append(error)
     form = arguments.text("format")
     if form in ("", "json"):
-        session.print(pretty(found) if not form else "\n".join(_compact(one) for one in found))
+        session.print(pretty(found) if not form else _compact(found))
     else:
         for one in found:
             show(session, form, one)

@@ -143,7 +143,8 @@ def search(session: Session, arguments: Arguments) -> int:
     pairs = [("term", term), *filters(arguments.many("filter"))]
     pairs += [("limit", arguments.text("limit"))] if arguments.given("limit") else []
     auth = Credentials(session.config_directory, session.environment).get(server_of(term))
-    whole, rows = arguments.on("no-trunc"), []
+    whole, form, rows = arguments.on("no-trunc"), arguments.text("format"), []
+    yes, no = ("true", "false") if form == "json" else ("[OK]", "")
     for fact in Images(session.engine).search(pairs, header(auth)):
         text = " ".join(str(fact.get("description") or "").split())
         rows.append(
@@ -151,11 +152,10 @@ def search(session: Session, arguments: Arguments) -> int:
                 "Name": fact.get("name", ""),
                 "Description": text if whole or len(text) <= 45 else text[:44] + "…",
                 "StarCount": str(fact.get("star_count", 0)),
-                "IsOfficial": "[OK]" if fact.get("is_official") else "",
-                "IsAutomated": "",
+                "IsOfficial": yes if fact.get("is_official") else no,
             }
         )
-    print_rows(session, arguments.text("format"), rows, ["Name", "Description", "StarCount", "IsOfficial"], _SEARCH_HEADERS)
+    print_rows(session, form, rows, ["Name", "Description", "StarCount", "IsOfficial"], _SEARCH_HEADERS)
     return 0
 
 
