@@ -500,6 +500,25 @@ def test_a_save_that_is_cut_off_leaves_no_file(engine: FakeEngine, tmp_path: Pat
     assert target.read_bytes() == b"tarball"
     done = lamina_(engine, "save", "-o", f"{tmp_path}/none/out.tar", "bb")
     assert (done.returncode, done.stderr.decode()) == (1, f"lamina: {tmp_path}/none/out.tar: no such file or directory\n")
+    done = lamina_(engine, "save", "-o", "/dev/full", "bb")
+    assert (done.returncode, done.stderr) == (1, b"lamina: /dev/full: no space left on device\n")
+
+
+@pytest.mark.root
+def test_a_directory_that_a_save_does_not_fit_into_is_named_and_left_as_it_was(engine: FakeEngine, tmp_path: Path) -> None:
+    archive = BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo("blobs/sha256/aa")
+        member.size = 1 << 20
+        tar.addfile(member, BytesIO(bytes(member.size)))
+    engine.routes["GET /images/get"] = chunked(archive.getvalue())
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "small", str(tmp_path)], check=True)
+    try:
+        done = lamina_(engine, "save", "-o", f"{tmp_path}/out/", "bb")
+        assert (done.returncode, done.stderr.decode()) == (1, f"lamina: {tmp_path}/out: no space left on device\n")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.parametrize("words", [("ps",), ("images",)])
@@ -714,6 +733,7 @@ def test_ps_puts_into_words_only_what_it_shows(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["blame", "--depth", "0", "bb"], "invalid argument '0' for --depth: it takes a number above 0"),
         (["run", "--memory-swap", "lots", "bb"], "invalid argument 'lots' for --memory-swap: write a number with b, k, m or g"),
         (["run", "--label", "=x", "bb"], "invalid label: its name is empty"),
         (["run", "--rm", "--restart", "always", "bb"], "conflicting options: cannot specify both --restart and --rm"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -87,10 +88,12 @@ def unpack(pieces: Iterator[bytes], directory: str) -> None:
         for name in os.listdir(partial):
             os.rename(os.path.join(partial, name), os.path.join(directory, name))
         os.rmdir(partial)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
         if made:
             os.rmdir(directory)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, directory) from None  # what the user wrote
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.cli.flags import Arguments
+from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import pass_on, told_form
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
@@ -29,7 +29,10 @@ def blame(session: Session, arguments: Arguments) -> int:
     """Show every entry with the layer that last touched it."""
     path = arguments.words[1] if len(arguments.words) > 1 else "/"
     form, screen = told_form(arguments), Screen(session.environment)
-    pairs = [("path", path), ("depth", str(arguments.number("depth"))), ("form", "json" if form else "text")]
+    depth = arguments.number("depth")
+    if arguments.given("depth") and depth < 1:
+        raise UsageError(f"invalid argument '{depth}' for --depth: it takes a number above 0")
+    pairs = [("path", path), ("depth", str(depth)), ("form", "json" if form else "text")]
     answer = Images(session.engine).blame(arguments.words[0], [*pairs, ("whole", str(int(arguments.on("no-trunc"))))])
     pass_on(session, form, answer, (lambda line: _coloured(screen, line)) if screen.colours else None, rows="entries")
     return 0

@@ -145,12 +145,12 @@ def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
     measured = (bytes(piece) for piece in metered(pieces, None, label))
     if not path:
         for piece in measured:
-            write_all(1, piece)
+            _write(1, piece, "standard output")
         return
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb", buffering=0) as device:
             for piece in measured:
-                write_all(device.fileno(), piece)
+                _write(device.fileno(), piece, path)
         return
     temporary = f"{path}.partial-{os.getpid()}"
     try:
@@ -160,7 +160,7 @@ def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
             raise OSError(error.errno, error.strerror, path) from None  # what the user wrote
         try:
             for piece in measured:
-                write_all(fd, piece)
+                _write(fd, piece, path)
         finally:
             os.close(fd)
         os.rename(temporary, path)
@@ -168,6 +168,13 @@ def write_out(pieces: Iterable[bytes], path: str, label: str) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def _write(fd: int, piece: bytes, path: str) -> None:
+    try:
+        write_all(fd, piece)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def commit(session: Session, arguments: Arguments) -> int:
