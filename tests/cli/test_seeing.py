@@ -100,6 +100,7 @@ def test_a_table_of_an_answer_has_a_header_and_a_line_a_row(engine: FakeEngine, 
         ("bb/blame", "entries", ["blame", "bb"]),
         ("find", "found", ["image", "find", "x"]),
         ("diff", "changes", ["image", "diff", "aa", "bb"]),
+        ("tree", "layers", ["images", "--tree"]),
     ):
         engine.routes[f"GET /lamina/images/{path}"] = reply({name: rows})
         assert main(["-H", engine.host, *words, "--format", "table {{.path}}\\t{{.type}}"]) == 0
@@ -107,6 +108,9 @@ def test_a_table_of_an_answer_has_a_header_and_a_line_a_row(engine: FakeEngine, 
     engine.routes["GET /lamina/images/bb/which"] = reply({"path": "/a", "found": True, "layer": {"index": 3, "id": "x"}, "older": []})
     assert main(["-H", engine.host, "which", "--format", "table {{.path}}\\t{{.layer}}", "bb", "/a"]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["PATH", "LAYER"], ["/a", "3"]]
+    engine.routes["GET /lamina/images/tree"] = reply({"layers": []})
+    assert main(["-H", engine.host, "images", "--tree", "--format", "table"]) == 0
+    assert capsys.readouterr().out.startswith("LAYER ")
     assert main(["-H", engine.host, "which", "--format", "table", "bb", "/a"]) == 0
     assert capsys.readouterr().out.startswith("/a")
 

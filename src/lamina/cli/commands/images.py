@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.output import filters, form_of, print_raw, print_rows
+from lamina.cli.output import filters, form_of, print_raw, print_rows, show_listed, told_form
 from lamina.cli.session import Session, is_terminal
 from lamina.cli.table import printable
 from lamina.cli.units import human_size
@@ -130,10 +130,8 @@ def image_tree(session: Session, arguments: Arguments) -> int:
     if arguments.on("quiet") or arguments.many("filter") or arguments.words:
         raise UsageError("--tree shows all images: it goes with no other choice of them")
     found = _outlined(session, arguments.text("input")) if arguments.given("input") else Images(session.engine).tree()
-    if form := arguments.text("format"):
-        from lamina.cli.output import show
-
-        show(session, form, found)
+    if form := told_form(arguments):
+        show_listed(session, form, found, "layers")
         return 0
     session.print("LAYER          SIZE     OWN      SHARED  IMAGES AND INSTRUCTIONS")
     whole = arguments.on("no-trunc")
