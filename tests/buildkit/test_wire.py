@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.buildkit import messages
+from lamina.buildkit.failure import Refused
 from lamina.buildkit.messages import Definition, Exporter, Packet, SolveRequest, Stat, Vertex
 from lamina.buildkit.wire import Malformed, decode, encode
 
@@ -25,6 +26,10 @@ def test_negative_numbers_take_ten_bytes_as_proto3_has_it() -> None:
 
 def test_unknown_fields_are_skipped() -> None:
     assert decode(Packet, bytes.fromhex("f80601 fd0601020304 fa060161 1805".replace(" ", ""))) == Packet(id=5)
+
+
+def test_a_reason_that_is_no_utf8_is_told_all_the_same() -> None:
+    assert dict(Refused("unknown instruction: \udcffF").trailers())["grpc-message"] == "unknown instruction: %EF%BF%BDF"
 
 
 def test_an_empty_message_differs_from_none() -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from lamina.buildkit.messages import Any_, Status
 from lamina.buildkit.wire import encode
 from lamina.errors import Cancelled, InvalidArgument, LaminaError, NotFound, Unsupported
+from lamina.spec.strict import readable
 
 CANCELLED, UNKNOWN, INVALID, NOT_FOUND, FAILED_PRECONDITION, UNIMPLEMENTED, UNAVAILABLE = 1, 2, 3, 5, 9, 12, 14
 """Codes of https://grpc.github.io/grpc/core/md_doc_statuscodes.html."""
@@ -39,8 +40,9 @@ class Refused(LaminaError):
 
     def trailers(self) -> list[tuple[str, str]]:
         """The headers that end a call so."""
-        status = encode(Status(self.number, self.message, self.details))
-        found = [("grpc-status", str(self.number)), ("grpc-message", quote(self.message, safe=_SAFE))]
+        message = readable(self.message)
+        status = encode(Status(self.number, message, self.details))
+        found = [("grpc-status", str(self.number)), ("grpc-message", quote(message, safe=_SAFE))]
         if self.details:
             found.append(("grpc-status-details-bin", base64.b64encode(status).decode().rstrip("=")))
         return found
