@@ -229,6 +229,72 @@ def test_parents_keep_the_folders_of_a_source_from_the_pivot_on(lab: Lab) -> Non
         lab.build("FROM base\nCOPY --parents none /x/\n")
 
 
+def owned(lab: Lab) -> None:
+    """A tar in the context of a folder and a file that are 42's and 43's."""
+    with tarfile.open(lab.context / "owned.tar", "w") as tar:
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/a", tarfile.REGTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.uid, info.gid, info.mode = kind, 42, 43, 0o750
+            tar.addfile(info)
+
+
+def owners(lab: Lab, image: Image, folder: str) -> dict[str, tuple[int, int]]:
+    return {row.name: (row.uid, row.gid) for row in lab.images.ls(str(image.id), folder)}
+
+
+def test_files_of_a_stage_stay_whose_they_are_unless_chown_says_otherwise(lab: Lab) -> None:
+    lab.base()
+    owned(lab)
+    image, _ = lab.build(
+        "FROM scratch AS one\nADD owned.tar /\nFROM base\nCOPY --from=one / /all\nCOPY --from=one --chmod=700 /d /new\n"
+        "COPY --from=one --chown=me /d /mine\nCOPY --from=one --link /d/a /linked/\nCOPY --from=one --parents /d/a /p/\n"
+    )
+    assert owners(lab, image, "/all") == owners(lab, image, "/p") == {"d": (42, 43)}
+    assert owners(lab, image, "/new") == owners(lab, image, "/linked") == {"a": (42, 43)}
+    assert owners(lab, image, "/mine") == {"a": (7, 8)}
+    assert owners(lab, image, "/")["new"] == (0, 0)
+
+
+def test_an_owner_counts_for_the_cache_where_it_is_kept(lab: Lab) -> None:
+    text = "FROM scratch AS one\nCOPY --chown=%s a /\nFROM base\nCOPY --from=one %s /a /b\n"
+    lab.base()
+    write(lab, "a")
+    lab.build(text % ("1", ""))
+    assert owners(lab, lab.build(text % ("2", ""))[0], "/")["b"] == (2, 2)
+    lab.build(text % ("1", "--chown=5"))
+    assert "Using cache" in lab.build(text % ("3", "--chown=5"))[1]
+
+
+def test_as_with_buildkit_sources_need_not_be_there_and_nothing_lies_above_the_root(lab: Lab) -> None:
+    lab.base()
+    write(lab, "a", "d/b")
+    text = "FROM base\nCOPY none* /none/\nCOPY ../a ../../x/../d /t/\nCOPY --from=base /../etc/passwd /p\n"
+    image, _ = lab.build(text, buildkit=True)
+    assert paths(lab, image, "/t") == ["a", "b"]
+    assert lab.read(image, "/p") == "me:x:7:8::/:\n"
+    assert "none" not in [row.name for row in lab.images.ls(str(image.id), "/")]
+    with pytest.raises(LaminaError, match="forbidden path outside the build context"):
+        lab.build("FROM base\nCOPY --from=base /../etc/passwd /p\n")
+
+
+def test_as_with_buildkit_the_folder_of_a_workdir_is_the_users(lab: Lab) -> None:
+    lab.base()
+    text = "FROM base\nUSER %s\nWORKDIR /w/x\n"
+    found = {user: lab.build(text % user, buildkit=True)[0] for user in ("me", "5", "me:9", "nobody")}
+    assert [owners(lab, image, "/")["w"] for image in found.values()] == [(7, 8), (5, 5), (7, 9), (0, 0)]
+    assert owners(lab, found["me"], "/w") == {"x": (7, 8)}
+    assert owners(lab, lab.build(text % "me")[0], "/")["w"] == (0, 0)
+
+
+def test_as_with_buildkit_an_argument_below_a_variable_hides_it_from_commands(lab: Lab) -> None:
+    lab.base()
+    text = "FROM base AS one\nENV V=env\nARG V\nLABEL l=$V\nRUN x\nFROM one\nRUN y\n"
+    image, _ = lab.build(text, buildkit=True, build_args={"V": "given"})
+    first, second = ([each for each in launch.spec["process"]["env"] if each.startswith("V=")] for launch in lab.runtime.launches)
+    assert (first, second) == (["V=given"], ["V=env"])
+    assert (image.config.config.labels, image.config.config.environment()["V"]) == ({"l": "given"}, "env")
+
+
 def test_exclude_leaves_out_inside_of_folders_and_files_by_name(lab: Lab) -> None:
     lab.base()
     write(lab, "d/a.txt", "d/b.md", "d/sub/c.txt", "h1.txt", "h2.md")

@@ -100,6 +100,32 @@ def test_wildcards_stop_at_slashes(copies: Copies) -> None:
     assert list(copies.copy(["*/c.c"], "/t/")) == ["t", "t/c.c"]
 
 
+def test_a_wildcard_may_match_nothing_where_something_else_is_named(copies: Copies) -> None:
+    copies.put("package.json")
+    assert list(copies.copy(["package.json", "lock*.json"], "/t/", several=True)) == ["t", "t/package.json"]
+    with pytest.raises(CopyFailed, match="no source files were specified") as caught:
+        copies.copy(["lock*", "x?"], "/t/")
+    assert caught.value.hint == "nothing in the build context matches lock*, x?"
+    assert copies.copy(["lock*"], "/t/", may_be_empty=True) == {}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_of_one_file_stay_so_only_within_a_source(copies: Copies, packed: bool) -> None:
+    copies.put("d/a", "x")
+    (copies.context / "d/b").hardlink_to(copies.context / "d/a")
+    (copies.context / "d/link").symlink_to("a")
+    (copies.context / "again").symlink_to("d")
+    files = copies.params([], "")["sources"][0]["files"]
+    if packed:
+        with tarfile.open(copies.scratch / "context.tar", "w") as tar:
+            tar.add(copies.context, ".")
+        files |= {"kind": "tar", "path": str(copies.scratch / "context.tar")}
+    each = copies.copy([], "/t/", sources=[{"files": files, "paths": ["d/*"]}])
+    assert list(each) == ["t", "t/a", "t/b", "t/link"] and not any(member.islnk() for member in each.values())
+    members = copies.copy([], "/t/", sources=[{"files": files, "paths": ["d", "again/a", "again/../d"]}])
+    assert [name for name, member in members.items() if member.islnk()] == ["t/b"]
+
+
 def test_links_in_the_way_are_followed_inside_and_inner_links_are_kept(copies: Copies) -> None:
     copies.put("real/a", "x")
     (copies.context / "way").symlink_to("real")
@@ -137,6 +163,14 @@ def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     assert members["t/a"].mode == 0o640
     assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="me").values()} == {(7, 8)}
     assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="5").values()} == {(5, 5)}
+
+
+def test_an_octal_mode_is_that_of_new_folders_on_the_way_too(copies: Copies) -> None:
+    copies.put("d/a")
+    (copies.root / "there").mkdir(mode=0o755)
+    modes = {name: oct(member.mode) for name, member in copies.copy(["d"], "/there/t/u", chmod="2750").items()}
+    assert modes == {"there": "0o755", "there/t": "0o750", "there/t/u": "0o750", "there/t/u/a": "0o2750"}
+    assert copies.copy(["d"], "/t", chmod="go=")["t"].mode == 0o755
 
 
 @pytest.mark.parametrize("more", [{"chown": "nobody"}, {"chown": ":x"}, {"chown": "1:nogroup"}, {"chown": "99999999999"}, {"chmod": "u+q"}])
@@ -200,6 +234,13 @@ def archive(compression: str, *members: tuple[str, str]) -> bytes:
 
         return zstd.compress(out.getvalue())
     return out.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["gz", "xz", "zst"])
+def test_an_archive_that_ends_too_early_is_refused_and_not_put_as_a_file(copies: Copies, compression: str) -> None:
+    (copies.context / "a").write_bytes(archive(compression, ("a", "1"), ("b", os.urandom(1 << 18).hex()))[:-2000])
+    with pytest.raises(InvalidArchive):
+        copies.copy(["a"], "/lib/", unpack=True)
 
 
 @pytest.mark.parametrize("compression", ["", "gz", "bz2", "xz", "zst"])

@@ -139,7 +139,7 @@ RUN ls -A /v/sub /w && cat /full/a && echo late > /v/beside
 
 def test_as_with_buildkit_what_is_written_below_a_volume_can_stay(lab: Lab) -> None:
     text = "FROM busybox\nVOLUME /v\nRUN mkdir /v && echo x > /v/f\n"
-    kept, _ = lab.build(text, volumes_kept=True)
+    kept, _ = lab.build(text, buildkit=True)
     assert lab.read(kept, "/v/f") == "x\n"
     with pytest.raises(StepFailed):  # the folder is there already; and what BuildKit made is no cache for this
         lab.build(text)

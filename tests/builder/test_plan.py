@@ -53,6 +53,16 @@ def test_arguments_before_from_are_seen_only_where_declared_again() -> None:
     assert stage.scope({"A": "env"}) == {"A": "env", "B": "2"}
 
 
+def test_as_with_buildkit_the_later_of_an_argument_and_a_variable_counts() -> None:
+    env = {"A": "env", "B": "env"}
+    later = Arguments().declare([("A", "arg"), ("B", None)], over=True)
+    assert later.scope(env) == {"A": "arg", "B": "env"}
+    assert later.environment(env) == later.visible(env) == {"A": "arg"}
+    assert later.declare([("A", None)], over=True).scope(env)["A"] == "arg"
+    assert later.assigned(["A"]).scope(env) == later.based().scope(env) == env
+    assert later.stage().scope(env) == env
+
+
 def test_proxies_reach_commands_but_count_only_once_declared() -> None:
     arguments = Arguments(given={"http_proxy": "p", "other": "o"})
     assert arguments.environment({}) == {"http_proxy": "p"}

@@ -14,6 +14,7 @@ from lamina.builder.fetching import Fetched, parse_checksum, shown, verify
 from lamina.builder.gitsource import GitAddress, parse_git
 from lamina.builder.made import Made
 from lamina.builder.progress import Passed, Tell
+from lamina.builder.request import Context
 from lamina.builder.site import Site
 from lamina.builder.state import State
 from lamina.dockerfile import ast
@@ -52,6 +53,7 @@ class Adding:
         remotes = self._remotes(instruction)
         local = replace(instruction, sources=tuple(source for source in instruction.sources if source not in remotes))
         params, origin = self._params(state, local, several=len(instruction.sources) + len(instruction.heredocs) > 1)
+        params["may_be_empty"] = bool(remotes) or self._site.request.buildkit
         facts = self._content(params, origin, local, known)
         for remote in remotes.values():
             facts = _and(facts, remote.counts)
@@ -82,8 +84,9 @@ class Adding:
         )
 
     def work_directory(self, state: State, instruction: ast.Workdir) -> Made:
-        """What WORKDIR amounts to: a folder that is there."""
+        """What WORKDIR amounts to: a folder that is there; one that is new is root's, as in Docker's classic builder, or USER's."""
         container = configure.apply(state.container, instruction)
+        user = state.container.user if self._site.request.buildkit else ""
         params = {
             "keyword": "WORKDIR",
             "sources": [],
@@ -91,10 +94,11 @@ class Adding:
             "unpack": False,
             "chown": "",
             "chmod": "",
+            "user": user,
             "root": self._site.files_of(state.top),
             "scratch": self._site.scratch,
         }
-        work = vertex.directory(state.top, container.working_dir, self._site.epoch)
+        work = vertex.directory(state.top, container.working_dir, user, self._site.epoch)
         created_by = wording.work_directory(configure.shell_of(container), container.working_dir)
         return Made(
             created_by, container, work.digest, lambda entry: self._site.write_layer(state, instruction, params, entry), portable=True
@@ -106,7 +110,9 @@ class Adding:
             return {"digest": str(Digest.of(b"")), "sources": 0, "directory": False}
         key = None
         if origin is not None and not instruction.heredocs:
-            key = vertex.selection(origin, instruction.sources, instruction.exclude, parents=params["parents"]).digest
+            key = vertex.selection(
+                origin, tuple(params["sources"][0]["paths"]), instruction.exclude, parents=params["parents"], owners=params["owners"]
+            ).digest
         facts = self._site.engine.cache.selection(key) if key else None
         if facts is None:
             facts = self._site.job("copying:digest_job", {**params, "known": known})
@@ -117,16 +123,16 @@ class Adding:
     def _params(self, state: State, instruction: ast.Copy | ast.Add, *, several: bool) -> tuple[dict[str, Any], Digest | None]:
         """The parameters of the jobs, and the stack that is copied from (None: the context)."""
         origin: Digest | None = None
+        owners = False
         files = self._site.received.describe(self._site.ignore)
         if isinstance(instruction, ast.Copy) and instruction.origin:
             top = self._site.origin(instruction.origin, self._stage, self._states, self._tell)
             files, origin = self._site.files_of(top), top or Digest.of(b"")
-        for source in instruction.sources:
-            if escapes(source):
-                raise CopyFailed(f"{instruction.keyword} failed: forbidden path outside the build context: {source}")
+            # Files of a context are root's whoever has them at the client; those of a stage or an image stay whose they are.
+            owners = not instruction.chown and not isinstance(self._site.request.context_of(instruction.origin), Context)
         sources: Sources = []
         if instruction.sources:
-            sources.append({"files": files, "paths": list(instruction.sources)})
+            sources.append({"files": files, "paths": [self._inside(instruction, source) for source in instruction.sources]})
         if instruction.heredocs:
             documents = {document.name: document.content for document in instruction.heredocs}
             sources.append({"files": {"kind": "inline", "documents": documents, "time": self._site.now()}, "paths": list(documents)})
@@ -139,11 +145,24 @@ class Adding:
             "scratch": self._site.scratch,
             "chown": instruction.chown,
             "chmod": instruction.chmod,
+            "owners": owners,
             "exclude": list(instruction.exclude),
             "parents": isinstance(instruction, ast.Copy) and instruction.parents,
             "link": instruction.link,
             "unpack": isinstance(instruction, ast.Add) and instruction.unpack is not False,
         }, origin
+
+    def _inside(self, instruction: ast.Copy | ast.Add, source: str) -> str:
+        """A source whose `..` lead nowhere above the root: to BuildKit, as in a file system, what is above the root is the root.
+
+        Raises:
+            CopyFailed: they do, which Docker's classic builder refuses.
+        """
+        if not escapes(source):
+            return source
+        if not self._site.request.buildkit:
+            raise CopyFailed(f"{instruction.keyword} failed: forbidden path outside the build context: {source}")
+        return os.path.normpath(f"/{source}").lstrip("/") or "."
 
     def _write(
         self, state: State, instruction: ast.Copy | ast.Add, params: dict[str, Any], remotes: Mapping[str, _Remote], created_by: str

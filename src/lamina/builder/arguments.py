@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamina.builder.request import EPOCH
@@ -33,20 +33,31 @@ class Arguments:
     """The arguments at one point of a Dockerfile.
 
     `given` come from the command line, `outer` are the ARGs before the first FROM, `declared` those of this stage and of stages that
-    it is based on (None: declared without a value).
+    it is based on (None: declared without a value). ENV hides an ARG of its name, but for those that are `over` it.
     """
 
     given: Mapping[str, str | None] = field(default_factory=dict)
     outer: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str | None] = field(default_factory=dict)
+    over: frozenset[str] = frozenset()
 
-    def declare(self, pairs: Iterable[tuple[str, str | None]]) -> Arguments:
-        """After an ARG of a stage: the command line wins, then the default, then the ARG before FROM of that name."""
-        declared = dict(self.declared)
+    def declare(self, pairs: Sequence[tuple[str, str | None]], *, over: bool = False) -> Arguments:
+        """After an ARG of a stage: the command line wins, then the default, then the ARG before FROM of that name.
+
+        With `over` it also wins against an ENV above, and one without a value leaves that of before, as with BuildKit.
+        """
+        declared, winning = dict(self.declared), set[str]()
         for name, default in pairs:
             given = self.given.get(name)
-            declared[name] = given if given is not None else default if default is not None else self.outer.get(name)
-        return replace(self, declared=declared)
+            value = given if given is not None else default if default is not None else self.outer.get(name)
+            declared[name] = declared.get(name) if value is None and over else value
+            if value is not None and over:
+                winning.add(name)
+        return replace(self, declared=declared, over=self.over | winning)
+
+    def assigned(self, names: Iterable[str]) -> Arguments:
+        """After an ENV of these names."""
+        return replace(self, over=self.over - frozenset(names))
 
     def declare_outer(self, pairs: Iterable[tuple[str, str | None]]) -> Arguments:
         """After an ARG before the first FROM."""
@@ -59,12 +70,16 @@ class Arguments:
         return replace(self, outer=outer)
 
     def stage(self) -> Arguments:
-        """At the FROM of an image: what other stages declared is not seen. (A stage on a stage goes on with that one's.)"""
-        return replace(self, declared={})
+        """At the FROM of an image: what other stages declared is not seen."""
+        return replace(self, declared={}, over=frozenset())
+
+    def based(self) -> Arguments:
+        """At the FROM of a stage: it goes on with that one's, as with BuildKit, and ENV wins again."""
+        return replace(self, over=frozenset())
 
     def visible(self, env: Mapping[str, str]) -> dict[str, str]:
         """What RUN sees besides `env` and what history and cache count: declared, with a value, not hidden by ENV."""
-        return {name: value for name, value in self.declared.items() if value is not None and name not in env}
+        return {name: value for name, value in self.declared.items() if value is not None and (name not in env or name in self.over)}
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """All that RUN sees besides `env`: the visible ones and given proxies."""
@@ -72,8 +87,9 @@ class Arguments:
         return {**proxies, **self.visible(env)}
 
     def scope(self, env: Mapping[str, str]) -> dict[str, str]:
-        """What `$name` means in an instruction of a stage; ENV wins."""
-        return {**self.environment(env), **env}
+        """What `$name` means in an instruction of a stage; ENV wins against ARGs that are not over it."""
+        environment = self.environment(env)
+        return {**environment, **env, **{name: environment[name] for name in self.over}}
 
 
 def unused(given: Iterable[str], dockerfile: ast.Dockerfile) -> list[str]:

@@ -222,8 +222,10 @@ def unpacked(source: BinaryIO) -> Iterator[bytes]:
     counted = _Counted(source)
     stream = _opened(counted)
     written = 0
+    # What there is before damage comes first: by it an archive is recognised as one, and as a damaged one.
+    read = getattr(stream, "read1", stream.read)
     try:
-        while chunk := stream.read(1 << 20):
+        while chunk := read(1 << 20):
             written += len(chunk)
             if written > _SMALL and written > _RATIO * counted.count:
                 raise ArchiveTooLarge(f"archive unpacks to more than {_RATIO} times its size")

@@ -15,7 +15,7 @@ from lamina.builder import manifest
 from lamina.builder.archives import is_archive, opened_archive
 from lamina.builder.context import Heartbeat, IgnoringFiles, opened
 from lamina.builder.files import Files, Item, resolve
-from lamina.builder.owner import Owner, parse_mode, resolve_owner
+from lamina.builder.owner import InvalidOwner, Owner, directory_mode, parse_mode, resolve_owner
 from lamina.builder.placement import Placement
 from lamina.dockerfile.ignore import Ignore, InvalidPattern, path_regex
 from lamina.errors import InvalidArgument
@@ -46,7 +46,7 @@ class Found:
 
 
 def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
-    """Worker: the digest of everything the sources name: names, modes, content, links; neither times nor owners.
+    """Worker: the digest of everything the sources name: names, modes, content, links; not times, and owners only where they are kept.
 
     `manifest` says what each path came to, for those who want to know what changed; "" where there are too many, or all is as
     `known`, a digest of before.
@@ -56,7 +56,7 @@ def digest_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[s
         sources = list(_found(params, stack))
         lines: list[tuple[bytes, bytes]] = []
         for found in sources:
-            for name, record in _records(found, beat):
+            for name, record in _records(found, beat, owners=params.get("owners", False)):
                 whole.update(record)
                 if len(lines) <= manifest.LIMIT:
                     lines.append((name, record))
@@ -70,27 +70,56 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
     """Worker: write the layer to `path`. `entries` is 0 where nothing would change, and then nothing is written."""
     with ExitStack() as stack:
         root = stack.enter_context(opened(params["root"]))
-        owner = resolve_owner(root, params["chown"]) if params["chown"] else None
+        owner = resolve_owner(root, params["chown"]) if params["chown"] else _user(root, params.get("user", ""))
         newest, link = params.get("newest"), params.get("link", False)
-        placement = Placement(root, params["time"], owner or Owner(0, 0), parse_mode(params["chmod"]), bare=link, newest=newest)
+        placement = Placement(
+            root,
+            params["time"],
+            owner,
+            parse_mode(params["chmod"]),
+            bare=link,
+            newest=newest,
+            directory_mode=directory_mode(params["chmod"]),
+            owners_kept=params.get("owners", False),
+        )
         target = os.fsencode(params["target"])
         if not params["sources"]:
             placement.directory(resolve(placement, target))
         for found in _found(params, stack):
-            _place(found, placement, target, params, owner, stack)
+            _place(found, placement, target, params, stack)
         return {"entries": placement.write(params["path"], Heartbeat(report))}
 
 
+def _user(root: Files, text: str) -> Owner:
+    """Whose the directory of a WORKDIR is: USER's, or root's where the image does not know them, as with BuildKit."""
+    try:
+        return resolve_owner(root, text) if text else Owner(0, 0)
+    except InvalidOwner:
+        return Owner(0, 0)
+
+
 def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
-    """All sources in the order written. Several, or a wildcard, need a directory as the target."""
+    """All sources in the order written. Several, or a wildcard, need a directory as the target.
+
+    A wildcard may match nothing where another source is there, or where none has to be (`may_be_empty`).
+    """
     found: list[Found] = []
+    empty: list[str] = []
     exclude = Ignore.of(params.get("exclude", ()))
     for source in params["sources"]:
         files = stack.enter_context(opened(source["files"]))
         for text in source["paths"]:
             matches = _named(files, text, params, exact=source.get("exact", False))
+            empty += [] if matches else [text]
             kept = [each for match in matches if (each := _kept(match, exclude)) is not None]
             found += [replace(each, unpack=source.get("unpack", params.get("unpack", False))) for each in kept]
+    if (
+        params["sources"]
+        and len(empty) == sum(len(source["paths"]) for source in params["sources"])
+        and not (params.get("may_be_empty") or params.get("parents"))
+    ):
+        hint = f"nothing in the build context matches {', '.join(empty)}"
+        raise CopyFailed(f"{params['keyword']} failed: no source files were specified", hint=hint)
     if (len(found) > 1 or params.get("several")) and params["target"] and not params["target"].endswith("/"):
         raise CopyFailed(
             f"when using {params['keyword']} with more than one source file, the destination must be a directory and end with a /"
@@ -193,8 +222,6 @@ def _matches(files: Files, text: str, keyword: str) -> list[Found]:
         item = files.lookup(resolved)
         if item is not None:
             found.append(Found(files, match.rpartition(b"/")[2], resolved, item))
-    if not found:
-        raise CopyFailed(f"{keyword} failed: no source files were specified", hint=f"nothing in the build context matches {text}")
     return found
 
 
@@ -225,7 +252,7 @@ def _glob(files: Files, base: bytes, parts: list[bytes]) -> Iterator[bytes]:
             yield from _glob(files, prefix + name, rest)
 
 
-def _records(found: Found, beat: Heartbeat) -> Iterator[tuple[bytes, bytes]]:
+def _records(found: Found, beat: Heartbeat, *, owners: bool) -> Iterator[tuple[bytes, bytes]]:
     """What counts of a source and all below it: a name to show and one record an entry."""
     for relative, path, item in walk(found.files, found.path, found.item):
         name = relative if found.item.is_directory else found.name
@@ -242,6 +269,7 @@ def _records(found: Found, beat: Heartbeat) -> Iterator[tuple[bytes, bytes]]:
             item.link,
             b"%d:%d" % item.rdev,
             content.digest(),
+            *((b"%d:%d" % (item.uid, item.gid),) if owners else ()),
             *(part for pair in item.xattrs for part in pair),
         )
         yield path, b"".join(b"%d:%s" % (len(part), part) for part in parts)
@@ -262,14 +290,14 @@ def walk(files: Files, path: bytes, item: Item) -> Iterator[tuple[bytes, bytes, 
                 stack.append((relative + b"/" + name if relative else name, below, child))
 
 
-def _place(found: Found, placement: Placement, target: bytes, params: Mapping[str, Any], owner: Owner | None, stack: ExitStack) -> None:
+def _place(found: Found, placement: Placement, target: bytes, params: Mapping[str, Any], stack: ExitStack) -> None:
     into = resolve(placement, target)
     if found.kept:
         _place_with_parents(found, placement, into)
         return
     if found.unpack and found.item.is_file and is_archive(found.files, found.path, found.item):
         archive = stack.enter_context(opened_archive(found.files, found.path, found.item, params["scratch"]))
-        placement.tree(archive, b"", into, own=owner is None)
+        placement.tree(archive, b"", into, own=not params["chown"])
         return
     if found.item.is_directory:
         placement.tree(found.files, found.path, into, own=False)

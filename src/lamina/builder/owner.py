@@ -53,6 +53,11 @@ def parse_mode(text: str) -> Permissions | None:
     return lambda mode: _changed(mode, clauses)
 
 
+def directory_mode(text: str) -> int:
+    """The mode of directories that COPY makes on the way: that of an octal --chmod, without its special bits, as with BuildKit."""
+    return int(text, 8) & 0o777 if _MODE.match(text) else 0o755
+
+
 def _split(clause: str) -> tuple[str, str]:
     who = clause[: len(clause) - len(clause.lstrip("ugoa"))]
     return who, clause[len(who) :]

@@ -37,16 +37,26 @@ class _Placed(NamedTuple):
 class Placement:
     """The files of a layer to be, over `root`. Itself looks like Files, so that links can be followed through both.
 
-    `time` (nanoseconds) is the mtime of directories made on the way, `owner` theirs and that of what is put; `mode`,
-    if given, makes the mode of what is put from the one it has. A `bare` one does not list directories on the way: such a layer
+    `time` (nanoseconds) is the mtime of directories made on the way, `directory_mode` their mode, `owner` theirs and that of what is
+    put, which with `owners_kept` has its own; `mode`, if given, makes the mode of what is put from the one it has. A `bare` one does not list directories on the way: such a layer
     is the same on every stack, and leaves them as they are there. No time is later than `newest`, if given (nanoseconds).
     """
 
     def __init__(
-        self, root: Files, time: int, owner: Owner, mode: Permissions | None, *, bare: bool = False, newest: int | None = None
+        self,
+        root: Files,
+        time: int,
+        owner: Owner,
+        mode: Permissions | None,
+        *,
+        bare: bool = False,
+        newest: int | None = None,
+        directory_mode: int = 0o755,
+        owners_kept: bool = False,
     ) -> None:
         self._root, self._time, self._owner, self._mode = root, time, owner, mode
-        self._bare, self._newest = bare, newest
+        self._bare, self._newest, self._directory_mode, self._trees = bare, newest, directory_mode, 0
+        self._owners_kept = owners_kept
         self._placed: dict[bytes, _Placed] = {}
 
     def lookup(self, path: bytes) -> Item | None:
@@ -70,14 +80,16 @@ class Placement:
 
     def directory(self, path: bytes) -> None:
         """See that there is a directory at `path` (links resolved) and above it; those that exist stay as they are."""
+        self._directory(path, Item(stat.S_IFDIR | self._directory_mode, self._owner.uid, self._owner.gid, mtime_ns=self._time))
+
+    def _directory(self, path: bytes, new: Item) -> None:
         for part in (*_ancestors(path), path):
             existing = self.lookup(part)
             if existing is not None and existing.is_directory:
                 # Listed with the attributes it has: a layer that lists its parents looks the same on any stack.
                 self._placed.setdefault(part, _Placed(existing._replace(same=None), None, b"", False, True))
             elif existing is None:
-                item = Item(stat.S_IFDIR | 0o755, self._owner.uid, self._owner.gid, mtime_ns=self._time)
-                self._put(part, _Placed(item, None, b"", True, True))
+                self._put(part, _Placed(new, None, b"", True, True))
             else:
                 raise CannotPlace(f"cannot make a directory at /{os.fsdecode(part)}: a file is there")
 
@@ -94,10 +106,14 @@ class Placement:
         if existing is not None and existing.is_directory:
             raise CannotPlace(f"cannot copy to directory: /{os.fsdecode(target)}")
         self.directory(target.rpartition(b"/")[0])
-        self._put(target, _Placed(self._owned(item), files, path, True))
+        self._put(target, _Placed(self._owned(item._replace(same=None)), files, path, True))
 
     def tree(self, files: Files, source: bytes, target: bytes, *, own: bool) -> None:
-        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have."""
+        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have.
+
+        Names of one file stay so among themselves: with what another source puts there is nothing in common.
+        """
+        self._trees += 1
         self.directory(target)
         stack = [(source, target)]
         while stack:
@@ -108,12 +124,13 @@ class Placement:
                 if item is None or stat.S_ISSOCK(item.mode):
                     continue
                 if not item.is_directory:
+                    item = item if item.same is None else item._replace(same=(self._trees, item.same))
                     self._put(to, _Placed(item if own else self._owned(item), files, path, True))
                     continue
                 if item.implied:
                     # An archive that has `lib/x` but no `lib`: as tar does, x goes where a link called lib leads.
                     to = resolve(self, to)
-                    self.directory(to)
+                    self._directory(to, Item(stat.S_IFDIR | 0o755, self._owner.uid, self._owner.gid, mtime_ns=self._time))
                 else:
                     self._put(to, _Placed(item if own else self._owned(item), None, b"", True))
                 stack.append((path, to))
@@ -141,7 +158,7 @@ class Placement:
 
     def _owned(self, item: Item) -> Item:
         mode = item.mode if self._mode is None or item.is_link else self._mode(item.mode)
-        return item._replace(mode=mode, uid=self._owner.uid, gid=self._owner.gid)
+        return item._replace(mode=mode) if self._owners_kept else item._replace(mode=mode, uid=self._owner.uid, gid=self._owner.gid)
 
     def _put(self, path: bytes, placed: _Placed) -> None:
         if path.rpartition(b"/")[2].startswith(b".wh."):

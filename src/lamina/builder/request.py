@@ -93,9 +93,9 @@ class BuildRequest:
     images that count as a cache; with `cache_only_from` nothing else does. `squash` makes one layer of all that the build added. `explain`
     has each step say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets
     and SSH agents; None where the client cannot carry any. `contexts` are what further names mean in FROM and --from: an image by name or
-    ID, or files in a tar. With `volumes_kept` what a RUN writes below a VOLUME becomes part of the image, as with BuildKit; else each RUN has
-    volumes of its own there, as in Docker's classic builder. `no_cache_stages` are names of stages, in lower case, that are built anew.
-    With `unfinished` the image stays an intermediate one: see Builder.publish.
+    ID, or files in a tar. With `buildkit` instructions mean what they do to BuildKit where Docker's classic builder differs: see "What
+    differs by protocol" in docs/builder.md. `no_cache_stages` are names of stages, in lower case, that are built anew. With
+    `unfinished` the image stays an intermediate one: see Builder.publish.
     """
 
     context: Context
@@ -121,7 +121,7 @@ class BuildRequest:
     given: Given | None = None
     keep_containers: bool = False
     contexts: Mapping[str, str | Context] = field(default_factory=dict)
-    volumes_kept: bool = False
+    buildkit: bool = False
     no_cache_stages: frozenset[str] = frozenset()
     unfinished: bool = False
 

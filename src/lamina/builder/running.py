@@ -55,7 +55,7 @@ class Running:
         counted = tuple((text, self._content(mount)) for text, mount in zip(instruction.mounts, mounts, strict=True))
         execution = Execution(
             argv=argv,
-            env=(*state.container.env, *_assigned(state.arguments.environment(state.environment))),
+            env=_environment(state, state.arguments.environment(state.environment)),
             cwd=state.container.working_dir,
             user=state.container.user,
             network=network,
@@ -64,7 +64,7 @@ class Running:
             extra_hosts=request.extra_hosts,
             options=request.run,
         )
-        env = (*state.container.env, *_assigned(visible))
+        env = _environment(state, visible)
         work = vertex.execute(
             state.top,
             argv,
@@ -101,7 +101,7 @@ class Running:
 
     def _volumes(self, state: State, mounts: Sequence[Mount]) -> tuple[str, ...]:
         """Where the command has volumes of its own; what a mount shows goes before them."""
-        if self._site.request.volumes_kept:
+        if self._site.request.buildkit:
             return ()
         paths = {posixpath.normpath(f"/{path.lstrip('/')}") for path in state.container.volumes if path.startswith("/")}
         return tuple(path for path in sorted(paths - {"/"}) if not any(f"{path}/".startswith(f"{each.target}/") for each in mounts))
@@ -223,8 +223,10 @@ class Running:
         self._site.job("extraction:extract_job", params)
 
 
-def _assigned(values: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{name}={value}" for name, value in sorted(values.items()))
+def _environment(state: State, arguments: Mapping[str, str]) -> tuple[str, ...]:
+    """ENV's variables, but for those that an argument stands over, then the arguments."""
+    env = (each for each in state.container.env if each.partition("=")[0] not in arguments)
+    return (*env, *(f"{name}={value}" for name, value in sorted(arguments.items())))
 
 
 def _script(instruction: ast.Run) -> str:

@@ -87,7 +87,8 @@ class StageWork:
         dockerfile, base, arguments = self._site.dockerfile, self._base_name, self._arguments
         below = named(dockerfile.stages[: self._stage.index], base) if not base.isdigit() else None
         if below is not None:
-            return replace(self._states[below.index], cmd_set=False)  # its ARGs too, as with BuildKit
+            state = self._states[below.index]
+            return replace(state, cmd_set=False, arguments=state.arguments.based())
         scope = {name: value for name, value in {**arguments.given, **arguments.outer}.items() if value is not None}
         platform = Expander(dockerfile.escape).word(self._stage.start.platform, scope)
         wanted = Platform.parse(platform) if platform else self._site.request.platform
@@ -124,7 +125,9 @@ class StageWork:
             made = self._configured(state, instruction)
         state = self._commit(state, instruction, made)
         if isinstance(instruction, ast.Arg):
-            return replace(state, arguments=state.arguments.declare(instruction.pairs))
+            return replace(state, arguments=state.arguments.declare(instruction.pairs, over=self._site.request.buildkit))
+        if isinstance(instruction, ast.Env):
+            return replace(state, arguments=state.arguments.assigned(name for name, _ in instruction.pairs))
         return replace(state, cmd_set=True) if isinstance(instruction, ast.Cmd) else state
 
     def _configured(self, state: State, instruction: ast.Instruction) -> Made:

@@ -86,14 +86,17 @@ def copy(
     return Vertex("copy", {**facts, **_given(link=link or None, epoch=epoch)}, (source(None if link else root), source(files)))
 
 
-def selection(stack: Digest, paths: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False) -> Vertex:
-    """Paths, with wildcards, of a stack of layers."""
-    return Vertex("source", {"paths": paths, **_given(exclude=exclude or None, parents=parents or None)}, (source(stack),))
+def selection(
+    stack: Digest, paths: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False, owners: bool = False
+) -> Vertex:
+    """Paths, with wildcards, of a stack of layers; with `owners` these count too."""
+    given = _given(exclude=exclude or None, parents=parents or None, owners=owners or None)
+    return Vertex("source", {"paths": paths, **given}, (source(stack),))
 
 
-def directory(root: Digest | None, path: str, epoch: int | None = None) -> Vertex:
-    """The directory that WORKDIR makes sure of."""
-    return Vertex("copy", {"directory": path, **_given(epoch=epoch)}, (source(root),))
+def directory(root: Digest | None, path: str, user: str = "", epoch: int | None = None) -> Vertex:
+    """The directory that WORKDIR makes sure of; a new one is `user`'s ("": root's)."""
+    return Vertex("copy", {"directory": path, **_given(user=user or None, epoch=epoch)}, (source(root),))
 
 
 def _given(**facts: Fact) -> dict[str, Fact]:

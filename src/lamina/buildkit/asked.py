@@ -104,7 +104,7 @@ class Asked:
             credentials=credentials,
             run=self._options(),
             given=given,
-            volumes_kept=True,
+            buildkit=True,
             unfinished=True,
             cache_from=self._cache_images(),
         )
