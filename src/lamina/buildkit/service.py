@@ -191,7 +191,7 @@ class BuildKit:
         yield from usage.prune(self._system, call.request(PruneRequest))
 
     def _status(self, call: Call) -> Iterator[StatusResponse]:
-        yield from self._solves.get(call.request(StatusRequest).ref).log.follow()
+        yield from self._solves.log(call.request(StatusRequest).ref).follow()
 
     def _session(self, call: Call) -> Iterator[BytesMessage]:
         """Control.Session: a session's connection inside of a call."""

@@ -27,6 +27,8 @@ from lamina.image.model import Image
 
 _BLAMED = re.compile(r"^[^\s:]+:(\d+): ")
 _WAIT = 30.0
+_UNHEARD = 16
+"""So many logs are kept that nobody has asked for when their solves ended: one that fails at once is over before its client asks."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Solves:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._open: dict[str, Solve] = {}
+        self._unheard: dict[str, Log] = {}
 
     @contextmanager
     def begun(self, ref: str, session: str) -> Iterator[Solve]:
@@ -79,6 +82,10 @@ class Solves:
             solve.log.close()
             with self._changed:
                 self._open.pop(ref, None)
+                if not solve.log.followed:
+                    self._unheard[ref] = solve.log
+                for oldest in list(self._unheard)[:-_UNHEARD]:
+                    del self._unheard[oldest]
 
     def get(self, ref: str) -> Solve:
         """The solve of that ref.
@@ -88,8 +95,23 @@ class Solves:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: ref in self._open, _WAIT):
-                raise Refused(f"no such job {ref[:80]}", code=UNAVAILABLE)
+                raise _none(ref)
             return self._open[ref]
+
+    def log(self, ref: str) -> Log:
+        """What is told of the solve of that ref, also of one that ended before anybody asked.
+
+        Raises:
+            Refused: none began.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: ref in self._open or ref in self._unheard, _WAIT):
+                raise _none(ref)
+            return self._unheard.pop(ref) if ref in self._unheard else self._open[ref].log
+
+
+def _none(ref: str) -> Refused:
+    return Refused(f"no such job {ref[:80]}", code=UNAVAILABLE)
 
 
 class Frontend:

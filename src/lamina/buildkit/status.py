@@ -31,6 +31,11 @@ class Log:
         self._count = self._size = 0
         self._closed = self._followed = False
 
+    @property
+    def followed(self) -> bool:
+        """Whether somebody listens, or did."""
+        return self._followed
+
     def work(self, name: str) -> Work:
         """A vertex, begun now."""
         with self._changed:
