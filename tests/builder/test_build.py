@@ -130,6 +130,18 @@ def test_scratch_gets_files_and_nothing_else(lab: Lab) -> None:
     assert len(image.layers) == 2
 
 
+def test_a_step_on_scratch_for_another_platform_is_no_cache(lab: Lab) -> None:
+    text = "FROM scratch\nLABEL a=b\n"
+    found = [lab.build(text, platform=platform)[0].config.architecture for platform in (Platform("linux", "arm64"), None)]
+    assert found == ["arm64", "amd64"]
+    assert "Using cache" in lab.build(text)[1]
+
+
+def test_as_with_buildkit_scratch_has_a_working_directory(lab: Lab) -> None:
+    text = "FROM scratch\nLABEL a=b\n"
+    assert [lab.build(text, buildkit=flag)[0].config.config.working_dir for flag in (True, False)] == ["/", ""]
+
+
 def test_arguments_reach_commands_history_and_the_base_name(lab: Lab) -> None:
     lab.base()
     text = "ARG NAME=nowhere\nARG TAIL\nFROM $NAME\nARG A=1\nARG TAIL\nARG B\nENV E=$A\nRUN x\n"

@@ -93,7 +93,8 @@ class StageWork:
         platform = Expander(dockerfile.escape).word(self._stage.start.platform, scope)
         wanted = Platform.parse(platform) if platform else self._site.request.platform
         if base == "scratch":
-            return State(None, with_path(empty_config(wanted or self._site.engine.host)), (), arguments.stage())
+            empty = empty_config(wanted or self._site.engine.host, "/" if self._site.request.buildkit else "")
+            return State(None, with_path(empty), (), arguments.stage())
         image = self._site.image(base, wanted, self._tell)
         check_length(len(image.config.history) + len(image.config.config.on_build) + len(self._stage.steps))
         layers = self._site.engine.layers.chain(image.layers[-1] if image.layers else None)
@@ -138,8 +139,7 @@ class StageWork:
     def _commit(self, state: State, instruction: ast.Instruction, made: Made) -> State:
         """The state after a step: from the cache if it was done before, else after doing its work."""
         what = repr(replace(instruction, line=0, end_line=0, text=""))
-        before = str(state.image.id) if state.image else ""
-        step = vertex.step(before, what, made.created_by, made.key, self._site.epoch).digest
+        step = vertex.step(state.before, what, made.created_by, made.key, self._site.epoch).digest
         image = self._known(state, made, step)
         account = self._accounts.of(state, instruction, made)
         if image is not None:

@@ -35,6 +35,11 @@ class State:
         return self.layers[-1].id if self.layers else None
 
     @property
+    def before(self) -> str:
+        """What tells the image so far apart: its ID, or what scratch starts with."""
+        return str(self.image.id) if self.image else f"scratch {self.config.platform} {self.container.working_dir}".rstrip()
+
+    @property
     def container(self) -> ContainerConfig:
         return self.config.config
 
@@ -48,9 +53,10 @@ class State:
         return self.arguments.scope(self.environment)
 
 
-def empty_config(platform: Platform) -> ImageConfig:
+def empty_config(platform: Platform, working_dir: str = "") -> ImageConfig:
     """What FROM scratch starts with."""
     return ImageConfig(
+        config=ContainerConfig(working_dir=working_dir),
         architecture=platform.architecture,
         os=platform.os,
         variant=platform.variant,

@@ -107,7 +107,7 @@ def _given(**facts: Fact) -> dict[str, Fact]:
 def step(image: str, what: str, created_by: str, work: Digest | None, epoch: int | None = None) -> Vertex:
     """What the image that an instruction made is remembered by.
 
-    `image` is the ID of the one before ("" for none), `what` the instruction with its variables replaced, `created_by`
+    `image` is the ID of the one before (or what scratch starts with), `what` the instruction with its variables replaced, `created_by`
     its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration.
     """
     facts: dict[str, Fact] = {"image": image, "what": what, "created_by": created_by, "work": str(work) if work else None}
