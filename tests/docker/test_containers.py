@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -71,6 +72,15 @@ def test_a_user_is_looked_up_in_the_image(daemon: Daemon) -> None:
 def test_standard_input_reaches_the_process_and_ends(daemon: Daemon) -> None:
     data = "line\n" * 100_000
     assert daemon.docker("run", "--rm", "-i", *NONE, BASE, "cat", stdin=data).stdout == data
+
+
+def test_input_that_holds_the_detach_keys_is_data_unless_it_comes_from_a_terminal(daemon: Daemon, name: str) -> None:
+    data = b"dump \x10\x11 goes on" * 1000
+    digest = f"{hashlib.sha256(data).hexdigest()}  -\n"
+    for flags in ((), ("--detach-keys", "o")):
+        assert daemon.docker("run", "--rm", "-i", *flags, *NONE, BASE, "sha256sum", stdin=data).stdout == digest
+    daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
+    assert daemon.docker("exec", "-i", name, "sha256sum", stdin=data).stdout == digest
 
 
 @pytest.mark.covers("cli:run --tty", "api:POST /containers/{id}/resize")

@@ -45,7 +45,8 @@ def _key(key: str) -> int:
 
 
 def runtime_attach(request: AttachRequest, *, fd: int, tty: bool) -> Attach:
-    """The request as the runtime takes it, on descriptor `fd`."""
+    """The request as the runtime takes it, on descriptor `fd`. Only who types at a terminal detaches: what else comes in is data."""
+    keys = detach_sequence(request.detach_keys)
     return Attach(
         fd=fd,
         stdin=request.stdin,
@@ -53,7 +54,7 @@ def runtime_attach(request: AttachRequest, *, fd: int, tty: bool) -> Attach:
         stderr=request.stderr,
         framed=not tty if request.framed is None else request.framed,
         pending=request.pending,
-        detach_keys=detach_sequence(request.detach_keys),
+        detach_keys=keys if tty else b"",
     )
 
 
