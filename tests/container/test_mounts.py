@@ -18,6 +18,8 @@ def test_a_bind_a_name_and_a_target_alone_are_told_apart() -> None:
     named = parse_bind("data:/x")
     assert (named.kind, named.name, named.copy, named.owned) == ("volume", "data", True, False)
     assert parse_bind("data:/x:nocopy").copy is False
+    with pytest.raises(InvalidMount, match="VolumeOptions"):
+        parse_bind("/host:/x:nocopy")
     alone = parse_bind("/x")
     assert (alone.kind, alone.name, alone.owned) == ("volume", "", True)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lamina.container.checking import check_config, check_host
 from lamina.container.document import InvalidDocument
+from lamina.container.logdrivers import InvalidLog
 from lamina.container.model import Container
 from lamina.container.resources import checked
 from lamina.container.spec import (
@@ -175,3 +176,18 @@ def test_namespaces_of_the_host_and_of_others_are_put_in() -> None:
     assert (done["mounts"][0]["options"], done["linux"]["maskedPaths"]) == (["rbind", "ro"], [])
     host = replace(record, host_config={"UTSMode": "host"})
     assert "hostname" not in adjusted({"hostname": "x", **spec}, host, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [({}, None), ({"IpcMode": "", "PidsLimit": 0, "OomKillDisable": None}, None), ({"PidsLimit": -1}, None), ({"PidsLimit": 5}, 5)],
+)
+def test_what_is_not_asked_for_is_shown_as_dockers(asked: dict[str, Any], shown: int | None) -> None:
+    host = merged_host_config(asked, network_mode("none"))
+    assert (host["IpcMode"], host["PidsLimit"], host["OomKillDisable"]) == ("private", shown, False)
+
+
+@pytest.mark.parametrize("options", [{"max-size": "-1"}, {"max-size": ""}, {"max-size": "0"}, {"max-size": "1m", "max-file": ""}])
+def test_log_options_that_say_nothing_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(InvalidLog):
+        merged_host_config({"LogConfig": {"Type": "json-file", "Config": options}}, network_mode("none"))

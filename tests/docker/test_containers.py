@@ -74,6 +74,11 @@ def test_standard_input_reaches_the_process_and_ends(daemon: Daemon) -> None:
     assert daemon.docker("run", "--rm", "-i", *NONE, BASE, "cat", stdin=data).stdout == data
 
 
+def test_ports_on_the_hosts_network_are_warned_of(daemon: Daemon, name: str) -> None:
+    done = daemon.docker("create", "--name", name, "--network", "host", "-p", "80:80", BASE, "true")
+    assert "WARNING: Published ports are discarded when using host network mode" in done.stderr
+
+
 def test_input_that_holds_the_detach_keys_is_data_unless_it_comes_from_a_terminal(daemon: Daemon, name: str) -> None:
     data = b"dump \x10\x11 goes on" * 1000
     digest = f"{hashlib.sha256(data).hexdigest()}  -\n"

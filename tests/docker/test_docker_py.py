@@ -95,9 +95,10 @@ def test_an_exec_with_a_terminal_is_framed_unless_its_start_asks_for_the_termina
 
 
 def test_an_exec_ends_its_streams_upon_its_own_detach_keys(client: docker.DockerClient) -> None:
-    container = client.containers.run(BASE, ["sleep", "1000"], detach=True, network_mode="none")
+    container = client.containers.run(BASE, ["sleep", "1000"], detach=True, user="1:2", network_mode="none")
     try:
         made = client.api.exec_create(container.id, ["cat"], stdin=True, tty=True, detach_keys="ctrl-x,y")
+        assert client.api.exec_inspect(made)["ProcessConfig"]["user"] == "1:2"
         stream = client.api.exec_start(made, tty=True, socket=True)._sock
         stream.settimeout(120)
         stream.sendall(b"typed\n\x18y")

@@ -168,6 +168,10 @@ def test_a_check_turns_healthy_and_unhealthy_and_tells(daemon: Daemon, name: str
     assert listed(daemon, "-f", "health=healthy") == []
     told = [action for action in actions(daemon, name, begin) if action.startswith("health_status")]
     assert told == ["health_status: healthy", "health_status: unhealthy"]
+    daemon.docker("exec", name, "touch", "/well")
+    eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got well again")
+    daemon.docker("kill", name)
+    assert state(daemon, name)["Health"]["Status"] == "unhealthy"
 
 
 def test_failures_while_it_starts_do_not_count_and_slow_checks_are_killed(daemon: Daemon, name: str) -> None:

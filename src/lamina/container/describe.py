@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.container.connecting import exposed_of, mode_of, networks_of
 from lamina.container.document import mapping, text, texts
+from lamina.container.health import UNHEALTHY
 from lamina.container.links import parse_link
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
@@ -98,7 +99,11 @@ def _state(container: Container) -> dict[str, Any]:
 
 
 def _health(container: Container) -> dict[str, Any]:
-    return {} if container.state.health is None else {"Health": dict(container.state.health)}
+    """Docker calls what nobody checks any more unhealthy."""
+    health = container.state.health
+    if health is None:
+        return {}
+    return {"Health": dict(health) if container.running else {**health, "Status": UNHEALTHY}}
 
 
 def _mounts(container: Container) -> list[dict[str, Any]]:

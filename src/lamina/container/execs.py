@@ -175,7 +175,7 @@ class Execs:
                 "entrypoint": command[0],
                 "privileged": flag(config, "Privileged"),
                 "tty": flag(config, "Tty"),
-                "user": text(config, "User"),
+                "user": text(config, "User") or text(each.live.container.config, "User"),
             },
         }
 

@@ -132,7 +132,7 @@ def check_log(driver: str, options: Mapping[str, str]) -> None:
         number_of(options, option, 1)
     for option in ("max-size", "cache-max-size", "max-buffer-size", "fluentd-buffer-limit"):
         size_of(options, option)
-    if driver == "json-file" and options.get("max-size") and size_of(options, "max-size") == 0 and options["max-size"] != "-1":
+    if driver == "json-file" and "max-size" in options and size_of(options, "max-size") == 0:
         raise InvalidLog("max-size must be a positive number")
     for option in ("labels-regex", "env-regex"):
         _pattern(options, option)
@@ -191,13 +191,13 @@ def _file(driver: str, options: Mapping[str, str]) -> tuple[int, int, bool]:
 
 
 def size_of(options: Mapping[str, str], option: str) -> int:
-    """A size in bytes; 0 where nothing, or -1, is said. Raises InvalidLog."""
-    said = options.get(option, "")
+    """A size in bytes; 0 where nothing is said. Raises InvalidLog."""
+    if option not in options:
+        return 0
+    said = options[option]
     digits = said.lower().removesuffix("b")
     unit = digits[-1:] if digits[-1:].isalpha() else ""
     figure = digits.removesuffix(unit) if unit else digits
-    if said in ("", "-1"):
-        return 0
     if not figure.replace(".", "", 1).isdecimal() or unit not in _SIZES:
         raise InvalidLog(f"invalid size: '{said[:100]}'")
     return int(float(figure) * _SIZES[unit])
@@ -205,9 +205,9 @@ def size_of(options: Mapping[str, str], option: str) -> int:
 
 def number_of(options: Mapping[str, str], option: str, default: int) -> int:
     """A number above zero. Raises InvalidLog."""
-    said = options.get(option, "")
-    if not said:
+    if option not in options:
         return default
+    said = options[option]
     if not said.isdecimal() or int(said) < 1:
         raise InvalidLog(f"invalid value for {option}: {said[:100]}")
     return int(said)

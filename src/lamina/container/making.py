@@ -11,7 +11,7 @@ from typing import Any
 from lamina.container import resources
 from lamina.container.checking import check_config, check_host, with_ids
 from lamina.container.connecting import asked_networks, check_networking
-from lamina.container.document import Document, text, texts
+from lamina.container.document import Document, mapping, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.links import check_link
 from lamina.container.live import Live, Roster
@@ -76,6 +76,8 @@ class Maker:
         check_user_namespace(host_config, self._launcher.ranges.mode(host_config))
         limited, warnings = resources.checked(host_config, self._parts.abilities)
         warnings = (*warnings, *apparmor.warnings(texts(host_config, "SecurityOpt")))
+        if text(host_config, "NetworkMode") == "host" and mapping(host_config, "PortBindings"):
+            warnings = (*warnings, "Published ports are discarded when using host network mode")
         host_config = with_ids(limited, self._id_of)
         snapshot = self._snapshots.named(image_name) if "@" in image_name else base
         image = self._image(image_name, snapshot, platform)

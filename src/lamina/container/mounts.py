@@ -67,6 +67,10 @@ def parse_bind(bind: str) -> MountPoint:
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     point = MountPoint("bind", target, read_only="ro" in options, mode=mode, propagation=propagation)
     if kind == "bind":
+        if "nocopy" in options:
+            raise InvalidMount(
+                f"invalid volume specification: '{bind}': invalid mount config for type \"bind\": field VolumeOptions must not be specified"
+            )
         return replace(point, source=posixpath.normpath(source), propagation=propagation or "rprivate")
     return replace(point, kind="volume", name=source, copy="nocopy" not in options, mode=mode or "z")
 

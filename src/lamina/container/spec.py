@@ -78,7 +78,7 @@ _HOST_DEFAULTS: Mapping[str, Any] = {
     "MemoryReservation": 0,
     "MemorySwap": 0,
     "MemorySwappiness": None,
-    "OomKillDisable": None,
+    "OomKillDisable": False,
     "PidsLimit": None,
     "Ulimits": [],
     "CpuCount": 0,
@@ -200,6 +200,9 @@ def merged_host_config(
     merged["NetworkMode"] = network.shown
     merged["Runtime"] = text(host_config, "Runtime") or runtime
     merged["ShmSize"] = number(host_config, "ShmSize") or DEFAULT_SHM
+    merged["IpcMode"] = text(merged, "IpcMode") or "private"
+    # No limit is asked for in three ways, and shown in one.
+    merged["PidsLimit"] = merged["PidsLimit"] if number(merged, "PidsLimit") > 0 else None
     merged["LogConfig"] = logging.completed(mapping(host_config, "LogConfig"))
     if flag(merged, "Privileged"):
         merged["MaskedPaths"], merged["ReadonlyPaths"] = None, None
