@@ -191,3 +191,8 @@ def test_what_is_not_asked_for_is_shown_as_dockers(asked: dict[str, Any], shown:
 def test_log_options_that_say_nothing_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(InvalidLog):
         merged_host_config({"LogConfig": {"Type": "json-file", "Config": options}}, network_mode("none"))
+
+
+def test_ports_are_shown_where_there_are_some() -> None:
+    assert "ExposedPorts" not in merged({}, cmd=("c",))
+    assert merged({}, cmd=("c",), exposed_ports={"80/tcp": {}})["ExposedPorts"] == {"80/tcp": {}}

@@ -141,12 +141,13 @@ def merged_config(config: Document, image: ContainerConfig, *, image_name: str, 
     entrypoint, cmd = command_parts(config, given)
     if not entrypoint and not cmd:
         raise NoCommand("no command specified")
+    exposed = {**given["ExposedPorts"], **mapping(config, "ExposedPorts")}
     return {
         "Hostname": text(config, "Hostname") or hostname,
         "Domainname": text(config, "Domainname"),
         "User": text(config, "User") or given["User"],
         **{key: flag(config, key) for key in ("AttachStdin", "AttachStdout", "AttachStderr")},
-        "ExposedPorts": {**given["ExposedPorts"], **mapping(config, "ExposedPorts")},
+        **({"ExposedPorts": exposed} if exposed else {}),
         **{key: flag(config, key) for key in ("Tty", "OpenStdin", "StdinOnce")},
         "Env": merged_env(texts(config, "Env"), given["Env"]),
         "Cmd": cmd or None,
