@@ -38,6 +38,8 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("shmsize=-1", "invalid value for shmsize"),
         ("ulimits={}x", "invalid value for ulimits"),
         ("ulimits=[1]", "invalid value for ulimits"),
+        (f"ulimits={quote(json.dumps([{'Name': 'foo', 'Soft': 1, 'Hard': 1}]))}", "invalid ulimit type: foo"),
+        (f"ulimits={quote(json.dumps([{'Name': 'core', 'Soft': 2, 'Hard': 1}]))}", "must be less than or equal to hard limit: 2 > 1"),
         ("extrahosts=nobody", "invalid value for extrahosts"),
         ("securityopt=[1]", "invalid list"),
         ("isolation=hyperv", "invalid isolation"),

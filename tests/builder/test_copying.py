@@ -163,6 +163,7 @@ def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     assert members["t/a"].mode == 0o640
     assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="me").values()} == {(7, 8)}
     assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="5").values()} == {(5, 5)}
+    assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="root:root").values()} == {(0, 0)}
 
 
 def test_an_octal_mode_is_that_of_new_folders_on_the_way_too(copies: Copies) -> None:

@@ -172,6 +172,7 @@ def test_a_check_turns_healthy_and_unhealthy_and_tells(daemon: Daemon, name: str
     eventually(lambda: state(daemon, name)["Health"]["Status"] == "healthy", "it never got well again")
     daemon.docker("kill", name)
     assert state(daemon, name)["Health"]["Status"] == "unhealthy"
+    assert (listed(daemon, "-a", "-f", "health=unhealthy"), listed(daemon, "-a", "-f", "health=healthy")) == ([name], [])
 
 
 def test_failures_while_it_starts_do_not_count_and_slow_checks_are_killed(daemon: Daemon, name: str) -> None:

@@ -111,6 +111,8 @@ def resolve_owner(root: Files, text: str) -> Owner:
     uid, gid = _number(user), _number(user)
     if uid is None or gid is None:
         fields = _entry(root, b"etc/passwd", user)
+        if fields is None and user == "root":
+            fields = ["root", "", "0", "0"]  # nobody else, though the image (scratch, say) does not tell
         if fields is None or len(fields) < 4:
             raise InvalidOwner(f"unable to find user {user[:100]} in the image", hint="no matching entry in its /etc/passwd")
         uid, gid = int(fields[2]), int(fields[3])
@@ -122,6 +124,8 @@ def _group(root: Files, group: str) -> int:
     if number is not None:
         return number
     fields = _entry(root, b"etc/group", group)
+    if fields is None and group == "root":
+        return 0
     if fields is None:
         raise InvalidOwner(f"unable to find group {group[:100]} in the image", hint="no matching entry in its /etc/group")
     return int(fields[2])

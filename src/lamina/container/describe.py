@@ -8,7 +8,6 @@ from typing import Any
 
 from lamina.container.connecting import exposed_of, mode_of, networks_of
 from lamina.container.document import mapping, text, texts
-from lamina.container.health import UNHEALTHY
 from lamina.container.links import parse_link
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.times import age, rfc3339
@@ -94,16 +93,8 @@ def _state(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": rfc3339(state.started_ns),
         "FinishedAt": rfc3339(state.finished_ns),
-        **_health(container),
+        **({} if state.health is None else {"Health": {**state.health, "Status": container.health}}),
     }
-
-
-def _health(container: Container) -> dict[str, Any]:
-    """Docker calls what nobody checks any more unhealthy."""
-    health = container.state.health
-    if health is None:
-        return {}
-    return {"Health": dict(health) if container.running else {**health, "Status": UNHEALTHY}}
 
 
 def _mounts(container: Container) -> list[dict[str, Any]]:

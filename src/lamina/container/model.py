@@ -156,8 +156,10 @@ class Container:
 
     @property
     def health(self) -> str:
-        """`starting`, `healthy`, `unhealthy`, or `none`."""
-        return str(self.state.health["Status"]) if self.state.health else "none"
+        """`starting`, `healthy`, `unhealthy` (also what nobody checks any more, as with Docker), or `none`."""
+        if not self.state.health:
+            return "none"
+        return str(self.state.health["Status"]) if self.running else "unhealthy"
 
     @property
     def upper(self) -> str:

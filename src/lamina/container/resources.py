@@ -230,13 +230,18 @@ def _block(work: Checked) -> None:
         work.drop(_unable(words, f"{short} discarded."), can.throttle, key)
 
 
+def check_ulimit(name: str, soft: int, hard: int) -> None:
+    """-1 is no limit. Raises InvalidLimit."""
+    if name not in RLIMITS:
+        raise InvalidLimit(f"invalid ulimit type: {name[:100]}")
+    if hard != -1 and (soft > hard or soft == -1):
+        raise InvalidLimit(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+
+
 def _ulimits(work: Checked) -> None:
     for limit in objects(work.host, "Ulimits"):
         name, soft, hard = text(limit, "Name"), number(limit, "Soft"), number(limit, "Hard")
-        if name not in RLIMITS:
-            raise InvalidLimit(f"invalid ulimit type: {name[:100]}")
-        if hard != -1 and (soft > hard or soft == -1):
-            raise InvalidLimit(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
+        check_ulimit(name, soft, hard)
         highest = work.can.hard_limits.get(name)
         if highest is not None and (hard == -1 or hard > highest):
             work.warnings.append(f"The ulimit {name} will be {highest}, not {hard}: this host does not let the engine raise it.")

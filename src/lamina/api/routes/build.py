@@ -17,6 +17,7 @@ from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
+from lamina.container.resources import check_ulimit
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
 from lamina.errors import Unsupported
@@ -122,9 +123,12 @@ def _ulimits(asked: Query) -> dict[str, tuple[int, int]]:
     """`[{"Name": "nofile", "Soft": 1, "Hard": 2}]`."""
     document = asked.document("ulimits") or []
     try:
-        return {str(entry["Name"]): (int(entry["Soft"]), int(entry["Hard"])) for entry in document}
+        limits = {str(entry["Name"]): (int(entry["Soft"]), int(entry["Hard"])) for entry in document}
     except (TypeError, KeyError, ValueError):
         raise InvalidParameter("invalid value for ulimits: not a list of names with soft and hard limits") from None
+    for name, (soft, hard) in limits.items():
+        check_ulimit(name, soft, hard)
+    return limits
 
 
 def _extra_hosts(asked: Query) -> tuple[str, ...]:
