@@ -183,7 +183,7 @@ def test_further_contexts_are_folders_images_and_results_of_other_builds(daemon:
         }  # fmt: skip
         told = client.build(attributes, inputs={"r::linux/amd64": result.definition})[1]
         assert told.output == "from a folderfile\nfrom a result"
-        for value, said in (("https://git.invalid/x.git", "cannot be had"), ("input:absent", "graph of build operations")):
+        for value, said in (("https://git.invalid/x.git", "cannot come from"), ("input:absent", "graph of build operations")):
             with pytest.raises(Refused, match=said):
                 client.build({"context:folder": value})
 

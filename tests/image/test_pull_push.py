@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from lamina.content.store import BlobNotFound, DiskFull
+from lamina.content.store import BlobNotFound
 from lamina.distribution.client import ManifestUnknown
 from lamina.distribution.transport import RegistryUnreachable
-from lamina.errors import LaminaError
+from lamina.errors import Exhausted, LaminaError
 from lamina.image.model import ImageNotFound
 from lamina.image.pull import NotAnImage, PlatformMissing
 from lamina.layer.compression import zstd_deflater
@@ -163,7 +163,7 @@ def test_a_pull_that_fills_the_disk_gives_back_what_it_took(faulty: Faulty, stor
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "small", str(disk)], check=True)
     try:
         full = Store(disk / "root")
-        with pytest.raises(DiskFull, match="no space left"):
+        with pytest.raises(Exhausted, match="no space left"):
             full.puller.pull(reference(faulty))
         assert list(full.images.check()) == []
         assert [os.listdir(disk / "root" / each) for each in ("content/ingest", "content/blobs/sha256", "layers")] == [[], [], []]

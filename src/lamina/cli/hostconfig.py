@@ -298,6 +298,8 @@ def _restart(arguments: Arguments) -> object:
 def _log(arguments: Arguments) -> object:
     if not arguments.given("log-driver") and not arguments.given("log-opt"):
         return None
+    if arguments.text("log-driver") == "none" and arguments.given("log-opt"):
+        raise UsageError("invalid logging opts for driver none")
     return {"Type": arguments.text("log-driver"), "Config": dict(_pair(word) for word in arguments.many("log-opt"))}
 
 
