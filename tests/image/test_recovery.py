@@ -51,18 +51,21 @@ def test_a_restart_finds_everything(filled: Store) -> None:
     after.close()
 
 
-def test_what_a_layer_left_whose_facts_could_not_be_written_is_swept_at_the_next_start(
-    filled: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_layer_whose_facts_cannot_be_written_leaves_nothing_at_once_or_after_the_next_start(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
     def full(path: str, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     known = filled.snapshotter.names()
     monkeypatch.setattr("lamina.image.layers.write_file", full)
+    if killed:
+        monkeypatch.setattr(filled.layers, "_delete_files", lambda facts, measured: 0)
     with pytest.raises(OSError, match="No space left"):
         imported(filled, "other", tar({"only": b"here"}))
     monkeypatch.undo()
-    assert set(known) < set(filled.snapshotter.names())
+    assert (filled.snapshotter.names() == known) is not killed
     after = filled.again()
     after.images.collect()
     assert after.snapshotter.names() == known

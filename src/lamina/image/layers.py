@@ -127,7 +127,12 @@ class Layers(LayerBytes):
                 layer, staged.diff_id, parent, name, staged.tar_size, staged.content_size, staged.entries,
                 note.created, note.created_by, note.instruction, merged(own, sources), crc32=staged.crc32,
             )  # fmt: skip
-            self._record(facts)
+            try:
+                self._record(facts)
+            except BaseException:  # a full disk, say
+                if layer not in self._facts:  # nobody would find its files again
+                    self._delete_files(facts, measured=False)
+                raise
             self._durability.seal(self._snapshotter.index(name))
             self._looked_at.add(layer)
             if self.lacks_copy(facts):
@@ -206,8 +211,7 @@ class Layers(LayerBytes):
     def verify_stack(self, layer: Digest | None) -> None:
         """`verify` of every layer of a stack, on all processors."""
         with ThreadPoolExecutor(os.cpu_count() or 1, "verify") as threads:
-            for _ in threads.map(lambda facts: self.verify(facts.id), self.chain(layer)):
-                pass
+            list(threads.map(lambda facts: self.verify(facts.id), self.chain(layer)))
 
     def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
         """Note a compressed form of the layer whose blob is in the content store now."""
@@ -217,8 +221,7 @@ class Layers(LayerBytes):
     def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
         """See `Uncopied.keep_copy`."""
         with self.lock:
-            facts = self._facts.get(layer)
-            if facts is None:
+            if (facts := self._facts.get(layer)) is None:
                 return None
             self._content.adopt(blob.path, blob.digest, blob.size)
             self._leases.touch(blob.digest)
