@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import http.client
 import logging
 import os
 import select
 import socket
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
@@ -26,6 +30,7 @@ from lamina.worker.outgoing import ClientGone, Outlet
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _LINGER_SECONDS = 10
+_HEAD_SECONDS = 0.1
 Secure = Callable[[socket.socket], socket.socket]
 _log = logging.getLogger("lamina.api")
 _REASONS = http.client.responses | {101: "UPGRADED", 499: "Client Closed Request"}
@@ -248,6 +253,7 @@ class Connection:
             if not accepted:
                 accepted = True
                 self._sock.sendall(head.encode() + self._headers + b"\r\n")
+                _await_reading(self._sock)
 
         try:
             if "content-length" in request.headers:
@@ -275,6 +281,22 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
             self._sock.settimeout(_LINGER_SECONDS)
             body.drain(1 << 40)
+
+
+def _await_reading(sock: socket.socket) -> None:
+    """Return when the other end of a Unix socket has read all that was sent, or after a tenth of a second.
+
+    docker-py loses what comes together with the head of a stream: it reads on below the buffer that holds it.
+    """
+    if sock.family != socket.AF_UNIX:
+        return
+    deadline = time.monotonic() + _HEAD_SECONDS
+    unread = array.array("i", [0])
+    while time.monotonic() < deadline:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
+        if not unread[0]:
+            return
+        time.sleep(_HEAD_SECONDS / 1000)
 
 
 class ChunkWriter:
