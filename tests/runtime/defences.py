@@ -27,6 +27,12 @@ class Defence:
     tests: tuple[str, ...]
 
 
+_OPENED_BY_NAME = (
+    "\n\ndef openat2(root: int, path: str, flags: int, resolve: int = 0, mode: int = 0) -> int:\n"
+    '    below = path if path.startswith("/") else f"/{path}"\n'
+    "    base = os.readlink(f'/proc/self/fd/{root}').rstrip('/')\n"
+    "    return os.open(base + below, flags | os.O_CLOEXEC, mode)\n\n"
+)
 _EARLY_ROOT: tuple[Edit, ...] = (
     # As runc once did: mounts are made in the host's sight, at paths put together from the root's and the target's.
     (
@@ -36,14 +42,8 @@ _EARLY_ROOT: tuple[Edit, ...] = (
     ),
     ("runtime/plan.py", '    if not own:\n        steps.append(["change_root"])', '    steps.append(["enter_placed_root"])'),
     ("runtime/init.py", "    where = os.open(path, os.O_PATH", "    os.makedirs(path, exist_ok=True)\n    where = os.open(path, os.O_PATH"),
-    (
-        "runtime/init.py",
-        "\nREADY, REACHED = ",
-        "\n\ndef openat2(root: int, path: str, flags: int, resolve: int = 0, mode: int = 0) -> int:\n"
-        '    below = path if path.startswith("/") else f"/{path}"\n'
-        "    base = os.readlink(f'/proc/self/fd/{root}').rstrip('/')\n"
-        "    return os.open(base + below, flags | os.O_CLOEXEC, mode)\n\n\nREADY, REACHED = ",
-    ),
+    ("runtime/init.py", "\nREADY, REACHED = ", f"{_OPENED_BY_NAME}\nREADY, REACHED = "),
+    ("runtime/targets.py", "\nSAFE = ", f"{_OPENED_BY_NAME}\nSAFE = "),
 )
 
 DEFENCES = (
@@ -337,7 +337,10 @@ DEFENCES = (
     Defence(
         "an exec that failed is reaped",
         ("dead processes",),
-        (("runtime/monitor.py", "        reap_all()\n", ""),),
+        (
+            ("runtime/monitor.py", "        reap_all()\n", ""),
+            ("runtime/launcher.py", "    if not sibling:\n        os.waitpid(pid, 0)\n", ""),
+        ),
         ("tests/runtime/test_running.py::test_an_exec_that_failed_leaves_no_process_behind",),
     ),
 )
