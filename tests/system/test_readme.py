@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 def test_the_first_two_blocks_hold_just_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     first, second = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[:2]
-    assert (first, second) == ("sudo ./dev tour\n", "sudo ./dev test\n")
+    assert (first, second) == ("./dev tour\n", "./dev test\n")
 
 
 def test_the_tour_plays_to_its_end() -> None:
