@@ -58,7 +58,8 @@ def test_collecting_beside_a_build_takes_nothing_from_it(any_store: Store) -> No
     store, stop = any_store, threading.Event()
 
     def collect() -> None:
-        while not stop.is_set():
+        # With a pause, or who collects has the locks again before who builds has woken.
+        while not stop.wait(0.001):
             store.images.collect()
 
     thread = threading.Thread(target=collect)

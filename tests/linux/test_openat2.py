@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import stat
 import threading
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.linux import inotify
+from lamina.linux import inotify, openat2
 from lamina.linux.openat2 import open_in_root, open_regular, open_regular_in_root
 
 _IN_OPEN = 0x20
@@ -37,6 +39,25 @@ def test_renames_elsewhere_are_no_failure(tmp_path: Path) -> None:
     finally:
         ended.set()
         thread.join()
+        os.close(root)
+
+
+def test_what_a_rename_met_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same without the race: the kernel's answer is EAGAIN three times."""
+    (tmp_path / "file").write_text("found")
+    system_call, met = openat2._libc.syscall, iter(range(3))
+
+    def meets_renames(*args: object) -> int:
+        if next(met, None) is None:
+            return int(system_call(*args))
+        ctypes.set_errno(errno.EAGAIN)
+        return -1
+
+    monkeypatch.setattr(openat2._libc, "syscall", meets_renames)
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.close(open_in_root(root, "../file"))
+    finally:
         os.close(root)
 
 

@@ -78,14 +78,14 @@ def test_binds_are_mapped_and_keep_their_attributes(box: Box, tmp_path: Path) ->
         (tmp_path / name / "file").write_text("text")
         os.chown(tmp_path / name / "file", 12, 13)
     mounts = [Mount("bind", "/rw", str(tmp_path / "rw")), Mount("bind", "/ro", str(tmp_path / "ro"), readonly=True)]
-    script = "stat -c %u:%g /rw/file; touch /rw/new; touch /ro/new"
+    script = "stat -c %u:%g /rw/file; touch /rw/new; touch /ro/new 2>&1"
     _, text = box.run("sh", "-c", script, ids=IDS, mounts=mounts)
     assert text.startswith("12:13\n") and "Read-only file system" in text
     assert os.stat(tmp_path / "rw/new").st_uid == 0 and not (tmp_path / "ro/new").exists()
 
 
 def test_limits_and_hardening_hold(box: Box) -> None:
-    script = "ulimit -n; cat /proc/self/oom_score_adj; echo x > /proc/sys/kernel/domainname; grep -c Seccomp:.2 /proc/self/status"
+    script = "ulimit -n; cat /proc/self/oom_score_adj; (echo x > /proc/sys/kernel/domainname) 2>&1; grep -c Seccomp:.2 /proc/self/status"
     _, text = box.run("sh", "-c", script, ids=IDS, limits=Limits(rlimits={"nofile": (123, 456)}), oom_score_adj=300)
     assert text.splitlines()[:2] == ["123", "300"] and "Read-only file system" in text and "1" in text.splitlines()
 
