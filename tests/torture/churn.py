@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -24,9 +25,10 @@ from tests.harness import Daemon
 
 BASE = "busybox:test"
 _PATIENCE = 120.0
-"""Seconds in which a daemon that was killed must be there again, or a container must have ended."""
-_LIFE = 0.15
-"""Seconds that a container's life takes where the assailant is as hasty as can be; on a slower machine it has that much more patience."""
+"""Seconds in which a daemon that was killed must be there again, or a container must have ended; more where all takes longer."""
+_ROUND = 1.0
+"""Seconds from the daemon's death until every client has lived once, where the assailant is as hasty as can be; on a slower machine it
+has that much more patience."""
 _LOST = ("its monitor was killed", "the container's monitor was killed, how it ended is not known")
 _KILLED = (137, 255)
 
@@ -50,8 +52,8 @@ class Answer:
 class Api:
     """The engine's API over its socket, a connection a call."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
+    def __init__(self, path: Path, patience: float = _PATIENCE) -> None:
+        self._path, self._patience = str(path), patience
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """One call. Raises Unreachable."""
@@ -71,7 +73,7 @@ class Api:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[HTTPConnection]:
-        connection = HTTPConnection("lamina", timeout=_PATIENCE)
+        connection = HTTPConnection("lamina", timeout=self._patience)
         try:
             yield connection
         finally:
@@ -80,7 +82,7 @@ class Api:
     def _asked(self, connection: HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
             connection.sock = socket(AF_UNIX)
-            connection.sock.settimeout(_PATIENCE)
+            connection.sock.settimeout(self._patience)
             connection.sock.connect(self._path)
             data = None if body is None else json.dumps(body)
             connection.request(method, f"/v1.51{path}", data, {"Content-Type": "application/json"} if data else {})
@@ -90,7 +92,7 @@ class Api:
 
     def again(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """A call that may be repeated, as often as connections break."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 return self.call(method, path, body)
@@ -132,10 +134,15 @@ class Churn:
     _next: int = 0
     _slowness: float = 1.0
 
+    @property
+    def patience(self) -> float:
+        """Seconds in which what was asked for must have happened, however often somebody is killed meanwhile."""
+        return _PATIENCE * max(1.0, self._slowness / 4)
+
     def run(self) -> None:
         """All lives, with an assailant about. Raises AssertionError with what went wrong."""
         self.witness.mkdir(exist_ok=True)
-        self._slowness = max(1.0, max(self._undisturbed() for _ in range(2)) / _LIFE)
+        self._slowness = max(1.0, max(self._undisturbed() for _ in range(2)) / _ROUND)
         threads = [threading.Thread(target=self._client, args=(number,)) for number in range(self.clients)]
         for thread in threads:
             thread.start()
@@ -148,13 +155,13 @@ class Churn:
         assert not self.faults, "\n\n".join(self.faults)
 
     def _undisturbed(self) -> float:
-        """Seconds that a life takes while nobody is killed."""
+        """Seconds from the daemon's death until every client has lived once, while nobody else is killed."""
         api, begin = Api(self.daemon.socket), time.monotonic()
-        made = api.call("POST", "/containers/create", {"Image": BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}).document[
-            "Id"
-        ]
-        for method, path in (("POST", f"{made}/start"), ("POST", f"{made}/wait"), ("DELETE", made)):
-            assert api.call(method, f"/containers/{path}").status < 400
+        self.daemon.kill()
+        self.daemon.start()
+        with ThreadPoolExecutor(self.clients) as clients:
+            for ended in [clients.submit(_plain_life, api) for _ in range(self.clients)]:
+                ended.result()
         return time.monotonic() - begin
 
     def take(self) -> int | None:
@@ -221,6 +228,13 @@ class Churn:
         return end(pid, "lamina-monitor")
 
 
+def _plain_life(api: Api) -> None:
+    body = {"Image": BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "bridge"}}
+    made = api.call("POST", "/containers/create", body).document["Id"]
+    for method, path in (("POST", f"{made}/start"), ("POST", f"{made}/wait"), ("DELETE", made)):
+        assert api.call(method, f"/containers/{path}").status < 400
+
+
 def name_of(pid: int) -> str:
     """What a process calls itself; empty where there is none."""
     try:
@@ -260,7 +274,7 @@ class Client:
 
     def __init__(self, churn: Churn, number: int) -> None:
         self._churn, self._number = churn, number
-        self._api = Api(churn.daemon.socket)
+        self._api = Api(churn.daemon.socket, churn.patience)
         self._rng = random.Random(churn.seed * 1000 + number)
         self._network = ""
 
@@ -368,7 +382,7 @@ class Client:
 
     def _until_over(self, container: str) -> dict[str, Any] | None:
         """Its state when it does not run any more; None when it is gone."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._churn.patience
         while time.monotonic() < deadline:
             state = self._state(container)
             if state is None or not state["Running"]:
@@ -395,7 +409,7 @@ class Client:
             raise Untrue(f"life {life} ({container}): told {told}, should be {allowed}; it came to its end: {ended}")
 
     def _remove(self, container: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._churn.patience
         while True:
             gone = self._api.again("DELETE", f"/containers/{container}?force=1&v=1")
             if gone.status in (204, 404):
