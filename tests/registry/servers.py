@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,6 +85,11 @@ def in_memory(response: Response) -> bytes:
 def cut_after(response: Response, count: int) -> Response:
     """The same answer, whose connection ends after `count` bytes of the body while its head promises all."""
     assert isinstance(response.body, FilePart)
-    length = response.body.count
-    part = FilePart(response.body.file, response.body.offset, min(count, length))
-    return Response(response.status, (*response.headers, ("Content-Length", str(length)), ("Connection", "close")), part)
+    part = response.body
+    beginning = tempfile.TemporaryFile()
+    with part.file as file:
+        file.seek(part.offset)
+        beginning.write(file.read(min(count, part.count)))
+    beginning.flush()
+    # Sending ends where the file does.
+    return replace(response, body=FilePart(beginning, 0, part.count))
