@@ -20,3 +20,11 @@ def registries(pauses: list[float]) -> Iterator[Registries]:
     made = Registries(transport=Transport(RegistryOptions(retries=4, read_timeout=10), sleep=pauses.append))
     yield made
     made.close()
+
+
+@pytest.fixture
+def impatient(pauses: list[float]) -> Iterator[Registries]:
+    """A client that waits three seconds for bytes that do not come."""
+    made = Registries(transport=Transport(RegistryOptions(retries=4, read_timeout=3), sleep=pauses.append))
+    yield made
+    made.close()

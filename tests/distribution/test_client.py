@@ -7,7 +7,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest
 from lamina.spec.reference import Reference
-from tests.registry.servers import Faulty, cut_after, host, in_memory, started
+from tests.registry.servers import Faulty, cut_after, host, in_memory, stall_after, started
 
 CERTIFICATES = Path(__file__).parent.parent / "tls" / "certificates"
 
@@ -80,22 +80,25 @@ def test_a_blob_goes_whole_or_in_pieces(faulty: Faulty, registries: Registries, 
     assert sent[-1] == len(data)
 
 
-def test_a_cut_download_goes_on_where_it_broke(faulty: Faulty, registries: Registries) -> None:
-    client = client_of(registries, faulty.host)
+@pytest.mark.parametrize(("broken", "times"), [(cut_after, 2), (stall_after, 1)])
+def test_a_broken_download_goes_on_where_it_broke(
+    faulty: Faulty, impatient: Registries, broken: Callable[[Response, int], Response], times: int
+) -> None:
+    client = client_of(impatient, faulty.host)
     row, layer = put_image(client)
-    cuts = 2
+    left = times
 
     def fault(request: Request, response: Response) -> Response:
-        nonlocal cuts
-        if request.method == "GET" and "/blobs/" in request.path and cuts:
-            cuts -= 1
-            return cut_after(response, 100_000)
+        nonlocal left
+        if request.method == "GET" and "/blobs/" in request.path and left:
+            left -= 1
+            return broken(response, 100_000)
         return response
 
     faulty.fault = fault
     assert fetched(client, row) == layer
     ranges = [headers["range"] for headers in faulty.headers if "range" in headers]
-    assert ranges == ["bytes=100000-", "bytes=200000-"]
+    assert ranges == ["bytes=100000-", "bytes=200000-"][:times]
 
 
 def test_a_registry_that_ignores_ranges_is_read_from_the_start_again(faulty: Faulty, registries: Registries) -> None:

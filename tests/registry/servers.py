@@ -93,3 +93,10 @@ def cut_after(response: Response, count: int) -> Response:
     beginning.flush()
     # Sending ends where the file does.
     return replace(response, body=FilePart(beginning, 0, part.count))
+
+
+def stall_after(response: Response, count: int) -> Response:
+    """The same answer, of whose body nothing comes after `count` bytes while the connection stays."""
+    assert isinstance(response.body, FilePart)
+    promised = ("Content-Length", str(response.body.count))
+    return replace(response, headers=(*response.headers, promised), body=replace(response.body, count=min(count, response.body.count)))
