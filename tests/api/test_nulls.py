@@ -1,4 +1,4 @@
-"""Null in clients' documents is what it is to Go: absent, or a zero value."""
+"""Null in clients' documents is what it is to Go: absent, or a zero value; and so are keys in any case."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lamina.api.message import InvalidParameter, decode
-from lamina.apitypes.requests import NetworkCreate
+from lamina.api.message import InvalidParameter, decode, fields
+from lamina.apitypes.requests import CreateContainer, NetworkCreate
 
 
 class Inner(msgspec.Struct, rename="pascal"):
@@ -57,3 +57,50 @@ def test_a_network_as_ansible_asks_for_it() -> None:
         b'{"Name":"n","IPAM":{"Driver":null,"Config":[{"Subnet":"10.7.0.0/24","IPRange":null,"Gateway":null,"AuxiliaryAddresses":null}]}}'
     )
     assert decode(asked, NetworkCreate).name == "n"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('{"inner":{"TEXT":"a","number":null},"named":{"Key":{"text":"b"}}}', Outer(inner=Inner("a"), named={"Key": Inner("b")})),
+        ('{"Labels":{"Key":"a"},"LABELS":{"key":"b"}}', Outer(labels={"key": "b"})),
+        ('{"PERHAPS":{"mAYBE":"y"}}', Outer(perhaps=Inner(maybe="y"))),
+    ],
+)
+def test_keys_may_have_any_case_but_for_those_that_are_data(text: str, meant: Outer) -> None:
+    assert decode(text.encode(), Outer) == meant
+
+
+def test_what_is_passed_on_has_the_specifications_keys() -> None:
+    asked = b"""{"image":"x","env":["a=b"],"unknown":1,"hostconfig":{"MEMORY":5,"mounts":[{"type":"bind","bindoptions":{"nonrecursive":true}}],
+        "portBindings":{"80/tcp":[{"hostport":"1"}]}},"networkingConfig":{"endpointsconfig":{"Net":{"ipamconfig":{"ipv4address":"10.0.0.2"}}}}}"""
+    assert fields(asked, CreateContainer) == {
+        "Image": "x",
+        "Env": ["a=b"],
+        "unknown": 1,
+        "HostConfig": {
+            "Memory": 5,
+            "Mounts": [{"Type": "bind", "BindOptions": {"NonRecursive": True}}],
+            "PortBindings": {"80/tcp": [{"HostPort": "1"}]},
+        },
+        "NetworkingConfig": {"EndpointsConfig": {"Net": {"IPAMConfig": {"IPv4Address": "10.0.0.2"}}}},
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"NetworkingConfig":{"EndpointsConfig":{"n":"text"}}', '"NetworkingConfig":{"EndpointsConfig":{"n":{"IPAMConfig":"10.0.0.2"}}}',
+        '"NetworkingConfig":{"EndpointsConfig":{"n":{"Aliases":"a"}}}', '"Healthcheck":{"Interval":"1s"}', '"MacAddress":5',
+        '"HostConfig":{"LogConfig":{"Config":{"max-size":10}}}', '"HostConfig":{"Mounts":[{"VolumeOptions":{"DriverConfig":"local"}}]}',
+        '"HostConfig":{"Mounts":[{"TmpfsOptions":{"Mode":-1}}]}',
+    ],
+)  # fmt: skip
+def test_what_lies_deep_in_a_create_has_a_type_too(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="Expected"):
+        decode(f"{{{text}}}".encode(), CreateContainer)
+
+
+def test_addresses_set_aside_are_a_map() -> None:
+    with pytest.raises(InvalidParameter, match="Expected `object"):
+        decode(b'{"Name":"n","IPAM":{"Config":[{"Subnet":"10.7.0.0/24","AuxiliaryAddresses":"10.7.0.1"}]}}', NetworkCreate)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from lamina.api.body import Body
+from lamina.apitypes.keys import spelled
 from lamina.apitypes.nulls import settled
 from lamina.errors import InvalidArgument
 from lamina.spec.strict import NumberOutOfRange, check_numbers, readable
@@ -138,6 +139,14 @@ class Request:
         """
         return decode(self.body.document(), kind)
 
+    def fields(self, kind: type) -> dict[str, Any]:
+        """The same as plain values, by the specification's keys.
+
+        Raises:
+            InvalidParameter: it is no such document.
+        """
+        return fields(self.body.document(), kind)
+
 
 class Writer(Protocol):
     """What a streamed response writes to. Raises OSError or Cancelled once the client has gone."""
@@ -219,21 +228,35 @@ Handler = Callable[[Request], Response]
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """`data` as the JSON document `kind`; no bytes are an empty document, and null is what it is to Go (`apitypes.nulls`).
+    """`data` as the JSON document `kind`; no bytes are an empty document, null and the case of keys are what they are to Go (`apitypes`).
 
     Raises:
         InvalidParameter: it is no such document.
     """
+    return _checked(data, kind)[0]
+
+
+def fields(data: bytes, kind: type) -> dict[str, Any]:
+    """`data` as plain values by the specification's keys, once it is known to be a document `kind`.
+
+    Raises:
+        InvalidParameter: it is no such document.
+    """
+    plain: dict[str, Any] = _checked(data, kind)[1]
+    return plain
+
+
+def _checked(data: bytes, kind: type[T]) -> tuple[T, Any]:
     try:
+        plain = spelled(msgspec.json.decode(data.strip() or b"{}"), kind)
+        check_numbers(data, lambda: plain)
         try:
-            found = msgspec.json.decode(data.strip() or b"{}", type=kind)
+            return msgspec.convert(plain, type=kind), plain
         except msgspec.ValidationError:
             if b"null" not in data:
                 raise
-            found = msgspec.convert(settled(msgspec.json.decode(data), kind), type=kind)
-        check_numbers(data, lambda: msgspec.to_builtins(found))
-        return found
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NumberOutOfRange) as error:
+            return msgspec.convert(settled(plain, kind), type=kind), plain
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, NumberOutOfRange) as error:
         raise InvalidParameter(f"invalid request body: {error}")
 
 

@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 Strings = list[str] | None
+Words = dict[str, str] | None
 Labels = dict[str, str | None] | None
 Object = dict[str, Any] | None
+Side = Annotated[int, Meta(ge=0, le=65535)]
+"""Of a terminal, in characters."""
 
 
 class AuthConfig(Struct, frozen=True):
@@ -23,6 +26,46 @@ class AuthConfig(Struct, frozen=True):
     registrytoken: str = ""
 
 
+class BindOptions(Struct, frozen=True, rename="pascal"):
+    """What only a bind mount has."""
+
+    propagation: str = ""
+    non_recursive: bool = False
+    create_mountpoint: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+
+
+class DriverConfig(Struct, frozen=True, rename="pascal"):
+    """A driver of volumes, and its options."""
+
+    name: str = ""
+    options: Words = None
+
+
+class VolumeOptions(Struct, frozen=True, rename="pascal"):
+    """What only the mount of a volume has."""
+
+    no_copy: bool = False
+    labels: Words = None
+    driver_config: DriverConfig | None = None
+    subpath: str = ""
+
+
+class TmpfsOptions(Struct, frozen=True, rename="pascal"):
+    """What only a tmpfs has; an option is a name, or a name and a value."""
+
+    size_bytes: int = 0
+    mode: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
+    options: list[list[str]] | None = None
+
+
+class ImageOptions(Struct, frozen=True, rename="pascal"):
+    """What only the mount of an image has."""
+
+    subpath: str = ""
+
+
 class Mount(Struct, frozen=True, rename="pascal"):
     """One entry of HostConfig.Mounts."""
 
@@ -31,10 +74,10 @@ class Mount(Struct, frozen=True, rename="pascal"):
     target: str = ""
     read_only: bool = False
     consistency: str = ""
-    bind_options: Object = None
-    volume_options: Object = None
-    tmpfs_options: Object = None
-    image_options: Object = None
+    bind_options: BindOptions | None = None
+    volume_options: VolumeOptions | None = None
+    tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
 
 
 class RestartPolicy(Struct, frozen=True, rename="pascal"):
@@ -74,7 +117,7 @@ class DeviceRequest(Struct, frozen=True, rename="pascal"):
     count: int = 0
     device_ids: Strings = field(default=None, name="DeviceIDs")
     capabilities: list[list[str]] | None = None
-    options: dict[str, str] | None = None
+    options: Words = None
 
 
 class Weight(Struct, frozen=True, rename="pascal"):
@@ -94,6 +137,13 @@ class Rate(Struct, frozen=True, rename="pascal"):
 Rates = list[Rate] | None
 
 
+class LogConfig(Struct, frozen=True, rename="pascal"):
+    """Where a container's log goes."""
+
+    type: str = ""
+    config: Words = None
+
+
 class HostConfig(Struct, frozen=True, rename="pascal"):
     """The types of the API's HostConfig, which is checked for them before it goes on."""
 
@@ -111,8 +161,8 @@ class HostConfig(Struct, frozen=True, rename="pascal"):
     dns: Strings = None
     extra_hosts: Strings = None
     security_opt: Strings = None
-    tmpfs: dict[str, str] | None = None
-    sysctls: dict[str, str] | None = None
+    tmpfs: Words = None
+    sysctls: Words = None
     port_bindings: dict[str, list[PortBinding] | None] | None = None
     restart_policy: RestartPolicy | None = None
     ulimits: list[Ulimit] | None = None
@@ -126,14 +176,14 @@ class HostConfig(Struct, frozen=True, rename="pascal"):
     pids_limit: int | None = None
     shm_size: int = 0
     oom_score_adj: int = 0
-    log_config: Object = None
+    log_config: LogConfig | None = None
     volumes_from: Strings = None
     volume_driver: str = ""
     links: Strings = None
     dns_options: Strings = None
     dns_search: Strings = None
-    annotations: dict[str, str] | None = None
-    storage_opt: dict[str, str] | None = None
+    annotations: Words = None
+    storage_opt: Words = None
     masked_paths: Strings = None
     readonly_paths: Strings = None
     console_size: list[Annotated[int, Meta(ge=0)]] | None = None
@@ -170,6 +220,17 @@ class HostConfig(Struct, frozen=True, rename="pascal"):
     blkio_device_write_iops: Rates = field(default=None, name="BlkioDeviceWriteIOps")
 
 
+class HealthConfig(Struct, frozen=True, rename="pascal"):
+    """How a container's health is looked after; times in nanoseconds."""
+
+    test: Strings = None
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
 class ContainerConfig(Struct, frozen=True, rename="pascal"):
     """What of the API's ContainerConfig is checked for its type before it goes on."""
 
@@ -193,14 +254,52 @@ class ContainerConfig(Struct, frozen=True, rename="pascal"):
     stop_signal: str = ""
     stop_timeout: int | None = None
     shell: Strings = None
-    healthcheck: Object = None
+    healthcheck: HealthConfig | None = None
+    mac_address: str = ""
+    network_disabled: bool = False
+    on_build: Strings = None
+    args_escaped: bool = False
+
+
+class EndpointIPAMConfig(Struct, frozen=True):
+    """The addresses that a container asks for."""
+
+    ipv4_address: str = field(default="", name="IPv4Address")
+    ipv6_address: str = field(default="", name="IPv6Address")
+    link_local_ips: Strings = field(default=None, name="LinkLocalIPs")
+
+
+class EndpointSettings(Struct, frozen=True, rename="pascal"):
+    """A container on a network: what is asked for, and what `inspect` shows besides, which clients send back."""
+
+    ipam_config: EndpointIPAMConfig | None = field(default=None, name="IPAMConfig")
+    links: Strings = None
+    aliases: Strings = None
+    mac_address: str = ""
+    driver_opts: Words = None
+    gw_priority: int = 0
+    network_id: str = field(default="", name="NetworkID")
+    endpoint_id: str = field(default="", name="EndpointID")
+    gateway: str = ""
+    ip_address: str = field(default="", name="IPAddress")
+    ip_prefix_len: int = field(default=0, name="IPPrefixLen")
+    ipv6_gateway: str = field(default="", name="IPv6Gateway")
+    global_ipv6_address: str = field(default="", name="GlobalIPv6Address")
+    global_ipv6_prefix_len: int = field(default=0, name="GlobalIPv6PrefixLen")
+    dns_names: Strings = field(default=None, name="DNSNames")
+
+
+class NetworkingConfig(Struct, frozen=True, rename="pascal"):
+    """The networks of a new container, by name or ID."""
+
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
 
 
 class CreateContainer(ContainerConfig, frozen=True, rename="pascal"):
     """The body of POST /containers/create."""
 
     host_config: HostConfig | None = None
-    networking_config: Object = None
+    networking_config: NetworkingConfig | None = None
 
 
 class ExecConfig(Struct, frozen=True, rename="pascal"):
@@ -216,7 +315,7 @@ class ExecConfig(Struct, frozen=True, rename="pascal"):
     user: str = ""
     working_dir: str = ""
     detach_keys: str = ""
-    console_size: list[int] | None = None
+    console_size: list[Side] | None = None
 
 
 class ExecStart(Struct, frozen=True, rename="pascal"):
@@ -224,7 +323,7 @@ class ExecStart(Struct, frozen=True, rename="pascal"):
 
     detach: bool = False
     tty: bool = False
-    console_size: list[int] | None = None
+    console_size: list[Side] | None = None
 
 
 class VolumeCreate(Struct, frozen=True, rename="pascal"):
@@ -232,8 +331,8 @@ class VolumeCreate(Struct, frozen=True, rename="pascal"):
 
     name: str = ""
     driver: str = ""
-    driver_opts: dict[str, str] | None = None
-    labels: dict[str, str] | None = None
+    driver_opts: Words = None
+    labels: Words = None
     cluster_volume_spec: Object = None
 
 
@@ -243,12 +342,22 @@ def _go_name(name: str) -> str:
     return "".join(special.get(word, word.capitalize()) for word in name.split("_"))
 
 
+class IpamConfig(Struct, frozen=True, rename="pascal", omit_defaults=True):
+    """A subnet of a network."""
+
+    subnet: str = ""
+    ip_range: str = field(default="", name="IPRange")
+    gateway: str = ""
+    auxiliary_addresses: Words = None
+    aux_address: Words = None
+
+
 class Ipam(Struct, frozen=True, rename="pascal"):
     """Where a network's addresses come from."""
 
     driver: str = "default"
-    options: dict[str, str] | None = None
-    config: list[dict[str, Any]] | None = None
+    options: Words = None
+    config: list[IpamConfig] | None = None
 
 
 class ConfigReference(Struct, frozen=True, rename="pascal"):
@@ -271,15 +380,23 @@ class NetworkCreate(Struct, frozen=True, rename=_go_name):
     enable_ipv4: bool | None = None
     enable_ipv6: bool | None = None
     ipam: Ipam | None = None
-    options: dict[str, str] | None = None
-    labels: dict[str, str] | None = None
+    options: Words = None
+    labels: Words = None
+
+
+class OciPlatform(Struct, frozen=True):
+    """The parameter `platform`, where it is JSON."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
 
 
 class NetworkConnect(Struct, frozen=True, rename="pascal"):
     """The body of POST /networks/{id}/connect."""
 
     container: str = ""
-    endpoint_config: Object = None
+    endpoint_config: EndpointSettings | None = None
 
 
 class NetworkDisconnect(Struct, frozen=True, rename="pascal"):

@@ -54,14 +54,16 @@ class Auth:
 
     @classmethod
     def from_fields(cls, fields: dict[str, object]) -> Auth:
-        """From the keys of Docker's AuthConfig; a combined `auth` (base64 of `user:password`) counts where there is no username.
+        """From the keys of Docker's AuthConfig, in any case; a combined `auth` (base64 of `user:password`) counts where there is no
+        username.
 
         Raises:
             InvalidAuth: a field has the wrong type.
         """
+        known = {key.casefold(): value for key, value in fields.items()}
 
         def text(key: str) -> str:
-            value = fields.get(key) or ""
+            value = known.get(key) or ""
             if not isinstance(value, str):
                 raise InvalidAuth(f"invalid registry credentials: {key} is not text")
             return value

@@ -15,6 +15,8 @@ from lamina.api.message import InvalidParameter, Query, Request, Response, Write
 from lamina.api.router import Route
 from lamina.api.routes.images import platform_of
 from lamina.api.streams import progress, watching
+from lamina.apitypes.keys import spelled
+from lamina.apitypes.requests import Ulimit
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.container.resources import check_ulimit
@@ -121,7 +123,7 @@ def _run_options(asked: Query) -> RunOptions:
 
 def _ulimits(asked: Query) -> dict[str, tuple[int, int]]:
     """`[{"Name": "nofile", "Soft": 1, "Hard": 2}]`."""
-    document = asked.document("ulimits") or []
+    document = spelled(asked.document("ulimits") or [], list[Ulimit])
     try:
         limits = {str(entry["Name"]): (int(entry["Soft"]), int(entry["Hard"])) for entry in document}
     except (TypeError, KeyError, ValueError):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, cast
 
 from lamina.api.backend import Backend
-from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, decode, encode, json_reply
+from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, encode, fields, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.attach import stream_type
 from lamina.api.times import nanoseconds
@@ -31,9 +30,7 @@ def list_all(engine: Backend, request: Request) -> Response:
 
 def create(engine: Backend, request: Request) -> Response:
     """POST /containers/create."""
-    data = request.body.document()
-    decode(data, CreateContainer)
-    document = cast(dict[str, Any], decode(data, dict))
+    document = request.fields(CreateContainer)
     host_config = document.pop("HostConfig", None) or {}
     networking = document.pop("NetworkingConfig", None) or {}
     made = engine.containers.create(
@@ -93,9 +90,7 @@ def rename(engine: Backend, request: Request) -> Response:
 
 def update(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/update."""
-    data = request.body.document()
-    decode(data, HostConfig)
-    changes = cast(dict[str, Any], decode(data, dict))
+    changes = request.fields(HostConfig)
     return json_reply({"Warnings": list(engine.containers.update(request.parameters["id"], changes)) or None})
 
 
@@ -258,10 +253,7 @@ def commit(engine: Backend, request: Request) -> Response:
     """POST /commit."""
     query = request.query
     data = request.body.document().strip()
-    config = None
-    if data and data != b"null":
-        decode(data, ContainerConfig)
-        config = cast(dict[str, Any], decode(data, dict)) or None
+    config = fields(data, ContainerConfig) if data != b"null" else None
     asked = CommitRequest(
         repository=query.text("repo"),
         tag=query.text("tag"),
@@ -269,7 +261,7 @@ def commit(engine: Backend, request: Request) -> Response:
         comment=query.text("comment"),
         pause=query.flag("pause", default=True),
         changes=query.all("changes"),
-        config=config,
+        config=config or None,
     )
     return json_reply({"Id": str(engine.containers.commit(query.text("container"), asked).id)}, 201)
 

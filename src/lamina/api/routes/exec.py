@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from typing import Any, cast
 
 from lamina.api.backend import Backend
 from lamina.api.errors import message_of
-from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, decode, json_reply
+from lamina.api.message import Hijacked, InvalidParameter, Reply, Request, Response, json_reply
 from lamina.api.router import Route
 from lamina.api.routes.attach import stream_type
 from lamina.api.routes.containers import size_of
@@ -21,12 +20,9 @@ _STDERR = 2
 
 def create(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/exec."""
-    data = request.body.document()
-    if not decode(data, ExecConfig).cmd:
+    config = request.fields(ExecConfig)
+    if not config.get("Cmd"):
         raise InvalidParameter("no exec command specified")
-    config = cast(dict[str, Any], decode(data, dict))
-    if "detachKeys" in config:  # docker-py's spelling: Go takes names in any case
-        config["DetachKeys"] = config.pop("detachKeys")
     return json_reply({"Id": engine.containers.exec_create(request.parameters["id"], config)}, 201)
 
 

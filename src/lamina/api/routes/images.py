@@ -18,6 +18,7 @@ from lamina.api.render import (
 )
 from lamina.api.router import Route
 from lamina.api.streams import progress
+from lamina.apitypes.requests import OciPlatform
 from lamina.distribution.auth import Auth
 from lamina.errors import Cancelled
 from lamina.image.model import Image
@@ -42,11 +43,11 @@ def read_platform(text: str) -> Platform:
     """A platform as newer clients send it, as JSON, or as older ones: `linux/arm64`."""
     if not text.startswith("{"):
         return Platform.parse(text)
-    document = decode(text.encode(), dict)
-    if not all(isinstance(value, str) for key, value in document.items() if key in ("os", "architecture", "variant")):
-        raise InvalidParameter(f"invalid platform: {text[:100]}")
-    parts = [document.get(key, "") for key in ("os", "architecture", "variant")]
-    return Platform.parse("/".join(part for part in parts if part))
+    try:
+        asked = decode(text.encode(), OciPlatform)
+    except InvalidParameter:
+        raise InvalidParameter(f"invalid platform: {text[:100]}") from None
+    return Platform.parse("/".join(part for part in (asked.os, asked.architecture, asked.variant) if part))
 
 
 def list_all(engine: Backend, request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from lamina.api.backend import Backend
 from lamina.api.message import Reply, Request, Response, json_reply
 from lamina.api.router import Route
@@ -38,7 +40,7 @@ def create(engine: Backend, request: Request) -> Response:
             ipv6=asked.enable_ipv6,
             ipam_driver=ipam.driver if ipam else "default",
             ipam_options=ipam.options if ipam else None,
-            ipam=ipam.config or () if ipam else (),
+            ipam=[msgspec.to_builtins(entry) for entry in ipam.config or ()] if ipam else (),
             options=asked.options or {},
             labels=asked.labels or {},
         )
@@ -54,8 +56,8 @@ def remove(engine: Backend, request: Request) -> Response:
 
 def connect(engine: Backend, request: Request) -> Response:
     """POST /networks/{id}/connect."""
-    asked = request.document(NetworkConnect)
-    engine.networks.connect(request.parameters["id"], asked.container, asked.endpoint_config)
+    asked = request.fields(NetworkConnect)
+    engine.networks.connect(request.parameters["id"], asked.get("Container") or "", asked.get("EndpointConfig"))
     return Reply(200)
 
 
