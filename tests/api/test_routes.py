@@ -76,6 +76,15 @@ def test_create_checks_types_and_passes_the_document_on(api: Client, engine: Fak
     assert engine.containers.created == [(config, {"AutoRemove": True}, {}, "n", "")]
 
 
+def test_a_container_of_an_old_client_shares_its_ipc_as_it_expects(api: Client, engine: FakeEngine) -> None:
+    for version in ("1.39", "1.40"):
+        with api.connect() as sock:
+            head = f"POST /v{version}/containers/create HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n"
+            sock.sendall(head.encode() + b'{"Image":"x"}')
+            assert sock.recv(100).startswith(b"HTTP/1.1 201 ")
+    assert [created[1] for created in engine.containers.created] == [{"IpcMode": "shareable"}, {}]
+
+
 _WRONG_HOSTS = (
     '"ReadonlyRootfs": 1', '"PortBindings": {"80/tcp": [{"HostPort": 80}]}', '"ConsoleSize": [-1, 5]', '"Memory": "5"', '"Devices": ["/dev/x"]',
     '"CpuCount": "x"', '"BlkioWeight": 70000', '"Binds": "a:b"',
@@ -106,6 +115,31 @@ def test_logs_are_sent_as_they_come(api: Client, engine: FakeEngine) -> None:
     assert (query.tail, query.since_ns, query.stdout, query.stderr) == (3, 1_700_000_000_500_000_000, True, False)
 
 
+@pytest.mark.parametrize(("tail", "lines"), [("all", None), ("\u00b2", None), ("9" * 5000, None), ("12", 12)])
+def test_a_tail_that_is_no_number_of_lines_is_all(api: Client, engine: FakeEngine, tail: str, lines: int | None) -> None:
+    assert api.ask("GET", f"/containers/c/logs?stdout=1&tail={quote(tail)}")[0] == 200
+    assert engine.containers.queries[0].tail == lines
+
+
+def test_a_name_may_begin_with_the_slash_it_has_in_answers(api: Client) -> None:
+    status, body = api.ask("POST", "/containers//x/wait")
+    assert (status, json.loads(body)["message"]) == (404, "no such container: /x")
+    assert api.ask("GET", "/containers//json")[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/containers/c/stats?one-shot=1", "cannot have stream=true and one-shot=true"),
+        ("/system/df?type=image&type=layer", "unknown object type: layer"),
+        (f"/images/x@sha256:{'a' * 64}/push", "cannot push a digest reference"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused_in_dockers_words(api: Client, path: str, words: str) -> None:
+    status, body = api.ask("POST" if path.endswith("push") else "GET", path)
+    assert (status, json.loads(body)["message"]) == (400, words)
+
+
 def test_files_carry_their_stat_in_a_header(api: Client) -> None:
     response = api.open("GET", "/containers/c/archive?path=/etc/x")
     stat = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
@@ -130,6 +164,8 @@ def test_an_uploaded_tar_arrives_whole(api: Client, engine: FakeEngine) -> None:
         ("fromImage=x", "docker.io/library/x", True),
         ("fromImage=x:1", "docker.io/library/x:1", False),
         (f"fromImage=x&tag=sha256:{'a' * 64}", f"docker.io/library/x@sha256:{'a' * 64}", False),
+        (f"fromImage=x@sha256:{'a' * 64}&tag=latest", f"docker.io/library/x@sha256:{'a' * 64}", False),
+        ("fromImage=x:", "docker.io/library/x", True),
     ],
 )
 def test_a_pull_fails_within_its_stream(api: Client, engine: FakeEngine, query: str, reference: str, every: bool) -> None:
@@ -225,6 +261,9 @@ def test_networks_are_the_engines(api: Client, engine: FakeEngine) -> None:
     assert (request.name, request.ipv6, request.ipv4, list(request.ipam)) == ("web", True, None, [{"Subnet": "10.0.0.0/24"}])  # type: ignore[attr-defined]
     assert api.ask("POST", "/networks/web/connect", b'{"Container": "c", "EndpointConfig": null}')[0] == 200
     assert engine.networks.asked[-1] == ("connect", ("web", "c", None))
+    assert api.ask("POST", "/networks/a/b/connect", b'{"container": "c", "endpointConfig": {"aliases": ["x"]}}')[0] == 200
+    assert engine.networks.asked[-1] == ("connect", ("a/b", "c", {"Aliases": ["x"]}))
+    assert json.loads(api.ask("GET", "/networks/a/b")[1])["message"] == "network a/b not found"
 
 
 @pytest.mark.covers("api:GET /containers/{id}/attach/ws")

@@ -30,7 +30,8 @@ class WrongMethod(LaminaError):
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[Engine]):
-    """One row: `{name}` in the template is one segment, `{name:path}` may hold slashes."""
+    """One row: `{name}` in the template is one segment, perhaps with the slash that names of containers begin with in answers;
+    `{name:path}` may hold slashes."""
 
     method: str
     template: str
@@ -94,6 +95,6 @@ def _compile(template: str) -> re.Pattern[str]:
     at = 0
     for place in _PLACE.finditer(template):
         parts.append(re.escape(template[at : place.start()]))
-        parts.append(f"(?P<{place[1]}>{'.+' if place[2] else '[^/]+'})")
+        parts.append(f"(?P<{place[1]}>{'.+' if place[2] else '/?[^/]+'})")
         at = place.end()
     return re.compile("".join(parts) + re.escape(template[at:]), re.DOTALL)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from lamina.api.message import InvalidParameter
 
-_SECONDS = re.compile(r"(\d+)(?:\.(\d{1,9})\d*)?\Z")
+_SECONDS = re.compile(r"(\d{1,18})(?:\.(\d{1,9})\d*)?\Z")
 
 
 def nanoseconds(text: str) -> int | None:

@@ -15,6 +15,8 @@ from lamina.container.requests import CommitRequest, LogQuery, PathStat
 from lamina.errors import NotFound
 
 _NO_CONTENT = Reply(204)
+_TAIL_DIGITS = 19
+"""A number of lines with so many is all of them."""
 
 
 def list_all(engine: Backend, request: Request) -> Response:
@@ -33,6 +35,8 @@ def create(engine: Backend, request: Request) -> Response:
     document = request.fields(CreateContainer)
     host_config = document.pop("HostConfig", None) or {}
     networking = document.pop("NetworkingConfig", None) or {}
+    if request.api_version < (1, 40) and not host_config.get("IpcMode"):
+        host_config["IpcMode"] = "shareable"  # the default then, which docker-compose 1 relies on
     made = engine.containers.create(
         document, host_config, networking, name=request.query.text("name"), platform=request.query.text("platform")
     )
@@ -153,7 +157,7 @@ def logs(engine: Backend, request: Request) -> Response:
         follow=query.flag("follow"),
         timestamps=query.flag("timestamps"),
         details=query.flag("details"),
-        tail=int(tail) if tail.isdigit() else None,
+        tail=int(tail) if tail.isdecimal() and len(tail) < _TAIL_DIGITS else None,
         since_ns=nanoseconds(query.text("since")) or 0,
         until_ns=nanoseconds(query.text("until")) or 0,
     )
@@ -178,8 +182,10 @@ def top(engine: Backend, request: Request) -> Response:
 
 def stats(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/stats: lines of JSON."""
-    query = request.query
-    found = engine.containers.stats(request.parameters["id"], stream=query.flag("stream", default=True), one_shot=query.flag("one-shot"))
+    stream, one_shot = request.query.flag("stream", default=True), request.query.flag("one-shot")
+    if stream and one_shot:
+        raise InvalidParameter("cannot have stream=true and one-shot=true")
+    found = engine.containers.stats(request.parameters["id"], stream=stream, one_shot=one_shot)
 
     def produce(writer: Writer) -> None:
         writer.start()

@@ -130,8 +130,11 @@ def create(engine: Backend, request: Request) -> Response:
 
 
 def pull_reference(name: str, tag_text: str) -> Reference:
-    """What to pull: `tag_text` is a tag, a digest or empty."""
-    reference = Reference.parse(name)
+    """What to pull: `tag_text` is a tag, a digest or empty. A digest in the name counts for more than a tag; old clients end a name without
+    one by a colon."""
+    reference = Reference.parse(name.removesuffix(":"))
+    if reference.digest and ":" not in tag_text:
+        return reference
     if ":" in tag_text:
         return Reference(reference.domain, reference.path, "", Digest.parse(tag_text))
     return Reference.parse(f"{reference.name}:{tag_text}") if tag_text else reference
@@ -218,6 +221,8 @@ def push(engine: Backend, request: Request) -> Response:
     reference = Reference.parse(request.parameters["name"])
     if request.query.text("tag"):
         reference = Reference.parse(f"{reference.name}:{request.query.text('tag')}")
+    elif reference.digest:
+        raise InvalidParameter("cannot push a digest reference")
     auth, platform = auth_of(request), platform_of(request)
 
     def work(sink: Sink, writer: Writer) -> None:  # noqa: ARG001

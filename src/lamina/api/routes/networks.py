@@ -77,8 +77,8 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/networks", list_all),
     Route("POST", "/networks/prune", prune),
     Route("POST", "/networks/create", create),
-    Route("POST", "/networks/{id}/connect", connect),
-    Route("POST", "/networks/{id}/disconnect", disconnect),
-    Route("GET", "/networks/{id}", inspect),
-    Route("DELETE", "/networks/{id}", remove),
+    Route("POST", "/networks/{id:path}/connect", connect),
+    Route("POST", "/networks/{id:path}/disconnect", disconnect),
+    Route("GET", "/networks/{id:path}", inspect),
+    Route("DELETE", "/networks/{id:path}", remove),
 )

@@ -22,6 +22,9 @@ _PING = (
 )
 
 
+_KINDS = ("container", "image", "volume", "build-cache")
+
+
 def ping(engine: Backend, request: Request) -> Response:  # noqa: ARG001
     """GET, HEAD /_ping."""
     return Reply(200, b"OK", _PING)
@@ -39,7 +42,10 @@ def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
 
 def disk_usage(engine: Backend, request: Request) -> Response:
     """GET /system/df."""
-    document = engine.system.disk_usage(request.query.all("type"))
+    kinds = request.query.all("type")
+    if unknown := [kind for kind in kinds if kind not in _KINDS]:
+        raise InvalidParameter(f"unknown object type: {unknown[0][:100]}")
+    document = engine.system.disk_usage(kinds)
     if document["Images"]:
         document = {**document, "Images": [sized(image, request.api_version) for image in document["Images"]]}
     return json_reply(document)

@@ -54,7 +54,7 @@ ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/volumes", list_all),
     Route("POST", "/volumes/create", create),
     Route("POST", "/volumes/prune", prune),
-    Route("GET", "/volumes/{name}", inspect),
-    Route("PUT", "/volumes/{name}", update),
-    Route("DELETE", "/volumes/{name}", remove),
+    Route("GET", "/volumes/{name:path}", inspect),
+    Route("PUT", "/volumes/{name:path}", update),
+    Route("DELETE", "/volumes/{name:path}", remove),
 )
