@@ -84,6 +84,7 @@ def test_filters_choose(volumes: Volumes) -> None:
     assert [volume.name for volume in volumes.list({"label": ["k=v"]})] == ["one"]
     assert [volume.name for volume in volumes.list({"dangling": ["true"]})] == ["one"]
     assert [volume.name for volume in volumes.list({"name": ["w"]})] == ["two"]
+    assert [volume.name for volume in volumes.list({"name": ["^o.e$", "["]})] == ["one"]
 
 
 def test_a_filter_that_is_none_is_refused_although_there_is_no_volume(volumes: Volumes) -> None:

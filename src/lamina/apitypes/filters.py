@@ -1,7 +1,8 @@
-"""What the filters of several listings have in common: labels. Pure."""
+"""What the filters of several listings have in common: labels and names. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping
 
 from lamina.errors import InvalidArgument
@@ -21,3 +22,12 @@ def check_filters(filters: Iterable[str], known: Container[str]) -> None:
 def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     """Whether all of `key` and `key=value` are there."""
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in (entry.partition("=") for entry in wanted))
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a filter lets a name or an ID through: it is the pattern, or the pattern, an expression as Go has them, is found in it. What
+    is none finds nothing."""
+    try:
+        return pattern == text or re.search(pattern, text) is not None
+    except re.error:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from lamina.apitypes.filters import InvalidFilter, check_filters, labelled
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, matches
 from lamina.network.model import Network
 from lamina.spec.moment import seconds
 
@@ -28,8 +28,8 @@ def listed(networks: Iterable[Network], filters: Filters, used: Set[str]) -> lis
         _truth(value)
     tests: dict[str, Callable[[Network, str], bool]] = {
         "driver": lambda network, value: network.driver == value,
-        "id": lambda network, value: value in network.id,
-        "name": lambda network, value: value in network.name,
+        "id": lambda network, value: matches(value, network.id),
+        "name": lambda network, value: matches(value, network.name),
         "scope": lambda _, value: value == "local",
         "type": lambda network, value: network.predefined == (value == "builtin"),
         "dangling": lambda network, value: not network.predefined and (network.id not in used) == _truth(value),

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from lamina.apitypes.events import Emit, Event, dropped
-from lamina.apitypes.filters import check_filters
+from lamina.apitypes.filters import check_filters, matches
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.linux.diskusage import bytes_on_disk
@@ -134,7 +134,7 @@ class Volumes:
         return Volume(name, f"{self.root}/{name}/_data", **values)
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Sequence[Volume]:
-        """By name; filters are name (a part of it), label, dangling and driver. Raises InvalidFilter for another."""
+        """By name; filters are name (an expression), label, dangling and driver. Raises InvalidFilter for another."""
         check_filters(filters or {}, _LISTING)
         for value in (filters or {}).get("dangling", ()):
             _truth(value)
@@ -261,7 +261,7 @@ class Volumes:
     def _selected(self, volume: Volume, filters: Mapping[str, Sequence[str]]) -> bool:
         for key, values in filters.items():
             if key == "name":
-                chosen = any(value in volume.name for value in values)
+                chosen = any(matches(value, volume.name) for value in values)
             elif key in ("label", "label!"):
                 chosen = all(_labelled(volume.labels, value) for value in values) == (key == "label")
             elif key == "dangling":
