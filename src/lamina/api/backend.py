@@ -63,8 +63,10 @@ class System(Protocol):
     def prune_images(self, filters: Mapping[str, Sequence[str]]) -> Document:
         """Remove unused images: the API's ImagePruneResponse."""
 
-    def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
-        """Remove build cache but `keep` bytes of it: the API's BuildPruneResponse."""
+    def prune_build_cache(
+        self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0, most: int = 0, free: int = 0
+    ) -> Document:
+        """Remove build cache but `keep` bytes of it, or `most`, or what leaves `free` bytes of the disk: the API's BuildPruneResponse."""
 
     def plan_prune(self, kinds: Sequence[str], filters: Mapping[str, Sequence[str]], *, all: bool, keep: int = 0) -> Document:
         """What prunes of these kinds (containers, volumes, images, build), one after the other, would remove and free."""

@@ -302,6 +302,8 @@ class PruneRequest:
     keep_duration: int = integer(3)
     """Nanoseconds: what was used within them stays."""
     reserved_space: int = integer(4)
+    max_used_space: int = integer(5)
+    min_free_space: int = integer(6)
 
 
 @dataclass(frozen=True, slots=True)

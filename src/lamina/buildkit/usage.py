@@ -25,7 +25,9 @@ class System(Protocol):
 
     def disk_usage(self, kinds: Sequence[str] = ()) -> Document: ...
 
-    def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document: ...
+    def prune_build_cache(
+        self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0, most: int = 0, free: int = 0
+    ) -> Document: ...
 
 
 def records(system: System) -> list[UsageRecord]:
@@ -58,7 +60,8 @@ def prune(system: System, asked: PruneRequest) -> Iterator[UsageRecord]:
     if asked.keep_duration:
         wanted["until"] = [f"{asked.keep_duration // _SECOND}s"]
     before = {record.id: record for record in records(system)}
-    gone = system.prune_build_cache(wanted, all=asked.all, keep=asked.reserved_space)["CachesDeleted"] or []
+    space = {"keep": asked.reserved_space, "most": asked.max_used_space, "free": asked.min_free_space}
+    gone = system.prune_build_cache(wanted, all=asked.all, **space)["CachesDeleted"] or []
     names = [name.removeprefix("sha256:") for name in gone]
     yield from (before[name] for name in names if name in before)  # layers go too, which are not records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -231,8 +232,13 @@ class System:
         pruned = self._images.prune(filters, in_use=self.in_use)
         return {"ImagesDeleted": [_removed(item) for item in pruned.removed], "SpaceReclaimed": pruned.reclaimed}
 
-    def prune_build_cache(self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0) -> Document:
+    def prune_build_cache(
+        self, filters: Mapping[str, Sequence[str]], *, all: bool = False, keep: int = 0, most: int = 0, free: int = 0
+    ) -> Document:
         """See api.backend.System.prune_build_cache."""
+        if most or free:
+            total = sum(record.size for record in self._images.cache(self.in_use)) + sum(row.size for row in self._builder.caches.list())
+            keep = kept(total, shutil.disk_usage(self._facts.root).free, reserved=keep, most=most, free=free)
         pruned = self._images.prune_cache(filters, all=all, keep=keep, in_use=self.in_use)
         left = sum(record.size for record in self._images.cache(self.in_use))
         folders = self._builder.caches.prunable(filters, time.time(), _spare(keep, left))
@@ -243,6 +249,13 @@ class System:
     def in_use(self, image: Digest) -> list[tuple[str, bool]]:
         """The containers made from `image`: short ID, and whether it runs. What image.store.InUse asks."""
         return [(users[:12], self._containers.get(users).running) for users in self._containers.users_of(image)]
+
+
+def kept(total: int, unused: int, *, reserved: int, most: int, free: int) -> int:
+    """How many bytes of a build cache of `total` stay, by BuildKit's rules: `most` where that is said, as few as needed for `free` bytes of
+    the disk, of which `unused` are, and never fewer than `reserved`. 1 stands for none, since 0 means no such limit."""
+    least = total - max(free - unused, 0) if free else total
+    return max(min(most or least, least), reserved, 1)
 
 
 def _spare(keep: int, left: int) -> int:

@@ -191,8 +191,11 @@ def credentials_of(config: Mapping[str, Auth]) -> Callable[[Reference], Auth | N
 def prune(engine: Backend, request: Request) -> Response:
     """POST /build/prune."""
     query = request.query
-    keep = max(query.number(name, 0) or 0 for name in ("keep-storage", "reserved-space"))
-    return json_reply(engine.system.prune_build_cache(query.filters(), all=query.flag("all"), keep=keep))
+    keep, reserved, most, free = (
+        max(query.number(name, 0) or 0, 0) for name in ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+    )
+    pruned = engine.system.prune_build_cache(query.filters(), all=query.flag("all"), keep=max(keep, reserved), most=most, free=free)
+    return json_reply(pruned)
 
 
 ROUTES: tuple[Route[Backend], ...] = (
