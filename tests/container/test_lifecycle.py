@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,17 @@ def test_stop_uses_the_containers_own_signal_and_grace(world: World) -> None:
     process = world.run(StopSignal="SIGUSR1", StopTimeout=60)
     world.containers.stop("it")
     assert process.signals == [10]
+
+
+def test_a_grace_longer_than_can_be_waited_for_has_no_end(world: World) -> None:
+    world.runtime.ignored = (15,)
+    process = world.run()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(world.containers.stop, "it", timeout=10**12)
+        eventually(lambda: process.signals == [15])
+        process.end(0)
+        stopping.result(60)
+    assert process.signals == [15]
 
 
 def test_killing_what_does_not_run_is_a_conflict(world: World) -> None:
@@ -508,7 +520,11 @@ def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("config", "words"),
-    [({"DetachKeys": "ctrl-1"}, r"Invalid escape keys \(ctrl-1\) provided"), ({"Env": ["a=\0"]}, "Env must not hold a NUL")],
+    [
+        ({"DetachKeys": "ctrl-1"}, r"Invalid escape keys \(ctrl-1\) provided"),
+        ({"Env": ["a=\0"]}, "Env must not hold a NUL"),
+        ({"WorkingDir": "relative"}, "the working directory 'relative' is invalid, it needs to be an absolute path"),
+    ],
 )
 def test_an_exec_that_cannot_be_started_is_not_made(world: World, config: dict[str, object], words: str) -> None:
     world.run()

@@ -49,7 +49,14 @@ def test_a_number_beyond_what_there_is_does_not_become_root(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("ghost", "unable to find user ghost"), ("root:ghosts", "unable to find group ghosts"), ("-1", "unable"), ("4294967295", "unable")],
+    [
+        ("ghost", "unable to find user ghost"),
+        ("root:ghosts", "unable to find group ghosts"),
+        ("-1", "unable"),
+        ("4294967295", "unable"),
+        ("99999999999", "unable to find user 99999999999: uids and gids must be in range 0-2147483647"),
+        ("0:2147483648", "unable to find group 2147483648: uids and gids must be in range"),
+    ],
 )
 def test_who_is_unknown_is_named(text: str, words: str) -> None:
     with pytest.raises(users.UnknownUser, match=words):

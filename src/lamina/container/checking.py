@@ -48,15 +48,20 @@ def check_config(config: Document) -> None:
     name = text(config, "Hostname")
     if len(name) > _HOST_NAME:
         raise InvalidRequest(f'hostname "{name[:200]}" is too long (maximum {_HOST_NAME} bytes)')
-    directory = text(config, "WorkingDir")
-    if directory and not directory.startswith("/"):
-        raise InvalidRequest(f"the working directory '{directory[:200]}' is invalid, it needs to be an absolute path")
+    check_directory(config)
     if stop := text(config, "StopSignal"):
         signal_number(stop)
     for entry in texts(config, "Env"):
         if not entry.partition("=")[0]:
             raise InvalidRequest(f"invalid environment variable: {entry[:200]}")
     _check_health(mapping(config, "Healthcheck"))
+
+
+def check_directory(config: Document) -> None:
+    """Refuse a working directory that is not absolute. Raises InvalidRequest."""
+    directory = text(config, "WorkingDir")
+    if directory and not directory.startswith("/"):
+        raise InvalidRequest(f"the working directory '{directory[:200]}' is invalid, it needs to be an absolute path")
 
 
 def _check_health(health: Document) -> None:

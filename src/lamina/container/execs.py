@@ -15,6 +15,7 @@ from typing import Any
 
 from lamina.container.aside import aside
 from lamina.container.attaching import InvalidDetachKeys, detach_sequence, runtime_attach
+from lamina.container.checking import check_directory
 from lamina.container.document import Document, flag, refuse_nul, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
@@ -92,6 +93,7 @@ class Execs:
         if not texts(config, "Cmd"):
             raise InvalidArgument("No exec command specified")
         refuse_nul(config)
+        check_directory(config)
         keys = text(config, "DetachKeys")
         try:
             detach_sequence(keys)
@@ -99,7 +101,7 @@ class Execs:
             raise InvalidDetachKeys(f"Invalid escape keys ({keys[:100]}) provided", hint="write detach keys as ctrl-p,ctrl-q") from None
         record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
         with self._lock:
-            self._execs[record.id] = LiveExec(record, live)
+            self._execs[record.id] = LiveExec(record, live, size=_size(config))
         self._parts.emit(live.event(f"exec_create: {' '.join(record.command)}", execID=record.id))
         return record.id
 
@@ -352,6 +354,12 @@ def _unframed(data: bytes) -> str:
 def _seconds(value: float) -> str:
     """As Go writes durations of this size."""
     return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+
+
+def _size(config: Document) -> tuple[int, int] | None:
+    """The (height, width) that its terminal begins with, where that is said."""
+    size = config.get("ConsoleSize")
+    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None
 
 
 def _check_running(live: Live) -> None:

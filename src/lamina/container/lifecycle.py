@@ -256,7 +256,7 @@ class LifeCycle:
                 # An engine that is killed now must not start it again.
                 self._store.save_state(live.container)
                 self._signal_unless_gone(live, number)
-            if waiter.result(None if patience < 0 else patience) is None:
+            if waiter.result(patience if 0 <= patience <= threading.TIMEOUT_MAX else None) is None:
                 with live.lock:
                     if live.process is not None:
                         self._signal_unless_gone(live, signal.SIGKILL)

@@ -61,7 +61,7 @@ def find(text: str, passwd: str, group: str) -> User:
     entry = _user(name, passwd)
     if entry is None:
         if not _is_id(name):
-            raise UnknownUser(f"unable to find user {name[:100]}: no matching entries in passwd file")
+            raise UnknownUser(f"unable to find user {name[:100]}: {_absent(name, 'passwd')}")
         entry = ("", int(name), 0, "/")
     login, uid, gid, home = entry
     if colon and group_name:
@@ -92,7 +92,12 @@ def _group(name: str, group: str) -> int:
     for fields in _entries(group, 3):
         if fields[0] == name and _is_id(fields[2]):
             return int(fields[2])
-    raise UnknownUser(f"unable to find group {name[:100]}: no matching entries in group file")
+    raise UnknownUser(f"unable to find group {name[:100]}: {_absent(name, 'group')}")
+
+
+def _absent(name: str, file: str) -> str:
+    """Why nobody is meant: a number need not be in the file, but cannot be of any height."""
+    return f"uids and gids must be in range 0-{_MAX_ID}" if name.isascii() and name.isdigit() else f"no matching entries in {file} file"
 
 
 def _entries(text: str, least: int) -> Iterator[list[str]]:
