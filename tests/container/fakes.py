@@ -20,7 +20,7 @@ from lamina.image.leases import Leases
 from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.layer.union import Union
-from lamina.network.model import Sandbox
+from lamina.network.model import Network, NetworkNotFound, Sandbox
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
@@ -233,6 +233,9 @@ class FakeNetworks:
 
     def ids(self) -> dict[str, str]:
         return {}
+
+    def get(self, ref: str) -> Network:
+        raise NetworkNotFound(f"network {ref} not found")
 
     def canonical(self, ref: str) -> str:
         return ref

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -12,7 +14,12 @@ from lamina.container.logdrivers import check_log
 from lamina.container.requests import CommitRequest
 from lamina.errors import InvalidArgument
 from lamina.network.choosing import listed
+from lamina.network.describe import network_document
+from lamina.network.fixed import fixed, members
+from lamina.network.model import Network
+from lamina.spec.digest import Digest
 from tests.container.fakes import World, world
+from tests.harness import eventually
 
 __all__ = ["world"]
 
@@ -69,6 +76,63 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
         check_listing({"is-task": ["perhaps"]})
     with pytest.raises(InvalidFilter, match="'dangling'"):
         listed([], {"dangling": ["perhaps"]}, set())
+
+
+def test_networks_are_chosen_by_expressions_as_dockers() -> None:
+    networks = [Network("1a", "web"), Network("2a", "web-2"), Network("3a", "a+b")]
+    for pattern, names in (("^web$", ["web"]), ("web", ["web", "web-2"]), ("a+b", ["a+b"]), ("[", [])):
+        assert [network.name for network in listed(networks, {"name": [pattern]}, set())] == names
+    assert [network.name for network in listed(networks, {"id": ["^2"]}, set())] == ["web-2"]
+
+
+def test_a_container_without_network_has_none(world: World) -> None:
+    world.run(NetworkDisabled=True)
+    shown = world.containers.inspect("it")
+    assert (shown["HostConfig"]["NetworkMode"], shown["Config"]["NetworkDisabled"]) == ("none", True)
+    assert [*shown["NetworkSettings"]["Networks"]] == ["none"]
+    world.run("other", NetworkDisabled=False)
+    assert "NetworkDisabled" not in world.containers.inspect("other")["Config"]
+
+
+def test_who_is_on_the_networks_that_are_always_there_is_known(world: World) -> None:
+    process = world.run(host={"NetworkMode": "none"})
+    world.run("hosts", host={"NetworkMode": "host"})
+    connector: Any = world.parts.networks.connector
+    fixed_id = world.containers.get("it").id
+    assert connector.on("none") == [(fixed_id, "it")]
+    none = fixed("none", "/root")
+    shown = network_document(none, members(none, connector.on("none")))["Containers"]
+    assert shown == {fixed_id: {**dict.fromkeys(("MacAddress", "IPv4Address", "IPv6Address"), ""), "Name": "it", "EndpointID": ANY}}
+    assert world.containers.inspect("it")["NetworkSettings"]["Networks"]["none"]["EndpointID"]
+    process.end(0)
+    eventually(lambda: connector.on("none") == [])
+
+
+@pytest.mark.parametrize("mode", ["none", "host", "bridge", "default"])
+@pytest.mark.parametrize("asked", [{"IPAMConfig": {"IPv4Address": "1.2.3.4"}}, {"Aliases": ["a"]}])
+def test_nothing_is_asked_of_networks_that_are_always_there(world: World, mode: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=f"invalid config for network {mode}: .*\n.* user[ -]defined networks"):
+        world.containers.create({"Image": "base"}, {"NetworkMode": mode}, {"EndpointsConfig": {mode: asked}})
+    assert world.containers.list(all=True) == []
+
+
+def test_a_listing_shows_the_id_where_a_name_is_another_images_now(world: World) -> None:
+    world.containers.create({"Image": "base"}, {"Annotations": {"a": "b"}}, name="it")
+    (row,) = world.containers.list(all=True)
+    assert (row["Image"], row["HostConfig"]["Annotations"]) == ("base", {"a": "b"})
+    before = world.images.image
+    world.images.others = [before]
+    world.images.configure(labels={"built": "again"})
+    world.images.image = replace(world.images.image, id=Digest.of(b"another"))
+    (row,) = world.containers.list(all=True)
+    assert row["Image"] == row["ImageID"] == str(before.id)
+
+
+def test_an_exec_begins_with_the_size_that_its_creation_said(world: World) -> None:
+    world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"], "Tty": True, "ConsoleSize": [24, 80]})
+    world.containers.exec_start(exec_id)
+    assert world.runtime.processes[-1].sizes == [(24, 80)]
 
 
 def test_the_log_driver_none_passes_over_options() -> None:

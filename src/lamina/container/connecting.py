@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from lamina.container.document import Document, flag, mapping, text, texts
-from lamina.container.live import Live
+from lamina.container.live import Live, Roster
 from lamina.container.model import Container, WrongState
 from lamina.container.parts import Networks
 from lamina.container.store import write_file
 from lamina.errors import Forbidden, Internal, InvalidArgument
 from lamina.network.bindings import exposed_ports, wanted_ports
-from lamina.network.mode import NetworkMode, network_mode
+from lamina.network.mode import PREDEFINED, NetworkMode, network_mode
 from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
 from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
@@ -107,6 +107,21 @@ def check_networking(config: Document, host: Document, networking: Document, mod
     mac = text(config, "MacAddress")
     if mac and not is_mac(mac):
         raise InvalidArgument(f"invalid MAC address: {mac}")
+
+
+def check_endpoints(networking: Document, mode: NetworkMode, networks: Networks) -> None:
+    """Refuse what cannot be asked of a network. What is not there yet is looked at by the start.
+
+    Raises:
+        InvalidNetwork: in Docker's words.
+    """
+    there = networks.ids()
+    for ref, settings in mapping(networking, "EndpointsConfig").items():
+        name = networks.canonical(ref)
+        if mode.kind != "bridge" or name in PREDEFINED:
+            check_endpoint(settings or {}, (), name=ref, default=True)
+        elif name in there:
+            check_endpoint(settings or {}, networks.get(name).pools, name=ref, default=False)
 
 
 def _check_extra_host(entry: str) -> None:
@@ -205,12 +220,15 @@ def asked_networks(networking: Document, mode: NetworkMode) -> dict[str, Mapping
 
 
 class Connector:
-    """See network.networks.Connector: what `network connect` and `disconnect` do to a container."""
+    """See network.model.Connector: what `network connect` and `disconnect` do to a container."""
 
-    def __init__(
-        self, networks: Networks, connections: Connections, find: Callable[[str], Live], save: Callable[[Container], None]
-    ) -> None:
-        self._networks, self._connections, self._find, self._save = networks, connections, find, save
+    def __init__(self, networks: Networks, connections: Connections, roster: Roster, save: Callable[[Container], None]) -> None:
+        self._networks, self._connections, self._roster, self._find, self._save = networks, connections, roster, roster.find, save
+
+    def on(self, kind: str) -> list[tuple[str, str]]:
+        """See network.model.Connector.on."""
+        chosen = self._roster.some(lambda container: container.running and mode_of(container).kind == kind)
+        return [(live.container.id, live.container.name) for live in chosen]
 
     def connect(self, network: Network, container: str, settings: Document) -> None:
         """Put it on the network, now if it runs, else from its next start on."""

@@ -94,7 +94,7 @@ class Containers:
         """Snapshots of what containers wrote."""
         self._maker = Maker(parts, store, roster, launcher, self.snapshots)
         parts.volumes.users = self._users_of_volume
-        parts.networks.connector = Connector(parts.networks, launcher.connections, roster.find, store.save)
+        parts.networks.connector = Connector(parts.networks, launcher.connections, roster, store.save)
         self._life.on_gone = self._execs.forget
         self._health = HealthChecks(parts, store, self._execs)
         self._life.on_running = lambda live, fresh: self._health.running(live, fresh=fresh)
@@ -139,7 +139,7 @@ class Containers:
         """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter. Without
         `networks` it lacks NetworkSettings, which are most of it."""
         choosing.check_listing(filters or {})
-        wanted, now = dict(filters or {}), self._parts.clock()
+        wanted, now = dict(filters or {}), describe.Now(self._parts.clock(), self._parts.images)
         everything = all or limit > 0 or "status" in wanted
         chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]
         ids = self._parts.networks.ids()
@@ -149,12 +149,12 @@ class Containers:
         shown, chosen = ids if networks else None, chosen[: limit or None]
         return self._roster.each(chosen, lambda container: self._summary(container, shown, now, size=size))
 
-    def _summary(self, container: Container, ids: Mapping[str, str] | None, now: int, *, size: bool) -> dict[str, Any]:
+    def _summary(self, container: Container, ids: Mapping[str, str] | None, now: describe.Now, *, size: bool) -> dict[str, Any]:
         """Without networks where `ids` is None."""
         box = self._parts.networks.sandbox(container.id)
         networks = describe.network_of(container, box, ids) if ids is not None else None
         written = sizes(container, self._parts) if size else None
-        return describe.summary(container, networks, box.published if box else (), now_ns=now, sizes=written)
+        return describe.summary(container, networks, box.published if box else (), now, sizes=written)
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""

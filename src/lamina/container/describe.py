@@ -1,4 +1,4 @@
-"""A container as the API shows it: ContainerInspectResponse and ContainerSummary. Pure."""
+"""A container as the API shows it: ContainerInspectResponse and ContainerSummary. Pure, but for what `Now` asks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from lamina.container.connecting import exposed_of, mode_of, networks_of
 from lamina.container.document import mapping, text, texts
 from lamina.container.links import parse_link
 from lamina.container.model import Container, MountPoint, State
+from lamina.container.parts import Images
 from lamina.container.times import age, rfc3339
+from lamina.errors import LaminaError
 from lamina.network.describe import network_settings, port_rows
 from lamina.network.mode import DEFAULT_NETWORK
 from lamina.network.model import Published, Sandbox
@@ -27,6 +29,7 @@ def network_of(container: Container, box: Sandbox | None, ids: Mapping[str, str]
         ids=ids,
         exposed=exposed_of(container),
         ran=container.state.started_ns > 0,
+        container=container.id,
     )
 
 
@@ -117,24 +120,46 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
     return {**shown, "Name": mount.name, "Driver": "local"} if mount.kind == "volume" else shown
 
 
+class Now:
+    """What a listing knows besides the containers: the moment in nanoseconds since 1970, and what names of images stand for at it."""
+
+    def __init__(self, moment_ns: int, images: Images) -> None:
+        self.moment_ns, self._images = moment_ns, images
+        self._same: dict[tuple[str, str], bool] = {}
+
+    def image(self, container: Container) -> str:
+        """What a container was made of as it was called then; the ID where that is another image's name now, or nobody's."""
+        key = container.image_name, container.image
+        if key not in self._same:
+            self._same[key] = bool(container.base) or key[0] == key[1] or self._stands_for(*key)
+        return key[0] if self._same[key] else key[1]
+
+    def _stands_for(self, name: str, image: str) -> bool:
+        try:
+            found = self._images.resolve(image)
+            return self._images.resolve(name, found.config.platform).id == found.id
+        except LaminaError:
+            return False
+
+
 def summary(
-    container: Container, networks: dict[str, Any] | None, published: Sequence[Published], *, now_ns: int, sizes: tuple[int, int] | None
+    container: Container, networks: dict[str, Any] | None, published: Sequence[Published], now: Now, *, sizes: tuple[int, int] | None
 ) -> dict[str, Any]:
     """The API's ContainerSummary, without NetworkSettings where no `networks` are given. See `inspected`."""
-    mode = text(container.host_config, "NetworkMode")
+    mode, annotations = text(container.host_config, "NetworkMode"), mapping(container.host_config, "Annotations")
     ports = port_rows(published, exposed_of(container)) if container.running and mode_of(container).kind == "bridge" else []
     document = {
         "Id": container.id,
         "Names": [f"/{container.name}"],
-        "Image": container.image_name,
+        "Image": now.image(container),
         "ImageID": container.image,
         "Command": _command(container),
         "Created": container.created_ns // 10**9,
         "Ports": ports,
         "Labels": dict(container.labels),
         "State": str(container.state.status),
-        "Status": status_words(container, now_ns),
-        "HostConfig": {"NetworkMode": mode},
+        "Status": status_words(container, now.moment_ns),
+        "HostConfig": {"NetworkMode": mode, **({"Annotations": annotations} if annotations else {})},
         "Mounts": _mounts(container),
     }
     if networks is not None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from lamina.container import resources
 from lamina.container.checking import check_config, check_host, with_ids
-from lamina.container.connecting import asked_networks, check_networking
-from lamina.container.document import Document, mapping, text, texts
+from lamina.container.connecting import asked_networks, check_endpoints, check_networking
+from lamina.container.document import Document, flag, mapping, text, texts
 from lamina.container.launching import Launcher
 from lamina.container.links import check_link
 from lamina.container.live import Live, Roster
@@ -82,8 +82,9 @@ class Maker:
         snapshot = self._snapshots.named(image_name) if "@" in image_name else base
         image = self._image(image_name, snapshot, platform)
         foreign = () if platform else self._foreign(image)
-        network = network_mode(text(host_config, "NetworkMode"))
+        network = network_mode("none" if flag(config, "NetworkDisabled") else text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
+        check_endpoints(networking, network, self._parts.networks)
         for link in texts(host_config, "Links"):
             check_link(link, self._roster)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)

@@ -12,8 +12,7 @@ from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.ranges import UserNamespaces
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
-from lamina.network.model import Network, Sandbox
-from lamina.network.networks import Connector
+from lamina.network.model import Connector, Network, Sandbox
 from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
@@ -135,6 +134,8 @@ class Networks(Protocol):
     def sandbox(self, container: str) -> Sandbox | None: ...
 
     def ids(self) -> dict[str, str]: ...
+
+    def get(self, ref: str) -> Network: ...
 
     def plug(self, network: Network, member: Member, settings: Mapping[str, Any], pid: int) -> Sandbox: ...
 

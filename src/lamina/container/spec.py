@@ -173,6 +173,7 @@ def _optional(config: Document, given: Document) -> dict[str, Any]:
         "Healthcheck": _merged_health(mapping(config, "Healthcheck"), given["Healthcheck"]),
         "Shell": texts(config, "Shell") or given["Shell"],
         "MacAddress": text(config, "MacAddress"),
+        "NetworkDisabled": flag(config, "NetworkDisabled") or None,
     }
     return {key: value for key, value in found.items() if value not in (None, "", [])}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from lamina.network import fixed
 from lamina.network.mode import NetworkMode
 from lamina.network.model import Document, Endpoint, Network, Published, Sandbox
 
@@ -61,11 +62,12 @@ def network_settings(
     ids: Mapping[str, str],
     exposed: Sequence[tuple[int, str]],
     ran: bool,
+    container: str,
 ) -> dict[str, Any]:
     """The API's NetworkSettings of a container.
 
     `asked` are the EndpointSettings it was made with, by network name; `ids` the networks' IDs by name; `box` what it has while it runs;
-    `ran` says whether it was ever started.
+    `ran` says whether it was ever started, `container` is its ID.
     """
     endpoints = {endpoint.network_name: endpoint for endpoint in (box.endpoints if box else ())}
     shown = {
@@ -73,7 +75,8 @@ def network_settings(
         for name, settings in asked.items()
     }
     if mode.kind in ("none", "host"):
-        shown = {mode.kind: endpoint_settings({}, None, ids.get(mode.kind, "") if ran else "", default=True)}
+        network = ids.get(mode.kind, "") if ran else ""
+        shown = {mode.kind: endpoint_settings({}, fixed.endpoint(container, network) if pid else None, network, default=True)}
     first = endpoints.get("bridge")
     plain = first or Endpoint("", "", "", "", "", "")
     return {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, Protocol
 
 from lamina.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound, Unsupported
 
@@ -155,6 +155,18 @@ class Endpoint:
     gateway6: str = ""
     names: tuple[str, ...] = ()
     settings: Document = field(default_factory=dict)
+
+
+class Connector(Protocol):
+    """Who has the containers: connects one that runs, or notes what one that does not shall be on."""
+
+    def connect(self, network: Network, container: str, settings: Document) -> None: ...
+
+    def disconnect(self, network: Network, container: str, *, force: bool) -> None: ...
+
+    def on(self, kind: str) -> Sequence[tuple[str, str]]:
+        """IDs and names of the containers that run on `none` or `host`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import Any, Protocol
+from typing import Any
 
 from lamina.apitypes.events import Emit, Event
 from lamina.errors import LaminaError
 from lamina.network import choosing, describe, neighbours
 from lamina.network.firewall import Firewall, table_of
+from lamina.network.fixed import fixed, members
 from lamina.network.hostports import HostPorts
 from lamina.network.interfaces import Interfaces
 from lamina.network.mode import DEFAULT_NETWORK
 from lamina.network.model import (
     OPTION,
+    Connector,
     Document,
+    Endpoint,
     Network,
     NetworkExists,
     NetworkForbidden,
@@ -43,14 +46,6 @@ from lamina.network.watching import Watch
 Filters = Mapping[str, Sequence[str]]
 _DEFAULT_ROOT = "/var/lib/lamina"
 _LOCK = "/run/lamina/networks.lock"
-
-
-class Connector(Protocol):
-    """Who has the containers: connects one that runs, or notes what one that does not shall be on."""
-
-    def connect(self, network: Network, container: str, settings: Document) -> None: ...
-
-    def disconnect(self, network: Network, container: str, *, force: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +80,7 @@ class Networks:
         self._parts = parts
         self._store = NetworkStore(parts.root)
         self._lock = threading.RLock()
-        self._roster = Roster([_fixed("host", parts), _fixed("none", parts), *self._store.load()])
+        self._roster = Roster([fixed("host", parts.root), fixed("none", parts.root), *self._store.load()])
         self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
         self._firewall = Firewall(table_of(parts.tag), self._rules)
         self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, parts.run)
@@ -107,8 +102,13 @@ class Networks:
         network = self.get(ref)
         if scope not in ("", "local"):
             raise NetworkNotFound(f"network {ref} not found")
-        document = describe.network_document(network, self._sandboxes.on(network.id))
+        document = describe.network_document(network, self._members(network))
         return {**document, "Services": {}} if verbose else document
+
+    def _members(self, network: Network) -> Sequence[tuple[Sandbox, Endpoint]]:
+        if network.driver == "bridge" or self.connector is None:
+            return self._sandboxes.on(network.id)
+        return members(network, self.connector.on(network.name))
 
     def get(self, ref: str) -> Network:
         """The network."""
@@ -478,11 +478,6 @@ def rules_of(network: Network) -> Rules:
         sources=tuple(source for source in sources if source),
         open=frozenset(version for version, mode in modes.items() if mode == "nat-unprotected"),
     )
-
-
-def _fixed(name: str, parts: Parts) -> Network:
-    network_id = hashlib.sha256(f"{name} {parts.root}".encode()).hexdigest()
-    return Network(network_id, name, "null" if name == "none" else name, ipv4=True)
 
 
 def erase(root: str) -> None:
