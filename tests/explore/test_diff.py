@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from lamina.explore import packages, rpm
 from lamina.explore.textdiff import changed_blocks, unified
 from lamina.layer.errors import PathNotFound
+from lamina.spec.reference import Reference
 from tests.contracts.snapshotter import directory, file, symlink
 
 from .conftest import Lab
@@ -101,6 +103,16 @@ def test_a_container_is_compared_as_it_is_now(lab: Lab) -> None:
     ]
     (upper / "new").unlink()
     assert not [change for change in compared(lab, "base", "box")["changes"] if change["path"] == "/new"]
+
+
+def test_programs_are_told_all_names_of_an_image(lab: Lab) -> None:
+    image = lab.image("base", BASE)
+    subject = lab.explorer.subject("base")
+    named = replace(subject, image=replace(image, names=(*image.names, Reference.parse("also:2"))))
+    found = json.loads(lab.explorer.diff(named, subject).read())
+    assert found["a"]["names"] == [image.names[0].familiar, "also:2"] and found["b"]["names"] == [image.names[0].familiar]
+    lab.container("box", image)
+    assert compared(lab, "base", "box")["b"]["names"] == ["box"]
 
 
 LINES = st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n", b"d\n", b"}\n"]), max_size=30)

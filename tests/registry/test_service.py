@@ -385,6 +385,7 @@ def test_an_address_that_cannot_be_used_is_one_sentence(server: RegistryServer, 
         RegistryServer(ServeOptions(str(tmp_path / "x"), "{}:{}".format(*server.address)))
     with pytest.raises(InvalidAddress):
         RegistryServer(ServeOptions(str(tmp_path / "x"), "nonsense"))
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("files", [{"tls_certificate": "none.pem"}, {"tls_key": "none.pem"}])

@@ -83,7 +83,7 @@ class Explorer:
         Raises:
             PathNotFound: neither has `path`.
         """
-        names = [{"id": each.id, "name": each.name} for each in (a, b)]
+        names = [{"id": each.id, "name": each.name, "names": list(each.names)} for each in (a, b)]
         more = {"names": names, "config": _config(a, b), "path": path, "form": form, "whole": whole, "contents": contents, "new": new}
         return self._ask("difference", [a, b], more)
 

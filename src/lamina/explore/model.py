@@ -70,6 +70,13 @@ class Subject:
         return self.image.names[0].familiar if self.image and self.image.names else Digest.parse(self.image_id).short
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called, an image by each of its tags; empty for an image without."""
+        if self.snapshot or self.container:
+            return (self.name,)
+        return tuple(name.familiar for name in self.image.names) if self.image else ()
+
+    @property
     def fixed(self) -> bool:
         """Whether it can never change, so that answers about it may be kept."""
         return self.container is None

@@ -55,9 +55,13 @@ class RegistryServer:
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
         users = read_users(options.users) if options.users else {}
-        self._service = Service(FileStorage(options.root), Gate(users), options.read_only, options.delete)
         self._tls = _tls(options)
-        self._listener = _listen(options.address)
+        self._listener = _listen(options.address)  # before the storage: where somebody else listens, none is made
+        try:
+            self._service = Service(FileStorage(options.root), Gate(users), options.read_only, options.delete)
+        except BaseException:
+            self._listener.close()
+            raise
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
