@@ -141,6 +141,13 @@ def test_words_of_the_program_are_not_read_as_older_flags() -> None:
     assert asked(["--net", "none", "image", "--net", "x"])["Cmd"] == ["--net", "x", "image"]
 
 
+def test_a_variable_that_the_caller_has_not_is_taken_away_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("IN_FILE\nABSENT_IN_FILE\n")
+    flags = Reader(table(COMMANDS["create"][6]), interspersed=False)
+    arguments = flags.read(["--env-file", str(tmp_path / "env"), "-e", "HERE", "-e", "ABSENT", "-e", "A=", "image"])
+    assert container_config(arguments, {"IN_FILE": "1", "HERE": "2"})["Env"] == ["IN_FILE=1", "HERE=2", "ABSENT", "A="]
+
+
 def test_a_file_of_variables_has_names_without_blanks(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("# A B\n\n  A=1 2\nC =2\n")

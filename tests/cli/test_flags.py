@@ -43,6 +43,12 @@ def test_a_list_grows_and_another_flag_keeps_its_last_value() -> None:
     assert found.many("env") == ["A=1", "B"] and found.text("name") == "y"
 
 
+def test_words_between_commas_are_several_where_docker_takes_them_so() -> None:
+    flags = Reader(table("- subnet strings|Subnets\n- label list|Labels"), interspersed=True)
+    found = flags.read(["--subnet", "10.7.0.0/24,fd00::/64", "--subnet=10.8.0.0/24", "--subnet", "", "--label", "a=b,c"])
+    assert found.many("subnet") == ["10.7.0.0/24", "fd00::/64", "10.8.0.0/24"] and found.many("label") == ["a=b,c"]
+
+
 def test_a_boolean_may_be_denied() -> None:
     assert not read("--all=false").on("all", default=True)
     assert read().on("all", default=True)

@@ -49,8 +49,10 @@ class Arguments:
         self.words: list[str] = []
 
     def add(self, flag: Flag, value: str) -> None:
-        """Note one use of a flag; lists grow, other flags keep their last value."""
-        if flag.kind in LISTS:
+        """Note one use of a flag; lists grow, one of `strings` by all that stands between commas; other flags keep their last value."""
+        if flag.kind == "strings":
+            self._given.setdefault(flag.name, []).extend(value.split(",") if value else ())
+        elif flag.kind in LISTS:
             self._given.setdefault(flag.name, []).append(value)
         else:
             self._given[flag.name] = [value]

@@ -87,14 +87,14 @@ def _add_ports(config: Document, host: Document, arguments: Arguments) -> None:
 
 
 def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
-    """--env-file, then --env; a name alone takes the caller's value, or unsets it in the image's."""
-    words = [line for path in arguments.many("env-file") for line in _lines(path)] + arguments.many("env")
+    """--env-file, then --env; a name alone takes the caller's value. Where there is none, that of --env takes the image's away."""
+    words = [(line, False) for path in arguments.many("env-file") for line in _lines(path)]
     found = []
-    for word in words:
+    for word, passed in words + [(word, True) for word in arguments.many("env")]:
         name, equals, _ = word.partition("=")
         if not name:
             raise UsageError(f"invalid environment variable: {word}")
-        if equals:
+        if equals or (passed and name not in environment):
             found.append(word)
         elif name in environment:
             found.append(f"{name}={environment[name]}")
@@ -345,7 +345,7 @@ def _health(arguments: Arguments) -> Document:
         found["Test"] = ["CMD-SHELL", arguments.text("health-cmd")]
     for key, name in _HEALTH_TIMES:
         if arguments.given(name):
-            found[key] = parse_duration(arguments.text(name))
+            found[key] = read_value(name, arguments.text(name), parse_duration)
     if arguments.given("health-retries"):
         found["Retries"] = arguments.number("health-retries")
     return found

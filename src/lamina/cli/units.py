@@ -70,10 +70,16 @@ def parse_duration(text: str) -> int:
             at += 1
             continue
         unit = next((name for name in ("ms", "us", "µs", "ns", "s", "m", "h") if text.startswith(name, at)), "")
-        if not unit or not number:
+        if not unit or not _is_number(number):
             break
         total += float(number) * _SECONDS[unit]
         number, at = "", at + len(unit)
-    if at < len(text) or (number and float(number)) or not text:
+    if at < len(text) or (number and not (_is_number(number) and float(number) == 0)) or not text:
         raise InvalidArgument(f"invalid duration: {text!r}", hint="write it like 1h30m, 10s or 500ms")
     return round(total * 1e9)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is digits with at most one point, and a sign perhaps."""
+    digits = text.removeprefix("-").replace(".", "", 1)
+    return digits.isascii() and digits.isdecimal()

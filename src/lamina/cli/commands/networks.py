@@ -7,6 +7,7 @@ from lamina.cli.output import filters
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.client.system import System
+from lamina.errors import NotFound
 
 TABLE = {
     "network create": (
@@ -142,10 +143,13 @@ def network_rm(session: Session, arguments: Arguments) -> int:
         return session.each(arguments.words, system.remove_network)
 
     def remove(name: str) -> None:
-        if any(name in (row.get("Name"), row.get("Id")) for row in system.networks([])):
+        try:
             system.remove_network(name)
+        except NotFound:
+            return
+        session.print(name)
 
-    return session.each(arguments.words, remove)
+    return session.each(arguments.words, remove, echo=False)
 
 
 def network_prune(session: Session, arguments: Arguments) -> int:
