@@ -109,6 +109,18 @@ def test_output_that_cannot_be_written_is_one_sentence(engine: FakeEngine, words
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and done.stderr.endswith(b"no space left on device\n")
 
 
+def test_an_error_is_told_also_where_what_was_said_before_cannot_be(engine: FakeEngine) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*PROGRAM, "--host", engine.host, "pull", "bb"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    told = [b"lamina: page not found: /images/create", b"lamina: standard output: no space left on device"]
+    assert (done.returncode, done.stderr.splitlines()) == (1, told)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        done = subprocess.run([*PROGRAM, "--host", engine.host, "pull", "bb"], stdout=closed, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()) == (1, told[:1])
+
+
 def test_without_home_the_users_own_folder_is_meant() -> None:
     asked = "from lamina.cli.main import _session, Arguments; print(_session(Arguments()).config_directory)"
     shown = subprocess.run([sys.executable, "-c", asked], env={"PYTHONPATH": SOURCE}, capture_output=True, text=True, check=True).stdout
@@ -431,6 +443,34 @@ def test_removal_goes_on_after_a_failure(engine: FakeEngine) -> None:
     done = lamina_(engine, "rm", "a", "b")
     assert done.returncode == 1 and done.stdout == b"b\n"
     assert lamina_(engine, "rm", "-f", "a").returncode == 0
+
+
+def test_a_forced_removal_of_networks_takes_what_ls_shows_of_an_id(engine: FakeEngine) -> None:
+    engine.routes |= {"DELETE /networks/1234567890ab": reply(status=204)}
+    done = lamina_(engine, "network", "rm", "-f", "1234567890ab", "gone")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"1234567890ab\n", b"")
+    assert engine.asked() == ["DELETE /networks/1234567890ab", "DELETE /networks/gone"]
+    assert lamina_(engine, "network", "rm", "gone").returncode == 1
+
+
+def test_a_system_prune_that_could_not_be_done_to_its_end_is_not_begun(engine: FakeEngine) -> None:
+    done = lamina_(engine, "system", "prune", "-f", "--volumes", "--filter", "until=1h")
+    assert (done.returncode, done.stderr) == (1, b'lamina: the "until" filter is not supported with "--volumes"\n')
+    assert engine.requests == []
+
+
+def test_the_disk_use_of_another_engine_is_shown(engine: FakeEngine) -> None:
+    engine.routes["GET /system/df"] = reply({"LayersSize": 1000, "Images": [{"Id": "sha256:1", "Size": 1000, "Containers": 0}]})
+    done = lamina_(engine, "system", "df", "--format", "{{.Type}} {{.Size}} {{.Reclaimable}}")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, b"Images 1kB 1kB (100%)")
+
+
+def test_who_asks_again_and_again_starts_no_engine(tmp_path: Path) -> None:
+    from lamina.cli.engine import SelfStarting
+    from lamina.client.transport import EngineUnreachable
+
+    with pytest.raises(EngineUnreachable):
+        SelfStarting(str(tmp_path / "nobody"), {}).as_it_is().connect()
 
 
 @pytest.mark.covers("cli:inspect", "cli:inspect --format")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Iterator
@@ -125,6 +126,16 @@ def test_files_are_written_with_mode_and_time(tmp_path: Path) -> None:
     assert (tmp_path / "link").readlink() == Path("there")
     status = (tmp_path / "sub/dir/large").stat()
     assert (status.st_mode & 0o7777, status.st_mtime) == (0o640, 2000.5)
+
+
+def test_a_file_that_finds_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left") as failed:
+        unpacked(archive(tarfile.USTAR_FORMAT, member("large", size=100_000)), tmp_path)
+    assert failed.value.filename == str(tmp_path / "large")
 
 
 def test_an_archive_that_ends_within_a_file_is_an_error(tmp_path: Path) -> None:

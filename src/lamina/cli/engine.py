@@ -51,3 +51,7 @@ class SelfStarting(Transport):
 
             start_daemon(str(self.address), self._environment)
             return super().open_socket()
+
+    def as_it_is(self) -> Transport:
+        """See Transport.as_it_is."""
+        return Transport(self.address)

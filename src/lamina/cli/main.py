@@ -54,7 +54,10 @@ def _global(words: list[str]) -> Arguments | None:
 
 def complain(error: LaminaError) -> int:
     """Tell an error on standard error, its advice after it; its exit code."""
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        pass  # nobody reads it, or there is no room: `run` finds that again
     sys.stderr.write(f"lamina: {error.message}\n" + (f"{error.hint}\n" if error.hint else ""))
     return error.exit_code
 

@@ -218,9 +218,18 @@ def extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
 
 
 def _put(content: Iterator[memoryview], member: tarfile.TarInfo, target: str) -> None:
-    """A regular file. What is to be ours may have its mode from the beginning; nobody else's, since it is ours until its owner is set."""
+    """A regular file; an OSError names it."""
+    path = os.path.join(target, member.name)
+    try:
+        _written(content, member, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from None
+
+
+def _written(content: Iterator[memoryview], member: tarfile.TarInfo, path: str) -> None:
+    """What is to be ours may have its mode from the beginning; nobody else's, since it is ours until its owner is set."""
     ours = (member.uid, member.gid) == (os.geteuid(), os.getegid())
-    fd = _opened(os.path.join(target, member.name), member.mode & 0o777 if ours else 0o600)
+    fd = _opened(path, member.mode & 0o777 if ours else 0o600)
     try:
         for piece in content:
             while piece:

@@ -138,6 +138,10 @@ class Transport:
             return made
         raise fault
 
+    def as_it_is(self) -> Transport:
+        """The same engine, for who asks again and again: none is started where it has ended."""
+        return self
+
     def request(self, method: str, path: str, body: object = None, *, headers: Iterable[str] = ()) -> Response:
         """One request on a connection of its own, its status checked; see `Connection.request`."""
         return self.connect().request(method, path, body, headers=headers)

@@ -13,7 +13,7 @@ from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
 from lamina.cli.units import human_size, parse_size
 from lamina.client.system import System
-from lamina.errors import NotFound
+from lamina.errors import LaminaError, NotFound, Unsupported
 
 TABLE = {
     "image prune": (
@@ -123,7 +123,7 @@ def _exactly(system: System, row: Item) -> Item:
     """What a prune of all images would free, from an engine that can tell; Docker's formula counts shared layers as free."""
     try:
         plan = system.plan_prune([("kind", "images"), ("all", "1")])
-    except NotFound:
+    except (NotFound, Unsupported):
         return {}
     return {"Reclaimable": _share(_number(plan.get("SpaceReclaimed")), _number(row["Bytes"]), percent=True)}
 
@@ -228,6 +228,8 @@ def image_prune(session: Session, arguments: Arguments) -> int:
 def system_prune(session: Session, arguments: Arguments) -> int:
     """Remove what is unused: stopped containers, networks, images, build cache, with --volumes volumes."""
     every, volumes, system = arguments.on("all"), arguments.on("volumes"), System(session.engine)
+    if volumes and any(word.partition("=")[0].strip().lower() == "until" for word in arguments.many("filter")):
+        raise LaminaError('the "until" filter is not supported with "--volumes"')  # told before anything is gone
     if arguments.on("dry-run"):
         kinds = ["containers", "networks", *(["volumes"] if volumes else []), "images", "build"]
         return _told(session, system, [("kind", kind) for kind in kinds] + filters(arguments.many("filter")) + _all(arguments))

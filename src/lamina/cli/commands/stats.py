@@ -45,13 +45,14 @@ _CLEAR = "\033[2J\033[H"
 
 def stats(session: Session, arguments: Arguments) -> int:
     """Show what containers use, once or again every second."""
-    names = arguments.words or _all(session, every=arguments.on("all"))
-    watches = [_Watch(session, name, stream=not arguments.on("no-stream")) for name in names]
+    names = arguments.words or _all(Containers(session.engine), every=arguments.on("all"))
+    containers = Containers(session.engine if arguments.words else session.engine.as_it_is())
+    watches = [_Watch(containers, name, stream=not arguments.on("no-stream")) for name in names]
     for watch in watches:
         watch.thread.join(None if arguments.on("no-stream") else 2.0)
     while True:
         if not arguments.words and not arguments.on("no-stream"):
-            watches = _renewed(session, watches, _all(session, every=arguments.on("all")))
+            watches = _renewed(containers, watches, _all(containers, every=arguments.on("all")))
         for watch in watches:
             if watch.failure is not None and arguments.words:
                 raise watch.failure
@@ -65,22 +66,22 @@ def stats(session: Session, arguments: Arguments) -> int:
         time.sleep(1)
 
 
-def _renewed(session: Session, watches: list[_Watch], names: list[str]) -> list[_Watch]:
+def _renewed(containers: Containers, watches: list[_Watch], names: list[str]) -> list[_Watch]:
     """Those that are to be shown now: what has ended goes, what has begun meanwhile comes."""
     known = {watch.name: watch for watch in watches if watch.thread.is_alive()}
-    return [known.get(name) or _Watch(session, name, stream=True) for name in names]
+    return [known.get(name) or _Watch(containers, name, stream=True) for name in names]
 
 
-def _all(session: Session, *, every: bool) -> list[str]:
-    return [str(fact.get("Id", "")) for fact in Containers(session.engine).list([("all", "1")] if every else [])]
+def _all(containers: Containers, *, every: bool) -> list[str]:
+    return [str(fact.get("Id", "")) for fact in containers.list([("all", "1")] if every else [])]
 
 
 class _Watch:
     """One container's stats, read by a thread of its own; `last` are the newest."""
 
-    def __init__(self, session: Session, name: str, *, stream: bool) -> None:
+    def __init__(self, containers: Containers, name: str, *, stream: bool) -> None:
         self.name, self.last = name, dict[str, object]()
-        self._pieces = Containers(session.engine)
+        self._pieces = containers
         self.failure: LaminaError | None = None
         self.thread = threading.Thread(target=self._follow, args=(stream,), daemon=True)
         self.thread.start()

@@ -195,7 +195,10 @@ def _ask(session: Session, arguments: Arguments, stored: dict[str, object]) -> t
         return str(stored["username"]), str(stored.get("password", ""))
     if not (username and password) and not is_terminal(0):
         raise LaminaError("cannot perform an interactive login from a non TTY device", hint="use --username and --password-stdin")
-    return username or input("Username: "), password or _hidden("Password: ")
+    try:
+        return username or input("Username: "), password or _hidden("Password: ")
+    except EOFError:
+        raise LaminaError(f"no {'password' if username else 'user name or password'} was given") from None
 
 
 def _hidden(prompt: str) -> str:
