@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -156,3 +158,46 @@ def test_a_lease_keeps_what_is_touched_while_it_lasts() -> None:
     leases.unpin("container")
     leases.unpin("container")
     assert leases.kept() == set()
+
+
+def test_a_check_and_a_collection_at_once_both_end(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entered, go, quiet = any_store, threading.Event(), threading.Event(), any_store.leases.quiet
+    imported(store)
+
+    @contextmanager
+    def held_up() -> Iterator[bool]:
+        with quiet() as alone:
+            if threading.current_thread() is checking:
+                entered.set()
+                go.wait(30)
+            yield alone
+
+    def taken() -> bool:
+        if store.catalog.lock.acquire(blocking=False):
+            store.catalog.lock.release()
+            return False
+        return True
+
+    checking = threading.Thread(target=lambda: list(store.images.check()), daemon=True)
+    collecting = threading.Thread(target=store.images.collect, daemon=True)
+    monkeypatch.setattr(store.leases, "quiet", held_up)
+    checking.start()
+    assert entered.wait(30)
+    collecting.start()
+    eventually(taken, "nobody has the catalog's lock")
+    go.set()
+    for thread in (checking, collecting):
+        thread.join(30)
+        assert not thread.is_alive(), "one waits for the other"
+
+
+def test_who_hears_slowly_of_strays_keeps_nobody_waiting(any_store: Store) -> None:
+    store = any_store
+    for name in ("one", "two"):
+        (store.root / "layers" / name).write_bytes(b"")
+    found = store.images.check()
+    assert next(found).what == "stray"
+    working = threading.Thread(target=lambda: imported(store), daemon=True)
+    working.start()
+    working.join(30)
+    assert not working.is_alive() and len([*found]) == 1

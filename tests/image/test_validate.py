@@ -16,7 +16,7 @@ from lamina.spec.reference import Reference
 from tests.harness import overwrite
 
 from .conftest import Store
-from .tars import SECOND, child, imported
+from .tars import SECOND, child, imported, tar
 from .test_archive import archive
 from .test_layouts import several
 
@@ -209,3 +209,19 @@ def test_an_image_whose_bytes_are_lost_is_not_begun_to_be_saved(any_store: Store
     with pytest.raises(LayerDamaged, match=f"the bytes of layer {facts.diff_id} are missing"):
         any_store.images.saving(["top"], form=form)
     assert any_store.images.saving(["base"], form=form).size > 0
+
+
+def test_what_goes_while_a_check_looks_is_not_told_as_lost(any_store: Store) -> None:
+    store = any_store
+    first, second = imported(store, "first", tar({"a": b"1"})), imported(store, "second", tar({"b": b"2"}))
+    (store.root / "layers" / f"{first.layers[0].encoded}.json").write_text("{}")
+    (store.root / "images" / f"{first.id.encoded}.json").write_text("{}")
+    for repair in (False, True):
+        found = store.images.check(repair=repair)
+        told = [next(found)]
+        if not repair:
+            store.images.remove("second")
+        told += found
+        assert {finding.what for finding in told} == {f"layer {first.layers[0]}", f"image {first.id}"}
+    assert second.id.encoded not in {path.stem for path in (store.root / "images").iterdir()}
+    assert [*store.images.check()] == []

@@ -79,13 +79,15 @@ class Catalog(Known):
         """What the image's file and row hold."""
         return encode_record(_record(image))
 
-    def rewrite(self, image: Image) -> None:
-        """Write the record of an image again, file and row."""
+    def rewrite(self, image: Digest) -> None:
+        """Write the record of an image again, file and row; one that went meanwhile is passed over."""
         with self.lock:
-            write_file(document_path(self.directory, str(image.id)), self.record(image))
+            if (known := self._images.get(image)) is None:
+                return
+            write_file(document_path(self.directory, str(image)), self.record(known))
             with self._metadata.transaction() as change:
-                change.put_image(image.id, self.record(image), image.config_bytes, self._content.read(image.manifest.digest))
-            self._durability.settle(document_path(self.directory, str(image.id)))
+                change.put_image(image, self.record(known), known.config_bytes, self._content.read(known.manifest.digest))
+            self._durability.settle(document_path(self.directory, str(image)))
 
     def names_astray(self) -> list[tuple[str, str]]:
         """Names whose row, or whose entry in index.json, is not what is known here; and where. Rows and entries of unknown names too."""

@@ -32,6 +32,8 @@ from lamina.linux.removing import remove_tree
 from lamina.spec.digest import Digest
 
 __all__ = ["LOST", "REPAIRABLE", "REPAIRED", "Checker", "Finding", "Store"]
+_Twins = tuple[bytes, str | None]
+"""What a document's file should hold, and its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,8 @@ class Checker:
         bad = {digest: problem for digest in wanted if (problem := self._missing(digest) or self._damage.get(digest, ""))}
         sound = [digest for digest in (facts.diff_id, *sources) if digest not in bad and not self._missing(digest)]
         error = self._files.get(facts.name)
-        if not bad and error is None:
-            return
+        if (not bad and error is None) or not layers.has(facts.id):
+            return  # Sound, or it went meanwhile.
         images = self._standing_on(facts.id)
         what = f"layer {facts.id}"
         if not sound:
@@ -177,10 +179,12 @@ class Checker:
     # -- images
 
     def _image(self, image: Image) -> Iterator[Finding]:
-        row = self._store.metadata.images().get(str(image.id))
+        row = self._store.metadata.image(image.id)
         manifest = row[2] if row is not None and Digest.of(row[2], image.manifest.digest.algorithm) == image.manifest.digest else None
         for what, digest, data in (("configuration", image.id, image.config_bytes), ("manifest", image.manifest.digest, manifest)):
             problem = self._missing(digest) or self._damage.get(digest, "")
+            if problem and not self._store.catalog.has(image.id):
+                return  # It went meanwhile.
             if problem and data is None:
                 self._gone.add(image.id)
                 yield Finding(f"image {image.id}", _blob(digest), f"its {what}: {problem}", LOST, self._origin([image]), _shown([image]))
@@ -191,9 +195,10 @@ class Checker:
             try:
                 self._store.layers.chain(layer)
             except LaminaError as error:
-                yield Finding(
-                    f"image {image.id}", f"layers/{layer.encoded}.json", error.message, LOST, self._origin([image]), _shown([image])
-                )
+                if self._store.catalog.has(image.id):
+                    yield Finding(
+                        f"image {image.id}", f"layers/{layer.encoded}.json", error.message, LOST, self._origin([image]), _shown([image])
+                    )
                 break
 
     def _unknown(self) -> Iterator[Finding]:
@@ -217,9 +222,11 @@ class Checker:
     def _names(self) -> Iterator[Finding]:
         """Indexes that names were resolved through, and that are here."""
         seen: set[Digest] = set()
-        for name, owner, descriptor in self._store.catalog.names():
-            digest = descriptor.digest
-            image = self._store.catalog.get(owner)
+        for name, _, descriptor in self._store.catalog.names():
+            digest, known = descriptor.digest, self._store.catalog.named(name)
+            if known is None:
+                continue  # It went meanwhile.
+            image = known[0]
             if digest in seen or digest == image.manifest.digest:
                 continue
             seen.add(digest)
@@ -233,24 +240,21 @@ class Checker:
         store = self._store
         rows = store.metadata.layers()
         for facts in store.layers.all():
-            data = encode_facts(facts)
             yield from self._twin(
                 f"layer {facts.id}",
                 f"layers/{facts.id.encoded}.json",
-                data,
-                rows.get(str(facts.id)),
+                (encode_facts(facts), rows.get(str(facts.id))),
+                partial(self._facts_now, facts.id),
                 partial(store.layers.rewrite, facts.id),
             )
         records = store.metadata.images()
         for image in store.catalog.all():
-            row = records.get(str(image.id))
-            text = row[0] if row is not None and Digest.of(row[1]) == image.id else None
             yield from self._twin(
                 f"image {image.id}",
                 f"images/{image.id.encoded}.json",
-                store.catalog.record(image),
-                text,
-                partial(store.catalog.rewrite, image),
+                (store.catalog.record(image), _text(image, records.get(str(image.id)))),
+                partial(self._record_now, image.id),
+                partial(store.catalog.rewrite, image.id),
                 # A row holds the documents' bytes.
                 self._origin([image]) if image.id in self._gone else "",
             )
@@ -270,17 +274,41 @@ class Checker:
         if not self._store.catalog.names() and not os.path.exists(f"{content}/index.json"):
             yield self._told(Finding("content", "content/index.json", "is missing", self._mend(self._store.catalog.rewrite_names)))
 
-    def _twin(self, what: str, where: str, data: bytes, row: str | None, mend: Callable[[], None], lost: str = "") -> Iterator[Finding]:
-        """A document's file and row. `lost`: what brings back bytes that neither can be written without."""
-        problems = [] if _read(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
-        if row != data.decode():
-            problems.append((f"metadata.db, {where.partition('/')[0]}", "its row is missing or not what was written"))
+    def _facts_now(self, layer: Digest) -> _Twins | None:
+        with self._store.layers.lock:
+            known = next((facts for facts in self._store.layers.all() if facts.id == layer), None)
+            return (encode_facts(known), self._store.metadata.layers().get(str(layer))) if known is not None else None
+
+    def _record_now(self, image: Digest) -> _Twins | None:
+        catalog = self._store.catalog
+        with catalog.lock:
+            if not catalog.has(image):
+                return None
+            known = catalog.get(image)
+            return catalog.record(known), _text(known, self._store.metadata.image(image))
+
+    def _twin(
+        self, what: str, where: str, twins: _Twins, now: Callable[[], _Twins | None], mend: Callable[[], None], lost: str = ""
+    ) -> Iterator[Finding]:
+        """A document's file and row: `twins` are what it should hold, and the row. `now` gives both anew, None where the thing went
+        meanwhile. `lost`: what brings back bytes that neither can be written without."""
+        problems = self._differing(where, twins)
+        if problems:
+            fresh = now()
+            problems = self._differing(where, fresh) if fresh is not None else []
         if problems:
             state = self._mend(mend)
             if lost and state == REPAIRABLE:
                 state = LOST
             for place, problem in problems:
                 yield self._told(Finding(what, place, problem, state, lost if state == LOST else ""))
+
+    def _differing(self, where: str, twins: _Twins) -> list[tuple[str, str]]:
+        data, row = twins
+        problems = [] if _read(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
+        if row != data.decode():
+            problems.append((f"metadata.db, {where.partition('/')[0]}", "its row is missing or not what was written"))
+        return problems
 
     def _database(self) -> Iterator[Finding]:
         """The database on the disk, whatever is remembered of it."""
@@ -290,33 +318,42 @@ class Checker:
 
     def _rows_of_nothing(self) -> Iterator[Finding]:
         metadata = self._store.metadata
-        known = {
-            "layers": {str(facts.id) for facts in self._store.layers.all()},
-            "images": {str(image.id) for image in self._store.catalog.all()},
-        }
-        for table, rows in (("layers", metadata.layers()), ("images", metadata.images())):
-            for key in sorted(set(rows) - known[table]):
-                state = self._mend(partial(metadata.drop, table, key))
-                yield self._told(
-                    Finding(f"{table.removesuffix('s')} {key}", f"metadata.db, {table}", "a row of nothing that is here", state)
-                )
+        yield from self._unknown_rows()
         for key in metadata.cache_damage():
             state = self._mend(partial(metadata.cache_delete, key))
             yield self._told(Finding(f"build cache {key[:80]}", "metadata.db, build_cache", "cannot be read", state))
 
+    def _unknown_rows(self) -> list[Finding]:
+        """Under both locks: else a row that is written now would be one of nothing."""
+        store, found = self._store, list[Finding]()
+        with store.catalog.lock, store.layers.lock:
+            layers = {str(facts.id) for facts in store.layers.all()}
+            images = {str(image.id) for image in store.catalog.all()}
+            for table, known, rows in (("layers", layers, store.metadata.layers()), ("images", images, store.metadata.images())):
+                for key in sorted(set(rows) - known):
+                    state = self._mend(partial(store.metadata.drop, table, key))
+                    what = f"{table.removesuffix('s')} {key}"
+                    found.append(self._told(Finding(what, f"metadata.db, {table}", "a row of nothing that is here", state)))
+        return found
+
     # -- what belongs to nothing
 
-    def _strays(self) -> Iterator[Finding]:
-        with self._store.layers.copies.resting(), self._store.leases.quiet() as quiet:
+    def _strays(self) -> list[Finding]:
+        """Told when all locks are free again: whoever hears of it may be slow."""
+        store, found = self._store, list[Finding]()
+        # The catalog's lock before the leases' gate, as `Collector.collect` takes them.
+        with store.layers.copies.resting(), store.catalog.lock, store.leases.quiet() as quiet:
             if not quiet:
-                return  # Work is under way whose files belong to nothing yet.
-            needed = self._store.collector.needed_blobs() | self._store.leases.left
+                return found  # Work is under way whose files belong to nothing yet.
+            needed = store.collector.needed_blobs() | store.leases.left
             for where in sorted(self._stray_paths(needed)):
                 if self._lost:
-                    yield Finding("stray", where, "belongs to nothing", REPAIRABLE, "it stays: it may be what is left of what is lost")
+                    advice = "it stays: it may be what is left of what is lost"
+                    found.append(Finding("stray", where, "belongs to nothing", REPAIRABLE, advice))
                     continue
-                state = self._mend(partial(_delete, os.path.join(self._store.root, where)))
-                yield self._told(Finding("stray", where, "belongs to nothing", state))
+                state = self._mend(partial(_delete, os.path.join(store.root, where)))
+                found.append(self._told(Finding("stray", where, "belongs to nothing", state)))
+        return found
 
     def _stray_paths(self, needed: set[Digest]) -> Iterator[str]:
         store, root = self._store, self._store.root
@@ -383,6 +420,11 @@ def _shown(images: Sequence[Image]) -> tuple[str, ...]:
 
 def _blob(digest: Digest) -> str:
     return f"content/blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def _text(image: Image, row: tuple[str, bytes, bytes] | None) -> str | None:
+    """The record in an image's row, if the configuration in it is the image's."""
+    return row[0] if row is not None and Digest.of(row[1]) == image.id else None
 
 
 def _read(path: str) -> bytes | None:

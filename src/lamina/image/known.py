@@ -39,6 +39,10 @@ class Known:
         except KeyError:
             raise ImageNotFound(f"No such image: {image}") from None
 
+    def has(self, image: Digest) -> bool:
+        """Whether the image is known here."""
+        return image in self._images
+
     def named(self, name: Reference) -> tuple[Image, Descriptor] | None:
         """The image of that full name (a tag or a digest, not both), and the descriptor it was resolved to."""
         with self.lock:

@@ -103,6 +103,12 @@ class Metadata:
         rows = self._all("SELECT id, record, config, manifest FROM images")
         return {key: (record, bytes(config), bytes(manifest)) for key, record, config, manifest in rows}
 
+    def image(self, image: Digest) -> tuple[str, bytes, bytes] | None:
+        """The row of one image, see `images`; None where there is none."""
+        for record, config, manifest in self._all("SELECT record, config, manifest FROM images WHERE id = ?", (str(image),)):
+            return record, bytes(config), bytes(manifest)
+        return None
+
     def names(self) -> dict[str, tuple[str, str]]:
         """Image ID and descriptor as text, by full name."""
         return {name: (image, descriptor) for name, image, descriptor in self._all("SELECT name, image, descriptor FROM names")}
