@@ -7,9 +7,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from lamina.content import DiskFull
 from lamina.errors import LaminaError
 
 from .conftest import DRIVERS, Store
@@ -113,3 +115,32 @@ def shape(store: Store) -> object:
         sorted(name for name in os.listdir(store.root / "layers") if name.endswith(".json")),
         sorted(store.snapshotter.names()),
     )
+
+
+def test_layers_that_cannot_be_written_down_as_removed_go_with_the_next_sweep(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = any_store
+    with store.leases.hold():
+        imported(store, "first")
+        store.images.remove("first")
+        [layer] = store.layers.all()
+    monkeypatch.setattr(store.metadata, "transaction", full)
+    with pytest.raises(DiskFull):
+        store.images.collect()
+    monkeypatch.undo()
+    assert store.layers.all() == (layer,)
+    assert store.images.collect().layers == (layer.id,)
+    assert store.snapshotter.names() == [] and list(store.content.walk()) == []
+
+
+def test_an_image_that_cannot_be_written_down_leaves_no_record(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = any_store
+    base = imported(store, "first")
+    monkeypatch.setattr(store.metadata, "transaction", full)
+    with pytest.raises(DiskFull):
+        store.images.create(base.config_bytes.replace(b"Imported", b"imported"), store.layers.chain(base.layers[-1]))
+    monkeypatch.undo()
+    assert os.listdir(store.root / "images") == [f"{base.id.encoded}.json"]
+
+
+def full() -> NoReturn:
+    raise DiskFull("no space left on the disk")

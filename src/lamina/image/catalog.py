@@ -150,14 +150,19 @@ class Catalog(Known):
                 if self._is_lost(known.manifest.digest):
                     return self._put_manifest(known, image.manifest, manifest, names)
                 return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
-            record = encode_record(_record(image))
-            write_file(document_path(self.directory, str(image.id)), record)
-            with self._metadata.transaction() as change:
-                change.put_image(image.id, record, image.config_bytes, manifest)
-                _put_names(change, image.id, names)
+            record, path = encode_record(_record(image)), document_path(self.directory, str(image.id))
+            write_file(path, record)
+            try:
+                with self._metadata.transaction() as change:
+                    change.put_image(image.id, record, image.config_bytes, manifest)
+                    _put_names(change, image.id, names)
+            except BaseException:  # a full disk, say: the next start would take it for an image
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                raise
             self._images[image.id] = image
             self._leases.touch(image.id)
-            self._durability.settle(document_path(self.directory, str(image.id)))
+            self._durability.settle(path)
             self._take_names(image.id, names)
             return self._images[image.id]
 

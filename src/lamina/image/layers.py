@@ -364,13 +364,13 @@ class Layers(LayerBytes):
         Of extracted layers the bytes count where they are `measured` only: that is a walk through all their files.
         """
         with self.lock:
-            gone = [self._facts.pop(layer) for layer in layers if layer in self._facts]
+            gone = [self._facts[layer] for layer in layers if layer in self._facts]
             if not gone:
                 return 0
             with self._metadata.transaction() as change:
                 change.delete_layers(facts.id for facts in gone)
             for facts in gone:
-                self._uses.subtract(files_of(facts))
+                self._uses.subtract(files_of(self._facts.pop(facts.id)))
             freed = sum(self._delete_files(facts, measured=measured) for facts in gone)
             self._uses += Counter()
             return freed
