@@ -328,3 +328,17 @@ def _under_way(last: str) -> set[str]:
     """What the operation after the last report may have removed."""
     number = last[1:].partition(":")[0]
     return {f"c{number}:latest", f"n{number}:latest"}
+
+
+def test_what_was_removed_is_forgotten_in_time(filled: Store) -> None:
+    top = filled.images.resolve("top")
+    filled.images.remove("top")
+    assert str(top.id) in filled.metadata.removed() and str(top.layers[-1]) in filled.metadata.removed()
+    (filled.root / "images" / f"{top.id.encoded}.json").write_text("left by a process that was killed")
+    filled.images.tend()
+    assert {key for key in filled.metadata.removed() if not key.startswith("name:")} == {str(top.id)}
+    after = filled.again()
+    after.images.tend()
+    assert after.metadata.removed() == set()
+    assert [image.names[0].familiar for image in after.images.list()] == ["base:latest"]
+    after.close()

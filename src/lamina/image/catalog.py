@@ -229,6 +229,23 @@ class Catalog(Known):
             if len(self._names) < before:
                 self._index.request()
 
+    def forget_removed(self) -> None:
+        """Now and then: what was removed, and whose files are gone from the disk too, need not be known as removed any more."""
+        if gone := self._without_files():
+            self._durability.sync()
+            with self.lock, self._layers.lock, self._metadata.transaction() as change:
+                for key in gone & self._without_files():
+                    change.forget(key)
+
+    def _without_files(self) -> set[str]:
+        """Images and layers that were removed and have no file left."""
+        folders = (self.directory, os.path.join(self.root, "layers"))
+        return {
+            key
+            for key in self._metadata.removed()
+            if not key.startswith(NAME) and not any(os.path.exists(document_path(folder, key)) for folder in folders)
+        }
+
     def _take_names(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]]) -> None:
         super()._take_names(image, names)
         if names:
@@ -242,7 +259,7 @@ class Catalog(Known):
         """The names' twin: the OCI layout's index.json. The database holds where they differ, so it may come a moment later."""
         with self.lock:
             names = list(self._names.items())
-            gone = [key for key in self._metadata.removed() if key.startswith(NAME)]
+            gone = self._metadata.removed_names()
         entries = _entries(names)
         try:
             self._content.set_names(entries)

@@ -153,6 +153,10 @@ class Metadata:
         """IDs of what was removed while its files may still be there."""
         return {row[0] for row in self._all("SELECT id FROM removed")}
 
+    def removed_names(self) -> list[str]:
+        """Those of names, see `NAME`."""
+        return [row[0] for row in self._all("SELECT id FROM removed WHERE id >= ? AND id < ?", (NAME, NAME[:-1] + chr(ord(NAME[-1]) + 1)))]
+
     def cache_get(self, key: str) -> dict[str, Any] | None:
         """What `cache_put` stored, None if there is nothing (any more)."""
         rows = self._all("SELECT value FROM build_cache WHERE key = ?", (key,))

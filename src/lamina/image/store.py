@@ -120,6 +120,7 @@ class Images:
     def tend(self) -> None:
         """Now and then: mend the database if its file was damaged, collect, and give up compressed originals (`eviction`)."""
         self._catalog.metadata.mend()
+        self._catalog.forget_removed()
         self.collect()
         self._layers.copies.flush()
         self.evict()
