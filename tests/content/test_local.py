@@ -205,3 +205,17 @@ def test_flush_without_work_returns(tmp_path: Path) -> None:
     durability = Durability(str(tmp_path), boot_id())
     durability.flush()
     durability.flush()
+
+
+def test_a_flush_waits_for_what_was_asked_before_it_and_for_no_more() -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        done.append(len(done))
+        if len(done) < 10:
+            later.request()
+
+    later = Later(work, delay=30.0)
+    later.request()
+    later.flush()
+    assert done == [0]

@@ -88,3 +88,14 @@ def test_a_driver_without_tars_keeps_what_its_trees_are_mended_from(faulty: Faul
     here, _ = pulled(faulty, store, "overlay")
     assert evictor(here, NEVER).originals() == []
     assert evictor(here, NEVER).run() == 0
+
+
+def test_a_damaged_tar_keeps_its_original_and_stops_nobody(faulty: Faulty, store: MakeStore) -> None:
+    here, image = pulled(faulty, store)
+    damaged = here.layers.chain(image.layers[-1])[0]
+    path = Path(here.content.path(damaged.diff_id))
+    size = path.stat().st_size
+    path.unlink()
+    path.write_bytes(bytes(size))
+    assert evictor(here, NEVER).run() > 0
+    assert [bool(facts.sources) for facts in here.layers.chain(image.layers[-1])] == [True, False, False]

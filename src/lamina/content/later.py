@@ -18,37 +18,40 @@ class Later:
     def __init__(self, work: Callable[[], None], *, delay: float) -> None:
         self._work, self._delay = work, delay
         self._changed = threading.Condition()
-        self._requested = self._hurry = False
+        self._asked = self._done = self._wanted = 0
         self._thread: threading.Thread | None = None
 
     def request(self) -> None:
         """See to it that `work` is done, begun after this call; returns at once."""
         with self._changed:
-            self._requested = True
+            self._asked += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="later", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="later", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def flush(self) -> None:
-        """Return when all that was requested is done."""
+        """Return when all that was requested until now is done, whatever is requested meanwhile."""
         with self._changed:
-            self._hurry = True
+            wanted = self._wanted = self._asked
             self._changed.notify_all()
-            while self._thread is not None:
+            while self._done < wanted and self._thread is not None:
                 self._changed.wait()
-            self._hurry = False
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._requested:
+                if self._done == self._asked:
                     self._thread = None
                     self._changed.notify_all()
                     return
-                if not self._hurry:
+                if self._done >= self._wanted:
                     self._changed.wait(self._delay)
-                self._requested = False
+                taken = self._asked
             try:
                 self._work()
             except Exception:
                 _log.exception("work that was put off failed")
+            with self._changed:
+                self._done = taken
+                self._changed.notify_all()

@@ -49,10 +49,10 @@ class Evictor:
         """What may go, the least recently used first."""
         found: dict[Digest, Original] = {}
         for facts in self.layers.all():
-            if self.layers.tar_blob(facts.diff_id) is None:
-                continue
             for source in facts.sources:
                 with suppress(LaminaError, OSError):
+                    if self.layers.tar_blob(facts.diff_id) is None:
+                        continue
                     status = os.stat(self.content.path(source.digest))
                     found[source.digest] = Original(source.digest, status.st_blocks * 512, max(status.st_atime, status.st_mtime))
         return sorted(found.values(), key=lambda each: (each.used, each.digest))
@@ -64,8 +64,10 @@ class Evictor:
         if not wanted:
             return 0
         freed = 0
+        # Looked for before: after a crash of the machine that hashes them, and nothing begins while the leases' gate is held.
+        originals = self.originals()
         with self.leases.quiet() as quiet:
-            for each in self.originals() if quiet else ():
+            for each in originals if quiet else ():
                 if freed >= wanted:
                     break
                 self.layers.forget_source(each.digest)
