@@ -456,3 +456,27 @@ def test_a_second_pull_that_verifies_sound_layers_fetches_nothing(faulty: Faulty
     before = faulty.requests("GET", "/blobs/")
     here.puller.pull(reference(faulty), verify=True)
     assert faulty.requests("GET", "/blobs/") == before
+
+
+def test_an_image_that_is_removed_while_it_is_pushed_arrives_whole(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    image = here.make(str(reference(faulty)), some_tars(3, 100_000))
+
+    def removed(request: Request, response: Response) -> Response:
+        if here.images.list():
+            here.images.remove(image.id.encoded)
+        return response
+
+    faulty.fault = removed
+    here.pusher.push(reference(faulty, "team/web:1"))
+    faulty.fault = lambda request, response: response
+    assert there.puller.pull(reference(faulty))[0].id == image.id
+
+
+def test_an_image_of_more_layers_than_any_has_is_refused(faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = store(), store()
+    pushed(faulty, here, tars=some_tars(3))
+    monkeypatch.setattr("lamina.image.pull.LAYERS_LIMIT", 2)
+    with pytest.raises(NotAnImage, match="has 3 layers: at most 2 are taken"):
+        there.puller.pull(reference(faulty))
+    assert there.layers.all() == ()

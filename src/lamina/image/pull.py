@@ -11,6 +11,7 @@ from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore
 from lamina.distribution.auth import Auth
 from lamina.distribution.client import Registries, RegistryClient
 from lamina.errors import Exhausted, LaminaError, NotFound, Unsupported
+from lamina.image.archive.plan import LAYERS_LIMIT
 from lamina.image.download import Arrival, short
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
@@ -154,6 +155,8 @@ class Puller:
         config = _checked_config(config_bytes)
         if len(config.diff_ids) != len(manifest.layers):
             raise NotAnImage(f"{reference.familiar} is not an image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff IDs")
+        if len(manifest.layers) > LAYERS_LIMIT:
+            raise NotAnImage(f"{reference.familiar} has {len(manifest.layers)} layers: at most {LAYERS_LIMIT} are taken")
         if platform is not None and not config.platform.matches(platform):
             raise PlatformMissing(
                 f"image with reference {reference.familiar} was found but does not provide the specified platform ({platform})",

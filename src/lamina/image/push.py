@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 from lamina.content.store import ContentStore
@@ -58,7 +58,7 @@ class Pusher:
         rows = [self._row(name, image) if platform else None for name, image in zip(names, images, strict=True)]
         sink(Update(f"The push refers to repository [{reference.name}]"))
         client = self._registries.repository(reference, auth, push=True)
-        with self._images.leases.hold(*(image.id for image in images)):
+        with self._images.leases.hold(*(digest for image in images for digest in (image.id, image.manifest.digest, *image.layers))):
             return [self._push_one(client, name, image, row, sink) for name, image, row in zip(names, images, rows, strict=True)]
 
     def _row(self, name: Reference, image: Image) -> Descriptor | None:
@@ -88,7 +88,8 @@ class Pusher:
         descriptor = self._content.put(manifest.raw, manifest.media_type)
         client.put_manifest(manifest.media_type, manifest.raw, str(name.digest) if name.digest else name.tag)
         if row is None:
-            self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
+            with suppress(ImageNotFound):  # removed meanwhile: there is nothing to be noted of
+                self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
         sink(Update(f"{name.tag or name.digest}: digest: {descriptor.digest} size: {descriptor.size}"))
         sink(Update(aux={"Tag": name.tag, "Digest": str(descriptor.digest), "Size": descriptor.size}))
         return descriptor
