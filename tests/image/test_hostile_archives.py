@@ -19,6 +19,7 @@ import pytest
 
 from lamina.errors import LaminaError
 from lamina.image.model import Image
+from lamina.image.variants import Variants
 from lamina.spec import config as configs
 from lamina.spec import manifest as manifests
 from lamina.spec import mediatype
@@ -318,3 +319,64 @@ def test_cve_2024_24557_docker_a_configuration_does_not_stand_for_another(any_st
     assert image.id == Digest.of(evil) != good.id
     assert any_store.images.resolve("good:1").config_bytes == good.config_bytes
     assert any_store.images.get(good.id).names == (Reference.parse("good:1"),)
+
+
+@pytest.mark.parametrize("listed", ["indexes", "images"])
+def test_documents_that_refer_to_each_other_without_end_are_refused(any_store: Store, listed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamina.image.archive.contents._READS_LIMIT", 1000)
+    data = tar({"a": b"a"})
+    config = config_of(data)
+    made = manifests.new_manifest(
+        Descriptor(mediatype.OCI_CONFIG, Digest.of(config), len(config)), [Descriptor(mediatype.OCI_LAYER, Digest.of(data), len(data))]
+    )
+    files = {f"blobs/sha256/{Digest.of(each).encoded}": each for each in (config, data, made.raw)}
+    entry = made.descriptor
+    for _ in range(3 if listed == "indexes" else 1):
+        index = manifests.new_index([entry] * 40)
+        entry = index.descriptor
+        files[f"blobs/sha256/{entry.digest.encoded}"] = index.raw
+    if listed == "images":
+        row = {"Config": f"blobs/sha256/{Digest.of(config).encoded}", "Layers": [f"blobs/sha256/{Digest.of(data).encoded}"]}
+        files["manifest.json"] = json.dumps([row] * 1000).encode()
+    files["index.json"] = manifests.new_index([entry]).raw
+    assert "too often" in refused(any_store, lambda: through_pipe(any_store, archive({**files, "oci-layout": b"{}"})))
+
+
+def test_an_index_that_lists_itself_many_times_over_is_walked_once() -> None:
+    class Documents:
+        reads = 0
+
+        def read(self, digest: Digest, limit: int = 0) -> bytes:
+            self.reads += 1
+            return held[digest]
+
+    made = manifests.new_manifest(Descriptor(mediatype.OCI_CONFIG, Digest.of(b"{}"), 2), [])
+    held, entry = {made.descriptor.digest: made.raw}, made.descriptor
+    for _ in range(3):
+        index = manifests.new_index([entry] * 1000)
+        entry, held[index.descriptor.digest] = index.descriptor, index.raw
+    variants = Variants(Documents(), lambda _: None)
+    assert {variant.descriptor.digest for variant in variants.of(entry)} == {made.descriptor.digest}
+    assert variants.documents(entry) == {*held}
+
+
+def test_names_of_members_are_not_kept_without_bound(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamina.image.archive.contents._DOCUMENTS_LIMIT", 1 << 20)
+    links = packed(*(link(f"{number}/" + "n" * 200_000, "t" * 200_000) for number in range(4)))
+    assert "bytes of documents" in refused(any_store, lambda: through_pipe(any_store, links))
+
+
+def test_pax_records_around_an_image_are_read_once(any_store: Store) -> None:
+    records = b"6 a=b\n" * 5000 + b"22 path=manifest.json\n"
+    info = tarfile.TarInfo("PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    head = info.tobuf(tarfile.GNU_FORMAT) + records + bytes(-len(records) % 512)
+    whole = docker_archive(config_of(BASE), {"a.tar": BASE}, names=["x:1"])
+    through_pipe(any_store, whole.replace(header_of(whole, "manifest.json"), head + header_of(whole, "manifest.json"), 1))
+    assert any_store.images.resolve("x:1")
+
+
+def header_of(whole: bytes, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(whole)) as reader:
+        at = reader.getmember(name).offset
+    return whole[at : at + 512]

@@ -50,7 +50,7 @@ class Variants:
 
     def of(self, resolved: Descriptor) -> tuple[Variant, ...]:
         """What a name that was resolved to `resolved` stands for, in the index's order; of a manifest, the one image."""
-        return tuple(self._walk(resolved, _NESTING))
+        return tuple(self._walk(resolved, _NESTING, set()))
 
     def images(self, resolved: Descriptor) -> list[Image]:
         """The images of it that are here."""
@@ -59,11 +59,14 @@ class Variants:
     def documents(self, resolved: Descriptor) -> set[Digest]:
         """What it needs beside its images' own documents, here or not: indexes, manifests, and all blobs of what is not an image."""
         needed: set[Digest] = set()
-        pending = [(resolved, _NESTING)]
+        pending, seen = [(resolved, _NESTING)], set[tuple[Digest, int]]()
         while pending:
             entry, nesting = pending.pop()
             needed.add(entry.digest)
             if entry.media_type in mediatype.INDEXES:
+                if (entry.digest, nesting) in seen:
+                    continue
+                seen.add((entry.digest, nesting))
                 pending += [(child, nesting - 1) for child in self.children(entry) if nesting]
             elif (known := self._known(entry)) is not None and not known.image:
                 needed.update(blob.digest for blob in known.blobs)
@@ -89,10 +92,13 @@ class Variants:
         document = self._parsed(entry)
         return document if isinstance(document, Manifest) else None
 
-    def _walk(self, entry: Descriptor, nesting: int) -> Iterator[Variant]:
+    def _walk(self, entry: Descriptor, nesting: int, seen: set[Digest]) -> Iterator[Variant]:
+        """Each index once: of indexes that list the same one again and again nobody would see the end."""
         if entry.media_type in mediatype.INDEXES:
-            for child in self.children(entry) if nesting else ():
-                yield from self._walk(child, nesting - 1)
+            if entry.digest not in seen:
+                seen.add(entry.digest)
+                for child in self.children(entry) if nesting else ():
+                    yield from self._walk(child, nesting - 1, seen)
             return
         known, notes = self._known(entry), dict(entry.annotations)
         content = entry.size + sum(blob.size for blob in known.blobs) if known is not None else 0

@@ -16,6 +16,8 @@ from lamina.spec.config import LIMIT
 
 _DOCUMENTS_LIMIT = 256 << 20
 _MEMBERS_LIMIT = 100_000
+_READ_LIMIT, _READS_LIMIT = 4 * _DOCUMENTS_LIMIT, 4 * _MEMBERS_LIMIT
+"""How many bytes of documents are looked at, and how often: indexes may list the same document again and again."""
 _LINKS_LIMIT = 40
 _LAYER_NAMES = (".tar", ".tar.gz", ".tgz")
 
@@ -39,6 +41,8 @@ class Contents:
     parts: dict[str, Part] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
+    reads: int = 0
+    bytes_read: int = 0
 
     def name(self, member: str) -> str:
         """The member that a name leads to, through links inside the archive."""
@@ -55,10 +59,13 @@ class Contents:
 
     def document(self, name: str) -> bytes:
         """See `plan.Members`."""
-        try:
-            return self.documents[self.name(name)]
-        except KeyError:
-            raise InvalidArchive(f"the archive lacks {name[:200]!r}") from None
+        data = self.documents.get(self.name(name))
+        if data is None:
+            raise InvalidArchive(f"the archive lacks {name[:200]!r}")
+        self.reads, self.bytes_read = self.reads + 1, self.bytes_read + len(data)
+        if self.reads > _READS_LIMIT or self.bytes_read > _READ_LIMIT:
+            raise InvalidArchive("the documents of the archive refer to each other too often")
+        return data
 
     def folders(self) -> list[str]:
         """The folders that describe a layer as before Docker 1.10."""
@@ -78,14 +85,13 @@ def read(source: Source, contents: Contents, take: TakeLayer) -> None:
     """
     kept = 0
     for member in outer.members(source):
+        kept = _more(kept, len(member.name) + len(member.target))
         if member.kind in ("symlink", "hardlink"):
             contents.links[member.name] = _target(member)
         elif member.kind != "file":
             source.skip(member.size)
         elif is_document(member.name, member.size, source.peek):
-            kept += member.size
-            if kept > _DOCUMENTS_LIMIT:
-                raise InvalidArchive(f"the archive has more than {_DOCUMENTS_LIMIT} bytes of documents")
+            kept = _more(kept, member.size)
             data = source.read(member.size)
             if contents.documents.setdefault(member.name, data) != data:
                 raise _twice(member.name)
@@ -116,9 +122,7 @@ def read_directory(directory: str, contents: Contents) -> None:
         fd = open_file(entry.path)
         try:
             if is_document(name, size, lambda count, fd=fd: os.pread(fd, count, 0)):  # type: ignore[misc]
-                kept += size
-                if kept > _DOCUMENTS_LIMIT:
-                    raise InvalidArchive(f"the archive has more than {_DOCUMENTS_LIMIT} bytes of documents")
+                kept = _more(kept, size)
                 contents.documents[name] = os.pread(fd, LIMIT, 0)
             else:
                 contents.sizes[name] = size
@@ -160,6 +164,13 @@ def is_document(name: str, size: int, peek: Callable[[int], bytes]) -> bool:
         return False
     head = peek(min(size, outer.BLOCK))
     return not (compression_of(head) or head[257:262] == b"ustar" or (len(head) == outer.BLOCK and not any(head)))
+
+
+def _more(kept: int, size: int) -> int:
+    """How many bytes of documents and names are kept of an archive with these; raises InvalidArchive."""
+    if kept + size > _DOCUMENTS_LIMIT:
+        raise InvalidArchive(f"the archive has more than {_DOCUMENTS_LIMIT} bytes of documents")
+    return kept + size
 
 
 def _target(member: OuterMember) -> str:

@@ -110,15 +110,17 @@ def _extension(kind: bytes, data: bytes) -> dict[str, str]:
 
 
 def _pax(data: bytes) -> Iterator[tuple[str, str]]:
-    while data.rstrip(b"\0"):
-        length, space, _ = data.partition(b" ")
-        if not space or not length.isdigit() or len(length) > 9 or not len(length) < int(length) <= len(data):
+    at, end = 0, len(data.rstrip(b"\0"))
+    while at < end:
+        space = data.find(b" ", at, at + 10)
+        length = data[at:space] if space > 0 else b""
+        if not length.isdigit() or not len(length) < int(length) <= len(data) - at:
             raise InvalidArchive("the archive has a malformed pax header")
-        key, equals, value = data[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+        key, equals, value = data[space + 1 : at + int(length)].rstrip(b"\n").partition(b"=")
         if not equals:
             raise InvalidArchive("the archive has a malformed pax header")
         yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
-        data = data[int(length) :]
+        at += int(length)
 
 
 def _text(source: Source, size: int) -> bytes:

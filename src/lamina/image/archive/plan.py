@@ -88,19 +88,28 @@ def merged(layout: Sequence[Archived], docker: Sequence[Archived]) -> list[Archi
         InvalidArchive: they give one name to two images.
     """
     found = list(layout)
+    ids = [{image.id for image in each.images} for each in found]
+    # The first place of each image, and every place of each name.
+    first: dict[Digest, int] = {}
+    named: dict[Reference, list[int]] = {}
+    for number, each in enumerate(found):
+        for identity in ids[number]:
+            first.setdefault(identity, number)
+        for name in each.names:
+            named.setdefault(name, []).append(number)
     for row in docker:
         identity = row.images[0].id
-        for each in found:
-            if set(each.names) & set(row.names) and identity not in {image.id for image in each.images}:
-                name = min(set(each.names) & set(row.names), key=str)
-                raise InvalidArchive(
-                    f"the archive gives the name {name.familiar} to two images: index.json to one, manifest.json to another"
-                )
-        at = next((number for number, each in enumerate(found) if identity in {image.id for image in each.images}), None)
-        if at is None:
+        if twice := [name for name in row.names if any(identity not in ids[at] for at in named.get(name, ()))]:
+            name = min(twice, key=str)
+            raise InvalidArchive(f"the archive gives the name {name.familiar} to two images: index.json to one, manifest.json to another")
+        at = first.setdefault(identity, len(found))
+        if at == len(found):
             found.append(row)
+            ids.append({identity})
         else:
             found[at] = replace(found[at], names=tuple(dict.fromkeys((*found[at].names, *row.names))))
+        for name in row.names:
+            named.setdefault(name, []).append(at)
     return found
 
 
