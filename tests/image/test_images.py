@@ -138,6 +138,12 @@ def test_a_star_of_a_reference_filter_stops_at_a_slash(any_store: Store) -> None
     assert names(any_store, reference=["registry.example:5000/*"]) == []
 
 
+def test_a_reference_filter_of_many_stars_is_answered_at_once(any_store: Store) -> None:
+    imported(any_store, "a" * 100)
+    assert names(any_store, reference=["*a" * 40 + "b"]) == []
+    assert names(any_store, reference=["*a" * 40]) == ["a" * 100 + ":latest"]
+
+
 def test_with_a_reference_filter_only_matching_names_are_shown(any_store: Store) -> None:
     imported(any_store, "a:1")
     any_store.images.tag("a:1", Reference.parse("b:1"))

@@ -158,19 +158,24 @@ def _matches(name: Reference, tests: Sequence[re.Pattern[str]]) -> bool:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """Go's path.Match as a regular expression: a star stops at slashes."""
+    """Go's path.Match as a regular expression: a star stops at slashes.
+
+    Its time is bounded by the product of both lengths: what follows a star is taken where it comes first, once and for all, but for the
+    last star, since a later place is never better.
+    """
     if not re.fullmatch(r"(?:[^\[\]\\]|\\.|\[\^?(?:[^\]\\]|\\.)+\])*", pattern, re.DOTALL):
         raise InvalidArgument(f"invalid filter 'reference={pattern[:100]}'")
     parts = re.findall(r"\\.|\[\^?(?:[^\]\\]|\\.)+\]|.", pattern, re.DOTALL)
+    last = max((at for at, part in enumerate(parts) if part == "*"), default=-1)
+    stars = (")(?>[^/]*?", ")(?:[^/]*")
+    pieces = (stars[at == last] if part == "*" else _glob_part(part) for at, part in enumerate(parts))
     try:
-        return re.compile("".join(_glob_part(part) for part in parts), re.DOTALL)
+        return re.compile(f"(?>{''.join(pieces)})", re.DOTALL)
     except re.error:
         raise InvalidArgument(f"invalid filter 'reference={pattern[:100]}'") from None
 
 
 def _glob_part(part: str) -> str:
-    if part == "*":
-        return "[^/]*"
     if part == "?":
         return "[^/]"
     if part.startswith("[") and len(part) > 1:
