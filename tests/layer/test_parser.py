@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lamina.layer import tarwrite
 from lamina.layer.errors import InvalidArchive, TruncatedArchive
-from lamina.layer.tar import pax
+from lamina.layer.tar import pax, sparse
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.layer.tar.number import parse_decimal, parse_field, parse_time
 from lamina.layer.tar.parser import BLOCK, Parser
@@ -301,3 +301,31 @@ def test_a_huge_extended_header_is_refused() -> None:
     header = with_field(with_field(packed(plain()), 156, b"x"), 124, b"77777777777\0")
     with pytest.raises(InvalidArchive, match="extended tar header"):
         parse(header)
+
+
+def test_global_records_are_not_kept_without_bound() -> None:
+    pieces = []
+    for number in range(3):
+        body = pax.render([(b"comment%d" % number, bytes(500_000))])
+        header = packed((Member(b"h", stat.S_IFREG, 0, 0, len(body), 0), body))[:-1024]
+        pieces.append(with_field(header, 156, b"g"))
+    with pytest.raises(InvalidArchive, match="too many global pax records"):
+        parse(b"".join(pieces))
+
+
+def test_a_long_sparse_map_is_looked_at_as_a_whole_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    parse_prefix = sparse.parse_prefix
+
+    def counted(text: bytes) -> list[tuple[int, int]] | None:
+        looks.append(len(text))
+        return parse_prefix(text)
+
+    monkeypatch.setattr(sparse, "parse_prefix", counted)
+    runs = [(number * 1024, 512) for number in range(2000)]
+    header, stored = tarwrite.sparse_header(Member(b"holes", stat.S_IFREG | 0o644, 0, 0, 2000 * 1024, 0), runs)
+    for step in (0, 512):
+        looks.clear()
+        [member] = parse(header + bytes(stored), step)
+        assert member.extents is not None and [(run.start, run.length) for run in member.extents] == runs
+        assert len(looks) == 2

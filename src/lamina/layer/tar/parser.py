@@ -63,7 +63,8 @@ class Parser:
         self._records: dict[bytes, bytes] = {}
         self._extended = False
         self._partial: tuple[Member, int, list[tuple[int, int]]] | None = None
-        self._map = b""
+        self._map = bytearray()
+        self._lines, self._lines_wanted = 0, 1
         self._last = b""
 
     def feed(self, data: bytes) -> list[Member]:
@@ -192,7 +193,7 @@ class Parser:
         records = pax.parse(body)
         if kind == b"g":
             self._global.update(records)
-            if len(self._global) > 4096:
+            if len(self._global) > 4096 or sum(len(key) + len(value) for key, value in self._global.items()) > META_LIMIT:
                 raise InvalidArchive("too many global pax records")
         else:
             self._records.update(records)
@@ -253,7 +254,8 @@ class Parser:
 
     def _sparse_done(self, member: Member, stored: int, runs: list[tuple[int, int]], offset: int) -> Member:
         """The map is complete and `offset` is where the content starts."""
-        self._partial, self._map = None, b""
+        self._partial, self._map = None, bytearray()
+        self._lines, self._lines_wanted = 0, 1
         self._expect(self._header, BLOCK)
         self._pass_over(stored)
         return member._replace(offset=offset, extents=sparse.extents(runs, member.size, offset, stored))
@@ -275,12 +277,19 @@ class Parser:
         assert self._partial is not None
         member, stored, _ = self._partial
         self._map += block
+        self._lines += block.count(b"\n")
         stored -= BLOCK
         self._partial = member, stored, []
         if stored < 0 or len(self._map) > 4 * META_LIMIT:
             raise InvalidArchive(f"sparse map of {shown(member.path)} is longer than its content")
-        runs = sparse.parse_prefix(self._map)
-        return None if runs is None else self._sparse_done(member, stored, runs, offset)
+        # Looked at when the count has come, and when all has: each look is at all of it.
+        if 0 < self._lines < self._lines_wanted:
+            return None
+        runs = sparse.parse_prefix(bytes(self._map))
+        if runs is None:
+            self._lines_wanted = sparse.prefix_lines(self._map)
+            return None
+        return self._sparse_done(member, stored, runs, offset)
 
 
 def _verify(block: bytes, stated: int) -> None:

@@ -52,6 +52,12 @@ def parse_prefix(text: bytes) -> list[tuple[int, int]] | None:
     return _pairs([parse_decimal(line) for line in lines[1 : 2 * count + 1]])
 
 
+def prefix_lines(text: bytes | bytearray) -> int:
+    """How many lines the map has of which `parse_prefix` wants more, as far as `text` tells."""
+    count, end, _ = text.partition(b"\n")
+    return 2 * int(count) + 1 if end else 1
+
+
 def _pairs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     if len(numbers) % 2:
         raise InvalidArchive("malformed sparse map: an odd number of numbers")
