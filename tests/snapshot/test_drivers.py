@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.snapshot.erofs import Ways
+from lamina.snapshot.erofs import Ways, mount_layer
 from lamina.snapshot.fdstore import MemoryFdStore
 from tests.contracts.snapshotter import Rig, SnapshotterContract, file, tar
 from tests.snapshot.conftest import rig_of
@@ -95,3 +96,19 @@ class TestNative(SnapshotterContract):
 
     def test_no_path_of_the_host_shows_in_mountinfo(self, rig: Rig) -> None:
         pytest.skip("the root is a directory of the host's file system, which mountinfo names")
+
+
+def test_a_loop_device_too_few_leaves_none_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def attach(path: str) -> tuple[int, str]:
+        if taken:
+            raise OSError(errno.ENOSPC, "no loop device is free")
+        taken.append(os.open(tmp_path, os.O_PATH))
+        return taken[0], "/dev/loop0"
+
+    monkeypatch.setattr("lamina.linux.mount.loop_attach", attach)
+    with pytest.raises(OSError, match="no loop device is free"):
+        mount_layer("metadata", ["tar"], loop=True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(taken[0])

@@ -267,9 +267,9 @@ def mount_layer(metadata: str, devices: Sequence[str], *, loop: bool = False) ->
     try:
         sources = [metadata, *devices]
         if loop:
-            attached = [mount.loop_attach(path) for path in sources]
-            opened += [fd for fd, _ in attached]
-            sources = [device for _, device in attached]
+            for number, path in enumerate(sources):
+                fd, sources[number] = mount.loop_attach(path)
+                opened.append(fd)
         context = mount.fsopen("erofs")
         opened.append(context)
         mount.set_string(context, "source", sources[0])
