@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lamina.errors import InvalidArgument
+from lamina.explore.explorer import Explorer
 from lamina.explore.levels import FILE, Level, UpperLevel, open_levels
 from lamina.explore.model import LayerRow
 from lamina.explore.stack import Stack
@@ -119,6 +120,20 @@ def test_it_is_counted_once_and_again_when_the_cache_is_gone(lab: Lab, tmp_path:
         path.unlink()
     assert lab.explorer.layers(lab.explorer.subject("app")) == first
     assert len(lab.workers.jobs) == 2
+
+
+def test_after_another_boot_of_the_machine_everything_is_asked_anew(lab: Lab, tmp_path: Path) -> None:
+    lab.image("app", BASE, CHANGES)
+    parts = (lab.store.images, lab.store.layers, lab.containers, lab.workers, str(tmp_path))
+    first = Explorer(*parts, boot="one")  # type: ignore[arg-type]
+    layers, found = first.layers(first.subject("app")), first.find("*").read()
+    assert Explorer(*parts, boot="one").layers(first.subject("app")) == layers  # type: ignore[arg-type]
+    asked = len(lab.workers.jobs)
+    for path in (*(tmp_path / "cache/answers").iterdir(), *(tmp_path / "cache/paths").iterdir()):
+        path.write_bytes(b"")
+    again = Explorer(*parts, boot="two")  # type: ignore[arg-type]
+    assert (again.layers(again.subject("app")), again.find("*").read()) == (layers, found)
+    assert len(lab.workers.jobs) == asked + 2
 
 
 def test_names_that_are_no_utf_8_are_found_by_every_question(lab: Lab) -> None:

@@ -136,7 +136,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     closing.callback(registry.registries.close)
     builder = _builder(ground, stores, registry.puller, containers)
     facts = _facts(ground)
-    explorer = Explorer(stores.images, stores.layers, containers, ground.workers, root)
+    explorer = Explorer(stores.images, stores.layers, containers, ground.workers, root, boot=boot_id())
     explorer.mounts.recover()
     containers.recover()
     builder.sweep()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lamina.linux.channel import encode
+from lamina.linux.removing import discard_tree
 from lamina.worker import Workers
 
 _VERSION = 2
@@ -23,6 +24,21 @@ _VERSION = 2
 LIMIT = 256 << 20
 _SPARED = 0.75
 _COPY = 1 << 24
+
+
+def forget_other_boots(directory: str, boot: str) -> None:
+    """Empty a directory of what can be made anew, unless this boot of the machine has written there.
+
+    No answer waits for the disk, so a crash of the machine may have cut what was written last, and nothing else would tell.
+    """
+    note = os.path.join(directory, "boot")
+    with suppress(FileNotFoundError), open(note, encoding="utf-8", errors="replace") as file:
+        if file.read() == boot:
+            return
+    discard_tree(directory)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with suppress(OSError), open(note, "w", encoding="utf-8") as file:
+        file.write(boot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import msgspec
 
 from lamina.container.containers import Containers
 from lamina.container.snapshots import Snapshot
-from lamina.explore.answers import Answer, Answers
+from lamina.explore.answers import Answer, Answers, forget_other_boots
 from lamina.explore.model import LayerRow, Subject
 from lamina.explore.mounts import Mounts
 from lamina.explore.squashing import Squasher
@@ -31,8 +31,10 @@ class Explorer:
     Below `root`, `cache/` keeps answers that cannot change and lists of paths, `mounts/` what is mounted on the host.
     """
 
-    def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, root: str) -> None:
+    def __init__(self, images: Images, layers: Layers, containers: Containers, workers: Workers, root: str, *, boot: str = "") -> None:
+        """`boot` is this boot of the machine: what another one wrote is not kept."""
         directory = f"{root}/cache"
+        forget_other_boots(directory, boot)
         self._images, self._layers = images, layers
         self._subjects = Subjects(images, layers, containers)
         self._answers = Answers(f"{directory}/answers", workers)
