@@ -439,3 +439,41 @@ def test_a_registry_that_takes_nothing_more_is_not_waited_for() -> None:
         with pytest.raises(TimeoutError):
             connection.request("PATCH", "/", body)
         connection.close()
+
+
+def test_a_cut_manifest_is_asked_for_again_and_told_as_cut(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    client = client_of(registries, faulty.host)
+    put_image(client)
+    reference, cuts = Reference.parse(f"{faulty.host}/a/b:1"), 2
+
+    def cut(request: Request, response: Response) -> Response:
+        nonlocal cuts
+        if cuts and request.method == "GET" and "/manifests/" in request.path:
+            cuts -= 1
+            data, request.headers = in_memory(response), {"connection": "close"}
+            return Response(200, (*response.headers, ("Content-Length", str(len(data)))), data[:-1])
+        return response
+
+    faulty.fault = cut
+    assert client.resolve(reference)[0].size
+    assert len(pauses) == 2
+    cuts = 1000
+    with pytest.raises(RegistryUnreachable, match="was lost"):
+        client.resolve(reference)
+
+
+def test_lists_without_an_end_are_given_up(faulty: Faulty, registries: Registries, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamina.distribution.client.PAGES_LIMIT", 20)
+    monkeypatch.setattr("lamina.distribution.search.PAGES_LIMIT", 20)
+    asked = 0
+
+    def endless(request: Request, response: Response) -> Response:
+        nonlocal asked
+        asked += 1
+        empty = json.dumps({"name": "a/b", "tags": [], "repositories": []}).encode()
+        return Response(200, (("Link", f'<{request.path}?last={asked}>; rel="next"'),), empty)
+
+    faulty.fault = endless
+    with pytest.raises(RegistryFailed, match="more than 20 pages of tags of"):
+        list(client_of(registries, faulty.host).tags())
+    assert list(catalog(registries.session(faulty.host))) == []

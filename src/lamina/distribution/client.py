@@ -19,6 +19,7 @@ from lamina.distribution.protocol import (
     DOCKER_DOMAIN,
     MANIFEST_LIMIT,
     MANIFEST_TYPES,
+    PAGES_LIMIT,
     blob_path,
     manifest_path,
     next_link,
@@ -35,9 +36,9 @@ from lamina.distribution.transport import (
     Response,
     Transport,
     discard,
-    drained,
     failure,
     translated,
+    whole,
 )
 from lamina.distribution.upload import Outgoing, Uploads
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable, Unsupported
@@ -101,10 +102,8 @@ class RegistryClient:
             Unsupported: it is a manifest of Docker's first schema.
         """
         target = _target(reference)
-        response = self._read("GET", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference))
-        data = drained(response, MANIFEST_LIMIT + 1)
-        if len(data) > MANIFEST_LIMIT:
-            raise RegistryFailed(f"manifest of {reference.familiar} is larger than {MANIFEST_LIMIT} bytes")
+        path, what = manifest_path(self.repository.path, target), _manifest_what(reference)
+        response, data = self._document(path, {"Accept": ACCEPT_MANIFESTS}, what, MANIFEST_LIMIT)
         promised = reference.digest or _digest_header(response)
         digest = Digest.of(data, promised.algorithm if promised else "sha256")
         if promised and digest != promised:
@@ -148,12 +147,16 @@ class RegistryClient:
 
         Raises:
             RegistryUnknown: the registry has no such repository.
+            RegistryFailed: its pages have no end.
         """
-        path = f"/v2/{self.repository.path}/tags/list?n=1000"
-        while path:
-            response = self._read("GET", path, {}, f"tags of {self.repository.familiar_name}")
-            yield from _texts(drained(response, 16 << 20), "tags")
+        path, what = f"/v2/{self.repository.path}/tags/list?n=1000", f"tags of {self.repository.familiar_name}"
+        for _ in range(PAGES_LIMIT):
+            response, data = self._document(path, {}, what, 16 << 20)
+            yield from _texts(data, "tags")
             path = _following(response, path)
+            if not path:
+                return
+        raise RegistryFailed(f"registry {self.origin.name} has more than {PAGES_LIMIT} pages of {what}")
 
     def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to the manifest `digest` by its subject field; none where the registry does not keep that."""
@@ -161,7 +164,7 @@ class RegistryClient:
             response = self._read("GET", f"/v2/{self.repository.path}/referrers/{digest}", {}, f"referrers of {digest}")
         except RegistryUnknown:
             return ()
-        return _descriptors(drained(response, MANIFEST_LIMIT))
+        return _descriptors(whole(response, self.origin.name, MANIFEST_LIMIT))
 
     # --- blobs
 
@@ -251,6 +254,19 @@ class RegistryClient:
         return self._uploads.stream(outgoing)
 
     # --- parts
+
+    def _document(self, path: str, headers: Mapping[str, str], what: str, limit: int) -> tuple[Response, bytes]:
+        """An answer and all of it, `limit` bytes at most; where the connection is cut, it is asked for again."""
+        transport, attempt = self.origin.transport, 0
+        while True:
+            response = self._read("GET", path, headers, what)
+            try:
+                return response, whole(response, self.origin.name, limit)
+            except RegistryUnreachable:
+                attempt += 1
+                if attempt >= transport.options.retries:
+                    raise
+                transport.pause(attempt - 1)
 
     def _read(self, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
         for mirror in self.mirrors:

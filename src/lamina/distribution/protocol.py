@@ -28,6 +28,8 @@ MANIFEST_TYPES = (
 ACCEPT_MANIFESTS = ", ".join(MANIFEST_TYPES)
 MANIFEST_LIMIT = 4 << 20
 """Bytes of the largest manifest taken or accepted: the specification's own bound ("Pushing Manifests")."""
+PAGES_LIMIT = 10_000
+"""So many pages of a list are asked for; a registry may always name one more."""
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"\s*,?\s*({_TOKEN})(?:\s+|\s*$|\s*(?=,))")

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from lamina.distribution.protocol import DOCKER_INDEX_HOST, next_link
+from lamina.distribution.protocol import DOCKER_INDEX_HOST, PAGES_LIMIT, next_link
 from lamina.distribution.session import Session
-from lamina.distribution.transport import RegistryFailed, RegistryUnknown, discard, drained, failure
+from lamina.distribution.transport import RegistryFailed, RegistryUnknown, discard, failure, whole
 from lamina.errors import InvalidArgument
 
 CATALOG_LIMIT = 10_000
@@ -47,7 +47,7 @@ def search(session: Session, words: str, limit: int, filters: Mapping[str, Seque
     accept = _filter(filters)
     response = session.request("GET", "/v1/search?" + urlencode({"q": words, "n": limit}))
     if response.status == 200:
-        return [hit for hit in _hits(drained(response, 4 << 20)) if accept(hit)][:limit]
+        return [hit for hit in _hits(whole(response, session.name, 4 << 20)) if accept(hit)][:limit]
     if response.status not in (400, 401, 403, 404, 405, 501):
         raise failure(response, session.name, "search")
     discard(response)
@@ -61,15 +61,16 @@ def catalog(session: Session) -> Iterator[str]:
     Raises:
         RegistryUnknown: the registry has no catalog.
     """
-    path, seen = "/v2/_catalog?n=1000", 0
-    while path and seen < CATALOG_LIMIT:
+    path, seen, pages = "/v2/_catalog?n=1000", 0, 0
+    while path and seen < CATALOG_LIMIT and pages < PAGES_LIMIT:
+        pages += 1
         response = session.request("GET", path, also=("registry:catalog:*",))
         if response.status == 404:
             discard(response)
             raise RegistryUnknown(f"registry {session.name} can neither search nor list its repositories")
         if response.status != 200:
             raise failure(response, session.name, "catalog")
-        names = _names(drained(response, 16 << 20))
+        names = _names(whole(response, session.name, 16 << 20))
         seen += len(names)
         yield from names
         following = next_link(response.headers.getlist("Link"), path)

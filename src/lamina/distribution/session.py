@@ -17,8 +17,8 @@ from lamina.distribution.transport import (
     TlsFailed,
     Transport,
     discard,
-    drained,
     failure,
+    whole,
 )
 
 
@@ -153,7 +153,7 @@ class Session:
             raise TokenRefused(f"registry {self.name} refuses the credentials", hint=f"lamina login {self.name}")
         if response.status != 200:
             raise failure(response, urlsplit(asked.url).netloc, "a token")
-        return read_grant(drained(response), self.transport.clock())
+        return read_grant(whole(response, urlsplit(asked.url).netloc), self.transport.clock())
 
     def _endpoint(self) -> Endpoint:
         return self.endpoints.find(self.host)

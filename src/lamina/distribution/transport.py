@@ -255,6 +255,28 @@ def drained(response: Response, limit: int = 1 << 20) -> bytes:
     return data
 
 
+def whole(response: Response, host: str, limit: int = 1 << 20) -> bytes:
+    """All of an answer; its connection can be used again.
+
+    Raises:
+        RegistryUnreachable: the connection was cut before its end.
+        RegistryFailed: it is longer than `limit` bytes.
+    """
+    data = bytearray()
+    try:
+        # To its end: only there it is told that the connection was cut.
+        while len(data) <= limit and (piece := response.read(limit + 1 - len(data))):
+            data += piece
+    except (HTTPError, OSError) as error:
+        response.close()
+        raise translated(error, host) from error
+    if len(data) > limit:
+        response.close()
+        raise RegistryFailed(f"registry {host} answered with more than {limit} bytes")
+    response.release_conn()
+    return bytes(data)
+
+
 def discard(response: Response) -> None:
     """Have done with an answer whose body nobody reads."""
     drained(response, 65536)
