@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -19,12 +20,14 @@ from lamina.errors import LaminaError
 from lamina.registry.__main__ import main as registry
 from lamina.registry.access import Gate, InvalidUsers, hashed, read_users, verify
 from lamina.registry.documents import read_needs
-from lamina.registry.errors import ManifestInvalid, NameInvalid
+from lamina.registry.errors import BlobUploadUnknown, ManifestInvalid, NameInvalid
 from lamina.registry.filesystem import FileStorage
 from lamina.registry.routes import Route, route
 from lamina.registry.server import AddressUnusable, InvalidAddress, RegistryServer, ServeOptions
 from lamina.spec import mediatype
+from lamina.spec.digest import Digest
 from lamina.tls.contexts import InvalidCertificates
+from tests.harness import eventually
 from tests.registry.servers import started
 
 Pool = urllib3.HTTPConnectionPool
@@ -319,6 +322,38 @@ def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
     second.close()
 
 
+def test_an_upload_that_another_request_has_finished_is_unknown_and_its_blob_stays(tmp_path: Path) -> None:
+    storage, told = FileStorage(str(tmp_path)), list[LaminaError]()
+    name = storage.begin("a")
+
+    def comes_late() -> None:
+        try:
+            with storage.upload("a", name) as upload:
+                upload.write(memoryview(b"more"))
+        except LaminaError as error:
+            told.append(error)
+
+    def opened() -> int:
+        return sum(os.path.basename(os.path.realpath(f"/proc/self/fd/{fd}")).startswith(name) for fd in os.listdir("/proc/self/fd"))
+
+    late = threading.Thread(target=comes_late)
+    with storage.upload("a", name) as upload:
+        upload.write(memoryview(b"blob"))
+        late.start()
+        eventually(lambda: opened() == 2, "it does not wait for the first")
+        upload.commit(Digest.parse(sha(b"blob")))
+    late.join(30)
+    assert [type(error) for error in told] == [BlobUploadUnknown]
+    with storage.open_blob("a", Digest.parse(sha(b"blob"))) as blob:
+        assert blob.read() == b"blob"
+
+
+def test_a_full_disk_is_told_to_who_uploads(http: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamina.registry.filesystem.FileUpload.write", full)
+    answer = http.request("POST", f"/v2/a/blobs/uploads/?digest={sha(b'x')}", body=b"x")
+    assert code(answer) == (507, "UNKNOWN") and "no space left" in answer.json()["errors"][0]["message"]
+
+
 def test_users_are_asked_for_their_password(tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(f"# users\nanna:{hashed('right')}\nold:{{SHA}}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
@@ -338,6 +373,32 @@ def test_users_are_asked_for_their_password(tmp_path: Path) -> None:
     assert http.request("GET", "/v2/", headers={"Authorization": "Basic ???"}).status == 401
     http.close()
     server.close()
+
+
+def test_a_file_of_users_that_names_nobody_lets_nobody_in(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("# nobody yet\n")
+    server = started(tmp_path / "r", users=str(users))
+    with urllib3.HTTPConnectionPool(*server.address) as http:
+        assert code(http.request("POST", "/v2/a/blobs/uploads/")) == (401, "UNAUTHORIZED")
+    server.close()
+
+
+def test_a_password_that_cannot_be_written_leaves_the_file_of_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = tmp_path / "users"
+    users.write_text("# ours\nanna:{SHA}x\n")
+    users.chmod(0o640)
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    assert registry(["passwd", "--users", str(users), "--password-stdin", "ada"]) == 0
+    kept = users.read_text()
+    assert kept.startswith("# ours\nanna:{SHA}x\nada:{scrypt}") and users.stat().st_mode & 0o777 == 0o640
+    monkeypatch.setattr("os.replace", full)
+    assert registry(["passwd", "--users", str(users), "--password-stdin", "eve"]) == 1
+    assert users.read_text() == kept and os.listdir(tmp_path) == ["users"]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @given(st.text(), st.text())

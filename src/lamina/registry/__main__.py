@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,8 +73,23 @@ def _passwd(options: argparse.Namespace) -> int:
     path = Path(options.users)
     kept = [old for old in path.read_text().splitlines(keepends=True) if not old.startswith(f"{options.name}:")] if path.exists() else []
     path.touch(mode=0o600)
-    path.write_text("".join((*kept, line)))
+    _replace(path.resolve(), "".join((*kept, line)))
     return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    """Make a file that is there hold `text`: whoever reads it meanwhile, or after a crash, sees all of it or what was there."""
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            status = path.stat()
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+            file.write(text)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -67,19 +67,19 @@ def read_users(path: str) -> dict[str, str]:
 
 
 class Gate:
-    """Lets requests with good credentials through. Thread-safe.
+    """Lets requests with good credentials through; where there is no file of users (`users` None), all. Thread-safe.
 
     Good ones are remembered by a hash under a key of this process: scrypt costs 50 ms, and clients send them each time.
     """
 
-    def __init__(self, users: Mapping[str, str]) -> None:
+    def __init__(self, users: Mapping[str, str] | None) -> None:
         self._users = users
         self._key = os.urandom(32)
         self._known: set[bytes] = set()
 
     def check(self, authorization: str) -> None:
         """Raises AuthenticationRequired for anything but a Basic header with a name and its password."""
-        if not self._users:
+        if self._users is None:
             return
         scheme, _, value = authorization.partition(" ")
         tag = hmac.digest(self._key, value.encode(), "sha256")
@@ -93,4 +93,4 @@ class Gate:
             name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
         except ValueError:
             return False
-        return verify(password, self._users.get(name, ""))
+        return verify(password, (self._users or {}).get(name, ""))

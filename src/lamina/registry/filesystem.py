@@ -122,7 +122,8 @@ class FileStorage:
             raise BlobUploadUnknown(f"blob upload unknown to registry: {upload_id}") from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if not os.fstat(fd).st_nlink:
+            # Who held the lock may have made a blob of the file meanwhile, or dropped it.
+            if not _leads_to(path, fd):
                 raise BlobUploadUnknown(f"blob upload unknown to registry: {upload_id}")
             upload = FileUpload(fd, self._hash_so_far(upload_id, fd), lambda digest: self._settle(path, repository, digest))
             try:
@@ -362,6 +363,14 @@ def _subject(stored: StoredManifest) -> Digest | None:
     with suppress(ManifestInvalid):
         return read_needs(stored.data, stored.media_type).subject
     return None
+
+
+def _leads_to(path: Path, fd: int) -> bool:
+    """Whether that is still the path of the open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _write(path: Path, data: bytes) -> None:

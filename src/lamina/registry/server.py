@@ -54,7 +54,7 @@ class RegistryServer:
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
-        users = read_users(options.users) if options.users else {}
+        users = read_users(options.users) if options.users else None
         self._tls = _tls(options)
         self._listener = _listen(options.address)  # before the storage: where somebody else listens, none is made
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from lamina.distribution.protocol import MANIFEST_LIMIT, MANIFEST_TYPES, RangeNotSatisfiable, byte_range, span
-from lamina.errors import Forbidden, InvalidArgument, LaminaError, NotFound
+from lamina.errors import Exhausted, Forbidden, InvalidArgument, LaminaError, NotFound
 from lamina.registry.access import AuthenticationRequired, Gate
 from lamina.registry.documents import read_needs
 from lamina.registry.errors import (
@@ -35,6 +36,10 @@ class PathUnknown(NotFound):
     """A registry has nothing there."""
 
 
+class StorageFull(Exhausted):
+    """The storage's disk has no space, or the quota is used up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """Answers requests. Thread-safe."""
@@ -53,6 +58,10 @@ class Service:
             return _refusal(error, (("WWW-Authenticate", 'Basic realm="lamina registry"'),))
         except LaminaError as error:
             return _refusal(error)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise  # mostly the client's connection
+            return _refusal(StorageFull("no space left on the disk of the registry"))
 
     def _answer(self, request: Request) -> Response:
         self.gate.check(request.headers.get("authorization", ""))
