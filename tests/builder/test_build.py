@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 
 from lamina.builder.execute import StepFailed
 from lamina.builder.request import Cancellation, Context
 from lamina.errors import Cancelled, LaminaError
+from lamina.runtime.launch import Launch
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
-from tests.builder.lab import Lab
+from tests.builder.lab import Lab, touch
 from tests.image.tars import tar
 from tests.image.test_layouts import several
 
@@ -357,3 +359,22 @@ def test_what_a_command_writes_to_its_standard_error_is_marked_and_stays_in_its_
         ("two é\n", True),
         ("three\n", False),
     ]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: bool) -> None:
+    lab.base(file="content")
+    text = "FROM base\nRUN one\n" if cached else "FROM base\n"
+    if cached:
+        lab.build(f"{text}RUN zero\n", tags=(Reference.parse("other:1"),))
+
+    def removes(upper: Path, launch: Launch) -> tuple[int, str]:
+        for name in ("other:1", "base") if cached else ("base",):
+            assert lab.images.remove(name)
+        lab.images.prune_cache(all=True)
+        return touch(upper, launch)
+
+    lab.runtime.commands["two"] = removes
+    image, _ = lab.build(f"{text}RUN two\nRUN three\n", tags=(Reference.parse("made:1"),))
+    assert lab.read(image, "/file") == "content"
+    assert [*lab.images.check()] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from lamina.builder import context, remote
@@ -81,6 +81,10 @@ class Builder:
             with suppress(Exception):
                 progress.failed()
             raise
+
+    def held(self) -> AbstractContextManager[None]:
+        """Until the context is left, keep what is built: who asks for an `unfinished` image publishes it later."""
+        return self._engine.leases.hold()
 
     def publish(self, image: Image, names: Sequence[Reference]) -> Image:
         """Make the image of an `unfinished` request one that shows, with these names."""

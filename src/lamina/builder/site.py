@@ -101,9 +101,9 @@ class Site:
     def _image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
         if not self.request.pull:
             try:
-                return self.engine.images.resolve(name, platform)
-            except PlatformNotHere:
-                return self.engine.images.resolve(name)
+                found = self._resolved(name, platform)
+                if self.keeps(found):
+                    return found
             except ImageNotFound:
                 pass
         reference = Reference.parse(name).with_default_tag()
@@ -111,21 +111,40 @@ class Site:
         sink = self.engine.puller.pull(reference, platform=platform, auth=auth, sink=lambda update: tell(Passed(update)))
         return sink[0]
 
+    def _resolved(self, name: str, platform: Platform | None) -> Image:
+        try:
+            return self.engine.images.resolve(name, platform)
+        except PlatformNotHere:
+            return self.engine.images.resolve(name)
+
+    def keeps(self, image: Image) -> bool:
+        """Have the layers of an image that was found stay until the build has ended, whoever removes it; False where they went already."""
+        layers, top = self.engine.layers, image.layers[-1] if image.layers else None
+        with layers.lock:  # as who collects does: what is noted now and still here stays
+            if top is not None:
+                self.engine.leases.touch(top)
+            return top is None or layers.has(top)
+
     def origin(self, name: str, stage: ast.Stage, states: Mapping[int, State], tell: Tell) -> Digest | None:
         """The stack that `--from=name` means in `stage`; None for an empty one."""
+        return self.origin_of(name, stage, states, tell)[0]
+
+    def origin_of(self, name: str, stage: ast.Stage, states: Mapping[int, State], tell: Tell) -> tuple[Digest | None, Digest | None]:
+        """See `origin`; and the image that stands on the stack, if one does."""
         context = self.request.context_of(name)
         if isinstance(context, Context):
-            return cast(Digest, self.once(f"context {context.tar}", lambda: self._layer_of(context.tar)))
+            return cast(Digest, self.once(f"context {context.tar}", lambda: self._layer_of(context.tar))), None
         source = named(self.dockerfile.stages[: stage.index], name) if context is None else None
         if source is not None:
-            return states[source.index].top
+            state = states[source.index]
+            return state.top, state.image.id if state.image else None
         try:
             image = self.image(context or name, self.request.platform, tell)
         except (NotFound, Unauthorized, Unavailable) as error:
             if context is None:
                 error.hint = error.hint or f"no stage above is called {name}, so an image is meant"
             raise
-        return image.layers[-1] if image.layers else None
+        return image.layers[-1] if image.layers else None, image.id
 
     def _layer_of(self, tar: str) -> Digest:
         """A tar of files as a layer on nothing, so that it is read like any other; nobody keeps it after the build."""

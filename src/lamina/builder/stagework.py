@@ -163,7 +163,8 @@ class StageWork:
         if self._anew:
             return None
         known = self._site.engine.cache.image(step)
-        return known if known is not None and self._cached.counts(known) else self._cached.image(state, made)
+        known = known if known is not None and self._cached.counts(known) else self._cached.image(state, made)
+        return known if known is not None and self._site.keeps(known) else None
 
     def _made_image(self, state: State, made: Made, layer: LayerFacts | None, layers: Sequence[LayerFacts]) -> Image:
         author = made.author or state.config.author

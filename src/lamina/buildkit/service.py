@@ -176,7 +176,7 @@ class BuildKit:
         """Control.Solve: with a frontend the whole build; without, the export of what the gateway's calls bring about meanwhile."""
         asked = call.request(SolveRequest)
         _refuse(asked.definition)
-        with self._solves.begun(asked.ref, asked.session) as solve:
+        with self._builder.held(), self._solves.begun(asked.ref, asked.session) as solve:
             _ends_with(call, solve)
             if asked.frontend:
                 solve.result = self._frontend.build(solve, Asked.of(asked.frontend, asked.frontend_attrs, asked.session), asked.inputs)[1]
