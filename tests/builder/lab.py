@@ -120,7 +120,7 @@ class Lab:
         durability = Durability(root, "boot", sync=lambda path: None)
         self.closing.callback(durability.flush)
         content = LocalContent(f"{root}/content", durability)
-        metadata = Metadata(f"{root}/metadata.db", print)
+        self.metadata = metadata = Metadata(f"{root}/metadata.db", print)
         self.closing.callback(metadata.close)
         leases = Leases()
         snapshotter: Snapshotter = (NativeSnapshotter if self.driver == "native" else OverlaySnapshotter)(root, self.workers)

@@ -378,3 +378,18 @@ def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: b
     image, _ = lab.build(f"{text}RUN two\nRUN three\n", tags=(Reference.parse("made:1"),))
     assert lab.read(image, "/file") == "content"
     assert [*lab.images.check()] == []
+
+
+def test_what_paths_of_a_stage_came_to_is_forgotten_with_its_image(lab: Lab) -> None:
+    lab.base()
+    lab.build("FROM base AS a\nRUN x\nFROM base\nCOPY --from=a /etc /y/\nCOPY --from=base /etc /z/\n", tags=(Reference.parse("made:1"),))
+
+    def known() -> int:
+        return sum(key.startswith("selection:") for (key,) in lab.metadata._all("SELECT key FROM build_cache"))
+
+    assert known() == 2
+    lab.images.remove("made:1")
+    lab.images.prune_cache()
+    assert known() == 1
+    lab.images.remove("base")
+    assert known() == 0

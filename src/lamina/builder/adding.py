@@ -52,9 +52,9 @@ class Adding:
             raise CopyFailed(f"{instruction.keyword} failed: no source files were specified")
         remotes = self._remotes(instruction)
         local = replace(instruction, sources=tuple(source for source in instruction.sources if source not in remotes))
-        params, origin = self._params(state, local, several=len(instruction.sources) + len(instruction.heredocs) > 1)
+        params, origin, image = self._params(state, local, several=len(instruction.sources) + len(instruction.heredocs) > 1)
         params["may_be_empty"] = bool(remotes) or self._site.request.buildkit
-        facts = self._content(params, origin, local, known)
+        facts = self._content(params, origin, image, local, known)
         for remote in remotes.values():
             facts = _and(facts, remote.counts)
         content = Digest.parse(facts["digest"])
@@ -104,7 +104,9 @@ class Adding:
             created_by, container, work.digest, lambda entry: self._site.write_layer(state, instruction, params, entry), portable=True
         )
 
-    def _content(self, params: dict[str, Any], origin: Digest | None, instruction: ast.Copy | ast.Add, known: str) -> dict[str, Any]:
+    def _content(
+        self, params: dict[str, Any], origin: Digest | None, image: Digest | None, instruction: ast.Copy | ast.Add, known: str
+    ) -> dict[str, Any]:
         """What the sources come to. Of a stack of layers it never changes, so it is worked out once."""
         if not params["sources"]:
             return {"digest": str(Digest.of(b"")), "sources": 0, "directory": False}
@@ -116,17 +118,20 @@ class Adding:
         facts = self._site.engine.cache.selection(key) if key else None
         if facts is None:
             facts = self._site.job("copying:digest_job", {**params, "known": known})
-            if key:
-                self._site.engine.cache.put_selection(key, {name: facts[name] for name in ("digest", "sources", "directory")})
+            if key and image is not None:
+                self._site.engine.cache.put_selection(key, {name: facts[name] for name in ("digest", "sources", "directory")}, image)
         return facts
 
-    def _params(self, state: State, instruction: ast.Copy | ast.Add, *, several: bool) -> tuple[dict[str, Any], Digest | None]:
-        """The parameters of the jobs, and the stack that is copied from (None: the context)."""
+    def _params(
+        self, state: State, instruction: ast.Copy | ast.Add, *, several: bool
+    ) -> tuple[dict[str, Any], Digest | None, Digest | None]:
+        """The parameters of the jobs, the stack that is copied from (None: the context), and an image that stands on it, if one does."""
         origin: Digest | None = None
+        image: Digest | None = None
         owners = False
         files = self._site.received.describe(self._site.ignore)
         if isinstance(instruction, ast.Copy) and instruction.origin:
-            top = self._site.origin(instruction.origin, self._stage, self._states, self._tell)
+            top, image = self._site.origin_of(instruction.origin, self._stage, self._states, self._tell)
             files, origin = self._site.files_of(top), top or Digest.of(b"")
             # Files of a context are root's whoever has them at the client; those of a stage or an image stay whose they are.
             owners = not instruction.chown and not isinstance(self._site.request.context_of(instruction.origin), Context)

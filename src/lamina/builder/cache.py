@@ -83,9 +83,9 @@ class Cache:
         """What paths of a stack of layers came to (`copying.digest_job`)."""
         return self._records.cache_get(f"selection:{key}")
 
-    def put_selection(self, key: Digest, facts: dict[str, Any]) -> None:
-        """Remember what paths came to; it holds as long as the stack's ID, which is for ever."""
-        self._records.cache_put(f"selection:{key}", facts)
+    def put_selection(self, key: Digest, facts: dict[str, Any], image: Digest) -> None:
+        """Remember what paths came to, as long as an image that stands on the stack is here."""
+        self._records.cache_put(f"selection:{key}", facts, [image])
 
     def remote(self, address: str) -> dict[str, Any] | None:
         """What a server said of an address last time (`fetching.Fetcher`)."""
