@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +84,32 @@ def test_a_long_line_is_cut_at_16_kib(tmp_path: Path) -> None:
     entries = [json.loads(line)["log"] for line in (tmp_path / "log").read_text().splitlines()]
     assert [len(entry) for entry in entries] == [16384, 3617, 6, 16384, 16384, 7232]
     assert entries[1].endswith("\n") and entries[2] == "short\n"
+
+
+def test_no_room_for_the_next_part_touches_no_descriptor_of_others_and_holds_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LogFile(str(tmp_path / "log"), max_size=10, max_file=2, compress=True)
+    log.write("stdout", b"one\n")
+
+    def full(log: LogFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogFile, "_open", full)
+        with pytest.raises(OSError, match="No space left"):
+            log.write("stdout", b"two\n")
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)  # gets the number that was the log's
+        with pytest.raises(OSError, match="No space left"):
+            log.write("stdout", b"three\n")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(folder)
+    log.write("stdout", b"four\n")
+    log.close()
+    assert os.pread(other, 100, 0) == b""
+    os.close(other)
+    assert "four" in (tmp_path / "log").read_text()
 
 
 def test_rotation_keeps_so_many_files(tmp_path: Path) -> None:

@@ -234,8 +234,10 @@ class LogFile:
                 self._entry(stream, data[middle:])
                 return
         self._send(rendered)
-        if self._fd < 0:
+        if not self._path:
             return
+        if self._fd < 0:  # there was no room for the next part
+            self._open()
         if self._max_size and self._size >= self._max_size:
             self._rotate()
         write_all(self._fd, rendered)
@@ -247,17 +249,22 @@ class LogFile:
 
     def _rotate(self) -> None:
         """NAME becomes NAME.1 and so on; the oldest goes. Waits for an earlier part that is being compressed, as Docker does."""
-        os.close(self._fd)
+        # Whatever fails here: the number may be another descriptor's by then, a client's say, and the lock is not to stay.
+        fd, self._fd = self._fd, -1
+        os.close(fd)
         lock = self._lock() if self._compress else -1
-        names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_file))]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            _shift(newer, older)
-        if len(names) == 1:
-            os.unlink(self._path)
-        self._open()
-        if lock >= 0:
-            compress(names[1], lock)
-            os.close(lock)
+        try:
+            names = [self._path, *(f"{self._path}.{number}" for number in range(1, self._max_file))]
+            for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
+                _shift(newer, older)
+            if len(names) == 1:
+                os.unlink(self._path)
+            self._open()
+            if lock >= 0:
+                compress(names[1], lock)
+        finally:
+            if lock >= 0:
+                os.close(lock)
 
     def _lock(self) -> int:
         """A descriptor that nobody who renames or compresses parts has meanwhile; a killed monitor's compressor may still run."""
@@ -284,7 +291,10 @@ def compress(path: str, lock: int) -> None:
 
     The gzip header's comment is the inode of what was compressed, so that a reader who has that open still knows where it stands.
     """
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        return  # there is no room for a process: it stays as it is
     if pid:
         os.waitpid(pid, 0)
         return
