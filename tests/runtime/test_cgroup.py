@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lamina.linux import bpf
+from lamina.linux import bpf, inotify
 from lamina.runtime import cgroup
-from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.cgroup import Cgroup, Hierarchy
 
 HYBRID = """\
 24 1 0:21 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -37,6 +37,31 @@ def test_hierarchies_are_read_from_mountinfo() -> None:
         "v2",
         "none",
     )
+
+
+def test_killing_thaws_what_version_1_has_frozen_and_passes_over_what_cannot_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = tmp_path / "freezer" / "box"
+    group.mkdir(parents=True)
+    (group / "freezer.state").write_text("FROZEN\n")
+    (group / "cgroup.procs").write_text("0\n")
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+    box = Cgroup("/box", [Hierarchy(str(tmp_path / "freezer"), ["freezer"], unified=False)])
+    assert box.frozen
+    box.kill()
+    assert ((group / "freezer.state").read_text()[:6], killed) == ("THAWED", [])
+
+
+def test_a_limited_container_starts_where_no_inotify_instance_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> int:
+        raise OSError(24, "Too many open files")
+
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "memory.events").write_text("oom_kill 0\n")
+    monkeypatch.setattr(inotify, "instance", none_left)
+    assert Cgroup("/box", [Hierarchy(str(tmp_path), ["memory"], unified=True)]).watch_oom() is None
 
 
 def run_program(program: bytes, kind: int, access: int, major: int, minor: int) -> int:

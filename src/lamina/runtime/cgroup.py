@@ -163,8 +163,15 @@ class Cgroup:
         unified = self._unified()
         if unified is not None and os.path.exists(f"{unified}/cgroup.kill"):
             _write(f"{unified}/cgroup.kill", "1")
+        if (freezer := self._directory("freezer")) is not None and self.frozen:
+            try:
+                # What version 1 has frozen does not even die (a paused container whose monitor was killed).
+                _write(f"{freezer}/freezer.state", "THAWED")
+            except OSError:
+                pass  # it is gone
         for _ in range(100):
-            pids = self.pids()
+            # 0 stands for a process that this process cannot see, and to kill(2) for itself.
+            pids = [pid for pid in self.pids() if pid]
             if not pids:
                 return
             for pid in pids:
@@ -188,6 +195,14 @@ class Cgroup:
             # Who kills what is frozen thaws it, and its monitor may have removed the group by then.
             if frozen or error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is stopped, or about to be."""
+        freezer, unified = self._directory("freezer"), self._unified()
+        if freezer is not None:
+            return _read(f"{freezer}/freezer.state").strip() not in ("", "THAWED")
+        return unified is not None and _read(f"{unified}/cgroup.freeze").strip() == "1"
 
     def _freeze(self, *, frozen: bool) -> None:
         freezer = self._directory("freezer")
@@ -221,16 +236,22 @@ class Cgroup:
         return 0
 
     def watch_oom(self) -> int | None:
-        """A descriptor that becomes readable when memory has run out here; the caller reads and closes it. None without a memory
-        controller.
+        """A descriptor that becomes readable when memory has run out here; the caller reads and closes it. None where the kernel gives
+        none: then the end of all tells.
 
         Version 1 gives an eventfd, version 2 an inotify instance on memory.events, which tells of other events too.
         """
         directory = self._files("memory")
         if self.unified("memory"):
-            return inotify.watching(f"{directory}/memory.events") if os.path.exists(f"{directory}/memory.events") else None
+            try:
+                return inotify.watching(f"{directory}/memory.events")
+            except OSError:
+                return None  # no controller, or no instance is left: the kernel gives a user 128 of them
+        try:
+            control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
         told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _write(f"{directory}/cgroup.event_control", f"{told} {control}")
         except OSError:
@@ -363,7 +384,8 @@ def _remove(directory: str, group: Cgroup) -> None:
             os.rmdir(directory)
             return
         except FileNotFoundError:
-            return
+            if not os.path.exists(directory):
+                return  # else what vanished was below it
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
