@@ -338,7 +338,7 @@ DEFENCES = (
         "an exec that failed is reaped",
         ("dead processes",),
         (
-            ("runtime/monitor.py", "        reap_all()\n", ""),
+            ("runtime/beginning.py", "        reap_all()\n        tell(daemon, about)\n", "        tell(daemon, about)\n"),
             ("runtime/launcher.py", "    if not sibling:\n        os.waitpid(pid, 0)\n", ""),
         ),
         ("tests/runtime/test_running.py::test_an_exec_that_failed_leaves_no_process_behind",),

@@ -8,7 +8,9 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ import pytest
 from conftest import Box, eventually
 from lamina.errors import LaminaError
 from lamina.linux import channel
+from lamina.runtime import client, monitor
 from lamina.runtime.init import REACHED
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
-from lamina.runtime.launcher import said_so_far
+from lamina.runtime.launcher import Launched, said_so_far
+from lamina.runtime.monitor import Monitor
 from lamina.runtime.process import Process, ProcessGone, attach_options
 from lamina.runtime.records import SOCKET
 
@@ -470,3 +474,105 @@ def test_a_user_of_an_exec_can_too(box: Box) -> None:
     box.start("sleep", "100")
     assert box.exec("sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr", user="5:5")[0] == 0
     assert box.exec("sh", "-c", "echo out > $(tty)", user="5:5", tty=True) == (0, "out\r\n")
+
+
+def processes(words: str) -> list[int]:
+    """Who runs with these words in its command line."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "):
+                found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_start_that_takes_too_long_is_given_up_with_all_that_it_began(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = f"9{os.getpid()}"
+    box.hooks = {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", seconds]}]}
+    monkeypatch.setattr(client, "_START_TIMEOUT", 2.0)
+    with pytest.raises(RuntimeFailed, match="did not start within 2 seconds"):
+        box.start("sleep", seconds)
+    eventually(lambda: not processes(f"sleep {seconds}"))
+    assert not cgroup_directories(box)
+    assert not [name for name in ("monitor.sock", "monitor.json", "exit.json") if (box.directory / name).exists()]
+
+
+def test_an_exec_that_takes_too_long_does_not_run_later(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = box.start("sleep", "1000")
+    process.pause()
+    monkeypatch.setattr(client, "_START_TIMEOUT", 1.0)
+    monkeypatch.setattr(client, "_GIVING_UP", 0.5)
+    with pytest.raises(RuntimeFailed, match="did not start within 1 second"):
+        box.exec("touch", "/late")
+    process.resume()
+    monkeypatch.setattr(client, "_START_TIMEOUT", 60.0)
+    eventually(lambda: len(process.pids()) == 1)
+    assert box.exec("ls", "/late")[0] != 0
+
+
+@BRIEF_OR_NOT
+def test_a_monitor_that_cannot_write_says_so_and_leaves_nothing(box: Box, brief: bool) -> None:
+    launch = replace(box.launch(["sleep", "1000"], brief=brief), log={"path": str(box.directory / "nowhere" / "log")})
+    with pytest.raises(RuntimeFailed, match="monitor cannot work: no such file or directory"):
+        box.runtime.start(launch)
+    assert not cgroup_directories(box)
+    assert not (box.directory / "monitor.sock").exists() and not (box.directory / "monitor.json").exists()
+
+
+def test_an_exec_of_a_container_whose_folder_went_away_is_an_error(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.start("sleep", "1000")
+    made = os.makedirs
+    monkeypatch.setattr(os, "makedirs", lambda path, *rest, **named: None if "exec-" in str(path) else made(path, *rest, **named))
+    with pytest.raises(RuntimeFailed, match="monitor cannot work: no such file or directory"):
+        box.exec("true")
+
+
+def test_an_exec_takes_no_terminal_of_the_hosts_from_a_container_that_offers_one(box: Box) -> None:
+    script = "umount /dev/pts && rmdir /dev/pts && ln -s /dev /dev/pts && exec sleep 1000"
+    box.start("sh", "-c", script, privileged=True, security=["seccomp=unconfined"])
+    eventually(lambda: "sleep" in Path(f"/proc/{box.process.pid if box.process else 0}/cmdline").read_text())
+    with pytest.raises(RuntimeFailed):
+        box.started_exec("true", tty=True)
+
+
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
+    """The monitor of a process that has ended while others write to its streams without end."""
+    monkeypatch.setattr(monitor, "_LINGER", 0.3)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    over = threading.Event()
+
+    def chatter() -> None:
+        with suppress(OSError):
+            while not over.wait(0.01):
+                os.write(writer, b"x")
+
+    thread = threading.Thread(target=chatter, daemon=True)
+    thread.start()
+    launched = Launched(pid, os.pidfd_open(pid), None, -1, {"stdout": reader}, [])
+    yield Monitor({"directory": str(tmp_path), "create": False}, launched, channel.listen(str(tmp_path), SOCKET))
+    over.set()
+    thread.join()
+    os.close(writer)
+
+
+def test_who_goes_on_writing_does_not_keep_an_end_from_being_told(ended: Monitor, tmp_path: Path) -> None:
+    ended.serve()
+    assert json.loads((tmp_path / "exit.json").read_text())["code"] == 3
+
+
+def test_a_daemon_that_comes_between_the_end_and_the_word_of_it_hears_it(ended: Monitor) -> None:
+    ended.serve()
+    mine, theirs = channel.pair()
+    ended.greet(theirs, "running")
+    said = []
+    for _ in range(2):
+        message, fds = mine.recv(10)
+        channel.close_all(fds)
+        said.append((message["event"], message.get("code")))
+    assert said == [("running", None), ("exit", 3)]

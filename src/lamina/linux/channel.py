@@ -185,6 +185,19 @@ def _readable(fd: int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
+def waits(fd: int) -> bool:
+    """Whether a message waits at this end of a channel, to be received yet. Where the other end is gone none does."""
+    if not _readable(fd, 0):
+        return False
+    sock = _socket.socket(fileno=os.dup(fd))
+    try:
+        return bool(sock.recv(1, _socket.MSG_PEEK))
+    except OSError:
+        return False
+    finally:
+        sock.close()
+
+
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     found: list[int] = []
     for level, kind, data in ancillary:

@@ -315,7 +315,6 @@ def _exec(options: argparse.Namespace) -> int:
         **_process_part(process, _exec_plan(process, spec), record["directory"]),
         "owners": mapped.owners(spec),
         "joined": f"/proc/{record['pid']}/root",
-        "devpts": f"/proc/{record['pid']}/root/dev/pts",
         "cgroup": {"path": record["cgroup"]},
     }
     document = _common(options, launch, spec.get("linux") or {})

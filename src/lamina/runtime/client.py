@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from lamina.errors import Unavailable, Unsupported
@@ -19,11 +22,12 @@ from lamina.runtime.filters import Filters
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, Program, RuntimeFailed
 from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND
 from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
-from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, start_time
+from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time
 
 __all__ = ["Process", "Runtime"]
 
 _START_TIMEOUT = 120.0
+_GIVING_UP = 10.0  # seconds
 _STARTS = 5
 _FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable}
 
@@ -60,9 +64,9 @@ class Runtime:
     def exec(self, request: Exec, attaches: Sequence[Attach] = ()) -> Process:
         """Start one more process in a running container. Raises as `start`; ContainerGone where it does not run."""
         record = read_record(request.container, RUN_RECORD)
-        if not record or start_time(record["pid"]) != record["started"]:
+        target = _pidfd(record) if record else -1
+        if not record or target < 0:
             raise ContainerGone(f"container {request.id} is not running")
-        target = os.pidfd_open(record["pid"])
         try:
             document = self._exec_document(request, record)
             return self._launch(document, {"target": target, **self._filter(request.spec)}, attaches)
@@ -87,17 +91,16 @@ class Runtime:
 
     def _bury(self, directory: str, record: Mapping[str, Any]) -> Exit:
         """End what a killed monitor left behind."""
-        if record["pid"] and start_time(record["pid"]) == record["started"]:
-            try:
-                os.kill(record["pid"], 9)
-            except ProcessLookupError:
-                pass
+        if (left := _pidfd(record)) >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(left, signal.SIGKILL)
+            os.close(left)
         mine = record.get("cgroup") and record.get("first", True)
         end = lost_monitor(Cgroup(record["cgroup"], self._hierarchies) if mine else None)
         for name in (SOCKET, RUN_RECORD):
-            if os.path.lexists(f"{directory}/{name}"):
-                os.unlink(f"{directory}/{name}")
-        return end
+            forget(directory, name)
+        # Nobody knows when; an end that was noted already is none of this time.
+        return replace(end, finished_at=0.0)
 
     def close(self) -> None:
         """Stop watching and end the zygote. Containers and their monitors go on."""
@@ -116,7 +119,7 @@ class Runtime:
         fds = self._filter(spec) if launch.program is None else {}
         path = (spec.get("linux") or {}).get("cgroupsPath") or f"/lamina/{launch.id}"
         document = {
-            **({"brief": True} if launch.brief and not launch.program and not found else {}),  # first: see monitor.BRIEF
+            **({"brief": True} if launch.brief and not launch.program and not found else {}),  # first: see beginning.BRIEF
             **_process_document(spec["process"], made, launch.user, launch.groups),
             **(_outside(launch, launch.program, spec, made, path) if launch.program else {}),
             "directory": launch.directory,
@@ -145,7 +148,7 @@ class Runtime:
         os.makedirs(request.directory, exist_ok=True)
         other = record.get("outside")
         return {
-            **({} if other else {"brief": True}),  # first: see monitor.BRIEF
+            **({} if other else {"brief": True}),  # first: see beginning.BRIEF
             **_process_document(request.process, made, request.user, request.groups),
             **({"plan": None, "outside": other, "process": process, "rlimits": made.rlimits} if other else {}),
             "directory": request.directory,
@@ -153,7 +156,6 @@ class Runtime:
             "stdin_once": True,
             "volatile": True,
             "joined": f"/proc/{record['pid']}/root",
-            "devpts": f"/proc/{record['pid']}/root/dev/pts",
             "cgroup": {"path": record["cgroup"]} if record.get("cgroup") else None,
             "owners": mapped.owners(request.spec),
             "patience": request.patience,
@@ -186,19 +188,40 @@ class Runtime:
                 return self._started(mine, document)
             except channel.ChannelClosed:
                 mine.close()
+                self._clear(document)
                 # Killed before it read the message, the zygote leaves it to the next one.
                 if last or not self._zygote.died():
                     raise RuntimeFailed("the monitor ended before it could start the container") from None
+            except channel.ChannelTimeout:
+                self._give_up(mine, document)
+                raise RuntimeFailed(f"the container did not start within {_START_TIMEOUT:.0f} seconds") from None
             except BaseException:
                 mine.close()
                 raise
         raise AssertionError("unreachable")
 
+    def _give_up(self, mine: channel.Channel, document: Mapping[str, Any]) -> None:
+        """Have a monitor give up a start that takes too long, and wait a while for its end."""
+        until = time.monotonic() + _GIVING_UP
+        with suppress(Unavailable, channel.BadMessage, OSError):
+            mine.send({"op": "abandon"})
+            # It may have started the container at this very moment: then this one's end is told as well.
+            while (left := until - time.monotonic()) > 0:
+                channel.close_all(mine.recv(left)[1])
+        mine.close()
+        self._clear(document)
+
+    def _clear(self, document: Mapping[str, Any]) -> None:
+        """What a monitor leaves that could not clean up itself."""
+        asked = document.get("cgroup") or {}
+        if asked.get("create"):
+            with suppress(OSError):
+                Cgroup(asked["path"], self._hierarchies).remove()
+        for name in (SOCKET, RUN_RECORD, EXIT_RECORD):
+            forget(document["directory"], name)
+
     def _started(self, mine: channel.Channel, document: Mapping[str, Any]) -> Process:
-        try:
-            answer, received = mine.recv(_START_TIMEOUT)
-        except channel.ChannelTimeout:
-            raise RuntimeFailed(f"the container did not start within {_START_TIMEOUT:.0f} seconds") from None
+        answer, received = mine.recv(_START_TIMEOUT)
         if answer["event"] != "started":
             channel.close_all(received)
             raise _FAILURES.get(answer["kind"], RuntimeFailed)(answer["message"])
@@ -242,11 +265,12 @@ class Zygote:
     def died(self) -> bool:
         """Whether it ended without being told to."""
         with self._lock:
-            try:
-                # A process that is being killed closes its descriptors before it can be waited for.
-                return self._process is None or self._process.wait(2) is not None
-            except subprocess.TimeoutExpired:
-                return False
+            process = self._process
+        try:
+            # A process that is being killed closes its descriptors before it can be waited for. Without the lock: others want to start.
+            return process is None or process.wait(2) is not None
+        except subprocess.TimeoutExpired:
+            return False
 
     def warm(self) -> None:
         """Start it now, so that the first container need not wait for it. After `close` nothing happens."""
@@ -350,6 +374,19 @@ def _root_document(launch: Launch, fds: dict[str, int]) -> dict[str, Any] | None
             fds[f"lower:{number}"] = lower.fd
         lowers.append([f"lower:{number}" if lower.fd is not None else None, lower.path])
     return {"lowers": lowers, "upper": root.upper, "work": root.work, "volatile": root.volatile or launch.volatile}
+
+
+def _pidfd(record: Mapping[str, Any]) -> int:
+    """The recorded process, by a descriptor that is the caller's; -1 where it has ended, whoever has its number now."""
+    try:
+        fd = os.pidfd_open(record["pid"]) if record["pid"] else -1
+    except OSError:
+        return -1
+    # Its number was not given away before the descriptor was opened, nor is what it is of ever another process.
+    if fd >= 0 and start_time(record["pid"]) != record["started"]:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def read_record(directory: str, name: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import errno
 import os
 import select
 
-from lamina.linux import channel, namespace
+from lamina.linux import channel, namespace, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _run(entry: Hook, state: bytes) -> None:
 def _execute(path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
+    # A start that is given up is so with its hooks.
+    prctl.die_with_parent()
     namespace.close_on_exec_from(3)
     os.execve(path, list(arguments), dict(environment))
 

@@ -14,8 +14,10 @@ import stat
 
 from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
+from lamina.linux.openat2 import openat2
 from lamina.runtime import hooks, idmapping, init, placing, users
 from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.targets import STRICT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,7 +181,13 @@ def open_root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
 def _open_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
     """A pty of the container's own devpts; a process that joins takes one of the devpts it will see."""
     own = [prepared.slots[slot] for slot, kind, *_ in document["plan"]["made"] if kind == "devpts"]
-    devpts = own[0] if own else os.open(document.get("devpts") or "/dev/pts", os.O_PATH | os.O_CLOEXEC)
+    if own:
+        devpts = own[0]
+    elif document.get("joined"):
+        # Below the container's root: whoever may exchange the path in there must not lead this to something of the host's.
+        devpts = openat2(_joined(document, prepared), "dev/pts", os.O_PATH | os.O_DIRECTORY, STRICT)
+    else:
+        devpts = os.open("/dev/pts", os.O_PATH | os.O_CLOEXEC)
     prepared.master, slave = tty.open_pty(devpts)
     if not own:
         os.close(devpts)
@@ -188,6 +196,13 @@ def _open_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
         prepared.slots[name] = slave
     if size := document.get("size"):
         tty.set_size(prepared.master, *size)
+
+
+def _joined(document: Mapping[str, Any], prepared: Prepared) -> int:
+    """The root of the container that is joined."""
+    if "joined" not in prepared.slots:
+        prepared.keep("joined", os.open(document["joined"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return int(prepared.slots["joined"])
 
 
 def open_pipes(document: Mapping[str, Any], prepared: Prepared) -> None:
@@ -247,7 +262,7 @@ def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     slots = prepared.slots
     root = slots.get("root", -1)
     if root < 0:
-        root = prepared.keep("joined", os.open(document["joined"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        root = _joined(document, prepared)
     uid, gid, groups = document.get("ids") or (0, 0, ())
     text = document.get("user") or ""
     user = users.look_up(root, text or str(uid))
@@ -300,7 +315,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         if not said:
             if not plan.get("apart"):
                 os.write(go, b"+")
-            said = executed(report, pid, document.get("patience") or 0) or (b"" if pid else _ENDED)
+            said = executed(report, pid, document.get("patience") or 0, slots.get("channel", -1)) or (b"" if pid else _ENDED)
     except BrokenPipeError:
         said = _read_report(report) or _ENDED
     except OSError as error:
@@ -418,8 +433,9 @@ def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> No
         namespace.setns(slots["target"], namespace.CLONE_NEWPID)
 
 
-def executed(report: int, pid: int, patience: float = 0) -> bytes:
-    """Wait until a process has executed its command; what init says where it failed. `patience` in seconds, 0 for any.
+def executed(report: int, pid: int, patience: float = 0, asking: int = -1) -> bytes:
+    """Wait until a process has executed its command; what init says where it failed. `patience` in seconds, 0 for any. `asking` is the
+    channel of who wants it, and may give up.
 
     One that joins a container is seen in there. Whoever stops it before it has executed is answered by waking it, and after ten times by
     giving up, lest the caller wait for ever.
@@ -430,6 +446,8 @@ def executed(report: int, pid: int, patience: float = 0) -> bytes:
     while not poll.poll((patience or _LOOK) * 1000):
         if patience:
             return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed within {patience:g} seconds".encode()
+        if asking >= 0 and channel.waits(asking):  # before the answer there is but one thing to say
+            return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed in time".encode()
         if pid and _stat(pid)[0] in _STOPPED:
             stopped += 1
             if stopped > _MOST_STOPS:

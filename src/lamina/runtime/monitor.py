@@ -12,7 +12,8 @@ To a daemon it says (the first channel and every later connection):
     {"event": "oom"}                                           memory ran out, and the kernel killed a process
     {"event": "exit", "code": …, "signal": …, "finished_at": …, "oom_killed": …, "error": …}
 
-and takes {"op": "attach", …} + descriptor, {"op": "resize", "height": …, "width": …}, {"op": "close_stdin"}.
+and takes {"op": "attach", …} + descriptor, {"op": "resize", "height": …, "width": …}, {"op": "close_stdin"}, and {"op": "abandon"}: the
+start took too long, nobody wants it any more. How its life begins is in `beginning`.
 """
 
 from __future__ import annotations
@@ -22,189 +23,42 @@ import os
 import select
 import time
 
-from lamina.linux import channel, prctl, tty
+from lamina.linux import channel, tty
 from lamina.runtime import hooks, outside
-from lamina.runtime.cgroup import Cgroup
-from lamina.runtime.faults import complain
-from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
 from lamina.runtime.logfile import LogFile
-from lamina.runtime.reaping import Ending, reap_all
+from lamina.runtime.reaping import Ending
 from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time, write_record
 from lamina.runtime.streams import Client, Input
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Never
+    from typing import Any
 
-    from lamina.runtime.cgroup import Hierarchy
+    from lamina.runtime.launcher import Launched
 
 _CHUNK = 64 << 10
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
 _SILENCE = 0.5
 """Seconds of silence after which output that others still hold open is given up, once the process has ended."""
 _LINGER = 10.0
-"""Seconds that clients get to take what is left for them."""
-BRIEF = b'{"brief":true,'
-"""How the message begins of what is to run for a short time; not of what another runtime runs."""
-_KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside", "hooks")
+"""Seconds that clients get to take what is left for them, and that others get who go on writing to the streams of what has ended."""
 
 
-def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:
-    """Start what a message to the zygote describes and monitor it to its end. Never returns.
-
-    The first descriptor is the channel to the daemon. Launching takes memory that would stay with the monitor
-    for all its life, so a fork of it launches: what it starts is the monitor's own child all the same. Where that life is BRIEF, the fork
-    would take longer than the memory is held, and the monitor launches.
-    """
-    code = 1
-    try:
-        os.setsid()
-        prctl.set_name("lamina-monitor")
-        if body.startswith(BRIEF):
-            _perform(channel.decode(body), fds, hierarchies)
-        else:
-            _have_launched(body, fds, hierarchies)
-        code = 0
-    except BaseException as error:
-        complain(error)
-    finally:
-        os._exit(code)
-
-
-def _have_launched(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
-    """A monitor's life with a launcher."""
-    mine, theirs = channel.pair()
-    if (pid := os.fork()) == 0:
-        mine.close()
-        _launch(body, fds, hierarchies, theirs)
-    theirs.close()
-    _follow(mine, channel.from_fd(fds[0]), fds, hierarchies, pid)
-
-
-def _launch(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy], monitor: channel.Channel) -> Never:
-    """The launcher's life."""
-    try:
-        document = channel.decode(body)
-        other = document.get("outside")
-        monitor.send({"directory": document["directory"], "outside": other})
-        slots = dict(zip(document["slots"], fds, strict=True))
-        try:
-            if other:
-                # What another runtime starts becomes the monitor's child once that runtime has ended, if it asked for orphans by then.
-                monitor.recv()
-                launched = outside.launch(document, slots, hierarchies)
-            else:
-                launched = launch(document, slots, hierarchies, sibling=True)
-                launched.warnings.extend(_run_hooks(document, "poststart", "running", launched.pid))
-        except LaunchFailed as error:
-            _remove_bundle(document)
-            monitor.send({"event": "failed", "kind": error.kind, "message": error.message})
-            os._exit(0)
-        about = _about(document, launched, slots)
-        try:
-            monitor.send(
-                about,
-                [launched.pidfd, *(launched.pipes[name] for name in about["pipes"]), *([launched.master] if launched.master >= 0 else [])],
-            )
-        except channel.ChannelClosed:
-            end(launched.pid, launched.pidfd, sibling=True)
-            outside.remove(other, about["create"])
-            if launched.cgroup is not None and about["create"]:
-                launched.cgroup.remove()
-    except BaseException as error:
-        complain(error)
-    finally:
-        os._exit(0)
-
-
-def _about(document: Mapping[str, Any], launched: Launched, slots: Mapping[str, Any]) -> dict[str, Any]:
-    """What the monitor needs to know of what was launched, beside its descriptors."""
-    return {
-        "pid": launched.pid,
-        "warnings": launched.warnings,
-        "pipes": sorted(launched.pipes),
-        "cgroup": launched.cgroup.path if launched.cgroup else "",
-        "create": bool((document.get("cgroup") or {}).get("create")),
-        "log_pipe": slots.get("log", -1),
-        "attached": [[slots[f"attach:{number}"], options] for number, options in enumerate(document.get("attaches") or [])],
-        **{key: document.get(key) for key in _KEPT},
-    }
-
-
-def _perform(document: Mapping[str, Any], fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> None:
-    """A monitor's life without a launcher."""
-    daemon, directory = channel.from_fd(fds[0]), document["directory"]
-    slots = dict(zip(document["slots"], fds, strict=True))
-    listener = channel.listen(directory, SOCKET)
-    try:
-        launched = launch(document, slots, hierarchies)
-    except LaunchFailed as error:
-        listener.close()
-        forget(directory, SOCKET)
-        _tell(daemon, {"event": "failed", "kind": error.kind, "message": error.message})
-        return
-    _stay(_about(document, launched, slots), launched, listener, daemon, fds)
-
-
-def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[int], hierarchies: Sequence[Hierarchy], pid: int) -> None:
-    """Hear how the launch went, then stay with what was launched. `pid` is the launcher's."""
-    directory, listener = "", None
-    try:
-        # Where to listen comes first: that is made while the launcher launches.
-        told = launcher.recv()[0]
-        directory = told["directory"]
-        if told.get("outside"):
-            prctl.adopt_orphans(adopt=True)
-            launcher.send({})
-        listener = channel.listen(directory, SOCKET)
-        about, received = launcher.recv()
-        if about.get("outside"):
-            prctl.adopt_orphans(adopt=False)
-    except channel.ChannelClosed:
-        about, received = {"event": "failed", "kind": FAILED, "message": "the launcher ended unexpectedly"}, []
-    launcher.close()
-    if listener is None or about.get("event") == "failed":
-        if listener is not None:
-            listener.close()
-            forget(directory, SOCKET)
-        reap_all()
-        _tell(daemon, about)
-        return
-    master = received[-1] if about["terminal"] else -1
-    pipes = dict(zip(about["pipes"], received[1:], strict=False))
-    cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
-    _stay(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener, daemon, fds, pid)
-
-
-def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: channel.Channel, fds: Sequence[int], launcher: int = 0) -> None:
-    """With what runs, to its end. `launcher` is this process's child that launched it, 0 where there was none."""
-    attached = about.pop("attached")
-    channel.close_all([fd for fd in fds[1:] if fd not in [about["log_pipe"], *(kept for kept, _ in attached)]])
-    monitor = Monitor(about, launched, listener)
-    for fd, options in attached:
-        monitor.attach(fd, options)
-    # Before it is told: who hears of a start may ask for an exec at once.
-    write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
-    monitor.greet(daemon, "started")
-    if launcher:
-        monitor.see_off(launcher)
-    monitor.serve()
-
-
-def _run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> list[str]:
+def run_hooks(document: Mapping[str, Any], kind: str, status: str, pid: int = 0) -> list[str]:
     """Those of the specification that are not init's; what failed of them, which changes nothing. Another runtime runs its own."""
     wanted = document.get("hooks")
     return hooks.run_all(wanted[kind], hooks.told(wanted["about"], status, pid)) if wanted else []
 
 
-def _remove_bundle(document: Mapping[str, Any]) -> None:
+def remove_bundle(document: Mapping[str, Any]) -> None:
     """What hooks were shown."""
     if wanted := document.get("hooks"):
         outside.remove_tree(wanted["bundle"])
 
 
-def _tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
+def tell(daemon: channel.Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
+    """Say something to a daemon; whether it was there to hear it."""
     try:
         daemon.send(message, fds)
         return True
@@ -233,6 +87,8 @@ class Monitor:
         self._clients: list[Client] = []
         self._daemons: list[channel.Channel] = []
         self._exit: dict[str, Any] | None = None
+        self._deadline = 0.0
+        self._over = False
         self._oom = launched.cgroup.watch_oom() if launched.cgroup is not None and document.get("watch_memory") else None
         self._oom_kills = 0
         self._launcher: Ending | None = None
@@ -256,11 +112,13 @@ class Monitor:
     def greet(self, daemon: channel.Channel, event: str) -> None:
         """Serve one more daemon."""
         message = {"event": event, "pid": self._launched.pid, "warnings": self._launched.warnings}
-        if _tell(daemon, message, [self._launched.pidfd]):
+        if tell(daemon, message, [self._launched.pidfd]):
             self._daemons.append(daemon)
+            if self._over and self._exit is not None:  # it came between the end and the word of it
+                tell(daemon, {"event": "exit", **self._exit})
 
     def _broadcast(self, message: dict[str, Any]) -> None:
-        self._daemons = [daemon for daemon in self._daemons if _tell(daemon, message)]
+        self._daemons = [daemon for daemon in self._daemons if tell(daemon, message)]
 
     def _hear(self, daemon: channel.Channel) -> None:
         try:
@@ -280,6 +138,8 @@ class Monitor:
                 pass  # the terminal is gone: so is who would see its size
         elif operation == "close_stdin":
             self._input.end()
+        elif operation == "abandon" and self._exit is None:
+            os.kill(self._launched.pid, 9)  # a child that was not reaped: the number is its own
         channel.close_all(fds)
 
     # --- clients
@@ -316,7 +176,7 @@ class Monitor:
 
     def serve(self) -> None:
         """Until the process has ended, its output was read, and the end was recorded and told."""
-        while self._exit is None or self._outputs:
+        while self._exit is None or (self._outputs and time.monotonic() < self._deadline):
             if not self._turn(None if self._exit is None else _SILENCE) and self._exit is not None:
                 break
         self._finish()
@@ -431,6 +291,7 @@ class Monitor:
         _, status = os.waitpid(self._launched.pid, 0)
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
+        self._deadline = time.monotonic() + _LINGER
         self._exit = {"code": code, "signal": number, "finished_at": time.time(), "oom_killed": False, "error": ""}
 
     def _finish(self) -> None:
@@ -452,9 +313,9 @@ class Monitor:
                 cgroup.remove()
             except OSError as error:
                 self._exit["error"] = str(error.strerror)
-        for warning in _run_hooks(self._document, "poststop", "stopped"):
+        for warning in run_hooks(self._document, "poststop", "stopped"):
             os.write(2, f"warning: {warning}\n".encode())
-        _remove_bundle(self._document)
+        remove_bundle(self._document)
         directory = self._document["directory"]
         try:
             write_record(directory, EXIT_RECORD, self._exit, durable=not self._document.get("volatile"))
@@ -462,6 +323,7 @@ class Monitor:
             pass  # the directory is gone or the disk full: whoever listens is told all the same
         forget(directory, SOCKET)
         forget(directory, RUN_RECORD)
+        self._over = True
         # Told before clients see their end: who asks for the exit code then must find it.
         self._broadcast({"event": "exit", **self._exit})
         for client in self._clients:

@@ -83,6 +83,11 @@ class Process:
         if self._cgroup is not None:
             self._cgroup.freeze(frozen=False)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether they are paused."""
+        return self._cgroup is not None and self._cgroup.frozen
+
     def pids(self) -> list[int]:
         """The host's pids of all processes in the container."""
         return self._cgroup.pids() if self._cgroup is not None else [self.pid]

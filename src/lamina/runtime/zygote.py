@@ -5,7 +5,7 @@ need is imported before the first fork, and then importing is made impossible: a
 pivot_root would run code of the image's with the host's privileges. It runs from a sealed copy of the
 interpreter, so that `/proc/self/exe` inside a container leads to nothing of the host's, and it holds no secrets.
 
-Its standard input is a channel; each message is handed unread to a fork (`monitor.run`). One fork is always made ahead and waits for
+Its standard input is a channel; each message is handed unread to a fork (`beginning.run`). One fork is always made ahead and waits for
 its message: who starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
 """
 
@@ -17,7 +17,7 @@ import os
 import sys
 
 from lamina.linux import channel, prctl, scheduling
-from lamina.runtime import cgroup, monitor
+from lamina.runtime import beginning, cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> N
     except (channel.ChannelClosed, channel.BadMessage, OSError):
         os._exit(0)
     message.close()
-    monitor.run(body, fds, hierarchies)
+    beginning.run(body, fds, hierarchies)
 
 
 def close_doors() -> None:
