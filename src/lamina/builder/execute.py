@@ -107,9 +107,11 @@ class Executor:
                 code = self._attend(launch, started, output, cancellation)
             yield container, os.path.join(directory, "diff"), code
         finally:
-            if self._networks is not None:
-                self._networks.leave(container)
-            self._discard(directory)
+            try:
+                if self._networks is not None:
+                    self._networks.leave(container)
+            finally:
+                self._discard(directory)
 
     def sweep(self) -> None:
         """Kill steps that a daemon before this one left running, and delete what they wrote."""

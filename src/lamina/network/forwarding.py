@@ -160,7 +160,8 @@ class Datagrams:
         sock = _socket.socket(-1, -1, -1, os.dup(self._fd))
         try:
             data, client = sock.recvfrom(65535)
-            self._of(client).send(data)
+            if self._target[0]:
+                self._of(client).send(data)
         except OSError:
             pass
         finally:
@@ -182,6 +183,14 @@ class Datagrams:
         inner = self._clients[client][0]
         self._clients[client] = (inner, now)
         return inner
+
+    def lead(self, address: str) -> None:
+        """Go on to another address, "" for nowhere (the container has ended, or is on no network). The port's own descriptor is whose it was."""
+        self._target = address, self._target[1]
+        for inner, _ in self._clients.values():
+            self._loop.forget(inner.fileno())
+            inner.close()
+        self._clients.clear()
 
     def _from_inside(self, inner: Any, client: Any) -> None:
         try:

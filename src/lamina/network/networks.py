@@ -210,11 +210,11 @@ class Networks:
             self._emit("connect", network, container=member.id)
         return box, wiring
 
-    def leave(self, container: str, kind: str = "bridge") -> None:
-        """A container has ended, or did not start: what it had is free. `kind` is its mode's."""
+    def leave(self, container: str, kind: str = "bridge", *, shared: bool = False) -> None:
+        """A container has ended, or did not start: what it had is free. `kind` is its mode's; `shared`: see Sandboxes.leave."""
         if kind in ("none", "host"):
             self._emit("disconnect", self.get(kind), container=container)
-        box = self._sandboxes.leave(container)
+        box = self._sandboxes.leave(container, shared=shared)
         for endpoint in box.endpoints if box else ():
             if (network := self._roster.get(endpoint.network)) is not None:
                 self._emit("disconnect", network, container=container)
@@ -352,11 +352,11 @@ class Networks:
 
     def _ready(self, network: Network) -> int:
         """See to it that a network's bridge is there; its index."""
-        index = self._interfaces.index(network.bridge) if network.id in self._prepared else 0
-        return index or self._prepare(network)
+        return (network.id in self._prepared and self._interfaces.index(network.bridge)) or self._prepare(network)
 
     def _prepare(self, network: Network) -> int:
         with self._lock:
+            self._roster.find(network.id)  # nobody makes the bridge again of one that was removed meanwhile
             index = self._interfaces.ensure(network)
             self._prepared.add(network.id)
             self._firewall.renew()

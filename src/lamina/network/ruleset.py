@@ -204,9 +204,12 @@ def withdraw(name: str, published: Iterable[Published]) -> list[Request]:
 
 
 def _elements(published: Iterable[Published]) -> dict[str, list[tuple[bytes, bytes]]]:
-    """Keys and values by map; a port whose target speaks the other version of IP is in none: it is forwarded, not translated."""
+    """Keys and values by map. A port whose target speaks the other version of IP is in none: it is forwarded, not translated; nor is one
+    that leads nowhere, of a container that was taken off its networks."""
     found: dict[str, list[tuple[bytes, bytes]]] = {}
     for port in published:
+        if not port.address:
+            continue
         host, target = ip_address(port.host_address), ip_address(port.address)
         if host.version != target.version:
             continue

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from lamina.errors import LaminaError
 from lamina.linux import cabling, links
 from lamina.network.bindings import Wanted
 from lamina.network.firewall import Firewall
@@ -120,18 +121,23 @@ class Sandboxes:
                 self._sandboxes[member.id] = box
                 box = self._with_ports(box, member.ports)
                 self._tell_names(box)
+                wires = wiring(box, [network for network, _ in networks], indexes, self._resolver(box))
             except BaseException:
+                box = self._sandboxes.pop(member.id, box)
                 self._release(box)
-                self._sandboxes.pop(member.id, None)
                 raise
             self._sandboxes[member.id] = box
-        return box, wiring(box, [network for network, _ in networks], indexes, self._resolver(box))
+        return box, wires
 
-    def leave(self, container: str) -> Sandbox | None:
-        """Take everything back; what the container had, if it had anything. Its interfaces go with its namespace."""
+    def leave(self, container: str, *, shared: bool = False) -> Sandbox | None:
+        """Take everything back; what the container had, if it had anything. Its interfaces go with its namespace, unless that is `shared`
+        with others who run on: then they are removed, since their addresses are another container's next."""
         with self._lock:
             box = self._sandboxes.pop(container, None)
             if box is not None:
+                for endpoint in box.endpoints if shared else ():
+                    with suppress(OSError):
+                        self._interfaces.perform(links.delete_link(endpoint.host))
                 self._release(box)
             return box
 
@@ -151,13 +157,15 @@ class Sandboxes:
             box = self._with_endpoint(replace(before, links={**before.links, **own}), member, network, settings)
             added = box.endpoints[-1]
             box = replace(box, gateway=gateway_of(box, networks))
-            wire = interface(added, network, index, hairpin=bool(box.published))
             try:
+                wire = interface(added, network, index, hairpin=bool(box.published))
                 resolver = None if self._resolver(before) else self._resolver(box)
                 self._tell_names(box)
                 in_a_thread(lambda: cabling.connect(pid, [wire], gateways(box) if box.gateway != before.gateway else [], resolver))
-            except OSError as error:
-                self._give_back(added)
+            except BaseException as error:
+                self._take_back(added, before)
+                if not isinstance(error, OSError):
+                    raise
                 raise NetworkUnavailable(f"container {member.name} cannot be connected: {error.strerror}") from None
             self._sandboxes[member.id] = box = self._retargeted(box)
             if resolver:
@@ -181,21 +189,33 @@ class Sandboxes:
                     in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
             self._sandboxes[container] = box = self._retargeted(box)
             if gone.names:
-                self._switching.names(container, box.endpoints, links=dict(box.links), servers=box.servers, outside=bool(box.gateway))
+                self._say_names(box)
             return box
 
     def _retargeted(self, box: Sandbox) -> Sandbox:
-        """Its ports lead to the endpoint that now is the way outside."""
+        """Its ports lead to the endpoint that now is the way outside; nowhere where there is none, since the address that it had may soon be
+        another container's."""
         endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
-        moved = []
-        for port in box.published:
-            address = (endpoint.address6 if ":" in port.host_address else "") or endpoint.address4 if endpoint else port.address
-            moved.append(replace(port, address=address))
-        if tuple(moved) != box.published:
+        to4 = endpoint.address4 if endpoint else ""
+        to6 = (endpoint.address6 or to4) if endpoint else ""
+        moved = tuple(replace(port, address=to6 if ":" in port.host_address else to4) for port in box.published)
+        if moved != box.published:
             self._firewall.withdraw(box.published)
-            box = replace(box, published=tuple(moved))
-            self._firewall.publish(box.published)
+            box = self._sandboxes[box.container] = replace(box, published=moved)
+            self._firewall.publish(moved)
+            self._switching.lead(box.container, to4, to6)
         return box
+
+    def _take_back(self, added: Endpoint, before: Sandbox) -> None:
+        """An endpoint of a container that runs came to nothing: so does what was made of it, which goes with no namespace."""
+        self._give_back(added)
+        with suppress(OSError):
+            self._interfaces.perform(links.delete_link(added.host))
+        with suppress(LaminaError, OSError):
+            if needs_switchboard(before):
+                self._say_names(before)
+            else:
+                self._switching.drop(before.container)
 
     def _give_back(self, endpoint: Endpoint) -> None:
         for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
@@ -228,6 +248,8 @@ class Sandboxes:
             for box in list(self._sandboxes.values()):
                 if needs_switchboard(box) and box.container not in there:
                     self._tell_all(box)
+                elif needs_switchboard(box) and "end" not in there[box.container]:
+                    self._watch(box.container, self._pids[box.container])  # the engine was killed before it had said that it runs
 
     def close(self) -> None:
         """Let go; the switchboard goes on."""
@@ -269,7 +291,10 @@ class Sandboxes:
 
     def _tell_names(self, box: Sandbox) -> None:
         if any(endpoint.names for endpoint in box.endpoints):
-            self._switching.names(box.container, box.endpoints, links=dict(box.links), servers=box.servers, outside=bool(box.gateway))
+            self._say_names(box)
+
+    def _say_names(self, box: Sandbox) -> None:
+        self._switching.names(box.container, box.endpoints, links=dict(box.links), servers=box.servers, outside=bool(box.gateway))
 
     def _resolver(self, box: Sandbox) -> dict[str, str] | None:
         if not any(endpoint.names for endpoint in box.endpoints):
@@ -309,7 +334,11 @@ class Sandboxes:
         )
         for pool in network.pools:
             subnet = ip_network(pool.subnet)
-            address = self._pool(network, pool.subnet).take(wanted[subnet.version])
+            try:
+                address = self._pool(network, pool.subnet).take(wanted[subnet.version])
+            except BaseException:
+                self._give_back(endpoint)  # of two addresses it may have got the first
+                raise
             gateway = "" if network.internal else pool.gateway
             if subnet.version == 4:
                 endpoint = replace(endpoint, address4=address, prefix4=subnet.prefixlen, gateway4=gateway)
@@ -357,15 +386,17 @@ class Sandboxes:
         return box
 
     def _release(self, box: Sandbox) -> None:
-        for endpoint in box.endpoints:
-            self._give_back(endpoint)
-        if box.published:
-            self._sandboxes.pop(box.container, None)
-            self._firewall.withdraw(box.published)
-        self._pids.pop(box.container, None)
-        if needs_switchboard(box):
-            self._switching.drop(box.container)
-        self._ports.give_back(box.published)
+        """All of it, whatever of it fails; raises the last failure then."""
+        with ExitStack() as each:
+            for endpoint in box.endpoints:
+                self._give_back(endpoint)
+            self._pids.pop(box.container, None)
+            each.callback(self._ports.give_back, box.published)
+            if needs_switchboard(box):
+                each.callback(self._switching.drop, box.container)
+            if box.published:
+                self._sandboxes.pop(box.container, None)
+                each.callback(self._firewall.withdraw, box.published)
 
 
 def in_a_thread(action: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ ROOT/run/switchboard.sock; each message is answered by {"ok": true}:
      "servers": […], "outside": bool}                      replaces what is known of a container
     {"op": "serve", "container"} + UDP socket, TCP socket  the container asks here
     {"op": "ports", "container", "ports": [[protocol, address, port], …]} + sockets
+    {"op": "lead", "container", "to": [address, address]}  where its ports by IPv4 and by IPv6 lead from now on, "" for nowhere
     {"op": "watch", "container"} + pidfd                   all of it ends with that process
     {"op": "drop", "container"}    {"op": "list"} -> {"containers": {id: [what it has here]}}    {"op": "end"}
 """
@@ -45,7 +46,7 @@ _MOST_DIALOGUES = 32
 class Container:
     """What is held for one container."""
 
-    __slots__ = ("dialogues", "endpoints", "fds", "links", "outside", "servers", "watched")
+    __slots__ = ("datagrams", "dialogues", "endpoints", "fds", "links", "outside", "servers", "targets", "watched")
 
     def __init__(self) -> None:
         self.endpoints: list[dict[str, Any]] = []
@@ -53,6 +54,8 @@ class Container:
         self.servers: list[str] = []
         self.outside = True
         self.fds: dict[int, str] = {}
+        self.datagrams: dict[int, Datagrams] = {}
+        self.targets: dict[int, str] = {}
         self.dialogues = 0
         self.watched = False
 
@@ -145,6 +148,8 @@ class Switchboard:
             self._serve_names(who, *fds)
         elif operation == "ports" and len(fds) == len(message["ports"]):
             self._hold(self._known(who), message["ports"], fds)
+        elif operation == "lead" and who in self._containers:
+            self._lead(self._containers[who], *message["to"])
         elif operation == "watch" and len(fds) == 1:
             self._watch_end(who, fds[0])
         else:
@@ -176,6 +181,8 @@ class Switchboard:
 
     def _drop(self, who: str) -> None:
         container = self._containers.pop(who, None)
+        for datagrams in container.datagrams.values() if container else ():
+            datagrams.lead("")
         for fd in container.fds if container else ():
             self.forget(fd)
             os.close(fd)
@@ -185,20 +192,30 @@ class Switchboard:
     def _hold(self, container: Container, ports: list[list[Any]], fds: list[int]) -> None:
         for (protocol, address, port), fd in zip(ports, fds, strict=True):
             os.set_blocking(fd, False)
+            container.targets[fd] = address
             if protocol == "udp":
-                datagrams = Datagrams(self, fd, address, port)
+                datagrams = container.datagrams[fd] = Datagrams(self, fd, address, port)
                 self._keep(container, fd, "port", datagrams.from_outside)
             else:
-                self._keep(container, fd, "port", self._forwarder(fd, address, port))
+                self._keep(container, fd, "port", self._forwarder(container, fd, port))
 
-    def _forwarder(self, fd: int, address: str, port: int) -> Callable[[int], None]:
+    def _lead(self, container: Container, to4: str, to6: str) -> None:
+        for fd in container.targets:
+            address = container.targets[fd] = to6 if _family(fd) == _socket.AF_INET6 else to4
+            if fd in container.datagrams:
+                container.datagrams[fd].lead(address)
+
+    def _forwarder(self, container: Container, fd: int, port: int) -> Callable[[int], None]:
         def connected(_: int) -> None:
             accepted = accept(fd)
-            if accepted >= 0:
-                try:
-                    Stream(self, accepted, address, port)
-                except OSError:
-                    os.close(accepted)  # no descriptor is left: this client is turned away
+            if accepted < 0:
+                return
+            try:
+                if not container.targets[fd]:
+                    raise OSError(errno.EHOSTUNREACH, "it leads nowhere")
+                Stream(self, accepted, container.targets[fd], port)
+            except OSError:
+                os.close(accepted)  # or no descriptor is left: this client is turned away
 
         return connected
 
@@ -367,6 +384,14 @@ class Switchboard:
         for pending in [pending for pending in self._pending.values() if pending.deadline < now]:
             self._settle(pending)
             self._pass_on(pending)
+
+
+def _family(fd: int) -> int:
+    sock = _socket.socket(-1, -1, -1, os.dup(fd))
+    try:
+        return int(sock.family)
+    finally:
+        sock.close()
 
 
 def accept(fd: int) -> int:

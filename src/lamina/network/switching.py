@@ -50,6 +50,10 @@ class Switching:
         ports = [[one.published.protocol, one.published.address, one.published.port] for one in chosen]
         self._ask({"op": "ports", "container": container, "ports": ports}, [one.socket.fileno() for one in chosen if one.socket])
 
+    def lead(self, container: str, to4: str, to6: str) -> None:
+        """The ports of a container by IPv4 and by IPv6 lead to these addresses from now on; "": nowhere."""
+        self._ask({"op": "lead", "container": container, "to": [to4, to6]})
+
     def watch(self, container: str, pidfd: int) -> None:
         """All of a container's ends with that process."""
         self._ask({"op": "watch", "container": container}, [pidfd])

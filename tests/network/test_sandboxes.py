@@ -1,0 +1,234 @@
+"""What a container gets of networks and gives back, without a kernel: fakes behind everything that would ask it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamina.errors import Unavailable
+from lamina.linux import cabling, channel
+from lamina.network import ruleset
+from lamina.network.bindings import Wanted
+from lamina.network.hostports import HostPorts
+from lamina.network.mode import NetworkMode
+from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published
+from lamina.network.sandboxes import Member, Sandboxes
+from lamina.network.switchboard import SOCKET, Switchboard
+
+BOTH = Network("a" * 64, "both", bridge="br-a", pools=(Pool("10.9.0.0/24", "10.9.0.1"), Pool("fd00:9::/64", "fd00:9::1")), ipv6=True)
+FOUR = Network("b" * 64, "four", bridge="br-b", pools=(Pool("10.8.0.0/24", "10.8.0.1"),))
+BAD = {"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.bogus=1"}}
+
+
+class FakeInterfaces:
+    """Notes what the kernel is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def perform(self, *requests: object) -> None:
+        self.asked += requests
+
+
+class FakeFirewall:
+    """Lets everything happen; `fails` is raised by the next withdrawal."""
+
+    def __init__(self) -> None:
+        self.fails: Exception | None = None
+
+    def publish(self, published: Sequence[Published]) -> None: ...
+
+    def withdraw(self, published: Sequence[Published]) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+
+class FakeSwitching:
+    """Notes who was told of; `fails` is raised by the next ports that are handed over."""
+
+    directory = "/nowhere"
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[str]] = {}
+        self.leads: tuple[str, str] | None = None
+        self.fails: Exception | None = None
+
+    def names(self, container: str, endpoints: Sequence[Any], **others: object) -> None:
+        self.known[container] = [endpoint.network_name for endpoint in endpoints if endpoint.names]
+
+    def ports(self, container: str, held: Sequence[object]) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+    def lead(self, container: str, to4: str, to6: str) -> None:
+        self.leads = (to4, to6)
+
+    def watch(self, container: str, pidfd: int) -> None: ...
+
+    def drop(self, container: str) -> None:
+        self.known.pop(container, None)
+
+
+class House:
+    """Sandboxes on fakes."""
+
+    def __init__(self) -> None:
+        ids = (f"{number:064x}" for number in itertools.count(1 << 240))
+        self.interfaces, self.firewall, self.switching = FakeInterfaces(), FakeFirewall(), FakeSwitching()
+        self.boxes = Sandboxes(self.interfaces, self.firewall, HostPorts(), lambda: next(ids), "/nowhere")  # type: ignore[arg-type]
+        self.boxes._switching = self.switching  # type: ignore[assignment]
+
+    def join(self, name: str, network: Network, settings: dict[str, Any] | None = None, ports: Sequence[Wanted] = ()) -> str:
+        """Its IPv4 address."""
+        member = Member(name * 64, name, name, NetworkMode("bridge", network.name), {network.name: settings or {}}, ports)
+        return self.boxes.join(member, [(network, settings or {})], [7])[0].endpoints[0].address4
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_of_two_addresses_the_first_is_given_back_where_the_second_is_somebodys(house: House) -> None:
+    house.join("1", BOTH, {"IPAMConfig": {"IPv6Address": "fd00:9::5"}})
+    asked = {"IPAMConfig": {"IPv4Address": "10.9.0.9", "IPv6Address": "fd00:9::5"}}
+    with pytest.raises(NetworkForbidden, match="already in use"):
+        house.join("2", BOTH, asked)
+    assert house.join("2", BOTH, {"IPAMConfig": {"IPv4Address": "10.9.0.9"}}) == "10.9.0.9"
+
+
+def test_a_join_that_fails_at_its_wiring_has_nothing(house: House) -> None:
+    wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
+    with pytest.raises(InvalidNetwork, match="sysctl"):
+        house.join("1", FOUR, BAD, wanted)
+    assert (house.boxes.get("1" * 64), house.switching.known) == (None, {})
+    assert house.join("2", FOUR, {"IPAMConfig": {"IPv4Address": "10.8.0.2"}}, wanted) == "10.8.0.2"
+
+
+def test_ports_that_cannot_be_handed_over_are_free_again(house: House) -> None:
+    wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
+    house.switching.fails = Unavailable("no answer")
+    with pytest.raises(Unavailable):
+        house.join("1", FOUR, ports=wanted)
+    house.switching.fails = None
+    house.join("2", FOUR, ports=wanted)
+
+
+def test_who_leaves_has_nothing_more_whatever_of_it_fails(house: House) -> None:
+    wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
+    assert house.join("1", FOUR, ports=wanted) == "10.8.0.2"
+    house.firewall.fails = OSError(110, "the kernel does not answer")
+    with pytest.raises(OSError, match="does not answer"):
+        house.boxes.leave("1" * 64)
+    house.firewall.fails = None
+    assert house.switching.known == {}
+    assert house.join("2", FOUR, ports=wanted) == "10.8.0.2"
+
+
+@pytest.mark.parametrize("settings", [BAD, {}], ids=["what is asked for", "the kernel"])
+def test_a_connection_that_fails_leaves_no_interface_no_address_and_no_name(
+    house: House, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(cabling, "connect", refuse)
+    house.join("1", FOUR)
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
+    networks = {network.id: network for network in (FOUR, BOTH)}
+    with pytest.raises((InvalidNetwork, NetworkUnavailable)):
+        house.boxes.connect(member, BOTH, 8, settings, 1, networks)
+    assert len(house.interfaces.asked) == 1  # the pair, which another start of its namespace would end
+    assert house.switching.known == {"1" * 64: ["four"]}
+    assert house.join("2", BOTH) == "10.9.0.2"
+
+
+def test_clients_of_a_port_go_with_its_container(tmp_path: Path) -> None:
+    inner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    inner.bind(("127.0.0.1", 0))
+    outer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    outer.bind(("127.0.0.1", 0))
+    board = Switchboard(channel.listen(str(tmp_path), SOCKET), str(tmp_path))
+    before = len(board._handlers)
+    fd = outer.detach()
+    board._perform({"op": "ports", "container": "c", "ports": [["udp", *inner.getsockname()]]}, [fd])
+    with socket.socket(fileno=os.dup(fd)) as shown, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"hello", shown.getsockname())
+    handlers: dict[int, Callable[[int], None]] = board._handlers
+    handlers[fd](1)
+    assert inner.recv(100) == b"hello"
+    inner.close()
+    assert len(handlers) == before + 2
+    board._perform({"op": "drop", "container": "c"}, [])
+    assert len(handlers) == before
+
+
+def test_who_was_told_of_and_not_watched_is_watched_by_the_next_engine(house: House) -> None:
+    watched: list[str] = []
+    house.switching.watch = lambda container, pidfd: watched.append(container)  # type: ignore[method-assign]
+    house.join("1", FOUR)
+    box = house.boxes.get("1" * 64)
+    assert box is not None
+    house.boxes.restore(box, os.getpid())
+    house.switching.containers = lambda: {"1" * 64: ["names"]}  # type: ignore[attr-defined]
+    house.boxes.recover()
+    house.switching.containers = lambda: {"1" * 64: ["end", "names"]}  # type: ignore[attr-defined]
+    house.boxes.recover()
+    assert watched == ["1" * 64]
+
+
+def test_ports_of_who_is_taken_off_its_network_lead_nowhere_until_it_is_on_another(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address may be another container's by then."""
+    monkeypatch.setattr(cabling, "connect", lambda *_: None)
+    wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
+    house.join("1", FOUR, ports=wanted)
+    networks = {network.id: network for network in (FOUR, BOTH)}
+    off = house.boxes.disconnect("1" * 64, FOUR.id, 0, networks)
+    assert off is not None
+    assert ([port.address for port in off.published], house.switching.leads) == ([""], ("", ""))
+    assert ruleset.publish("table", off.published) == []
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
+    again = house.boxes.connect(member, BOTH, 8, {}, 0, networks)
+    assert ([port.address for port in again.published], house.switching.leads) == (["10.9.0.2"], ("10.9.0.2", "fd00:9::2"))
+
+
+def test_the_switchboard_turns_clients_away_where_a_port_leads_nowhere(tmp_path: Path) -> None:
+    board = Switchboard(channel.listen(str(tmp_path), SOCKET), str(tmp_path))
+    with socket.socket() as inner, socket.socket() as outer, socket.socket() as first, socket.socket() as second:
+        for sock in (inner, outer):
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        fd = os.dup(outer.fileno())
+        address, port = inner.getsockname()
+        board._perform({"op": "ports", "container": "c", "ports": [["tcp", "127.0.0.9", port]]}, [fd])
+        board._perform({"op": "lead", "container": "c", "to": ["", ""]}, [])
+        first.connect(outer.getsockname())
+        board._handlers[fd](1)
+        first.settimeout(10)
+        assert first.recv(1) == b""
+        board._perform({"op": "lead", "container": "c", "to": [address, ""]}, [])
+        second.connect(outer.getsockname())
+        board._handlers[fd](1)
+        inner.settimeout(10)
+        inner.accept()[0].close()
+        board._perform({"op": "drop", "container": "c"}, [])
+
+
+def test_interfaces_go_at_once_where_others_keep_their_namespace(house: House) -> None:
+    for name, shared in (("1", False), ("2", True)):
+        house.join(name, FOUR)
+        before = len(house.interfaces.asked)
+        house.boxes.leave(name * 64, shared=shared)
+        assert len(house.interfaces.asked) - before == int(shared)
