@@ -219,7 +219,7 @@ class FakeNetworks:
         self.members.append(member)
         return Sandbox(member.id, member.name), Wiring()
 
-    def leave(self, container: str, kind: str = "bridge") -> None:
+    def leave(self, container: str, kind: str = "bridge", *, shared: bool = False) -> None:
         self.members = [member for member in self.members if member.id != container]
 
     def restore(self, box: Sandbox, pid: int) -> None: ...

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from lamina.container.document import Document, flag, mapping, text, texts
 from lamina.container.live import Live, Roster
@@ -31,6 +31,7 @@ from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, r
 RECORD = "network.json"
 _LEFT_NONE = "LeftNone"
 """Among a container's networking: it was made with no network, and disconnected from that, so that it may be on others."""
+_LARGEST = 1 << 20  # bytes
 HOST_GATEWAY = "host-gateway"
 """What --add-host takes in place of an address: that of the host on the default network."""
 
@@ -55,19 +56,25 @@ class Connections:
         if mode.kind == "container":
             return Sandbox(container.id, container.name), Wiring()
         box, wiring = self._networks.join(member(container, mode))
-        if box.endpoints:
-            self.write(container, box)
+        try:
+            if box.endpoints:
+                self.write(container, box)
+            else:
+                self.forget(container)
+        except BaseException:
+            self.leave(container)
+            raise
         return box, wiring
 
     def write(self, container: Container, box: Sandbox) -> None:
         """Note what a running container has."""
         write_file(f"{container.directory}/{RECORD}", json.dumps(box.encode(), separators=(",", ":")).encode())
 
-    def leave(self, container: Container) -> None:
-        """Its run is over."""
+    def leave(self, container: Container, *, shared: bool = False) -> None:
+        """Its run is over; `shared`: others run on in its network namespace."""
         mode = mode_of(container)
         if mode.kind != "container":
-            self._networks.leave(container.id, mode.kind)
+            self._networks.leave(container.id, mode.kind, shared=shared)
 
     def restore(self, container: Container) -> None:
         """It was found running: what it has, it keeps."""
@@ -241,13 +248,18 @@ class Connector:
             if live.container.running:
                 who = member(live.container, mode_of(live.container))
                 box = self._networks.plug(network, who, settings, live.state.pid)
-                self._connections.write(live.container, box)
+                try:
+                    self._connections.write(live.container, box)
+                    self._note(live, {**networks_of(live.container), network.name: settings})
+                except BaseException:  # else it would be on it and nobody could take it off
+                    self._networks.unplug(network, live.container.id, live.state.pid)
+                    raise
                 add_names(live.container, box.endpoint(network.id))
                 serve_names(live.container, box)
-            elif network.name in networks_of(live.container):
+                return
+            if network.name in networks_of(live.container):
                 raise NetworkForbidden(f"endpoint with name {live.container.name} already exists in network {network.name}")
-            else:
-                check_endpoint(settings, network.pools, name=network.name, default=network.default)
+            check_endpoint(settings, network.pools, name=network.name, default=network.default)
             self._note(live, {**networks_of(live.container), network.name: settings})
 
     def disconnect(self, network: Network, container: str, *, force: bool) -> None:
@@ -255,6 +267,7 @@ class Connector:
         del force
         live = self._find(container)
         with live.lock:
+            _refuse_removing(live)
             if mode_of(live.container).kind == "host" or network.name == "host":
                 raise SharedNetwork("container cannot be disconnected from host network or connected to host network")
             if network.name == "none" and mode_of(live.container).kind == "none":
@@ -274,10 +287,8 @@ class Connector:
             self._note(live, kept)
 
     def _check(self, live: Live, network: Network) -> None:
+        _refuse_removing(live)
         mode = mode_of(live.container)
-        if live.removing:
-            words = "is marked for removal and cannot be connected or disconnected to the network"
-            raise WrongState(f"Container {live.container.id} {words}")
         if mode.kind in ("container", "host"):
             raise SharedNetwork(
                 "container sharing network namespace with another container or host cannot be connected to any other network"
@@ -290,8 +301,20 @@ class Connector:
     def _note(self, live: Live, networks: Mapping[str, Any], *, left_none: bool | None = None) -> None:
         left = bool(live.container.networking.get(_LEFT_NONE)) if left_none is None else left_none
         networking = {"EndpointsConfig": dict(networks), **({_LEFT_NONE: True} if left else {})}
-        live.container = replace(live.container, networking=networking)
-        self._save(live.container)
+        changed = replace(live.container, networking=networking)
+        self._save(changed)
+        live.container = changed
+
+
+def _refuse_removing(live: Live) -> None:
+    if live.removing:
+        words = "is marked for removal and cannot be connected or disconnected to the network"
+        raise WrongState(f"Container {live.container.id} {words}")
+
+
+def is_small(file: IO[Any]) -> bool:
+    """Whether a file that a container writes to as it likes, for it has it mounted, is one to be read: else it stays as it is."""
+    return os.fstat(file.fileno()).st_size <= _LARGEST
 
 
 def add_names(container: Container, endpoint: Endpoint | None) -> None:
@@ -306,7 +329,7 @@ def serve_names(container: Container, box: Sandbox) -> None:
     settings = resolver_settings(container.host_config)
     served_now = resolver_text(container.host_config, box, kind="bridge")
     with suppress(OSError), open(f"{container.directory}/resolv.conf", "r+", encoding="utf-8", errors="surrogateescape") as file:
-        if file.read() in (render_resolver(settings), render_resolver(reachable(settings))):
+        if is_small(file) and file.read() in (render_resolver(settings), render_resolver(reachable(settings))):
             file.seek(0)
             file.write(served_now)
             file.truncate()
@@ -316,6 +339,8 @@ def remove_names(container: Container, endpoint: Endpoint | None) -> None:
     """Take the lines of addresses that it has no more."""
     gone = {address for address in (endpoint.address4, endpoint.address6) if address} if endpoint else set()
     with suppress(OSError), open(f"{container.directory}/hosts", "r+", encoding="utf-8", errors="surrogateescape") as file:
+        if not is_small(file):
+            return
         kept = [line for line in file if not line.split() or line.split()[0] not in gone]
         file.seek(0)
         file.writelines(kept)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from lamina.container.connecting import exposed_of, mode_of
+from lamina.container.connecting import exposed_of, is_small, mode_of
 from lamina.container.document import texts
 from lamina.container.live import Roster
 from lamina.container.model import Container, ContainerNotFound, WrongState
@@ -89,14 +89,17 @@ def unlink(name: str, roster: Roster, save: Callable[[Container], None]) -> None
         kept = [text for text in texts(container.host_config, "Links") if parse_link(text)[1] != alias]
         if len(kept) == len(texts(container.host_config, "Links")):
             raise ContainerNotFound(f"No such container: {name}")
-        live.container = replace(container, host_config={**container.host_config, "Links": kept or None})
-        save(live.container)
+        changed = replace(container, host_config={**container.host_config, "Links": kept or None})
+        save(changed)
+        live.container = changed
         _forget_host(f"{container.directory}/hosts", alias)
 
 
 def _forget_host(path: str, alias: str) -> None:
     """Take a link's line out of a file of hosts; written in place, since a running container has that very file."""
     with suppress(FileNotFoundError), open(path, "r+b") as file:
+        if not is_small(file):
+            return
         lines = file.readlines()
         file.seek(0)
         file.writelines(line for line in lines if line.split()[1:2] != [alias.encode()])

@@ -44,8 +44,9 @@ class Updater:
             host = self._merged(live, checked, policy)
             if live.process is not None:
                 self._apply(live, live.process, checked)
-            live.container = replace(live.container, host_config=host)
-            self._store.save(live.container)
+            changed = replace(live.container, host_config=host)
+            self._store.save(changed)
+            live.container = changed
         self._parts.emit(live.event("update"))
         return warnings
 
