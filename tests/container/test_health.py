@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from lamina.container import health
 from lamina.container.health import Check, Result, after, begun, check_of, delay
 from lamina.container.model import Container
+from tests.container.fakes import World, world
+from tests.harness import eventually
 
+__all__ = ["world"]
 SECOND = 10**9
 CHECK = Check(("true",), interval=10 * SECOND, start_period=60 * SECOND, start_interval=SECOND, retries=2)
 
@@ -60,3 +64,39 @@ def test_times_that_nobody_can_wait_for_or_that_leave_no_time_are_kept_in_bounds
     record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", {}, {})
     found = check_of(replace(record, config={"Healthcheck": {"Test": ["CMD", "a"], "Interval": 10**40, "Timeout": 1}}))
     assert found is not None and found.interval / SECOND < threading.TIMEOUT_MAX and found.timeout == 10**6
+
+
+def test_a_probe_for_which_there_is_no_thread_comes_a_moment_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_NO_ROOM", 0.01)
+    begin, refused = threading.Thread.start, threading.Event()
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name == "probe" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    world.run(Healthcheck={"Test": ["CMD", "true"], "Interval": 10**6})
+    eventually(lambda: any(action.startswith("exec_start") for action in world.actions()))
+    assert refused.is_set()
+    world.containers.close()
+
+
+def test_a_container_runs_though_there_is_no_thread_for_its_checks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name == "health":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        process = world.run(Healthcheck={"Test": ["CMD", "true"], "Interval": 10**6})
+    with world.containers.wait("it") as waiter:
+        process.end(2)
+        assert waiter.result(10) is not None
+    world.run("other", Healthcheck={"Test": ["CMD", "true"], "Interval": 10**6})
+    eventually(lambda: any(action.startswith("exec_start") for action in world.actions()))
+    world.containers.close()

@@ -6,6 +6,7 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ _SECOND = 10**9
 _SHORTEST, _LONGEST = 10**6, 10**18
 _KEPT = 5
 _FAILED = -1
+_NO_ROOM = 1.0
+"""Seconds until a probe is tried again for which there was no thread."""
 Document = Mapping[str, Any]
 
 
@@ -137,8 +140,10 @@ class HealthChecks:
             self._number += 1
             heapq.heappush(self._due, (self._monotonic() + wait, self._number, live, live.process))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="health", daemon=True)
+                with suppress(RuntimeError):  # there is no room for one: who is scheduled next tries again
+                    thread.start()
+                    self._thread = thread
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -148,9 +153,14 @@ class HealthChecks:
                     self._changed.wait(None if not self._due else max(0.0, self._due[0][0] - self._monotonic()))
                 if self._closed:
                     return
-                _, _, live, process = heapq.heappop(self._due)
-            if live.process is process and process is not None:
+                _, number, live, process = heapq.heappop(self._due)
+            if live.process is not process or process is None:
+                continue
+            try:
                 threading.Thread(target=self._probe, args=(live, process), name="probe", daemon=True).start()
+            except RuntimeError:  # there is no room for one at this moment
+                with self._changed:
+                    heapq.heappush(self._due, (self._monotonic() + _NO_ROOM, number, live, process))
 
     def _probe(self, live: Live, process: object) -> None:
         check = check_of(live.container)
