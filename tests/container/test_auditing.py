@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from lamina.apitypes.finding import Finding
 from lamina.container.model import Container
 from lamina.container.store import RECORDS, ContainerStore
 from tests.container.conftest import Box, House
+from tests.container.fakes import World, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.root
 
 FILES = (*RECORDS, "state.json")
@@ -202,3 +205,17 @@ def damage(path: Path, other: Path, kind: str, at: float) -> None:
     elif data:
         position = int(at * len(data))
         path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+
+
+def test_who_reads_the_findings_slowly_holds_no_container(world: World) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    live = world.containers._roster.find(created.id)
+    for record in RECORDS:
+        os.unlink(f"{live.container.directory}/{record}")
+    findings = world.containers.check()
+    assert next(findings).where.endswith(RECORDS[0])
+    free: list[bool] = []
+    thread = threading.Thread(target=lambda: free.append(live.lock.acquire(blocking=False)))
+    thread.start()
+    thread.join()
+    assert free == [True]

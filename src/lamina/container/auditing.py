@@ -41,9 +41,9 @@ class Auditor:
         with live.lock:
             if live.removing:
                 return
-            yield from self._documents(live)
-            yield from self._folders(live)
-            yield from self._needs(live)
+            # All at once: who reads the answer slowly, or not at all, must not hold the container meanwhile.
+            found = [*self._documents(live), *self._folders(live), *self._needs(live)]
+        yield from found
 
     def _documents(self, live: Live) -> Iterator[Finding]:
         container = live.container
