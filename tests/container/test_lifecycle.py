@@ -14,20 +14,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lamina.container import execs, lifecycle, sharing
 from lamina.container.execs import ExecNotFound
 from lamina.container.making import OtherPlatform
-from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, ContainerNotFound, NameTaken, State, WrongState
+from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, Container, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest
 from lamina.container.restarting import next_backoff
 from lamina.container.snapshots import Snapshot
+from lamina.container.store import ContainerStore
 from lamina.container.updating import CannotUpdate
-from lamina.errors import InvalidArgument
+from lamina.errors import InvalidArgument, Unavailable
 from lamina.image.model import Image, ImageNotFound
 from lamina.linux.diskusage import bytes_on_disk
+from lamina.network.model import Endpoint, Sandbox
+from lamina.network.sandboxes import Member, Wiring
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
-from tests.container.fakes import World, world
+from tests.container.fakes import FakeNetworks, World, world
 from tests.harness import eventually
 
 __all__ = ["world"]
@@ -606,3 +610,150 @@ def test_a_limit_that_the_kernel_refuses_is_taken_back(world: World, monkeypatch
     assert world.containers.inspect("it")["HostConfig"]["CpuShares"] == 0
     assert world.containers.update("it", {"PidsLimit": 7}) == ()
     assert asked[-1] == {"pids": {"limit": 7}}
+
+
+def test_a_restart_that_a_failed_removal_held_up_comes_all_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "next_backoff", lambda last: 1000.0)
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: status(world) == "restarting")
+    live = world.containers._roster.find("it")
+    live.backoff = 0.01
+
+    def refuse(store: ContainerStore, container_id: str) -> str:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, world.containers.wait("it", "removed") as waiter:
+        patch.setattr(ContainerStore, "detach", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            world.containers.remove("it", force=True)
+        told = waiter.result(10)
+    assert told is not None and "No space left" in told.error
+    eventually(lambda: len(world.runtime.processes) == 2 and status(world) == "running")
+    world.containers.remove("it", force=True)
+
+
+def test_who_begins_to_wait_for_what_was_removed_just_now_waits_for_nothing(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    live = world.containers._roster.find("it")
+    world.containers.remove("it")
+    for condition in ("removed", "next-exit"):
+        with live.waiters.register(condition, now=None) as waiter:
+            assert waiter.result(10) is not None
+
+
+def test_an_end_is_noted_and_told_whatever_cannot_be_taken_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = world.run()
+
+    def silent(networks: FakeNetworks, container: str, kind: str = "bridge", *, shared: bool = False) -> None:
+        raise Unavailable("the switchboard does not answer")
+
+    def busy(container: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(FakeNetworks, "leave", silent)
+    monkeypatch.setattr(sharing, "release", busy)
+    with world.containers.wait("it") as waiter:
+        process.end(7)
+        told = waiter.result(10)
+    assert told is not None
+    assert (told.status_code, status(world)) == (7, "exited")
+
+
+def test_a_process_that_is_unknown_to_its_networks_does_not_run_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+
+    def joined(networks: FakeNetworks, member: Member) -> tuple[Sandbox, Wiring]:
+        return Sandbox(member.id, member.name, (Endpoint("e", "n", "bridge", "veth0", "eth0", ""),)), Wiring()
+
+    def silent(networks: FakeNetworks, container: str, pid: int) -> None:
+        raise Unavailable("the switchboard does not answer")
+
+    monkeypatch.setattr(FakeNetworks, "join", joined)
+    monkeypatch.setattr(FakeNetworks, "started", silent)
+    with pytest.raises(Unavailable):
+        world.containers.start(created.id)
+    assert world.runtime.processes[0].signals == [9]
+    assert status(world) == "created"
+
+
+def test_a_paused_container_feels_its_own_stop_signal(world: World) -> None:
+    world.runtime.ignored = (3,)
+    process = world.run(StopSignal="SIGQUIT")
+    world.containers.pause("it")
+    world.containers.kill("it", signal="SIGQUIT")
+    assert (process.frozen, status(world), status(world.again())) == (False, "running", "running")
+
+
+def test_a_name_that_cannot_be_written_down_is_not_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.containers.create({"Image": "base"}, name="old")
+
+    def refuse(store: ContainerStore, container: Container) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ContainerStore, "save", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            world.containers.rename("old", "new")
+    assert world.containers.get("old").name == "old"
+    with pytest.raises(NameTaken):
+        world.containers.create({"Image": "base"}, name="old")
+    assert world.containers.create({"Image": "base"}, name="new").id
+
+
+def test_a_container_that_is_being_removed_takes_no_name(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="old")
+    live = world.containers._roster.find("old")
+    world.containers.remove("old")
+    with pytest.raises(WrongState, match="marked for removal"):
+        world.containers._life.rename(live, "new")
+    assert world.containers.create({"Image": "base"}, name="new").id
+
+
+def test_restarts_at_once_keep_a_container_that_is_removed_when_it_exits(world: World) -> None:
+    world.run(host={"AutoRemove": True})
+    live = world.containers._roster.find("it")
+    live.staying += 1  # another restart is under way
+    world.containers.restart("it")
+    world.runtime.processes[-1].end(0)
+    eventually(lambda: status(world) == "exited")
+    assert not live.removing
+
+
+def test_execs_that_could_not_be_started_are_forgotten_like_those_that_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execs, "_KEPT", 2)
+    world.run()
+    made = [world.containers.exec_create("it", {"Cmd": ["nothing"]}) for _ in range(5)]
+    world.runtime.failure = CommandNotFound("no such command")
+    for each in made:
+        with pytest.raises(CommandNotFound):
+            world.containers.exec_start(each)
+    assert world.containers.exec_inspect(made[-1])["ExitCode"] == 127
+    with pytest.raises(ExecNotFound):
+        world.containers.exec_inspect(made[0])
+
+
+def test_an_exec_does_not_bring_the_folder_of_a_removed_container_back(world: World) -> None:
+    world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"]})
+    directory = world.containers.get("it").directory
+    os.rename(directory, f"{directory}.gone")
+    with pytest.raises(OSError, match="No such file"):
+        world.containers.exec_start(exec_id)
+    assert not os.path.exists(directory)
+
+
+def test_a_network_that_others_have_yet_is_said_to_be_shared_at_the_end_of_its_container(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: dict[str, bool] = {}
+
+    def leave(networks: FakeNetworks, container: str, kind: str = "bridge", *, shared: bool = False) -> None:
+        left[container] = shared
+
+    monkeypatch.setattr(FakeNetworks, "leave", leave)
+    owner, alone = world.run("owner"), world.run("alone")
+    world.run("guest", host={"NetworkMode": "container:owner"})
+    owner.end()
+    alone.end()
+    eventually(lambda: len(left) == 2)
+    assert left == {world.containers.get("owner").id: True, world.containers.get("alone").id: False}

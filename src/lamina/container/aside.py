@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import ParamSpec
 
 Given = ParamSpec("Given")
+_log = logging.getLogger("lamina.container")
 
 
 def aside(name: str, work: Callable[Given, None], *args: Given.args, **kwargs: Given.kwargs) -> None:
@@ -15,4 +17,7 @@ def aside(name: str, work: Callable[Given, None], *args: Given.args, **kwargs: G
     try:
         threading.Thread(target=work, args=args, kwargs=kwargs, name=name, daemon=True).start()
     except RuntimeError:
-        work(*args, **kwargs)
+        try:
+            work(*args, **kwargs)
+        except Exception:
+            _log.exception("what had to be done at once failed: %s", name)

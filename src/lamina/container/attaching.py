@@ -87,6 +87,8 @@ class Attachments:
                 request.accept()
                 with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
                     live.process.attach(attach)
+            elif live.removing:
+                raise WrongState(f"container {live.container.id} is marked for removal and cannot be attached to")
             else:
                 live.drop_gone()
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))

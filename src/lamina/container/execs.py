@@ -232,7 +232,10 @@ class Execs:
         tty = flag(record.config, "Tty")
         attaches = [] if request is None else [runtime_attach(request, fd=request.fd, tty=tty)]
         try:
-            os.makedirs(directory, 0o700)
+            # Not its parents: the folder of a container that is being removed is not to come back.
+            with suppress(FileExistsError):
+                os.mkdir(os.path.dirname(directory), 0o700)
+            os.mkdir(directory, 0o700)
             write_file(f"{directory}/exec.json", _encoded(record.config))
             self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
             if request is not None:
@@ -244,6 +247,7 @@ class Execs:
             code = getattr(type(error), "exit_code", 126)
             each.record = replace(record, exit_code=code if code in (126, 127) else 126)
             remove_tree(directory, self._parts.workers)
+            self._forget_oldest(record.container)
             raise
         each.process = process
         each.record = replace(record, pid=process.pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -31,6 +32,7 @@ from lamina.network.sandboxes import Wiring
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch
+from lamina.runtime.process import ProcessGone
 from lamina.runtime.runtimes import EMBEDDED
 from lamina.snapshot.protocol import Own, RootMount
 from lamina.spec.digest import Digest
@@ -38,6 +40,7 @@ from lamina.spec.digest import Digest
 _OWN_DEVICES = frozenset(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"))
 """What every container has of its own."""
 _NAMESPACES = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts"}
+_KILL_PATIENCE = 30.0  # seconds
 _INITS = ("/usr/bin/docker-init", "/usr/libexec/docker/docker-init", "/usr/bin/tini-static", "/usr/local/bin/docker-init")
 
 
@@ -72,17 +75,29 @@ class Launcher:
             with self.sources.parts(container) as parts, shipped(container) as pipe:
                 process = self._runtime.start(self.launch(container, roster, box, wiring, parts, pipe), attaches)
             if box.endpoints:
-                self._networks.started(container.id, process.pid)
+                self._note_start(container, process)
             return process
         except BaseException:
             self.connections.leave(container)
             raise
 
+    def _note_start(self, container: Container, process: Process) -> None:
+        """It runs: where that cannot be told to who serves its names and ports, it must not go on unknown to everyone."""
+        try:
+            self._networks.started(container.id, process.pid)
+        except BaseException:
+            with suppress(ProcessGone):
+                process.signal(signal.SIGKILL)
+            process.wait(_KILL_PATIENCE)
+            raise
+
     def release(self, container: Container) -> None:
         """It has ended, or did not start: what was mounted on the host for it goes."""
-        sharing.release(container)
-        self.ranges.release(container)
-        self.sources.give_back(container)
+        try:
+            sharing.release(container)
+        finally:
+            self.ranges.release(container)
+            self.sources.give_back(container)
 
     def launch(self, container: Container, roster: Roster, box: Sandbox, wiring: Wiring, parts: Mapping[str, str], pipe: int) -> Launch:
         """Everything the runtime wants to know. `parts`: see Sources.parts; `pipe`: see shipping.shipped."""

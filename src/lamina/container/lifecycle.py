@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -32,6 +33,7 @@ _ENDING = 2.0
 """Seconds for which a process that cannot be frozen may yet turn out to have ended."""
 _FAILURES = (LaminaError, OSError)
 """What a start may fail with: a full disk and its like are told as they are."""
+_log = logging.getLogger("lamina.container")
 
 
 class LifeCycle:
@@ -59,7 +61,8 @@ class LifeCycle:
                 failure = error
         if failure is not None:
             if live.container.auto_remove:
-                self.remove(live, force=True, volumes=True)
+                with suppress(*_FAILURES):  # why it did not start is what is said
+                    self.remove(live, force=True, volumes=True)
             raise failure
 
     def _check_startable(self, live: Live) -> None:
@@ -81,7 +84,7 @@ class LifeCycle:
             process = self._launcher.start(live.container, attaches, self._roster, verify=verify)
         except _FAILURES as error:
             code = getattr(type(error), "exit_code", 125)
-            self._launcher.release(live.container)
+            self.release(live)
             why = error.message if isinstance(error, LaminaError) else str(error.strerror or error)
             live.note(exit_code=code if code in (126, 127) else 125, error=why, finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
@@ -147,26 +150,47 @@ class LifeCycle:
             live.process = None
             self.note_exit(live, how)
             self._parts.emit(live.event("die", exitCode=str(how.code), execDuration=str(self._ran_seconds(live))))
-            self._launcher.connections.leave(live.container)
+            with self._surely(live):
+                self._launcher.connections.leave(live.container, shared=self._shared(live))
             self._emit_of_volumes(live, "unmount")
-            kept = live.removing or live.staying
-            again = not kept and wants_restart(live.container)
-            if again:
-                self._restart_later(live)
-        live.waiters.exited(live.result())
+            kept = live.removing or live.staying > 0
+            try:
+                if not kept and wants_restart(live.container):
+                    self._restart_later(live)
+            finally:
+                # With the lock: who starts it again now must not change how this run ended, nor be told of it.
+                live.waiters.exited(live.result())
         if live.container.auto_remove and not kept:
             self._remove_ended(live)
+
+    def _shared(self, live: Live) -> bool:
+        """Whether containers that run on have its network."""
+        asked = f"container:{live.container.id}"
+        return any(other.process is not None and other.container.host_config.get("NetworkMode") == asked for other in self._roster.all())
 
     def note_exit(self, live: Live, how: Exit) -> None:
         """With the lock: the state after an exit, on disk unless the container goes at once."""
         killed = how.oom_killed or live.state.oom_killed
         if killed and not live.state.oom_killed:
             self._parts.emit(live.event("oom"))
-        self._launcher.release(live.container)
+        self.release(live)
         finished = int(how.finished_at * 1e9) or self._parts.clock()
         live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=killed, finished_ns=finished)
         if not live.container.auto_remove:
             self._store.save_state(live.container)
+
+    def release(self, live: Live) -> None:
+        """With the lock: what is mounted for it on the host goes; what does not is tried again when it is started or removed."""
+        with self._surely(live):
+            self._launcher.release(live.container)
+
+    @contextmanager
+    def _surely(self, live: Live) -> Iterator[None]:
+        """Whatever fails in here, an end is noted, and told to who waits for it."""
+        try:
+            yield
+        except _FAILURES as error:
+            _log.warning("container %s has ended, and something of it is left: %s", live.container.name, error)
 
     def _ran_seconds(self, live: Live) -> int:
         return max(0, live.state.finished_ns - live.state.started_ns) // 10**9
@@ -176,6 +200,8 @@ class LifeCycle:
             self.remove(live, force=True, volumes=True)
         except WrongState:  # somebody else removes it at this moment
             pass
+        except _FAILURES as error:
+            _log.warning("container %s has ended and cannot be removed: %s", live.container.name, error)
 
     def _restart_later(self, live: Live) -> None:
         """With the lock: RESTARTING until the back-off has passed."""
@@ -183,9 +209,16 @@ class LifeCycle:
         live.backoff = next_backoff(0.0 if ran > BACKOFF_RESET_NS else live.backoff)
         live.become(State.RESTARTING, restart_count=live.state.restart_count + 1)
         self._store.save_state(live.container)
+        self._wait_for_restart(live)
+
+    def _wait_for_restart(self, live: Live) -> None:
         live.timer = threading.Timer(live.backoff, self._restart_now, (live,))
         live.timer.daemon = True
-        live.timer.start()
+        try:
+            live.timer.start()
+        except RuntimeError:  # there is no room for a thread: better said than never
+            live.become(State.EXITED, error="there was no thread to wait for its next restart")
+            self._store.save_state(live.container)
 
     def _restart_now(self, live: Live) -> None:
         with live.lock:
@@ -197,7 +230,7 @@ class LifeCycle:
             except _FAILURES:
                 live.become(State.EXITED)
                 self._store.save_state(live.container)
-        live.waiters.exited(live.result())
+                live.waiters.exited(live.result())
 
     def restart_policy_start(self, live: Live) -> None:
         """Start it because its policy says so; a failure is noted in its state."""
@@ -227,8 +260,9 @@ class LifeCycle:
             live.process.signal(number)
         except ProcessGone:
             raise NotRunning(f"cannot kill container: {live.container.id}: Container {live.container.id} is not running") from None
-        if live.state.status is State.PAUSED and number in (signal.SIGKILL, signal.SIGTERM):
+        if live.state.status is State.PAUSED and number in (signal.SIGKILL, signal.SIGTERM, stop_signal(live.container)):
             self._thaw(live)
+            self._store.save_state(live.container)
         self._parts.emit(live.event("kill", signal=str(number)))
 
     def _signal_unless_gone(self, live: Live, number: int) -> None:
@@ -272,19 +306,21 @@ class LifeCycle:
                 live.timer.cancel()
             live.become(State.EXITED, stopped_by_user=True)
             self._store.save_state(live.container)
-        live.waiters.exited(live.result())
+            live.waiters.exited(live.result())
         self._parts.emit(live.event("stop"))
         return True
 
     def restart(self, live: Live, timeout: int | None, name: str) -> None:
         """See Containers.restart."""
-        live.staying = True
+        with live.lock:
+            live.staying += 1
         try:
             self.stop(live, timeout, name)
         except AlreadyThere:
             pass
         finally:
-            live.staying = False
+            with live.lock:
+                live.staying -= 1
         self.start(live)
         self._parts.emit(live.event("restart"))
 
@@ -352,8 +388,8 @@ class LifeCycle:
             with live.lock:
                 self._launcher.release(live.container)
                 gone = self._discard(live)
-        except BaseException:
-            live.removing = False
+        except BaseException as error:
+            self._stays(live, error)
             raise
         if volumes:
             self._remove_volumes(live)
@@ -363,6 +399,15 @@ class LifeCycle:
             self._launcher.caps.remove(live.container, gone)
         self.removals.add(gone)
         self._launcher.snapshots.release(live.container.id)
+
+    def _stays(self, live: Live, error: BaseException) -> None:
+        """Its removal failed: it is what it was, and waits again for its next restart, if it did."""
+        with live.lock:
+            live.removing = False
+            if live.state.status is State.RESTARTING:
+                self._wait_for_restart(live)
+            why = error.message if isinstance(error, LaminaError) else str(error)
+            live.waiters.stayed(WaitResult(live.state.exit_code, why))
 
     def _begin_removal(self, live: Live, force: bool) -> None:
         container = live.container
@@ -383,6 +428,9 @@ class LifeCycle:
             with live.lock:
                 if live.process is None:
                     return
+                # Though its removal may fail yet, nobody wants it started again.
+                live.note(stopped_by_user=True)
+                self._store.save_state(live.container)
                 self._signal_unless_gone(live, signal.SIGKILL)
             self._await_end(live, waiter)
 
@@ -402,18 +450,28 @@ class LifeCycle:
             if mount.kind == "volume" and mount.owned:
                 try:
                     self._parts.volumes.remove(mount.name, force=True)
-                except LaminaError:  # another container took it by --volumes-from
+                except _FAILURES:  # another container took it by --volumes-from; or it cannot be unmounted, and stays
                     continue
 
     def rename(self, live: Live, name: str) -> None:
         """See Containers.rename."""
         name = checked_name(name)
         with live.lock:
-            old = live.container.name
+            if live.removing:
+                raise WrongState(f"container {live.container.id} is marked for removal and cannot be renamed")
+            before, old = live.container, live.container.name
             if name == old:
                 raise NameTaken("Renaming a container with the same name as its current name")
-            self._roster.names.rename(old, name, live.container.id)
-            live.rename(name)
-            self._parts.networks.renamed(live.container.id, name)
-            self._store.save(live.container)
+            names = self._roster.names
+            names.claim(name, before.id)
+            try:
+                live.rename(name)
+                self._store.save(live.container)
+            except BaseException:
+                live.container = before
+                names.give_up(name, before.id)
+                raise
+            # Not before: else somebody else could have it, and this one have it again at the next start.
+            names.give_up(old, before.id)
+            self._parts.networks.renamed(before.id, name)
             self._parts.emit(live.event("rename", oldName=f"/{old}"))

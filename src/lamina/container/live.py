@@ -26,7 +26,7 @@ class Live:
     """One container. `lock` is held while its state changes, never while waiting for its end.
 
     `pending` are connections (descriptors of our own) that wait for the start; `size` is a terminal size asked for before it.
-    `removing` says that a removal has begun; `staying` that the next exit is part of a restart and must not remove it.
+    `removing` says that a removal has begun; `staying` by how many restarts under way the next exit is no reason to remove it.
     """
 
     container: Container
@@ -36,7 +36,7 @@ class Live:
     size: tuple[int, int] | None = None
     waiters: Waiters = field(default_factory=Waiters)
     removing: bool = False
-    staying: bool = False
+    staying: int = 0
     timer: threading.Timer | None = None
     backoff: float = 0.0
 

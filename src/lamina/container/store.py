@@ -165,7 +165,8 @@ class ContainerStore:
             for other in RECORDS if mend else ():
                 # The first is written anew from the second; the second where an older version wrote only one.
                 if other != record and (record != RECORDS[0] or not os.path.exists(f"{directory}/{other}")):
-                    write_file(f"{directory}/{other}", data)
+                    with suppress(OSError):  # a full disk does not keep the engine from starting: `system check` says it again
+                        write_file(f"{directory}/{other}", data)
             return replace(container, state=_read_state(directory))
         return None
 
@@ -209,11 +210,11 @@ class NameIndex:
             self._claim(name, container_id)
             return name
 
-    def rename(self, old: str, new: str, container_id: str) -> None:
-        """Give up `old` for `new`; raises as claim."""
+    def give_up(self, name: str, container_id: str) -> None:
+        """A container has a name no more."""
         with self._lock:
-            self._claim(new, container_id)
-            self._names.pop(old, None)
+            if self._names.get(name) == container_id:
+                del self._names[name]
 
     def release(self, name: str, container_id: str) -> None:
         """Forget a container."""

@@ -50,6 +50,7 @@ class Waiters:
         self._lock = threading.Lock()
         self._waiting: set[RegisteredWaiter] = set()
         self._callbacks: set[Callable[[], None]] = set()
+        self._gone: WaitResult | None = None
 
     def register(self, condition: str, *, now: WaitResult | None) -> RegisteredWaiter:
         """A new waiter; `now` is the result if nothing runs, which satisfies `not-running` at once.
@@ -64,7 +65,11 @@ class Waiters:
             waiter.satisfy(now)
             return waiter
         with self._lock:
-            self._waiting.add(waiter)
+            gone = self._gone
+            if gone is None:
+                self._waiting.add(waiter)
+        if gone is not None:  # it was found before it was removed, and is waited for only now: nothing more comes
+            waiter.satisfy(gone)
         return waiter
 
     def call_on_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -79,13 +84,19 @@ class Waiters:
 
     def removed(self, result: WaitResult) -> None:
         """The container is gone: nobody has anything left to wait for."""
+        with self._lock:
+            self._gone = result
         self._settle((NOT_RUNNING, NEXT_EXIT, REMOVED), result)
 
-    def _settle(self, conditions: tuple[str, ...], result: WaitResult) -> None:
+    def stayed(self, result: WaitResult) -> None:
+        """A removal failed: who waits for it hears why, as from Docker."""
+        self._settle((REMOVED,), result, exited=False)
+
+    def _settle(self, conditions: tuple[str, ...], result: WaitResult, *, exited: bool = True) -> None:
         with self._lock:
             settled = [waiter for waiter in self._waiting if waiter.condition in conditions]
             self._waiting.difference_update(settled)
-            callbacks, self._callbacks = self._callbacks, set()
+            callbacks, self._callbacks = (self._callbacks, set()) if exited else (set(), self._callbacks)
         for waiter in settled:
             waiter.satisfy(result)
         for callback in callbacks:
