@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-from lamina.container.store import RECORDS, REMOVING
+from lamina.container import sharing, store
+from lamina.container.store import RECORDS, REMOVING, ContainerStore
 from lamina.runtime.launch import Exit
 from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest
@@ -144,3 +145,86 @@ def test_a_vanished_folder_is_no_container(world: World) -> None:
     created = world.containers.create({"Image": "base"}, name="it")
     shutil.rmtree(f"{world.parts.root}/{created.id}")
     assert world.again().containers.list(all=True) == []
+
+
+def test_a_run_that_ended_before_its_start_was_noted_is_told_of_what_had_run_before(world: World) -> None:
+    world.run(host={"RestartPolicy": {"Name": "unless-stopped"}})
+    world.containers.stop("it")
+    before = world.containers.get("it")
+    world.runtime.found[before.directory] = Exit(3, 0, 5.0)
+    after = world.again()
+    after.runtime.failure = OSError("not now")
+    after.containers.recover()
+    # Nobody had stopped this run of it: its policy holds.
+    assert (after.containers.get("it").state.error, after.containers.get("it").state.finished_ns) == ("not now", 5 * 10**9)
+
+
+def test_an_end_that_was_noted_is_noted_once(world: World) -> None:
+    process = world.run()
+    with world.containers.wait("it") as waiter:
+        process.end(4)
+        assert waiter.result(10) is not None
+    before = world.containers.get("it")
+    for found in (Exit(4, 0, 1.0), Exit(137, 9, 0.0, error="its monitor was killed")):
+        world.runtime.found[before.directory] = found
+        after = world.again()
+        after.containers.recover()
+        assert after.containers.get("it").state == before.state
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_whether_it_is_paused_is_asked_of_the_kernel(world: World, frozen: bool) -> None:
+    process = world.run()
+    if not frozen:
+        world.containers.pause("it")
+    process.frozen = frozen  # the engine was killed before it could note that
+    world.runtime.found[world.containers.get("it").directory] = process
+    after = world.again()
+    after.containers.recover()
+    assert str(after.containers.get("it").state.status) == ("paused" if frozen else "running")
+
+
+def test_what_was_started_again_without_a_note_is_nobodys_stopped_container(world: World) -> None:
+    world.run(host={"RestartPolicy": {"Name": "always"}})
+    world.containers.stop("it")
+    world.runtime.found[world.containers.get("it").directory] = FakeProcess(77)
+    after = world.again()
+    after.containers.recover()
+    state = after.containers.get("it").state
+    assert (state.pid, state.exit_code, state.stopped_by_user) == (77, 0, False)
+
+
+def test_one_container_that_cannot_be_settled_does_not_keep_the_engine_from_starting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other"):
+        world.run(name, host={"AutoRemove": True})
+        world.runtime.found[world.containers.get(name).directory] = Exit(0, 0, 5.0)
+    after, one = world.again(), world.containers.get("one").id
+    detach = ContainerStore.detach
+
+    def refuse(store: ContainerStore, container_id: str) -> str:
+        if container_id == one:
+            raise OSError(5, "Input/output error")
+        return detach(store, container_id)
+
+    monkeypatch.setattr(ContainerStore, "detach", refuse)
+    after.containers.recover()
+    assert [row["Names"][0] for row in after.containers.list(all=True)] == ["/one"]
+
+
+def test_a_full_disk_does_not_keep_containers_with_one_record_from_being_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    os.unlink(f"{world.parts.root}/{created.id}/{RECORDS[1]}")
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write_file", full)
+    assert world.again().containers.get("it").id == created.id
+
+
+def test_what_an_unfinished_start_had_mounted_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    released: list[str] = []
+    monkeypatch.setattr(sharing, "release", lambda container: released.append(container.id))
+    world.again().containers.recover()
+    assert released == [created.id]

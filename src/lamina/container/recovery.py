@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from lamina.container.execs import Execs
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.live import Live, Roster
@@ -14,6 +19,8 @@ from lamina.errors import LaminaError
 from lamina.runtime.launch import Exit
 from lamina.spec.digest import Digest
 
+_log = logging.getLogger("lamina.container")
+_BEGUN: dict[str, Any] = {"exit_code": 0, "error": "", "oom_killed": False, "stopped_by_user": False}
 _LOST = "the container's monitor was killed, how it ended is not known"
 
 
@@ -30,15 +37,25 @@ class Recovery:
             remove_tree(path, self._parts.workers)
         for live in self._roster.all():
             self._pin(live)
-            self._find(live)
+            with self._alone(live):
+                self._find(live)
         self._parts.volumes.settle()
         self._parts.networks.recover()
         for live in self._roster.some(lambda container: container.temporary):
-            self._life.remove(live, force=True, volumes=True)
+            with self._alone(live):
+                self._life.remove(live, force=True, volumes=True)
         self._life.removals.flush()
         for live in self._roster.all():
             if not live.container.running and wants_start(live.container):
                 self._life.restart_policy_start(live)
+
+    @contextmanager
+    def _alone(self, live: Live) -> Iterator[None]:
+        """What cannot be done for one container does not keep the engine from starting."""
+        try:
+            yield
+        except (LaminaError, OSError) as error:
+            _log.warning("container %s stays as it was found: %s", live.container.name, error)
 
     def _pin(self, live: Live) -> None:
         """Its image and layers are in use."""
@@ -66,22 +83,26 @@ class Recovery:
         """Whatever its state says: a monitor that lives means it runs, a record of its end how it ended."""
         try:
             found = self._parts.runtime.adopt(live.container.directory)
-        except LaminaError as error:
-            found = Exit(255, error=error.message)
+        except (LaminaError, OSError) as error:
+            found = Exit(255, error=error.message if isinstance(error, LaminaError) else str(error))
         if isinstance(found, Exit):
             self._ended(live, found)
         elif found is not None:
             self._adopt(live, found)
         elif live.state.status in ALIVE or live.state.status is State.RESTARTING:
             self._ended(live, Exit(255, error=_LOST))
+        else:
+            with live.lock:  # what a start that was not finished had mounted
+                self._life.release(live)
 
     def _adopt(self, live: Live, process: Process) -> None:
         with live.lock:
             live.process = process
             if live.state.status not in ALIVE:
                 # Killed between the start and the note of it: the monitor knows better.
-                live.become(State.RUNNING, pid=process.pid, started_ns=live.state.started_ns or self._parts.clock())
-            live.note(pid=process.pid)
+                live.become(State.RUNNING, **_BEGUN, started_ns=self._parts.clock())
+            # Killed between a pause and the note of it, or its end: the kernel knows better.
+            live.become(State.PAUSED if process.frozen else State.RUNNING, pid=process.pid)
             self._life.restore(live)
             self._store.save_state(live.container)
         self._execs.recover(live)
@@ -89,11 +110,13 @@ class Recovery:
 
     def _ended(self, live: Live, how: Exit) -> None:
         """Note an end that nobody saw; one that was noted already changes nothing."""
-        if live.state.status not in (*ALIVE, State.RESTARTING) and (live.state.started_ns or live.state.status is not State.CREATED):
-            return
+        ended = int(how.finished_at * 1e9)
+        if live.state.status not in (*ALIVE, State.RESTARTING):
+            if live.state.started_ns and ended <= live.state.finished_ns:
+                return
+            # It ran (again) without a note of its start.
+            live.become(State.RUNNING, **_BEGUN, started_ns=ended or self._parts.clock())
         with live.lock:
-            if live.state.status is State.CREATED:
-                live.become(State.RUNNING, started_ns=self._parts.clock())
             self._life.note_exit(live, how)
         if live.container.auto_remove:
             self._life.remove(live, force=True, volumes=True)
