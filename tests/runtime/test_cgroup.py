@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -185,6 +186,23 @@ def test_a_group_that_is_gone_counts_as_thawed_but_not_as_frozen(
         with pytest.raises(FileNotFoundError) if frozen else contextlib.nullcontext():
             group.freeze(frozen=frozen)
     assert waited == []
+
+
+def test_a_group_whose_processes_take_their_time_to_end_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Cgroup("/busy", [cgroup.Hierarchy(str(tmp_path), ["pids"], unified=False)])
+    (tmp_path / "busy").mkdir()
+    remove, tries, killed = os.rmdir, iter(range(1000)), list[bool]()
+
+    def busy(path: str) -> None:
+        if next(tries, None) is not None:
+            raise OSError(errno.EBUSY, path)
+        remove(path)
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    monkeypatch.setattr(cgroup.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(Cgroup, "kill", lambda self: killed.append(True))
+    group.remove()
+    assert not (tmp_path / "busy").exists() and killed == [True]
 
 
 @pytest.mark.root

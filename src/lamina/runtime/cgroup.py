@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_GENTLE = 50
+"""Tries to remove a group before what is in it is killed."""
+_ENDING = 5.0
+"""Seconds in which processes that were killed leave it: on a busy machine they get no turn to end for a while."""
+
+
 class CgroupUnavailable(Unsupported):
     """This kernel has no cgroup file for what was asked."""
 
@@ -375,7 +381,8 @@ def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
 
 
 def _remove(directory: str, group: Cgroup) -> None:
-    for attempt in range(200):
+    attempt, until = 0, time.monotonic() + _ENDING
+    while attempt < 2 * _GENTLE or time.monotonic() < until:
         try:
             # Most often nothing is below it, and no process in it: then this is one call.
             for below, folders, _ in os.walk(directory, topdown=False) if attempt else ():
@@ -389,10 +396,11 @@ def _remove(directory: str, group: Cgroup) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            if attempt == 50:
+            if attempt == _GENTLE:
                 group.kill()
             if attempt:
-                time.sleep(0.001 if attempt < 50 else 0.005)
+                time.sleep(0.001 if attempt < _GENTLE else 0.005)
+        attempt += 1
 
 
 def _read(path: str) -> str:
