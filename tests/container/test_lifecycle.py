@@ -323,6 +323,22 @@ def test_an_attachment_before_start_is_handed_over_with_the_launch(world: World)
     os.close(mine)
 
 
+def test_who_attaches_to_what_runs_and_is_slow_to_read_holds_nobody_up(world: World) -> None:
+    process = world.run()
+
+    def accept() -> None:
+        """Returns when the client has read the head of the answer; meanwhile others go on."""
+        other = threading.Thread(target=world.containers.pause, args=("it",), daemon=True)
+        other.start()
+        other.join(60)
+        assert not other.is_alive() and process.attached == []
+
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        world.containers.attach("it", AttachRequest(theirs.fileno(), accept=accept))
+    assert status(world) == "paused" and len(process.attached) == 1
+
+
 def test_who_goes_while_waiting_for_a_start_leaves_nothing_open(world: World) -> None:
     world.containers.create({"Image": "base"}, name="it")
     before = len(os.listdir("/proc/self/fd"))

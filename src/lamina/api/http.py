@@ -30,7 +30,8 @@ from lamina.worker.outgoing import ClientGone, Outlet
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _LINGER_SECONDS = 10
-_HEAD_SECONDS = 0.1
+_HEAD_SECONDS = 2.0
+"""So long a client may take to read the head of a stream: on a busy machine it gets no turn for a while."""
 Secure = Callable[[socket.socket], socket.socket]
 _log = logging.getLogger("lamina.api")
 _REASONS = http.client.responses | {101: "UPGRADED", 499: "Client Closed Request"}
@@ -284,19 +285,20 @@ class Connection:
 
 
 def _await_reading(sock: socket.socket) -> None:
-    """Return when the other end of a Unix socket has read all that was sent, or after a tenth of a second.
+    """Return when the other end of a Unix socket has read all that was sent, or after two seconds.
 
     docker-py loses what comes together with the head of a stream: it reads on below the buffer that holds it.
     """
     if sock.family != socket.AF_UNIX:
         return
-    deadline = time.monotonic() + _HEAD_SECONDS
+    deadline, pause = time.monotonic() + _HEAD_SECONDS, 0.0001
     unread = array.array("i", [0])
     while time.monotonic() < deadline:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
         if not unread[0]:
             return
-        time.sleep(_HEAD_SECONDS / 1000)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.01)
 
 
 class ChunkWriter:

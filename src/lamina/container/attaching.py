@@ -83,16 +83,17 @@ class Attachments:
         if not request.stream:
             return
         with live.lock:
-            if live.process is not None:
-                request.accept()
-                with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
-                    live.process.attach(attach)
-            elif live.removing:
+            process = live.process
+            if process is None and live.removing:
                 raise WrongState(f"container {live.container.id} is marked for removal and cannot be attached to")
-            else:
+            if process is None:
                 live.drop_gone()
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
-                request.accept()
+                request.accept()  # with the lock: nobody writes there before a start, which the client asks for after this
+        if process is not None:
+            request.accept()
+            with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
+                process.attach(attach)
         self._parts.emit(live.event("attach"))
 
     def _replay(self, live: Live, request: AttachRequest) -> None:
