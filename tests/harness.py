@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
+import secrets
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +89,6 @@ class Daemon:
     def curl(self, path: str) -> str:
         """GET a path; the body as text, empty if nobody answers."""
         import http.client
-        import socket
 
         connection = http.client.HTTPConnection("lamina", timeout=120)
         connection.sock = socket.socket(socket.AF_UNIX)
@@ -101,7 +105,7 @@ class Daemon:
         """End it by a signal and wait."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(60)
+            self.process.wait(120)
 
     def kill(self) -> None:
         """End it without a chance to tidy up."""
@@ -140,8 +144,7 @@ class Daemon:
             if ids:
                 self.docker("rm", "-f", *ids, code=None)
         self.stop()
-        for pid in helpers(self.root):
-            os.kill(pid, signal.SIGKILL)
+        end_helpers(self.root)
         unmount_below(self.root)
         erase(str(self.data))
         shutil.rmtree(self.root, ignore_errors=True)
@@ -156,17 +159,64 @@ def unmount_below(root: Path) -> None:
 
 
 def helpers(root: Path) -> list[int]:
-    """Processes whose command line names `root`: keeper, zygote, monitors, workers."""
-    found = []
+    """Processes whose command line names `root`, or something below it: keeper, zygote, monitors, workers."""
+    found, named = [], re.compile(re.escape(os.fsencode(root)) + rb"(/|\0|$)")
     for entry in os.listdir("/proc"):
         if entry.isdigit() and int(entry) != os.getpid():
             try:
                 line = Path("/proc", entry, "cmdline").read_bytes()
             except OSError:
                 continue
-            if str(root).encode() in line:
+            if named.search(line):
                 found.append(int(entry))
     return found
+
+
+def end_helpers(root: Path) -> None:
+    """Kill those, and wait until they have ended: until then they hold what lies below `root`. Some go by themselves meanwhile."""
+    while found := helpers(root):
+        for pid in found:
+            with suppress(ProcessLookupError):
+                end(pid)
+
+
+def end(pid: int) -> None:
+    """Kill a process and wait until it holds nothing any more. Raises ProcessLookupError where there is none."""
+    fd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        assert select.select([fd], [], [], 120)[0], f"process {pid} does not end"
+    finally:
+        os.close(fd)
+
+
+def free_port() -> int:
+    """A port that nobody has on this host, by TCP or UDP, and that the kernel gives to nobody who asks for any."""
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    candidates = [port for port in range(5001, 65000) if not low <= port <= high]
+    while True:
+        port = secrets.choice(candidates)
+        if is_free(port):
+            return port
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has a port at this moment."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                return False
+    return True
+
+
+def control_groups(names: Sequence[str]) -> list[str]:
+    """Where there are control groups of these names. Others' may vanish while one looks."""
+    wanted = set(names)
+    return [f"{path}/{folder}" for path, folders, _ in os.walk("/sys/fs/cgroup") for folder in folders if folder in wanted]
 
 
 _UNKNOWN = re.compile(r"unknown (shorthand )?flag: .*|unexpected key '.*|unknown docker command: .*")

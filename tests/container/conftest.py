@@ -18,7 +18,7 @@ from lamina.container.containers import Containers
 from lamina.daemon.engine import Engine
 from lamina.errors import LaminaError, Unsupported
 from lamina.spec.reference import Reference
-from tests.harness import busybox_root, helpers
+from tests.harness import busybox_root, end_helpers
 
 IMAGE = "busybox:files"
 SECRET = "the host's own"
@@ -81,9 +81,7 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             engine.images.import_(file.fileno(), name=Reference.parse(IMAGE))
             yield House(engine, host)
     finally:
-        for pid in helpers(base):
-            with suppress(ProcessLookupError):
-                os.kill(pid, 9)
+        end_helpers(base)
         shutil.rmtree(base, ignore_errors=True)
 
 

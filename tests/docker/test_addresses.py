@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, docker_cli, docker_cli_version, run, script
+from tests.harness import Daemon, docker_cli, docker_cli_version, free_port, run, script
 
 CERTIFICATES = Path(__file__).parent.parent / "tls" / "certificates"
 ENGINE = ("--tlscacert", f"{CERTIFICATES}/ca.pem", "--tlscert", f"{CERTIFICATES}/engine.pem", "--tlskey", f"{CERTIFICATES}/engine-key.pem")
@@ -26,15 +25,10 @@ STRANGER = (
 )
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, str]]:
     """A daemon that also listens on TCP, with TLS, for clients that the authority signed; its address."""
-    address = f"tcp://127.0.0.1:{_free_port()}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     with serving(tmp_path_factory, options=("--host", address, "--tlsverify", *ENGINE)) as daemon:
         yield daemon, address
 
@@ -42,7 +36,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, s
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, str]]:
     """A daemon that also listens on TCP without TLS, as it was told."""
-    address = f"tcp://127.0.0.1:{_free_port()}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     with serving(tmp_path_factory, options=("--host", address, "--tlsverify=false")) as daemon:
         yield daemon, address
 

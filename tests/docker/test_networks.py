@@ -13,17 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import BASE
-from tests.harness import Daemon, docker_cli_version, eventually
+from tests.harness import Daemon, docker_cli_version, eventually, free_port
 
 _numbers = count(1)
 SERVE = "echo hello from $(hostname) > /tmp/said; while true; do nc -l -p 80 < /tmp/said; done"
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+# Nobody listens until the server has begun, nor between two of its clients.
+ASK = "for i in $(seq 300); do nc -w 5 {} {} < /dev/null && break; sleep 0.2; done"
 
 
 def read(port: int, host: str = "127.0.0.1") -> str:
@@ -204,7 +199,7 @@ def test_networks_are_apart_and_an_internal_one_has_no_way_out(daemon: Daemon, n
     daemon.docker("network", "create", "--internal", network)
     daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sh", "-c", SERVE)
     address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout.strip()
-    ask = ("sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 1 {address} 80 < /dev/null && break; done")
+    ask = ("sh", "-c", ASK.format(address, 80))
     assert "hello" in daemon.docker("run", "--rm", "--network", network, BASE, *ask).stdout
     assert "hello" not in daemon.docker("run", "--rm", BASE, "nc", "-w", "1", address, "80", code=None).stdout
     assert "default" not in daemon.docker("exec", name, "ip", "route").stdout
@@ -284,7 +279,7 @@ def test_a_published_port_is_reached_by_ipv6_and_from_containers(daemon: Daemon,
     if os.path.exists("/proc/sys/net/ipv6/conf/all/disable_ipv6") and Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text() == "0\n":
         eventually(lambda: "hello" in read(port, "::1"), "nobody answered by ::1")
     gateway = json.loads(daemon.docker("network", "inspect", "bridge").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
-    ask = ("sh", "-c", f"for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 1 {gateway} {port} < /dev/null && break; done")
+    ask = ("sh", "-c", ASK.format(gateway, port))
     assert "hello" in daemon.docker("run", "--rm", BASE, *ask).stdout
     assert "hello" in daemon.docker("exec", name, *ask).stdout
 

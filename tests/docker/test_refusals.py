@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, docker_cli_version
+from tests.harness import Daemon, docker_cli_version, free_port
 
 RUN = "run --rm --network none"
 ALONE = "run --rm"
@@ -51,7 +51,7 @@ RUNS = [
     (f"{ALONE} --network nonet", "true", 125, "network nonet not found"),
     (f"{ALONE} --ip 1.2.3.4", "true", 125, "user specified IP address is supported on user defined networks only"),
     (f"{ALONE} -p 99999:1", "true", 125, "99999"),
-    (f"{ALONE} -p 28531:80 -p 28531:81", "true", 125, "port is already allocated"),
+    (f"{ALONE} -p PORT:80 -p PORT:81", "true", 125, "port is already allocated"),
     (f"{ALONE} --network-alias x", "true", 125, "network-scoped alias"),
 ]
 
@@ -66,6 +66,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.mark.parametrize(("flags", "command", "code", "words"), RUNS, ids=[f"{flags} {command}" for flags, command, _, _ in RUNS])
 def test_a_run_that_cannot_be_leaves_nothing(engine: Daemon, flags: str, command: str, code: int, words: str) -> None:
     image = [BASE, *([command.replace("''", "")] if command else [])]
+    flags = flags.replace("PORT", str(free_port()))
     unsent = docker_cli_version() < 23 and flags.split()[-2] in ("--ip", "--network-alias")  # by that client, on the default network
     for run in (engine.lamina,) if unsent else (engine.docker, engine.lamina):
         told = run(*flags.split(), *image, code=code).stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import BASE
-from tests.harness import Daemon, eventually
+from tests.harness import Daemon
 from tests.image.tars import tar
 from tests.image.test_layouts import several
 
@@ -24,20 +24,13 @@ _repositories = count(1)
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "lamina.registry", "--root", str(tmp_path_factory.mktemp("registry")), "--listen", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    eventually(answers, "the registry did not start", alive=process)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait(120)
+    command = [sys.executable, "-m", "lamina.registry", "--root", str(tmp_path_factory.mktemp("registry")), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        told = re.match(r"registry listens on (127\.0\.0\.1:\d+),", process.stdout.readline())
+        assert told is not None, "the registry did not start"
+        yield told[1]
+        process.terminate()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.docker.test_networks import free_port, read
-from tests.harness import Daemon, eventually
+from tests.docker.test_networks import read
+from tests.harness import Daemon, eventually, free_port, is_free
 
 _numbers = count(1)
 
@@ -163,7 +164,7 @@ def test_a_published_udp_port_answers(daemon: Daemon, name: str, serve: Callable
 
 
 def test_each_port_of_a_range_leads_to_its_own(daemon: Daemon, name: str, serve: Callable[..., None]) -> None:
-    first = next(port for port in range(20000, 30000, 10) if all(is_free(port + number) for number in range(3)))
+    first = next(port for port in iter(free_port, 0) if is_free(port + 1) and is_free(port + 2))
     daemon.docker(
         "run", "-d", "--name", name, "-p", f"{first}-{first + 2}:80-82", "-p", f"{first}-{first + 2}:80-82/udp", BASE, "sleep", "1000"
     )
@@ -176,16 +177,10 @@ def test_each_port_of_a_range_leads_to_its_own(daemon: Daemon, name: str, serve:
             )
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody has a port at this moment."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 @pytest.fixture
 def outside() -> Iterator[str]:
     """A network namespace as another machine, 10.232.0.2; this one is 10.232.0.1 to it."""
-    name = f"outside{next(_numbers)}"
+    name = f"out{os.getpid()}n{next(_numbers)}"
     commands = [
         f"ip netns add {name}", f"ip link add {name}h type veth peer name eth0 netns {name}", f"ip addr add 10.232.0.1/24 dev {name}h",
         f"ip link set {name}h up", f"ip -n {name} addr add 10.232.0.2/24 dev eth0", f"ip -n {name} link set eth0 up",
@@ -198,6 +193,8 @@ def outside() -> Iterator[str]:
             subprocess.run(command.split(), check=True)
         yield name
     finally:
+        # The pair first: the kernel is free to destroy the namespace, and with it this address, later.
+        subprocess.run(["ip", "link", "del", f"{name}h"], check=False)
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 

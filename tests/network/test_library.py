@@ -16,7 +16,7 @@ from lamina.network.model import Network, NetworkExists, NetworkForbidden, Netwo
 from lamina.network.networks import Networks, Parts, erase, tag_of
 from lamina.network.requests import NetworkRequest
 from lamina.network.sandboxes import Member
-from tests.harness import helpers
+from tests.harness import end_helpers
 
 
 @pytest.mark.root
@@ -38,8 +38,7 @@ def test_networks_are_made_listed_and_removed_by_the_library(tmp_path: Path) -> 
             with pytest.raises(NetworkNotFound):
                 engine.networks.get("mine")
     finally:
-        for pid in helpers(tmp_path):
-            os.kill(pid, 9)
+        end_helpers(tmp_path)
         erase(root)
 
 
@@ -78,6 +77,5 @@ def test_a_start_that_makes_a_bridge_anew_and_a_network_that_is_made_do_not_wait
         starting.join(60)
         assert made and not starting.is_alive() and networks.sandbox(member.id) is not None
     finally:
-        for pid in helpers(tmp_path):
-            os.kill(pid, 9)
+        end_helpers(tmp_path)
         erase(root)

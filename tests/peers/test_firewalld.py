@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.test_networks import free_port, read
+from tests.docker.test_networks import read
 from tests.docker.test_traffic import SERVERS
-from tests.harness import Daemon, eventually
+from tests.harness import Daemon, eventually, free_port
 from tests.peers.conftest import needs
 
 BASE = "busybox:test"

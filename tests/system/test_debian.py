@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import shutil
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Daemon, docker_cli, eventually
+from tests.harness import Daemon, docker_cli, eventually, free_port
 from tests.system.conftest import started
 
 EXAMPLE = Path(__file__).parents[2] / "examples/debian"
@@ -84,9 +83,7 @@ def test_bash_on_a_terminal(daemon: Daemon) -> None:
 
 
 def test_apache_serves_a_page_that_the_host_fetches(daemon: Daemon) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     script = f"echo 'Listen 127.0.0.1:{port}' > /etc/apache2/ports.conf; echo layers > /var/www/html/index.html; sed -i 's/:80>/:{port}>/' /etc/apache2/sites-enabled/*; exec apachectl -D FOREGROUND"
     daemon.docker("run", "-d", "--network", "host", "--name", "web", APPS, "sh", "-c", script)
 

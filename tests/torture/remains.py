@@ -12,7 +12,7 @@ from pathlib import Path
 from lamina.linux import nftables
 from lamina.linux.netlink import NETFILTER, Netlink
 from lamina.network.networks import table_of, tag_of
-from tests.harness import Daemon, eventually
+from tests.harness import Daemon, control_groups, eventually
 from tests.torture.churn import name_of
 
 
@@ -106,12 +106,6 @@ def ports(daemon: Daemon) -> list[str]:
 def interfaces(bridges: list[str]) -> list[str]:
     """Ends of pairs on these bridges."""
     return [str(port) for bridge in bridges for port in Path("/sys/class/net", bridge).glob("brif/*")]
-
-
-def control_groups(containers: list[str]) -> list[str]:
-    """Control groups of these containers (IDs)."""
-    wanted = set(containers)
-    return [path for path, folders, _ in os.walk("/sys/fs/cgroup") for folder in folders if folder in wanted]
 
 
 def files(daemon: Daemon) -> list[str]:
