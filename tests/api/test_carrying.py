@@ -102,7 +102,7 @@ def client(noted: Noted, handler: Handler) -> Iterator[socket.socket]:
     here.settimeout(120)
     with here:
         yield here
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -185,7 +185,7 @@ def test_an_answer_before_the_end_of_a_long_body_is_read(client: socket.socket, 
     sender = threading.Thread(target=send)
     sender.start()
     assert b"<%d>" % handler.wanted in received(client, b"0\r\n\r\n")
-    sender.join(20)
+    sender.join(120)
     assert not sender.is_alive()
 
 

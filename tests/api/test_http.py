@@ -205,9 +205,9 @@ def test_a_client_that_finds_no_room_for_a_thread_does_not_end_the_server(monkey
 
     monkeypatch.setattr(threading.Thread, "start", start)
     try:
-        with socket.create_connection(listener.getsockname(), 10) as refused:
+        with socket.create_connection(listener.getsockname(), 120) as refused:
             assert refused.recv(1) == b""
-        with socket.create_connection(listener.getsockname(), 10) as served:
+        with socket.create_connection(listener.getsockname(), 120) as served:
             served.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert _receive(served, b"hello").endswith(b"hello")
     finally:

@@ -136,7 +136,7 @@ def client(handler: Handler) -> Iterator[socket.socket]:
     here.settimeout(120)
     with here:
         yield here
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -250,7 +250,7 @@ def test_the_answer_before_the_end_of_a_long_body_is_read(client: socket.socket,
     sender = threading.Thread(target=send)
     sender.start()
     assert b"that is enough" in received(client, b"}")
-    sender.join(20)
+    sender.join(120)
     assert not sender.is_alive()
 
 

@@ -23,7 +23,7 @@ def _connected(serve: Callable[[Stream], None]) -> Iterator[tuple[Transport, Cal
         yield caller, lambda: [thread.start() for thread in threads] and None
         caller.close()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
 
 
 def _echo(stream: Stream) -> None:

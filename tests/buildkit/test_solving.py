@@ -21,5 +21,5 @@ def test_a_solve_may_be_asked_for_before_it_begins() -> None:
     asking.start()
     with solves.begun("ref", "") as solve:
         solve.log.work("step")
-    asking.join(10)
+    asking.join(120)
     assert found == ["step"]

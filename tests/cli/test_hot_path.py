@@ -30,7 +30,7 @@ def loaded(engine: FakeEngine, *words: str) -> set[str]:
         [sys.executable, "-I", "-S", "-c", PROGRAM.format(source=SOURCE), "--host", engine.host, *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert "LOADED" in done.stderr, done.stderr
     return set(done.stderr.rsplit("LOADED ", 1)[1].split())

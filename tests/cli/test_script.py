@@ -30,7 +30,7 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def version(*command: str | Path, **options: object) -> str:
-    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, **options)  # type: ignore[call-overload]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 
@@ -57,7 +57,7 @@ def test_it_reads_the_form_that_pip_writes_for_paths_with_blanks(prefix: Path) -
 
 
 def test_it_passes_on_every_argument_as_it_is(prefix: Path) -> None:
-    done = subprocess.run([prefix / "bin" / "lamina", "no such", "", "*"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([prefix / "bin" / "lamina", "no such", "", "*"], capture_output=True, text=True, timeout=300)
     assert done.stderr.startswith("lamina: unknown command: lamina no such\n")
 
 

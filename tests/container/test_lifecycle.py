@@ -51,7 +51,7 @@ def test_a_run_goes_through_dockers_events(world: World) -> None:
     process = world.run(Labels={"own": "1"})
     with world.containers.wait("it") as waiter:
         process.end(3)
-        result = waiter.result(10)
+        result = waiter.result(60)
     assert result is not None
     assert (result.status_code, status(world)) == (3, "exited")
     world.containers.remove("it")
@@ -212,7 +212,7 @@ def test_auto_removal_tells_the_exit_code_to_who_waits_for_it(world: World) -> N
     process = world.run(host={"AutoRemove": True})
     with world.containers.wait("it", "removed") as removed, world.containers.wait("it", "next-exit") as ended:
         process.end(7)
-        results = [waiter.result(10) for waiter in (removed, ended)]
+        results = [waiter.result(60) for waiter in (removed, ended)]
     assert [result.status_code if result else None for result in results] == [7, 7]
     eventually(lambda: world.containers.list(all=True) == [])
     assert world.actions() == ["create", "start", "die", "destroy"]
@@ -256,7 +256,7 @@ def test_a_restart_that_the_system_refuses_is_the_end_of_the_run(world: World) -
     world.runtime.failure = OSError(28, "No space left on device")
     with world.containers.wait("it", "next-exit") as waiter:
         process.end(1)
-        assert waiter.result(10) is not None
+        assert waiter.result(60) is not None
     eventually(lambda: status(world) == "exited")
     assert world.containers.get("it").state.error == "No space left on device"
 
@@ -275,7 +275,7 @@ def test_a_failed_start_removes_what_is_to_be_removed_on_exit(world: World) -> N
     with world.containers.wait("it", "removed") as waiter:
         with pytest.raises(CommandNotFound):
             world.containers.start("it")
-        result = waiter.result(10)
+        result = waiter.result(60)
     assert result is not None
     assert result.status_code == 127
     assert world.containers.list(all=True) == []
@@ -398,7 +398,7 @@ def test_on_failure_gives_up_after_its_limit(world: World) -> None:
     eventually(lambda: len(world.runtime.processes) == 2)
     with world.containers.wait("it") as waiter:
         world.runtime.processes[1].end(4)
-        result = waiter.result(10)
+        result = waiter.result(60)
     assert result is not None
     assert (result.status_code, status(world)) == (4, "exited")
 
@@ -581,9 +581,9 @@ def test_many_clients_at_once_leave_a_consistent_state(world: World) -> None:
                 process.end(round_)
                 if round_ % 2:
                     with world.containers.wait(created.id) as ended:
-                        assert ended.result(10) is not None
+                        assert ended.result(60) is not None
                     world.containers.remove(created.id)
-                result = waiter.result(10)
+                result = waiter.result(60)
                 if result is None or result.status_code != round_:
                     wrong.append((name, result))
 

@@ -27,7 +27,7 @@ def test_what_runs_is_adopted_and_its_exit_seen(world: World) -> None:
     assert after.containers.get("it").running
     with after.containers.wait("it") as waiter:
         process.end(9)
-        result = waiter.result(10)
+        result = waiter.result(60)
     assert result is not None
     assert result.status_code == 9
     assert after.actions() == ["die"]
@@ -96,7 +96,7 @@ def test_a_torn_state_is_said_and_the_container_stays(world: World) -> None:
     process = world.run()
     with world.containers.wait("it") as waiter:
         process.end(0)
-        assert waiter.result(10) is not None
+        assert waiter.result(60) is not None
     created = world.containers.get("it")
     with open(f"{created.directory}/state.json", "w", encoding="utf-8") as file:
         file.write("{")

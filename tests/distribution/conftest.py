@@ -17,7 +17,7 @@ def pauses() -> list[float]:
 
 @pytest.fixture
 def registries(pauses: list[float]) -> Iterator[Registries]:
-    made = Registries(transport=Transport(RegistryOptions(retries=4, read_timeout=10), sleep=pauses.append))
+    made = Registries(transport=Transport(RegistryOptions(retries=4, read_timeout=120), sleep=pauses.append))
     yield made
     made.close()
 

@@ -346,5 +346,5 @@ class TestBuildx:
         build = subprocess.Popen([docker_cli(), "build", str(context)], env=environment, stderr=subprocess.DEVNULL)
         eventually(lambda: list(daemon.data.glob("run/build/*")), "no step is running")
         build.send_signal(signal.SIGINT)
-        assert build.wait(60) != 0
+        assert build.wait(120) != 0
         eventually(lambda: not list(daemon.data.glob("run/build/*")), "the step is still running")

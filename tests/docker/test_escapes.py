@@ -103,7 +103,7 @@ def test_the_hosts_loopback_is_not_reached_by_routing_to_it(daemon: Daemon) -> N
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         threading.Thread(target=_greet, args=(server,), daemon=True).start()
-        with socket.create_connection(("127.0.0.1", port), 5) as control:
+        with socket.create_connection(("127.0.0.1", port), 120) as control:
             assert control.recv(10) == b"mine"
         script = (
             "gateway=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p'); ip addr flush dev lo; "

@@ -27,7 +27,7 @@ def engine() -> Iterator[FakeEngine]:
 
 def docker(engine: FakeEngine, words: list[str]) -> subprocess.CompletedProcess[str]:
     engine.requests.clear()
-    return subprocess.run([docker_cli(), "-H", engine.host, "create", *words, "image"], capture_output=True, text=True, timeout=60)
+    return subprocess.run([docker_cli(), "-H", engine.host, "create", *words, "image"], capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize(("words", "told"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")

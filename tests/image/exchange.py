@@ -70,7 +70,7 @@ class Store:
         catalog = Catalog(str(root / "images"), self.content, self.layers, self._metadata, self.leases, durability, warnings.append)
         self.images = Images(catalog, self.layers, self.content, self.leases, workers, host=AMD64, clock=time.time, originals=ALWAYS)
         self.images.open()
-        self.registries = Registries(transport=Transport(RegistryOptions(retries=3, read_timeout=10), sleep=lambda _: None))
+        self.registries = Registries(transport=Transport(RegistryOptions(retries=3, read_timeout=120), sleep=lambda _: None))
         self.puller = Puller(self.registries, self.content, self.layers, self.images, host=AMD64)
         self.pusher = Pusher(self.registries, self.content, self.layers, self.images, workers)
 

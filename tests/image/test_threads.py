@@ -47,7 +47,7 @@ def test_threads_that_come_and_go_leave_a_whole_store(any_store: Store) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(600)
     assert failures == []
     store.images.prune({"dangling": ["false"]})
     assert store.images.list(all=True) == []
@@ -74,7 +74,7 @@ def test_collecting_beside_a_build_takes_nothing_from_it(any_store: Store) -> No
                 assert union.lookup(b"srv/new") is not None
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(120)
 
 
 def test_a_layer_that_a_lease_kept_goes_with_the_one_below_it(any_store: Store) -> None:

@@ -26,7 +26,7 @@ def test_the_examples_of_the_page_run_one_after_the_other(tmp_path: Path) -> Non
     base = busybox_tar(tmp_path / "base.tar")
     program = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     program = program.replace("/var/lib/lamina-example", str(tmp_path / "root")).replace('"base.tar"', repr(str(base)))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "RUN echo first" in done.stdout and "A /greeting" in done.stdout
 

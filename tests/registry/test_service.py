@@ -268,9 +268,9 @@ def test_a_registry_without_room_for_a_thread_turns_the_client_away_and_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", full)
-        with socket.create_connection(server.address, 10) as refused:
+        with socket.create_connection(server.address, 120) as refused:
             assert refused.recv(1) == b""
-    with socket.create_connection(server.address, 10) as served:
+    with socket.create_connection(server.address, 120) as served:
         served.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
         assert served.recv(8) == b"HTTP/1.1"
 

@@ -153,14 +153,14 @@ class Box:
 
 def drain(mine: socket.socket, process: Process, stdin: bytes) -> tuple[int, str]:
     """Send input, read output to its end, wait for the exit."""
-    mine.settimeout(60)
+    mine.settimeout(120)
     if stdin:
         mine.sendall(stdin)
     mine.shutdown(socket.SHUT_WR)
     parts = []
     while data := mine.recv(65536):
         parts.append(data)
-    end = process.wait(60)
+    end = process.wait(120)
     assert end is not None
     return end.code, b"".join(parts).decode(errors="replace")
 

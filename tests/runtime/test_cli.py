@@ -45,7 +45,7 @@ class Runtime:
             stderr=subprocess.PIPE if stdout == subprocess.PIPE else subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
             env={**os.environ, "PYTHONPATH": SOURCE},
         )
         assert done.returncode == code, done.stderr
@@ -289,7 +289,7 @@ def podman(tmp_path: Path) -> Iterator[Callable[..., tuple[int, str]]]:
 
     def run(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
-            ["podman", *options, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=90
+            ["podman", *options, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
         )
         return done.returncode, done.stdout
 

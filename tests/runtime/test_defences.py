@@ -60,7 +60,7 @@ def test_without_its_defence_an_escape_is_noticed(defence: Defence, tmp_path: Pa
 def passes(test: str, sources: Path) -> str:
     """What pytest says where the test passes with these sources, or could not be run; nothing where it fails as it should."""
     environment = {**os.environ, "PYTHONPATH": f"{sources}:{REPOSITORY}", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout", "90", test]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=170)
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--timeout", "240", test]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=500)
     failed = re.search(r"\d+ failed", done.stdout)
     return "" if done.returncode == 1 and failed else f"{test}\n{done.stdout[-1500:]}"

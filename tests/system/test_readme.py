@@ -25,12 +25,13 @@ def test_the_first_two_blocks_hold_just_the_two_commands() -> None:
     assert (first, second) == ("./dev tour\n", "./dev test\n")
 
 
+@pytest.mark.timeout(900)
 def test_the_tour_plays_to_its_end() -> None:
     import os
 
     environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples/tour.py")], capture_output=True, text=True, check=False, env=environment, timeout=170
+        [sys.executable, str(ROOT / "examples/tour.py")], capture_output=True, text=True, check=False, env=environment, timeout=800
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for words in (
@@ -46,7 +47,7 @@ def test_the_tour_plays_to_its_end() -> None:
 
 def test_the_library_example_runs(tmp_path: Path, base: Path) -> None:
     example = blocks("python")[0].replace("/var/lib/lamina-example", str(tmp_path / "root")).replace('"base.tar"', repr(str(base)))
-    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "sha256:" in done.stdout
 

@@ -118,7 +118,7 @@ def test_a_root_that_a_daemon_holds_is_refused(daemon: Daemon) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 1
     assert str(daemon.process.pid if daemon.process else "") in done.stderr
@@ -130,6 +130,6 @@ def test_a_newer_roots_version_is_refused(make_daemon: object) -> None:
     daemon.start()
     daemon.stop()
     (daemon.data / "version").write_text('{"version": 999}\n')
-    done = subprocess.run(daemon.command(), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(daemon.command(), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
     assert "999" in done.stderr
