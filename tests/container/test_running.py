@@ -20,7 +20,7 @@ from lamina.container.model import Container
 from lamina.container.requests import AttachRequest, CommitRequest, LogQuery, WaitResult
 from lamina.errors import Unsupported
 from lamina.spec.reference import Reference
-from tests.harness import busybox_tar, eventually
+from tests.harness import busybox_tar, control_groups, eventually
 
 pytestmark = pytest.mark.root
 NONE = {"NetworkMode": "none"}
@@ -58,7 +58,7 @@ def started(engine: Engine, *words: str, host: dict[str, Any] | None = None, **c
 
 def ended(engine: Engine, ref: str) -> WaitResult:
     with engine.containers.wait(ref) as waiter:
-        result = waiter.result(30)
+        result = waiter.result(60)
     assert result is not None, "it never ended"
     return result
 
@@ -71,16 +71,22 @@ def log_of(engine: Engine, ref: str) -> bytes:
     return text
 
 
+def received(mine: socket.socket) -> bytes:
+    """What comes until the other side goes: a frame's head and its text may come apart."""
+    mine.settimeout(120)
+    return b"".join(iter(lambda: mine.recv(1000), b""))
+
+
 def test_a_run_that_removes_itself_leaves_nothing(engine: Engine, root: Path) -> None:
     before = set(os.listdir(root / "containers"))
     made = engine.containers.create({"Image": "box", "Cmd": ["sh", "-c", "touch /x; exit 4"]}, {**NONE, "AutoRemove": True})
     with engine.containers.wait(made.id, "removed") as waiter:
         engine.containers.start(made.id)
-        result = waiter.result(30)
+        result = waiter.result(60)
     assert result == WaitResult(4)
     eventually(lambda: set(os.listdir(root / "containers")) == before)
     assert made.id not in Path("/proc/self/mountinfo").read_text()
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/{made.id}"))
+    assert control_groups([made.id]) == []
 
 
 def test_what_it_wrote_lies_in_its_own_folder_and_survives_a_second_start(engine: Engine) -> None:
@@ -110,8 +116,8 @@ def test_files_go_into_a_temporary_one_between_its_commands(engine: Engine) -> N
         mine, theirs = socket.socketpair()
         with mine:
             with theirs, engine.containers.perform(ref, command, {}, fd=theirs.fileno()) as waiter:
-                assert waiter.result(30) is not None
-            return mine.recv(1000)
+                assert waiter.result(60) is not None
+            return received(mine)
 
     said("true")
     with io.BytesIO() as tar:
@@ -127,12 +133,18 @@ def test_files_go_into_a_temporary_one_between_its_commands(engine: Engine) -> N
 def test_pausing_stops_its_clockwork(engine: Engine) -> None:
     ref = started(engine, "sh", "-c", "while :; do echo tick; sleep 0.02; done")
     eventually(lambda: b"tick" in log_of(engine, ref))
+    path = engine.containers.get(ref).log_path
+
+    def grew() -> bool:
+        size = os.path.getsize(path)
+        time.sleep(0.3)
+        return os.path.getsize(path) > size
+
     engine.containers.pause(ref)
-    size = os.path.getsize(engine.containers.get(ref).log_path)
-    time.sleep(0.3)
-    assert os.path.getsize(engine.containers.get(ref).log_path) - size < 200, "at most what was under way"
+    eventually(lambda: not grew(), "it goes on")  # what was under way may come yet
+    assert not grew()
     engine.containers.unpause(ref)
-    eventually(lambda: os.path.getsize(engine.containers.get(ref).log_path) > size + 200)
+    eventually(grew, "it does not go on")
     engine.containers.pause(ref)
     engine.containers.stop(ref, timeout=1)
     assert not engine.containers.get(ref).running
@@ -193,7 +205,7 @@ def test_what_runs_is_found_again_with_log_attach_exec_and_exit(root: Path) -> N
         theirs.close()
         mine.sendall(b"two\n")
         assert ended(second, ref).status_code == 6
-        assert b"two\n" in mine.recv(100)
+        assert b"two\n" in received(mine)
         assert log_of(second, ref) == b"one\ntwo\n"
         second.containers.remove(ref)
 

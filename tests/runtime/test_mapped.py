@@ -49,7 +49,9 @@ def test_files_of_the_image_belong_to_root_inside(box: Box) -> None:
 
 
 def test_its_own_devices_work_and_no_others(box: Box) -> None:
-    script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 1 /dev/urandom | wc -c; mknod /made c 1 3 || echo refused; ls /dev"
+    script = (
+        "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 1 /dev/urandom | wc -c; mknod /made c 1 3 2>&1 || echo refused; ls /dev"
+    )
     _, text = box.run("sh", "-c", script, ids=IDS)
     assert text.splitlines()[:2] == ["3", "1"] and "refused" in text and "tty" in text and "ptmx" in text
 
@@ -95,7 +97,7 @@ def test_capabilities_reach_no_further_than_the_namespace(box: Box) -> None:
     _, text = box.run(
         "sh",
         "-c",
-        "mkdir /mnt;" + script,
+        "exec 2>&1; mkdir /mnt;" + script,
         ids=IDS,
         cap_add=["ALL"],
         security=["seccomp=unconfined", "systempaths=unconfined", "apparmor=unconfined"],
