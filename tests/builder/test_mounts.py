@@ -193,10 +193,17 @@ def test_a_client_that_goes_right_before_a_command_begins_leaves_nothing_open(la
         request = BuildRequest(context=Context(directory=str(lab.context)), text="FROM busybox\nRUN true\n", no_cache=True)
         with pytest.raises(BrokenPipeError):
             lab.builder.build(request, sink)
-        return sum(stat.S_ISFIFO(os.fstat(int(fd)).st_mode) for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}"))
+        return sum(pipe(int(fd)) for fd in os.listdir("/proc/self/fd"))
 
     before = attempt()
-    assert attempt() == before
+    assert attempt() <= before  # what was not collected until then may go meanwhile
+
+
+def pipe(fd: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:  # it was closed meanwhile
+        return False
 
 
 def test_a_folder_that_is_pruned_while_a_build_waits_for_it_is_made_anew(tmp_path: Path) -> None:
@@ -233,7 +240,7 @@ def test_a_locked_folder_is_one_builds_at_a_time_and_a_private_one_is_another(tm
         thread.join(0.2)
         assert entered == []
         assert folders.prune() == 0 and Path(first).is_dir(), "a folder in use stays"
-    thread.join(20)
+    thread.join(120)
     assert entered == [first]
     with folders.used(private, make, lambda: None) as one, folders.used(private, make, lambda: None) as other:
         assert one != other

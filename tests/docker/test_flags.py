@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.docker.conftest import BASE, serving
-from tests.harness import Daemon, cli_version, docker_cli, eventually
+from tests.harness import Daemon, cli_version, control_groups, docker_cli, eventually
 
 NONE = ("--network", "none")
 UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -208,7 +208,7 @@ def test_ipc_is_private_shared_the_hosts_or_none(daemon: Daemon, name: str) -> N
         "-c",
         "echo mine > /dev/shm/file; sleep 1000",
     )
-    shared = said(daemon, ["--ipc", f"container:{name}"], "until cat /dev/shm/file; do sleep 0.02; done; readlink /proc/self/ns/ipc")
+    shared = said(daemon, ["--ipc", f"container:{name}"], "until grep . /dev/shm/file; do sleep 0.02; done; readlink /proc/self/ns/ipc")
     assert shared == ["mine", daemon.docker("exec", name, "readlink", "/proc/self/ns/ipc").stdout.strip()]
     assert said(daemon, ["--ipc", "host"], "readlink /proc/self/ns/ipc") == [os.readlink("/proc/self/ns/ipc")]
     assert said(daemon, ["--ipc", "none"], "ls -d /dev/shm 2>&1; true")[0].startswith("ls: /dev/shm")
@@ -231,8 +231,8 @@ def test_namespaces_of_the_host_and_of_others_are_joined(daemon: Daemon, name: s
     try:
         assert f"{parent}/" in said(daemon, ["--cgroup-parent", parent, "--cgroupns", "host"], "cat /proc/self/cgroup")[0]
     finally:
-        for directory in Path("/sys/fs/cgroup").glob(f"**{parent}" if UNIFIED else f"*{parent}"):
-            directory.rmdir()
+        for directory in control_groups([parent.strip("/")]):
+            os.rmdir(directory)
     stopped = daemon.docker("create", *NONE, BASE, "true").stdout.strip()
     assert "non running container" in daemon.docker("run", "--rm", *NONE, "--pid", f"container:{stopped}", BASE, "true", code=125).stderr
     daemon.docker("rm", stopped)

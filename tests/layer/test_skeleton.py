@@ -48,7 +48,7 @@ def test_files_and_contents_that_are_in_none(made: tuple[str, str, bytes]) -> No
     skeleton, tree, whole = made
     before = descriptors()
     assert b"".join(rebuilt(skeleton, tree)) == whole
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.mark.parametrize("damage", ["nothing there", "too short"])
@@ -65,7 +65,7 @@ def test_what_comes_before_a_damaged_file_is_given_and_the_file_named(made: tupl
             found += piece
     assert found == whole[: len(found)]
     assert b"head 200 " in found
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_what_could_not_be_opened_is_not_called_missing(made: tuple[str, str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_what_could_not_be_opened_is_not_called_missing(made: tuple[str, str, by
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(OSError, match="Too many open files"):
         b"".join(rebuilt(skeleton, tree))
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_whoever_stops_reading_leaves_nothing_open(made: tuple[str, str, bytes]) -> None:
@@ -92,4 +92,4 @@ def test_whoever_stops_reading_leaves_nothing_open(made: tuple[str, str, bytes])
         next(pieces)
     assert len(descriptors()) > len(before)
     pieces.close()
-    assert descriptors() == before
+    assert descriptors() <= before
