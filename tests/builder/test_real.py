@@ -13,6 +13,7 @@ from lamina.builder.request import Cancellation
 from lamina.errors import Cancelled, LaminaError
 from tests.builder.lab import Lab
 from tests.builder.real import BUSYBOX, real_lab
+from tests.harness import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(BUSYBOX is None, reason="needs a static busybox")]
 
@@ -84,10 +85,16 @@ def test_a_build_has_no_network_unless_asked(lab: Lab) -> None:
 
 def test_cancelling_kills_the_running_command(lab: Lab) -> None:
     cancellation = Cancellation()
-    timer = threading.Timer(1.0, cancellation.cancel)
-    timer.start()
+
+    def cancel() -> None:
+        eventually(lambda: list((lab.root / "run/build").glob("*/monitor.json")), "nothing runs")
+        cancellation.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
     with pytest.raises(Cancelled):
         lab.build("FROM busybox\nRUN sleep 100000\n", cancellation)
+    thread.join()
     assert list((lab.root / "run/build").iterdir()) == []
 
 

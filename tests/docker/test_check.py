@@ -54,9 +54,8 @@ def test_the_database_a_container_and_a_volume_are_mended_without_a_restart(daem
 
 def test_a_damaged_tree_or_image_is_mended_under_a_running_container(daemon: Daemon, name: str) -> None:
     daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
-    victim = next((daemon.data / "layers").glob("*.erofs"))
-    if daemon.driver == "overlay":
-        victim = next((daemon.data / "layers").glob("*/etc/passwd"))
+    layer = daemon.docker("inspect", "-f", "{{index .RootFS.Layers 0}}", BASE).stdout.strip().removeprefix("sha256:")
+    victim = daemon.data / "layers" / (f"{layer}/etc/passwd" if daemon.driver == "overlay" else f"{layer}.erofs")
     before = victim.read_bytes()
     daemon.lamina("system", "check")
     flip(victim)

@@ -11,7 +11,7 @@ import pytest
 
 import docker
 from tests.docker.conftest import BASE
-from tests.harness import Daemon
+from tests.harness import Daemon, eventually
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_container_through_its_life(client: docker.DockerClient) -> None:
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
             assert tar.extractfile("put").read() == b"content"  # type: ignore[union-attr]
         assert {"Path": "/tmp/put", "Kind": 1} in container.diff()
-        assert container.logs() == b"begun\n"
+        eventually(lambda: container.logs() == b"begun\n", "it does not begin")
         image = container.commit("made/by-docker-py", "1")
         assert client.containers.run(image.id, ["cat", "/tmp/put"], remove=True, network_mode="none") == b"content"
         container.stop(timeout=0)
