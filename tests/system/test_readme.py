@@ -25,6 +25,14 @@ def test_the_first_two_blocks_hold_just_the_two_commands() -> None:
     assert (first, second) == ("./dev tour\n", "./dev test\n")
 
 
+def test_dev_lists_just_its_commands_and_refuses_others() -> None:
+    listed = subprocess.run([ROOT / "dev"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert listed[0].startswith("The project's commands") and all(line.startswith("  ") for line in listed[2:])
+    known = set(re.findall(r"^  (\w+)\)", (ROOT / "dev").read_text(), re.MULTILINE))
+    assert {line.split()[0] for line in listed[2:]} == known
+    assert subprocess.run([ROOT / "dev", "tset"], capture_output=True, check=False).returncode == 2
+
+
 @pytest.mark.timeout(900)
 def test_the_tour_plays_to_its_end() -> None:
     import os
