@@ -41,6 +41,7 @@ class FakeProcess:
         self.signals: list[int] = []
         self.limits: list[dict[str, object]] = []
         self.out_of_memory: Callable[[], None] = lambda: None
+        self.detached: Callable[[], None] = lambda: None
         self.attached: list[Attach] = []
         self.sizes: list[tuple[int, int]] = []
         self.frozen = False
@@ -87,6 +88,9 @@ class FakeProcess:
 
     def on_oom(self, callback: Callable[[], None]) -> None:
         self.out_of_memory = callback
+
+    def on_detach(self, callback: Callable[[], None]) -> None:
+        self.detached = callback
 
     def usage(self, machine_memory: int) -> dict[str, Any]:
         return {"cpu_stats": {"cpu_usage": {"total_usage": 5}}, "memory_stats": {"usage": 7, "limit": machine_memory}}

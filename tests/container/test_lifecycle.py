@@ -393,6 +393,16 @@ def test_ends_are_noted_though_there_is_no_room_for_a_thread(world: World, monke
     assert (str(state.status), state.exit_code, state.oom_killed) == ("exited", 4, True)
 
 
+def test_who_leaves_a_container_or_an_exec_by_the_detach_keys_is_an_event(world: World) -> None:
+    process = world.run()
+    process.detached()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["sh"]})
+    world.containers.exec_start(exec_id)
+    world.runtime.processes[-1].detached()
+    assert [action for action in world.actions() if action.endswith("detach")] == ["detach", "exec_detach"]
+    assert world.events[-1].attributes["execID"] == exec_id
+
+
 def test_on_failure_gives_up_after_its_limit(world: World) -> None:
     world.run(host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}}).end(1)
     eventually(lambda: len(world.runtime.processes) == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Iterator
 
 import docker.errors
@@ -105,6 +106,11 @@ def test_an_exec_ends_its_streams_upon_its_own_detach_keys(client: docker.Docker
         while stream.recv(4096):
             pass
         assert client.api.exec_inspect(made)["Running"]
+        told = client.api.events(
+            since=0, until=int(time.time()) + 60, filters={"container": container.id, "event": "exec_detach"}, decode=True
+        )
+        assert next(told)["Actor"]["Attributes"]["execID"] == made["Id"]
+        told.close()
     finally:
         container.remove(force=True)
 

@@ -223,7 +223,7 @@ class Execs:
             return
         each.process = found
         each.record = replace(record, pid=found.pid)
-        found.on_exit(lambda how: self._exit_seen(each, how))
+        self._follow(each, found)
 
     def _run(self, each: LiveExec, request: AttachRequest | None, patience: float) -> None:
         """With the exec's lock: start it, or note why it could not be started."""
@@ -254,6 +254,10 @@ class Execs:
         if each.size is not None and tty:
             with suppress(ProcessGone):
                 process.resize(*each.size)
+        self._follow(each, process)
+
+    def _follow(self, each: LiveExec, process: Process) -> None:
+        process.on_detach(lambda: self._parts.emit(each.live.event("exec_detach", execID=each.record.id)))
         process.on_exit(lambda how: self._exit_seen(each, how))
 
     def _request(self, each: LiveExec, directory: str, *, attached: bool) -> Exec:

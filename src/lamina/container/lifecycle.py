@@ -125,6 +125,7 @@ class LifeCycle:
         with live.lock:
             self.on_running(live, fresh)
         process.on_oom(lambda: self._oom_seen(live, process))
+        process.on_detach(lambda: self._parts.emit(live.event("detach")))
         process.on_exit(lambda how: self._exit_seen(live, process, how))
 
     def _exit_seen(self, live: Live, process: Process, how: Exit) -> None:
