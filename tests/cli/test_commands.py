@@ -800,3 +800,10 @@ def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> No
     done = lamina_(engine, "which", "bb:1")
     assert done.returncode == 125
     assert done.stderr.decode().endswith("write IMAGE:/path\n\nRun 'lamina which --help' for more information\n")
+
+
+@pytest.mark.parametrize("command", ["pull", "push", "create", "run", "build"])
+def test_content_trust_that_the_environment_asks_for_is_refused_before_anybody_is_asked(engine: FakeEngine, command: str) -> None:
+    done = lamina_(engine, command, "bb:1", env={"DOCKER_CONTENT_TRUST": "T"})
+    assert done.returncode == (125 if command == "run" else 1) and engine.requests == []
+    assert b"cannot be" in done.stderr and b"digests that you trust" in done.stderr

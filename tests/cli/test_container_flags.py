@@ -109,7 +109,7 @@ TAKEN: list[tuple[list[str], dict[str, Any]]] = [
 def asked(words: list[str]) -> dict[str, Any]:
     """The request for a container with these flags."""
     flags = Reader(table(COMMANDS["create"][6]), interspersed=False, spellings=SPELLINGS["create"])
-    return container_config(flags.read([*words, "image"]), {})
+    return container_config(flags.read([*words, "image"]), {"MINE": "yes"})
 
 
 def about(request: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +159,12 @@ def test_a_file_of_variables_has_names_without_blanks(tmp_path: Path) -> None:
         asked(["--label-file", str(file)])
     file.write_text("# A B\n\n  A=1 2\n")
     assert asked(["--env-file", str(file)])["Env"] == ["A=1 2"]
+
+
+def test_a_variable_that_the_caller_does_not_have_is_taken_away_by_a_flag_and_passed_over_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("MINE\nNOBODYS\n")
+    assert asked(["--env-file", str(file), "-e", "MINE", "-e", "NOBODYS", "-e", "A="])["Env"] == ["MINE=yes", "MINE=yes", "NOBODYS", "A="]
 
 
 def test_sources_that_begin_with_a_dot_are_relative_to_us() -> None:

@@ -87,18 +87,17 @@ def _add_ports(config: Document, host: Document, arguments: Arguments) -> None:
 
 
 def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
-    """--env-file, then --env; a name alone takes the caller's value. Where there is none, that of --env takes the image's away."""
-    words = [(line, False) for path in arguments.many("env-file") for line in _lines(path)]
-    found = []
-    for word, passed in words + [(word, True) for word in arguments.many("env")]:
-        name, equals, _ = word.partition("=")
-        if not name:
-            raise UsageError(f"invalid environment variable: {word}")
-        if equals or (passed and name not in environment):
-            found.append(word)
-        elif name in environment:
-            found.append(f"{name}={environment[name]}")
-    return found
+    """--env-file, then --env, as `NAME=value`; a name alone takes the caller's value. Where the caller has none either, --env sends the
+    name alone, which takes the variable away, and a line of a file says nothing."""
+    lines = [_variable(line, environment) for path in arguments.many("env-file") for line in _lines(path)]
+    return [line for line in lines if "=" in line] + [_variable(word, environment) for word in arguments.many("env")]
+
+
+def _variable(word: str, environment: Mapping[str, str]) -> str:
+    name, equals, _ = word.partition("=")
+    if not name:
+        raise UsageError(f"invalid environment variable: {word}")
+    return f"{name}={environment[name]}" if not equals and name in environment else word
 
 
 def labels(arguments: Arguments) -> dict[str, str]:

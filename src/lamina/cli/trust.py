@@ -20,4 +20,4 @@ def refuse(session: Session, arguments: Arguments, what: str) -> None:
     """
     asked = session.environment.get("DOCKER_CONTENT_TRUST", "").lower() in _TRUE
     if not arguments.on("disable-content-trust", default=not asked):
-        raise Unsupported(what, hint="name the image by the digest that you trust, and use --disable-content-trust")
+        raise Unsupported(what, hint="name images by the digests that you trust, and use --disable-content-trust")

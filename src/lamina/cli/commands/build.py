@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from lamina.cli import trust
 from lamina.cli.contextpacking import ContextPacker, joined
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
@@ -18,7 +19,7 @@ from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
 from lamina.client.images import Images, Pairs
-from lamina.errors import InvalidArgument, NotFound, Unsupported
+from lamina.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from lamina.cli.giving import Giving
@@ -93,7 +94,7 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 def build(session: Session, arguments: Arguments) -> int:
     """Build an image from a Dockerfile."""
     place, dockerfile = arguments.words[0], arguments.text("file")
-    _refuse_trust(arguments, session)
+    trust.refuse(session, arguments, "the signatures of base images cannot be verified")
     if place == "-" and dockerfile == "-":
         raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
     iidfile = arguments.text("iidfile")
@@ -132,13 +133,6 @@ def _giving(arguments: Arguments, session: Session) -> Giving | None:
     from lamina.cli.giving import begun
 
     return begun(session.engine, secrets, agents, session.environment)
-
-
-def _refuse_trust(arguments: Arguments, session: Session) -> None:
-    """Content trust is never passed over silently: where it is asked for, the build is refused."""
-    asked = session.environment.get("DOCKER_CONTENT_TRUST", "").lower() in ("1", "true", "yes", "on")
-    if not arguments.on("disable-content-trust", default=not asked):
-        raise Unsupported("the signatures of base images cannot be verified", hint="name them by digest, and build without content trust")
 
 
 def _compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
