@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from lamina.daemon.main import main
-from lamina.daemon.settings import InvalidSettings, parse
+from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, parser
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Program
 
@@ -27,7 +28,7 @@ def test_flags_and_file_come_together(tmp_path: Path) -> None:
     assert (settings.registry_mirrors, settings.insecure_registries) == (("https://m",), ("r:1",))
 
 
-def test_defaults() -> None:
+def test_without_flags_and_file_the_defaults_hold() -> None:
     settings, _ = parse([])
     assert (settings.root, settings.hosts, settings.storage_driver) == ("/var/lib/lamina", ("unix:///run/lamina.sock",), "")
 
@@ -128,3 +129,14 @@ def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_mad
     assert main(["--root", str(tmp_path / "root"), "--host", host, "--tlsverify=false"]) == 1
     assert capsys.readouterr().err.startswith("laminad: invalid address to listen on")
     assert not (tmp_path / "root").exists()
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text().partition("## Settings of laminad")[2]
+    rows = [line.split(" | ") for line in page.partition("\n\n`")[0].splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`(--?[a-zA-Z-]+)`", " ".join(row[0] for row in rows)))
+    heads = [line.partition("  ")[0] for line in parser().format_help().partition("\noptions:\n")[2].replace("\n  -", "\n-").splitlines()]
+    assert named == {word for head in heads for word in re.findall(r"(?<![\w-])--?[a-zA-Z-]+", head)} - {"-h", "--help"}
+    keys = set(re.findall(r"`([a-z-]+)`", " ".join(row[1] for row in rows)))
+    assert keys | {"tls", "tlsverify", "tlscacert", "tlscert", "tlskey"} == set(_KEYS)
+    assert all(f"`{key}`" in page for key in _IGNORED)

@@ -83,7 +83,6 @@ class Settings:
     tls_key: str = f"{CERTIFICATES}/key.pem"
     default_runtime: str = EMBEDDED
     added_runtimes: Mapping[str, Program] = field(default_factory=dict)
-
     userns: str = OF_THE_HOST
     userns_remap: str = ""
     log_driver: str = DEFAULT
