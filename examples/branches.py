@@ -1,6 +1,6 @@
 """Run an untrusted script in twenty branches of one state, each with other input, and compare what each changed.
 
-    python examples/branches.py [--root DIRECTORY] [ROOT-FILE-SYSTEM.tar] [SCRIPT]
+    python examples/branches.py [--root DIRECTORY] ROOT-FILE-SYSTEM.tar [SCRIPT]
 
 Each branch begins in the same state, has no network and little memory, and is thrown away afterwards; the state itself is never touched.
 """
