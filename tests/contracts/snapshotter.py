@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gzip
 import mmap
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lamina.layer import tarwrite
-from lamina.layer.compression import gzip_deflater, inflater, zstd_deflater
+from lamina.layer.compression import inflater, zstd_deflater
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive, LayerDamaged, TruncatedArchive
 from lamina.layer.index import LayerIndex
 from lamina.layer.skeleton import rebuilt
@@ -147,7 +149,7 @@ class SnapshotterContract:
             status = os.stat(f"{top}/var/lib")
             assert (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns) == (stat.S_IFDIR | 0o1777, 7, 8, WHEN)
 
-    @pytest.mark.parametrize("compress", [lambda: gzip_deflater(), lambda: zstd_deflater()], ids=["gzip", "zstd"])
+    @pytest.mark.parametrize("compress", [lambda: zlib.compressobj(wbits=31), lambda: zstd_deflater()], ids=["gzip", "zstd"])
     def test_compressed_archives_give_the_same_layer_and_their_own_digest(self, rig: Rig, compress: Callable[[], object]) -> None:
         data = tar(*BASE)
         deflater = compress()
@@ -418,8 +420,7 @@ class SnapshotterContract:
 
     def test_a_bomb_stops_at_the_limit_and_leaves_nothing(self, rig: Rig) -> None:
         rig.snapshotter = rig.make(Limits(tar_size=1 << 20))
-        deflater = gzip_deflater()
-        packed = deflater.compress(tar(file("zeros", bytes(64 << 20)))) + deflater.flush()
+        packed = gzip.compress(tar(file("zeros", bytes(64 << 20))), 1)
         with pytest.raises(ArchiveTooLarge):
             rig.stage(packed)
         assert rig.left_over() == []

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-STDIN, STDOUT, STDERR, SYSTEM_ERROR = 0, 1, 2, 3
+STDIN, STDOUT, STDERR = 0, 1, 2
 _HEAD = 8
 
 

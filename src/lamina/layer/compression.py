@@ -1,4 +1,4 @@
-"""Compressed streams: bytes in, plain bytes out, and back. gzip by ISA-L, zstd by libzstd."""
+"""Compressed streams: bytes in, plain bytes out (gzip by ISA-L, zstd by libzstd), and zstd the other way too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from isal import igzip_lib, isal_zlib
+from isal import igzip_lib
 
 from lamina.layer.errors import InvalidArchive, TruncatedArchive, UnsupportedArchive
 
@@ -149,12 +149,6 @@ class Deflater(Protocol):
 
     def flush(self) -> bytes:
         """The end of the stream. Nothing may follow."""
-
-
-def gzip_deflater(level: int = 1) -> Deflater:
-    """A gzip stream without name and time, so equal bytes give equal bytes. `level` is ISA-L's, 0 to 3."""
-    deflater: Deflater = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)
-    return deflater
 
 
 def zstd_deflater(level: int = 1, threads: int = 0) -> Deflater:

@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-INET, IPV4 = 1, 2
-"""Families of tables: both versions of IP, IPv4."""
+INET = 1
+"""The family of tables for both versions of IP."""
 
 PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
 """Hooks of base chains."""
@@ -47,7 +47,7 @@ _NEW_TABLE, _GET_TABLE, _DELETE_TABLE, _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _NEW_S
     12,
     14,
 )
-_GET_RULE, _DELETE_RULE, _GET_ELEMENTS = 7, 8, 13
+_DELETE_RULE = 8
 _BEGIN, _END = 0x10, 0x11
 _MAP = 8
 _GENERIC = struct.Struct("!BBH")

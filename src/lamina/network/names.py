@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 A, PTR, AAAA = 1, 12, 28
-NO_ERROR, SERVER_FAILURE, REFUSED = 0, 2, 5
+SERVER_FAILURE = 2
 _HEADER = struct.Struct("!HHHHHH")
 _INTERNET = 1
 _LIFETIME = 600
