@@ -15,6 +15,7 @@ from lamina.container.model import State, WrongState
 from lamina.container.parts import Parts
 from lamina.container.requests import AttachRequest, LogQuery
 from lamina.errors import InvalidArgument
+from lamina.linux.channel import write_all
 from lamina.runtime.launch import DETACH_KEYS, Attach
 from lamina.runtime.process import ProcessGone
 
@@ -100,7 +101,7 @@ class Attachments:
         """Write the log so far; a client that went away is not an error here."""
         try:
             for chunk in self._read_log(live, LogQuery(stdout=request.stdout, stderr=request.stderr)):
-                _write_all(request.fd, chunk)
+                write_all(request.fd, chunk)
         except (BrokenPipeError, ConnectionResetError):
             pass
 
@@ -125,9 +126,3 @@ def _await_reading(fd: int) -> None:
             time.sleep(0.0005)
         # The call that took the head off the queue looks once more whether anything came after it.
         time.sleep(_CALL_ENDS)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -14,6 +14,7 @@ from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.sharing import shared
 from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
+from lamina.content.files import listed, read_file
 from lamina.errors import LaminaError
 from lamina.linux import mount
 from lamina.runtime.initlayer import write_init_layer
@@ -83,7 +84,7 @@ class Auditor:
         init = f"{self._store.root}/{INIT}"
         files = (".dockerenv", "dev/console", "etc/hosts", "etc/hostname", "etc/resolv.conf")
         folders = ("dev/pts", "dev/shm", "proc", "sys")
-        if any(_read(f"{init}/{name}") != b"" for name in files) or not all(os.path.isdir(f"{init}/{name}") for name in folders):
+        if any(read_file(f"{init}/{name}") != b"" for name in files) or not all(os.path.isdir(f"{init}/{name}") for name in folders):
             where = f"containers/{INIT}"
             yield settled(
                 Finding("the containers' init layer", where, "is not what was written", ""), self._mender(partial(write_init_layer, init))
@@ -132,7 +133,7 @@ class Auditor:
                 yield settled(Finding("mount", inside, "is mounted for nobody", ""), self._mender(unmount))
 
     def _merged(self, root: str, name: str) -> bool:
-        return any(entry.startswith(name) for entry in _listed(f"{root}/stacks"))
+        return any(entry.startswith(name) for entry in listed(f"{root}/stacks"))
 
     def _found(self, live: Live, name: str, problem: str, mend: Callable[[], object]) -> Finding:
         where = f"containers/{live.container.id}/{name}"
@@ -163,23 +164,8 @@ def mount_points() -> list[str]:
 
 def _decoded(path: str, decode: Callable[[bytes], bytes]) -> bytes | None:
     """What a file says, None where it cannot be read."""
-    data = _read(path)
+    data = read_file(path)
     try:
         return None if data is None else decode(data)
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return None
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []

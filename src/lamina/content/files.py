@@ -1,4 +1,4 @@
-"""Small files that change by being written beside their place and renamed."""
+"""Small files that are read whole, and change by being written beside their place and renamed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,23 @@ def write_file(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False)
         with suppress(FileNotFoundError):
             os.unlink(beside)
         raise
+
+
+def read_file(path: str) -> bytes | None:
+    """What a small file holds; None where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def listed(directory: str) -> list[str]:
+    """The names in a directory; none where it is not there."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def left_over(name: str) -> bool:

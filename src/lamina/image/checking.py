@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from lamina.apitypes.finding import LOST, REPAIR, REPAIRABLE, REPAIRED, Finding
-from lamina.content.files import write_file
+from lamina.content.files import listed, read_file, write_file
 from lamina.content.local import OCI_LAYOUT
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.errors import LaminaError
@@ -28,7 +27,7 @@ from lamina.image.leases import Leases
 from lamina.image.metadata import Metadata
 from lamina.image.model import Image, LayerFacts
 from lamina.image.restoring import Restorer
-from lamina.linux.removing import remove_tree
+from lamina.linux.removing import remove_path
 from lamina.spec.digest import Digest
 
 __all__ = ["LOST", "REPAIRABLE", "REPAIRED", "Checker", "Finding", "Store"]
@@ -267,7 +266,7 @@ class Checker:
     def _layout(self) -> Iterator[Finding]:
         """The files by which other tools know the content store."""
         content = os.path.join(self._store.root, "content")
-        if _read(f"{content}/oci-layout") != OCI_LAYOUT:
+        if read_file(f"{content}/oci-layout") != OCI_LAYOUT:
             state = self._mend(partial(write_file, f"{content}/oci-layout", OCI_LAYOUT))
             yield self._told(Finding("content", "content/oci-layout", "is missing or not what was written", state))
         # Where there are names, each of them is missed.
@@ -305,7 +304,9 @@ class Checker:
 
     def _differing(self, where: str, twins: _Twins) -> list[tuple[str, str]]:
         data, row = twins
-        problems = [] if _read(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
+        problems = (
+            [] if read_file(os.path.join(self._store.root, where)) == data else [(where, "its file is missing or not what was written")]
+        )
         if row != data.decode():
             problems.append((f"metadata.db, {where.partition('/')[0]}", "its row is missing or not what was written"))
         return problems
@@ -351,7 +352,7 @@ class Checker:
                     advice = "it stays: it may be what is left of what is lost"
                     found.append(Finding("stray", where, "belongs to nothing", REPAIRABLE, advice))
                     continue
-                state = self._mend(partial(_delete, os.path.join(store.root, where)))
+                state = self._mend(partial(remove_path, os.path.join(store.root, where)))
                 found.append(self._told(Finding("stray", where, "belongs to nothing", state)))
         return found
 
@@ -360,19 +361,27 @@ class Checker:
         names = {facts.name for facts in store.layers.all()}
         facts = {f"{each.id.encoded}.json" for each in store.layers.all()}
         images = {f"{image.id.encoded}.json" for image in store.catalog.all()}
-        for name in _listed(root, "layers"):
+        for name in listed(os.path.join(root, "layers")):
             plain = name.removesuffix(".erofs").removesuffix(".sums").removesuffix(".skeleton")
             if name not in facts and not (plain in names or name.endswith(".removing")):
                 yield f"layers/{name}"
-        yield from (f"images/{name}" for name in _listed(root, "images") if name not in images)
-        for algorithm in _listed(root, "content/blobs"):
+        yield from (f"images/{name}" for name in listed(os.path.join(root, "images")) if name not in images)
+        for algorithm in listed(os.path.join(root, "content/blobs")):
             if not os.path.isdir(os.path.join(root, "content/blobs", algorithm)):
                 yield f"content/blobs/{algorithm}"
                 continue
             wanted = {digest.encoded for digest in needed if digest.algorithm == algorithm}
-            yield from (f"content/blobs/{algorithm}/{name}" for name in _listed(root, f"content/blobs/{algorithm}") if name not in wanted)
-        yield from (f"content/ingest/{name}" for name in _listed(root, "content/ingest") if not name.startswith("key-"))
-        yield from (f"content/{name}" for name in _listed(root, "content") if name not in ("blobs", "ingest", "index.json", "oci-layout"))
+            yield from (
+                f"content/blobs/{algorithm}/{name}"
+                for name in listed(os.path.join(root, f"content/blobs/{algorithm}"))
+                if name not in wanted
+            )
+        yield from (f"content/ingest/{name}" for name in listed(os.path.join(root, "content/ingest")) if not name.startswith("key-"))
+        yield from (
+            f"content/{name}"
+            for name in listed(os.path.join(root, "content"))
+            if name not in ("blobs", "ingest", "index.json", "oci-layout")
+        )
 
     # -- words
 
@@ -425,24 +434,3 @@ def _blob(digest: Digest) -> str:
 def _text(image: Image, row: tuple[str, bytes, bytes] | None) -> str | None:
     """The record in an image's row, if the configuration in it is the image's."""
     return row[0] if row is not None and Digest.of(row[1]) == image.id else None
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return None
-
-
-def _listed(root: str, folder: str) -> list[str]:
-    try:
-        return os.listdir(os.path.join(root, folder))
-    except FileNotFoundError:
-        return []
-
-
-def _delete(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        remove_tree(path)
-    else:
-        os.unlink(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from lamina.image.tarbytes import decompressed
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.skeleton import rebuilt
 from lamina.layer.stream import Behind, even
+from lamina.linux.channel import write_all
 from lamina.linux.uncached import Chunk, read_once
 from lamina.snapshot.protocol import Rebuilt
 from lamina.worker.workers import Report
@@ -84,7 +84,7 @@ class Seal:
             self._crc32 = isal_zlib.crc32(chunk, self._crc32)
 
     def counted(self, crc32: int) -> None:
-        """All bytes have that CRC-32: for who computes it anyway, instead of `update`."""
+        """All bytes have that CRC-32: for callers that compute it anyway, instead of `update`."""
         self._crc32 = crc32
 
     def check(self) -> None:
@@ -107,14 +107,8 @@ def send(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     with Behind(seal.update) as looking:
         for chunk in place.chunks():
             looking.put(chunk)
-            _write(fds[0], last)
+            write_all(fds[0], last)
             last = chunk
     seal.check()
-    _write(fds[0], last)
+    write_all(fds[0], last)
     return {}
-
-
-def _write(fd: int, data: Chunk) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lamina.content.files import left_over, write_file
+from lamina.content.files import left_over, read_file, write_file
 from lamina.image.metadata import Warn
 from lamina.image.model import StoreDamaged
 
@@ -38,7 +38,7 @@ def reconcile(
         if key in removed and key not in rows:
             _unlink(path)
             continue
-        data, row = _read(path), rows[key].encode() if key in rows else None
+        data, row = read_file(path), rows[key].encode() if key in rows else None
         from_file = _decoded(data, decode)
         # As a rule both are the same bytes: decoding is most of what a start with thousands of images takes.
         from_row = from_file if row == data else _decoded(row, decode)
@@ -81,14 +81,6 @@ def _files(directory: str) -> list[str]:
         if left_over(name):
             _unlink(os.path.join(directory, name))
     return [f"sha256:{name[:-5]}" for name in names if name.endswith(".json") and len(name) == 69]
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError:
-        return None
 
 
 def _decoded(data: bytes | None, decode: Callable[[bytes], T]) -> T | None:

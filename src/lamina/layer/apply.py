@@ -112,17 +112,6 @@ class ZstdCopy:
             self._file.write(data)
 
 
-def writer(fd: int) -> Write:
-    """Writes all it is given to `fd`."""
-
-    def write(data: Chunk) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-
-    return write
-
-
 class Scratch:
     """Temporary files and directories below one directory; what was not kept is deleted at the end."""
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from lamina.layer.apply import disk_errors
 from lamina.layer.flatten import FileCopier
-from lamina.layer.jobs import remove
 from lamina.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from lamina.linux.removing import remove_path
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,7 +31,7 @@ def clone_job(params: dict[str, Any], fds: list[int], report: Callable[[dict[str
             os.makedirs(params["target"], exist_ok=True)
             clone(params["source"], params["target"])
     except BaseException:
-        remove(params["target"])
+        remove_path(params["target"])
         raise
     return {}
 

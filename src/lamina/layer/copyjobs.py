@@ -15,8 +15,9 @@ from lamina.layer import compare
 from lamina.layer.apply import disk_errors
 from lamina.layer.compare import Original
 from lamina.layer.flatten import flatten
-from lamina.layer.jobs import Reporter, counted, remove, staged, tell
+from lamina.layer.jobs import Reporter, counted, staged, tell
 from lamina.layer.union import Union
+from lamina.linux.removing import remove_path
 
 
 def make_copy(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
@@ -31,7 +32,7 @@ def make_copy(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[
             extra = _add(params["init"], target) if params.get("init") else []
             return {"finished": _moment(target), "extra": extra}
     except BaseException:
-        remove(target)
+        remove_path(target)
         raise
 
 

@@ -9,11 +9,12 @@ import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors, writer
+from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
 from lamina.layer.contents import Contents, Files
 from lamina.layer.diff import Change, changes, upper_tar
 from lamina.layer.erofs.writer import ReadTar, write
@@ -25,9 +26,10 @@ from lamina.layer.stream import Behind, Inflated, chunks, even
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
+from lamina.linux.channel import write_all
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.linux.fileflags import mark_top_directory
-from lamina.linux.removing import remove_tree as remove_directory
+from lamina.linux.removing import remove_path
 from lamina.linux.scheduling import WhatIsLeft
 from lamina.linux.uncached import UncachedWriter
 from lamina.spec.descriptor import Descriptor
@@ -89,7 +91,7 @@ def copy_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[
         kept = (path,)
         return {"path": path, "digest": f"sha256:{made.digest}", "size": made.size}
     finally:
-        scratch.close(remove, keep=kept)
+        scratch.close(remove_path, keep=kept)
 
 
 def upper_changes(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
@@ -147,7 +149,7 @@ def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callab
         return made
     finally:
         gc.enable()
-        scratch.close(remove, keep=keep)
+        scratch.close(remove_path, keep=keep)
 
 
 def _as_tar(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]) -> Staged:
@@ -157,7 +159,7 @@ def _as_tar(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes])
         applied = apply(incoming, _limits(params), keep=file.write)
         file.finish()
     else:
-        applied = apply(incoming, _limits(params), keep=writer(fd))
+        applied = apply(incoming, _limits(params), keep=partial(write_all, fd))
     blob = StagedBlob(path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER)
     return replace(_described(scratch, applied, lambda offset, length: os.pread(fd, length, offset)), blobs=(blob,))
 
@@ -229,20 +231,9 @@ def _reporter(report: Reporter) -> Callable[[int], None]:
     return step
 
 
-def remove(path: str) -> None:
-    """Delete a file or a whole directory, if it is there. Symbolic links are not followed."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except (IsADirectoryError, PermissionError):
-        with suppress(FileNotFoundError):
-            remove_directory(path)
-
-
 def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
     """Delete the directory `path`."""
-    remove(params["path"])
+    remove_path(params["path"])
     return {}
 
 

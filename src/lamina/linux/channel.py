@@ -69,7 +69,7 @@ def decode(data: bytes) -> Any:
     """The value of one compact JSON text.
 
     Raises:
-        BadMessage: it is none, or something follows it.
+        BadMessage: it is not JSON, or something follows it.
     """
     try:
         text = data.decode()
@@ -135,7 +135,7 @@ class Channel:
             message = decode(body)
             if not isinstance(message, dict) or not isinstance(message.get("v"), int) or message["v"] > VERSION:
                 raise BadMessage("a message is of a newer version")
-            # Who is older, a monitor of an earlier daemon's, is answered in its version.
+            # A process that is older, a monitor of an earlier daemon's, is answered in its version.
             self._version = message["v"]
             return message, fds
         except BadMessage:
@@ -224,7 +224,7 @@ def _body(packet: bytes, fds: list[int], flags: int) -> bytes:
     return body
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """write(2) until all is written."""
     view = memoryview(data)
     while view:
@@ -282,7 +282,7 @@ def accept(listener: Any) -> Channel:
 
 
 def connect(directory: str | int, name: str) -> Channel:
-    """Connect to who listens at `directory`/`name`.
+    """Connect to whoever listens at `directory`/`name`.
 
     Raises:
         ChannelClosed: nobody does.

@@ -34,6 +34,17 @@ def remove_tree(path: str, *, dir_fd: int | None = None, opened: Callable[..., i
     os.rmdir(path, dir_fd=dir_fd)
 
 
+def remove_path(path: str) -> None:
+    """Remove a file, a link, or a whole directory, if it is there; no link is followed. Raises OSError as `remove_tree`."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except (IsADirectoryError, PermissionError):
+        with suppress(FileNotFoundError):
+            remove_tree(path)
+
+
 def discard_tree(path: str) -> None:
     """Remove what can be removed of `path`; absent is fine."""
     with suppress(OSError):

@@ -11,11 +11,11 @@ from functools import partial
 from lamina.errors import NotFound
 from lamina.layer.erofs.reader import check_all, read_superblock, read_tags
 from lamina.layer.errors import LayerDamaged
-from lamina.layer.jobs import remove as remove_path
 from lamina.layer.merge import image_tag
 from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.tree import Limits
 from lamina.linux import mount
+from lamina.linux.removing import remove_path
 from lamina.snapshot.layers import IMAGE_SUFFIX, LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks, key_of
 from lamina.snapshot.protocol import FdStore, Lower, Progress, Rebuilt

@@ -9,10 +9,10 @@ from typing import Any
 
 from lamina.layer.contextual import patched
 from lamina.layer.index import LayerIndex
-from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, TarSource
 from lamina.layer.sums import SUFFIX as SUMS
 from lamina.layer.tree import Limits
+from lamina.linux.removing import remove_path
 from lamina.snapshot.protocol import Change, LayerNotFound, Progress
 from lamina.worker.workers import Workers
 

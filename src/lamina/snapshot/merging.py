@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from lamina.content.files import left_over, write_file
-from lamina.layer.jobs import remove as remove_path
+from lamina.linux.removing import remove_path
 
 _RECORD = ".json"
 

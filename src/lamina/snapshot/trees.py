@@ -17,10 +17,10 @@ from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
-from lamina.layer.jobs import remove as remove_path
 from lamina.layer.staged import Staged, StagedBlob, TarSource
 from lamina.layer.tree import Limits
 from lamina.layer.treecheck import problem
+from lamina.linux.removing import remove_path
 from lamina.snapshot.layers import LayerFiles, run_stage, run_stage_upper
 from lamina.snapshot.merging import Depth, MergedStacks
 from lamina.snapshot.protocol import Lower, Progress, Rebuilt
@@ -29,7 +29,7 @@ from lamina.spec.mediatype import OCI_LAYER_ZSTD
 from lamina.worker.workers import Workers
 
 _SHARD = 2000
-"""Above so many inodes a tree is looked at by several workers."""
+"""Above this many inodes a tree is looked at by several workers."""
 
 
 class Trees:

@@ -23,7 +23,7 @@ from lamina.apitypes.filters import check_filters, matches
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.linux.diskusage import bytes_on_disk
-from lamina.linux.removing import discard_tree, remove_tree
+from lamina.linux.removing import discard_tree, remove_path
 from lamina.volume import options as mount_options
 from lamina.volume.mounting import Mounting, unmount_below
 
@@ -226,7 +226,7 @@ class Volumes:
                 continue  # Being removed now, or swept by the next start.
             if not _GRAMMAR.match(name) or not os.path.isdir(f"{self.root}/{name}"):
                 finding = Finding("stray", where, "is not a volume", "")
-                yield settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
+                yield settled(finding, partial(remove_path, f"{self.root}/{name}") if repair else None)
             elif not os.path.isdir(f"{self.root}/{name}/_data"):
                 yield self._without_files(name, repair=repair)
             else:
@@ -246,7 +246,7 @@ class Volumes:
             advice = f"containers use it: lamina volume create {name} makes an empty one"
             return Finding(f"volume {name}", f"volumes/{name}/_data", "its files are gone", LOST, advice)
         finding = Finding("stray", f"volumes/{name}", "has facts and no files, and nobody uses it", "")
-        return settled(finding, partial(_delete, f"{self.root}/{name}") if repair else None)
+        return settled(finding, partial(remove_path, f"{self.root}/{name}") if repair else None)
 
     def _names(self) -> Sequence[str]:
         return sorted(os.listdir(self.root)) if os.path.isdir(self.root) else []
@@ -296,13 +296,6 @@ class Volumes:
 
 def _sum(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _delete(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        remove_tree(path)
-    else:
-        os.unlink(path)
 
 
 def on_disk(volume: Volume) -> int:
