@@ -30,7 +30,7 @@ from lamina.builder.state import State
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
-from lamina.dockerfile.parser import parse
+from lamina.dockerfile.parser import parse, reads
 from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
 from lamina.linux.removing import discard_tree
@@ -39,7 +39,6 @@ from lamina.spec.progress import Sink, Update
 from lamina.spec.reference import Reference
 
 _PREFIX = "build-"
-_FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
 
 
 class DockerfileNotFound(InvalidArgument):
@@ -217,8 +216,7 @@ class _Build:
                 raise DockerfileNotFound(f"failed to read dockerfile: {self.request.dockerfile} is not in the build context")
             text = data.decode("utf-8", "surrogateescape")
         parsed = parse(text, name=name)
-        # `docker/dockerfile:…` images are BuildKit's own Dockerfile frontend: this parser stands for them.
-        if parsed.syntax and parsed.syntax.partition(":")[0].partition("@")[0] not in _FRONTENDS:
+        if parsed.syntax and not reads(parsed.syntax):
             raise Unsupported(f"{name}:1: syntax {parsed.syntax[:100]} is not supported", hint="only docker/dockerfile is built in")
         for warning in parsed.warnings:
             self.progress(Warned(warning))

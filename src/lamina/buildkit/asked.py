@@ -13,12 +13,12 @@ from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Context, RunOptions
 from lamina.buildkit.failure import INVALID, Refused
 from lamina.distribution.auth import Auth
+from lamina.dockerfile.parser import reads
 from lamina.runtime.launch import Limits
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
 _NETWORKS = {"": "", "sandbox": "", "none": "none", "host": "host"}
-_OWN_FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
 
 
 class NotHere(Refused):
@@ -41,7 +41,7 @@ class Asked:
             NotHere: it is not a Dockerfile's, or asks for what is not here.
         """
         source = attributes.get("source", "")
-        if frontend == "gateway.v0" and source.partition(":")[0].partition("@")[0] not in _OWN_FRONTENDS:
+        if frontend == "gateway.v0" and not reads(source):
             raise NotHere(f"the frontend {source[:100]} cannot be run: only docker/dockerfile is built in", code=INVALID)
         if frontend not in ("dockerfile.v0", "gateway.v0"):
             raise NotHere(f"there is no frontend {frontend[:100]}: only dockerfile.v0 is built in", code=INVALID)

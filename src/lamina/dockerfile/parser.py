@@ -15,6 +15,12 @@ from lamina.dockerfile.lexer import BLANKS, LogicalLine, lex
 _CHANGES = frozenset({"CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"})
 _NOT_TRIGGERS = {"ONBUILD": "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"}
 _ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
+_FRONTENDS = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
+
+
+def reads(syntax: str) -> bool:
+    """Whether this parser stands for the frontend that a `# syntax=` names: BuildKit's own for Dockerfiles, of whatever version."""
+    return syntax.partition(":")[0].partition("@")[0] in _FRONTENDS
 
 
 def parse(text: str, *, name: str = "Dockerfile") -> Dockerfile:
