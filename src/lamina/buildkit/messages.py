@@ -47,8 +47,6 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """BuildKit's message of that name."""
-
     architecture: str = text(1)
     os: str = text(2)
     variant: str = text(3)
@@ -56,8 +54,6 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class BuildkitVersion:
-    """BuildKit's message of that name."""
-
     package: str = text(1)
     version: str = text(2)
     revision: str = text(3)
@@ -65,8 +61,6 @@ class BuildkitVersion:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
     labels: Mapping[str, str] = mapping(2)
     platforms: tuple[Platform, ...] = several(3, Platform)
@@ -75,15 +69,11 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListWorkersResponse:
-    """BuildKit's message of that name."""
-
     record: tuple[WorkerRecord, ...] = several(1, WorkerRecord)
 
 
 @dataclass(frozen=True, slots=True)
 class InfoResponse:
-    """BuildKit's message of that name."""
-
     version: BuildkitVersion | None = one(1, BuildkitVersion)
 
 
@@ -121,24 +111,18 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """BuildKit's message of that name."""
-
     type: str = text(1)
     attrs: Mapping[str, str] = mapping(2)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """BuildKit's message of that name."""
-
     type: str = text(1)
     attrs: Mapping[str, str] = mapping(2)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """BuildKit's message of that name."""
-
     exports: tuple[CacheEntry, ...] = several(4, CacheEntry)
     imports: tuple[CacheEntry, ...] = several(5, CacheEntry)
 
@@ -164,22 +148,16 @@ class SolveRequest:
 
 @dataclass(frozen=True, slots=True)
 class SolveResponse:
-    """BuildKit's message of that name."""
-
     exporter_response: Mapping[str, str] = mapping(1)
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRequest:
-    """BuildKit's message of that name."""
-
     ref: str = text(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Vertex:
-    """BuildKit's message of that name."""
-
     digest: str = text(1)
     inputs: tuple[str, ...] = several(2)
     name: str = text(3)
@@ -191,8 +169,6 @@ class Vertex:
 
 @dataclass(frozen=True, slots=True)
 class VertexStatus:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
     vertex: str = text(2)
     name: str = text(3)
@@ -205,8 +181,6 @@ class VertexStatus:
 
 @dataclass(frozen=True, slots=True)
 class VertexLog:
-    """BuildKit's message of that name."""
-
     vertex: str = text(1)
     timestamp: Timestamp | None = one(2, Timestamp)
     stream: int = integer(3)
@@ -215,24 +189,18 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """BuildKit's message of that name."""
-
     line: int = integer(1)
     character: int = integer(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """BuildKit's message of that name."""
-
     start: Position | None = one(1, Position)
     end: Position | None = one(2, Position)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """BuildKit's message of that name."""
-
     filename: str = text(1)
     data: bytes = data(2)
     language: str = text(4)
@@ -240,8 +208,6 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class VertexWarning:
-    """BuildKit's message of that name."""
-
     vertex: str = text(1)
     level: int = integer(2)
     short: bytes = data(3)
@@ -253,8 +219,6 @@ class VertexWarning:
 
 @dataclass(frozen=True, slots=True)
 class StatusResponse:
-    """BuildKit's message of that name."""
-
     vertexes: tuple[Vertex, ...] = several(1, Vertex)
     statuses: tuple[VertexStatus, ...] = several(2, VertexStatus)
     logs: tuple[VertexLog, ...] = several(3, VertexLog)
@@ -263,8 +227,6 @@ class StatusResponse:
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
     mutable: bool = flag(2)
     in_use: bool = flag(3)
@@ -279,8 +241,6 @@ class UsageRecord:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsageRequest:
-    """BuildKit's message of that name."""
-
     filter: tuple[str, ...] = several(1)
     age_limit: int = integer(2)
     """Nanoseconds: what was used within them is not told."""
@@ -288,15 +248,11 @@ class DiskUsageRequest:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsageResponse:
-    """BuildKit's message of that name."""
-
     record: tuple[UsageRecord, ...] = several(1, UsageRecord)
 
 
 @dataclass(frozen=True, slots=True)
 class PruneRequest:
-    """BuildKit's message of that name."""
-
     filter: tuple[str, ...] = several(1)
     all: bool = flag(2)
     keep_duration: int = integer(3)
@@ -308,16 +264,12 @@ class PruneRequest:
 
 @dataclass(frozen=True, slots=True)
 class APICap:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
     enabled: bool = flag(2)
 
 
 @dataclass(frozen=True, slots=True)
 class PongResponse:
-    """BuildKit's message of that name."""
-
     frontend: tuple[APICap, ...] = several(1, APICap)
     llb: tuple[APICap, ...] = several(2, APICap)
     workers: tuple[WorkerRecord, ...] = several(3, WorkerRecord)
@@ -325,8 +277,6 @@ class PongResponse:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
     definition: Definition | None = one(2, Definition)
 
@@ -351,15 +301,11 @@ class GatewaySolveRequest:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySolveResponse:
-    """BuildKit's message of that name."""
-
     result: Result | None = one(3, Result)
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnRequest:
-    """BuildKit's message of that name."""
-
     result: Result | None = one(1, Result)
     error: Status | None = one(2, Status)
 
@@ -399,21 +345,15 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class SecretRequest:
-    """BuildKit's message of that name."""
-
     id: str = text(1)
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRequest:
-    """BuildKit's message of that name."""
-
     host: str = text(1)
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialsResponse:
-    """BuildKit's message of that name."""
-
     username: str = text(1)
     secret: str = text(2)
