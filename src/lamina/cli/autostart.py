@@ -28,7 +28,7 @@ def start_daemon(address: str, environment: Mapping[str, str], root: str = ROOT)
         raise EngineUnreachable(
             f"nobody listens on {address}, and only root can start the engine", hint="start laminad, or name one by --host"
         )
-    os.makedirs(root, mode=0o711, exist_ok=True)
+    os.makedirs(root, mode=0o710, exist_ok=True)
     log = f"{root}/laminad.log"
     sys.stderr.write(f"lamina: no engine listens on {address}: starting laminad (log: {log})\n")
     sys.stderr.flush()
