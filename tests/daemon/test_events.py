@@ -60,5 +60,5 @@ def test_closing_the_bus_ends_its_listeners() -> None:
         ({"volume": ["v"]}, False),
     ],
 )
-def test_filters(filters: dict[str, list[str]], expected: bool) -> None:
+def test_an_event_passes_where_all_filters_let_it(filters: dict[str, list[str]], expected: bool) -> None:
     assert matches(START, filters) is expected

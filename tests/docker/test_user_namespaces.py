@@ -114,7 +114,7 @@ def test_who_shares_namespaces_shares_the_user_namespace_and_its_ids(daemon: Dae
 def test_who_has_none_shares_nothing_with_who_has_one(daemon: Daemon, name: str) -> None:
     daemon.docker("run", "-d", "--name", name, BASE, "sleep", "600")
     done = daemon.docker("run", "--rm", "--userns", "host", "--network", f"container:{name}", BASE, "true", code=125)
-    assert "only one of both has a user namespace" in done.stderr
+    assert "only one of the two has a user namespace" in done.stderr
 
 
 def test_the_hosts_control_groups_are_shown_where_they_are_asked_for(daemon: Daemon) -> None:
@@ -146,4 +146,4 @@ def test_with_one_range_for_all_namespaces_are_shared_too(tmp_path_factory: pyte
         ).stdout
         assert said.startswith("mine\n") and "sleep 600" in said
         mixed = daemon.docker("run", "--rm", "--userns", "host", "--pid", "container:has", BASE, "true", code=125)
-        assert "only one of both has a user namespace" in mixed.stderr
+        assert "only one of the two has a user namespace" in mixed.stderr

@@ -69,7 +69,7 @@ class System(Protocol):
         """Remove build cache but `keep` bytes of it, or `most`, or what leaves `free` bytes of the disk: the API's BuildPruneResponse."""
 
     def plan_prune(self, kinds: Sequence[str], filters: Mapping[str, Sequence[str]], *, all: bool, keep: int = 0) -> Document:
-        """What prunes of these kinds (containers, volumes, images, build), one after the other, would remove and free."""
+        """What prunes of these kinds (containers, networks, volumes, images, build), one after the other, would remove and free."""
 
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
         """What is wrong with the data root, bytes too, as it is found; with `repair`, what can be made anew is."""

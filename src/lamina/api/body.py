@@ -166,7 +166,7 @@ class Body(io.RawIOBase):
         return size - left
 
     def drain(self, limit: int) -> bool:
-        """Read over what is left, at most `limit` bytes of it; whether the end was reached."""
+        """Read and drop what is left, at most `limit` bytes of it; whether the end was reached."""
         self._kept = []
         buffer = bytearray(_SMALL)
         while not self._framing.done and limit > 0:
@@ -218,7 +218,7 @@ class Body(io.RawIOBase):
             raise self._cut
 
     def _stop_filling(self, thread: threading.Thread) -> None:
-        """The reader has gone: the filler sees EPIPE at its next write. Wait for a slow client only so long."""
+        """The reader has gone: the filler sees EPIPE at its next write. Wait for a slow client only for a while."""
         thread.join(0.2)
         if thread.is_alive():
             with contextlib.suppress(OSError):

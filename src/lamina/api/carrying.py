@@ -19,7 +19,7 @@ from lamina.spec.framing import Framing, restored
 from lamina.worker.workers import Report, Workers
 
 MOST = 8
-"""So many bodies at once have a process of their own; whose there is no room for are moved by the daemon's thread."""
+"""How many bodies at once have a process of their own; others are moved by the daemon's threads."""
 
 
 class Carriers:
@@ -34,7 +34,7 @@ class Carriers:
 
 
 class Carrier:
-    """One process; it starts beside the caller, who goes on by itself until it is `ready`. A context: its room is taken until it is
+    """One process; it starts beside the caller, which goes on by itself until it is `ready`. A context: its room is taken until it is
     left."""
 
     def __init__(self, workers: Workers, room: threading.Semaphore) -> None:

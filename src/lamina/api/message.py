@@ -71,7 +71,7 @@ class Query:
         """A whole number.
 
         Raises:
-            InvalidParameter: it is none.
+            InvalidParameter: it is not one.
         """
         text = self.text(name)
         if not text:

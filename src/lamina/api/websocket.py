@@ -32,7 +32,7 @@ def accepted(request: Request) -> tuple[tuple[str, str], ...]:
     """The headers that accept a client's handshake (RFC 6455 4.2).
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: the request is not a handshake.
     """
     key = request.headers.get("sec-websocket-key", "")
     if request.headers.get("upgrade", "").lower() != "websocket" or not key:

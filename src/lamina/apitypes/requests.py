@@ -407,7 +407,7 @@ class NetworkDisconnect(Struct, frozen=True, rename="pascal"):
 
 
 def _ready(kinds: list[type[Struct]]) -> None:
-    """Have msgspec look at the documents' types now: where two threads decode the first document of a type at one time, it crashes the
+    """Have msgspec look at the documents' types now: where two threads decode the first document of a type at once, it crashes the
     process (seen with 0.22)."""
     for kind in kinds:
         msgspec.json.Decoder(kind)

@@ -80,7 +80,7 @@ class CacheMounts:
         bytes.
 
         Raises:
-            InvalidMoment: a moment among the filters is none.
+            InvalidMoment: a moment among the filters is not one.
         """
         chosen = [folder for folder in self.list() if not folder.busy and _passes(folder, filters, now)]
         while keep and chosen and chosen[0].size <= keep:

@@ -173,7 +173,7 @@ def _name(address: str, disposition: str) -> str:
 
 
 def _seconds(text: str) -> int:
-    """Seconds since 1970 of a Last-Modified header, 0 if it is none."""
+    """Seconds since 1970 of a Last-Modified header, 0 if it is not a date."""
     try:
         return max(int(email.utils.parsedate_to_datetime(text).timestamp()), 0)
     except (TypeError, ValueError, OverflowError):

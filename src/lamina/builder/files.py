@@ -311,7 +311,7 @@ def read_range(fd: int, offset: int, length: int) -> Iterator[bytes]:
 
 
 def zeros(length: int) -> Iterator[bytes]:
-    """So many zero bytes."""
+    """`length` zero bytes, in pieces."""
     while length > 0:
         yield bytes(min(CHUNK, length))
         length -= CHUNK

@@ -55,7 +55,7 @@ class Checkout:
 
 
 def parse_git(text: str) -> GitAddress | None:
-    """The address of a git repository (`URL#ref:folder`, or `URL?ref=…&subdir=…`); None if `text` is none.
+    """The address of a git repository (`URL#ref:folder`, or `URL?ref=…&subdir=…`); None if `text` is not one.
 
     Raises:
         InvalidGitAddress: a key of the query is unknown, or the folder leads out.

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 
 LIMIT = 50_000
-"""So many paths are kept; of more, none."""
+"""How many paths are kept; of more, none are."""
 _WIDTH = 8
 
 
@@ -26,7 +26,7 @@ def unpacked(text: str) -> dict[bytes, bytes]:
 
 
 def changes(before: str, now: str) -> tuple[list[str], list[str], list[str]] | None:
-    """Paths that are new, changed, and gone, each in order; None where one of both was not kept."""
+    """Paths that are new, changed, and gone, each in order; None where either was not kept."""
     if not before or not now:
         return None
     old, new = unpacked(before), unpacked(now)

@@ -15,7 +15,7 @@ from lamina.runtime.initlayer import host_resolver
 from lamina.spec.resolver import parse_resolver, reachable, render_hosts, render_resolver, served
 
 _NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
-"""What --network may say, and what is made of it; "" leaves it to who is asked next."""
+"""What --network may say, and what is made of it; "" leaves it to whoever is asked next."""
 
 
 class NetworkNotSupported(Unsupported):
@@ -45,7 +45,7 @@ def run_network(instruction: ast.Run, asked: str, default: str) -> str:
     """What RUN --network says, else what the build's --network `asked` says (any network's name), else the engine's default.
 
     Raises:
-        NetworkNotSupported: the instruction names a network that is none of BuildKit's.
+        NetworkNotSupported: the instruction names a network that is not one of BuildKit's.
     """
     if instruction.network not in _NETWORKS:
         raise NetworkNotSupported(f"RUN --network={instruction.network[:50]} is not supported", hint="known are default, none and host")

@@ -11,7 +11,7 @@ from lamina.errors import Cancelled
 from lamina.linux.scheduling import take_short_turns
 
 WIDEST = 24
-"""So many stages are built at a time: most of a stage's time is spent waiting for its commands."""
+"""How many stages are built at a time: most of a stage's time is spent waiting for its commands."""
 
 
 class States(Mapping[int, State]):

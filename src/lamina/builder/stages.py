@@ -10,7 +10,7 @@ from lamina.dockerfile.mounts import origin_of
 from lamina.errors import InvalidArgument
 
 LONGEST = 1000
-"""So many steps an image may have: each is an image of its own that lists all steps before it, which the square of their number limits."""
+"""How many steps an image may have: each is an image of its own that lists all steps before it, which the square of their number limits."""
 
 
 class TooManySteps(DockerfileError):

@@ -67,7 +67,7 @@ class Attended:
             self._far.close()
 
     def close(self) -> None:
-        """The session is over: who waits is told so."""
+        """The session is over: whoever waits is told so."""
         with self._lock:
             self._closed = True
             waiting = list(self._waiting.values())
@@ -153,7 +153,7 @@ def attend_job(params: dict[str, Any], fds: list[int], report: object) -> dict[s
         threading.Thread(target=_obey, args=(end, session), name="calls", daemon=True).start()
         session.run(str(params["pending"]).encode("latin-1"))
     with contextlib.suppress(OSError):
-        socket.socket(fileno=os.dup(end.fileno())).shutdown(socket.SHUT_RDWR)  # wakes who reads from it
+        socket.socket(fileno=os.dup(end.fileno())).shutdown(socket.SHUT_RDWR)  # wakes whoever reads from it
     return {}
 
 

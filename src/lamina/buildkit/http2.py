@@ -105,7 +105,7 @@ class Stream:
         return isinstance(self._failure, Gone)
 
     def arrived(self, data: bytes, counted: int) -> None:
-        """For the transport: bytes came, which count so much for flow control."""
+        """For the transport: bytes came; `counted` is what they count for flow control."""
         self._arrived.put((data, counted))
 
     def over(self, failure: Refused | None) -> None:
@@ -209,7 +209,7 @@ class Transport:
                     return
 
     def taken(self, number: int, counted: int) -> None:
-        """So many bytes of a call were used: the other side may send as many more."""
+        """That many bytes of a call were used: the other side may send as many more."""
         with self._room, contextlib.suppress(h2.exceptions.ProtocolError, KeyError, OSError):
             if counted and not self._closed:
                 self._h2.acknowledge_received_data(counted, number)

@@ -28,7 +28,7 @@ from lamina.image.model import Image
 _BLAMED = re.compile(r"^[^\s:]+:(\d+): ")
 _WAIT = 30.0
 _UNHEARD = 16
-"""So many logs are kept that nobody has asked for when their solves ended: one that fails at once is over before its client asks."""
+"""How many logs are kept that nobody has asked for when their solves ended: a solve that fails at once is over before its client asks."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Solve:
 
 
 class Solves:
-    """Those that are going on, by their refs; who asks for one that is yet to begin waits for it. Thread-safe."""
+    """Those that are going on, by their refs; whoever asks for one that is yet to begin waits for it. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -122,7 +122,7 @@ class Work:
         self._log.put(StatusResponse(warnings=(VertexWarning(self.digest, 1, text.encode(), info=info),)))
 
     def moved(self, name: str, current: int, total: int = 0, *, done: bool = False) -> None:
-        """So many bytes of something were moved; told ten times a second."""
+        """Bytes of something were moved, `current` of `total` by now; told ten times a second."""
         known = self._moving.get(name)
         moving = self._moving[name] = VertexStatus(
             name, self.digest, "", current, total, now(), known.started if known else now(), now() if done else None

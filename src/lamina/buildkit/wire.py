@@ -131,7 +131,7 @@ def decode(cls: type[Message], raw: bytes | memoryview) -> Message:
     """The message that the bytes are.
 
     Raises:
-        Malformed: they are none.
+        Malformed: they are not such a message.
     """
     known = {field.number: field for field in _fields(cast(Hashable, cls))}
     found: dict[str, Any] = {}

@@ -45,7 +45,7 @@ def precise(text: str) -> str:
 
 
 def parse_time(text: str) -> float | None:
-    """Seconds since 1970 of RFC 3339 text; nothing where it is none or Go's zero time."""
+    """Seconds since 1970 of RFC 3339 text; nothing where it is not a time, or is Go's zero time."""
     date, _, rest = text.partition("T")
     clock, zone = _zone(rest)
     hours, _, fraction = clock.partition(".")

@@ -22,7 +22,7 @@ def share(session: Session, config: dict[str, object]) -> bytes:
     """
     path = session.engine.address.path
     if not path:
-        raise InvalidArgument(f"flag --use-api-socket can only be used with unix sockets: {session.engine.address} is none")
+        raise InvalidArgument(f"flag --use-api-socket can only be used with unix sockets: {session.engine.address} is not one")
     host = config["HostConfig"]
     if isinstance(host, dict):
         host["Mounts"] = [*(host.get("Mounts") or ()), {"Type": "bind", "Source": path, "Target": _SOCKET, "BindOptions": {}}]

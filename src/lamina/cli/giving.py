@@ -62,7 +62,7 @@ def agent(text: str, environment: Mapping[str, str]) -> tuple[str, str]:
 
     Raises:
         NotFound: no agent runs.
-        InvalidArgument: it is a key.
+        InvalidArgument: no agent listens there; it may be a key.
     """
     name, _, path = text.partition("=")
     path = path or environment.get("SSH_AUTH_SOCK", "")

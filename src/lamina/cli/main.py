@@ -93,7 +93,7 @@ def resolve(words: list[str]) -> tuple[str, list[str]]:
 
 
 class UnknownCommand(UsageError):
-    """No command is called so. `group` is the one it was looked for in, empty for all."""
+    """No command has that name. `group` is the one it was looked for in, empty for all."""
 
     exit_code = 1
 

@@ -77,7 +77,7 @@ def _check(mount: Document) -> None:
 
 
 class _NotOneOf(ValueError):
-    """A word that is none of those there are; its message lists them."""
+    """A word that is not one of those that may stand there; its message lists them."""
 
 
 def _truth(value: str) -> bool:

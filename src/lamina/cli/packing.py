@@ -169,7 +169,7 @@ Piece = bytes | Stretch
 
 
 def _read(fd: int, size: int, path: str) -> bytes:
-    """Exactly so many bytes; raises Conflict."""
+    """Exactly that many bytes; raises Conflict."""
     data = os.read(fd, size) if size else b""
     while len(data) < size:
         if not (more := os.read(fd, size - len(data))):
@@ -218,7 +218,7 @@ class _Buffer:
         self._size += len(data)
 
     def filled(self) -> Iterator[bytes]:
-        """What there is, once it is worth sending: each piece is a packet, and wakes who reads it."""
+        """What there is, once it is worth sending: each piece is a packet, and wakes whoever reads it."""
         if self._size >= _PACKET:
             yield self.take()
 

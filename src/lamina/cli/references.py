@@ -8,7 +8,7 @@ from lamina.client.text import encode
 def split_name(name: str) -> tuple[str, str]:
     """Repository, and tag or digest, of a reference; the second empty where it has none.
 
-    What ends in the sign before them (`x:`), or has two tags, is taken for a repository, as a whole: the engine refuses such a one.
+    What ends in the sign before them (`x:`), or has two tags, is taken for a repository, as a whole: the engine refuses it.
     """
     if "@" in name:
         repository, _, digest = name.partition("@")

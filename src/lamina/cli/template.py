@@ -20,7 +20,7 @@ _INSIDE = re.compile(r"""((?:\s-)?\}\})|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|
 _ESCAPE = re.compile(r"""\\(?:([abfnrtv\\'"])|([0-7]{3}|x[0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)""")
 _CONTROLS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 Node = tuple[object, ...]
-_END = "\0"  # closes the outermost block; no action is called so
+_END = "\0"  # closes the outermost block; no action has that name
 _DEEPEST = 100
 _SHOWN = 100  # characters of a value in an error
 """So deep templates call each other."""
@@ -319,7 +319,7 @@ class Template:
                 yield from self._branch(node, dot, scope)
 
     def _template(self, name: str, dot: object) -> Iterator[str]:
-        """What a template of that name gives for `dot`; it sees no variables of who calls it."""
+        """What a template of that name gives for `dot`; it sees no variables of its caller."""
         if name not in self._defined:
             raise TemplateError(f"template: {name!r} not defined")
         if self._depth == _DEEPEST:

@@ -72,7 +72,7 @@ def detach_sequence(text: str) -> bytes:
 
 
 class DetachKeys:
-    """Looks for a sequence of keys in what is typed; a part that turns out to be none is passed on."""
+    """Looks for a sequence of keys in what is typed; a part that turns out not to be one is passed on."""
 
     def __init__(self, sequence: bytes) -> None:
         self._sequence = sequence

@@ -36,7 +36,7 @@ def decode(text: bytes | bytearray | str) -> object:
     """The value of a JSON document.
 
     Raises:
-        Corrupt: it is none.
+        Corrupt: it is not one.
     """
     if not isinstance(text, str):
         text = text.decode("utf-8", "replace")

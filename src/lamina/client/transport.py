@@ -236,7 +236,7 @@ class Connection:
             self.socket.sendall(before + b"0\r\n\r\n")
 
     def _write_both(self, before: bytes, piece: bytes | memoryview) -> None:
-        """In one call where there is room: each wakes who reads."""
+        """In one call where there is room: each wakes whoever reads."""
         sent = self.socket.sendmsg((before, piece)) if before else 0
         if sent < len(before):
             self.socket.sendall(before[sent:])

@@ -36,7 +36,7 @@ def parsed_size(text: str) -> int:
     """`10G`, `512m`, `1073741824` in bytes.
 
     Raises:
-        InvalidSize: it is none, or too small for a file system.
+        InvalidSize: it is not a size, or too small for a file system.
     """
     found = _SIZE.match(text.strip())
     if not found:

@@ -111,7 +111,7 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
 
 
 def check_restart(policy: Document, *, auto_remove: bool) -> None:
-    """Refuse a restart policy that is none, or that `auto_remove` excludes. Raises InvalidRequest."""
+    """Refuse a restart policy that does not exist, or that `auto_remove` excludes. Raises InvalidRequest."""
     name, count = text(policy, "Name"), number(policy, "MaximumRetryCount")
     if name not in ("", "no", "always", "on-failure", "unless-stopped"):
         raise InvalidRequest(

@@ -19,7 +19,7 @@ _PRUNING = frozenset({"label", "label!", "until"})
 
 
 def check_listing(filters: Filters) -> None:
-    """Raises InvalidFilter for a key that `ps` does not have, or a state that is none."""
+    """Raises InvalidFilter for a key that `ps` does not have, or a state that does not exist."""
     check_filters(filters, _LISTING)
     for status in filters.get("status", ()):
         if status not in {str(state) for state in State}:

@@ -59,7 +59,7 @@ def objects(document: Document, key: str) -> list[dict[str, Any]]:
 
 
 def refuse_nul(document: Document, *besides: str) -> None:
-    """The kernel ends every word at a NUL. `besides` are fields that it never gets.
+    """Refuse a NUL in any field, since the kernel ends every word at one. `besides` are fields that it never gets.
 
     Raises:
         InvalidDocument: a field holds one.

@@ -94,7 +94,7 @@ class Live:
 
 
 def _closed(fd: int) -> bool:
-    """Whether nobody has the other end of a connection any more; who only sends nothing more is still there."""
+    """Whether nobody has the other end of a connection any more; one that only sends nothing more is still there."""
     poll = select.poll()
     poll.register(fd, 0)
     return bool(poll.poll(0))

@@ -51,12 +51,12 @@ class Ranges:
 
         Raises:
             Unavailable: more run than there are ranges.
-            NoUserNamespace: one of both has none.
+            NoUserNamespace: one of the two has none.
         """
         mode = self.mode(container.host_config)
         theirs = self.of(joined) if joined else None
         if joined and (mode == HOST) != (theirs is None):
-            raise NoUserNamespace(f"cannot share namespaces of container {joined.name}: only one of both has a user namespace")
+            raise NoUserNamespace(f"cannot share namespaces of container {joined.name}: only one of the two has a user namespace")
         if mode == HOST:
             return
         with self._lock:

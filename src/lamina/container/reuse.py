@@ -18,7 +18,7 @@ from typing import NamedTuple
 from lamina.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_regular, openat2
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
-# Who opens the file in this moment may get a lease on it, and an open that waits would wait 45 s for its end.
+# Whoever opens the file in this moment may get a lease on it, and an open that waits would wait 45 s for its end.
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _PERMISSIONS = 0o777
 _OVERLAYS = frozenset(("trusted.overlay.origin",))
@@ -104,7 +104,7 @@ def _idle(below: int, name: str, seen: os.stat_result) -> bool:
 def _alone(fd: int) -> int | None:
     """The file of the overlay, open for writing, unless somebody else has it open there: then it is closed.
 
-    Who opened it before it was copied up holds the layer's file, yet reads what is copied; another job may be about to write over it too.
+    Whoever opened it before it was copied up holds the layer's file, yet reads what is copied; another job may be about to write over it too.
     """
     try:
         _lease(fd)

@@ -11,7 +11,7 @@ from lamina.layer.tar.member import Member
 from lamina.layer.tar.parser import Parser
 
 _TELLING = 512
-"""So many bytes say how the rest is compressed."""
+"""How many bytes say how the rest is compressed."""
 
 
 class Archive:

@@ -93,7 +93,7 @@ class FileIngest:
 
 
 def open_keyed(path: str) -> int:
-    """The file of a keyed ingest, created where there is none, locked until it is closed; waits for who has it."""
+    """The file of a keyed ingest, created where there is none, locked until it is closed; waits for whoever has it."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(fd, fcntl.LOCK_EX)

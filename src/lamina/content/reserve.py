@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 SIZE = 4 << 20
 """Bytes. A removal writes a few pages of the database and the list of names."""
 _PLENTY = 16
-"""The reserve is laid aside where so many times its size are free."""
+"""The reserve is laid aside where this many times its size is free."""
 
 
 class Reserve:

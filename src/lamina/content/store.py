@@ -2,7 +2,7 @@
 
 A blob is bytes under their digest: it never changes, it is there in whole or not at all. Bytes come in through an
 `Ingest`, which hashes while it writes, or as a file that somebody else has hashed (`adopt`). All methods are
-thread-safe; a blob that is deleted while it is open stays readable for who has it open.
+thread-safe; a blob that is deleted while it is open stays readable for whoever has it open.
 """
 
 from __future__ import annotations

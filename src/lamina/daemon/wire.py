@@ -143,7 +143,7 @@ def assemble(root: str, options: Options, closing: ExitStack) -> Rooms:
     stores.images.collect()
     closing.callback(Collection(partial(_tend, stores.images, explorer)).close)
     if options.what == "daemon":
-        # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does who waits for the daemon.
+        # Containers are to come: nobody who asks for the first one waits for these 50 ms, and neither does whoever waits for the daemon.
         threading.Thread(target=_warm, args=(stores.runtime,), name="warm", daemon=True).start()
     system = System(facts, stores.images, containers, stores.volumes, stores.networks, builder, ground.events)
     return Rooms(stores.images, containers, builder, explorer, registry, stores.volumes, stores.networks, ground.events, system)

@@ -55,7 +55,7 @@ def _flag(text: str, at: int) -> tuple[str, int]:
 
 
 def json_array(text: str) -> tuple[str, ...] | None:
-    """The strings of a JSON array; None if `text` is none.
+    """The strings of a JSON array; None if `text` is not one.
 
     Raises:
         DockerfileError: it is an array, but not of strings only.
@@ -136,7 +136,7 @@ def duration(text: str, flag: str) -> int:
     """Nanoseconds of a Go duration (`1m30s`).
 
     Raises:
-        DockerfileError: it is none, or under a millisecond and not 0.
+        DockerfileError: it is not one, or is under a millisecond and not 0.
     """
     at, total = 0, 0.0
     while match := _DURATION.match(text, at):

@@ -66,7 +66,7 @@ def _packages(a: Stack, b: Stack, changes: Iterable[Change]) -> dict[str, packag
 
 
 def _text(change: Change, *, new: bool) -> bytes:
-    """How a file's text differs; empty where it is none."""
+    """How a file's text differs; empty where it is not text, is too long, or is not to be shown."""
     sides = (change.a, change.b)
     files = [side for side in sides if side is not None and side.entry.kind == FILE]
     wanted = "content" in change.what if change.kind == "M" else new

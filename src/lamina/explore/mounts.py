@@ -127,7 +127,7 @@ class Mounts:
         """Unmount what is at a directory, or everywhere an image or layer is; `force`: also where it is in use.
 
         Raises:
-            MountNotFound: there is no such.
+            MountNotFound: nothing of this engine is mounted so.
             Conflict: somebody uses it.
         """
         with self._lock:

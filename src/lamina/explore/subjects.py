@@ -31,7 +31,7 @@ class Subjects:
 
         Raises:
             ImageNotFound: neither is here.
-            SnapshotNotFound: the container has no such.
+            SnapshotNotFound: the container has no such snapshot.
             AmbiguousId: several images, or containers, have IDs that begin so.
         """
         if "@" in text and (snapshot := self._containers.snapshots.named(text)) is not None:

@@ -133,7 +133,7 @@ class Catalog(Known):
             self._content.put(image.config_bytes, mediatype.OCI_CONFIG)
 
     def put(self, image: Image, manifest: bytes, names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
-        """Store an image whose blobs and layers are here, and give it `names`; they leave who had them.
+        """Store an image whose blobs and layers are here, and give it `names`; they leave the images that had them.
 
         An image that is there already only gains the names, and is no longer intermediate if this one is not; where its manifest
         is lost it takes this one's.

@@ -86,7 +86,7 @@ def exposed(text: str) -> Iterator[str]:
     """The ports that `80`, `53/udp`, `8000-8010` or `8080:80` expose, each as `port/protocol`.
 
     Raises:
-        InvalidPort: a number is none or out of range, or the protocol is unknown.
+        InvalidPort: a port is not a number or is out of range, or the protocol is unknown.
     """
     ports, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"

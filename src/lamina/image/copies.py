@@ -38,7 +38,7 @@ class Uncopied(Protocol):
 class Copies:
     """Makes them, one after the other, at most `delay` seconds after a request. Thread-safe.
 
-    Locks are taken in this order: `resting`, the leases' gate, the layers'. Who holds the layers' must not `flush`.
+    Locks are taken in this order: `resting`, the leases' gate, the layers'. Whoever holds the layers' must not `flush`.
     """
 
     def __init__(self, layers: Uncopied, leases: Leases, warn: Warn, *, delay: float = 2.0) -> None:

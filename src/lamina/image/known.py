@@ -97,7 +97,7 @@ class Known:
         """Return when all files take on disk what they will take: until it is written, a file takes less."""
 
     def name(self, image: Digest, names: Sequence[tuple[Reference, Descriptor]], tagged: float) -> Image:
-        """Give an image more names; they leave who had them. Raises ImageNotFound."""
+        """Give an image more names; they leave the images that had them. Raises ImageNotFound."""
         with self.lock:
             self._images[image] = replace(self.get(image), tagged=tagged)
             self._take_names(image, names)

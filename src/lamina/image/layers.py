@@ -140,7 +140,7 @@ class Layers(LayerBytes):
             return facts
 
     def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None:
-        """The layer `diff_id` on top of `parent`, made of one that is here on another parent; None where there is no such."""
+        """The layer `diff_id` on top of `parent`, made of one that is here on another parent; None where there is no such layer."""
         with self.lock:
             twins = [facts for facts in self._facts.values() if facts.diff_id == diff_id]
             for twin in twins:

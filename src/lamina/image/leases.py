@@ -120,7 +120,7 @@ class Leases:
     def unless_kept(self, digest: Digest, delete: Callable[[Digest], int]) -> int:
         """Call `delete` unless `digest` must stay, and answer what it answers (else 0).
 
-        Nobody can `touch` it meanwhile: who touches a digest and then looks for its bytes finds them, or none, never some
+        Nobody can `touch` it meanwhile: whoever touches a digest and then looks for its bytes finds them, or none, never some
         that are about to go.
         """
         with self._lock:

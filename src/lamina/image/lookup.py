@@ -76,7 +76,7 @@ def created_seconds(image: Image) -> int:
 
 
 def timestamp(text: str) -> float:
-    """RFC 3339 as seconds since 1970; 0.0 for what is none, or for Go's zero time."""
+    """RFC 3339 as seconds since 1970; 0.0 for what is not a time, or is Go's zero time."""
     try:
         # Nanoseconds are more digits than fromisoformat takes.
         return max(0.0, datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp())

@@ -53,7 +53,7 @@ class Maker:
         as they are stored here; `resolved` is what the names stand for, where that is an index of several images.
 
         Raises:
-            InvalidConfig: the configuration is none.
+            InvalidConfig: the bytes are not a configuration.
             StoreDamaged: it lists other layers than `stack`.
         """
         parsed = configs.parse(config)
@@ -64,13 +64,13 @@ class Maker:
         return self._store(found, parsed, config, resolved or found.descriptor, names, parent, intermediate=intermediate)
 
     def document(self, data: bytes, media_type: str = "") -> Descriptor:
-        """Store a document; touched first, so that who removes an image of the same bytes meanwhile leaves it."""
+        """Store a document; touched first, so that whoever removes an image of the same bytes meanwhile leaves it."""
         self._leases.touch(Digest.of(data))
         return self._content.put(data, media_type)
 
     def adopt(self, resolved: Descriptor, manifest_bytes: bytes, names: Sequence[Reference]) -> Image:
         """The image of a manifest whose configuration and layers are here. `resolved` is what the names stood for: the
-        manifest, or the index it was chosen from, whose bytes are in the content store. A name moves from who had it.
+        manifest, or the index it was chosen from, whose bytes are in the content store. A name leaves the image that had it.
 
         Raises:
             InvalidManifest, InvalidConfig, BlobNotFound, LayerNotFound: nothing was changed.
@@ -81,7 +81,7 @@ class Maker:
         return self._store(manifest, configs.parse(config), config, resolved, names, None, intermediate=False)
 
     def tag(self, image: Image, target: Reference, descriptor: Descriptor | None = None) -> Image:
-        """Give an image one more name; it leaves who had it. A name with a digest needs the descriptor it stands for.
+        """Give an image one more name; it leaves the image that had it. A name with a digest needs the descriptor it stands for.
 
         Raises:
             InvalidArgument: a digest without a descriptor; a name that reads as a digest.

@@ -50,7 +50,7 @@ class Pusher:
         platforms: that one has no names of its own, and goes with the others.
 
         Raises:
-            ImageNotFound: no image here has that name, or it is none for the platform.
+            ImageNotFound: no image here has that name, or it is not for the platform.
             Unauthorized, Forbidden, Unavailable: what the registry said, or that it said nothing.
         """
         names = self._tags(reference) if all_tags else [reference.with_default_tag()]

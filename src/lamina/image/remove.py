@@ -52,7 +52,7 @@ class Remover:
         """By name: the name goes, and the image with its last one. By ID: the image with its names, if they are of one
         repository; else `force` is needed. With `prune`, parents without name and children go too. The other platforms of
         a name go with it; with `platforms`, only the images for these. Documents that are nobody's now go at once, or are noted in
-        `loose` for who removes many and looks once.
+        `loose` for callers that remove many and look once.
 
         Raises:
             ImageNotFound, AmbiguousId: nothing was removed.

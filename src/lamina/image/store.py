@@ -177,7 +177,7 @@ class Images:
 
         Raises:
             InvalidArgument: an unknown filter, or a value that makes no sense.
-            ImageNotFound: before or since name none.
+            ImageNotFound: before or since name no image.
         """
         return lookup.select(self._catalog, filters or {}, now=self._clock(), everything=all)
 
@@ -401,7 +401,7 @@ class Images:
         return Checker(store, repair=repair).run()
 
     def close(self) -> None:
-        """Write what is still to be written; content, metadata and workers are closed afterwards, by who made them."""
+        """Write what is still to be written; content, metadata and workers are closed afterwards, by whoever made them."""
         self._layers.copies.close()
         self._again.flush()
         self._catalog.close()

@@ -102,7 +102,7 @@ def _hides(below: Union, path: bytes) -> bool:
 
 
 def marker(directory: bytes, name: bytes, status: os.stat_result) -> bytes:
-    """An empty file of that name, with the time of what `status` is of: whiteouts are such."""
+    """An empty file of that name, with the time of what `status` is of: whiteouts are like that."""
     path = directory + b"/" + name if directory else name
     return tarwrite.header(Member(path, stat.S_IFREG, 0, 0, 0, status.st_mtime_ns // 10**9 * 10**9))
 
@@ -149,7 +149,7 @@ def stored_runs(fd: int, size: int) -> list[tuple[int, int]]:
                 break
             at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # there is nothing behind; who writes may have cut it just now
+            if error.errno != errno.ENXIO:  # there is nothing behind; whoever writes to it may have cut it just now
                 raise
             break
         found.append((start, at - start))

@@ -19,7 +19,7 @@ from lamina.spec.reference import Reference
 
 class Engine(daemon.Engine):
     """An engine on a data root in this process, with images and containers as objects. The rooms themselves (`images`, `containers`,
-    `builder`, `registry`, `volumes`, `explorer`) are what the daemon has; everything is reached through them too."""
+    `builder`, `registry`, `volumes`, `networks`, `explorer`) are what the daemon has; everything is reached through them too."""
 
     def image(self, name: str) -> Image:
         """The image of a name, an ID or its beginning. Raises ImageNotFound."""

@@ -40,7 +40,7 @@ UNLIMITED = Limits()
 
 
 class Sandbox:
-    """One. Commands run in it one after the other; each has the whole container for itself, and what it leaves running ends with it.
+    """A sandbox. Commands run in it one after the other; each has the whole container for itself, and what it leaves running ends with it.
 
     Nothing runs between commands, so keeping its state, and branching it, takes the same time however much was written. What a
     killed program leaves is removed by the next engine on the root. Not thread-safe; several sandboxes are independent.
@@ -94,7 +94,7 @@ class Sandbox:
         return Finished(result.status_code if result else -1, unframed(output))
 
     def _output(self, stream: socket.socket, data: bytes, timeout: float | None) -> bytes:
-        """All that comes; who has not ended in time is killed, and then it ends."""
+        """All that comes, to the stream's end; a command that has not ended in time is killed, which ends it."""
         if data:
             threading.Thread(target=_send, args=(stream.dup(), data), daemon=True).start()
         killer = threading.Timer(timeout, self._kill) if timeout is not None else None
@@ -142,7 +142,7 @@ class Sandbox:
         return self.branches(1, snapshot)[0]
 
     def branches(self, count: int, snapshot: Snapshot | None = None) -> Sequence[Sandbox]:
-        """So many of them. See `branch`."""
+        """`count` of them. See `branch`."""
         base = snapshot or self._engine.containers.snapshots.state(self._container)
         return [Sandbox(self._engine, self._image, self._limits, self._network, base) for _ in range(count)]
 

@@ -63,7 +63,7 @@ def _read(fd: int) -> bytes:
 
 
 def _record(data: bytes) -> tuple[bytes, bytes]:
-    """The directory's handle as the kernel takes it back, and the name; empty where the queue has overflown."""
+    """The directory's handle as the kernel takes it back, and the name; empty where the queue has overflowed."""
     if len(data) < 20 or data[0] != _DIRECTORY_AND_NAME:
         return b"", b""
     # Kind, padding, length; the file system; then the handle: length, kind, bytes.

@@ -1,4 +1,4 @@
-"""Small processes of ours that outlive who starts them: in a session of their own, without environment, ready when they say so."""
+"""Small processes of ours that outlive whoever starts them: in a session of their own, without environment, ready when they say so."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The C library and raw system calls, as the other files of this folder use them.
+"""The C library and raw system calls, as most files of this folder use them.
 
-Calls keep the interpreter's lock: they are short, and a process made by clone3 must not depend on other threads.
+Calls keep the interpreter's lock: they are short, and a process made by clone3 must not depend on other threads. Files whose calls may
+wait (for a disk in `mount` and `openat2`, for a program in `spawn`) have a `ctypes.CDLL` of their own, which gives the lock away meanwhile.
 """
 
 from __future__ import annotations

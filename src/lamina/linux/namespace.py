@@ -35,7 +35,7 @@ KINDS = {
 
 
 def clone3(flags: int = 0, *, cgroup: int | None = None, sibling: bool = False) -> tuple[int, int]:
-    """Fork into new namespaces; (0, -1) in the child, (pid, pidfd) in the parent, who must wait for it.
+    """Fork into new namespaces; (0, -1) in the child, (pid, pidfd) in the parent, which must wait for it.
 
     `cgroup` is a descriptor of a v2 cgroup directory to start in. A `sibling` is a child of this process's parent. The interpreter is not
     told: only for processes with one thread, and a child that executes or ends soon.

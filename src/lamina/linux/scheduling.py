@@ -1,18 +1,18 @@
-"""Turns on a processor: who waits for little gets one at once, who has much to do takes long ones (sched(7), sched_setattr(2)).
+"""Turns on a processor: a thread that has little to do gets one at once, one with much to do takes long ones (sched(7), sched_setattr(2)).
 
 Since Linux 6.12 a thread can ask for the length of its turns: one that wakes up with shorter turns interrupts one with longer
 ones, where it would have waited for the end of that turn (3 to 4 ms, with every processor taken). Shares of processor time do
 not change by it. Older kernels ignore the length. Threads and processes inherit the length from the one that starts them.
 
 Threads that answer also go ahead of other programs (a lower nice value, where the daemon may): each of them may hold the interpreter's
-lock, and who is put aside with it makes all others wait. Those that move bytes stay where they are, since they compute for long (hash):
-ahead, they would keep the client waiting who is to read the answer. What a thread that is ahead starts, threads and processes alike,
-is not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
+lock, and one that is put aside with it makes all others wait. Those that move bytes stay where they are, since they compute for long
+(hash): ahead, they would keep the client waiting that is to read the answer. What a thread that is ahead starts, threads and processes
+alike, is not (SCHED_FLAG_RESET_ON_FORK): a container least of all.
 
-Both in moderation. An answer's turn is long enough for the usual answer: whose turn is over gives way at the next wake-up of anybody else.
-And it counts for what it takes: a client on the same processor, interrupted by the answer that it asked for, may go on only once the others
-have got more than it has (EEVDF: who is owed nothing waits). Who answers far ahead of all others counts for next to nothing; then the next
-turn is a worker's, and the client waits for the timer, 4 ms and more.
+Both in moderation. An answer's turn is long enough for the usual answer: a thread whose turn is over gives way at the next wake-up of any
+other. And what it takes counts: a client on the same processor, interrupted by the answer that it asked for, may go on only once the others
+have got more than it has (EEVDF: whoever is owed nothing waits). A thread far ahead of all others is charged next to nothing for its turn;
+then the next turn is a worker's, and the client waits for the timer, 4 ms and more.
 
 These are hints: where the kernel refuses one, all goes on as before.
 """
@@ -35,8 +35,15 @@ _RESET_ON_FORK = 0x01
 
 
 def take_short_turns() -> None:
-    """The calling thread answers somebody: it goes ahead of other programs, and interrupts what takes longer turns."""
-    _go_ahead()
+    """The calling thread answers somebody: it goes ahead of other programs, and interrupts what takes longer turns.
+
+    Ahead of the whole process's nice value, lest calling it twice go further; a thread that was put ahead more than that stays there.
+    """
+    try:
+        usual, own = _nice_values()
+        _set(0, _OTHER, _RESET_ON_FORK, min(own, usual - _AHEAD), _SHORT)
+    except OSError:
+        _ask(0, _OTHER, _SHORT)  # not without CAP_SYS_NICE
 
 
 def take_usual_turns() -> None:
@@ -49,7 +56,7 @@ def take_usual_turns() -> None:
 
 
 def take_long_turns() -> None:
-    """The calling thread moves many bytes: who answers, or waits for the answer, interrupts it. It keeps its share."""
+    """The calling thread moves many bytes: threads that answer, and clients that wait for that, interrupt it. It keeps its share."""
     _ask(0, _BATCH, _LONG)
 
 
@@ -61,8 +68,9 @@ def work_in_the_background(thread: int = 0) -> None:
 class WhatIsLeft:
     """While inside, a thread that works in the background, and those it starts, leave the processors at once to whoever else wants them.
 
-    A small share does not do that: who has waited for it long enough gets a whole turn, and somebody else's answer waits for its end.
-    Where others compute without end, nothing is left: somebody has to look (`lamina.worker.patience`). Other threads stay as they are.
+    A small share does not do that: a thread that has waited for it long enough gets a whole turn, and somebody else's answer waits for
+    its end. Where others compute without end, nothing is left: somebody has to look (`lamina.worker.patience`). Other threads stay as they
+    are.
     """
 
     __slots__ = ("_lowered",)
@@ -86,15 +94,6 @@ def turns(thread: int = 0) -> tuple[int, int, int]:
     syscall(_SCHED_GETATTR, "sched_getattr", thread, buffer, len(buffer), 0)
     _, policy, _, nice, _, length, _, _ = _ATTRIBUTES.unpack(buffer.raw)
     return policy, nice, length
-
-
-def _go_ahead() -> None:
-    """Of the whole process's nice value, lest calling it twice go further; who was put ahead more than that stays there."""
-    try:
-        usual, own = _nice_values()
-        _set(0, _OTHER, _RESET_ON_FORK, min(own, usual - _AHEAD), _SHORT)
-    except OSError:
-        _ask(0, _OTHER, _SHORT)  # not without CAP_SYS_NICE
 
 
 def _nice_values() -> tuple[int, int]:

@@ -61,7 +61,7 @@ def compile_filter(document: Mapping[str, Any]) -> bytes:
     """The BPF program of a `linux.seccomp` document, for `load`.
 
     Raises:
-        InvalidFilter: an action, operator or architecture that is none.
+        InvalidFilter: an action, operator or architecture that does not exist.
         SeccompUnavailable: there is no libseccomp.
     """
     library = _library()

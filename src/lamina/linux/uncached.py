@@ -64,7 +64,7 @@ class UncachedWriter:
         self._held, self._size = [bytes(view[stop:])], len(data) - stop
 
     def finish(self) -> None:
-        """All has been given. Files of less than a megabyte are written as ever."""
+        """All has been given. Files of less than a megabyte are written as usual."""
         if not self._at:
             self._flags = 0
         self._out([b"".join(self._held)])

@@ -65,7 +65,7 @@ class Flow:
 
 
 def _splice(source: int, target: int, count: int) -> int | None:
-    """Bytes that were moved, 0 at the source's end, None where one of both is not ready."""
+    """Bytes that were moved, 0 at the source's end, None where either is not ready."""
     try:
         return os.splice(source, target, count, flags=_FLAGS)
     except OSError as error:

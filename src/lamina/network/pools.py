@@ -104,7 +104,7 @@ def first_address(subnet: Subnet, within: str = "") -> str:
 
 
 def parse_address(text: str) -> Address | None:
-    """An address, or None where the text is none."""
+    """An address, or None where the text is not one."""
     try:
         return ip_address(text)
     except ValueError:

@@ -197,7 +197,7 @@ def _address_fault(text: str, subnet: Subnet) -> str:
 
 
 def check_endpoint(settings: Mapping[str, Any], pools: Sequence[Pool], *, name: str, default: bool) -> None:
-    """Refuse what a container cannot ask of a network: an address that is none, or that it has not.
+    """Refuse what a container cannot ask of a network: an address that is not one, or that the network does not have.
 
     Raises:
         InvalidNetwork: in Docker's words.

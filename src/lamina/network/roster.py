@@ -21,7 +21,7 @@ class Roster:
             return list(self._networks.values())
 
     def named(self, name: str) -> Network | None:
-        """The one that is called so."""
+        """The one of that name."""
         return next((network for network in self.all() if network.name == name), None)
 
     def get(self, network_id: str) -> Network | None:

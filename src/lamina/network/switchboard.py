@@ -232,7 +232,7 @@ class Switchboard:
         try:
             sock = _socket.socket(-1, -1, -1, os.dup(fd))
         except OSError:
-            return  # no descriptor is left: who asks asks again
+            return  # no descriptor is left: whoever asks will ask again
         try:
             query, client = sock.recvfrom(4096)
         except OSError:
@@ -287,7 +287,7 @@ class Switchboard:
         self.watch(accepted, readable)
 
     def _ask(self, container: Container, query: bytes, reply: Callable[[bytes], None], ignore: Callable[[], None]) -> None:
-        """Answer a query, now or when a server has: one of both callables is called once."""
+        """Answer a query, now or when a server has: one of the two callables is called, once."""
         question = names.parse_question(query)
         if question is None:
             ignore()

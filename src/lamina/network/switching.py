@@ -20,8 +20,8 @@ _PATIENCE = 10.0  # seconds
 
 
 class Switching:
-    """Asks the switchboard of one engine. Thread-safe by the lock of who asks. `lost` is called with it, from the thread that asks or from
-    one of its own, when one that was known is gone: all that it had must be told again."""
+    """Asks the switchboard of one engine. Its caller's lock makes it thread-safe. `lost` is called with it, from the thread that asks or
+    from one of its own, when one that was known is gone: all that it had must be told again."""
 
     def __init__(self, directory: str, lock: threading.RLock, lost: Callable[[], None]) -> None:
         self.directory = directory
@@ -97,7 +97,7 @@ class Switching:
         raise Internal("the switchboard ends as soon as it is started")
 
     def _watch(self, known: channel.Channel) -> None:
-        """Notice when who is at the other end is gone: what it had is needed all the time."""
+        """Notice when the process at the other end is gone: what it had is needed all the time."""
         fd = os.dup(known.fileno())
         threading.Thread(target=self._wait_for_end, args=(known, fd), name="switchboard", daemon=True).start()
 
@@ -110,7 +110,7 @@ class Switching:
             # Else it was let go of here, or who asked found out first.
             if self._channel is known:
                 self.close()
-                with suppress(LaminaError, OSError):  # the next who asks tries again
+                with suppress(LaminaError, OSError):  # whoever asks next tries again
                     self._lost()
 
     def _connected(self, *, start: bool) -> channel.Channel:

@@ -1,1 +1,1 @@
-"""A registry server over the content store's formats."""
+"""A registry: the distribution specification over a storage of its own, in a process of its own."""

@@ -50,7 +50,7 @@ class TooLarge(InvalidArgument):
 
 
 class DigestInvalid(InvalidArgument):
-    """Bytes do not have the digest they were sent under, or that is none."""
+    """Bytes do not have the digest they were sent under, or that is not a digest."""
 
 
 class NotAllowed(Unsupported):

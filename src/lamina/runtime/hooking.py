@@ -27,7 +27,7 @@ def adapted(made: Plan, asked: Mapping[str, Any], about: Mapping[str, Any], plac
     at `place` on the host first, in the container's own mount namespace.
 
     Raises:
-        InvalidSpec: a hook is none.
+        InvalidSpec: an entry is not a hook.
     """
     steps = list(made.steps)
     if any(asked.get(kind) for kind in _BEFORE_ROOT):
@@ -61,7 +61,7 @@ def entries(asked: Mapping[str, Any], *kinds: str) -> list[list[Any]]:
     """The hooks of these kinds as `hooks` takes them.
 
     Raises:
-        InvalidSpec: one has no absolute path, or a timeout that is none.
+        InvalidSpec: one has no absolute path, or a timeout that is not positive.
     """
     return [_entry(kind, hook) for kind in kinds for hook in asked.get(kind) or []]
 

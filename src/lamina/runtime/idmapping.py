@@ -67,7 +67,7 @@ def _attached_copies(folder: int, count: int, scratch: str) -> list[int]:
 
 
 def outside(ranges: Sequence[Sequence[int]], number: int) -> int:
-    """What an id inside is on the host; one that is none there is nobody's."""
+    """What an id inside is on the host; one that the host does not have is nobody's (65534)."""
     return next((first + number - inside for inside, first, count in ranges if inside <= number < inside + count), 65534)
 
 

@@ -250,7 +250,7 @@ def links(slots: Slots, pairs: Sequence[Sequence[str]]) -> None:
 
 
 def open_terminal(slots: Slots, slot: str) -> None:
-    """A pty of the devpts in a slot, made inside since it belongs to who is inside; its master goes to the launcher."""
+    """A pty of the devpts in a slot, made inside since it belongs to whoever is inside; its master goes to the launcher."""
     master, slave = tty.open_pty(slots[slot])
     os.fchown(slave, slots["user"][0], -1)
     slots["terminal"].send({}, [master])
@@ -430,7 +430,7 @@ def ready(slots: Slots) -> None:
         raise OSError(errno.EACCES, f"{found[0]}\0{os.strerror(errno.EACCES)}")
     os.write(slots["report"], READY)
     if os.read(slots["start"], 1) and "said" in slots:
-        # From now on it is who starts it that wants to know what failed.
+        # From now on whoever starts it wants to know what failed.
         slots["report"] = slots["said"]
 
 

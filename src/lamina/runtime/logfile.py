@@ -2,7 +2,7 @@
 
     {"log":"hello\\n","stream":"stdout","time":"2024-05-01T12:00:00.123456789Z"}
 
-A line longer than 16 KiB becomes several entries, all but the last without the newline. Bytes that are no
+A line longer than 16 KiB becomes several entries, all but the last without the newline. Bytes that are not
 UTF-8 become U+FFFD, one each, as in Go. The file is rotated (NAME, NAME.1, NAME.2 …) when it has reached its size.
 What goes elsewhere (syslog, journald, fluentd) is the same lines, in a pipe: see container/shipper.
 """
@@ -85,7 +85,7 @@ def _entries(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 class LogFile:
-    """One container's log: a file, or a pipe to who sends it elsewhere, or both.
+    """One container's log: a file, or a pipe to whatever sends it elsewhere, or both.
 
     `path` may be "". `max_size` in bytes, 0 for no limit; `max_file` files are kept, the current one included; with `compress` the older
     ones are NAME.1.gz and so on. `attributes` is JSON that each entry has more. What the pipe does not take waits here: up to `buffer`

@@ -7,7 +7,7 @@ Root inside is nobody outside, and what it may not do there the launcher does fo
 * device nodes are made by the launcher, in a file system of the host's, and bound
 * limits and the score for running out of memory are set from outside
 * /proc and /sys are made before the root is entered: the kernel lets a user namespace make them only while it sees the host's; devpts is
-  made inside, so that terminals belong to who is inside, and the terminal's master is sent out
+  made inside, so that terminals belong to whoever is inside, and the terminal's master is sent out
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def adapted(made: Plan, spec: Mapping[str, Any]) -> Plan:
     """`made`, or its rewriting where it makes a user namespace.
 
     Raises:
-        InvalidSpec, Unsupported: the mappings are none, or it joins namespaces of others.
+        InvalidSpec, Unsupported: the mappings are not valid, or it joins namespaces of others.
     """
     theirs = [join for join in made.joins if join[2] == CLONE_NEWUSER]
     if not made.namespaces & CLONE_NEWUSER and not theirs:

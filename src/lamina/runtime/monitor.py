@@ -211,7 +211,7 @@ class Monitor:
         log = self._log
         if log is not None and log.waiting:
             want(log.pipe, _OUT, lambda _fd, _events: log.flush())
-        # A client that does not read holds the process up, as a pipe would; so does who takes the log. Not beyond its end.
+        # A client that does not read holds the process up, as a pipe would; so does whoever takes the log. Not beyond its end.
         if self._exit is not None or not ((log is not None and log.full) or any(client.full for client in self._clients)):
             for fd in self._outputs:
                 want(fd, _IN, self._on_output)
@@ -324,7 +324,7 @@ class Monitor:
         forget(directory, SOCKET)
         forget(directory, RUN_RECORD)
         self._over = True
-        # Told before clients see their end: who asks for the exit code then must find it.
+        # Told before clients see their end: whoever asks for the exit code then must find it.
         self._broadcast({"event": "exit", **self._exit})
         for client in self._clients:
             if not client.waiting:

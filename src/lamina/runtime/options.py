@@ -60,7 +60,7 @@ def _command(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
 def _io_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--pid-file", default="", help="file the process's pid is written to")
     command.add_argument("--console-socket", default="", help="socket the terminal is sent to")
-    command.add_argument("--preserve-fds", type=int, default=0, help="so many descriptors after 2 are inherited")
+    command.add_argument("--preserve-fds", type=int, default=0, help="how many descriptors after 2 are inherited")
 
 
 def _exec_options(command: argparse.ArgumentParser) -> None:

@@ -170,7 +170,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     if not own and (not place or mapped):
         raise InvalidSpec("a container needs a mount namespace of its own")
     if mapped and not new & CLONE_NEWCGROUP:
-        # The host's groups cannot be mounted by who is in a user namespace, only shown.
+        # The host's groups cannot be mounted by a process in a user namespace, only shown.
         hierarchies = []
     sources, made, mounts, late = _mounts(spec.get("mounts") or [], hierarchies, bundle, terminal=bool(process.get("terminal")))
     steps: list[Step] = [

@@ -28,7 +28,7 @@ def directory_of(options: argparse.Namespace) -> str:
     """Where a container's record is.
 
     Raises:
-        InvalidArgument: the ID is none.
+        InvalidArgument: the ID is not one.
     """
     identifier = options.id
     if not identifier or not all(character.isalnum() or character in "_.+-" for character in identifier) or identifier in (".", ".."):

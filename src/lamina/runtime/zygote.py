@@ -6,7 +6,7 @@ pivot_root would run code of the image's with the host's privileges. It runs fro
 interpreter, so that `/proc/self/exe` inside a container leads to nothing of the host's, and it holds no secrets.
 
 Its standard input is a channel; each message is handed unread to a fork (`beginning.run`). One fork is always made ahead and waits for
-its message: who starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
+its message: whoever starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
 """
 
 from __future__ import annotations

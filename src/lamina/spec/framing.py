@@ -61,7 +61,7 @@ class Sized:
 
 
 class Chunked:
-    """A body in chunks (RFC 9112 7.1). Extensions and trailers are read over."""
+    """A body in chunks (RFC 9112 7.1). Extensions and trailers are skipped."""
 
     __slots__ = ("_left", "_line", "_state", "_trailers")
 

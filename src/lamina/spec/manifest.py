@@ -145,7 +145,7 @@ def parse_descriptor(value: object) -> Descriptor:
 
     Raises:
         InvalidManifest: a part is missing or has the wrong type.
-        InvalidDigest: its digest is none.
+        InvalidDigest: its digest is not one.
     """
     raw = _object(value, "a descriptor")
     size = raw.get("size")

@@ -69,7 +69,7 @@ def _no_constant(text: str) -> Any:
 
 
 def readable(value: Any) -> Any:
-    """Plain data whose texts are all UTF-8: what is none becomes U+FFFD, as Go's encoder does it."""
+    """Plain data whose texts are all UTF-8: what is not becomes U+FFFD, as Go's encoder does it."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, dict):

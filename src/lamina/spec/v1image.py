@@ -69,7 +69,7 @@ def parse(data: bytes, folder: str) -> V1Image:
     """Read the description that lies in the folder named `folder`.
 
     Raises:
-        InvalidConfig: it is none, or is another layer's.
+        InvalidConfig: it is not one, or is another layer's.
     """
     try:
         document = strict.decode(data)
@@ -193,7 +193,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
 
 
 def _version(text: object) -> tuple[int, ...]:
-    """A version's leading numbers; what is none counts as the oldest."""
+    """A version's leading numbers; what is no version counts as the oldest."""
     numbers = re.match(r"\d{1,6}(?:\.\d{1,6})*", text) if isinstance(text, str) else None
     return tuple(int(part) for part in numbers[0].split(".")) if numbers else ()
 

@@ -1,4 +1,4 @@
-"""One TLS connection carried over to an ordinary pair of sockets, so that descriptors can be read, polled and given away as ever."""
+"""One TLS connection carried over to an ordinary pair of sockets, so that descriptors can be read, polled and given away as usual."""
 
 from __future__ import annotations
 

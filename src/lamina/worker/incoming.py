@@ -39,7 +39,7 @@ class Returned:
 class Loan:
     """A body in its connection, for one job: it is told what `lend` gives, `take_back` is its `on_update`.
 
-    Who lends waits (`wait`) until the job has read what it wants, in another thread than the job's if the job goes on after that.
+    Whoever lends it waits (`wait`) until the job has read what it wants, in another thread than the job's if the job goes on after that.
     """
 
     def __init__(self, fd: int, framing: Framing, kept: bytes, pending: bytes, most: int | None = None) -> None:

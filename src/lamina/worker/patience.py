@@ -19,14 +19,14 @@ _LITTLE = 0.3
 
 
 class Patience:
-    """Looks what this process got since the last look. The calling thread stays as it is."""
+    """Looks at what this process got since the last look. The calling thread stays as it is."""
 
     def __init__(self, used: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic) -> None:
         self._used, self._clock = used, clock
         self._last = used(), clock()
 
     def look(self) -> None:
-        """To be called every PERIOD. Who could work, and hardly did, gets a share for the rest of the job."""
+        """To be called every PERIOD. A thread that could work, and hardly did, gets a share for the rest of the job."""
         used, now = self._used(), self._clock()
         share = (used - self._last[0]) / max(now - self._last[1], 1e-3)
         self._last = used, now

@@ -133,7 +133,7 @@ def archived(path: str) -> tuple[Iterator[Piece], int | None]:
         return source(path)
     from lamina.cli.layoutdir import is_layout
 
-    # looked for here, since a directory that is none may be the whole file system
+    # looked for here, since a directory that is not one may be the whole file system
     if not is_layout(path):
         raise LaminaError(f"{path} is not an image layout: it has neither index.json nor manifest.json nor layers in folders")
     return _packed(os.path.realpath(path)), None

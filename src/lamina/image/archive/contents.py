@@ -81,7 +81,7 @@ def read(source: Source, contents: Contents, take: TakeLayer) -> None:
     """Take in all members of a tar.
 
     Raises:
-        InvalidArchive: it is none, a member comes twice, or there is more of something than any image has.
+        InvalidArchive: it is not a tar, a member comes twice, or there is more of something than any image has.
     """
     kept = 0
     for member in outer.members(source):

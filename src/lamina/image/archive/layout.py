@@ -1,4 +1,4 @@
-"""An OCI layout in a tar (image-spec image-layout.md), on wish one that is a docker-archive too."""
+"""An OCI layout in a tar (image-spec image-layout.md), if so wanted one that is a docker-archive too."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LayoutWriter:
             self._row(chosen, manifests[0])
 
     def finished(self) -> tuple[Piece, ...]:
-        """The archive: documents come first, so that who reads it as a stream knows early what the layers are."""
+        """The archive: documents come first, so that whoever reads it as a stream knows early what the layers are."""
         tar = TarPieces()
         tar.document("oci-layout", _LAYOUT, 0)
         tar.document("index.json", new_index(self._index).raw, 0)

@@ -60,7 +60,7 @@ def outline(given: int | BinaryIO, wanted: Platform) -> list[OutlinedLayer]:
     Of several platforms all are in it; the names point to the one for `wanted`. A stream is read to its end.
 
     Raises:
-        InvalidArchive, Corrupt: it is none, or says what cannot be.
+        InvalidArchive, Corrupt: it is not one, or says what cannot be.
     """
     contents, source = Contents(), Source(given)
     hashes: dict[str, Digest] = {}

@@ -45,7 +45,7 @@ def parse_decimal(text: bytes) -> int:
     """A pax record's whole number.
 
     Raises:
-        InvalidArchive: it is none, negative, or has more than 19 digits.
+        InvalidArchive: it is not a number, is negative, or has more than 19 digits.
     """
     if not text.isdigit() or len(text) > 19:
         raise InvalidArchive(f"malformed number in pax header: {text[:40]!r}")
