@@ -209,7 +209,7 @@ class Puller:
             return None  # Not here, or damaged: it comes anew.
 
     def _keep(self, data: bytes, descriptor: Descriptor) -> None:
-        # Touched first: who removes an image of the same bytes meanwhile leaves it.
+        # Touched first: whoever removes an image of the same bytes meanwhile leaves it.
         self._images.leases.touch(Digest.of(data))
         self._content.put(data, descriptor.media_type)
 

@@ -304,7 +304,22 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     finally:
         channel.close_all([told, heard, *slots["groups"], *([] if unified is None else [unified])])
     try:
-        said = b""
+        said = _attended(document, slots, pid, report, go)
+    finally:
+        channel.close_all([report, go])
+    if said:
+        if pid:
+            end(pid, pidfd, sibling=sibling)
+        raise _failure(said, document)
+    if plan.get("mapped") and document.get("terminal"):
+        idmapping.take_terminal(document, prepared)
+    return pid, pidfd
+
+
+def _attended(document: Mapping[str, Any], slots: Mapping[str, Any], pid: int, report: int, go: int) -> bytes:
+    """Do for the new process what is done from outside, and wait until it has executed the command; what init says where it failed."""
+    plan, said = document["plan"], b""
+    try:
         if plan.get("mapped"):
             idmapping.settle(pid, plan["mapped"], slots)
             # In another's user namespace init makes its network namespace itself.
@@ -317,18 +332,10 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
                 os.write(go, b"+")
             said = executed(report, pid, document.get("patience") or 0, slots.get("channel", -1)) or (b"" if pid else _ENDED)
     except BrokenPipeError:
-        said = _read_report(report) or _ENDED
+        return _read_report(report) or _ENDED
     except OSError as error:
-        said = said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
-    finally:
-        channel.close_all([report, go])
-    if said:
-        if pid:
-            end(pid, pidfd, sibling=sibling)
-        raise _failure(said, document)
-    if plan.get("mapped") and document.get("terminal"):
-        idmapping.take_terminal(document, prepared)
-    return pid, pidfd
+        return said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
+    return said
 
 
 def _start_apart(
