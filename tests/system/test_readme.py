@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""What the README shows works as it stands there, and the documentation's links lead somewhere."""
 
 from __future__ import annotations
 
@@ -23,6 +23,32 @@ def test_the_first_two_blocks_hold_just_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     first, second = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[:2]
     assert (first, second) == ("./dev tour\n", "./dev test\n")
+
+
+def anchor(heading: str) -> str:
+    """What a heading's link is called, as code hosts make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lstrip("# ").strip().lower().replace("`", "")).replace(" ", "-")
+
+
+def test_every_link_of_the_documentation_leads_somewhere() -> None:
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+        *ROOT.glob("bench/*.md"),
+    ]
+    astray = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path, _, place = link.partition("#")
+            target = page.parent / path if path else page
+            headings = (
+                [anchor(line) for line in target.read_text().splitlines() if line.startswith("#")] if place and target.is_file() else []
+            )
+            if not target.exists() or (place and place not in headings):
+                astray.append(f"{page.relative_to(ROOT)}: {link}")
+    assert astray == []
 
 
 def test_dev_lists_just_its_commands_and_refuses_others() -> None:
