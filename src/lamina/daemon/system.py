@@ -248,7 +248,7 @@ class System:
 
     def in_use(self, image: Digest) -> list[tuple[str, bool]]:
         """The containers made from `image`: short ID, and whether it runs. What image.store.InUse asks."""
-        return [(users[:12], self._containers.get(users).running) for users in self._containers.users_of(image)]
+        return [(user[:12], self._containers.get(user).running) for user in self._containers.users_of(image)]
 
 
 def kept(total: int, unused: int, *, reserved: int, most: int, free: int) -> int:
