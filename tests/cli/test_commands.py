@@ -371,8 +371,25 @@ def test_an_absent_image_is_not_pulled_against_the_users_wish(engine: FakeEngine
 
 def test_a_terminal_is_needed_for_one(engine: FakeEngine) -> None:
     containers(engine)
-    done = lamina_(engine, "run", "-it", "bb")
-    assert done.returncode == 125 and done.stderr == b"lamina: the input device is not a TTY\n"
+    for words in (("run", "-it", "bb"), ("exec", "-it", "c", "sh")):
+        done = lamina_(engine, *words)
+        assert done.returncode == 1 and done.stderr == b"lamina: the input device is not a TTY\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("update", "c"), 1, "you must provide one or more flags when using this command"),
+        (("inspect", "--type", "foo", "c"), 1, "unknown type: 'foo': must be one of container, image, network, volume"),
+        (("inspect", "-f", "{{.Id", "c"), 64, "template parsing error: unclosed action"),
+        (("inspect", "-f", "{{nope}}", "c"), 64, "template parsing error: function 'nope' not defined"),
+    ],
+)
+def test_what_makes_no_sense_ends_with_dockers_code_and_asks_nobody(
+    engine: FakeEngine, words: tuple[str, ...], code: int, told: str
+) -> None:
+    done = lamina_(engine, *words)
+    assert (done.returncode, done.stderr.decode(), engine.requests) == (code, f"lamina: {told}\n", [])
 
 
 @pytest.mark.covers("cli:run --tty", "cli:run --detach-keys")

@@ -186,6 +186,8 @@ def run(session: Session, arguments: Arguments) -> int:
     """Create and start a container; the exit code of its command."""
     try:
         return _run(session, arguments)
+    except NoTerminal:
+        raise
     except LaminaError as error:
         code = error.exit_code
         error.exit_code = code if code in (_NOT_EXECUTABLE, _NOT_FOUND) else _DAEMON_FAILED
@@ -223,9 +225,13 @@ def _run(session: Session, arguments: Arguments) -> int:
     return _exit_code(waiting)
 
 
+class NoTerminal(LaminaError):
+    """A terminal's input was asked for, and there is none. Of `run` too this is 1, as with Docker's CLI."""
+
+
 def _refuse_without_terminal(*, tty: bool, stdin: bool) -> None:
     if tty and stdin and not is_terminal(0):
-        raise LaminaError("the input device is not a TTY")
+        raise NoTerminal("the input device is not a TTY")
 
 
 def _tell_size(config: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lamina import __version__
 from lamina.cli.commands.contents import moment
-from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.flags import Arguments
 from lamina.cli.output import filters, pretty, show
 from lamina.cli.references import platform_json
 from lamina.cli.session import Session
@@ -183,6 +183,7 @@ def _event(event: dict[str, object]) -> str:
 
 
 Look = Callable[[str], dict[str, object]]
+_NO_TEMPLATE = 64
 
 
 def _image(session: Session, name: str, platform: str = "") -> dict[str, object]:
@@ -205,7 +206,7 @@ def inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of containers, images, networks and volumes."""
     looks, kind = _looks(session, size=arguments.on("size")), arguments.text("type")
     if kind and kind not in looks:
-        raise UsageError(f"unknown type: {kind!r}: must be one of {', '.join(looks)}")
+        raise LaminaError(f"unknown type: {kind!r}: must be one of {', '.join(looks)}")
     return _inspect(session, arguments, [looks[kind]] if kind else list(looks.values()), kind or "object")
 
 
@@ -231,13 +232,15 @@ def network_inspect(session: Session, arguments: Arguments) -> int:
 
 
 def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: str) -> int:
+    form = arguments.text("format")
+    if form not in ("", "json"):
+        _check_template(form)
     found, failed = [], []
     for name in arguments.words:
         try:
             found.append(_first(looks, name, kind))
         except LaminaError as error:
             failed.append(error)
-    form = arguments.text("format")
     if form in ("", "json"):
         session.print(pretty(found) if not form else _compact(found))
     else:
@@ -246,6 +249,17 @@ def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: st
     for failure in failed:
         session.note(f"lamina: {failure}")
     return 1 if failed else 0
+
+
+def _check_template(form: str) -> None:
+    """Before anything is asked, as docker's inspect does it, with its exit code."""
+    from lamina.cli.template import Template, TemplateError
+
+    try:
+        Template(form)
+    except TemplateError as error:
+        error.exit_code = _NO_TEMPLATE
+        raise
 
 
 def _compact(value: object) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.flags import Arguments
 from lamina.cli.hostconfig import limits
 from lamina.cli.session import Session
 from lamina.client.containers import Containers
+from lamina.errors import LaminaError
 
 TABLE = {
     "update": (
@@ -37,7 +38,7 @@ def update(session: Session, arguments: Arguments) -> int:
     """Change limits and restart policies of containers, whether they run or not."""
     changes = limits(arguments)
     if not changes:
-        raise UsageError("you must provide one or more flags when using this command")
+        raise LaminaError("you must provide one or more flags when using this command")
     containers = Containers(session.engine)
 
     def one(name: str) -> None:
