@@ -133,6 +133,9 @@ def test_a_name_may_begin_with_the_slash_it_has_in_answers(api: Client) -> None:
         ("/containers/c/stats?one-shot=1", "cannot have stream=true and one-shot=true"),
         ("/system/df?type=image&type=layer", "unknown object type: layer"),
         (f"/images/x@sha256:{'a' * 64}/push", "cannot push a digest reference"),
+        ("/containers/c/resize?push", "missing parameter: h and w are a terminal's height and width"),
+        ("/exec/e/resize?h=1&push", "missing parameter: h and w are a terminal's height and width"),
+        ("/containers/c/logs?follow=1", "Bad parameters: you must choose at least one stream"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused_in_dockers_words(api: Client, path: str, words: str) -> None:

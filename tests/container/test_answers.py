@@ -11,6 +11,7 @@ import pytest
 from lamina.apitypes.filters import InvalidFilter
 from lamina.container.choosing import check_listing
 from lamina.container.logdrivers import check_log
+from lamina.container.model import ContainerNotFound
 from lamina.container.requests import CommitRequest
 from lamina.errors import InvalidArgument
 from lamina.network.choosing import listed
@@ -76,6 +77,18 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
         check_listing({"is-task": ["perhaps"]})
     with pytest.raises(InvalidFilter, match="'dangling'"):
         listed([], {"dangling": ["perhaps"]}, set())
+
+
+def test_a_container_that_a_filter_names_and_is_not_there_is_told_although_nothing_runs(world: World) -> None:
+    for key in ("before", "since"):
+        with pytest.raises(ContainerNotFound, match="No such container: nosuch"):
+            world.containers.list(filters={key: ["nosuch"]})
+
+
+def test_a_container_is_not_renamed_to_what_it_is_called(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    with pytest.raises(InvalidArgument, match="same name as its current name"):
+        world.containers.rename("it", "it")
 
 
 def test_networks_are_chosen_by_expressions_as_dockers() -> None:

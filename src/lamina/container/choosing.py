@@ -18,9 +18,12 @@ _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 _PRUNING = frozenset({"label", "label!", "until"})
 
 
-def check_listing(filters: Filters) -> None:
-    """Raises InvalidFilter for a key that `ps` does not have, or a state that does not exist."""
+def check_listing(filters: Filters, find: Callable[[str], object] = str) -> None:
+    """Raises InvalidFilter for a key that `ps` does not have, or a state that does not exist, and what `find` raises for a
+    container that is not there."""
     check_filters(filters, _LISTING)
+    for ref in (*filters.get("before", ()), *filters.get("since", ())):
+        find(ref)
     for status in filters.get("status", ()):
         if status not in {str(state) for state in State}:
             raise InvalidFilter(f"invalid filter 'status={status}'")

@@ -138,7 +138,7 @@ class Containers:
     ) -> Sequence[dict[str, Any]]:
         """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter. Without
         `networks` it lacks NetworkSettings, which are most of it."""
-        choosing.check_listing(filters or {})
+        choosing.check_listing(filters or {}, self.get)
         wanted, now = dict(filters or {}), describe.Now(self._parts.clock(), self._parts.images)
         everything = all or limit > 0 or "status" in wanted
         chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from lamina.container.aside import aside
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
-from lamina.container.model import ALIVE, AlreadyThere, NameTaken, NotRunning, State, WrongState
+from lamina.container.model import ALIVE, AlreadyThere, NotRunning, State, WrongState
 from lamina.container.names import checked_name
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import Removals
@@ -22,7 +22,7 @@ from lamina.container.sources import volume_events
 from lamina.container.spec import stop_signal, stop_timeout
 from lamina.container.store import ContainerStore
 from lamina.container.waiters import NEXT_EXIT, RegisteredWaiter
-from lamina.errors import Internal, LaminaError
+from lamina.errors import Internal, InvalidArgument, LaminaError
 from lamina.runtime.launch import Exit
 from lamina.runtime.process import ProcessGone
 from lamina.spec.signals import signal_number
@@ -462,7 +462,7 @@ class LifeCycle:
                 raise WrongState(f"container {live.container.id} is marked for removal and cannot be renamed")
             before, old = live.container, live.container.name
             if name == old:
-                raise NameTaken("Renaming a container with the same name as its current name")
+                raise InvalidArgument("Renaming a container with the same name as its current name")
             names = self._roster.names
             names.claim(name, before.id)
             try:

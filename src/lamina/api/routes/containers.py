@@ -123,7 +123,9 @@ def resize(engine: Backend, request: Request) -> Response:
 
 def size_of(request: Request) -> tuple[int, int]:
     """A terminal's (height, width) as a query gives it."""
-    height, width = request.query.number("h", 0) or 0, request.query.number("w", 0) or 0
+    height, width = request.query.number("h"), request.query.number("w")
+    if height is None or width is None:
+        raise InvalidParameter("missing parameter: h and w are a terminal's height and width")
     if not (0 <= height < 1 << 16 and 0 <= width < 1 << 16):
         raise InvalidParameter("invalid terminal size: a side is at most 65535 characters")
     return height, width
@@ -149,7 +151,7 @@ def logs(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/logs."""
     ref, query = request.parameters["id"], request.query
     if not (query.flag("stdout") or query.flag("stderr")):
-        raise InvalidParameter("you must choose at least one stream")
+        raise InvalidParameter("Bad parameters: you must choose at least one stream")
     tail = query.text("tail", "all")
     asked = LogQuery(
         stdout=query.flag("stdout"),
