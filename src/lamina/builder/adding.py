@@ -155,7 +155,7 @@ class Adding:
             "parents": isinstance(instruction, ast.Copy) and instruction.parents,
             "link": instruction.link,
             "unpack": isinstance(instruction, ast.Add) and instruction.unpack is not False,
-        }, origin
+        }, origin, image
 
     def _inside(self, instruction: ast.Copy | ast.Add, source: str) -> str:
         """A source whose `..` lead nowhere above the root: to BuildKit, as in a file system, what is above the root is the root.
