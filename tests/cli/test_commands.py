@@ -642,6 +642,25 @@ def test_credentials_are_stored_used_and_forgotten(engine: FakeEngine, tmp_path:
     assert json.loads(config.read_text())["auths"] == {}
 
 
+def test_proxies_of_the_configuration_are_handed_on(engine: FakeEngine, tmp_path: Path) -> None:
+    proxies = {"default": {"httpProxy": "http://p:1", "noProxy": "a.test"}, "tcp://elsewhere:1": {"httpProxy": "http://q:1"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    engine.routes |= {
+        "POST /containers/create": reply({"Id": "c", "Warnings": []}, status=201),
+        "POST /build": json_lines({"stream": "sha256:1\n"}),
+    }
+    lamina_(engine, "create", "-e", "http_proxy=mine", "-e", "X=1", "bb:1", env=env)
+    made = json.loads(engine.requests[-1].body)["Env"]
+    assert made == ["http_proxy=mine", "X=1", "HTTP_PROXY=http://p:1", "NO_PROXY=a.test", "no_proxy=a.test"]
+    lamina_(engine, "build", "-q", "--build-arg", "NO_PROXY=b.test", "-", stdin=b"FROM scratch\n", env=env)
+    given = json.loads(parse_qs(engine.requests[-1].query)["buildargs"][0])
+    assert given == {"NO_PROXY": "b.test", "HTTP_PROXY": "http://p:1", "http_proxy": "http://p:1", "no_proxy": "a.test"}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": {engine.host: {"allProxy": "http://r:1"}, **proxies}}))
+    lamina_(engine, "create", "bb:1", env=env)
+    assert json.loads(engine.requests[-1].body)["Env"] == ["ALL_PROXY=http://r:1", "all_proxy=http://r:1"]
+
+
 def test_a_credential_helper_is_asked(engine: FakeEngine, tmp_path: Path) -> None:
     helper = tmp_path / "docker-credential-fake"
     helper.write_text('#!/bin/sh\nread server\necho "{\\"ServerURL\\":\\"$server\\",\\"Username\\":\\"u-$1\\",\\"Secret\\":\\"s\\"}"\n')

@@ -10,6 +10,7 @@ import pytest
 
 from lamina.daemon.main import main
 from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, parser
+from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Program
 
@@ -115,6 +116,22 @@ def test_a_log_driver_for_all_containers(tmp_path: Path) -> None:
 def test_a_log_driver_that_is_none_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(InvalidSettings, match=said):
         parse(words)
+
+
+def test_proxies_by_flags_or_the_file(tmp_path: Path) -> None:
+    for words in (
+        ["--http-proxy", "http://a:1", "--no-proxy", "b.test"],
+        _config(tmp_path, proxies={"http-proxy": "http://a:1", "no-proxy": "b.test"}),
+    ):
+        assert parse(words)[0].proxies == Proxies("http://a:1", "", "b.test")
+    assert parse([])[0].proxies == Proxies()
+    with pytest.raises(InvalidSettings, match="both"):
+        parse(["--https-proxy", "http://a:1", *_config(tmp_path, proxies={})])
+    for wrong in ({"httpProxy": "http://a:1"}, {"http-proxy": 1}, ["http://a:1"]):
+        with pytest.raises(InvalidSettings, match="wrong value for proxies"):
+            parse(_config(tmp_path, proxies=wrong))
+    with pytest.raises(InvalidSettings, match="invalid address of a proxy: socks5"):
+        parse(["--https-proxy", "socks5://a:1"])
 
 
 def test_log_options_are_texts(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class Builder:
         """
         address = address if "://" in address else f"http://{address}"
         os.makedirs(self._engine.scratch, exist_ok=True)
-        fetcher = Fetcher(self._engine.cache, lambda: None)
+        fetcher = Fetcher(self._engine.cache, lambda: None, self._engine.proxies)
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._engine.scratch) as scratch, closing(fetcher):
             sink(Update(f"Downloading from {shown(address)}"))
             with open(fetcher.fetch(address, scratch).path, "rb") as file:
@@ -156,7 +156,8 @@ class _Build:
         epoch = self.request.epoch
         home = os.path.join(self.scratch, "home")
         os.mkdir(home, 0o700)
-        git, fetcher = Git(home, self.cancellation), Fetcher(self.engine.cache, self.cancellation.check)
+        proxies = self.engine.proxies
+        git, fetcher = Git(home, self.cancellation, proxies), Fetcher(self.engine.cache, self.cancellation.check, proxies)
         try:
             received, documents = self._receive(git, fetcher)
             ignore = self._ignore(documents)

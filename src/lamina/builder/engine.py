@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamina.builder.cache import Cache
 from lamina.builder.cachemounts import CacheMounts
 from lamina.builder.execute import Executor
 from lamina.distribution.auth import Auth
+from lamina.distribution.proxies import Proxies
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
 from lamina.image.model import Image, LayerFacts, Variant
@@ -79,3 +80,4 @@ class Engine:
     caches: CacheMounts
     network: str = "none"
     keep: Keep = keep_none
+    proxies: Proxies = field(default_factory=Proxies)

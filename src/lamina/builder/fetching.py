@@ -9,14 +9,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from lamina.distribution.proxies import Proxies, manager
 from lamina.errors import InvalidArgument, NotFound, Unavailable
 from lamina.spec.digest import Digest, InvalidDigest
 
+_REDIRECTS = 11
 _CHUNK = 1 << 20
 _DISPOSITION = re.compile(r"""filename\*?=(?:UTF-8'')?"?([^";]+)""", re.IGNORECASE)
 
@@ -58,11 +60,9 @@ class Fetched:
 class Fetcher:
     """Fetches by HTTP. Thread-safe. `check` is called between chunks; what it raises ends it."""
 
-    def __init__(self, notes: Notes, check: Callable[[], None]) -> None:
-        self._notes, self._check = notes, check
-        self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=15.0, read=60.0), retries=urllib3.Retry(2, redirect=10, status=0, allowed_methods=None)
-        )
+    def __init__(self, notes: Notes, check: Callable[[], None], proxies: Proxies) -> None:
+        self._notes, self._check, self._proxies = notes, check, proxies
+        self._pools: dict[str, urllib3.PoolManager] = {}
 
     def look(self, address: str, scratch: str) -> Fetched:
         """What is at `address` now: fetched into `scratch`, unless the server says that it is what it was last time.
@@ -92,13 +92,14 @@ class Fetcher:
 
     def close(self) -> None:
         """Close idle connections."""
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.clear()
 
     def _get(self, address: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         self._check()
         try:
             sent = {"User-Agent": "lamina", "Accept-Encoding": "identity", **headers}
-            response = self._pool.request("GET", address, headers=sent, preload_content=False)
+            response = self._asked(address, sent)
         except (HTTPError, ValueError) as error:
             raise AddressUnreachable(f"cannot fetch {shown(address)}: {_reason(error)}") from None
         if response.status in (200, 304):
@@ -106,6 +107,24 @@ class Fetcher:
         response.release_conn()
         kind = AddressNotFound if response.status in (404, 410) else AddressUnreachable
         raise kind(f"cannot fetch {shown(address)}: the server answered {response.status} {response.reason or ''}".rstrip())
+
+    def _asked(self, address: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """The first answer that is no redirect; each address by its own proxy. Raises HTTPError: they lead on without end."""
+        for _ in range(_REDIRECTS):
+            response = self._pool(address).request("GET", address, headers=headers, preload_content=False, redirect=False)
+            location = response.get_redirect_location()
+            if not location:
+                return response
+            response.release_conn()
+            address = urljoin(address, location)
+        raise HTTPError("it redirects without end")
+
+    def _pool(self, address: str) -> urllib3.PoolManager:
+        proxy = self._proxies.of(address)
+        if proxy not in self._pools:
+            retries = urllib3.Retry(2, redirect=False, status=0, allowed_methods=None)
+            self._pools[proxy] = manager(proxy, timeout=urllib3.Timeout(connect=15.0, read=60.0), retries=retries)
+        return self._pools[proxy]
 
     def _taken(self, address: str, response: urllib3.BaseHTTPResponse, scratch: str) -> Fetched:
         """Write the body to a file of its own and note what the server said of it."""

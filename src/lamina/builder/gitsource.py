@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from lamina.builder.fetching import shown
 from lamina.builder.request import Cancellation
+from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument, Unavailable
 from lamina.linux.removing import discard_tree
 
@@ -114,8 +115,8 @@ class Git:
     `home` is an empty folder.
     """
 
-    def __init__(self, home: str, cancellation: Cancellation) -> None:
-        self._home, self._cancellation = home, cancellation
+    def __init__(self, home: str, cancellation: Cancellation, proxies: Proxies) -> None:
+        self._home, self._cancellation, self._proxies = home, cancellation, proxies
 
     def commit(self, address: GitAddress) -> str:
         """The commit that the address's ref comes to now, without fetching it.
@@ -205,6 +206,7 @@ class Git:
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
             "GIT_SSH_COMMAND": "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
+            **self._proxies.environment(),
         }
 
 

@@ -14,6 +14,7 @@ from lamina.container.ranges import UserNamespaces
 from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
+from lamina.distribution.proxies import Proxies
 from lamina.explore.explorer import Explorer
 from lamina.image.eviction import PRESSURE
 from lamina.image.remote import RegistryService
@@ -51,12 +52,14 @@ class Engine:
         storage_options: Sequence[str] = (),
         originals: str = PRESSURE,
         logging: LogDefault = JSON_FILES,
+        proxies: Proxies | None = None,
     ) -> Engine:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel
         does best. `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get
         that name none. `storage_options` are size=10G, which caps what each container writes, and pool=100G, for all of them together.
         `originals` says when compressed originals of pulled layers are kept: always, until the disk gets full (pressure), or never.
-        `logging` is the log driver of containers that name none, with its options. This process may have more files open afterwards.
+        `logging` is the log driver of containers that name none, with its options. `proxies` lead to registries and other addresses; None:
+        those that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. This process may have more files open afterwards.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -75,6 +78,7 @@ class Engine:
             tuple(storage_options),
             originals,
             logging,
+            Proxies.from_environment(os.environ) if proxies is None else proxies,
         )
         allow_many()
         with ExitStack() as closing:

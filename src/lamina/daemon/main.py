@@ -21,6 +21,7 @@ from lamina.api.http import Secure
 from lamina.api.listen import checked, listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
+from lamina.distribution.proxies import Proxies
 from lamina.errors import LaminaError
 from lamina.worker import WorkerPool
 
@@ -66,6 +67,7 @@ def run(settings: Settings) -> None:
         originals=settings.originals,
         user_namespaces=settings.user_namespaces,
         logging=settings.logging,
+        proxies=settings.proxies.or_else(Proxies.from_environment(os.environ)),
     ) as engine:
         pool = WorkerPool(MOST, path=tuple(sys.path))
         server = app.server(engine, lamina.__version__, experimental=settings.experimental, carriers=Carriers(pool))

@@ -11,6 +11,7 @@ from typing import Any
 from lamina.container.logdrivers import DEFAULT, InvalidLog, LogDefault
 from lamina.container.ranges import AUTO, UserNamespaces, remapped
 from lamina.container.ranges import HOST as OF_THE_HOST
+from lamina.distribution.proxies import InvalidProxy, Proxies
 from lamina.errors import InvalidArgument
 from lamina.image.eviction import KEEPING, PRESSURE
 from lamina.runtime.launch import Program
@@ -48,7 +49,14 @@ _KEYS = {
     "userns-remap": "userns_remap",
     "log-driver": "log_driver",
     "log-opts": "log_options",
+    "proxies": "proxies",
 }
+_PROXIES = {
+    "http-proxy": "proxy for http:// addresses (default: what HTTP_PROXY says)",
+    "https-proxy": "proxy for https:// addresses, registries first of all (default: what HTTPS_PROXY says)",
+    "no-proxy": "hosts and networks that are asked directly, between commas (default: what NO_PROXY says)",
+}
+"""Flags, and keys of `proxies` in daemon.json."""
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options"})
 _IGNORED = frozenset({"exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
@@ -87,6 +95,7 @@ class Settings:
     userns_remap: str = ""
     log_driver: str = DEFAULT
     log_options: Mapping[str, str] = field(default_factory=dict)
+    proxies: Proxies = field(default_factory=Proxies)
 
     @property
     def logging(self) -> LogDefault:
@@ -127,6 +136,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--registry-mirror", action="append", dest="registry_mirrors", metavar="URL", help="mirror of Docker Hub, asked first"
     )
+    for name, what in _PROXIES.items():
+        flags.add_argument(f"--{name}", metavar="HOSTS" if name == "no-proxy" else "URL", help=what)
     flags.add_argument("--label", action="append", dest="labels", metavar="KEY=VALUE", help="shown by info; may be repeated")
     flags.add_argument(
         "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
@@ -209,6 +220,8 @@ def settings(flags: argparse.Namespace) -> Settings:
     """
     told = {name: value for name, value in vars(flags).items() if name in _KEYS.values() and value is not None}
     written = read_config(flags.config_file or CONFIG, required=bool(flags.config_file))
+    if any(getattr(flags, name.replace("-", "_")) is not None for name in _PROXIES):
+        told["proxies"] = Proxies(*(getattr(flags, name.replace("-", "_")) or "" for name in _PROXIES))
     both = sorted(set(told) & set(written))
     if both:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
@@ -229,7 +242,8 @@ def settings(flags: argparse.Namespace) -> Settings:
     _ = made.user_namespaces
     try:
         made.logging.completed({})
-    except InvalidLog as error:
+        made.proxies.check()
+    except (InvalidLog, InvalidProxy) as error:
         raise InvalidSettings(error.message) from None
     return made
 
@@ -287,6 +301,8 @@ def _checked(path: str, key: str, value: Any) -> Any:
     name = _KEYS[key]
     if name == "added_runtimes":
         return _written_runtimes(path, value)
+    if name == "proxies":
+        return _written_proxies(path, value)
     if name == "log_options":
         fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     elif name in _LISTS:
@@ -312,6 +328,13 @@ def _written_runtimes(path: str, value: Any) -> dict[str, Program]:
             raise InvalidSettings(f"configuration file {path} has a wrong value for runtimes: each takes a path, and runtimeArgs as a list")
         found[name] = Program(program, tuple(words))
     return found
+
+
+def _written_proxies(path: str, value: Any) -> Proxies:
+    """`proxies` of daemon.json: {"http-proxy": …, "https-proxy": …, "no-proxy": …}."""
+    if not isinstance(value, dict) or not set(value) <= set(_PROXIES) or not all(isinstance(each, str) for each in value.values()):
+        raise InvalidSettings(f"configuration file {path} has a wrong value for proxies: it takes {', '.join(_PROXIES)}")
+    return Proxies(*(value.get(name, "") for name in _PROXIES))
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, bool]:

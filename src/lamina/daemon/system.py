@@ -19,6 +19,7 @@ from lamina.container.ranges import HOST, UserNamespaces
 from lamina.daemon.events import EventBus
 from lamina.daemon.host import Host, file_system_of
 from lamina.daemon.pool import Pool
+from lamina.distribution.proxies import Proxies
 from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
@@ -54,6 +55,7 @@ class Facts:
     pool: Pool | None = None
     container_size: int = 0
     log_driver: str = ""
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 class System:
@@ -131,6 +133,7 @@ class System:
             "Runtimes": facts.runtimes.document(),
             "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
+            **facts.proxies.shown(),
             "LoggingDriver": facts.log_driver,
             "ExperimentalBuild": facts.experimental,
             "SecurityOptions": [*security_options(user_namespaces=facts.user_namespaces.default != HOST)],
@@ -328,9 +331,6 @@ _FIXED: Document = {
     "NFd": 0,
     "NGoroutines": 0,
     "GenericResources": None,
-    "HttpProxy": "",
-    "HttpsProxy": "",
-    "NoProxy": "",
     "Swarm": {
         "NodeID": "",
         "NodeAddr": "",

@@ -32,6 +32,7 @@ from lamina.daemon.pool import Pool, open_pool
 from lamina.daemon.root import claim
 from lamina.daemon.system import Facts, System
 from lamina.distribution.client import Registries
+from lamina.distribution.proxies import Proxies
 from lamina.distribution.transport import RegistryOptions
 from lamina.errors import LaminaError
 from lamina.explore.explorer import Explorer
@@ -57,6 +58,8 @@ from lamina.worker import WorkerPool
 from lamina.worker.pool import pool_size
 
 _log = logging.getLogger("lamina.daemon")
+CERTIFICATES = ("/etc/lamina/certs.d", "/etc/docker/certs.d")
+"""Where registries' authorities and the certificates for them lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Options:
     storage_options: tuple[str, ...] = ()
     originals: str = PRESSURE
     logging: LogDefault = JSON_FILES
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,7 @@ def _facts(ground: _Ground) -> Facts:
         ground.pool,
         ground.sizes.get("size", 0),
         options.logging.driver,
+        options.proxies,
     )
 
 
@@ -258,7 +263,12 @@ def _containers(ground: _Ground, stores: _Stores) -> Containers:
 
 
 def _registry(ground: _Ground, stores: _Stores) -> RegistryService:
-    registries = Registries(RegistryOptions(insecure=ground.options.insecure_registries, mirrors=ground.options.registry_mirrors))
+    options = ground.options
+    registries = Registries(
+        RegistryOptions(
+            insecure=options.insecure_registries, mirrors=options.registry_mirrors, certificates=CERTIFICATES, proxies=options.proxies
+        )
+    )
     puller = Puller(registries, ground.content, stores.layers, stores.images, host=host_platform())
     pusher = Pusher(registries, ground.content, stores.layers, stores.images, ground.workers)
     return RegistryService(registries, puller, pusher)
@@ -278,6 +288,7 @@ def _builder(ground: _Ground, stores: _Stores, puller: Puller, containers: Conta
             host=host_platform(),
             now=time.time_ns,
             caches=CacheMounts(f"{ground.root}/caches"),
+            proxies=ground.options.proxies,
             network="bridge",
             keep=containers.adopt_step,
         )

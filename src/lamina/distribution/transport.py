@@ -23,6 +23,7 @@ from urllib3.exceptions import (
 
 from lamina.distribution.piped import MovingPool
 from lamina.distribution.protocol import error_details
+from lamina.distribution.proxies import Proxies, manager
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
@@ -69,8 +70,8 @@ class RegistryUnknown(NotFound):
 class RegistryOptions:
     """dockerd's settings of the same names; times in seconds.
 
-    `insecure` holds host[:port] or CIDR texts; loopback is always insecure. `certificates` is a directory
-    with HOST[:PORT]/ca.crt, client.cert and client.key, as dockerd's /etc/docker/certs.d; empty: none.
+    `insecure` holds host[:port] or CIDR texts; loopback is always insecure. `certificates` are directories
+    with HOST[:PORT]/ca.crt, client.cert and client.key, as dockerd's /etc/docker/certs.d.
     """
 
     insecure: tuple[str, ...] = ()
@@ -78,7 +79,8 @@ class RegistryOptions:
     connect_timeout: float = 15.0
     read_timeout: float = 60.0
     retries: int = 5
-    certificates: str = ""
+    certificates: tuple[str, ...] = ()
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Transport:
     user_agent: str = "lamina"
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
-    _pools: dict[tuple[str, bool], urllib3.PoolManager] = field(default_factory=dict)
+    _pools: dict[tuple[str, bool, str], urllib3.PoolManager] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def send(
@@ -163,7 +165,7 @@ class Transport:
         timeout = urllib3.Timeout(connect=self.options.connect_timeout, read=self.options.read_timeout)
         data = body() if callable(body) else body
         try:
-            return self._pool(host, verify).urlopen(
+            return self._pool(url, verify).urlopen(
                 method,
                 url,
                 redirect=False,
@@ -177,15 +179,17 @@ class Transport:
         except (HTTPError, OSError) as error:
             raise translated(error, host) from error
 
-    def _pool(self, host: str, verify: bool) -> urllib3.PoolManager:
-        key = (host if self.options.certificates else "", verify)
+    def _pool(self, url: str, verify: bool) -> urllib3.PoolManager:
+        host, proxy = urlsplit(url).netloc, self.options.proxies.of(url)
+        folders = [folder for place in self.options.certificates if (folder := Path(place, host)).is_dir()]
+        key = (host if folders else "", verify, proxy)
         with self._lock:
             pool = self._pools.get(key)
             if pool is None:
                 # One context for all connections: loading the system's certificates takes tens of milliseconds.
-                context = _tls_context(self.options.certificates and str(Path(self.options.certificates, host)), verify)
-                pool = self._pools[key] = urllib3.PoolManager(num_pools=32, maxsize=8, ssl_context=context, blocksize=1 << 18)
+                pool = manager(proxy, num_pools=32, maxsize=8, ssl_context=_tls_context(folders, verify), blocksize=1 << 18)
                 pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "http": MovingPool}
+                self._pools[key] = pool
         return pool
 
 
@@ -292,13 +296,13 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _tls_context(directory: str, verify: bool) -> ssl.SSLContext:
+def _tls_context(folders: Iterable[Path], verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if directory and Path(directory).is_dir():
-        for authority in sorted(Path(directory).glob("*.crt")):
+    for folder in folders:
+        for authority in sorted(folder.glob("*.crt")):
             context.load_verify_locations(authority)
-        for certificate in sorted(Path(directory).glob("*.cert")):
+        for certificate in sorted(folder.glob("*.cert")):
             context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     return context

@@ -15,6 +15,7 @@ from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import labels, ulimits
 from lamina.cli.progress import Display, message_error, metered, unpainted
+from lamina.cli.proxies import variables
 from lamina.cli.screen import Screen
 from lamina.cli.session import Session
 from lamina.cli.units import parse_size
@@ -196,7 +197,7 @@ def _build_args(arguments: Arguments, session: Session) -> dict[str, str | None]
         found[name] = value if equals else session.environment.get(name)
     if session.environment.get(_EPOCH):
         found.setdefault(_EPOCH, session.environment[_EPOCH])
-    return found
+    return {**found, **variables(session, found)}
 
 
 class _Context:

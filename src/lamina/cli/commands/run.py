@@ -7,6 +7,7 @@ import sys
 
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import container_config, read_environment
+from lamina.cli.proxies import variables
 from lamina.cli.session import Session, is_terminal
 from lamina.client.containers import Containers, Hijacked
 from lamina.client.transport import Response
@@ -250,6 +251,9 @@ def create(session: Session, arguments: Arguments) -> int:
 
 
 def _create(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
+    given = [str(word) for word in config["Env"]] if isinstance(config["Env"], list) else []
+    more = variables(session, {word.partition("=")[0] for word in given})
+    config["Env"] = given + [f"{name}={value}" for name, value in more.items()]
     if arguments.given("disable-content-trust") or "DOCKER_CONTENT_TRUST" in session.environment:
         from lamina.cli import trust
 
