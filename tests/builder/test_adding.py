@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.builder.gitsource import Checkout, Git, GitAddress
 from lamina.builder.request import Context
 from lamina.errors import LaminaError
 from lamina.image.model import Image
@@ -338,3 +339,43 @@ def test_here_documents_may_stand_beside_files(lab: Lab) -> None:
     image, _ = lab.build('FROM base\nENV X=1\nCOPY a <<b <<-"c" /d/\nb $X\nb\n\tc $X\n\tc\nADD --chmod=600 <<e /e\nin e\ne\n')
     assert paths(lab, image, "/d") == ["a", "b", "c"]
     assert (lab.read(image, "/d/b"), lab.read(image, "/d/c"), lab.read(image, "/e")) == ("b 1\n", "c $X\n", "in e\n")
+
+
+def test_empty_folders_with_parents_are_told_apart_and_so_are_the_modes_above(lab: Lab) -> None:
+    lab.base()
+    for name in ("logs/app", "logs/web"):
+        (lab.context / name).mkdir(parents=True)
+    for name in ("app", "web"):
+        image, _ = lab.build(f"FROM base\nCOPY --parents logs/{name} /srv/\n")
+        assert [row.name for row in lab.images.ls(str(image.id), "/srv/logs")] == [name]
+    (lab.context / "logs").chmod(0o700)
+    image, _ = lab.build("FROM base\nCOPY --parents logs/web /srv/\n")
+    assert [row.mode & 0o777 for row in lab.images.ls(str(image.id), "/srv")] == [0o700]
+
+
+@needs_git
+def test_a_checkout_without_submodules_is_another(lab: Lab, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.base()
+    repository(tmp_path / "r.git", {"a": "1"})
+    web.folders["/r.git"] = tmp_path / "r.git"
+    asked: list[bool] = []
+    checkout = Git.checkout
+
+    def noted(self: Git, address: GitAddress, commit: str, path: str) -> Checkout:
+        asked.append(address.submodules)
+        return checkout(self, address, commit, path)
+
+    monkeypatch.setattr(Git, "checkout", noted)
+    lab.build(f"FROM base\nADD {web.url('/r.git')}?submodules=false /x/\nADD {web.url('/r.git')} /y/\n")
+    lab.build(f"FROM base\nADD {web.url('/r.git')} /x/\n")
+    assert asked == [False, True, True]
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_the_name_of_an_address_counts_where_the_target_is_a_folder(lab: Lab, web: Web, checksum: bool) -> None:
+    lab.base(**{"opt/x": ""})
+    web.files |= {"/a": b"same", "/b": b"same"}
+    flag = f"--checksum={sha256(b'same')} " if checksum else ""
+    for name in ("a", "b"):
+        image, _ = lab.build(f"FROM base\nADD {flag}{web.url(f'/{name}')} /opt\n")
+        assert [row.name for row in lab.images.ls(str(image.id), "/opt")] == [name, "x"]

@@ -380,6 +380,13 @@ def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: b
     assert [*lab.images.check()] == []
 
 
+def test_added_hosts_count_for_a_command(lab: Lab) -> None:
+    lab.base()
+    for hosts, runs in ((("there:10.1.2.3",), 1), (("there:10.1.2.3",), 1), (("there:10.1.2.4",), 2), ((), 3)):
+        lab.build("FROM base\nRUN getent hosts there > /there\n", extra_hosts=hosts)
+        assert len(lab.runtime.launches) == runs
+
+
 def test_what_paths_of_a_stage_came_to_is_forgotten_with_its_image(lab: Lab) -> None:
     lab.base()
     lab.build("FROM base AS a\nRUN x\nFROM base\nCOPY --from=a /etc /y/\nCOPY --from=base /etc /z/\n", tags=(Reference.parse("made:1"),))

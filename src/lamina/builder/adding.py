@@ -10,7 +10,7 @@ from typing import Any
 
 from lamina.builder import vertex, wording
 from lamina.builder.copying import CopyFailed, escapes
-from lamina.builder.fetching import Fetched, parse_checksum, shown, verify
+from lamina.builder.fetching import Fetched, named, parse_checksum, shown, verify
 from lamina.builder.gitsource import GitAddress, parse_git
 from lamina.builder.made import Made
 from lamina.builder.progress import Passed, Tell
@@ -209,15 +209,16 @@ class Adding:
             address = replace(address, commit=instruction.checksum, ref=address.ref or instruction.checksum)
         commit: str = site.once(f"commit {address}", lambda: site.git.commit(address))
         keep = instruction.keep_git_dir or bool(address.keep_git_dir)
+        whole = "" if address.submodules else " without submodules"
 
         def files() -> dict[str, Any]:
             self._said(f"Fetching {shown(address.url)} at {commit[:12]}")
-            checkout = site.once(f"checkout {address.url} {commit}", lambda: site.git.checkout(address, commit, site.place("git")))
+            checkout = site.once(f"checkout {address.url} {commit}{whole}", lambda: site.git.checkout(address, commit, site.place("git")))
             folder = address.folder or "."
             described = {"kind": "directory", "path": checkout.path, "time": checkout.time, "hide_git": not keep}
             return {"files": described, "paths": [folder], "exact": True}
 
-        return _Remote(f"git {address.url} {commit} {address.folder} {keep}", files)
+        return _Remote(f"git {address.url} {commit} {address.folder} {keep}{whole}", files)
 
     def _web(self, instruction: ast.Add, source: str) -> _Remote:
         """A file counts by its digest: the one that is promised, the one that the server says did not change, or the one that came."""
@@ -225,7 +226,9 @@ class Adding:
         unpack = instruction.unpack is True
         target = instruction.target
         if checksum is not None and not target.endswith("/"):
-            return _Remote(f"file {checksum} {unpack}", lambda: self._file(verify(self._fetched(source), checksum), instruction))
+            return _Remote(
+                f"file {checksum} {unpack} {named(source)}", lambda: self._file(verify(self._fetched(source), checksum), instruction)
+            )
         seen: Fetched = site.once(f"look {source}", lambda: site.fetcher.look(source, site.scratch))
         verify(seen, checksum)
         if target.endswith("/") and not seen.name:
@@ -235,7 +238,8 @@ class Adding:
             there = seen if seen.path else self._fetched(source)
             return self._file(verify(there, seen.digest), instruction)
 
-        return _Remote(f"file {seen.digest} {unpack} {seen.name if target.endswith('/') else ''}", files)
+        # Its name counts in any case: the target may be a folder without saying so.
+        return _Remote(f"file {seen.digest} {unpack} {seen.name}", files)
 
     def _fetched(self, source: str) -> Fetched:
         self._said(f"Downloading {shown(source)}")

@@ -253,11 +253,13 @@ def _glob(files: Files, base: bytes, parts: list[bytes]) -> Iterator[bytes]:
 
 
 def _records(found: Found, beat: Heartbeat, *, owners: bool) -> Iterator[tuple[bytes, bytes]]:
-    """What counts of a source and all below it: a name to show and one record an entry."""
+    """What counts of a source and all below it: a name to show and one record an entry; with --parents the folders above it, too."""
+    for name, above in found.above:
+        yield name, _record(b"above", name, b"%o" % above.mode, *((b"%d:%d" % (above.uid, above.gid),) if owners else ()))
     for relative, path, item in walk(found.files, found.path, found.item):
         name = relative if found.item.is_directory else found.name
-        if found.kept and relative:
-            name = found.name + b"/" + relative
+        if found.kept:
+            name = found.name + b"/" + relative if relative else found.name
         content = hashlib.sha256()
         if item.is_file:
             for chunk in found.files.read(path, item):
@@ -272,7 +274,11 @@ def _records(found: Found, beat: Heartbeat, *, owners: bool) -> Iterator[tuple[b
             *((b"%d:%d" % (item.uid, item.gid),) if owners else ()),
             *(part for pair in item.xattrs for part in pair),
         )
-        yield path, b"".join(b"%d:%s" % (len(part), part) for part in parts)
+        yield path, _record(*parts)
+
+
+def _record(*parts: bytes) -> bytes:
+    return b"".join(b"%d:%s" % (len(part), part) for part in parts)
 
 
 def walk(files: Files, path: bytes, item: Item) -> Iterator[tuple[bytes, bytes, Item]]:

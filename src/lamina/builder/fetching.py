@@ -183,6 +183,11 @@ def shown(address: str) -> str:
     return re.sub(r"//[^/@]*@", "//", address)[:200]
 
 
+def named(address: str) -> str:
+    """What a file is called by its address alone."""
+    return _name(address, "")
+
+
 def _name(address: str, disposition: str) -> str:
     """What the file is called: the server's word, else the last part of the path; "" where neither says."""
     found = _DISPOSITION.search(disposition)

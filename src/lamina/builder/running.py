@@ -75,9 +75,11 @@ class Running:
             script=script,
             mounts=counted,
             volumes=volumes,
+            hosts=tuple(sorted(request.extra_hosts)),
             epoch=self._site.epoch,
         )
         seen = {"network": network, **({"volumes": " ".join(volumes)} if volumes else {})}
+        seen |= {"added hosts": " ".join(sorted(request.extra_hosts))} if request.extra_hosts else {}
         return Made(
             wording.run(argv, visible),
             state.container,

@@ -67,15 +67,18 @@ def execute(
     script: str = "",
     mounts: tuple[tuple[str, str], ...] = (),
     volumes: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = (),
     epoch: int | None = None,
 ) -> Vertex:
     """A RUN. `env` is all the command sees; proxies that no ARG declares are left out by the caller.
 
     `mounts` are what is mounted, each with the digest of what it shows ("" where that counts for nothing: caches); `volumes` are
-    directories below which nothing stays.
+    directories below which nothing stays; `hosts` the lines of --add-host.
     """
     facts: dict[str, Fact] = {"argv": argv, "env": env, "cwd": cwd, "user": user, "network": network, "script": script}
-    return Vertex("exec", {**facts, **_given(mounts=mounts or None, volumes=volumes or None, epoch=epoch)}, (source(root),))
+    return Vertex(
+        "exec", {**facts, **_given(mounts=mounts or None, volumes=volumes or None, hosts=hosts or None, epoch=epoch)}, (source(root),)
+    )
 
 
 def copy(
@@ -89,8 +92,8 @@ def copy(
 def selection(
     stack: Digest, paths: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False, owners: bool = False
 ) -> Vertex:
-    """Paths, with wildcards, of a stack of layers; with `owners` these count too."""
-    given = _given(exclude=exclude or None, parents=parents or None, owners=owners or None)
+    """Paths, with wildcards, of a stack of layers; with `owners` these count too, with `parents` the folders above."""
+    given = _given(exclude=exclude or None, parents="above" if parents else None, owners=owners or None)
     return Vertex("source", {"paths": paths, **given}, (source(stack),))
 
 
