@@ -6,17 +6,19 @@ import hashlib
 import io
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lamina.builder.gitsource import Checkout, Git, GitAddress
-from lamina.builder.request import Context
-from lamina.errors import LaminaError
+from lamina.builder.request import Cancellation, Context
+from lamina.errors import Cancelled, LaminaError
 from lamina.image.model import Image
 from tests.builder.lab import Lab
 from tests.builder.webserver import Web, committed, git, repository, serving
+from tests.harness import eventually
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -369,6 +371,27 @@ def test_a_checkout_without_submodules_is_another(lab: Lab, web: Web, tmp_path: 
     lab.build(f"FROM base\nADD {web.url('/r.git')}?submodules=false /x/\nADD {web.url('/r.git')} /y/\n")
     lab.build(f"FROM base\nADD {web.url('/r.git')} /x/\n")
     assert asked == [False, True, True]
+
+
+def test_a_cancelled_build_ends_git_with_all_that_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "git"
+    program.write_text(f"#!/bin/sh\nsleep 600 &\ntouch {tmp_path}/started\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cancellation, told = Cancellation(), list[BaseException]()
+
+    def asks() -> None:
+        try:
+            Git(str(tmp_path), cancellation).commit(GitAddress("https://example.org/r.git"))
+        except Cancelled as error:
+            told.append(error)
+
+    asking = threading.Thread(target=asks, daemon=True)
+    asking.start()
+    eventually((tmp_path / "started").exists, "git does not run")
+    cancellation.cancel()
+    asking.join(30)
+    assert not asking.is_alive() and len(told) == 1
 
 
 @pytest.mark.parametrize("checksum", [True, False])

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.cachemounts import CacheMounts
-from lamina.builder.execute import Executor, StepFailed
-from lamina.builder.request import BuildRequest, Context, RunOptions
+from lamina.builder.execute import Execution, Executor, StepFailed
+from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
 from lamina.dockerfile.mounts import parse_mount
-from lamina.errors import LaminaError
+from lamina.errors import LaminaError, Unavailable
+from lamina.linux.removing import discard_tree
 from lamina.runtime.launch import Limits
+from lamina.snapshot.protocol import RootMount
 from lamina.spec.progress import Update
-from tests.builder.lab import Lab
+from lamina.worker.workers import InlineWorkers
+from tests.builder.lab import FakeRuntime, Lab
 from tests.builder.real import BUSYBOX, real_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(BUSYBOX is None, reason="needs a static busybox")]
@@ -246,3 +249,39 @@ def test_a_locked_folder_is_one_builds_at_a_time_and_a_private_one_is_another(tm
         assert one != other
     with folders.used(private, make, lambda: None) as again:
         assert again == one
+
+
+def test_a_folder_that_is_wanted_while_it_is_pruned_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, shared = CacheMounts(str(tmp_path)), parse_mount("type=cache,target=/x")
+    make = lambda path: Path(path).mkdir()  # noqa: E731
+    with folders.used(shared, make, lambda: None) as path:
+        (Path(path) / "old").touch()
+    begun: list[Path] = []
+
+    def discarded(path: str) -> None:
+        os.unlink(f"{path}/lock")  # as it happens to come first
+        monkeypatch.undo()
+        begun.append(Path(wanted.__enter__()))
+        (begun[0] / "new").touch()
+        discard_tree(path)
+
+    wanted = folders.used(shared, make, lambda: None)
+    monkeypatch.setattr("lamina.builder.cachemounts.discard_tree", discarded)
+    assert folders.prune() > 0
+    assert os.listdir(begun[0]) == ["new"] and [folder.id for folder in folders.list()] == ["/x"]
+    wanted.__exit__(None, None, None)
+    assert folders.prune() > 0 and os.listdir(tmp_path) == []
+
+
+def test_a_step_whose_network_cannot_be_left_leaves_no_directory(tmp_path: Path) -> None:
+    class Networks:
+        def leave(self, container: str) -> None:
+            raise Unavailable("the kernel does not answer")
+
+    gone: list[str] = []
+    executor = Executor(FakeRuntime(), str(tmp_path / "run"), InlineWorkers(), Networks(), gone.append)  # type: ignore[arg-type]
+    execution = Execution(("true",), (), "/", "", "none")
+    run = executor.run(execution, lambda own: RootMount((), own.upper), started=lambda _: None, output=print, cancellation=Cancellation())
+    with pytest.raises(Unavailable), run:
+        pass
+    assert gone == [str(path) for path in (tmp_path / "run").iterdir()]

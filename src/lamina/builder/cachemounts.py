@@ -18,6 +18,8 @@ from lamina.linux.removing import discard_tree
 from lamina.spec.moment import seconds
 
 _PAUSE = 0.05
+_GONE = ".removing-"
+"""What the names of folders begin with that were pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,21 @@ class CacheMounts:
         """Delete these folders, or all, but for those that somebody uses now; the bytes freed."""
         freed = 0
         for name in _names(self._directory) if folders is None else [folder.name for folder in folders]:
-            place = os.path.join(self._directory, name)
+            place, aside = os.path.join(self._directory, name), os.path.join(self._directory, f"{_GONE}{name}.{os.urandom(4).hex()}")
             with suppress(OSError), open(f"{place}/lock", "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 freed += bytes_on_disk(place)
-                discard_tree(place)
+                # Out of the way first: a build that wants it meanwhile makes it anew.
+                os.rename(place, aside)
+        self._clear()
         return freed
+
+    def _clear(self) -> None:
+        """Delete what was pruned, also by a process that did not come to it."""
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._directory):
+                if name.startswith(_GONE):
+                    discard_tree(os.path.join(self._directory, name))
 
     def _ready(self, place: str, mount: Mount, fill: Callable[[str], None], lock: int) -> str:
         os.utime(lock)
@@ -157,7 +168,7 @@ def _name(identifier: str, number: int) -> str:
 
 def _names(directory: str) -> list[str]:
     try:
-        return sorted(os.listdir(directory))
+        return sorted(name for name in os.listdir(directory) if not name.startswith(_GONE))
     except FileNotFoundError:
         return []
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -182,9 +184,16 @@ class Git:
         command = [program, "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "-c", "core.autocrlf=false", *arguments]
         try:
             with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment(), cwd=self._home
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._environment(),
+                cwd=self._home,
+                process_group=0,
             ) as process:
-                forget = self._cancellation.on_cancel(process.kill)
+                # With git's own helpers: one that waits for its server would hold what git writes to open.
+                forget = self._cancellation.on_cancel(lambda: _kill_group(process))
                 try:
                     out, error = process.communicate()
                 finally:
@@ -208,6 +217,12 @@ class Git:
             "GIT_SSH_COMMAND": "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=accept-new",
             **self._proxies.environment(),
         }
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a group and has not been waited for, and all of the group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _candidates(ref: str) -> list[str]:
