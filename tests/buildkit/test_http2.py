@@ -83,3 +83,20 @@ def test_who_waits_is_told_when_the_other_side_gives_up_or_goes() -> None:
             stream.receive()
         with pytest.raises(Gone):
             caller.call("/s/M").send(b"late")
+
+
+def test_a_message_that_says_it_is_too_long_is_refused_before_it_comes() -> None:
+    told: list[str] = []
+
+    def serve(stream: Stream) -> None:
+        with pytest.raises(Refused) as refusal:
+            stream.receive()
+        told.append(refusal.value.message)
+        stream.trailers([("grpc-status", "0")])
+
+    with _connected(serve) as (caller, begin):
+        begin()
+        stream = caller.call("/s/M")
+        caller.send(stream, b"\0" + (1 << 31).to_bytes(4))
+        assert stream.receive() is None
+    assert told == ["a message is compressed or too long"]

@@ -48,22 +48,31 @@ class Stream:
         Raises:
             Refused: the other side ended the call with an error, or is gone.
         """
-        while len(self._buffer) < 5 or len(self._buffer) < 5 + (size := int.from_bytes(self._buffer[1:5])):
+        if not self._reaches(5):
+            return None
+        size = int.from_bytes(self._buffer[1:5])
+        if self._buffer[0] or size > _MESSAGE_LIMIT:
+            raise Refused("a message is compressed or too long")
+        if not self._reaches(5 + size):
+            return None
+        message = bytes(self._buffer[5 : 5 + size])
+        del self._buffer[: 5 + size]
+        return message
+
+    def _reaches(self, size: int) -> bool:
+        """Whether so many bytes have come, or yet come, before the end."""
+        while len(self._buffer) < size:
             if self._ended:
                 if self._failure is not None:
                     raise self._failure
-                return None
+                return False
             got = self._arrived.get()
             if got is None:
                 self._ended = True
                 continue
             self._buffer += got[0]
             self._transport.taken(self.number, got[1])
-        if self._buffer[0] or size > _MESSAGE_LIMIT:
-            raise Refused("a message is compressed or too long")
-        message = bytes(self._buffer[5 : 5 + size])
-        del self._buffer[: 5 + size]
-        return message
+        return True
 
     def send(self, message: bytes) -> None:
         """Send one message; waits while the other side has no room.

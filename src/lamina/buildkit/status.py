@@ -29,7 +29,7 @@ class Log:
         self._changed = threading.Condition()
         self._waiting: list[StatusResponse] = []
         self._count = self._size = 0
-        self._closed = self._followed = False
+        self._closed = self._followed = self._left = False
 
     @property
     def followed(self) -> bool:
@@ -44,12 +44,17 @@ class Log:
         return Work(self, Vertex(f"sha256:{hashlib.sha256(f'{self._name} {number}'.encode()).hexdigest()}", name=name))
 
     def put(self, response: StatusResponse) -> None:
-        """Tell something. Where nobody listens, no more than 4 MiB of output are kept."""
+        """Tell something. Of output, 4 MiB wait to be heard: who listens more slowly than it comes is waited for, and where nobody listens
+        the rest is not kept."""
+        size = sum(len(log.msg) for log in response.logs)
         with self._changed:
-            if response.logs and not self._followed:
-                self._size += sum(len(log.msg) for log in response.logs)
-                if self._size > _HELD:
-                    return
+            if size and self._followed:
+                self._changed.wait_for(lambda: self._size < _HELD or self._left or self._closed)
+            elif size and self._size >= _HELD:
+                return
+            if self._left:
+                return
+            self._size += size
             self._waiting.append(response)
             self._changed.notify_all()
 
@@ -61,19 +66,27 @@ class Log:
 
     def follow(self) -> Iterator[StatusResponse]:
         """All that was and will be told, for one listener."""
-        self._followed = True
-        while True:
+        self._followed, self._left = True, False
+        try:
+            while told := self._heard():
+                yield StatusResponse(
+                    tuple(each for one in told for each in one.vertexes),
+                    tuple(each for one in told for each in one.statuses),
+                    tuple(each for one in told for each in one.logs),
+                    tuple(each for one in told for each in one.warnings),
+                )
+        finally:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                told, self._waiting = self._waiting, []
-            yield StatusResponse(
-                tuple(each for one in told for each in one.vertexes),
-                tuple(each for one in told for each in one.statuses),
-                tuple(each for one in told for each in one.logs),
-                tuple(each for one in told for each in one.warnings),
-            )
+                self._left = True
+                self._changed.notify_all()
+
+    def _heard(self) -> list[StatusResponse]:
+        """What is told next; nothing where no more will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            told, self._waiting, self._size = self._waiting, [], 0
+            self._changed.notify_all()
+            return told
 
 
 def now() -> Timestamp:

@@ -90,7 +90,7 @@ class _Receiver:
             return
         info = described(entry)
         header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        os.pwrite(self._fd, header, self._place)
+        _write(self._fd, header, self._place)
         self._place += len(header)
         self._progress(len(entry.path))
         if info.isreg() and info.size:
@@ -112,9 +112,17 @@ class _Receiver:
         if not data:
             del self._coming[number]
             return
-        os.pwrite(self._fd, data, coming.place + coming.got)
+        _write(self._fd, data, coming.place + coming.got)
         coming.got += len(data)
         self._progress(len(data))
+
+
+def _write(fd: int, data: bytes, place: int) -> None:
+    """All of it: a disk that gets full takes a part."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, place)
+        view, place = view[written:], place + written
 
 
 def send(stream: Stream, tar: str) -> None:
