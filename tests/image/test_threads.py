@@ -201,3 +201,12 @@ def test_who_hears_slowly_of_strays_keeps_nobody_waiting(any_store: Store) -> No
     working.start()
     working.join(30)
     assert not working.is_alive() and len([*found]) == 1
+
+
+def test_what_is_collected_is_not_walked_through_while_everybody_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.leases.hold():
+        imported(store)
+        store.images.remove("base")
+    monkeypatch.setattr(store.snapshotter, "usage", pytest.fail)
+    store.images.collect()
+    assert store.layers.all() == () and store.snapshotter.names() == []

@@ -15,10 +15,9 @@ from lamina.spec.digest import Digest
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What went: chain IDs (top first) and bytes on disk."""
+    """What went: chain IDs, top first."""
 
     layers: tuple[Digest, ...]
-    reclaimed: int
 
 
 class Collector:
@@ -30,21 +29,24 @@ class Collector:
     def collect(self) -> Collected:
         """Remove every layer and blob that nothing needs."""
         with self._catalog.lock:
-            freed = self.collect_layers(facts.id for facts in self._layers.all())
+            gone = self.collect_layers(facts.id for facts in self._layers.all())
             self._layers.trim({image.layers[-1] for image in self._catalog.all() if image.layers} | self._leases.kept())
-            return Collected(freed.layers, freed.reclaimed + self._sweep_blobs())
+            self._sweep_blobs()
+            return gone
 
-    def _sweep_blobs(self) -> int:
-        """Bytes freed; none while an operation is under way, whose blobs belong to nothing yet."""
+    def _sweep_blobs(self) -> None:
+        """None goes while an operation is under way, whose blobs belong to nothing yet."""
         with self._leases.quiet() as quiet:
             if not quiet:
                 self._leases.missed()
-                return 0
+                return
             kept = self.needed_blobs()
-            return sum(self._content.delete(blob.digest) for blob in list(self._content.walk()) if blob.digest not in kept)
+            for blob in list(self._content.walk()):
+                if blob.digest not in kept:
+                    self._content.delete(blob.digest)
 
-    def collect_layers(self, candidates: Iterable[Digest], *, measured: bool = True) -> Collected:
-        """Remove those of `candidates` that nothing needs, and what stands on them. `measured`: see `Layers.remove`."""
+    def collect_layers(self, candidates: Iterable[Digest]) -> Collected:
+        """Remove those of `candidates` that nothing needs, and what stands on them."""
         # Who finds a layer takes its lock and touches it: either the layer is gone before, or it stays.
         with self._catalog.lock, self._layers.lock:
             chosen, named = set(candidates), {layer for image in self._catalog.all() for layer in image.layers}
@@ -53,7 +55,8 @@ class Collector:
                 self._leases.missed(left)
             loose = {facts.id: facts for facts in self._layers.all() if facts.id not in named and facts.id not in leased}
             gone = _top_first(_with_those_above(chosen, loose))
-            return Collected(tuple(gone), self._layers.remove(gone, measured=measured))
+            self._layers.remove(gone)
+            return Collected(tuple(gone))
 
     def collect_blobs(self, candidates: Iterable[Digest]) -> int:
         """Remove those documents of `candidates` that nothing needs; returns the bytes freed."""

@@ -131,7 +131,7 @@ class Layers(LayerBytes):
                 self._record(facts)
             except BaseException:  # a full disk, say
                 if layer not in self._facts:  # nobody would find its files again
-                    self._delete_files(facts, measured=False)
+                    self._delete_files(facts)
                 raise
             self._durability.seal(self._snapshotter.index(name))
             self._looked_at.add(layer)
@@ -358,37 +358,31 @@ class Layers(LayerBytes):
         with self.lock:
             self._snapshotter.trim([facts.name for facts in self.chain(top)] for top in tops if top in self._facts)
 
-    def remove(self, layers: Sequence[Digest], *, measured: bool = True) -> int:
-        """Remove layers that nothing stands on, top ones first in `layers`; returns the bytes freed. Unknown ones are passed over.
-
-        Of extracted layers the bytes count where they are `measured` only: that is a walk through all their files.
-        """
+    def remove(self, layers: Sequence[Digest]) -> None:
+        """Remove layers that nothing stands on, top ones first in `layers`. Unknown ones are passed over."""
         with self.lock:
             gone = [self._facts[layer] for layer in layers if layer in self._facts]
             if not gone:
-                return 0
+                return
             with self._metadata.transaction() as change:
                 change.delete_layers(facts.id for facts in gone)
             for facts in gone:
                 self._uses.subtract(files_of(self._facts.pop(facts.id)))
-            freed = sum(self._delete_files(facts, measured=measured) for facts in gone)
+            for facts in gone:
+                self._delete_files(facts)
             self._uses += Counter()
-            return freed
 
-    def _delete_files(self, facts: LayerFacts, *, measured: bool) -> int:
+    def _delete_files(self, facts: LayerFacts) -> None:
         """Delete what no other layer uses."""
-        freed = 0
         self._looked_at.discard(facts.id)
         self._usage.pop(facts.id, None)
         with suppress(FileNotFoundError):
             os.unlink(document_path(self._directory, str(facts.id)))
         if not self._uses[facts.name] and self._snapshotter.exists(facts.name):
-            freed += self._snapshotter.usage(facts.name) if measured else 0
             self._snapshotter.remove(facts.name)
         for digest in blobs_of(facts):
             if not self._uses[digest]:
-                freed += self._content.delete(digest)
-        return freed
+                self._content.delete(digest)
 
     def _sound_names(self, layer: Digest | None) -> list[str]:
         """The driver's names of a stack, base first, each layer looked at."""

@@ -196,7 +196,7 @@ class _Removal:
 
     def _erase(self, image: Image) -> None:
         self._catalog.remove(image.id)
-        collected = self._collector.collect_layers(image.layers, measured=False)
+        collected = self._collector.collect_layers(image.layers)
         self._loose.images.append(image)
         self._emit(Event("image", "delete", str(image.id), {"name": str(image.id)}))
         self._removed.append(Removed("Deleted", str(image.id)))

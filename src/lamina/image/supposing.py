@@ -89,8 +89,9 @@ class _Layers:
 
     def trim(self, tops: Iterable[Digest]) -> None: ...
 
-    def remove(self, layers: Sequence[Digest], *, measured: bool = True) -> int:
+    def remove(self, layers: Sequence[Digest]) -> None:
         gone = [self._facts.pop(layer) for layer in layers if layer in self._facts]
         for facts in gone:
             self._uses.subtract(files_of(facts))
-        return sum(self._content.delete(blob) for facts in gone for blob in blobs_of(facts) if not self._uses[blob])
+        for blob in (blob for facts in gone for blob in blobs_of(facts) if not self._uses[blob]):
+            self._content.delete(blob)
