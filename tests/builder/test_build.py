@@ -361,8 +361,8 @@ def test_what_a_command_writes_to_its_standard_error_is_marked_and_stays_in_its_
     ]
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: bool) -> None:
+@pytest.mark.parametrize(("cached", "squash"), [(False, False), (True, False), (False, True)])
+def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: bool, squash: bool) -> None:
     lab.base(file="content")
     text = "FROM base\nRUN one\n" if cached else "FROM base\n"
     if cached:
@@ -375,7 +375,7 @@ def test_what_a_build_stands_on_may_be_removed_while_it_runs(lab: Lab, cached: b
         return touch(upper, launch)
 
     lab.runtime.commands["two"] = removes
-    image, _ = lab.build(f"{text}RUN two\nRUN three\n", tags=(Reference.parse("made:1"),))
+    image, _ = lab.build(f"{text}RUN two\nRUN three\n", tags=(Reference.parse("made:1"),), squash=squash)
     assert lab.read(image, "/file") == "content"
     assert [*lab.images.check()] == []
 

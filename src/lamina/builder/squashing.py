@@ -43,14 +43,15 @@ def squashed(site: Site, state: State) -> Image:
         layers = list(state.base)
         if written["entries"]:
             layers.append(site.register(path, below, instruction, "", scratch))
-    config = _config(site, state.config, image, base_image=str(state.base_image or ""), diff_ids=[str(layer.diff_id) for layer in layers])
-    return site.engine.images.create(config, layers, parent=state.base_image)
+    base = state.base_image
+    config = _config(site, state.config, image, base, [str(layer.diff_id) for layer in layers])
+    return site.engine.images.create(config, layers, parent=base.id if base else None)
 
 
-def _config(site: Site, config: ImageConfig, image: Image, *, base_image: str, diff_ids: Sequence[str]) -> ImageConfig:
-    below = len(site.engine.images.resolve(base_image).config.history) if base_image else 0
+def _config(site: Site, config: ImageConfig, image: Image, base: Image | None, diff_ids: Sequence[str]) -> ImageConfig:
+    below = len(base.config.history) if base else 0
     steps = [msgspec.structs.replace(entry, empty_layer=True) for entry in config.history[below:]]
-    comment = f"merge {image.id} to {base_image}" if base_image else f"create new from {image.id}"
+    comment = f"merge {image.id} to {base.id}" if base else f"create new from {image.id}"
     merged = History(created=site.created(), comment=comment)
     history = (*config.history[:below], *steps, merged)
     return msgspec.structs.replace(config, created=site.created(), rootfs=RootFS(diff_ids=tuple(diff_ids)), history=history)

@@ -67,7 +67,7 @@ class StageWork:
         with blamed(start, name):
             state = self._base()
         self._tell(StepEnded(state.image.id if state.image else None))
-        state = replace(state, base=state.layers, base_image=state.image.id if state.image else None)
+        state = replace(state, base=state.layers, base_image=state.image)
         state = self._triggers(state)
         for instruction in self._stage.steps:
             self._begin(instruction)

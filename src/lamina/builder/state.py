@@ -27,7 +27,7 @@ class State:
     arguments: Arguments = field(default_factory=Arguments)
     cmd_set: bool = False
     base: tuple[LayerFacts, ...] = ()
-    base_image: Digest | None = None
+    base_image: Image | None = None
 
     @property
     def top(self) -> Digest | None:

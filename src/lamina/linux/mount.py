@@ -141,9 +141,10 @@ def map_ids(fd: int, owner: int, *, recursive: bool = False) -> None:
 def loop_attach(path: str, *, write: bool = False) -> tuple[int, str]:
     """Put a file behind a free loop device, read-only or not, freed by its last user. The caller closes the descriptor."""
     mode = os.O_RDWR if write else os.O_RDONLY
-    backing = os.open(path, mode | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    backing = -1
     try:
+        backing = os.open(path, mode | os.O_CLOEXEC)
         while True:
             device = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
             fd = os.open(device, mode | os.O_CLOEXEC)
@@ -156,7 +157,8 @@ def loop_attach(path: str, *, write: bool = False) -> tuple[int, str]:
                     raise
     finally:
         os.close(control)
-        os.close(backing)
+        if backing >= 0:
+            os.close(backing)
 
 
 def loop_grow(device: str) -> None:
