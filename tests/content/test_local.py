@@ -142,6 +142,22 @@ def test_work_that_fails_keeps_nobody_waiting(tmp_path: Path, caplog: pytest.Log
     assert caplog.text.count("work that was put off failed") == 2
 
 
+def test_work_for_which_there_is_no_thread_is_done_by_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    later = Later(lambda: done.append(threading.current_thread().name), delay=0.0)
+
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        later.request()
+        later.flush()
+    later.request()
+    later.flush()
+    assert done == [threading.current_thread().name, "later"]
+
+
 def test_a_damaged_blob_is_replaced_by_a_good_one(tmp_path: Path) -> None:
     content, durability = opened(tmp_path, Disk())
     content.put(DATA, "")

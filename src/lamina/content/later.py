@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 _log = logging.getLogger("lamina.content")
 
@@ -27,8 +28,9 @@ class Later:
             self._asked += 1
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="later", daemon=True)
-                thread.start()
-                self._thread = thread
+                with suppress(RuntimeError):  # there is no room for one: the next request has it done, or `flush`
+                    thread.start()
+                    self._thread = thread
 
     def flush(self) -> None:
         """Return when all that was requested until now is done, whatever is requested meanwhile."""
@@ -37,6 +39,9 @@ class Later:
             self._changed.notify_all()
             while self._done < wanted and self._thread is not None:
                 self._changed.wait()
+            left = self._done < wanted
+        if left:
+            self._do(wanted)
 
     def _run(self) -> None:
         while True:
@@ -48,10 +53,14 @@ class Later:
                 if self._done >= self._wanted:
                     self._changed.wait(self._delay)
                 taken = self._asked
-            try:
-                self._work()
-            except Exception:
-                _log.exception("work that was put off failed")
-            with self._changed:
-                self._done = taken
-                self._changed.notify_all()
+            self._do(taken)
+
+    def _do(self, taken: int) -> None:
+        """Do the work of the first `taken` requests."""
+        try:
+            self._work()
+        except Exception:
+            _log.exception("work that was put off failed")
+        with self._changed:
+            self._done = max(self._done, taken)
+            self._changed.notify_all()
