@@ -18,7 +18,7 @@ import pytest
 from conftest import Box, eventually
 from lamina.errors import LaminaError
 from lamina.linux import channel
-from lamina.runtime import cgroup, client, monitor
+from lamina.runtime import cgroup, client, monitor, streams
 from lamina.runtime.init import REACHED
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.launcher import Launched, said_so_far
@@ -585,3 +585,32 @@ def test_a_daemon_that_comes_between_the_end_and_the_word_of_it_hears_it(ended: 
         channel.close_all(fds)
         said.append((message["event"], message.get("code")))
     assert said == [("running", None), ("exit", 3)]
+
+
+def test_output_of_others_after_the_end_is_not_kept_without_limit(ended: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "_REST", 5)
+    monkeypatch.setattr(streams, "_BACKLOG", 10)
+    mine, theirs = socket.socketpair()
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            theirs.send(b"x")  # nothing more fits
+    ended.attach(theirs.detach(), {"stdout": True})
+    ended.serve()
+    assert ended._after < 20
+    mine.close()
+
+
+def test_who_waited_too_long_for_its_greeting_wants_nothing_that_comes_later(tmp_path: Path) -> None:
+    listener = channel.listen(str(tmp_path), SOCKET)
+    daemon = channel.connect(str(tmp_path), SOCKET)
+    daemon.send({"op": "abandon"})
+    daemon.close()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    Monitor({"directory": str(tmp_path), "create": False}, Launched(pid, os.pidfd_open(pid), None, -1, {}, []), listener).serve()
+    assert json.loads((tmp_path / "exit.json").read_text())["code"] == 137

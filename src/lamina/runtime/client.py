@@ -83,6 +83,11 @@ class Runtime:
             process = Process(monitor, greeting["pid"], fds[0], group, first=bool(record and record.get("first", True)))
             self._watcher.watch(process)
             return process
+        except channel.ChannelTimeout:
+            # One that launches yet is not to have it run later, when nobody knows of it.
+            with suppress(Unavailable, OSError):
+                monitor.send({"op": "abandon"})
+            monitor.close()
         except Unavailable:
             pass
         if found := read_record(directory, EXIT_RECORD):

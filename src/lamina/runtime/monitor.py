@@ -41,6 +41,8 @@ _CHUNK = 64 << 10
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
 _SILENCE = 0.5
 """Seconds of silence after which output that others still hold open is given up, once the process has ended."""
+_REST = 4 << 20
+"""Bytes that are read after the end whether or not they are taken: more than pipes hold."""
 _LINGER = 10.0
 """Seconds that clients get to take what is left for them, and that others get who go on writing to the streams of what has ended."""
 
@@ -88,6 +90,7 @@ class Monitor:
         self._daemons: list[channel.Channel] = []
         self._exit: dict[str, Any] | None = None
         self._deadline = 0.0
+        self._after = 0
         self._over = False
         self._oom = launched.cgroup.watch_oom() if launched.cgroup is not None and document.get("watch_memory") else None
         self._oom_kills = 0
@@ -116,6 +119,8 @@ class Monitor:
             self._daemons.append(daemon)
             if self._over and self._exit is not None:  # it came between the end and the word of it
                 tell(daemon, {"event": "exit", **self._exit})
+        elif channel.waits(daemon.fileno()):
+            self._abandon()  # it had waited too long for this greeting, and said so before it went
 
     def _broadcast(self, message: dict[str, Any]) -> None:
         self._daemons = [daemon for daemon in self._daemons if tell(daemon, message)]
@@ -138,9 +143,13 @@ class Monitor:
                 pass  # the terminal is gone: so is who would see its size
         elif operation == "close_stdin":
             self._input.end()
-        elif operation == "abandon" and self._exit is None:
-            os.kill(self._launched.pid, 9)  # a child that was not reaped: the number is its own
+        elif operation == "abandon":
+            self._abandon()
         channel.close_all(fds)
+
+    def _abandon(self) -> None:
+        if self._exit is None:
+            os.kill(self._launched.pid, 9)  # a child that was not reaped: the number is its own
 
     # --- clients
 
@@ -211,8 +220,9 @@ class Monitor:
         log = self._log
         if log is not None and log.waiting:
             want(log.pipe, _OUT, lambda _fd, _events: log.flush())
-        # A client that does not read holds the process up, as a pipe would; so does whoever takes the log. Not beyond its end.
-        if self._exit is not None or not ((log is not None and log.full) or any(client.full for client in self._clients)):
+        # A client that does not read holds the process up, as a pipe would; so does whoever takes the log. Beyond its end only those that go on.
+        ended = self._exit is not None and self._after < _REST
+        if ended or not ((log is not None and log.full) or any(client.full for client in self._clients)):
             for fd in self._outputs:
                 want(fd, _IN, self._on_output)
         if self._input.waiting:
@@ -261,6 +271,7 @@ class Monitor:
                 os.close(fd)
             return
         stream = self._outputs[fd]
+        self._after += len(data) if self._exit is not None else 0
         self._record(stream, data)
         for client in self._clients:
             if client.replay is None:
