@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterable, Sequence
@@ -18,11 +19,12 @@ from lamina.container import execs, lifecycle, sharing
 from lamina.container.execs import ExecNotFound
 from lamina.container.making import OtherPlatform
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, Container, ContainerNotFound, NameTaken, State, WrongState
-from lamina.container.requests import AttachRequest, CommitRequest
+from lamina.container.requests import AttachRequest, CommitRequest, WaitResult
 from lamina.container.restarting import next_backoff
 from lamina.container.snapshots import Snapshot
 from lamina.container.store import ContainerStore
 from lamina.container.updating import CannotUpdate
+from lamina.container.waiters import RegisteredWaiter, Waiters
 from lamina.errors import InvalidArgument, Unavailable
 from lamina.image.model import Image, ImageNotFound
 from lamina.linux.diskusage import bytes_on_disk
@@ -783,3 +785,34 @@ def test_a_network_that_others_have_yet_is_said_to_be_shared_at_the_end_of_its_c
     alone.end()
     eventually(lambda: len(left) == 2)
     assert left == {world.containers.get("owner").id: True, world.containers.get("alone").id: False}
+
+
+def test_a_stop_at_the_moment_of_an_end_ends_the_wait_for_the_next_restart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "next_backoff", lambda last: 1000.0)
+    process = world.run(host={"RestartPolicy": {"Name": "always"}})
+    register = Waiters.register
+
+    def ending(waiters: Waiters, condition: str, *, now: WaitResult | None) -> RegisteredWaiter:
+        process.end(1)
+        eventually(lambda: status(world) == "restarting")
+        return register(waiters, condition, now=now)
+
+    monkeypatch.setattr(Waiters, "register", ending)
+    world.containers.stop("it")
+    assert (status(world), world.containers.get("it").state.stopped_by_user) == ("exited", True)
+
+
+def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) -> None:
+    created = world.containers.create({"Image": "base"}, name="it")
+    world.runtime.failure = RuntimeError("can't start new thread")  # type: ignore[assignment]
+    with pytest.raises(RuntimeError):
+        world.containers.start(created.id)
+    state = world.containers.get("it").state
+    assert (str(state.status), state.exit_code, state.error) == ("created", 125, "can't start new thread")
+
+
+def test_a_container_whose_folder_somebody_removed_can_be_removed(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    shutil.rmtree(world.containers.get("it").directory)
+    world.containers.remove("it")
+    assert world.containers.list(all=True) == []

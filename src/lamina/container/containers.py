@@ -321,7 +321,7 @@ class Containers:
                 written = self._kept(container)
                 if not dry_run:
                     self.remove(container.id)
-            except LaminaError:  # started or removed by somebody else meanwhile
+            except (LaminaError, OSError):  # started or removed by somebody else meanwhile, or it cannot be
                 continue
             removed.append(container.id)
             space += written

@@ -166,13 +166,15 @@ class HealthChecks:
         check = check_of(live.container)
         if check is None:
             return
-        if live.state.status is State.RUNNING:
-            began = self._parts.clock()
-            code, output = self._asked(live, check)
-            self._note(live, process, check, Result(began, self._parts.clock(), code, output))
-        with live.lock:
-            if live.process is process and not live.removing:
-                self._schedule(live, check)
+        try:
+            if live.state.status is State.RUNNING:
+                began = self._parts.clock()
+                code, output = self._asked(live, check)
+                self._note(live, process, check, Result(began, self._parts.clock(), code, output))
+        finally:
+            with live.lock:
+                if live.process is process and not live.removing:
+                    self._schedule(live, check)
 
     def _asked(self, live: Live, check: Check) -> tuple[int, str]:
         try:

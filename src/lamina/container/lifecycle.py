@@ -31,9 +31,13 @@ _KILL_PATIENCE = 30.0
 """Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
 _ENDING = 2.0
 """Seconds for which a process that cannot be frozen may yet turn out to have ended."""
-_FAILURES = (LaminaError, OSError)
-"""What a start may fail with: a full disk and its like are told as they are."""
+_FAILURES = (LaminaError, OSError, RuntimeError, ValueError)
+"""What a start may fail with: a full disk, no room for a thread, text that cannot be encoded are told as they are."""
 _log = logging.getLogger("lamina.container")
+
+
+def _words(error: BaseException) -> str:
+    return error.message if isinstance(error, LaminaError) else str(getattr(error, "strerror", None) or error)
 
 
 class LifeCycle:
@@ -85,8 +89,7 @@ class LifeCycle:
         except _FAILURES as error:
             code = getattr(type(error), "exit_code", 125)
             self.release(live)
-            why = error.message if isinstance(error, LaminaError) else str(error.strerror or error)
-            live.note(exit_code=code if code in (126, 127) else 125, error=why, finished_ns=live.state.finished_ns)
+            live.note(exit_code=code if code in (126, 127) else 125, error=_words(error), finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
             raise
         finally:
@@ -279,12 +282,12 @@ class LifeCycle:
 
     def stop(self, live: Live, timeout: int | None, name: str) -> None:
         """See Containers.stop."""
-        if self._cancel_restart(live):
-            return
         number = signal_number(name) if name else stop_signal(live.container)
         patience = stop_timeout(live.container) if timeout is None else timeout
         with live.waiters.register(NEXT_EXIT, now=None) as waiter:
             with live.lock:
+                if self._cancel_restart(live):
+                    return
                 if live.state.status not in ALIVE:
                     raise AlreadyThere(f"container {live.container.id} is not running")
                 live.note(stopped_by_user=True)
@@ -299,15 +302,14 @@ class LifeCycle:
         self._parts.emit(live.event("stop"))
 
     def _cancel_restart(self, live: Live) -> bool:
-        """End a wait for the next restart; False if there was none."""
-        with live.lock:
-            if live.state.status is not State.RESTARTING:
-                return False
-            if live.timer is not None:
-                live.timer.cancel()
-            live.become(State.EXITED, stopped_by_user=True)
-            self._store.save_state(live.container)
-            live.waiters.exited(live.result())
+        """With the lock: end a wait for the next restart; False if there was none."""
+        if live.state.status is not State.RESTARTING:
+            return False
+        if live.timer is not None:
+            live.timer.cancel()
+        live.become(State.EXITED, stopped_by_user=True)
+        self._store.save_state(live.container)
+        live.waiters.exited(live.result())
         self._parts.emit(live.event("stop"))
         return True
 
@@ -407,8 +409,7 @@ class LifeCycle:
             live.removing = False
             if live.state.status is State.RESTARTING:
                 self._wait_for_restart(live)
-            why = error.message if isinstance(error, LaminaError) else str(error)
-            live.waiters.stayed(WaitResult(live.state.exit_code, why))
+            live.waiters.stayed(WaitResult(live.state.exit_code, _words(error)))
 
     def _begin_removal(self, live: Live, force: bool) -> None:
         container = live.container

@@ -149,7 +149,8 @@ class ContainerStore:
     def detach(self, container_id: str) -> str:
         """Take the folder out of the containers, in one step; the new path, which the caller removes."""
         gone = f"{self.root}/{REMOVING}{container_id}"
-        os.rename(self.directory(container_id), gone)
+        with suppress(FileNotFoundError):  # somebody else removed it
+            os.rename(self.directory(container_id), gone)
         return gone
 
     def _read(self, name: str, *, mend: bool = False) -> Container | None:
