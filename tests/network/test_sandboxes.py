@@ -15,6 +15,7 @@ from lamina.errors import Unavailable
 from lamina.linux import cabling, channel
 from lamina.network import ruleset
 from lamina.network.bindings import Wanted
+from lamina.network.forwarding import Flow, Stream
 from lamina.network.hostports import HostPorts
 from lamina.network.mode import NetworkMode
 from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published
@@ -232,3 +233,25 @@ def test_interfaces_go_at_once_where_others_keep_their_namespace(house: House) -
         before = len(house.interfaces.asked)
         house.boxes.leave(name * 64, shared=shared)
         assert len(house.interfaces.asked) - before == int(shared)
+
+
+def test_a_stream_that_never_runs_dry_leaves_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loop:
+        def watch(self, fd: int, handler: Callable[[int], None], events: int = 0) -> None: ...
+
+        def forget(self, fd: int) -> None: ...
+
+    moves = itertools.count()
+
+    def move(flow: Flow) -> bool:
+        assert next(moves) < 1000
+        return True
+
+    monkeypatch.setattr(Flow, "move", move)
+    with socket.socket() as inner, socket.socket() as client:
+        inner.bind(("127.0.0.1", 0))
+        inner.listen()
+        client.connect(inner.getsockname())
+        stream = Stream(Loop(), os.dup(client.fileno()), *inner.getsockname())
+        stream._ready(1)
+        stream._close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,20 @@ def test_many_creators_of_one_name_get_one_volume(volumes: Volumes) -> None:
         thread.join()
     assert len(made) == 8
     assert len(set(made)) == 1
+
+
+def test_nobody_waits_for_what_is_mounted_as_a_volume(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer holds up whoever asks for a file of it."""
+    options = {"type": "nfs", "device": ":/x", "o": "addr=192.0.2.1"}
+    made = volumes.create("data", options=options)
+    asked: list[object] = []
+    for name in ("stat", "lstat"):
+        before = getattr(os, name)
+
+        def noted(path: object, *rest: object, before: Callable[..., os.stat_result] = before, **named: object) -> os.stat_result:
+            asked.append(path)
+            return before(path, *rest, **named)
+
+        monkeypatch.setattr(os, name, noted)
+    assert (volumes.get("data"), volumes.create("data", options=options), list(volumes.list())) == (made, made, [made])
+    assert made.mountpoint not in asked

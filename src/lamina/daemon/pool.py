@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lamina.container.capping import make_image, mount_image, program
@@ -62,6 +63,8 @@ def open_pool(root: str, size: int, workers: Workers) -> Pool:
     if not pool.size:
         if any(not name.startswith(".") for name in os.listdir(target)):
             raise Conflict("there are containers already, outside of any pool", hint="remove them before the first start with pool=")
+        with suppress(FileNotFoundError):  # an engine that was killed while it made one
+            os.unlink(f"{pool.image}.new")
         make_image(f"{pool.image}.new", size, workers)
         os.rename(f"{pool.image}.new", pool.image)
     if size > pool.size:

@@ -112,11 +112,19 @@ class Volumes:
     def get(self, name: str) -> Volume:
         """Raises VolumeNotFound."""
         mountpoint = f"{self.root}/{name}/_data"
-        if not _GRAMMAR.match(name) or not os.path.isdir(mountpoint):
+        if not _GRAMMAR.match(name) or not self._has_files(name):
             raise VolumeNotFound(f"get {name}: no such volume")
         if (volume := self._facts(name)) is not None:
             return volume
         return Volume(name, mountpoint, os.stat(mountpoint).st_mtime_ns, {ANONYMOUS: ""} if _INVENTED.match(name) else {})
+
+    def _has_files(self, name: str) -> bool:
+        """By the folder that holds them: what is mounted there may be a server's that does not answer, for which nobody else is to wait."""
+        try:
+            with os.scandir(f"{self.root}/{name}") as entries:
+                return any(entry.name == "_data" and entry.is_dir() for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _facts(self, name: str) -> Volume | None:
         """What either copy says; None where neither can be read."""
@@ -227,7 +235,7 @@ class Volumes:
             if not _GRAMMAR.match(name) or not os.path.isdir(f"{self.root}/{name}"):
                 finding = Finding("stray", where, "is not a volume", "")
                 yield settled(finding, partial(remove_path, f"{self.root}/{name}") if repair else None)
-            elif not os.path.isdir(f"{self.root}/{name}/_data"):
+            elif not self._has_files(name):
                 yield self._without_files(name, repair=repair)
             else:
                 yield from self._check_facts(name, repair=repair)
