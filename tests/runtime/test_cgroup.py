@@ -55,6 +55,24 @@ def test_killing_thaws_what_version_1_has_frozen_and_passes_over_what_cannot_be_
     assert ((group / "freezer.state").read_text()[:6], killed) == ("THAWED", [])
 
 
+def test_a_parent_that_another_launcher_makes_at_this_moment_has_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def files(directory: str, value: str = "") -> None:
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            Path(directory, name).write_text(value)
+
+    make = os.mkdir
+
+    def made(path: str, mode: int = 0o777) -> None:
+        make(path, mode)
+        files(path)
+
+    files(str(tmp_path), "0-1\n")
+    monkeypatch.setattr(os, "mkdir", made)
+    os.mkdir(f"{tmp_path}/lamina")  # whose maker has not come further yet
+    Cgroup.create("/lamina/box", {}, [Hierarchy(str(tmp_path), ["cpuset"], unified=False)])
+    assert [(tmp_path / name / "cpuset.cpus").read_text() for name in ("lamina", "lamina/box")] == ["0-1", "0-1"]
+
+
 def test_a_limited_container_starts_where_no_inotify_instance_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left() -> int:
         raise OSError(24, "Too many open files")

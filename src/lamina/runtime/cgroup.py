@@ -168,7 +168,10 @@ class Cgroup:
         """SIGKILL everything in the group, until nothing is left."""
         unified = self._unified()
         if unified is not None and os.path.exists(f"{unified}/cgroup.kill"):
-            _write(f"{unified}/cgroup.kill", "1")
+            try:
+                _write(f"{unified}/cgroup.kill", "1")
+            except OSError:
+                pass  # it is gone at this moment, or what is in there made it one that is killed by the process
         if (freezer := self._directory("freezer")) is not None and self.frozen:
             try:
                 # What version 1 has frozen does not even die (a paused container whose monitor was killed).
@@ -362,9 +365,18 @@ def _make_old(hierarchy: Hierarchy, parts: Sequence[str]) -> None:
         _make_old(hierarchy, parts)
         return
     if "cpuset" in hierarchy.controllers:
-        # A new group has no processors and takes no process until it is given some.
-        for file in ("cpuset.cpus", "cpuset.mems"):
-            _write(f"{directory}/{file}", _read(f"{parent}/{file}").strip())
+        _give_processors(hierarchy.path, parts)
+
+
+def _give_processors(top: str, parts: Sequence[str]) -> None:
+    """A new group of version 1 has no processors, and takes no process until it is given some."""
+    directory, parent = "/".join([top, *parts]), "/".join([top, *parts[:-1]])
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if not (value := _read(f"{parent}/{file}").strip()) and len(parts) > 1:
+            # Another launcher has made the parent at this very moment, and has not come so far.
+            _give_processors(top, parts[:-1])
+            value = _read(f"{parent}/{file}").strip()
+        _write(f"{directory}/{file}", value)
 
 
 def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
