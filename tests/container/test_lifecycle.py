@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -17,11 +18,12 @@ import pytest
 
 from lamina.container import execs, lifecycle, sharing
 from lamina.container.execs import ExecNotFound
+from lamina.container.launching import Launcher
 from lamina.container.making import OtherPlatform
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, Container, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest, WaitResult
 from lamina.container.restarting import next_backoff
-from lamina.container.snapshots import Snapshot
+from lamina.container.snapshots import Snapshot, SnapshotNotFound
 from lamina.container.store import ContainerStore
 from lamina.container.updating import CannotUpdate
 from lamina.container.waiters import RegisteredWaiter, Waiters
@@ -816,3 +818,16 @@ def test_a_container_whose_folder_somebody_removed_can_be_removed(world: World) 
     shutil.rmtree(world.containers.get("it").directory)
     world.containers.remove("it")
     assert world.containers.list(all=True) == []
+
+
+def test_what_a_snapshot_is_taken_of_at_this_moment_is_shown_after_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    looks = itertools.count()
+
+    def over(launcher: Launcher, container: Container) -> tuple[str, ...]:
+        if next(looks) == 0:
+            raise SnapshotNotFound("no such snapshot")
+        return ()
+
+    monkeypatch.setattr(Launcher, "over", over)
+    assert world.containers.inspect("it")["Name"] == "/it"

@@ -158,12 +158,13 @@ class Containers:
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""
-        container = self._roster.find(ref).container
+        live = self._roster.find(ref)
         try:
-            return self._inspected(container, size=size)
+            return self._inspected(live.container, size=size)
         except SnapshotNotFound:
-            self._roster.find(container.id)  # where it was removed meanwhile that is what is said
-            raise
+            self._roster.find(live.container.id)  # where it was removed meanwhile that is what is said
+        with live.lock:  # one is being taken at this moment
+            return self._inspected(live.container, size=size)
 
     def _inspected(self, container: Container, *, size: bool) -> dict[str, Any]:
         graph = {
@@ -274,8 +275,7 @@ class Containers:
         """Register a waiter for `not-running`, `next-exit` or `removed`. Flush the response's head after this returned."""
         live = self._roster.find(ref)
         with live.lock:
-            busy = live.container.shown_running
-            return live.waiters.register(condition, now=None if busy else live.result())
+            return live.waiters.register(condition, now=None if live.container.shown_running else live.result())
 
     def remove(self, ref: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """Remove it and what it wrote; `force` kills it first, `volumes` removes its anonymous volumes.

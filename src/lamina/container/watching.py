@@ -102,17 +102,16 @@ class Watcher:
             return None
 
     def _look(self, live: Live, fds: list[int]) -> list[Seen]:
-        container = live.container
+        container, found = live.container, list[list[Any]]()
         layer = Digest.parse(container.layer) if container.layer else None
         chain = self._parts.layers.chain(layer)
-        snapshots = [] if self._parts.driver == "native" else self._launcher.snapshots.chain(container.base)
-        params = {
-            "upper": container.writes,
-            "over": [each.diff for each in snapshots[::-1]],
-            "below": [self._parts.layers.driver.index(facts.name) for facts in chain],
-        }
         try:
-            found: list[list[Any]] = []
+            snapshots = [] if self._parts.driver == "native" else self._launcher.snapshots.chain(container.base)
+            params = {
+                "upper": container.writes,
+                "over": [each.diff for each in snapshots[::-1]],
+                "below": [self._parts.layers.driver.index(facts.name) for facts in chain],
+            }
             self._parts.workers.run("lamina.container.watching:look_job", params, fds, lambda update: found.extend(update["changes"]))
         except LaminaError:  # it is being moved, or removed
             return []
