@@ -16,7 +16,7 @@ import pytest
 from test_confinement import fingerprint, unexplained
 
 from conftest import Box, eventually
-from lamina.runtime import cgroup
+from lamina.runtime import cgroup, client
 from lamina.runtime.client import Runtime
 from lamina.runtime.interpreter import SOURCE
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, Program, RuntimeFailed
@@ -331,3 +331,16 @@ def test_a_runtime_that_makes_nothing_is_said(boxes: Callable[[], Box]) -> None:
     made.program = Program("/bin/true")
     with pytest.raises(RuntimeFailed, match="named no process"):
         made.start("true")
+
+
+def test_a_runtime_that_never_answers_is_given_up(boxes: Callable[[], Box], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, pid = tmp_path / "silent", tmp_path / "pid"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *delete*) exit 0;; esac\necho $$ >{pid}\nexec sleep 1000\n')
+    program.chmod(0o755)
+    box = boxes()
+    box.program = Program(str(program))
+    monkeypatch.setattr(client, "_START_TIMEOUT", 2.0)
+    with pytest.raises(RuntimeFailed, match="did not start within"):
+        box.start("true")
+    eventually(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+    assert not left_behind(box)

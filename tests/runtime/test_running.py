@@ -505,7 +505,7 @@ def test_a_start_that_takes_too_long_is_given_up_with_all_that_it_began(box: Box
         box.start("sleep", seconds)
     eventually(lambda: not processes(f"sleep {seconds}"))
     assert not cgroup_directories(box)
-    assert not [name for name in ("monitor.sock", "monitor.json", "exit.json") if (box.directory / name).exists()]
+    assert not [name for name in ("monitor.sock", "monitor.json", "exit.json", "bundle") if (box.directory / name).exists()]
 
 
 def test_an_exec_that_takes_too_long_does_not_run_later(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

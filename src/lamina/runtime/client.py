@@ -222,6 +222,9 @@ class Runtime:
         if asked.get("create"):
             with suppress(OSError):
                 Cgroup(asked["path"], self._hierarchies).remove()
+        if wanted := document.get("hooks"):
+            with suppress(OSError):
+                outside.remove_tree(wanted["bundle"])
         for name in (SOCKET, RUN_RECORD, EXIT_RECORD):
             forget(document["directory"], name)
 

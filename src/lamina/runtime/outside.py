@@ -21,7 +21,7 @@ import os
 import struct
 
 from lamina.errors import LaminaError
-from lamina.linux import cabling, capability, channel, mount, namespace
+from lamina.linux import cabling, capability, channel, mount, namespace, prctl
 from lamina.runtime import launcher
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launcher import FAILED, NOT_EXECUTABLE, NOT_FOUND, Launched, LaunchFailed, Prepared
@@ -239,22 +239,22 @@ def _call(document: Mapping[str, Any], prepared: Prepared, words: Sequence[str])
     """
     slots = prepared.slots
     try:
-        code = _run(document["outside"], words, [slots[name] for name in ("stdin", "stdout", "stderr")], _LOG)
+        code = _run(document["outside"], words, [slots[name] for name in ("stdin", "stdout", "stderr")], _LOG, bound=True)
     except OSError as error:
         raise LaunchFailed(FAILED, f"cannot run the runtime {document['outside']['program']}: {error.strerror}") from None
     if code:
         raise _failure(document, words[0], _said() or f"{document['outside']['program']} {words[0]} ended with code {code}")
 
 
-def _run(outside: Mapping[str, Any], words: Sequence[str], streams: Sequence[int], log: str = "/dev/null") -> int:
-    """Run a command of the runtime to its end; its exit code."""
+def _run(outside: Mapping[str, Any], words: Sequence[str], streams: Sequence[int], log: str = "/dev/null", *, bound: bool = False) -> int:
+    """Run a command of the runtime to its end; its exit code. `bound`: it ends with this process, whose start may be given up."""
     state = ["--root", outside["state"], "--log", log, "--log-format", "json"]
     arguments = [outside["program"], *outside["arguments"], *state, *words]
     failed, told = os.pipe()
     # Not posix_spawn: glibc's leaves its own two signals ignored, and containers would inherit that.
     pid = os.fork()
     if pid == 0:
-        _become(outside["program"], arguments, streams, told)
+        _become(outside["program"], arguments, streams, told, bound=bound)
     os.close(told)
     _, status = os.waitpid(pid, 0)
     try:
@@ -266,13 +266,15 @@ def _run(outside: Mapping[str, Any], words: Sequence[str], streams: Sequence[int
     return os.waitstatus_to_exitcode(status)
 
 
-def _become(program: str, arguments: list[str], streams: Sequence[int], told: int) -> Never:
+def _become(program: str, arguments: list[str], streams: Sequence[int], told: int, *, bound: bool) -> Never:
     """Execute a program on these streams; the number of what went wrong goes into `told`."""
     try:
         for target, fd in enumerate(streams):
             os.dup2(fd, target)
         for number in _IGNORED_HERE:
             _signal.signal(number, _signal.SIG_DFL)
+        if bound:
+            prctl.die_with_parent()
         os.execve(program, arguments, _ENVIRONMENT)
     except OSError as error:
         os.write(told, str(error.errno or 0).encode())
