@@ -449,12 +449,17 @@ def executed(report: int, pid: int, patience: float = 0, asking: int = -1) -> by
     """
     poll = select.poll()
     poll.register(report, select.POLLIN)
+    if asking >= 0:
+        poll.register(asking, select.POLLIN)
     stopped = 0
-    while not poll.poll((patience or _LOOK) * 1000):
+    while report not in (ready := [fd for fd, _ in poll.poll((patience or _LOOK) * 1000)]):
+        if ready:
+            if channel.waits(asking):  # before the answer there is but one thing to say
+                return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed in time".encode()
+            poll.unregister(asking)  # who asked was killed: the next finds what runs
+            continue
         if patience:
             return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed within {patience:g} seconds".encode()
-        if asking >= 0 and channel.waits(asking):  # before the answer there is but one thing to say
-            return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed in time".encode()
         if pid and _stat(pid)[0] in _STOPPED:
             stopped += 1
             if stopped > _MOST_STOPS:
