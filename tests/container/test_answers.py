@@ -53,6 +53,8 @@ def test_an_update_passes_over_what_only_a_create_sets(world: World) -> None:
     before = world.containers.inspect("it")["HostConfig"]
     world.containers.update("it", {"Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 5}], "OomKillDisable": True, "CpuCount": 5})
     assert world.containers.inspect("it")["HostConfig"] == before
+    with pytest.raises(InvalidArgument, match="BlkioDeviceReadIOps must not hold a NUL"):
+        world.containers.update("it", {"BlkioDeviceReadIOps": [{"Path": "\0", "Rate": 1}]})
 
 
 def test_a_commits_configuration_is_merged_with_the_containers(world: World) -> None:

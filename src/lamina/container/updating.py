@@ -8,7 +8,7 @@ from typing import Any
 from lamina.container import resources
 from lamina.container.checking import check_restart
 from lamina.container.devices import device_number
-from lamina.container.document import Document, flag, mapping, text
+from lamina.container.document import Document, flag, mapping, refuse_nul, text
 from lamina.container.live import Live
 from lamina.container.model import State, WrongState
 from lamina.container.parts import Parts, Process
@@ -34,6 +34,7 @@ class Updater:
 
     def update(self, live: Live, changes: Document) -> tuple[str, ...]:
         """Change what is given; Docker's warnings. Where the kernel refuses a limit, everything is as it was."""
+        refuse_nul(changes)
         policy = mapping(changes, "RestartPolicy")
         check_restart(policy, auto_remove=False)
         wanted = {key: value for key, value in changes.items() if key in resources.KEYS - _AS_CREATED}
