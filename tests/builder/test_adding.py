@@ -14,6 +14,7 @@ import pytest
 
 from lamina.builder.gitsource import Checkout, Git, GitAddress
 from lamina.builder.request import Cancellation, Context
+from lamina.distribution.proxies import Proxies
 from lamina.errors import Cancelled, LaminaError
 from lamina.image.model import Image
 from tests.builder.lab import Lab
@@ -382,7 +383,7 @@ def test_a_cancelled_build_ends_git_with_all_that_it_has_started(tmp_path: Path,
 
     def asks() -> None:
         try:
-            Git(str(tmp_path), cancellation).commit(GitAddress("https://example.org/r.git"))
+            Git(str(tmp_path), cancellation, Proxies()).commit(GitAddress("https://example.org/r.git"))
         except Cancelled as error:
             told.append(error)
 

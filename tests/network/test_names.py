@@ -110,6 +110,8 @@ def test_a_container_that_opens_connections_without_end_has_some_of_them_answere
 def test_questions_and_connections_for_which_no_descriptor_is_left_end_nothing(tmp_path: Path) -> None:
     board, tcp, udp = serving(tmp_path)
     engine = channel.connect(str(tmp_path), "socket")
+    published = Container()
+    published.targets[tcp.fileno()] = "127.0.0.1"
     with socket.socket(type=socket.SOCK_DGRAM) as asking, socket.create_connection(tcp.getsockname()):
         asking.sendto(query("web"), udp.getsockname())
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -121,7 +123,7 @@ def test_questions_and_connections_for_which_no_descriptor_is_left_end_nothing(t
                     board._accept()
                 board._handlers[udp.fileno()](select.EPOLLIN)
                 board._handlers[tcp.fileno()](select.EPOLLIN)
-                board._forwarder(tcp.fileno(), "127.0.0.1", 9)(select.EPOLLIN)
+                board._forwarder(published, tcp.fileno(), 9)(select.EPOLLIN)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
     board._accept()
