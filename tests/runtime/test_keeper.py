@@ -54,6 +54,22 @@ def test_a_descriptor_is_held_replaced_and_dropped(directory: str) -> None:
     kept.close()
 
 
+def test_what_is_dropped_stays_open_for_who_has_it(directory: str) -> None:
+    kept = KeptFds(directory)
+    kept.hold("a", memory_file(b"one"))
+    had = kept.get("a")
+    kept.hold("a", memory_file(b"two"))
+    other = kept.get("a")
+    kept.drop("a")
+    kept.close()
+    assert (content(had), content(other)) == (b"one", b"two")
+    assert had is not None
+    number = int(had)
+    del had
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
 def test_what_is_held_outlives_the_process_that_gave_it(directory: str) -> None:
     code = "import os,sys; from lamina.runtime.keeping import KeptFds; k=KeptFds(sys.argv[1]); fd=os.memfd_create('x'); os.write(fd,b'left'); k.hold('x',fd); os.kill(os.getpid(),9)"
     subprocess.run([sys.executable, "-c", code, directory], check=False)

@@ -85,5 +85,8 @@ def test_a_store_of_descriptors_keeps_its_own_duplicate() -> None:
     store.drop("layer/a")
     store.drop("layer/a")
     assert store.get("layer/a") is None
+    os.write(held, b"y")
+    assert os.read(reader, 1) == b"y", "who has it may use it until the end"
+    del held
     assert os.read(reader, 1) == b""
     os.close(reader)

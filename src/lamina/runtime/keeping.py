@@ -9,6 +9,7 @@ from typing import Any
 
 from lamina.errors import Internal
 from lamina.linux import channel, helper
+from lamina.linux.owned import Owned
 from lamina.runtime.keeper import SOCKET
 
 _TRIES = 3
@@ -24,7 +25,7 @@ class KeptFds:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._known: dict[str, int] = {}
+        self._known: dict[str, Owned] = {}
         self._channel = _find_or_start(directory)
 
     def get(self, name: str) -> int | None:
@@ -34,21 +35,20 @@ class KeptFds:
                 answer, fds = self._ask({"op": "get", "name": name})
                 if not answer["found"]:
                     return None
-                self._known[name] = fds[0]
+                self._known[name] = Owned(fds[0])
             return self._known[name]
 
     def hold(self, name: str, fd: int) -> None:
         """See `FdStore.hold`."""
         with self._lock:
             self._ask({"op": "hold", "name": name}, [fd])
-            self._forget(name)
-            self._known[name] = os.dup(fd)
+            self._known[name] = Owned(os.dup(fd))
 
     def drop(self, name: str) -> None:
         """See `FdStore.drop`."""
         with self._lock:
             self._ask({"op": "drop", "name": name})
-            self._forget(name)
+            self._known.pop(name, None)
 
     def names(self) -> list[str]:
         """See `FdStore.names`."""
@@ -67,13 +67,7 @@ class KeptFds:
                 self._channel.send({"op": "leave"})
                 self._channel.recv(_PATIENCE)
             self._channel.close()
-            for name in list(self._known):
-                self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        fd = self._known.pop(name, None)
-        if fd is not None:
-            os.close(fd)
+            self._known.clear()
 
     def _ask(self, message: dict[str, Any], fds: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
         """One round trip; a keeper that was killed is replaced by an empty one.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import threading
+
+from lamina.linux.owned import Owned
 
 
 class MemoryFdStore:
     """See `protocol.FdStore`. What it holds ends with the process."""
 
     def __init__(self) -> None:
-        self._held: dict[str, int] = {}
+        self._held: dict[str, Owned] = {}
         self._lock = threading.Lock()
 
     def get(self, name: str) -> int | None:
@@ -20,15 +21,14 @@ class MemoryFdStore:
 
     def hold(self, name: str, fd: int) -> None:
         """See `FdStore.hold`."""
-        duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        duplicate = Owned(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
         with self._lock:
-            self._close(self._held.pop(name, None))
             self._held[name] = duplicate
 
     def drop(self, name: str) -> None:
         """See `FdStore.drop`."""
         with self._lock:
-            self._close(self._held.pop(name, None))
+            self._held.pop(name, None)
 
     def names(self) -> list[str]:
         """See `FdStore.names`."""
@@ -38,7 +38,3 @@ class MemoryFdStore:
         """Let go of everything."""
         for name in self.names():
             self.drop(name)
-
-    def _close(self, fd: int | None) -> None:
-        if fd is not None:
-            os.close(fd)

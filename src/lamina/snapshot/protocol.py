@@ -36,7 +36,8 @@ class LayerNotFound(NotFound):
 class Lower:
     """One lower layer for overlayfs: a descriptor of a detached mount, or a host path to bind.
 
-    The descriptor is borrowed: never close it, never move the mount it is of.
+    The descriptor is borrowed: never close it, never move the mount it is of. It is open as long as somebody has the `Lower` or its
+    `fd`: a layer may be mended or removed before what is made of it is mounted.
     """
 
     fd: int | None = None
@@ -89,13 +90,13 @@ class FdStore(Protocol):
     """Keeps descriptors open under names, longer than this process lives. Thread-safe."""
 
     def get(self, name: str) -> int | None:
-        """The descriptor held under `name`, borrowed: valid until `drop`, never to be closed."""
+        """The descriptor held under `name`: never to be closed, and open as long as somebody has what this returned, dropped or not."""
 
     def hold(self, name: str, fd: int) -> None:
         """Hold a duplicate of `fd`; the caller still owns its own. A name that is taken is replaced."""
 
     def drop(self, name: str) -> None:
-        """Close what `name` holds, if it holds something."""
+        """Let go of what `name` holds, if it holds something."""
 
     def names(self) -> list[str]:
         """All names, sorted."""
