@@ -7,18 +7,21 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from lamina.errors import LaminaError
 from lamina.image.leases import Leases
+from lamina.image.model import LayerNote
+from lamina.layer.staged import Staged
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.reference import Reference
 from tests.harness import eventually
 
 from .conftest import Store
-from .tars import BASE, SECOND, child, imported, tar
+from .tars import BASE, SECOND, child, imported, stacked, tar
 from .test_archive import GOOD
 
 
@@ -210,3 +213,36 @@ def test_what_is_collected_is_not_walked_through_while_everybody_waits(store: St
     monkeypatch.setattr(store.snapshotter, "usage", pytest.fail)
     store.images.collect()
     assert store.layers.all() == () and store.snapshotter.names() == []
+
+
+def test_a_layer_is_read_for_another_parent_while_nobody_waits_and_a_full_disk_leaves_nothing_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, data, note = imported(store), tar({"etc/deep/new": b"content"}), LayerNote("2024-01-01T00:00:00Z", "RUN x", "RUN x")
+    stage, taken = store.layers.stage, []
+
+    def staged(*arguments: Any) -> Staged:
+        def take() -> None:
+            if store.layers.lock.acquire(timeout=5):
+                taken.append(True)
+                store.layers.lock.release()
+
+        other = threading.Thread(target=take)
+        other.start()
+        other.join()
+        return stage(*arguments)
+
+    with store.leases.hold():
+        stacked(store, base.layers[-1], data)
+        before = set(store.snapshotter.names())
+        monkeypatch.setattr(store.layers, "stage", staged)
+        with monkeypatch.context() as full:
+            full.setattr(store.layers, "_record", lambda _: pytest.fail("the disk is full"))
+            with pytest.raises(pytest.fail.Exception):
+                store.layers.reuse(None, Digest.of(data), note)
+        assert set(store.snapshotter.names()) == before
+        again = store.layers.reuse(None, Digest.of(data), note)
+        assert again is not None and again.parent is None
+        with store.layers.union(again.id) as union:
+            assert union.lookup(b"etc/deep/new") is not None
+    assert taken == [True, True]

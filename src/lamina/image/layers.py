@@ -141,22 +141,37 @@ class Layers(LayerBytes):
 
     def reuse(self, parent: Digest | None, diff_id: Digest, note: LayerNote) -> LayerFacts | None:
         """The layer `diff_id` on top of `parent`, made of one that is here on another parent; None where there is no such layer."""
-        with self.lock:
-            twins = [facts for facts in self._facts.values() if facts.diff_id == diff_id]
-            for twin in twins:
-                if self._sound(twin.id) is None:
+        for twin in [facts for facts in self.all() if facts.diff_id == diff_id]:
+            if (sound := self._sound(twin.id)) is None:
+                continue
+            if twin.name != diff_id.encoded:  # what it implies looks like what is below
+                if (facts := self._put_on(sound, parent, note)) is not None:
+                    return facts
+                continue
+            with self.lock:
+                if (known := self._facts.get(twin.id)) is None:
                     continue
                 layer = chain_id(parent, diff_id)
                 facts = replace(
-                    twin, id=layer, parent=parent, created=note.created, created_by=note.created_by, instruction=note.instruction
+                    known, id=layer, parent=parent, created=note.created, created_by=note.created_by, instruction=note.instruction
                 )
-                if twin.name != diff_id.encoded:
-                    facts = replace(facts, name=layer.encoded)
-                    self._remake(facts)
                 self._record(facts)
                 self._looked_at.add(layer)
                 return facts
-            return None
+        return None
+
+    def _put_on(self, twin: LayerFacts, parent: Digest | None, note: LayerNote) -> LayerFacts | None:
+        """The layer made once more from its bytes, which are read while nobody waits; None where it was removed meanwhile."""
+        with self.staging() as scratch:
+            _, staged, tar_is_sound = self._staged(twin, scratch)
+            with self.lock:
+                if (facts := self._facts.get(twin.id)) is None:
+                    self._snapshotter.discard(staged)
+                    return None
+                if not tar_is_sound:
+                    for blob in staged.blobs:
+                        self._content.delete(blob.digest)
+                return self.register(staged, parent, note, facts.sources)
 
     def commit_upper(
         self, upper: str, parent: Digest | None, note: LayerNote, *, over: Sequence[str] = (), cached: bool = True
@@ -477,12 +492,8 @@ class Layers(LayerBytes):
         Raises:
             LayerDamaged: no sound bytes of the layer are here.
         """
-        facts = self._with_copy(facts)
-        path, tar_is_sound = self._bytes(facts)
-        with self.staging() as scratch, open(path, "rb") as file:
-            staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
-            if staged.diff_id != facts.diff_id:
-                raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
+        with self.staging() as scratch:
+            facts, staged, tar_is_sound = self._staged(facts, scratch)
             with self.lock:
                 for blob in staged.blobs:
                     if not tar_is_sound:
@@ -492,3 +503,13 @@ class Layers(LayerBytes):
                 below = [each.name for each in self.chain(facts.parent)] if staged.contextual else []
                 self._snapshotter.replace(staged, facts.name, below)
                 self._damaged.discard(facts.name)
+
+    def _staged(self, facts: LayerFacts, scratch: str) -> tuple[LayerFacts, Staged, bool]:
+        """The layer with bytes of it, read again; and whether those are the plain tar."""
+        facts = self._with_copy(facts)
+        path, tar_is_sound = self._bytes(facts)
+        with open(path, "rb") as file:
+            staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
+        if staged.diff_id != facts.diff_id:
+            raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
+        return facts, staged, tar_is_sound
