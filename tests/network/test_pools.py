@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.network.model import InvalidNetwork, NetworkForbidden, NoAddress, Pool
-from lamina.network.pools import POOLS, AddressPool, first_address, free_subnet, local_prefix, overlap
+from lamina.network.pools import POOLS, AddressPool, first_address, free_subnet, local_prefix, overlap, with_gateway
 from lamina.network.requests import asked_pools
 
 
@@ -95,3 +95,11 @@ def test_ipv6_subnets_are_cut_from_a_prefix_of_the_roots_own() -> None:
     first = free_subnet([], ((prefix, 64),))
     assert str(free_subnet([first], ((prefix, 64),))) != str(first)
     assert AddressPool.of(Pool(str(first), first_address(first))).take() == str(first.network_address + 2)
+
+
+@pytest.mark.parametrize(("gateway", "aside"), [("", "10.9.0.1"), ("10.9.0.7", "10.9.0.7"), ("", "fd00:9:0::1")])
+def test_the_host_takes_no_address_that_was_set_aside(gateway: str, aside: str) -> None:
+    subnet = "fd00:9::/64" if ":" in aside else "10.9.0.0/24"
+    with pytest.raises(NetworkForbidden, match=f"failed to allocate secondary ip address \\(router:{aside}\\): Address already in use"):
+        with_gateway(Pool(subnet, gateway, auxiliary={"router": aside}))
+    assert with_gateway(Pool("10.9.0.0/24", auxiliary={"router": "10.9.0.2"})).gateway == "10.9.0.1"

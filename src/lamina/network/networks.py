@@ -35,7 +35,7 @@ from lamina.network.model import (
     Sandbox,
     Subnet,
 )
-from lamina.network.pools import OVERLAP, POOLS, first_address, free_subnet, local_prefix, overlap
+from lamina.network.pools import OVERLAP, POOLS, first_address, free_subnet, local_prefix, overlap, with_gateway
 from lamina.network.requests import NetworkRequest, asked_pools, check
 from lamina.network.roster import Roster
 from lamina.network.ruleset import Rules
@@ -429,7 +429,7 @@ class Networks:
             subnet = ip_network(pool.subnet)
             if any(overlap(subnet, other) for other in own):
                 raise NetworkForbidden(OVERLAP)
-            by_version[subnet.version] = replace(pool, gateway=pool.gateway or first_address(subnet, pool.range))
+            by_version[subnet.version] = with_gateway(pool)
         if ipv4 and 4 not in by_version:
             subnet = free_subnet(self._taken(), self._parts.pools)
             by_version[4] = Pool(str(subnet), first_address(subnet), chosen=False)

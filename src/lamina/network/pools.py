@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from lamina.network.model import Address, InvalidNetwork, NetworkForbidden, NoAddress, Pool, Subnet
@@ -101,6 +101,19 @@ def first_address(subnet: Subnet, within: str = "") -> str:
     first = int(space.network_address)
     lowest = first if first != int(subnet.network_address) or subnet.prefixlen >= subnet.max_prefixlen - 1 else first + 1
     return str(type(subnet.network_address)(lowest))
+
+
+def with_gateway(pool: Pool) -> Pool:
+    """A pool that was asked for, with the gateway that it gets where none was.
+
+    Raises:
+        NetworkForbidden: the host would have an address that was set aside for somebody else.
+    """
+    gateway = pool.gateway or first_address(ip_network(pool.subnet), pool.range)
+    for name, address in pool.auxiliary.items():
+        if ip_address(address) == ip_address(gateway):
+            raise NetworkForbidden(f"failed to allocate secondary ip address ({name}:{address}): Address already in use")
+    return replace(pool, gateway=gateway)
 
 
 def parse_address(text: str) -> Address | None:
