@@ -7,14 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lamina.container.files import _copy_all
-from lamina.errors import LaminaError
+from lamina.errors import Internal, LaminaError
 from lamina.layer.clone import _Cloning, _Open
+from lamina.worker import InlineWorkers
 from tests.container.conftest import Box, House
+from tests.container.fakes import World, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.root
 Make = Callable[..., Box]
 
@@ -134,3 +138,52 @@ def test_a_hard_link_is_not_made_to_what_lies_outside(tmp_path: Path) -> None:
     here.close()
     os.close(copying.top)
     assert os.listdir(target / "b") == []
+
+
+def test_of_two_containers_that_are_made_at_once_one_fills_their_volume(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, filled = threading.Event(), threading.Event(), []
+
+    def fill(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: object) -> dict[str, Any]:
+        begun.set()
+        assert go.wait(10)
+        filled.append(job)
+        for folder in params["targets"].values():
+            (Path(folder) / "stock").touch()
+        return {}
+
+    monkeypatch.setattr(InlineWorkers, "run", fill)
+    made: list[object] = []
+
+    def make() -> None:
+        made.append(world.containers.create({"Image": "base"}, {"Binds": ["both:/stock"]}))
+
+    threads = [threading.Thread(target=make) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(filled)) == (2, 1)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_volume_that_could_not_be_filled_is_empty_again_unless_another_uses_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    folder = Path(world.volumes.create("data").mountpoint)
+    if used:
+        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock:nocopy"]})
+    run = InlineWorkers.run
+
+    def full(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if not job.endswith(":seed_job"):
+            return run(workers, job, params, *rest)
+        (folder / "half").mkdir()
+        (folder / "a").touch()
+        raise Internal("a volume could not be filled: no space left on device")
+
+    monkeypatch.setattr(InlineWorkers, "run", full)
+    with pytest.raises(Internal):
+        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock"]})
+    assert sorted(os.listdir(folder)) == (["a", "half"] if used else [])
