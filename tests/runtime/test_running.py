@@ -614,3 +614,23 @@ def test_who_waited_too_long_for_its_greeting_wants_nothing_that_comes_later(tmp
         os._exit(0)
     Monitor({"directory": str(tmp_path), "create": False}, Launched(pid, os.pidfd_open(pid), None, -1, {}, []), listener).serve()
     assert json.loads((tmp_path / "exit.json").read_text())["code"] == 137
+
+
+def test_nothing_is_started_whose_end_nobody_would_hear(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = client.Runtime(str(tmp_path / "run"))
+    (tmp_path / "box").mkdir()
+    box = Box(runtime, tmp_path / "box", image, f"{os.getpid()}-{tmp_path.name}")
+    begin = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name == "watcher":
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with pytest.raises(RuntimeError):
+            box.start("sleep", "1000")
+    assert not cgroup_directories(box)
+    assert box.run("true")[0] == 0
+    runtime.close()

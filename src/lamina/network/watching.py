@@ -10,6 +10,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from lamina.linux import nftables
 from lamina.linux.netlink import NETFILTER, Netlink
@@ -36,12 +37,15 @@ class Watch:
             if self._thread is not None:
                 return
             try:
-                self._connection = Netlink(NETFILTER, groups=(nftables.CHANGES,))
+                self._connection = self._connection or Netlink(NETFILTER, groups=(nftables.CHANGES,))
             except OSError:
                 return
-            self._woken, self._wake = os.pipe2(os.O_CLOEXEC)
-            self._thread = threading.Thread(target=self._run, name="rules", daemon=True)
-            self._thread.start()
+            if self._wake < 0:
+                self._woken, self._wake = os.pipe2(os.O_CLOEXEC)
+            thread = threading.Thread(target=self._run, name="rules", daemon=True)
+            with suppress(RuntimeError):  # there is no room for one: who begins next tries again
+                thread.start()
+                self._thread = thread
 
     def close(self) -> None:
         """Stop listening."""
@@ -53,7 +57,8 @@ class Watch:
             self._connection.close()
             os.close(self._wake)
             os.close(self._woken)
-            self._thread = None
+            self._thread = self._connection = None
+            self._woken = self._wake = -1
 
     def _run(self) -> None:
         assert self._connection is not None

@@ -177,6 +177,7 @@ class Runtime:
 
     def _launch(self, document: dict[str, Any], fds: dict[str, int], attaches: Sequence[Attach]) -> Process:
         directory = document["directory"]
+        self._watcher.begin()
         if os.path.lexists(f"{directory}/{EXIT_RECORD}"):
             os.unlink(f"{directory}/{EXIT_RECORD}")
         document["attaches"] = [attach_options(attach) for attach in attaches]

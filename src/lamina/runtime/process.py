@@ -200,14 +200,20 @@ class Watcher:
         self._epoll.register(self._wake, select.EPOLLIN)
         self._thread: threading.Thread | None = None
 
+    def begin(self) -> None:
+        """Have the thread, before there is a process whose end nobody would hear. Raises RuntimeError where there is no room for one."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+                thread.start()
+                self._thread = thread
+
     def watch(self, process: Process) -> None:
         """Hear this process's monitor from now on."""
+        self.begin()
         with self._lock:
             self._watched[process._fileno()] = process
             self._epoll.register(process._fileno(), select.EPOLLIN)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-                self._thread.start()
 
     def _run(self) -> None:
         while True:
