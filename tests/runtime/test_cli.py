@@ -95,6 +95,19 @@ def test_the_life_of_a_container(oci: Runtime, tmp_path: Path) -> None:
     assert "does not exist" in oci("state", "x", code=1)
 
 
+@pytest.mark.parametrize("words", [("kill", "x", "KILL"), ("kill", "--all", "x", "KILL"), ("delete", "--force", "x")], ids=" ".join)
+def test_a_paused_container_that_is_killed_dies(oci: Runtime, words: tuple[str, ...]) -> None:
+    oci.write("sleep", "1000")
+    oci("create", "-b", str(oci.bundle), "x", stdout=subprocess.DEVNULL)
+    oci("start", "x")
+    oci("pause", "x")
+    pid = oci.state("x")["pid"]
+    oci(*words)
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or b"Z" in Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1])
+    if words[0] == "kill":
+        oci("delete", "x")
+
+
 def test_what_keeps_a_created_container_from_executing_is_told_whatever_its_limits(oci: Runtime) -> None:
     oci.write("/bin/held", limits=Limits(rlimits={"nofile": (4, 4)}))
     shutil.copy(oci.bundle / "rootfs/bin/busybox", oci.bundle / "rootfs/bin/held")

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,15 +253,21 @@ def _print_state(options: argparse.Namespace) -> int:
 
 def _kill(options: argparse.Namespace) -> int:
     record = recorded.record_of(options)
-    number = _signal_number(options.signal)
-    if options.all:
-        for pid in Cgroup(record["cgroup"], cgroup.here()).pids():
-            os.kill(pid, number)
-        return 0
-    if record["status"] == "stopped":
+    number, group = _signal_number(options.signal), Cgroup(record["cgroup"], cgroup.here())
+    if not options.all and record["status"] == "stopped":
         raise recorded.WrongState(f"container {options.id} is not running")
-    os.kill(record["pid"], number)
+    # 0 stands for a process that this one cannot see, and to kill(2) for itself.
+    for pid in filter(None, group.pids()) if options.all else [record["pid"]]:
+        with suppress(ProcessLookupError):  # it ended just now; the others are yet to be told
+            os.kill(pid, number)
+    _let_die(record, group, number)
     return 0
+
+
+def _let_die(record: Mapping[str, Any], group: Cgroup, number: int) -> None:
+    """What version 1 has frozen dies only when it is thawed, as runc does it."""
+    if number == signal.SIGKILL and record["status"] == "paused":
+        group.freeze(frozen=False)
 
 
 def _signal_number(text: str) -> int:
@@ -280,11 +287,12 @@ def _delete(options: argparse.Namespace) -> int:
             recorded.forget(recorded.directory_of(options))
             return 0
         raise
+    group = Cgroup(record["cgroup"], cgroup.here())
     if record["status"] != "stopped":
         if not options.force and record["status"] != "created":
             raise recorded.WrongState(f"container {options.id} is {record['status']}", hint="stop it first, or use --force")
-        _end(record["pid"])
-    Cgroup(record["cgroup"], cgroup.here()).remove()
+        _end(record, group)
+    group.remove()
     if record.get("placed"):
         placing.remove(record["placed"])
     _run_hooks(options, record, "poststop")
@@ -292,15 +300,16 @@ def _delete(options: argparse.Namespace) -> int:
     return 0
 
 
-def _end(pid: int) -> None:
+def _end(record: Mapping[str, Any], group: Cgroup) -> None:
     """Kill a process that is somebody else's child, and wait until it has ended."""
     import select
 
     try:
-        fd = os.pidfd_open(pid)
+        fd = os.pidfd_open(record["pid"])
     except ProcessLookupError:
         return
     signal.pidfd_send_signal(fd, signal.SIGKILL)
+    _let_die(record, group, signal.SIGKILL)
     select.select([fd], [], [], 10)
     os.close(fd)
 
