@@ -6,7 +6,6 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from lamina.errors import Internal, LaminaError
@@ -28,6 +27,7 @@ class Switching:
         self._lost = lost
         self._lock = lock
         self._channel: channel.Channel | None = None
+        self._had = self._telling = False
 
     def names(self, container: str, endpoints: Iterable[Endpoint], *, links: dict[str, str], servers: Sequence[str], outside: bool) -> None:
         """Tell who a container is, and what it may ask."""
@@ -80,19 +80,18 @@ class Switching:
             for _ in range(_TRIES):
                 known = self._channel is not None
                 try:
-                    if self._channel is None:
-                        self._channel = self._connected(start=needed)
-                        self._watch(self._channel)
-                    self._channel.send(message, fds)
-                    return self._channel.recv(_PATIENCE)[0]
+                    found = self._channel or self._connected(start=needed)
+                    found.send(message, fds)
+                    return found.recv(_PATIENCE)[0]
                 except channel.ChannelTimeout:
                     self.close()  # an answer that comes yet must not be taken for that to the next question
                     raise
                 except channel.ChannelClosed:
                     self.close()
-                    if known and needed:
-                        self._lost()
-                    elif not needed:
+                    if known:
+                        # Also where it is not needed for this: others need it, and nobody else may notice any more.
+                        self._tell_again(needed=needed)
+                    if not needed:
                         return {}
         raise Internal("the switchboard ends as soon as it is started")
 
@@ -110,14 +109,34 @@ class Switching:
             # Else it was let go of here, or who asked found out first.
             if self._channel is known:
                 self.close()
-                with suppress(LaminaError, OSError):  # whoever asks next tries again
-                    self._lost()
+                self._tell_again(needed=False)
+
+    def _tell_again(self, *, needed: bool) -> None:
+        """With the lock: tell a new one everything. Where that is not `needed` now the next who asks tries again."""
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            self._lost()
+        except (LaminaError, OSError):
+            if needed:
+                raise
+        finally:
+            self._telling = False
 
     def _connected(self, *, start: bool) -> channel.Channel:
+        """With the lock: find one, or start it; then it is told what an earlier one knew."""
+        started = False
         try:
-            return channel.connect(self.directory, SOCKET)
+            found = channel.connect(self.directory, SOCKET)
         except channel.ChannelClosed:
             if not start:
                 raise
             helper.start("lamina.network.switchboard", self.directory)
-            return channel.connect(self.directory, SOCKET)
+            found, started = channel.connect(self.directory, SOCKET), True
+        self._channel = found
+        self._watch(found)
+        if started and self._had:
+            self._tell_again(needed=False)
+        self._had = True
+        return found
