@@ -163,6 +163,33 @@ def test_a_published_udp_port_answers(daemon: Daemon, name: str, serve: Callable
     assert daemon.docker("port", name).stdout.splitlines()[0] == f"90/udp -> 0.0.0.0:{port}"
 
 
+def test_who_goes_on_sending_reaches_no_container_that_has_the_address_next(daemon: Daemon, name: str, serve: Callable[..., None]) -> None:
+    def address() -> str:
+        return daemon.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
+
+    def answer(client: socket.socket, host: str, port: int) -> str:
+        try:
+            client.sendto(b"x", (host, port))
+            return client.recv(1000).decode()
+        except OSError:
+            return ""
+
+    port = free_port()
+    daemon.docker("run", "-d", "--name", name, "-p", f"{port}:90/udp", BASE, "sleep", "1000")
+    serve(name, "udp:90")
+    before = address()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        for sock in (client, other):
+            sock.settimeout(0.5)
+        eventually(lambda: answer(client, "127.0.0.1", port), "nobody answered")
+        daemon.docker("rm", "-f", name)
+        daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000")
+        serve(name, "udp:90")
+        assert address() == before
+        eventually(lambda: answer(other, before, 90), "nobody answered")
+        assert not [said for said in (answer(client, "127.0.0.1", port) for _ in range(3)) if said]
+
+
 def test_each_port_of_a_range_leads_to_its_own(daemon: Daemon, name: str, serve: Callable[..., None]) -> None:
     first = next(port for port in iter(free_port, 0) if is_free(port + 1) and is_free(port + 2))
     daemon.docker(

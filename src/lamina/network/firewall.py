@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 
-from lamina.linux import nftables
+from lamina.linux import conntrack, nftables
 from lamina.linux.netlink import NETFILTER, Netlink, NetlinkError, Request
 from lamina.network import ruleset
 from lamina.network.model import NetworkUnavailable, Published
@@ -41,10 +43,20 @@ class Firewall:
     def publish(self, published: Sequence[Published]) -> None:
         """Lead ports into containers. Where the table was lost (`nft flush ruleset`) it is made again."""
         self._change(ruleset.publish(self.table, published))
+        self._forget_flows(published)
 
     def withdraw(self, published: Sequence[Published]) -> None:
         """End that."""
         self._change(ruleset.withdraw(self.table, published))
+        self._forget_flows(published)
+
+    def _forget_flows(self, published: Sequence[Published]) -> None:
+        """Who goes on sending datagrams to a port would go on to reach the container that had it, or who has its address by now."""
+        ports = {(ip_address(port.host_address).version, port.host_port) for port in published if port.protocol == "udp"}
+        with self._lock:
+            for version, port in ports:
+                with suppress(OSError):  # a kernel that tells nobody of its flows; they end when nobody sends
+                    conntrack.forget(self._connected(), ruleset.FAMILY[version], conntrack.UDP, port)
 
     def remove(self) -> None:
         """Take the table away; absent is fine."""

@@ -22,7 +22,8 @@ from lamina.network.model import Published, Subnet
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _DESTINATION = {4: (16, 4), 6: (24, 16)}  # offset and length in the IP header
 _SOURCE = {4: (12, 4), 6: (8, 16)}
-_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+"""The kernel's number of a version of IP."""
 _ADDRESS = {4: nft.ADDRESS4, 6: nft.ADDRESS6}
 _ANY = {"0.0.0.0", "::"}
 _LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
@@ -97,7 +98,7 @@ Rule = tuple[str, list[bytes]]
 
 
 def _version(version: int) -> list[bytes]:
-    return [nft.load_meta(nft.NETWORK_PROTOCOL), nft.equal(bytes((_FAMILY[version],)))]
+    return [nft.load_meta(nft.NETWORK_PROTOCOL), nft.equal(bytes((FAMILY[version],)))]
 
 
 def _in(name: str, *, invert: bool = False) -> list[bytes]:
@@ -125,7 +126,7 @@ def _translations(*, outside: bool, loopback: bool) -> Iterator[Rule]:
         registers = 1 + address[1] // 4
         known = [nft.load_meta(nft.TRANSPORT_PROTOCOL), nft.load_network(*address, register=nft.KEY + 1)]
         known += [nft.load_transport(2, 2, register=nft.KEY + registers), nft.mapped(f"host{version}")]
-        target = nft.translate_destination(_FAMILY[version], nft.DATA, nft.DATA + address[1] // 4)
+        target = nft.translate_destination(FAMILY[version], nft.DATA, nft.DATA + address[1] // 4)
         yield "ports of one address", [*_version(version), *known, target]
         local = [nft.load_address_type(), nft.equal(nft.LOCAL)]
         known = [nft.load_meta(nft.TRANSPORT_PROTOCOL), nft.load_transport(2, 2, register=nft.KEY + 1), nft.mapped(f"any{version}")]
@@ -185,7 +186,7 @@ def _new_source(network: Rules, subnet: Subnet) -> list[bytes]:
     for source in network.sources:
         address = ip_address(source)
         if address.version == subnet.version:
-            return [nft.load(address.packed), nft.translate_source(_FAMILY[address.version])]
+            return [nft.load(address.packed), nft.translate_source(FAMILY[address.version])]
     return [nft.masquerade()]
 
 
