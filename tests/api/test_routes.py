@@ -241,6 +241,11 @@ def test_a_tree_may_be_higher_than_documents_can_be_deep(api: Client, engine: Fa
     assert told == [(None, "l0"), *((f"l{number - 1}", f"l{number}") for number in range(1, 3000)), ("l0", "other")]
 
 
+def test_a_head_of_events_listens_to_none(api: Client, engine: FakeEngine) -> None:
+    assert api.ask("HEAD", "/events")[0] == 200
+    assert engine.events.listeners == 0
+
+
 def test_events_of_no_time_at_all_are_refused(api: Client) -> None:
     status, body = api.ask("GET", "/events?since=2&until=1")
     assert (status, json.loads(body)["message"]) == (400, "`since` time (2) cannot be after `until` time (1)")

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tarfile
 import termios
+import threading
+import time
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -26,6 +28,7 @@ import pytest
 import lamina
 from lamina.cli.catalog import COMMANDS, GROUPS
 from lamina.cli.main import main
+from lamina.cli.streams import write_all
 from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, frame, json_lines, reply
 from tests.harness import end_helpers, eventually
 
@@ -138,6 +141,32 @@ def test_closed_streams_lead_nowhere(engine: FakeEngine) -> None:
     program = " ".join(map(shlex.quote, [*PROGRAM, "--host", engine.host, "images"]))
     assert subprocess.run(["sh", "-c", f"{program} <&- >&- 2>&-"], timeout=300).returncode == 0
     assert subprocess.run(["sh", "-c", f"{program} nonsense more >&- 2>&-"], timeout=300).returncode == 1
+
+
+def test_streams_that_do_not_block_are_written_whole_and_stay_so_for_others(engine: FakeEngine) -> None:
+    engine.routes["GET /images/json"] = reply([IMAGE] * 3000)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen([*PROGRAM, "--host", engine.host, "images"], stdout=writer, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        time.sleep(1)  # the pipe is full
+        assert not os.get_blocking(writer)
+        os.close(writer)
+        with open(reader, "rb") as shown:
+            lines = shown.read().splitlines()
+        assert (len(lines), child.stderr.read(), child.wait(60)) == (3001, b"", 0)
+
+
+def test_a_stream_that_ceases_to_block_meanwhile_is_written_whole() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        said = threading.Thread(target=write_all, args=(ours.fileno(), b"x" * (4 << 20)))
+        said.start()
+        got = 0
+        while got < 4 << 20:
+            got += len(theirs.recv(1 << 20))
+        said.join()
 
 
 def _on_terminal(*words: str, kind: str = "xterm") -> str:

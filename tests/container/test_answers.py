@@ -118,7 +118,8 @@ def test_who_is_on_the_networks_that_are_always_there_is_known(world: World) -> 
     none = fixed("none", "/root")
     shown = network_document(none, members(none, connector.on("none")))["Containers"]
     assert shown == {fixed_id: {**dict.fromkeys(("MacAddress", "IPv4Address", "IPv6Address"), ""), "Name": "it", "EndpointID": ANY}}
-    assert world.containers.inspect("it")["NetworkSettings"]["Networks"]["none"]["EndpointID"]
+    settings = world.containers.inspect("it")["NetworkSettings"]
+    assert settings["Networks"]["none"]["EndpointID"] and settings["SandboxID"] == fixed_id
     process.end(0)
     eventually(lambda: connector.on("none") == [])
 

@@ -219,13 +219,30 @@ def run() -> None:
 
 
 def _stand_in() -> None:
-    """Streams that the caller has closed lead nowhere, and no file or connection gets their numbers."""
+    """Streams that the caller has closed lead nowhere, and no file or connection gets their numbers; all block."""
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         while (fd := posix.open("/dev/null", posix.O_RDWR)) < 2:
             pass
         if fd > 2:
             posix.close(fd)
         sys.stdin, sys.stdout, sys.stderr = (open(fd, "rw"[fd > 0], closefd=False) for fd in range(3))
+    for fd in range(3):
+        if not posix.get_blocking(fd) and posix.fstat(fd).st_mode & 0o170000 != 0o100000:  # a regular file's place would be lost
+            _block(fd)
+
+
+def _block(fd: int) -> None:
+    """Let a stream block that another has made non-blocking, for us alone where it can be opened anew: who shares it counts on its mode."""
+    from fcntl import F_GETFL, fcntl
+
+    try:
+        own = posix.open(f"/proc/self/fd/{fd}", fcntl(fd, F_GETFL) & (posix.O_ACCMODE | posix.O_APPEND) | posix.O_NONBLOCK | posix.O_NOCTTY)
+    except OSError:  # a socket, or a terminal of another user
+        posix.set_blocking(fd, True)
+        return
+    posix.set_blocking(own, True)
+    posix.dup2(own, fd)
+    posix.close(own)
 
 
 if __name__ == "__main__":

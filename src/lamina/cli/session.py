@@ -67,8 +67,13 @@ class Session:
         """Bytes to standard output at once."""
         sys.stdout.flush()
         view = memoryview(data)
-        while view:
-            view = view[posix.write(1, view) :]
+        try:
+            while view:
+                view = view[posix.write(1, view) :]
+        except BlockingIOError:  # others made it so after we began
+            from lamina.cli.streams import write_all
+
+            write_all(1, view)
 
 
 def is_terminal(fd: int) -> bool:

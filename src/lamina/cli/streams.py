@@ -118,11 +118,16 @@ class Streams:
             write_all(2 if kind == STDERR else 1, piece)
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write every byte to a blocking descriptor."""
-    written = posix.write(fd, data)
-    while written < len(data):
-        written += posix.write(fd, data[written:])
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte to a descriptor, also to one that others made non-blocking in the meantime."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[posix.write(fd, view) :]
+        except BlockingIOError:
+            wait = select.poll()
+            wait.register(fd, select.POLLOUT)
+            wait.poll()
 
 
 def forward_signals(kill: Callable[[str], None], leaving: Callable[[], None]) -> None:

@@ -81,7 +81,7 @@ def network_settings(
     plain = first or Endpoint("", "", "", "", "", "")
     return {
         "Bridge": "",
-        "SandboxID": box.container if box and pid else "",
+        "SandboxID": container if pid and (box or mode.kind in ("none", "host")) else "",
         "SandboxKey": f"/proc/{pid}/ns/net" if pid else "",
         "Ports": ports(box.published if box else (), exposed) if pid else {},
         "HairpinMode": False,

@@ -64,8 +64,8 @@ def events(engine: Backend, request: Request) -> Response:
     since, until = map(nanoseconds, asked)
     if until is not None and since is not None and until < since:
         raise InvalidParameter(f"`since` time ({asked[0]}) cannot be after `until` time ({asked[1]})")
-    source = engine.events.subscribe(request.query.filters(), since_ns=since, until_ns=until)
-    return Streamed(lambda writer: _send_events(source, writer, until))
+    filters = request.query.filters()
+    return Streamed(lambda writer: _send_events(engine.events.subscribe(filters, since_ns=since, until_ns=until), writer, until))
 
 
 def _send_events(source: Events, writer: Writer, until_ns: int | None) -> None:
