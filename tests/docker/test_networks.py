@@ -372,3 +372,15 @@ def test_events_of_networks_are_dockers(daemon: Daemon, network: str) -> None:
         return [line.split()[2] for line in shown.splitlines() if f"name={network}," in line]
 
     eventually(lambda: actions() == ["create", "connect", "disconnect", "destroy"], f"other events came: {actions()}")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/sys/net/bridge"), reason="the kernel has no br_netfilter")
+def test_containers_of_a_network_without_talk_do_not_reach_each_other(daemon: Daemon, network: str, name: str) -> None:
+    for option, reached in (("false", False), ("true", True)):
+        daemon.docker("network", "create", "-o", f"com.docker.network.bridge.enable_icc={option}", network)
+        daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sh", "-c", SERVE)
+        words = f"for i in 1 2 3; do nc -w 1 {name} 80 < /dev/null | grep -q hello && echo reached && break; sleep 0.3; done"
+        said = daemon.docker("run", "--rm", "--network", network, BASE, "sh", "-c", words, code=None).stdout
+        assert ("reached" in said) == reached
+        daemon.docker("rm", "-f", name)
+        daemon.docker("network", "rm", network)

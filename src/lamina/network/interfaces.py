@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,8 +86,9 @@ class Interfaces:
     def _ensure(self, network: Network) -> int:
         connection = self._connected()
         index = links.index_of(network.bridge)
+        if filtered := not network.switch("bridge.enable_icc", default=True):
+            see_to_bridge_filter()
         if not index:
-            filtered = not network.switch("bridge.enable_icc", default=True)
             connection.perform([links.new_bridge(network.bridge, mac=_mac(), mtu=network.mtu, filtered=filtered)])
             index = links.index_of(network.bridge)
         elif not any(link.index == index and link.kind == "bridge" for link in links.links(connection)):
@@ -135,6 +138,29 @@ class Interfaces:
     def through_loopback(self, name: str) -> bool:
         """Whether the kernel leads 127.0.0.1 to this bridge where a rule says so."""
         return read_switch(f"ipv4/conf/{name}/route_localnet") == "1"
+
+
+def see_to_bridge_filter(where: str = f"{_SYSCTL}/bridge", load: Callable[[], None] | None = None) -> None:
+    """Have the kernel able to filter what goes from port to port of a bridge (br_netfilter). Where that has to be loaded it filters no other
+    bridge than those that ask for it.
+
+    Raises:
+        NetworkUnavailable: it cannot: containers would talk to each other that are not to.
+    """
+    if os.path.isdir(where):
+        return
+    (load or _load_bridge_filter)()
+    if not os.path.isdir(where):
+        raise NetworkUnavailable("cannot restrict inter-container communication: please ensure that br_netfilter kernel module is loaded")
+    for name in ("iptables", "ip6tables", "arptables"):
+        with suppress(OSError), open(f"{where}/bridge-nf-call-{name}", "w", encoding="ascii") as file:
+            file.write("0")
+
+
+def _load_bridge_filter() -> None:
+    if program := shutil.which("modprobe", path="/usr/sbin:/sbin:/usr/bin:/bin"):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run([program, "br_netfilter"], capture_output=True, check=False, timeout=30, stdin=subprocess.DEVNULL)
 
 
 def read_switch(name: str) -> str:
