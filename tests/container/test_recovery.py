@@ -10,11 +10,14 @@ from typing import NoReturn
 import pytest
 
 from lamina.container import sharing, store
+from lamina.container.connecting import RECORD
 from lamina.container.store import RECORDS, REMOVING, ContainerStore
+from lamina.network.model import Endpoint, Sandbox
+from lamina.network.sandboxes import Wiring
 from lamina.runtime.launch import Exit
 from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest
-from tests.container.fakes import FakeProcess, World, world
+from tests.container.fakes import FakeNetworks, FakeProcess, World, world
 
 __all__ = ["world"]
 
@@ -228,3 +231,28 @@ def test_what_an_unfinished_start_had_mounted_goes(world: World, monkeypatch: py
     monkeypatch.setattr(sharing, "release", lambda container: released.append(container.id))
     world.again().containers.recover()
     assert released == [created.id]
+
+
+def test_of_a_run_that_ended_unseen_nothing_is_left_in_its_networks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Sandbox("c" * 64, "owner", (Endpoint("e", "n", "bridge", "veth0", "eth0", ""),))
+    monkeypatch.setattr(FakeNetworks, "join", lambda networks, member: (box, Wiring()))
+    ended: list[tuple[str, bool]] = []
+    monkeypatch.setattr(FakeNetworks, "ended", lambda networks, box, *, shared: ended.append((box.name, shared)))
+    world.run("owner")
+    guest = world.run("guest", host={"NetworkMode": "container:owner"})
+    world.runtime.found[world.containers.get("guest").directory] = guest
+    world.runtime.found[world.containers.get("owner").directory] = Exit(0, 0, 5.0)
+    for _ in range(2):
+        world.again().containers.recover()
+    assert ended == [("owner", True)]
+
+
+def test_of_a_run_whose_end_was_seen_the_next_engine_finds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Sandbox("c" * 64, "it", (Endpoint("e", "n", "bridge", "veth0", "eth0", ""),))
+    monkeypatch.setattr(FakeNetworks, "join", lambda networks, member: (box, Wiring()))
+    process = world.run()
+    assert os.path.exists(f"{world.containers.get('it').directory}/{RECORD}")
+    with world.containers.wait("it") as waiter:
+        process.end()
+        assert waiter.result(10) is not None
+    assert not os.path.exists(f"{world.containers.get('it').directory}/{RECORD}")

@@ -384,3 +384,16 @@ def test_containers_of_a_network_without_talk_do_not_reach_each_other(daemon: Da
         assert ("reached" in said) == reached
         daemon.docker("rm", "-f", name)
         daemon.docker("network", "rm", network)
+
+
+def test_who_shared_a_network_has_no_address_that_is_anothers_next(daemon: Daemon, network: str, name: str) -> None:
+    guest = f"{name}-guest"
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sleep", "1000")
+    daemon.docker("run", "-d", "--name", guest, "--network", f"container:{name}", BASE, "sleep", "1000")
+    try:
+        assert "eth0" in daemon.docker("exec", guest, "ip", "addr").stdout
+        daemon.docker("kill", name)
+        eventually(lambda: "eth0" not in daemon.docker("exec", guest, "ip", "addr").stdout, "the interface stayed")
+    finally:
+        daemon.docker("rm", "-f", guest)

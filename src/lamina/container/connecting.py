@@ -74,12 +74,26 @@ class Connections:
         """Its run is over; `shared`: others run on in its network namespace."""
         mode = mode_of(container)
         if mode.kind != "container":
+            self.forget(container)
             self._networks.leave(container.id, mode.kind, shared=shared)
 
     def restore(self, container: Container) -> None:
         """It was found running: what it has, it keeps."""
-        with suppress(OSError, ValueError, KeyError, TypeError), open(f"{container.directory}/{RECORD}", "rb") as file:
-            self._networks.restore(Sandbox.decode(json.loads(file.read())), container.state.pid)
+        if (box := self._noted(container)) is not None:
+            self._networks.restore(box, container.state.pid)
+
+    def ended(self, container: Container, *, shared: bool) -> None:
+        """It was found not running: what a run had whose end nobody saw is free; see `leave`."""
+        if (box := self._noted(container)) is not None:
+            self._networks.ended(box, shared=shared)
+            self.forget(container)
+
+    def _noted(self, container: Container) -> Sandbox | None:
+        try:
+            with open(f"{container.directory}/{RECORD}", "rb") as file:
+                return Sandbox.decode(json.loads(file.read()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def forget(self, container: Container) -> None:
         """What an earlier run left noted is of no use."""

@@ -123,6 +123,10 @@ class LifeCycle:
         if live.process is not None:
             self._launcher.ranges.restore(live.container, live.process.pid)
 
+    def restore_ended(self, live: Live) -> None:
+        """Nothing of it was found running, and all that runs was found: nothing is left of its networks."""
+        self._launcher.connections.ended(live.container, shared=self._shared(live))
+
     def watch(self, live: Live, process: Process, *, fresh: bool = False) -> None:
         """Follow a process. `fresh`: it was started just now."""
         with live.lock:

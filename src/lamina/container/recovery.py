@@ -41,6 +41,9 @@ class Recovery:
                 self._find(live)
         self._parts.volumes.settle()
         self._parts.networks.recover()
+        for live in self._roster.some(lambda container: not container.running):
+            with self._alone(live):
+                self._life.restore_ended(live)
         for live in self._roster.some(lambda container: container.temporary):
             with self._alone(live):
                 self._life.remove(live, force=True, volumes=True)

@@ -43,14 +43,14 @@ class Firewall:
     def publish(self, published: Sequence[Published]) -> None:
         """Lead ports into containers. Where the table was lost (`nft flush ruleset`) it is made again."""
         self._change(ruleset.publish(self.table, published))
-        self._forget_flows(published)
+        self.forget_flows(published)
 
     def withdraw(self, published: Sequence[Published]) -> None:
         """End that."""
         self._change(ruleset.withdraw(self.table, published))
-        self._forget_flows(published)
+        self.forget_flows(published)
 
-    def _forget_flows(self, published: Sequence[Published]) -> None:
+    def forget_flows(self, published: Sequence[Published]) -> None:
         """Who goes on sending datagrams to a port would go on to reach the container that had it, or who has its address by now."""
         ports = {(ip_address(port.host_address).version, port.host_port) for port in published if port.protocol == "udp"}
         with self._lock:

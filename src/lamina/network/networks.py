@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.apitypes.events import Emit, Event
 from lamina.errors import LaminaError
+from lamina.linux import links
 from lamina.network import choosing, describe, neighbours
 from lamina.network.firewall import Firewall, table_of
 from lamina.network.fixed import fixed, members
@@ -38,7 +39,7 @@ from lamina.network.model import (
 from lamina.network.pools import OVERLAP, POOLS, first_address, free_subnet, local_prefix, overlap, with_gateway
 from lamina.network.requests import NetworkRequest, asked_pools, check
 from lamina.network.roster import Roster
-from lamina.network.ruleset import Rules
+from lamina.network.ruleset import Rules, rules_of
 from lamina.network.sandboxes import Member, Sandboxes, Wiring
 from lamina.network.store import NetworkStore
 from lamina.network.watching import Watch
@@ -218,6 +219,13 @@ class Networks:
         for endpoint in box.endpoints if box else ():
             if (network := self._roster.get(endpoint.network)) is not None:
                 self._emit("disconnect", network, container=container)
+
+    def ended(self, box: Sandbox, *, shared: bool) -> None:
+        """A container that had this has ended while no engine was there: nothing leads to who has its addresses next. `shared`: see leave."""
+        for endpoint in box.endpoints if shared else ():
+            with suppress(OSError):
+                self._interfaces.perform(links.delete_link(endpoint.host))
+        self._firewall.forget_flows(box.published)
 
     def plug(self, network: Network, member: Member, settings: Document, pid: int) -> Sandbox:
         """Connect a running container. Raises as Sandboxes.connect."""
@@ -461,23 +469,6 @@ class Networks:
 
     def _emit(self, action: str, network: Network, **attributes: str) -> None:
         self._parts.emit(Event("network", action, network.id, {"name": network.name, "type": network.driver, **attributes}))
-
-
-def rules_of(network: Network) -> Rules:
-    """What the packet filter has to know of a network."""
-    subnets = tuple(ip_network(pool.subnet) for pool in network.pools)
-    modes = {version: network.gateway_mode(version) for version in (4, 6)}
-    leaving = network.switch("bridge.enable_ip_masquerade", default=True) and not network.internal
-    sources = (network.option("host_ipv4"), network.option("host_ipv6"))
-    return Rules(
-        bridge=network.bridge,
-        subnets=subnets,
-        internal=network.internal,
-        talk=network.switch("bridge.enable_icc", default=True),
-        masqueraded=tuple(subnet for subnet in subnets if leaving and modes[subnet.version].startswith("nat")),
-        sources=tuple(source for source in sources if source),
-        open=frozenset(version for version, mode in modes.items() if mode == "nat-unprotected"),
-    )
 
 
 def erase(root: str) -> None:

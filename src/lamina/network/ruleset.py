@@ -13,11 +13,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from lamina.linux import nftables as nft
 from lamina.linux.netlink import Request
-from lamina.network.model import Published, Subnet
+from lamina.network.model import Network, Published, Subnet
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _DESTINATION = {4: (16, 4), 6: (24, 16)}  # offset and length in the IP header
@@ -43,6 +43,23 @@ class Rules:
     sources: tuple[str, ...] = ()
     open: frozenset[int] = frozenset()
     routed: frozenset[int] = frozenset()
+
+
+def rules_of(network: Network) -> Rules:
+    """What the packet filter has to know of a network."""
+    subnets = tuple(ip_network(pool.subnet) for pool in network.pools)
+    modes = {version: network.gateway_mode(version) for version in (4, 6)}
+    leaving = network.switch("bridge.enable_ip_masquerade", default=True) and not network.internal
+    sources = (network.option("host_ipv4"), network.option("host_ipv6"))
+    return Rules(
+        bridge=network.bridge,
+        subnets=subnets,
+        internal=network.internal,
+        talk=network.switch("bridge.enable_icc", default=True),
+        masqueraded=tuple(subnet for subnet in subnets if leaving and modes[subnet.version].startswith("nat")),
+        sources=tuple(source for source in sources if source),
+        open=frozenset(version for version, mode in modes.items() if mode == "nat-unprotected"),
+    )
 
 
 def table(name: str, networks: Sequence[Rules], published: Iterable[Published], *, loopback: bool) -> list[Request]:
