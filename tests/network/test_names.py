@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lamina.linux import channel
 from lamina.network import names
-from lamina.network.switchboard import Container, Pending, Switchboard
+from lamina.network.switchboard import SOCKET, Container, Pending, Switchboard
 
 LABEL = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20)
 
@@ -144,3 +144,27 @@ def serving(directory: Path) -> tuple[Switchboard, socket.socket, socket.socket]
     udp.bind(("127.0.0.1", 0))
     board._perform({"op": "serve", "container": "it"}, [udp.fileno(), tcp.fileno()])
     return board, tcp, udp
+
+
+@given(st.binary(max_size=100), st.integers(0, 600))
+def test_any_response_of_a_server_fits_or_is_cut(start: bytes, padding: int) -> None:
+    response = bytes(12) + start + b"\xc0" * padding
+    said = names.fitting(response)
+    assert said == response if len(response) <= 512 else len(said) <= 512 and said[2] & 2
+
+
+def test_what_one_container_sends_does_not_end_the_switchboard(tmp_path: Path) -> None:
+    board = Switchboard(channel.listen(str(tmp_path), SOCKET), str(tmp_path))
+    reader, writer = socket.socketpair()
+
+    def fail(events: int) -> None:
+        reader.recv(1)
+        if events & select.EPOLLIN:
+            writer.send(b"y")
+            board.watch(reader.fileno(), lambda _: board._end())
+        raise IndexError("index out of range")
+
+    with reader, writer:
+        board.watch(reader.fileno(), fail)
+        writer.send(b"x")
+        board.serve()

@@ -69,14 +69,16 @@ def refusal(query: bytes, question: Question, code: int) -> bytes:
 
 
 def fitting(response: bytes, limit: int = 512) -> bytes:
-    """The response for a datagram: one that is too long is cut to its question, which has the client ask by TCP."""
+    """The response for a datagram: one that is too long is cut to its question, which has the client ask by TCP. A server's response may
+    be anything: without a question that can be read it is cut to its head."""
     if len(response) <= limit:
         return response
     number, flags, questions, _, _, _ = _HEADER.unpack_from(response)
     end = _HEADER.size
-    while response[end]:
+    while end < limit and 0 < response[end] < 64:
         end += 1 + response[end]
-    return _HEADER.pack(number, flags | _TRUNCATED, questions, 0, 0, 0) + response[_HEADER.size : end + 5]
+    asked = response[_HEADER.size : end + 5] if questions == 1 and end < limit - 5 and not response[end] else b""
+    return _HEADER.pack(number, flags | _TRUNCATED, bool(asked), 0, 0, 0) + asked
 
 
 def encode_name(name: str) -> bytes:

@@ -106,8 +106,11 @@ class Switchboard:
         while not self._ended:
             for fd, events in self._poll.poll(0.5 if self._pending else _IDLE):
                 handler = self._handlers.get(fd)
-                if handler is not None:
-                    handler(events)
+                try:
+                    if handler is not None:
+                        handler(events)
+                except Exception:
+                    pass  # whatever one container or server has sent: the names and ports of all others must not go with it
             self._overdue()
             if self._containers:
                 self._last_use = time.monotonic()
