@@ -74,8 +74,9 @@ class Connections:
         """Its run is over; `shared`: others run on in its network namespace."""
         mode = mode_of(container)
         if mode.kind != "container":
-            self.forget(container)
             self._networks.leave(container.id, mode.kind, shared=shared)
+            with suppress(OSError):
+                self.forget(container)
 
     def restore(self, container: Container) -> None:
         """It was found running: what it has, it keeps."""
