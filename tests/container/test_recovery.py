@@ -233,18 +233,20 @@ def test_what_an_unfinished_start_had_mounted_goes(world: World, monkeypatch: py
     assert released == [created.id]
 
 
-def test_of_a_run_that_ended_unseen_nothing_is_left_in_its_networks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("leaving", [False, True])
+def test_of_a_run_that_ended_unseen_nothing_is_left_in_its_networks(world: World, monkeypatch: pytest.MonkeyPatch, leaving: bool) -> None:
     box = Sandbox("c" * 64, "owner", (Endpoint("e", "n", "bridge", "veth0", "eth0", ""),))
     monkeypatch.setattr(FakeNetworks, "join", lambda networks, member: (box, Wiring()))
     ended: list[tuple[str, bool]] = []
     monkeypatch.setattr(FakeNetworks, "ended", lambda networks, box, *, shared: ended.append((box.name, shared)))
-    world.run("owner")
+    world.run("owner", host={"AutoRemove": leaving})
     guest = world.run("guest", host={"NetworkMode": "container:owner"})
     world.runtime.found[world.containers.get("guest").directory] = guest
     world.runtime.found[world.containers.get("owner").directory] = Exit(0, 0, 5.0)
     for _ in range(2):
         world.again().containers.recover()
     assert ended == [("owner", True)]
+    assert len(world.again().containers.list(all=True)) == 2 - leaving
 
 
 def test_of_a_run_whose_end_was_seen_the_next_engine_finds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

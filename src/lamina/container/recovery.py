@@ -29,6 +29,7 @@ class Recovery:
 
     def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, life: LifeCycle, execs: Execs) -> None:
         self._parts, self._store, self._roster, self._life, self._execs = parts, store, roster, life, execs
+        self._leaving: list[Live] = []
 
     def run(self) -> None:
         """See Containers.recover."""
@@ -44,7 +45,7 @@ class Recovery:
         for live in self._roster.some(lambda container: not container.running):
             with self._alone(live):
                 self._life.restore_ended(live)
-        for live in self._roster.some(lambda container: container.temporary):
+        for live in (*self._leaving, *self._roster.some(lambda container: container.temporary)):
             with self._alone(live):
                 self._life.remove(live, force=True, volumes=True)
         self._life.removals.flush()
@@ -122,5 +123,4 @@ class Recovery:
         with live.lock:
             self._life.note_exit(live, how)
         if live.container.auto_remove:
-            self._life.remove(live, force=True, volumes=True)
-        self._life.removals.flush()
+            self._leaving.append(live)
