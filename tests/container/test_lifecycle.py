@@ -831,3 +831,10 @@ def test_what_a_snapshot_is_taken_of_at_this_moment_is_shown_after_it(world: Wor
 
     monkeypatch.setattr(Launcher, "over", over)
     assert world.containers.inspect("it")["Name"] == "/it"
+
+
+def test_top_shows_a_container_of_more_processes_than_one_argument_holds(world: World) -> None:
+    process = world.run()
+    process.pids = lambda: [os.getpid(), *range(10**6, 10**6 + 30_000)]  # type: ignore[method-assign]
+    found = world.containers.top("it", "-eo pid,comm")
+    assert [row[0] for row in found["Processes"]] == [str(os.getpid())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,13 @@ def test_apparmor_is_named_where_the_kernel_has_the_default_profile(tmp_path: Pa
 )
 def test_what_stays_of_a_build_cache_is_what_buildkit_keeps(reserved: int, most: int, free: int, stays: int) -> None:
     assert kept(100, 10, reserved=reserved, most=most, free=free) == stays
+
+
+def test_a_profile_that_takes_too_long_to_load_does_not_keep_the_engine_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 60)
+
+    monkeypatch.setattr(apparmor, "enabled", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/sbin/{name}")
+    monkeypatch.setattr(subprocess, "run", late)
+    assert apparmor.load() == apparmor.is_loaded(apparmor.DEFAULT)

@@ -10,6 +10,8 @@ from lamina.container.model import WrongState
 from lamina.errors import InvalidArgument
 
 _DEFAULT = "-ef"
+_LONGEST = 100_000
+"""Characters: the kernel takes 128 KiB for one argument, and a container may have as many processes as it likes."""
 
 
 class PsFailed(InvalidArgument):
@@ -24,8 +26,9 @@ def top(live: Live, arguments: str) -> dict[str, Any]:
     pids = process.pids()
     words = (arguments or _DEFAULT).split()
     # Without -q, `-o pid,cmd` would show this daemon's own terminal; some options do not go with it.
-    done = _ps([*words, "-q", ",".join(map(str, pids))])
-    if done.returncode:
+    chosen = ",".join(map(str, pids))
+    done = _ps([*words, "-q", chosen]) if len(chosen) < _LONGEST else None
+    if done is None or done.returncode:
         done = _ps(words)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
