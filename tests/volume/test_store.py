@@ -43,6 +43,12 @@ def test_names_that_could_lead_elsewhere_are_refused(volumes: Volumes, name: str
         volumes.get(name)
 
 
+def test_a_name_is_as_long_as_a_files_can_be(volumes: Volumes) -> None:
+    with pytest.raises(InvalidVolume, match="too long"):
+        volumes.create("v" * 256)
+    volumes.remove(volumes.create("v" * 255).name)
+
+
 def test_a_volume_in_use_stays_and_is_named_with_its_users(volumes: Volumes) -> None:
     volumes.create("data")
     volumes.users = lambda name: ["abc"] if name == "data" else []

@@ -33,6 +33,7 @@ ANONYMOUS = "com.docker.volume.anonymous"
 _LISTING = frozenset({"dangling", "driver", "label", "name"})
 _PRUNING = frozenset({"all", "label", "label!"})
 _GRAMMAR = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_NAME_MAX = 255  # of a file on every file system
 _INVENTED = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -327,6 +328,8 @@ def _labelled(labels: Mapping[str, str], wanted: str) -> bool:
 def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
     if len(name) < 2:
         raise InvalidVolume(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
+    if len(name) > _NAME_MAX:
+        raise InvalidVolume(f"create {name[:40]}...: volume name is too long, names should be of at most {_NAME_MAX} characters")
     if not _GRAMMAR.match(name):
         raise InvalidVolume(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. '
