@@ -137,6 +137,12 @@ def test_what_is_meant_is_asked_for(words: list[str], meant: dict[str, Any]) -> 
     assert about(asked(words)) == meant
 
 
+def test_numbers_of_any_length_are_refused() -> None:
+    for flag, told in (("-p", "invalid containerPort: 999"), ("--memory-swappiness", "it takes a whole number")):
+        with pytest.raises(UsageError, match=told):
+            asked([flag, "9" * 5000])
+
+
 def test_words_of_the_program_are_not_read_as_older_flags() -> None:
     assert asked(["--net", "none", "image", "--net", "x"])["Cmd"] == ["--net", "x", "image"]
 

@@ -52,7 +52,7 @@ def test_addresses_are_read_as_dockers(text: str, shown: str) -> None:
     assert str(Address.parse(text)) == shown
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "ssh://host", "tcp://h:0", "tcp://h:x", "unix://"])
+@pytest.mark.parametrize("text", ["", "nonsense", "ssh://host", "tcp://h:0", "tcp://h:x", "tcp://h:²", "unix://"])
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Address.parse(text)
@@ -61,6 +61,9 @@ def test_other_addresses_are_refused(text: str) -> None:
 def test_an_absent_engine_is_one_sentence(tmp_path: object) -> None:
     with pytest.raises(EngineUnreachable, match="cannot connect to the engine at unix:///nowhere"):
         Transport(Address.parse("unix:///nowhere")).connect()
+    for host in ("a..b", "a" * 80):
+        with pytest.raises(EngineUnreachable, match="is no name of a host"):
+            Transport(Address.parse(f"tcp://{host}:1")).connect()
 
 
 def test_a_document_is_sent_and_answered(engine: FakeEngine, transport: Transport) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LISTS = frozenset(("list", "strings", "stringArray", "filter", "map", "ulimit", "mount", "network", "gpu-request"))
 INTEGERS = frozenset(("int", "uint16", "uint"))
+_DIGITS = len("-9223372036854775808")
 
 
 class UsageError(InvalidArgument):
@@ -178,7 +179,7 @@ def _checked(flag: Flag, value: str) -> str:
         if lower in ("false", "0", "f"):
             return "false"
         raise UsageError(f"invalid argument {value!r} for --{flag.name}: it is true or false")
-    if flag.kind in INTEGERS and not value.removeprefix("-").isdecimal():
+    if flag.kind in INTEGERS and not (value.removeprefix("-").isdecimal() and len(value) <= _DIGITS):
         raise UsageError(f"invalid argument {value!r} for --{flag.name}: it takes a whole number")
     if flag.kind == "filter" and value and "=" not in value:
         raise UsageError(f"invalid filter {value!r}: write it as name=value")

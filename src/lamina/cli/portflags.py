@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamina.cli.flags import Arguments, UsageError
 
 _PORTS = 1 << 16
+_LONGEST = len("065535-065535")
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -63,6 +64,6 @@ def _publish(word: str) -> list[tuple[str, dict[str, str]]]:
 def _range(text: str, name: str, *, least: int) -> tuple[int, int]:
     low, _, high = text.partition("-")
     high = high or low
-    if not (low.isdecimal() and high.isdecimal() and least <= int(low) <= int(high) < _PORTS):
+    if not (len(text) <= _LONGEST and low.isdecimal() and high.isdecimal() and least <= int(low) <= int(high) < _PORTS):
         raise UsageError(f"invalid {name}: {text}")
     return int(low), int(high)

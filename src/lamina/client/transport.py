@@ -82,7 +82,7 @@ class Address:
         host, colon, port = rest.rpartition(":")
         if not colon or "]" in port:
             host, port = rest, "2375"
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not port.isdecimal() or not 0 < int(port) < 65536:
             raise InvalidArgument(f"invalid port in engine address {text!r}")
         return cls(host=host.strip("[]") or "127.0.0.1", port=int(port))
 
@@ -126,7 +126,11 @@ class Transport:
             made.connect(address.path)
             return made
         fault: OSError = OSError(f"no address for {address.host}")
-        for family, kind, _, _, target in _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM):
+        try:
+            found = _socket.getaddrinfo(address.host, address.port, 0, _socket.SOCK_STREAM)
+        except UnicodeError:
+            raise OSError(f"{address.host} is no name of a host") from None
+        for family, kind, _, _, target in found:
             made = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)
             try:
                 made.connect(target)
@@ -271,7 +275,7 @@ class Connection:
         lines = self._buffer[:end].decode("latin-1").split("\r\n")
         del self._buffer[: end + 4]
         parts = lines[0].split(" ", 2)
-        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdecimal():
             raise Corrupt(f"the engine's answer is not HTTP: {lines[0][:60]!r}")
         headers: dict[str, str] = {}
         for line in lines[1:]:
@@ -329,7 +333,7 @@ class Response:
                 self._left = -1
             else:
                 length = headers.get("content-length")
-                self._left = int(length) if length is not None and length.isdigit() else None
+                self._left = int(length) if length is not None and length.isdecimal() else None
 
     def checked(self, path: str = "") -> Response:
         """This response, its status being a success. `path` is what was asked for.
