@@ -5,12 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from lamina.errors import Cancelled
 from lamina.image import download
 from lamina.image.download import Staging
+from lamina.layer.errors import InvalidArchive
+from lamina.layer.staged import TarSource
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.mediatype import OCI_LAYER_GZIP
@@ -62,3 +67,26 @@ def test_a_download_that_is_far_ahead_waits_for_its_reader_and_goes_on(any_store
             staging.let_catch_up(ingest.offset)
         ingest.commit(descriptor)
     assert staged.diff_id == Digest.of(plain)
+
+
+def test_who_gives_up_waits_for_no_bytes_that_are_here_already(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull that goes on where an earlier one broke may have gigabytes before it fails again."""
+    data, leaving, taken = bytes(16 << 20), threading.Event(), []
+
+    def stage(source: TarSource, *_: object) -> None:
+        leaving.wait()
+        time.sleep(0.2)
+        while piece := os.read(source.fd, 1 << 20):
+            taken.append(len(piece))
+        raise InvalidArchive("it ends early")
+
+    monkeypatch.setattr(any_store.layers, "stage", stage)
+    descriptor = Descriptor(OCI_LAYER_GZIP, Digest.of(data), len(data))
+    with any_store.layers.staging() as scratch, any_store.content.ingest() as ingest:
+        ingest.write(data)
+        with pytest.raises(Cancelled), Staging(any_store.layers, scratch, descriptor, ingest) as staging:
+            staging.advance(ingest.offset)
+            leaving.set()
+            raise Cancelled("enough")
+        ingest.abort()
+    assert sum(taken) < 4 << 20

@@ -152,7 +152,7 @@ class Staging:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End both threads; where the bytes are not complete, the worker sees them end early and fails."""
+        """End both threads; where the worker has not had all bytes, it sees them end early and fails."""
         with self._grown:
             self._ended = True
             self._grown.notify()
@@ -183,9 +183,9 @@ class Staging:
             offset = 0
             while offset < self._descriptor.size:
                 here = self._wait(offset)
-                if here <= offset:
+                if here <= offset or self._ended:
                     return
-                while offset < here:
+                while offset < here and not self._ended:
                     offset += os.sendfile(self._writer, self._file, offset, min(here - offset, _STEP))
                     self._spare(offset)
                     self._now_at(offset)
