@@ -12,7 +12,7 @@ from lamina.image.layertar import TarPlace
 from lamina.image.model import LayerFacts
 from lamina.image.tarbytes import decompressed
 from lamina.layer.errors import LayerDamaged
-from lamina.snapshot.protocol import LayerNotFound, Snapshotter, StagedBlob, TarSource
+from lamina.snapshot.protocol import LayerNotFound, Progress, Snapshotter, Staged, StagedBlob, TarSource
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -35,6 +35,10 @@ class LayerBytes(ABC):
     @abstractmethod
     def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
         """See `Uncopied.keep_copy`."""
+
+    def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
+        """Read a layer's tar once: verified, written below `scratch` (of `staging`), not visible. See Snapshotter.stage."""
+        return self._snapshotter.stage(source, scratch, progress)
 
     def tar_blob(self, diff_id: Digest) -> str | None:
         """The host path of the uncompressed tar, None where only a compressed form is kept."""
@@ -142,6 +146,16 @@ class LayerBytes(ABC):
                 self._content.verify(digest)
                 return self._content.path(digest), digest == facts.diff_id
         raise LayerDamaged(f"the bytes of layer {facts.id} are damaged or missing", hint="pull or load the images again that use it")
+
+    def _staged(self, facts: LayerFacts, scratch: str) -> tuple[LayerFacts, Staged, bool]:
+        """The layer with bytes of it, read again; and whether those are the plain tar."""
+        facts = self._with_copy(facts)
+        path, tar_is_sound = self._bytes(facts)
+        with open(path, "rb") as file:
+            staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
+        if staged.diff_id != facts.diff_id:
+            raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
+        return facts, staged, tar_is_sound
 
 
 def blobs_of(facts: LayerFacts) -> tuple[Digest, ...]:

@@ -24,7 +24,7 @@ from lamina.image.twins import document_path, heal, reconcile
 from lamina.layer.errors import LayerDamaged
 from lamina.layer.index import LayerIndex
 from lamina.layer.union import Union
-from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, Progress, RootMount, Snapshotter, Staged, StagedBlob, TarSource
+from lamina.snapshot.protocol import Change, LayerNotFound, Lower, Own, RootMount, Snapshotter, Staged, StagedBlob
 from lamina.spec.chain import chain_id
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -91,10 +91,6 @@ class Layers(LayerBytes):
         """A scratch directory for `stage`; what was not registered when it is left is gone."""
         with self._content.scratch() as scratch:
             yield scratch
-
-    def stage(self, source: TarSource, scratch: str, progress: Progress | None = None) -> Staged:
-        """Read a layer's tar once: verified, written below `scratch` (of `staging`), not visible. See Snapshotter.stage."""
-        return self._snapshotter.stage(source, scratch, progress)
 
     def register(self, staged: Staged, parent: Digest | None, note: LayerNote, sources: Sequence[Descriptor] = ()) -> LayerFacts:
         """Make a staged layer one of the layers, on top of `parent`.
@@ -168,9 +164,8 @@ class Layers(LayerBytes):
                 if (facts := self._facts.get(twin.id)) is None:
                     self._snapshotter.discard(staged)
                     return None
-                if not tar_is_sound:
-                    for blob in staged.blobs:
-                        self._content.delete(blob.digest)
+                for blob in () if tar_is_sound else staged.blobs:
+                    self._content.delete(blob.digest)
                 return self.register(staged, parent, note, facts.sources)
 
     def commit_upper(
@@ -495,21 +490,10 @@ class Layers(LayerBytes):
         with self.staging() as scratch:
             facts, staged, tar_is_sound = self._staged(facts, scratch)
             with self.lock:
-                for blob in staged.blobs:
-                    if not tar_is_sound:
-                        self._content.delete(blob.digest)
-                        self._content.adopt(blob.path, blob.digest, blob.size)
+                for blob in () if tar_is_sound else staged.blobs:
+                    self._content.delete(blob.digest)
+                    self._content.adopt(blob.path, blob.digest, blob.size)
                 # Only a layer that implies directories needs the ones below: it may be mended while these are lost.
                 below = [each.name for each in self.chain(facts.parent)] if staged.contextual else []
                 self._snapshotter.replace(staged, facts.name, below)
                 self._damaged.discard(facts.name)
-
-    def _staged(self, facts: LayerFacts, scratch: str) -> tuple[LayerFacts, Staged, bool]:
-        """The layer with bytes of it, read again; and whether those are the plain tar."""
-        facts = self._with_copy(facts)
-        path, tar_is_sound = self._bytes(facts)
-        with open(path, "rb") as file:
-            staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
-        if staged.diff_id != facts.diff_id:
-            raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
-        return facts, staged, tar_is_sound
