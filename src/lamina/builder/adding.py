@@ -141,25 +141,22 @@ class Adding:
         if instruction.heredocs:
             documents = {document.name: document.content for document in instruction.heredocs}
             sources.append({"files": {"kind": "inline", "documents": documents, "time": self._site.now()}, "paths": list(documents)})
-        return (
-            {
-                "keyword": instruction.keyword,
-                "sources": sources,
-                "several": several,
-                "target": _target(state.container.working_dir, instruction.target),
-                "root": {"kind": "empty"} if instruction.link else self._site.files_of(state.top),
-                "scratch": self._site.scratch,
-                "chown": instruction.chown,
-                "chmod": instruction.chmod,
-                "owners": owners,
-                "exclude": list(instruction.exclude),
-                "parents": isinstance(instruction, ast.Copy) and instruction.parents,
-                "link": instruction.link,
-                "unpack": isinstance(instruction, ast.Add) and instruction.unpack is not False,
-            },
-            origin,
-            image,
-        )
+        params = {
+            "keyword": instruction.keyword,
+            "sources": sources,
+            "several": several,
+            "target": _target(state.container.working_dir, instruction.target),
+            "root": {"kind": "empty"} if instruction.link else self._site.files_of(state.top),
+            "scratch": self._site.scratch,
+            "chown": instruction.chown,
+            "chmod": instruction.chmod,
+            "owners": owners,
+            "exclude": list(instruction.exclude),
+            "parents": isinstance(instruction, ast.Copy) and instruction.parents,
+            "link": instruction.link,
+            "unpack": isinstance(instruction, ast.Add) and instruction.unpack is not False,
+        }
+        return params, origin, image
 
     def _inside(self, instruction: ast.Copy | ast.Add, source: str) -> str:
         """A source whose `..` lead nowhere above the root: to BuildKit, as in a file system, what is above the root is the root.
