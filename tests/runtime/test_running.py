@@ -239,6 +239,19 @@ def test_detach_keys_let_the_client_go_and_the_process_stay(box: Box) -> None:
     assert told.wait(60) and process.wait(0) is None
 
 
+def test_who_detaches_before_anybody_listens_is_told_of_later(box: Box) -> None:
+    mine, theirs = socket.socketpair()
+    mine.sendall(b"\x10\x11")
+    process = box.start("cat", tty=True, open_stdin=True, attaches=[Attach(theirs.fileno(), stdin=True, framed=False)])
+    theirs.close()
+    read_all(mine)
+    eventually(lambda: process._missed["detached"] == 1)
+    told = list[str]()
+    process.on_detach(lambda: told.append("first"))
+    process.on_detach(lambda: told.append("second"))
+    assert told == ["first"]
+
+
 def test_a_daemon_that_goes_while_something_is_told_to_it_does_not_end_the_container(box: Box) -> None:
     box.start("sleep", "1000", open_stdin=True)
     monitor = json.loads((box.directory / "monitor.json").read_text())["monitor"]

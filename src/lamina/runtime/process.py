@@ -39,8 +39,8 @@ class Process:
         self._lock = threading.Condition()
         self._exit: Exit | None = None
         self._callbacks: list[Callable[[Exit], None]] = []
-        self._detached: list[Callable[[], None]] = []
-        self._out_of_memory: list[Callable[[], None]] = []
+        self._listeners: dict[str, list[Callable[[], None]]] = {"detached": [], "oom": []}
+        self._missed = dict.fromkeys(self._listeners, 0)
 
     def attach(self, attach: Attach) -> None:
         """Give the monitor a client's connection; it streams until either side ends. Raises ProcessGone."""
@@ -116,14 +116,19 @@ class Process:
         callback(self._exit)
 
     def on_detach(self, callback: Callable[[], None]) -> None:
-        """Call, from the watching thread, whenever a client presses its detach keys."""
-        with self._lock:
-            self._detached.append(callback)
+        """Call, from the watching thread, whenever a client presses its detach keys (at once, where one has before anybody listened)."""
+        self._listen("detached", callback)
 
     def on_oom(self, callback: Callable[[], None]) -> None:
-        """Call, from the watching thread, whenever memory ran out and the kernel killed a process of the container's."""
+        """Call, from the watching thread, whenever memory ran out and the kernel killed a process of the container's; as `on_detach`."""
+        self._listen("oom", callback)
+
+    def _listen(self, event: str, callback: Callable[[], None]) -> None:
         with self._lock:
-            self._out_of_memory.append(callback)
+            self._listeners[event].append(callback)
+            missed, self._missed[event] = self._missed[event], 0
+        for _ in range(missed):
+            callback()
 
     def _fileno(self) -> int:
         return self._monitor.fileno()
@@ -139,13 +144,14 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._ended(lost_monitor(self._cgroup if self._first else None))
             return False
-        if message.get("event") == "detached":
-            for callback in list(self._detached):
-                callback()
-        if message.get("event") == "oom":
-            for callback in list(self._out_of_memory):
-                callback()
-        if message.get("event") != "exit":
+        event = str(message.get("event"))
+        if event in self._listeners:
+            with self._lock:
+                listeners = list(self._listeners[event])
+                self._missed[event] += not listeners
+            for listener in listeners:
+                listener()
+        if event != "exit":
             return True
         self._ended(exit_of(message))
         return False
