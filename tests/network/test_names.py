@@ -168,3 +168,27 @@ def test_what_one_container_sends_does_not_end_the_switchboard(tmp_path: Path) -
         board.watch(reader.fileno(), fail)
         writer.send(b"x")
         board.serve()
+
+
+def test_what_always_fails_is_heard_no_more(tmp_path: Path) -> None:
+    board = Switchboard(channel.listen(str(tmp_path), SOCKET), str(tmp_path))
+    (failing, one), (ending, other) = socket.socketpair(), socket.socketpair()
+    called, rounds = [], []
+
+    def fail(events: int) -> None:
+        called.append(events)
+        if len(called) == 10:
+            other.send(b"x")
+        raise IndexError("index out of range")
+
+    def end(_: int) -> None:
+        rounds.append(len(called))
+        if len(rounds) == 3:
+            board._end()
+
+    with failing, one, ending, other:
+        board.watch(failing.fileno(), fail)
+        board.watch(ending.fileno(), end)
+        one.send(b"x")
+        board.serve()
+    assert len(called) == 10

@@ -14,7 +14,8 @@ import sys
 
 from lamina.linux import overlay
 from lamina.runtime import cgroup, idmapping
-from lamina.runtime.launcher import LaunchFailed, launch
+from lamina.runtime.launcher import launch
+from lamina.runtime.reports import LaunchFailed
 
 
 def _refuse(*_arguments: object, **_options: object) -> int:

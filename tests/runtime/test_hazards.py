@@ -19,7 +19,7 @@ import pytest
 
 from conftest import Box, eventually
 from lamina.errors import LaminaError
-from lamina.runtime import interpreter, launcher
+from lamina.runtime import interpreter, reports
 from lamina.runtime.client import Runtime
 from lamina.runtime.launch import Attach, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.plan import InvalidSpec
@@ -569,10 +569,10 @@ def _stopping(times: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("times", "said"), [(0, b""), (2, b""), (10_000, b"kept it from executing")])
 def test_who_is_stopped_before_it_executes_is_woken_but_not_for_ever(monkeypatch: pytest.MonkeyPatch, times: int, said: bytes) -> None:
-    monkeypatch.setattr(launcher, "_LOOK", 0.02)
+    monkeypatch.setattr(reports, "_LOOK", 0.02)
     report, pid = _stopping(times)
     try:
-        found = launcher.executed(report, pid)
+        found = reports.executed(report, pid)
         assert found.endswith(said) if said else not found
     finally:
         os.close(report)

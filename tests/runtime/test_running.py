@@ -21,10 +21,11 @@ from lamina.linux import channel
 from lamina.runtime import cgroup, client, monitor, streams
 from lamina.runtime.init import REACHED
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, RuntimeFailed
-from lamina.runtime.launcher import Launched, said_so_far
+from lamina.runtime.launcher import Launched
 from lamina.runtime.monitor import Monitor
 from lamina.runtime.process import Process, ProcessGone, attach_options
 from lamina.runtime.records import SOCKET
+from lamina.runtime.reports import said_so_far
 
 pytestmark = pytest.mark.root
 BRIEF_OR_NOT = pytest.mark.parametrize("brief", [False, True], ids=["", "brief"])

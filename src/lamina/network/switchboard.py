@@ -41,6 +41,8 @@ _MOST_PENDING, _MOST_OF_ONE = 512, 256
 """Questions that are passed on at a time, of all containers and of one: a container that asks without end leaves room for others."""
 _MOST_DIALOGUES = 32
 """Connections on which a container may ask at a time: those of one must not take the descriptors that all others need."""
+_MOST_FAILURES = 10
+"""Times in a row that a descriptor's handler may fail before it is heard no more: one that fails before it has read is called without end."""
 
 
 class Container:
@@ -81,6 +83,7 @@ class Switchboard:
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._pending: dict[int, Pending] = {}
+        self._failures: dict[int, int] = {}
         self._turn = 0
         self._ended = False
         self._last_use = time.monotonic()
@@ -98,6 +101,7 @@ class Switchboard:
 
     def forget(self, fd: int) -> None:
         """No more; before the descriptor is closed."""
+        self._failures.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
@@ -105,17 +109,24 @@ class Switchboard:
         """Work until told to end, or until nobody needs it."""
         while not self._ended:
             for fd, events in self._poll.poll(0.5 if self._pending else _IDLE):
-                handler = self._handlers.get(fd)
-                try:
-                    if handler is not None:
-                        handler(events)
-                except Exception:
-                    pass  # whatever one container or server has sent: the names and ports of all others must not go with it
+                self._handle(fd, events)
             self._overdue()
             if self._containers:
                 self._last_use = time.monotonic()
             elif time.monotonic() - self._last_use > _IDLE or not os.path.exists(self._place):
                 self._end()
+
+    def _handle(self, fd: int, events: int) -> None:
+        handler = self._handlers.get(fd)
+        try:
+            if handler is not None:
+                handler(events)
+            self._failures.pop(fd, None)  # only those in a row count
+        except Exception:
+            # Whatever one container or server has sent: the names and ports of all others must not go with it.
+            self._failures[fd] = self._failures.get(fd, 0) + 1
+            if self._failures[fd] >= _MOST_FAILURES and fd != self._listener.fileno():
+                self.forget(fd)
 
     def _end(self) -> None:
         self._listener.close()

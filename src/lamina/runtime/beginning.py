@@ -14,10 +14,11 @@ from lamina.linux import channel, prctl
 from lamina.runtime import outside
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.faults import complain
-from lamina.runtime.launcher import FAILED, Launched, LaunchFailed, end, launch
+from lamina.runtime.launcher import Launched, end, launch
 from lamina.runtime.monitor import Monitor, remove_bundle, run_hooks, tell
 from lamina.runtime.reaping import reap_all
 from lamina.runtime.records import RUN_RECORD, SOCKET, forget, write_record
+from lamina.runtime.reports import FAILED, LaunchFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

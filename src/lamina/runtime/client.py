@@ -20,9 +20,9 @@ from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
 from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, Program, RuntimeFailed
-from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND
 from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
 from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time
+from lamina.runtime.reports import NOT_EXECUTABLE, NOT_FOUND
 
 __all__ = ["Process", "Runtime"]
 

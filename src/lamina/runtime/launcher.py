@@ -6,7 +6,6 @@ nothing of it is left. Used by monitors and by the OCI command line, both with o
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import select
@@ -15,8 +14,9 @@ import stat
 from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, overlay, tty
 from lamina.linux.openat2 import openat2
-from lamina.runtime import hooks, idmapping, init, placing, users
+from lamina.runtime import hooks, idmapping, init, placing, reports, users
 from lamina.runtime.cgroup import Cgroup
+from lamina.runtime.reports import FAILED, LaunchFailed
 from lamina.runtime.targets import STRICT
 
 TYPE_CHECKING = False
@@ -26,25 +26,9 @@ if TYPE_CHECKING:
 
     from lamina.runtime.cgroup import Hierarchy
 
-NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
 _SYS_RESOURCE = 24
-_SIGCONT = 18
-_STOPPED = (b"T", b"t")
-_LOOK = 1.0
-"""Seconds between looks at a process that has not executed yet."""
-_MOST_STOPS = 10
-_ENDED = b"-1\0start\x000\0the process ended"
 _PROPAGATION_PRIVATE = 1 << 18
 _COVERED = "/sys"  # no layer lies below it, so a mount namespace of a helper may cover it
-
-
-class LaunchFailed(Exception):
-    """`kind` is NOT_FOUND, NOT_EXECUTABLE or FAILED; the message is Docker's where Docker has one."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
 
 
 class Launched:
@@ -310,7 +294,7 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
     if said:
         if pid:
             end(pid, pidfd, sibling=sibling)
-        raise _failure(said, document)
+        raise reports.failure(said, document)
     if plan.get("mapped") and document.get("terminal"):
         idmapping.take_terminal(document, prepared)
     return pid, pidfd
@@ -323,18 +307,18 @@ def _attended(document: Mapping[str, Any], slots: Mapping[str, Any], pid: int, r
         if plan.get("mapped"):
             idmapping.settle(pid, plan["mapped"], slots)
             # In another's user namespace init makes its network namespace itself.
-            said = _heard(report) if plan["mapped"]["joined"] else b""
+            said = reports.heard(report) if plan["mapped"]["joined"] else b""
         if not said and (wanted := document.get("network")):
             cabling.connect(pid, wanted["interfaces"], wanted["gateways"], wanted.get("resolver"))
         said = said or _run_hooks(document.get("hooks"), pid, report)
         if not said:
             if not plan.get("apart"):
                 os.write(go, b"+")
-            said = executed(report, pid, document.get("patience") or 0, slots.get("channel", -1)) or (b"" if pid else _ENDED)
+            said = reports.executed(report, pid, document.get("patience") or 0, slots.get("channel", -1)) or (b"" if pid else reports.ENDED)
     except BrokenPipeError:
-        return _read_report(report) or _ENDED
+        return reports.read(report) or reports.ENDED
     except OSError as error:
-        return said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
+        return reports.said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
     return said
 
 
@@ -371,40 +355,21 @@ def _start_apart(
     if not pid:
         return 0, -1
     pidfd = os.pidfd_open(pid)
-    if int(_stat(pid)[1]) != parent:
+    if int(reports.stat_of(pid)[1]) != parent:
         os.close(pidfd)
         raise LaunchFailed(FAILED, "the process that was named is somebody else's")
     return pid, pidfd
-
-
-def _stat(pid: int) -> list[bytes]:
-    """What /proc says of a process after its name: its state, its parent, and so on."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()
 
 
 def _run_hooks(wanted: Mapping[str, Any] | None, pid: int, report: int) -> bytes:
     """Those that come before the command, on the host, once init has mounted all; what init says where it failed before."""
     if not wanted or not wanted["seen"]:
         return b""
-    if said := _heard(report):
+    if said := reports.heard(report):
         return said
     for status, found in wanted["create"]:
         hooks.run(found, hooks.told(wanted["about"], status, pid))
     return b""
-
-
-def _heard(report: int) -> bytes:
-    """Wait for init to say how far it is; what it says instead where it failed before."""
-    first = os.read(report, 1)
-    return b"" if first == init.REACHED else first + _read_report(report) or _ENDED
-
-
-def said_so_far(report: int) -> bytes:
-    """Why init has failed, if it has: then what is done for it from outside fails too, for it is gone."""
-    poll = select.poll()
-    poll.register(report, select.POLLIN)
-    return os.read(report, 4096).removeprefix(init.REACHED) if poll.poll(0) else b""
 
 
 def _undo(document: Mapping[str, Any], prepared: Prepared) -> None:
@@ -438,70 +403,3 @@ def _join_pid_namespace(plan: Mapping[str, Any], slots: Mapping[str, Any]) -> No
             namespace.setns(slots[slot], flag)
     if "target" in slots:
         namespace.setns(slots["target"], namespace.CLONE_NEWPID)
-
-
-def executed(report: int, pid: int, patience: float = 0, asking: int = -1) -> bytes:
-    """Wait until a process has executed its command; what init says where it failed. `patience` in seconds, 0 for any. `asking` is the
-    channel of who wants it, and may give up.
-
-    One that joins a container is seen in there. Whoever stops it before it has executed is answered by waking it, and after ten times by
-    giving up, lest the caller wait for ever.
-    """
-    poll = select.poll()
-    poll.register(report, select.POLLIN)
-    if asking >= 0:
-        poll.register(asking, select.POLLIN)
-    stopped = 0
-    while report not in (ready := [fd for fd, _ in poll.poll((patience or _LOOK) * 1000)]):
-        if ready:
-            if channel.waits(asking):  # before the answer there is but one thing to say
-                return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed in time".encode()
-            poll.unregister(asking)  # who asked was killed: the next finds what runs
-            continue
-        if patience:
-            return f"-1\0start\0{errno.ETIMEDOUT}\0it was not executed within {patience:g} seconds".encode()
-        if pid and _stat(pid)[0] in _STOPPED:
-            stopped += 1
-            if stopped > _MOST_STOPS:
-                return f"-1\0start\0{errno.EPERM}\0a process of the container kept it from executing".encode()
-            os.kill(pid, _SIGCONT)
-    return _read_report(report)
-
-
-def _read_report(fd: int) -> bytes:
-    """What init says until execve closes the pipe; nothing where all went well."""
-    parts = []
-    while data := os.read(fd, 4096):
-        if data == init.READY:
-            return b""
-        parts.append(data)
-    return b"".join(parts)
-
-
-def _failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
-    """A sentence in Docker's words of what init reported."""
-    number, step, code, text = said.decode(errors="replace").split("\0", 3)
-    name = document["command"]["args"][0]
-    failed = "OCI runtime exec failed: exec failed" if document.get("joined") else "OCI runtime create failed"
-    prefix = f"{failed}: unable to start container process:"
-    path, _, words = text.rpartition("\0")
-    if step not in ("execute", "ready"):
-        return LaunchFailed(FAILED, f"{prefix} {step} ({path or _described(document, int(number))}): {words}: unknown")
-    if int(code) in (errno.ENOENT, errno.ENOTDIR):
-        if path:
-            return LaunchFailed(NOT_FOUND, f"{prefix} exec {path}: no such file or directory: unknown")
-        if "/" in name:
-            return LaunchFailed(NOT_FOUND, f'{prefix} exec: "{name}": stat {name}: no such file or directory: unknown')
-        return LaunchFailed(NOT_FOUND, f'{prefix} exec: "{name}": executable file not found in $PATH: unknown')
-    return LaunchFailed(NOT_EXECUTABLE, f'{prefix} exec: "{name}": {words[:1].lower()}{words[1:]}: unknown')
-
-
-def _described(document: Mapping[str, Any], number: int) -> str:
-    """What a step was about, for a person."""
-    steps = document["plan"]["steps"]
-    if 0 <= number < len(steps) and steps[number][0] == "hooks":
-        return "of the bundle"
-    # What was opened on the host has a slot's name in there, which says nothing to a person.
-    paths = {slot: path for slot, path, *_ in document["plan"]["sources"]}
-    words = [paths.get(word, word) for word in steps[number][1:] if isinstance(word, str)] if 0 <= number < len(steps) else []
-    return " ".join(words) or "no argument"

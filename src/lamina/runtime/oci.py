@@ -17,7 +17,8 @@ import time
 
 from lamina.linux import channel, prctl, tty
 from lamina.runtime import cgroup, hooks, placing, records, zygote
-from lamina.runtime.launcher import NOT_EXECUTABLE, NOT_FOUND, LaunchFailed, launch
+from lamina.runtime.launcher import launch
+from lamina.runtime.reports import NOT_EXECUTABLE, NOT_FOUND, LaunchFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

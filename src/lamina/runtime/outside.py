@@ -24,7 +24,8 @@ from lamina.errors import LaminaError
 from lamina.linux import cabling, capability, channel, mount, namespace, prctl
 from lamina.runtime import launcher
 from lamina.runtime.cgroup import Cgroup
-from lamina.runtime.launcher import FAILED, NOT_EXECUTABLE, NOT_FOUND, Launched, LaunchFailed, Prepared
+from lamina.runtime.launcher import Launched, Prepared
+from lamina.runtime.reports import FAILED, NOT_EXECUTABLE, NOT_FOUND, LaunchFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
