@@ -69,7 +69,7 @@ def check_nothing_remains(daemon: Daemon, containers: list[str]) -> None:
 
     `containers` are the IDs of all that there were.
     """
-    daemon.docker("volume", "prune", "-af")
+    daemon.lamina("volume", "prune", "-af")
     daemon.docker("network", "prune", "-f")
     assert daemon.docker("ps", "-aq").stdout == ""
     bridges = [f"br-{row[:12]}" for row in daemon.docker("network", "ls", "-q", "--no-trunc").stdout.split()]
