@@ -30,15 +30,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 allow_many()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `root` where the run is not root's, and those marked `docker_cli` where the docker CLI is older."""
+    """Group what one process runs; skip tests marked `root` where the run is not root's, and those marked `docker_cli` where the docker CLI is older."""
     root = os.geteuid() == 0
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
         if not root and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root: mounts and namespaces"))
         wanted = item.get_closest_marker("docker_cli")
         if wanted is not None and docker_cli_version() < wanted.args[0]:
             item.add_marker(pytest.mark.skip(reason=f"needs the docker CLI of version {wanted.args[0]} or newer"))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that follow each other in one process: those that share a daemon of the session, else those of a file."""
+    if "daemon" in getattr(item, "fixturenames", ()) and (parameters := getattr(item, "callspec", None)):
+        driver = parameters.params.get("daemon")
+        if driver is not None:
+            return f"{item.path.parent.name} {driver}"
+    return str(item.path)
 
 
 @pytest.fixture

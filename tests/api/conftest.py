@@ -82,7 +82,9 @@ class FakeContainers:
 
     def logs(self, ref: str, query: LogQuery) -> Iterator[bytes]:
         self.queries.append(query)
-        yield from (b"one", b"", b"two")
+        if query.tail == 13:
+            raise InvalidArgument("it cannot be opened")
+        yield from (b"", b"one", b"", b"two")
 
     def archive_stat(self, ref: str, path: str) -> PathStat:
         return PathStat(path.rpartition("/")[2], 3, 0o644, "2024-01-01T00:00:00Z", "")

@@ -115,6 +115,12 @@ def test_logs_are_sent_as_they_come(api: Client, engine: FakeEngine) -> None:
     assert (query.tail, query.since_ns, query.stdout, query.stderr) == (3, 1_700_000_000_500_000_000, True, False)
 
 
+def test_a_log_is_open_before_the_head_is_sent(api: Client) -> None:
+    """Who has the head may remove the container: docker-py reads only then."""
+    status, body = api.ask("GET", "/containers/c/logs?stdout=1&tail=13")
+    assert (status, json.loads(body)["message"]) == (400, "it cannot be opened")
+
+
 @pytest.mark.parametrize(("tail", "lines"), [("all", None), ("\u00b2", None), ("9" * 5000, None), ("12", 12)])
 def test_a_tail_that_is_no_number_of_lines_is_all(api: Client, engine: FakeEngine, tail: str, lines: int | None) -> None:
     assert api.ask("GET", f"/containers/c/logs?stdout=1&tail={quote(tail)}")[0] == 200

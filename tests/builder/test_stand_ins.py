@@ -71,6 +71,7 @@ def test_selenium_wants_a_secret_that_the_classic_builder_cannot_carry(lab: Lab)
 
 def test_buildx_stops_at_a_stage_that_needs_nothing_from_outside(lab: Lab) -> None:
     text = (FILES / "buildx.Dockerfile").read_text().replace("golang:${GO_VERSION}-alpine${ALPINE_VERSION}", "golang:1.26-alpine")
+    context(lab, "package.json")
     lab.build("FROM scratch\nCOPY package.json /usr/bin/xx\n", tags=(Reference.parse("tonistiigi/xx:1.6.1"),))
     image, told = lab.build(text, target="gobase")
     assert "Step 1/11 : ARG GO_VERSION=1.26" in told

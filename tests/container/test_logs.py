@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) 
     threading.Timer(0.05, lambda: _append(Path(live.container.log_path), line("here\n") + b"\n")).start()
     assert next(chunk for chunk in chunks if chunk) == b"here\n"
     chunks.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("status", [State.RUNNING, State.EXITED])
+@pytest.mark.parametrize("follow", [False, True])
+def test_what_was_logged_comes_also_where_the_container_is_removed_meanwhile(tmp_path: Path, status: State, *, follow: bool) -> None:
+    directory = tmp_path / "c"
+    directory.mkdir()
+    live = container(directory, tty=True, status=status)
+    _append(Path(live.container.log_path), line("here\n") + b"\n")
+    chunks = Logs().read(live, LogQuery(follow=follow))
+    assert next(chunks) == b""
+    shutil.rmtree(directory)
+    threading.Timer(0.05, lambda: setattr(live, "removing", True)).start()
+    assert b"".join(chunks) == b"here\n"
 
 
 @pytest.mark.parametrize("pieces", [1, 7])

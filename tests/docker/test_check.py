@@ -37,12 +37,15 @@ def test_damage_is_a_line_an_exit_code_and_mended(daemon: Daemon) -> None:
 def test_the_database_a_container_and_a_volume_are_mended_without_a_restart(daemon: Daemon, name: str) -> None:
     daemon.docker("create", "--name", name, *NONE, "-v", f"{name}:/data", BASE, "true")
     identity = daemon.docker("inspect", "-f", "{{.Id}}", name).stdout.strip()
+    told = len(daemon.log)
     os.unlink(daemon.data / "metadata.db")
     flip(daemon.data / "containers" / identity / "config.json")
     (daemon.data / "volumes" / name / "volume.json").write_text("")
-    found = daemon.lamina("system", "check", code=1).stdout
-    assert [line.split(": ")[1] for line in found.splitlines()] == ["metadata.db", f"volume {name}", f"container {name}"]
-    assert daemon.lamina("system", "check", "--repair").stdout.count("repaired: ") == 3
+    found = [line.split(": ")[1] for line in daemon.lamina("system", "check", code=1).stdout.splitlines()]
+    if "metadata.db" not in found:  # what the engine does by itself meanwhile notices it first
+        assert "metadata.db" in daemon.log[told:]
+    assert [each for each in found if each != "metadata.db"] == [f"volume {name}", f"container {name}"]
+    assert daemon.lamina("system", "check", "--repair").stdout.count("repaired: ") == len(found)
     assert daemon.lamina("system", "check").stdout == "everything is sound\n"
     os.unlink(daemon.data / "metadata.db")
     daemon.docker("tag", BASE, f"{name}:tagged")

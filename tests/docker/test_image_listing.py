@@ -106,7 +106,7 @@ def test_filters_choose_as_dockers(listed: Daemon) -> None:
     assert set(NAMES) <= names(listed, f"since={BASE}") == names(listed, f"since={identity}")
     old = listed.docker("images", "-q", "-f", "label=listed=old").stdout.strip()
     assert names(listed, "before=listed:1", "label=listed") == names(listed, f"since={old}", "label=listed=old") | {"<none>:<none>"}
-    assert names(listed, "until=1h") == set()
+    assert names(listed, "until=1h", "label=listed") == set()
     assert names(listed, "until=2999-01-01") >= set(NAMES)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +21,20 @@ from lamina.content.store import BlobNotFound
 from lamina.distribution.client import ManifestUnknown
 from lamina.distribution.transport import RegistryUnreachable
 from lamina.errors import Exhausted, LaminaError
-from lamina.image.model import ImageNotFound
+from lamina.image import pull
+from lamina.image.download import Arrival
+from lamina.image.model import ImageNotFound, LayerFacts
 from lamina.image.pull import NotAnImage, PlatformMissing
 from lamina.layer.compression import zstd_deflater
 from lamina.layer.errors import LayerDamaged
 from lamina.registry.http import Request, Response
+from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import new_manifest, parse_manifest
 from lamina.spec.platform import Platform
+from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
@@ -171,6 +176,35 @@ def test_a_pull_that_fills_the_disk_gives_back_what_it_took(faulty: Faulty, stor
         full.close()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_the_layer_that_failed_says_why_not_the_one_below(faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = store(), store()
+    pushed(faulty, here, tars=[tar_of("small", b"x"), tar_of("big", random.Random(1).randbytes(100_000))])
+    registering, made = threading.Event(), []
+    bring, register = Arrival.bring, there.layers.register
+
+    class Seen(pull._Stoppable):
+        def __init__(self, sink: Sink) -> None:
+            super().__init__(sink)
+            made.append(self)
+
+    def failing(self: Arrival, row: Descriptor) -> Staged:
+        if row.size > 50_000:
+            assert registering.wait(120)
+            raise Exhausted("no space left")
+        return bring(self, row)
+
+    def slow(*args: Any, **options: Any) -> LayerFacts:
+        registering.set()
+        eventually(lambda: made[0].failure is not None, "the other layer has not failed")
+        return register(*args, **options)
+
+    monkeypatch.setattr(pull, "_Stoppable", Seen)
+    monkeypatch.setattr(Arrival, "bring", failing)
+    monkeypatch.setattr(there.layers, "register", slow)
+    with pytest.raises(Exhausted, match="no space left"):
+        there.puller.pull(reference(faulty))
 
 
 def test_a_sink_that_raises_stops_the_pull_and_the_next_one_goes_on(faulty: Faulty, store: MakeStore) -> None:

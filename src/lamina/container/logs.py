@@ -6,7 +6,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 from lamina.container.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, IN_MOVED_TO, Watch
 from lamina.container.live import Live
@@ -41,6 +41,8 @@ class Logs:
     def _chunks(self, live: Live, path: str, query: LogQuery) -> Iterator[bytes]:
         reader = Reader(path)
         try:
+            reader.seek_tail(query.tail)
+            yield b""
             with closing(Watch()) as watch:
                 forget = live.waiters.call_on_exit(watch.stop)
                 try:
@@ -51,12 +53,11 @@ class Logs:
             reader.close()
 
     def _follow(self, live: Live, reader: Reader, query: LogQuery, watch: Watch) -> Iterator[bytes]:
-        reader.seek_tail(query.tail)
         framed = not live.container.tty
         watched: int | None = None
         while True:
             ended = watch.stopped or not _may_write(live)
-            if query.follow and (watched is None or watched != reader.inode):
+            if query.follow and not ended and (watched is None or watched != reader.inode):
                 watched = _watch(watch, reader)
                 # Between reading and watching lines may have come: they are read now, what comes later wakes the wait.
             for lines in reader.lines():
@@ -78,12 +79,13 @@ def _may_write(live: Live) -> bool:
 
 
 def _watch(watch: Watch, reader: Reader) -> int | None:
-    """Watch the file, or the folder until it is there; the inode that is watched."""
+    """Watch the file, or the folder until it is there; the inode that is watched. Nothing where the container has just been removed."""
     try:
         watch.add(reader.path, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF | IN_ATTRIB)
         return reader.inode
     except FileNotFoundError:
-        watch.add(os.path.dirname(reader.path), IN_CREATE | IN_MOVED_TO)
+        with suppress(FileNotFoundError):
+            watch.add(os.path.dirname(reader.path), IN_CREATE | IN_MOVED_TO)
         return None
 
 

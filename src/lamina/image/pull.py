@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -234,17 +234,27 @@ class Puller:
         with self._layers.staging() as scratch:
             arrival = Arrival(client, self._content, self._layers, scratch, stoppable)
             try:
-                with ThreadPoolExecutor(self._parallel, "pull", take_long_turns) as threads:
-                    coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in missing}
-                    for number in range(here, len(rows)):
-                        staged = _taken(coming, arrival, rows[number], stoppable)
-                        with stoppable:
-                            stack.register(number, staged)
-                            self._images.leases.touch(rows[number].digest)
-                            stoppable(Update("Pull complete", short(rows[number])))
+                self._register_as_they_come(stack, here, rows, arrival, stoppable)
             except Exhausted:
                 arrival.drop(missing)
                 raise
+
+    def _register_as_they_come(self, stack: _Stack, here: int, rows: Sequence[Descriptor], arrival: Arrival, stoppable: _Stoppable) -> None:
+        """Several are brought at a time, and put on top of each other from the `here`th on. Raises what failed first, whichever it was."""
+        try:
+            with ThreadPoolExecutor(self._parallel, "pull", take_long_turns) as threads:
+                coming = {row: threads.submit(stoppable.run, arrival.bring, row) for row in dict.fromkeys(rows[here:])}
+                for number in range(here, len(rows)):
+                    row = rows[number]
+                    future = coming.pop(row, None)
+                    # One that an image has twice is staged again, since registering takes the files away.
+                    staged = future.result() if future is not None else arrival.stage(row)
+                    with stoppable:
+                        stack.register(number, staged)
+                        self._images.leases.touch(row.digest)
+                        stoppable(Update("Pull complete", short(row)))
+        except PullStopped:
+            raise stoppable.failure or PullStopped("pull stopped") from None
 
 
 class _Stack:
@@ -329,18 +339,6 @@ class _Stoppable:
         with self._lock:
             if error is not None and self.failure is None:
                 self.failure = error
-
-
-def _taken(coming: dict[Descriptor, Future[Staged]], arrival: Arrival, row: Descriptor, stoppable: _Stoppable) -> Staged:
-    """The staged layer; one that an image has twice is staged again, since registering takes the files away.
-
-    Raises what failed first, whichever layer it was.
-    """
-    future = coming.pop(row, None)
-    try:
-        return future.result() if future is not None else arrival.stage(row)
-    except PullStopped:
-        raise stoppable.failure or PullStopped("pull stopped") from None
 
 
 def _checked_config(data: bytes) -> ImageConfig:

@@ -167,6 +167,7 @@ def logs(engine: Backend, request: Request) -> Response:
     chunks = engine.containers.logs(ref, asked)  # what cannot be read is said before the answer begins
 
     def produce(writer: Writer) -> None:
+        next(chunks)  # opens it: who has the answer's head may remove the container
         writer.start()
         for chunk in chunks:
             if chunk:
