@@ -292,7 +292,9 @@ def test_a_context_that_reaches_out_is_refused(tmp_path: Path, name: str) -> Non
         received(tmp_path, archive("", (name, "1")))
 
 
-@pytest.mark.parametrize("data", [b"not a tar" * 100, archive("gz", ("a", "b"))[:-20], b"\x1f\x8b" + bytes(100)])
+@pytest.mark.parametrize(
+    "data", [b"not a tar" * 100, archive("gz", ("a", "b"))[:-20], b"\x1f\x8b" + bytes(100)], ids=["text", "cut", "zeros"]
+)
 def test_a_context_that_is_none_is_one_sentence(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(LaminaError):
         received(tmp_path, data)
