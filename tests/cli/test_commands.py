@@ -690,6 +690,28 @@ def test_proxies_of_the_configuration_are_handed_on(engine: FakeEngine, tmp_path
     assert json.loads(engine.requests[-1].body)["Env"] == ["ALL_PROXY=http://r:1", "all_proxy=http://r:1"]
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (("create", "bb:1"), "POST /containers/create"),
+        (("pull", "-q", "bb:1"), "POST /images/create"),
+        (("build", "-q", "-"), "POST /build"),
+        (("import", "-", "bb:1"), "POST /images/create"),
+    ],
+)
+def test_a_platform_is_asked_for_by_the_environment_too(engine: FakeEngine, words: tuple[str, ...], asked: str) -> None:
+    engine.routes |= {
+        "POST /containers/create": reply({"Id": "c", "Warnings": []}, status=201),
+        "POST /images/create": json_lines({"status": "done"}),
+        "POST /build": json_lines({"stream": "sha256:1\n"}),
+    }
+    env = {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"}
+    for more, wanted in (([], "linux/arm64"), (["--platform", "linux/amd64"], "linux/amd64")):
+        lamina_(engine, words[0], *more, *words[1:], stdin=b"FROM scratch\n", env=env)
+        request = engine.requests[-1]
+        assert (f"{request.method} {request.path}", parse_qs(request.query)["platform"]) == (asked, [wanted])
+
+
 def test_a_credential_helper_is_asked(engine: FakeEngine, tmp_path: Path) -> None:
     helper = tmp_path / "docker-credential-fake"
     helper.write_text('#!/bin/sh\nread server\necho "{\\"ServerURL\\":\\"$server\\",\\"Username\\":\\"u-$1\\",\\"Secret\\":\\"s\\"}"\n')

@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lamina.cli.flags import Arguments
+
 
 class Session:
     """Given to every command. `environment` is the only way to the environment below `main`."""
@@ -33,6 +35,10 @@ class Session:
                 raise LaminaError("no engine is configured")
             self._transport = transport
         return self._transport
+
+    def platform(self, arguments: Arguments) -> str:
+        """What --platform says, else DOCKER_DEFAULT_PLATFORM; empty for the engine's own."""
+        return arguments.text("platform") if arguments.given("platform") else self.environment.get("DOCKER_DEFAULT_PLATFORM", "")
 
     def print(self, text: str) -> None:
         """A line on standard output."""

@@ -83,7 +83,7 @@ def import_(session: Session, arguments: Arguments) -> int:
     remote = path.startswith(("http://", "https://"))
     pairs = [("fromSrc", path if remote else "-"), ("repo", repository), ("tag", tag), ("message", arguments.text("message"))]
     pairs += [("changes", change) for change in arguments.many("change")]
-    pairs += [("platform", arguments.text("platform"))] if arguments.given("platform") else []
+    pairs += [("platform", platform)] if (platform := session.platform(arguments)) else []
     if remote:
         messages = Images(session.engine).import_url(pairs)
     else:

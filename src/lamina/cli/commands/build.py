@@ -72,7 +72,6 @@ t tag list|Name and optionally a tag in the "name:tag" format
 Kept = Callable[[str], bool]
 _TEXTS = (
     ("target", "target"),
-    ("platform", "platform"),
     ("networkmode", "network"),
     ("cpusetcpus", "cpuset-cpus"),
     ("cpusetmems", "cpuset-mems"),
@@ -168,6 +167,7 @@ def _quietly(messages: Iterator[dict[str, object]]) -> str:
 def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
     pairs = [("t", name) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
     pairs += [(key, arguments.text(name)) for key, name in (*_TEXTS, *_NUMBERS) if arguments.given(name)]
+    pairs += [("platform", platform)] if (platform := session.platform(arguments)) else []
     pairs += [(key, _size(arguments.text(name))) for key, name in _SIZES if arguments.given(name)]
     pairs += [(key, "1") for key, name in _SWITCHES if arguments.on(name)]
     pairs.append(("rm", "1" if arguments.on("rm", default=True) else "0"))

@@ -303,7 +303,7 @@ def _shared_socket(session: Session, arguments: Arguments, config: dict[str, obj
 
 
 def _ask(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
-    answer = Containers(session.engine).create(config, name=arguments.text("name"), platform=arguments.text("platform"))
+    answer = Containers(session.engine).create(config, name=arguments.text("name"), platform=session.platform(arguments))
     warnings = answer.get("Warnings")
     for warning in warnings if isinstance(warnings, list) else []:
         session.warn(str(warning))
@@ -324,7 +324,7 @@ def _with_tag(image: str) -> str:
 def _pull(session: Session, arguments: Arguments, image: str) -> None:
     from lamina.cli.commands.transfer import pull_image
 
-    pull_image(session, image, platform=arguments.text("platform"), quiet=arguments.on("quiet"), to_error=True)
+    pull_image(session, image, platform=session.platform(arguments), quiet=arguments.on("quiet"), to_error=True)
 
 
 def _start(containers: Containers, name: str, keys: str = "", *, verify: bool = False) -> None:
