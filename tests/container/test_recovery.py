@@ -11,6 +11,7 @@ import pytest
 
 from lamina.container import sharing, store
 from lamina.container.connecting import RECORD
+from lamina.container.lifecycle import LifeCycle
 from lamina.container.store import RECORDS, REMOVING, ContainerStore
 from lamina.network.model import Endpoint, Sandbox
 from lamina.network.sandboxes import Wiring
@@ -18,6 +19,7 @@ from lamina.runtime.launch import Exit
 from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest
 from tests.container.fakes import FakeNetworks, FakeProcess, World, world
+from tests.harness import eventually
 
 __all__ = ["world"]
 
@@ -43,6 +45,7 @@ def test_an_exit_that_nobody_saw_is_noted_with_its_true_code(world: World) -> No
     after.containers.recover()
     state = after.containers.get("it").state
     assert (str(state.status), state.exit_code, state.finished_ns) == ("exited", 42, 5 * 10**9)
+    assert [(event.action, event.attributes["exitCode"]) for event in after.events] == [("die", "42")]
 
 
 def test_a_lost_monitor_is_said_instead_of_a_code_made_up(world: World) -> None:
@@ -173,6 +176,20 @@ def test_an_end_that_was_noted_is_noted_once(world: World) -> None:
         after = world.again()
         after.containers.recover()
         assert after.containers.get("it").state == before.state
+        assert after.actions() == []
+
+
+def test_an_end_that_was_told_before_a_restart_is_not_told_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LifeCycle, "_wait_for_restart", lambda self, live: None)  # it is killed meanwhile
+    process = world.run(host={"RestartPolicy": {"Name": "always"}})
+    process.end(4)
+    eventually(lambda: str(world.containers.get("it").state.status) == "restarting", "it is not restarted")
+    before = world.containers.get("it")
+    assert world.actions()[-1] == "die"
+    world.runtime.found[before.directory] = Exit(4, 0, before.state.finished_ns / 1e9)
+    after = world.again()
+    after.containers.recover()
+    assert "die" not in after.actions() and "start" in after.actions()
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -157,7 +157,7 @@ class LifeCycle:
                 return
             live.process = None
             self.note_exit(live, how)
-            self._parts.emit(live.event("die", exitCode=str(how.code), execDuration=str(self._ran_seconds(live))))
+            self.tell_exit(live)
             with self._surely(live):
                 self._launcher.connections.leave(live.container, shared=self._shared(live))
             self._emit_of_volumes(live, "unmount")
@@ -187,6 +187,11 @@ class LifeCycle:
         if not live.container.auto_remove:
             self._store.save_state(live.container)
 
+    def tell_exit(self, live: Live) -> None:
+        """With the lock: who listens for events is told of an end that was noted."""
+        seconds = max(0, live.state.finished_ns - live.state.started_ns) // 10**9
+        self._parts.emit(live.event("die", exitCode=str(live.state.exit_code), execDuration=str(seconds)))
+
     def release(self, live: Live) -> None:
         """With the lock: what is mounted for it on the host goes; what does not is tried again when it is started or removed."""
         with self._surely(live):
@@ -199,9 +204,6 @@ class LifeCycle:
             yield
         except _FAILURES as error:
             _log.warning("container %s has ended, and something of it is left: %s", live.container.name, error)
-
-    def _ran_seconds(self, live: Live) -> int:
-        return max(0, live.state.finished_ns - live.state.started_ns) // 10**9
 
     def _remove_ended(self, live: Live) -> None:
         try:

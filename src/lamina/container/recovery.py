@@ -115,6 +115,7 @@ class Recovery:
     def _ended(self, live: Live, how: Exit) -> None:
         """Note an end that nobody saw; one that was noted already changes nothing."""
         ended = int(how.finished_at * 1e9)
+        told = live.state.status is State.RESTARTING and ended <= live.state.finished_ns
         if live.state.status not in (*ALIVE, State.RESTARTING):
             if live.state.started_ns and ended <= live.state.finished_ns:
                 return
@@ -122,5 +123,7 @@ class Recovery:
             live.become(State.RUNNING, **_BEGUN, started_ns=ended or self._parts.clock())
         with live.lock:
             self._life.note_exit(live, how)
+            if not told:
+                self._life.tell_exit(live)
         if live.container.auto_remove:
             self._leaving.append(live)
