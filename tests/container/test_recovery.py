@@ -192,16 +192,28 @@ def test_an_end_that_was_told_before_a_restart_is_not_told_again(world: World, m
     assert "die" not in after.actions() and "start" in after.actions()
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_whether_it_is_paused_is_asked_of_the_kernel(world: World, frozen: bool) -> None:
+@pytest.mark.parametrize(("noted", "frozen"), [(True, True), (True, False), (False, True)])
+def test_only_a_pause_that_was_noted_and_has_not_ended_goes_on(world: World, noted: bool, frozen: bool) -> None:
     process = world.run()
-    if not frozen:
+    if noted:
         world.containers.pause("it")
     process.frozen = frozen  # the engine was killed before it could note that
     world.runtime.found[world.containers.get("it").directory] = process
     after = world.again()
     after.containers.recover()
-    assert str(after.containers.get("it").state.status) == ("paused" if frozen else "running")
+    assert str(after.containers.get("it").state.status) == ("paused" if noted and frozen else "running")
+    assert process.frozen == (noted and frozen)
+
+
+def test_a_commit_does_not_pause_for_longer_than_its_engine_lives(world: World) -> None:
+    process = world.run()
+    live = world.containers._roster.find("it")
+    with world.containers._life.still(live):
+        assert process.frozen and str(live.state.status) == "paused"
+        world.runtime.found[live.container.directory] = process
+        after = world.again()
+        after.containers.recover()
+        assert not process.frozen and after.containers.get("it").running
 
 
 def test_what_was_started_again_without_a_note_is_nobodys_stopped_container(world: World) -> None:

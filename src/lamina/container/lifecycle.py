@@ -333,8 +333,8 @@ class LifeCycle:
         self.start(live)
         self._parts.emit(live.event("restart"))
 
-    def pause(self, live: Live) -> None:
-        """See Containers.pause."""
+    def pause(self, live: Live, *, lasting: bool = True) -> None:
+        """See Containers.pause. Unless `lasting` it is over when this engine is, however that ends: the next one lets it go on."""
         with live.lock:
             if live.state.status is State.PAUSED:
                 raise WrongState(f"Container {live.container.id} is already paused")
@@ -345,7 +345,8 @@ class LifeCycle:
             except OSError as error:  # its control group vanished, or a process does not stop
                 raise WrongState(f"cannot pause container {live.container.id}: {error.strerror or error}") from None
             live.become(State.PAUSED)
-            self._store.save_state(live.container)
+            if lasting:
+                self._store.save_state(live.container)
             self._parts.emit(live.event("pause"))
 
     def unpause(self, live: Live) -> None:
@@ -372,7 +373,7 @@ class LifeCycle:
             yield
             return
         try:
-            self.pause(live)
+            self.pause(live, lasting=False)
         except WrongState:
             if process.wait(_ENDING) is None:
                 raise

@@ -105,8 +105,11 @@ class Recovery:
             if live.state.status not in ALIVE:
                 # Killed between the start and the note of it: the monitor knows better.
                 live.become(State.RUNNING, **_BEGUN, started_ns=self._parts.clock())
-            # Killed between a pause and the note of it, or its end: the kernel knows better.
-            live.become(State.PAUSED if process.frozen else State.RUNNING, pid=process.pid)
+            # Killed after a pause that was noted had ended: the kernel knows better.
+            paused = process.frozen and live.state.status is State.PAUSED
+            if process.frozen and not paused:
+                process.resume()  # a commit's, or one that nobody was told of
+            live.become(State.PAUSED if paused else State.RUNNING, pid=process.pid)
             self._life.restore(live)
             self._store.save_state(live.container)
         self._execs.recover(live)
