@@ -85,41 +85,36 @@ def test_volumes_below_each_other_take_each_their_part(make: Make, house: House,
     assert (folder / "link").is_symlink()
 
 
-def test_a_volume_that_somebody_else_writes_to_meanwhile_leads_nowhere(tmp_path: Path) -> None:
-    """Another container may have the empty volume already: a directory of what is copied becomes a link while it is filled."""
-    host, source = tmp_path / "host", tmp_path / "source"
-    for folder in (host, source / "folder"):
-        folder.mkdir(parents=True)
-    for number in range(2000):
+@pytest.mark.parametrize("moment", ["make", "_copy"])
+def test_a_volume_that_somebody_else_writes_to_meanwhile_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Another container may have the empty volume already: a directory of what is copied becomes a link, just made or half full."""
+    host, source, target = tmp_path / "host", tmp_path / "source", tmp_path / "target"
+    for each in (host, source / "folder", target):
+        each.mkdir(parents=True)
+    for number in range(5):
         (source / "folder" / f"{number}").write_text("of the image")
-    targets = (tmp_path / f"target{number}" for number in range(50))
-    assert any(filled_while_it_becomes_a_link(source, target, host) for target in targets), "it was always too late"
-    assert os.listdir(host) == []
+    does = getattr(_Cloning, moment)
+    done: list[str] = []
 
+    def exchanging(cloning: _Cloning, here: _Open, name: str, *rest: Any) -> Any:
+        result = does(cloning, here, name, *rest)
+        done.append(name)
+        if len(done) == (1 if moment == "make" else 3):
+            (target / "folder").rename(target / "away")
+            (target / "folder").symlink_to(host)
+        return result
 
-def filled_while_it_becomes_a_link(source: Path, target: Path, host: Path) -> bool:
-    """Copy what is in `source`; whether `folder` in it was exchanged for a link to `host` before that was done."""
-    target.mkdir()
-    ended = threading.Event()
-
-    def exchange() -> None:
-        while not ended.is_set():
-            with suppress(OSError):
-                os.rename(target / "folder", target / "away")
-                os.symlink(host, target / "folder")
-                return
-
-    thread = threading.Thread(target=exchange)
-    thread.start()
+    monkeypatch.setattr(_Cloning, moment, exchanging)
     folder = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(LaminaError):
             _copy_all(folder, str(target))
     finally:
-        ended.set()
-        thread.join()
         os.close(folder)
-    return (target / "folder").is_symlink() and len(os.listdir(target / "away")) < 2000
+    assert (target / "folder").is_symlink() and os.listdir(host) == []
+    assert len(os.listdir(target / "away")) == (0 if moment == "make" else 5)
 
 
 def test_a_hard_link_is_not_made_to_what_lies_outside(tmp_path: Path) -> None:
@@ -187,3 +182,29 @@ def test_a_volume_that_could_not_be_filled_is_empty_again_unless_another_uses_it
     with pytest.raises(Internal):
         world.containers.create({"Image": "base"}, {"Binds": ["data:/stock"]})
     assert sorted(os.listdir(folder)) == (["a", "half"] if used else [])
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_volume_that_was_being_filled_when_the_engine_was_killed_is_empty_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    folder = Path(world.volumes.create("data").mountpoint)
+    if used:
+        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock:nocopy"]})
+    run = InlineWorkers.run
+    seen: list[list[str]] = []
+
+    def killed(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if not job.endswith(":seed_job"):
+            return run(workers, job, params, *rest)
+        (folder / "half").mkdir()
+        (folder / "a").touch()
+        world.again().containers.recover()
+        seen.append(sorted(os.listdir(folder)))
+        raise Internal("the engine is gone")
+
+    monkeypatch.setattr(InlineWorkers, "run", killed)
+    with pytest.raises(Internal):
+        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock"]})
+    assert seen == [["a", "half"] if used else []]
+    assert sorted(os.listdir(folder.parent)) == ["_data", "volume.copy.json", "volume.json"]

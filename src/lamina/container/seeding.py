@@ -36,11 +36,12 @@ class Seeder:
                 return
             root = mounted_root(self._launcher.root(record, writable=False), self._parts.root)
             params = {**root.params, "targets": {mount.target: mount.source for mount in empty}}
-            try:
-                self._parts.workers.run("lamina.container.files:seed_job", params, root.fds)
-            except BaseException:
-                self._clear(record, empty)
-                raise
+            with self._parts.volumes.filling([mount.name for mount in empty]):
+                try:
+                    self._parts.workers.run("lamina.container.files:seed_job", params, root.fds)
+                except BaseException:
+                    self._clear(record, empty)
+                    raise
 
     @contextmanager
     def _alone(self, names: frozenset[str]) -> Iterator[None]:

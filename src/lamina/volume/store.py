@@ -12,7 +12,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,7 @@ from lamina.volume import options as mount_options
 from lamina.volume.mounting import Mounting, unmount_below
 
 _REMOVING = ".removing-"
+_FILLING = "filling"
 _RECORDS = ("volume.json", "volume.copy.json")
 ANONYMOUS = "com.docker.volume.anonymous"
 _LISTING = frozenset({"dangling", "driver", "label", "name"})
@@ -203,6 +204,32 @@ class Volumes:
                 with suppress(VolumeNotFound, OSError):  # An older version wrote only one.
                     self._write_facts(self.get(name))
 
+    # ── filling ──────────────────────────────────────────────────────────────────────────────────────────────────
+    @contextmanager
+    def filling(self, names: Iterable[str]) -> Iterator[None]:
+        """While inside, these empty volumes take content: where this engine is killed meanwhile, the next one makes them empty again. What
+        is mounted as a volume is somebody else's, and stays as it is."""
+        marks = [f"{self.root}/{name}/{_FILLING}" for name in names if not self.get(name).options]
+        try:
+            for mark in marks:
+                with open(mark, "wb"):
+                    pass
+            yield
+        finally:
+            for mark in marks:
+                with suppress(FileNotFoundError):  # the volume was removed
+                    os.unlink(mark)
+
+    def _half_filled(self) -> None:
+        """What another container may be using stays."""
+        for name in self._names():
+            mark = f"{self.root}/{name}/{_FILLING}"
+            if os.path.exists(mark):
+                if not self.users(name):
+                    for entry in os.listdir(f"{self.root}/{name}/_data"):
+                        remove_path(f"{self.root}/{name}/_data/{entry}")
+                os.unlink(mark)
+
     # ── volumes that are a mount ─────────────────────────────────────────────────────────────────────────────────
     def use(self, name: str, user: str) -> bool:
         """Have it mounted for `user`, if it is a mount; whether it is. Raises VolumeNotFound, VolumeNotMounted."""
@@ -223,8 +250,9 @@ class Volumes:
                 self._mounting.found(volume.mountpoint, user)
 
     def settle(self) -> None:
-        """At start, after every `found`: unmount what nobody uses."""
+        """At start, after every `found`: unmount what nobody uses, and empty what was being filled."""
         self._mounting.settle(self.root)
+        self._half_filled()
 
     # ── what is damaged ──────────────────────────────────────────────────────────────────────────────────────────
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
