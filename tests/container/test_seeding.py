@@ -162,49 +162,45 @@ def test_of_two_containers_that_are_made_at_once_one_fills_their_volume(world: W
     assert (len(made), len(filled)) == (2, 1)
 
 
-@pytest.mark.parametrize("used", [False, True])
-def test_a_volume_that_could_not_be_filled_is_empty_again_unless_another_uses_it(
-    world: World, monkeypatch: pytest.MonkeyPatch, used: bool
-) -> None:
+def half_filled(world: World, monkeypatch: pytest.MonkeyPatch, *, used: bool, then: Callable[[Path], object]) -> Path:
+    """The folder of a volume whose filling fails half way, after `then` was called with it; `used`: another container has it."""
     folder = Path(world.volumes.create("data").mountpoint)
     if used:
         world.containers.create({"Image": "base"}, {"Binds": ["data:/stock:nocopy"]})
     run = InlineWorkers.run
 
-    def full(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: Any) -> dict[str, Any]:
+    def fill(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: Any) -> dict[str, Any]:
         if not job.endswith(":seed_job"):
             return run(workers, job, params, *rest)
         (folder / "half").mkdir()
         (folder / "a").touch()
+        then(folder)
         raise Internal("a volume could not be filled: no space left on device")
 
-    monkeypatch.setattr(InlineWorkers, "run", full)
+    monkeypatch.setattr(InlineWorkers, "run", fill)
     with pytest.raises(Internal):
         world.containers.create({"Image": "base"}, {"Binds": ["data:/stock"]})
+    return folder
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_volume_that_could_not_be_filled_is_empty_again_unless_another_uses_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    folder = half_filled(world, monkeypatch, used=used, then=os.listdir)
     assert sorted(os.listdir(folder)) == (["a", "half"] if used else [])
+    assert sorted(os.listdir(folder.parent)) == ["_data", "volume.copy.json", "volume.json"]
 
 
 @pytest.mark.parametrize("used", [False, True])
 def test_a_volume_that_was_being_filled_when_the_engine_was_killed_is_empty_again(
     world: World, monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
-    folder = Path(world.volumes.create("data").mountpoint)
-    if used:
-        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock:nocopy"]})
-    run = InlineWorkers.run
     seen: list[list[str]] = []
 
-    def killed(workers: InlineWorkers, job: str, params: dict[str, Any], *rest: Any) -> dict[str, Any]:
-        if not job.endswith(":seed_job"):
-            return run(workers, job, params, *rest)
-        (folder / "half").mkdir()
-        (folder / "a").touch()
+    def killed(folder: Path) -> None:
         world.again().containers.recover()
         seen.append(sorted(os.listdir(folder)))
-        raise Internal("the engine is gone")
 
-    monkeypatch.setattr(InlineWorkers, "run", killed)
-    with pytest.raises(Internal):
-        world.containers.create({"Image": "base"}, {"Binds": ["data:/stock"]})
+    half_filled(world, monkeypatch, used=used, then=killed)
     assert seen == [["a", "half"] if used else []]
-    assert sorted(os.listdir(folder.parent)) == ["_data", "volume.copy.json", "volume.json"]
