@@ -351,9 +351,8 @@ class Containers:
     def logs(self, ref: str, query: LogQuery) -> Iterator[bytes]:
         """The log in chunks ready to be sent: 8-byte frames unless the container has a terminal. With `follow` it ends with the container.
 
-        The first chunk is b"": the log is open then, and what is in it comes also where the container is removed meanwhile. Close the
-        iterator to stop following (from the same thread, between chunks). Idle followers yield b"" about once a second so that a caller
-        can notice a client that went away.
+        The first chunk is b"": the log is open then, and comes also where the container is removed meanwhile. Close the iterator to stop
+        following (from the same thread, between chunks). Idle followers yield b"" about once a second, to notice a client that went.
         """
         return self._logs.read(self._roster.find(ref), query)
 
