@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,16 @@ def test_what_an_interrupted_removal_left_is_swept(volumes: Volumes) -> None:
     os.rename(os.path.dirname(made.mountpoint), f"{volumes.root}/.removing-x")
     volumes.sweep()
     assert os.listdir(volumes.root) == []
+
+
+def test_a_half_filled_volume_that_lost_its_files_does_not_keep_the_others_from_being_settled(volumes: Volumes) -> None:
+    for name in ("damaged", "half"):
+        Path(volumes.create(name).mountpoint, "file").touch()
+        Path(volumes.root, name, "filling").touch()
+    shutil.rmtree(f"{volumes.root}/damaged/_data")
+    volumes.settle()
+    assert os.listdir(f"{volumes.root}/half/_data") == []
+    assert not [name for name in ("damaged", "half") if os.path.exists(f"{volumes.root}/{name}/filling")]
 
 
 def test_a_check_names_what_is_wrong_with_folders_and_mends_what_can_be(volumes: Volumes) -> None:

@@ -221,14 +221,15 @@ class Volumes:
                     os.unlink(mark)
 
     def _half_filled(self) -> None:
-        """What another container may be using stays."""
+        """What another container may be using stays. Tried once, lest a mark that stays cost what comes later; what cannot be removed does
+        not keep the engine from starting."""
         for name in self._names():
-            mark = f"{self.root}/{name}/{_FILLING}"
-            if os.path.exists(mark):
-                if not self.users(name):
-                    for entry in os.listdir(f"{self.root}/{name}/_data"):
+            if os.path.exists(mark := f"{self.root}/{name}/{_FILLING}"):
+                with suppress(OSError):
+                    for entry in () if self.users(name) else os.listdir(f"{self.root}/{name}/_data"):
                         remove_path(f"{self.root}/{name}/_data/{entry}")
-                os.unlink(mark)
+                with suppress(OSError):
+                    os.unlink(mark)
 
     # ── volumes that are a mount ─────────────────────────────────────────────────────────────────────────────────
     def use(self, name: str, user: str) -> bool:
