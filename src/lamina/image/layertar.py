@@ -53,7 +53,7 @@ class TarPlace:
             LayerDamaged, Corrupt: it cannot be had.
         """
         if self.skeleton:
-            yield from even(rebuilt(self.skeleton, self.tree))
+            yield from rebuilt(self.skeleton, self.tree)
         elif self.compression:
             with decompressed(open(self.path, "rb", buffering=0), self.compression) as file:
                 yield from even(iter(lambda: file.read(_CHUNK), b""))

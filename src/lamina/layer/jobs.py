@@ -22,7 +22,7 @@ from lamina.layer.errors import LayerDamaged
 from lamina.layer.extract import extract
 from lamina.layer.skeleton import SkeletonWriter, rebuilt
 from lamina.layer.staged import Staged, StagedBlob, TarSource
-from lamina.layer.stream import Behind, Inflated, chunks, even
+from lamina.layer.stream import Behind, Inflated, chunks
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
@@ -82,7 +82,7 @@ def copy_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[
             fd, path = scratch.file("zstd")
             copy = ZstdCopy(fd)
             with Behind(digest.update) as hashing:
-                for piece in even(rebuilt(params["skeleton"], params["tree"], params["name"])):
+                for piece in rebuilt(params["skeleton"], params["tree"], params["name"]):
                     hashing.put(piece)
                     copy.write(piece)
             made = copy.finish()

@@ -16,13 +16,13 @@ import errno
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import NamedTuple
 
 from lamina.layer.compression import inflater, zstd_deflater
 from lamina.layer.errors import InvalidArchive, LayerDamaged, shown
-from lamina.linux.uncached import Chunk, read_uncached
+from lamina.linux.uncached import Chunk, read_into, read_uncached_into
 
 MAGIC = b"lamina skeleton 1\n"
 Run = tuple[int, int]
@@ -114,7 +114,7 @@ class _Deflated:
 
 
 def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[Chunk]:
-    """The tar that the file `skeleton` and the directory `tree` are together, in pieces of at most a megabyte, many of them short.
+    """The tar that the file `skeleton` and the directory `tree` are together, in pieces of a megabyte, the last one shorter.
 
     Its digest is for the caller to compare.
 
@@ -128,48 +128,64 @@ def rebuilt(skeleton: str, tree: str, name: str = "") -> Iterator[Chunk]:
 class _Rebuilding:
     def __init__(self, skeleton: str, tree: str, name: str) -> None:
         self._skeleton, self._tree, self._name = skeleton, tree, name
-        self._top = -1
 
     def pieces(self) -> Iterator[Chunk]:
         with ExitStack() as opened:
             try:
-                fd, self._top = os.open(self._skeleton, os.O_RDONLY | os.O_CLOEXEC), os.open(self._tree, _DIRECTORY)
+                fd, top = os.open(self._skeleton, os.O_RDONLY | os.O_CLOEXEC), os.open(self._tree, _DIRECTORY)
             except OSError as error:
                 raise self._damaged(f"{error.filename} is missing") from None
             opened.callback(os.close, fd)
-            opened.callback(os.close, self._top)
+            opened.callback(os.close, top)
             try:
-                yield from self._frame(fd)
+                yield from self._cut(self._parts(fd, top))
             except (InvalidArchive, struct.error):
                 raise self._damaged("its skeleton is not what was written") from None
 
-    def _frame(self, fd: int) -> Iterator[Chunk]:
+    def _cut(self, parts: Iterable[bytes | _Stored]) -> Iterator[Chunk]:
+        """Their bytes, read to where they belong: to put a megabyte together from small pieces would take as long again."""
+        piece, at = bytearray(_CHUNK), 0
+        view = memoryview(piece)
+        for part in parts:
+            done, size = 0, len(part) if isinstance(part, bytes) else part.size
+            while done < size:
+                room = view[at : at + size - done]
+                count = len(room)
+                if isinstance(part, bytes):
+                    room[:] = part[done : done + count]
+                elif not (count := part.read(part.place.fd, room, part.start + done)):
+                    raise self._damaged(f"{shown(part.place.path)} in its tree is not what was written")
+                done += count
+                at += count
+                if at == _CHUNK:
+                    yield piece
+                    piece, at = bytearray(_CHUNK), 0
+                    view = memoryview(piece)
+        if at:
+            yield bytes(view[:at])
+
+    def _parts(self, fd: int, top: int) -> Iterator[bytes | _Stored]:
         head = os.pread(fd, _HEAD, 0)
         if len(head) < _HEAD or not head.startswith(MAGIC):
             raise struct.error
         middle = _HEAD + _LENGTH.unpack(head[len(MAGIC) :])[0]
         frame, table = _Inflated(fd, _HEAD, middle), _Inflated(fd, middle, 1 << 63)
-        with closing(_Ahead(table, self._top)) as places:
+        with closing(_Ahead(table, top)) as places:
             while frame.more():
                 before, size = _RECORD.unpack(frame.take(_RECORD.size))
                 yield from frame.stream(before)
                 if size:
                     place = places.next()
-                    yield from table.stream(size) if place is None else self._content(place, size)
+                    yield from table.stream(size) if place is None else self._stored(place, size)
 
-    def _content(self, place: _Place, size: int) -> Iterator[Chunk]:
-        if place.fd is None:
+    def _stored(self, place: _Place, size: int) -> Iterator[_Stored]:
+        if place.fd < 0:
             raise self._damaged(f"{shown(place.path)} is missing from its tree")
         # Large ones were written past the page cache, too.
-        read = read_uncached if size >= _CHUNK else os.pread
+        read = read_uncached_into if size >= _CHUNK else read_into
         try:
-            for start, left in place.runs or [(0, size)]:
-                while left:
-                    data = read(place.fd, min(left, _CHUNK), start)
-                    if not data:
-                        raise self._damaged(f"{shown(place.path)} in its tree is not what was written")
-                    yield data
-                    start, left = start + len(data), left - len(data)
+            for start, length in place.runs or ((0, size),):
+                yield _Stored(place, start, length, read)
         finally:
             os.close(place.fd)
 
@@ -177,13 +193,21 @@ class _Rebuilding:
         return LayerDamaged(f"layer {self._name} is damaged: {what}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A file of the tree, open unless it is missing, and where its content lies in it; no runs: from its start."""
+class _Place(NamedTuple):
+    """A file of the tree, open unless it is missing (-1), and where its content lies in it; no runs: from its start."""
 
     path: bytes
-    fd: int | None
+    fd: int
     runs: Sequence[Run]
+
+
+class _Stored(NamedTuple):
+    """Bytes of a file of the tree."""
+
+    place: _Place
+    start: int
+    size: int
+    read: Callable[[int, memoryview, int], int]
 
 
 class _Ahead:
@@ -209,7 +233,7 @@ class _Ahead:
     def close(self) -> None:
         """Close what was opened and not taken."""
         for place in self._places:
-            if place.fd is not None:
+            if place.fd >= 0:
                 os.close(place.fd)
         self._places.clear()
 
@@ -219,17 +243,19 @@ class _Ahead:
             self._bytes_next = True
             return
         path = self._table.take(length)
-        runs = [_RECORD.unpack(self._table.take(_RECORD.size)) for _ in range(count)]
+        runs = [_RECORD.unpack(self._table.take(_RECORD.size)) for _ in range(count)] if count else ()
         try:
             fd = os.open(path, _READ, dir_fd=self._top)
         except OSError as error:
             if error.errno not in _MISSING:
                 raise
-            self._places.append(_Place(path, None, runs))
+            self._places.append(_Place(path, -1, runs))
             return
         self._places.append(_Place(path, fd, runs))
-        with suppress(OSError):
+        try:
             os.posix_fadvise(fd, 0, _FIRST, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            pass
 
 
 class _Inflated:

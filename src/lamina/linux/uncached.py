@@ -21,16 +21,26 @@ Chunk = bytes | bytearray
 """Bytes that nobody changes, in what the reader found best."""
 
 
-def read_uncached(fd: int, size: int, start: int) -> Chunk:
-    """At most `size` bytes of the file from byte `start` on, none at its end. What was in the page cache before stays there, what was
-    not does not."""
-    data = bytearray(size)
+def read_into(fd: int, room: memoryview, start: int) -> int:
+    """Fill `room` from byte `start` of the file on; how many bytes it took, none at the file's end."""
+    return os.preadv(fd, (room,), start)
+
+
+def read_uncached_into(fd: int, room: memoryview, start: int) -> int:
+    """As `read_into`. What was in the page cache before stays there, what was not does not."""
     try:
-        count = os.preadv(fd, [data], start, _DONTCACHE)
+        return os.preadv(fd, (room,), start, _DONTCACHE)
     except OSError as error:
         if error.errno not in _NOT_HERE:
             raise
-        return os.pread(fd, size, start)
+        return read_into(fd, room, start)
+
+
+def read_uncached(fd: int, size: int, start: int) -> Chunk:
+    """At most `size` bytes of the file from byte `start` on, none at its end; of the page cache as `read_uncached_into`."""
+    data = bytearray(size)
+    with memoryview(data) as room:
+        count = read_uncached_into(fd, room, start)
     del data[count:]
     return data
 
