@@ -55,15 +55,15 @@ def apply(
     parser, tree, digest = Parser(), Tree(limits), hashlib.sha256()
     add, size, crc32 = tree.add, 0, 0
 
-    def behind(chunk: Chunk) -> None:
+    def summed(chunk: Chunk) -> None:
         nonlocal crc32
         digest.update(chunk)
         crc32 = isal_zlib.crc32(chunk, crc32)
-        if keep is not None:
-            keep(chunk)
 
     with ExitStack() as threads:
-        takers = [threads.enter_context(Behind(behind))]
+        takers = [threads.enter_context(Behind(summed))]
+        if keep is not None:
+            takers.append(threads.enter_context(Behind(keep)))
         if copy is not None:
             takers.append(threads.enter_context(Behind(copy.write)))
         for chunk in ahead(incoming):
