@@ -264,10 +264,16 @@ def test_a_body_that_no_job_gets_is_read_over_and_the_connection_goes_on(client:
 
 def test_a_job_that_crashes_ends_its_connection_alone(client: socket.socket, handler: Handler) -> None:
     handler.job = "crash"
-    client.sendall(CHUNKED + chunk(PIECE) + HELLO)
+    client.sendall(CHUNKED + chunk(PIECE) + b"0\r\n\r\n" + HELLO)
     answer = received(client, b"never")
     assert answer.startswith(b"HTTP/1.1 500")
     assert b"hello" not in answer
+
+
+def test_a_job_has_what_came_when_the_client_pauses(client: socket.socket, handler: Handler) -> None:
+    handler.job = "crash"  # When it has a piece.
+    client.sendall(CHUNKED + chunk(b"xx"))
+    assert received(client, b"never").startswith(b"HTTP/1.1 500")
 
 
 def told(client: socket.socket, size: int, fails: str = "") -> bytes:

@@ -7,6 +7,7 @@ have, or ends, well or not, an update says where it is then.
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +19,8 @@ from lamina.spec.framing import BadFraming, Framing, restored
 from lamina.worker.workers import Report
 
 KEY = "body"
-_PIECE = 1 << 18
+_BUFFER, _ROOM = 1 << 20, 1 << 18
+_PAUSE = 10  # milliseconds
 
 
 class BodyCut(Cancelled):
@@ -106,8 +108,11 @@ class Lender(Protocol):
         ...
 
 
-def receive(read: Callable[[bytearray], int], framing: Framing, pending: bytes, buffer: bytearray) -> tuple[list[memoryview], bytes]:
-    """The body's pieces in what is `pending`, or else in what `read` puts into `buffer`; and what follows the body's end there.
+def receive(
+    read: Callable[[memoryview], int], framing: Framing, pending: bytes, buffer: bytearray, start: int = 0
+) -> tuple[list[memoryview], bytes]:
+    """The body's pieces in what is `pending`, or else in what `read` puts into `buffer` from `start` on; and what follows the body's end
+    there.
 
     The pieces lie in a buffer: take them before the next call.
 
@@ -116,12 +121,12 @@ def receive(read: Callable[[bytearray], int], framing: Framing, pending: bytes, 
         BadFraming: as Framing.feed.
     """
     if pending:
-        buffer, size = bytearray(pending), len(pending)
-    elif not (size := read(buffer)):
+        buffer, start, end = bytearray(pending), 0, len(pending)
+    elif (end := start + read(memoryview(buffer)[start:])) == start:
         raise BodyCut("the client closed the connection within a body")
-    found, stop = framing.feed(buffer, 0, size)
+    found, stop = framing.feed(buffer, start, end)
     view = memoryview(buffer)
-    return [view[start:end] for start, end in found], bytes(view[stop:size])
+    return [view[first:last] for first, last in found], bytes(view[stop:end])
 
 
 @contextmanager
@@ -147,22 +152,36 @@ class _Body:
         self._fd, self._framing, self._report = fd, restored(told["framing"]), report
         self._kept, self._pending = str(told["kept"]).encode("latin-1"), str(told["pending"]).encode("latin-1")
         self._left: int | None = told["most"]
+        self._buffer, self._used = bytearray(_BUFFER), 0
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
         self._broken = self._given_back = False
 
     def pieces(self) -> Iterator[bytes]:
         """What the job may have of it; then it is given back."""
         if piece := self._taken(b""):
             yield piece
-        buffer = bytearray(_PIECE)
         while self._left != 0 and not self._framing.done:
+            if piece := self._taken(self._gathered()):
+                yield piece
+        self.give_back()
+
+    def _gathered(self) -> bytes:
+        """What comes next: most of a megabyte, since few large pieces are less work for who takes them than many; or what the job may
+        have, or what came before the client paused."""
+        found: list[memoryview] = []
+        size = self._used = 0
+        while not self._framing.done and self._used <= _BUFFER - _ROOM and (self._left is None or size < self._left):
+            if found and not self._poll.poll(_PAUSE):
+                break
             try:
-                found, self._pending = receive(self._read, self._framing, self._pending, buffer)
+                pieces, self._pending = receive(self._read, self._framing, self._pending, self._buffer, self._used)
             except BadFraming:
                 self._broken = True
                 raise
-            if piece := self._taken(b"".join(found)):
-                yield piece
-        self.give_back()
+            found += pieces
+            size += sum(map(len, pieces))
+        return b"".join(found)
 
     def give_back(self) -> None:
         """Say where it is, once; nothing where nobody can know."""
@@ -181,5 +200,7 @@ class _Body:
             self._left -= len(piece)
         return piece
 
-    def _read(self, buffer: bytearray) -> int:
-        return os.readv(self._fd, [buffer])
+    def _read(self, room: memoryview) -> int:
+        size = os.readv(self._fd, [room])
+        self._used += size
+        return size
