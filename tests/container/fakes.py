@@ -21,7 +21,7 @@ from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.network.model import Network, NetworkNotFound, Sandbox
-from lamina.network.sandboxes import Member, Wiring
+from lamina.network.wiring import Member, Wiring
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.snapshot.protocol import Lower, Own, RootMount, Snapshotter
 from lamina.spec.config import ContainerConfig, ImageConfig, RootFS

@@ -11,7 +11,7 @@ from lamina.container.connecting import networks_of, remove_names, serve_names
 from lamina.container.links import _forget_host
 from lamina.container.model import Container
 from lamina.network.model import Endpoint, Network, Pool, Sandbox
-from lamina.network.sandboxes import Member
+from lamina.network.wiring import Member
 from tests.container.fakes import FakeNetworks, World, world
 
 __all__ = ["world"]

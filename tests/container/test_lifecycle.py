@@ -31,7 +31,7 @@ from lamina.errors import InvalidArgument, Unavailable
 from lamina.image.model import Image, ImageNotFound
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.network.model import Endpoint, Sandbox
-from lamina.network.sandboxes import Member, Wiring
+from lamina.network.wiring import Member, Wiring
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse

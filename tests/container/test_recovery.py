@@ -14,7 +14,7 @@ from lamina.container.connecting import RECORD
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.store import RECORDS, REMOVING, ContainerStore
 from lamina.network.model import Endpoint, Sandbox
-from lamina.network.sandboxes import Wiring
+from lamina.network.wiring import Wiring
 from lamina.runtime.launch import Exit
 from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest

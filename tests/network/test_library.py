@@ -15,7 +15,7 @@ from lamina.network.mode import NetworkMode
 from lamina.network.model import Network, NetworkExists, NetworkForbidden, NetworkNotFound
 from lamina.network.networks import Networks, Parts, erase, tag_of
 from lamina.network.requests import NetworkRequest
-from lamina.network.sandboxes import Member
+from lamina.network.wiring import Member
 from tests.harness import end_helpers
 
 

@@ -19,8 +19,9 @@ from lamina.network.forwarding import Flow, Stream
 from lamina.network.hostports import HostPorts
 from lamina.network.mode import NetworkMode
 from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published
-from lamina.network.sandboxes import Member, Sandboxes
+from lamina.network.sandboxes import Sandboxes
 from lamina.network.switchboard import SOCKET, Switchboard
+from lamina.network.wiring import Member
 
 BOTH = Network("a" * 64, "both", bridge="br-a", pools=(Pool("10.9.0.0/24", "10.9.0.1"), Pool("fd00:9::/64", "fd00:9::1")), ipv6=True)
 FOUR = Network("b" * 64, "four", bridge="br-b", pools=(Pool("10.8.0.0/24", "10.8.0.1"),))

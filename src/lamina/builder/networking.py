@@ -10,7 +10,7 @@ from lamina.dockerfile import ast
 from lamina.errors import Unsupported
 from lamina.network.mode import NetworkMode
 from lamina.network.model import Sandbox
-from lamina.network.sandboxes import Member, Wiring
+from lamina.network.wiring import Member, Wiring
 from lamina.runtime.initlayer import host_resolver
 from lamina.spec.resolver import parse_resolver, reachable, render_hosts, render_resolver, served
 

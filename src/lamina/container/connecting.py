@@ -24,7 +24,7 @@ from lamina.network.mode import PREDEFINED, NetworkMode, network_mode
 from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
 from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
-from lamina.network.sandboxes import Member, Wiring
+from lamina.network.wiring import Member, Wiring
 from lamina.runtime.initlayer import host_resolver
 from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, reachable, render_resolver, served
 

@@ -28,7 +28,7 @@ from lamina.container.sources import Sources
 from lamina.container.spec import USER, adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
-from lamina.network.sandboxes import Wiring
+from lamina.network.wiring import Wiring
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch

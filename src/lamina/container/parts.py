@@ -13,7 +13,7 @@ from lamina.container.ranges import UserNamespaces
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.layer.union import Union
 from lamina.network.model import Connector, Network, Sandbox
-from lamina.network.sandboxes import Member, Wiring
+from lamina.network.wiring import Member, Wiring
 from lamina.runtime.abilities import Abilities
 from lamina.runtime.launch import Attach, Exec, Exit, Launch
 from lamina.runtime.runtimes import Runtimes

@@ -40,9 +40,10 @@ from lamina.network.pools import OVERLAP, POOLS, first_address, free_subnet, loc
 from lamina.network.requests import NetworkRequest, asked_pools, check
 from lamina.network.roster import Roster
 from lamina.network.ruleset import Rules, rules_of
-from lamina.network.sandboxes import Member, Sandboxes, Wiring
+from lamina.network.sandboxes import Sandboxes
 from lamina.network.store import NetworkStore
 from lamina.network.watching import Watch
+from lamina.network.wiring import Member, Wiring
 
 Filters = Mapping[str, Sequence[str]]
 _DEFAULT_ROOT = "/var/lib/lamina"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_network
-from typing import Any
+from dataclasses import replace
+from ipaddress import ip_network
 
 from lamina.errors import LaminaError
 from lamina.linux import cabling, links
@@ -16,12 +15,9 @@ from lamina.network.bindings import Wanted
 from lamina.network.firewall import Firewall
 from lamina.network.hostports import HostPorts, hold
 from lamina.network.interfaces import Interfaces
-from lamina.network.mode import NetworkMode
 from lamina.network.model import (
-    OPTION,
     Document,
     Endpoint,
-    InvalidNetwork,
     Network,
     NetworkForbidden,
     NetworkUnavailable,
@@ -33,38 +29,20 @@ from lamina.network.pools import AddressPool
 from lamina.network.requests import check_endpoint
 from lamina.network.switchboard import SOCKET
 from lamina.network.switching import Switching
+from lamina.network.wiring import (
+    Member,
+    Wiring,
+    dns_names,
+    gateway_of,
+    gateways,
+    interface,
+    interface_name,
+    mac_of,
+    needs_switchboard,
+    wiring,
+)
 
-_MTU = 1500
 _SETUP = "failed to set up container networking: "
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A container that is about to run, as networks see it. `networks` are the API's EndpointSettings by network name or ID, the one of
-    its NetworkMode first; `servers` are asked for names that no network has."""
-
-    id: str
-    name: str
-    hostname: str
-    mode: NetworkMode
-    networks: Mapping[str, Document] = field(default_factory=dict)
-    ports: Sequence[Wanted] = ()
-    mac: str = ""
-    servers: Sequence[str] = ()
-    links: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What a launcher does in the container's network namespace: see linux.cabling."""
-
-    interfaces: Sequence[dict[str, Any]] = ()
-    gateways: Sequence[str] = ()
-    resolver: dict[str, str] | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"interfaces": list(self.interfaces), "gateways": list(self.gateways), "resolver": self.resolver}
 
 
 class Sandboxes:
@@ -414,87 +392,3 @@ def in_a_thread(action: Callable[[], None]) -> None:
     thread.join()
     if failures:
         raise failures[0]
-
-
-def gateway_of(box: Sandbox, networks: Mapping[str, Network]) -> str:
-    """The ID of the endpoint that leads outside: of those not on an internal network that of the highest priority, then the first by
-    name; "" where none does."""
-    outer = [endpoint for endpoint in box.endpoints if not networks[endpoint.network].internal]
-    outer.sort(key=lambda endpoint: (-int(endpoint.settings.get("GwPriority") or 0), endpoint.network_name))
-    return outer[0].id if outer else ""
-
-
-def dns_names(member: Member, settings: Document) -> tuple[str, ...]:
-    """What a network's DNS answers to for a container: its name, its aliases, the short ID, the host name."""
-    names = [member.name, *(str(alias) for alias in settings.get("Aliases") or ()), member.id[:12], member.hostname]
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
-def mac_of(endpoint: Endpoint) -> str:
-    """Made of the address, so that a neighbour that remembers it is right for whoever has the address next."""
-    tail = ip_address(endpoint.address4).packed if endpoint.address4 else bytes.fromhex(endpoint.id[-8:])
-    return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + tail)
-
-
-def interface_name(box: Sandbox, network: Network, settings: Document) -> str:
-    """eth0 and on, or as the network's or the endpoint's options say."""
-    asked = str((settings.get("DriverOpts") or {}).get(f"{OPTION}endpoint.ifname") or "")
-    taken = {endpoint.interface for endpoint in box.endpoints}
-    if asked:
-        if asked in taken or len(asked) > 15 or "/" in asked or asked == "lo":
-            raise InvalidNetwork(f"error setting interface name {asked!r}: it is taken, or no name of an interface")
-        return asked
-    prefix = network.option("container_iface_prefix") or "eth"
-    return next(f"{prefix}{number}" for number in range(len(taken) + 1) if f"{prefix}{number}" not in taken)
-
-
-def needs_switchboard(box: Sandbox) -> bool:
-    """Whether it has ports or names."""
-    return bool(box.published) or any(endpoint.names for endpoint in box.endpoints)
-
-
-def wiring(box: Sandbox, networks: Sequence[Network], indexes: Sequence[int], resolver: dict[str, str] | None) -> Wiring:
-    """What is to be done in the container's namespace; `networks` and their bridges' `indexes` in the order of the endpoints."""
-    interfaces = [
-        interface(endpoint, network, index, hairpin=bool(box.published))
-        for endpoint, network, index in zip(box.endpoints, networks, indexes, strict=True)
-    ]
-    return Wiring(interfaces, gateways(box), resolver)
-
-
-def gateways(box: Sandbox) -> list[str]:
-    """Addresses of the default gateways."""
-    endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
-    return [address for address in (endpoint.gateway4, endpoint.gateway6) if address] if endpoint else []
-
-
-def interface(endpoint: Endpoint, network: Network, index: int, *, hairpin: bool) -> dict[str, Any]:
-    """One interface in linux.cabling's words."""
-    pairs = ((endpoint.address4, endpoint.prefix4), (endpoint.address6, endpoint.prefix6))
-    return {
-        "name": endpoint.interface,
-        "host": endpoint.host,
-        "bridge": index,
-        "mac": endpoint.mac,
-        "mtu": network.mtu or _MTU,
-        "hairpin": hairpin and endpoint.network == network.id,
-        "ipv6": bool(endpoint.address6),
-        "addresses": [[address, prefix] for address, prefix in pairs if address] + _link_local(endpoint.settings),
-        "sysctls": [[path, value] for path, value in _sysctls(endpoint)],
-    }
-
-
-def _link_local(settings: Document) -> list[list[Any]]:
-    addresses = (settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or ()
-    return [[str(address), 64 if ":" in str(address) else 16] for address in addresses]
-
-
-def _sysctls(endpoint: Endpoint) -> Iterable[tuple[str, str]]:
-    """Docker's driver option endpoint.sysctls: `net.ipv4.conf.IFNAME.log_martians=1`, several by commas."""
-    text = str((endpoint.settings.get("DriverOpts") or {}).get(f"{OPTION}endpoint.sysctls") or "")
-    for word in filter(None, text.split(",")):
-        name, _, value = word.partition("=")
-        parts = name.split(".")
-        if len(parts) != 5 or parts[0] != "net" or parts[1] not in ("ipv4", "ipv6", "mpls") or parts[3].lower() != "ifname" or "/" in word:
-            raise InvalidNetwork(f"unrecognised network interface sysctl '{word}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V'")
-        yield f"net/{parts[1]}/{parts[2]}/{endpoint.interface}/{parts[4]}", value
