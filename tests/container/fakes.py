@@ -226,7 +226,8 @@ class FakeNetworks:
     def leave(self, container: str, kind: str = "bridge", *, shared: bool = False) -> None:
         self.members = [member for member in self.members if member.id != container]
 
-    def restore(self, box: Sandbox, pid: int) -> None: ...
+    def restore(self, box: Sandbox, begun: str, pid: int) -> Sandbox:
+        return box
 
     def ended(self, box: Sandbox, *, shared: bool) -> None: ...
 

@@ -42,7 +42,7 @@ def test_a_connection_that_cannot_be_written_down_is_none(world: World, monkeypa
     network = Network("n" * 64, "mine", bridge="br-n", pools=(Pool("10.9.0.0/24", "10.9.0.1"),))
     unplugged: list[str] = []
 
-    def plug(networks: FakeNetworks, network: Network, member: Member, settings: object, pid: int) -> Sandbox:
+    def plug(networks: FakeNetworks, network: Network, member: Member, settings: object, pid: int, note: object) -> Sandbox:
         return Sandbox(member.id, member.name, (ENDPOINT,))
 
     def unplug(networks: FakeNetworks, network: Network, container: str, pid: int) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 
 from lamina.container import sharing, store
-from lamina.container.connecting import RECORD
+from lamina.container.connecting import RECORD, Connections, networks_of
 from lamina.container.lifecycle import LifeCycle
 from lamina.container.store import RECORDS, REMOVING, ContainerStore
 from lamina.network.model import Endpoint, Sandbox
@@ -36,6 +36,33 @@ def test_what_runs_is_adopted_and_its_exit_seen(world: World) -> None:
     assert result is not None
     assert result.status_code == 9
     assert after.actions() == ["die"]
+
+
+def test_a_network_that_was_connected_and_not_noted_is_the_containers(world: World) -> None:
+    world.runtime.found[world.containers.get("it").directory] = world.run()
+    container = world.containers.get("it")
+    on = tuple(Endpoint("e", "n", name, f"veth-{name}", "eth0", "", settings={"Aliases": [name]}) for name in ("bridge", "mine"))
+    Connections(world.parts.networks).write(container, Sandbox(container.id, "it", on))
+    for _ in range(2):
+        world = world.again()
+        world.containers.recover()
+        assert networks_of(world.containers.get("it")) == {"bridge": {}, "mine": {"Aliases": ["mine"]}}
+
+
+def test_what_was_begun_is_told_to_the_next_engine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Sandbox, str]] = []
+
+    def restore(networks: FakeNetworks, box: Sandbox, begun: str, pid: int) -> Sandbox:
+        told.append((box, begun))
+        return box
+
+    world.runtime.found[world.containers.get("it").directory] = world.run()
+    container = world.containers.get("it")
+    box = Sandbox(container.id, "it", (Endpoint("e", "n", "bridge", "veth0", "eth0", ""),))
+    Connections(world.parts.networks).write(container, box, begun="veth0")
+    monkeypatch.setattr(FakeNetworks, "restore", restore)
+    world.again().containers.recover()
+    assert told == [(box, "veth0")]
 
 
 def test_an_exit_that_nobody_saw_is_noted_with_its_true_code(world: World) -> None:

@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,30 @@ from lamina.network.bindings import Wanted
 from lamina.network.forwarding import Flow, Stream
 from lamina.network.hostports import HostPorts
 from lamina.network.mode import NetworkMode
-from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published
+from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published, Sandbox
 from lamina.network.sandboxes import Sandboxes
 from lamina.network.switchboard import SOCKET, Switchboard
 from lamina.network.wiring import Member
 
 BOTH = Network("a" * 64, "both", bridge="br-a", pools=(Pool("10.9.0.0/24", "10.9.0.1"), Pool("fd00:9::/64", "fd00:9::1")), ipv6=True)
 FOUR = Network("b" * 64, "four", bridge="br-b", pools=(Pool("10.8.0.0/24", "10.8.0.1"),))
+BY_ID = {network.id: network for network in (FOUR, BOTH)}
 BAD = {"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.bogus=1"}}
 
 
+def nothing(box: Sandbox) -> None:
+    """Notes nothing."""
+
+
 class FakeInterfaces:
-    """Notes what the kernel is asked for."""
+    """Notes what the kernel is asked for; all but those in `missing` are there."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.missing: set[str] = set()
+
+    def exists(self, name: str) -> bool:
+        return name not in self.missing
 
     def perform(self, *requests: object) -> None:
         self.asked += requests
@@ -149,12 +159,56 @@ def test_a_connection_that_fails_leaves_no_interface_no_address_and_no_name(
     monkeypatch.setattr(cabling, "connect", refuse)
     house.join("1", FOUR)
     member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
-    networks = {network.id: network for network in (FOUR, BOTH)}
     with pytest.raises((InvalidNetwork, NetworkUnavailable)):
-        house.boxes.connect(member, BOTH, 8, settings, 1, networks)
+        house.boxes.connect(member, BOTH, 8, settings, 1, BY_ID, nothing)
     assert len(house.interfaces.asked) == 1  # the pair, which another start of its namespace would end
     assert house.switching.known == {"1" * 64: ["four"]}
     assert house.join("2", BOTH) == "10.9.0.2"
+
+
+def test_what_a_connection_makes_is_written_down_before(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[tuple[str, ...]] = []
+
+    def killed(*_: object) -> None:
+        assert noted == [("four", "both")]
+        raise SystemExit
+
+    monkeypatch.setattr(cabling, "connect", killed)
+    house.join("1", FOUR)
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
+    with pytest.raises(SystemExit):
+        house.boxes.connect(
+            member, BOTH, 8, {}, 1, BY_ID, lambda box: noted.append(tuple(endpoint.network_name for endpoint in box.endpoints))
+        )
+
+
+@pytest.mark.parametrize(("gone", "begun"), [("four", ""), ("both", ""), ("both", "veth-both")], ids=["off one", "off the other", "on"])
+def test_what_a_killed_engine_was_connecting_or_disconnecting_is_not_there(
+    house: House, monkeypatch: pytest.MonkeyPatch, gone: str, begun: str
+) -> None:
+    wires: list[object] = []
+    monkeypatch.setattr(cabling, "connect", lambda *asked: wires.append(asked[1:3]))
+    house.join("1", FOUR, ports=[Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)])
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
+    box = house.boxes.connect(member, BOTH, 8, {"GwPriority": -1}, 1, BY_ID, nothing)
+    box = replace(box, endpoints=tuple(replace(endpoint, host=f"veth-{endpoint.network_name}") for endpoint in box.endpoints))
+    wires.clear()
+
+    after = House()
+    after.interfaces.missing = {f"veth-{gone}"} - {begun}
+    after.boxes.restore(box, begun, os.getpid(), BY_ID)
+    assert len(after.interfaces.asked) == (1 if begun else 0)
+    after.switching.containers = lambda: {"1" * 64: ["names", "ports", "end"]}  # type: ignore[attr-defined]
+    after.boxes.recover()
+    found = after.boxes.get("1" * 64)
+    left, address = ("four", "10.8.0.2") if gone == "both" else ("both", "10.9.0.2")
+    assert found is not None
+    assert [endpoint.network_name for endpoint in found.endpoints] == after.switching.known["1" * 64] == [left]
+    assert [port.address for port in found.published] == [address]
+    assert after.switching.leads is not None
+    assert after.switching.leads[0] == address
+    assert wires == ([([], ["10.9.0.1", "fd00:9::1"])] if gone == "four" else [])
+    assert after.join("2", FOUR) == ("10.8.0.3" if gone == "both" else "10.8.0.2")
 
 
 def test_clients_of_a_port_go_with_its_container(tmp_path: Path) -> None:
@@ -183,7 +237,7 @@ def test_who_was_told_of_and_not_watched_is_watched_by_the_next_engine(house: Ho
     house.join("1", FOUR)
     box = house.boxes.get("1" * 64)
     assert box is not None
-    house.boxes.restore(box, os.getpid())
+    house.boxes.restore(box, "", os.getpid(), BY_ID)
     house.switching.containers = lambda: {"1" * 64: ["names"]}  # type: ignore[attr-defined]
     house.boxes.recover()
     house.switching.containers = lambda: {"1" * 64: ["end", "names"]}  # type: ignore[attr-defined]
@@ -196,13 +250,12 @@ def test_ports_of_who_is_taken_off_its_network_lead_nowhere_until_it_is_on_anoth
     monkeypatch.setattr(cabling, "connect", lambda *_: None)
     wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
     house.join("1", FOUR, ports=wanted)
-    networks = {network.id: network for network in (FOUR, BOTH)}
-    off = house.boxes.disconnect("1" * 64, FOUR.id, 0, networks)
+    off = house.boxes.disconnect("1" * 64, FOUR.id, 0, BY_ID)
     assert off is not None
     assert ([port.address for port in off.published], house.switching.leads) == ([""], ("", ""))
     assert ruleset.publish("table", off.published) == []
     member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
-    again = house.boxes.connect(member, BOTH, 8, {}, 0, networks)
+    again = house.boxes.connect(member, BOTH, 8, {}, 0, BY_ID, nothing)
     assert ([port.address for port in again.published], house.switching.leads) == (["10.9.0.2"], ("10.9.0.2", "fd00:9::2"))
 
 

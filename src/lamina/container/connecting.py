@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import IO, Any
 
 from lamina.container.document import Document, flag, mapping, text, texts
@@ -31,6 +32,7 @@ from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, r
 RECORD = "network.json"
 _LEFT_NONE = "LeftNone"
 """Among a container's networking: it was made with no network, and disconnected from that, so that it may be on others."""
+_BEGUN = "Begun"
 _LARGEST = 1 << 20  # bytes
 HOST_GATEWAY = "host-gateway"
 """What --add-host takes in place of an address: that of the host on the default network."""
@@ -66,9 +68,10 @@ class Connections:
             raise
         return box, wiring
 
-    def write(self, container: Container, box: Sandbox) -> None:
-        """Note what a running container has."""
-        write_file(f"{container.directory}/{RECORD}", json.dumps(box.encode(), separators=(",", ":")).encode())
+    def write(self, container: Container, box: Sandbox, *, begun: str = "") -> None:
+        """Note what a running container has; `begun`: the interface, on the host, of an endpoint that is being made."""
+        document = {**box.encode(), **({_BEGUN: begun} if begun else {})}
+        write_file(f"{container.directory}/{RECORD}", json.dumps(document, separators=(",", ":")).encode())
 
     def leave(self, container: Container, *, shared: bool = False) -> None:
         """Its run is over; `shared`: others run on in its network namespace."""
@@ -78,21 +81,30 @@ class Connections:
             with suppress(OSError):
                 self.forget(container)
 
-    def restore(self, container: Container) -> None:
-        """It was found running: what it has, it keeps."""
-        if (box := self._noted(container)) is not None:
-            self._networks.restore(box, container.state.pid)
+    def restore(self, container: Container) -> Container:
+        """It was found running: what it has, it keeps. Gives the container as it is to be saved: with the network to which an engine that
+        was killed had connected it, and had not noted that."""
+        if (noted := self._noted(container)) is None:
+            return container
+        box = self._networks.restore(*noted, container.state.pid)
+        wanted = networks_of(container)
+        known = {self._networks.canonical(ref) for ref in wanted}
+        more = {endpoint.network_name: endpoint.settings for endpoint in box.endpoints if endpoint.network_name not in known}
+        return _on(container, {**wanted, **more}) if more else container
 
     def ended(self, container: Container, *, shared: bool) -> None:
         """It was found not running: what a run had whose end nobody saw is free; see `leave`."""
-        if (box := self._noted(container)) is not None:
-            self._networks.ended(box, shared=shared)
+        if (noted := self._noted(container)) is not None:
+            self._networks.ended(noted[0], shared=shared)
             self.forget(container)
 
-    def _noted(self, container: Container) -> Sandbox | None:
+    def _noted(self, container: Container) -> tuple[Sandbox, str] | None:
+        """What it has, and what of it was begun; see `write`."""
         try:
             with open(f"{container.directory}/{RECORD}", "rb") as file:
-                return Sandbox.decode(json.loads(file.read()))
+                document = json.loads(file.read())
+            begun = str(document.pop(_BEGUN, ""))
+            return Sandbox.decode(document), begun
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -262,7 +274,7 @@ class Connector:
             self._check(live, network)
             if live.container.running:
                 who = member(live.container, mode_of(live.container))
-                box = self._networks.plug(network, who, settings, live.state.pid)
+                box = self._networks.plug(network, who, settings, live.state.pid, partial(self._begin, live.container))
                 try:
                     self._connections.write(live.container, box)
                     self._note(live, {**networks_of(live.container), network.name: settings})
@@ -276,6 +288,10 @@ class Connector:
                 raise NetworkForbidden(f"endpoint with name {live.container.name} already exists in network {network.name}")
             check_endpoint(settings, network.pools, name=network.name, default=network.default)
             self._note(live, {**networks_of(live.container), network.name: settings})
+
+    def _begin(self, container: Container, box: Sandbox) -> None:
+        """Its last endpoint is about to be made."""
+        self._connections.write(container, box, begun=box.endpoints[-1].host)
 
     def disconnect(self, network: Network, container: str, *, force: bool) -> None:
         """Take it off."""
@@ -314,11 +330,15 @@ class Connector:
             raise SharedNetwork("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 
     def _note(self, live: Live, networks: Mapping[str, Any], *, left_none: bool | None = None) -> None:
-        left = bool(live.container.networking.get(_LEFT_NONE)) if left_none is None else left_none
-        networking = {"EndpointsConfig": dict(networks), **({_LEFT_NONE: True} if left else {})}
-        changed = replace(live.container, networking=networking)
+        changed = _on(live.container, networks, left_none=left_none)
         self._save(changed)
         live.container = changed
+
+
+def _on(container: Container, networks: Mapping[str, Any], *, left_none: bool | None = None) -> Container:
+    """The container, to be on these networks."""
+    left = bool(container.networking.get(_LEFT_NONE)) if left_none is None else left_none
+    return replace(container, networking={"EndpointsConfig": dict(networks), **({_LEFT_NONE: True} if left else {})})
 
 
 def _refuse_removing(live: Live) -> None:

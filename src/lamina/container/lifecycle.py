@@ -118,7 +118,10 @@ class LifeCycle:
     # ── exit ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def restore(self, live: Live) -> None:
         """A process was found running: it keeps its networks and what is mounted for it."""
-        self._launcher.connections.restore(live.container)
+        found = self._launcher.connections.restore(live.container)
+        if found is not live.container:
+            self._store.save(found)
+            live.container = found
         self._launcher.sources.found(live.container)
         if live.process is not None:
             self._launcher.ranges.restore(live.container, live.process.pid)

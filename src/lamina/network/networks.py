@@ -228,10 +228,10 @@ class Networks:
                 self._interfaces.perform(links.delete_link(endpoint.host))
         self._firewall.forget_flows(box.published)
 
-    def plug(self, network: Network, member: Member, settings: Document, pid: int) -> Sandbox:
-        """Connect a running container. Raises as Sandboxes.connect."""
+    def plug(self, network: Network, member: Member, settings: Document, pid: int, note: Callable[[Sandbox], None]) -> Sandbox:
+        """Connect a running container. `note`: see Sandboxes.connect, which also says what it raises."""
         usable = self._usable(network.id)
-        box = self._sandboxes.connect(member, usable, self._ready(usable), settings, pid, self._by_id())
+        box = self._sandboxes.connect(member, usable, self._ready(usable), settings, pid, self._by_id(), note)
         self._emit("connect", network, container=member.id)
         return box
 
@@ -252,9 +252,9 @@ class Networks:
     def _by_id(self) -> dict[str, Network]:
         return {network.id: network for network in self._roster.all()}
 
-    def restore(self, box: Sandbox, pid: int) -> None:
-        """A container was found running with this."""
-        self._sandboxes.restore(box, pid)
+    def restore(self, box: Sandbox, begun: str, pid: int) -> Sandbox:
+        """A container was found running with this; see Sandboxes.restore."""
+        return self._sandboxes.restore(box, begun, pid, self._by_id())
 
     def started(self, container: str, pid: int) -> None:
         """A container that joined runs now."""

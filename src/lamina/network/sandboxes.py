@@ -37,8 +37,10 @@ from lamina.network.wiring import (
     gateways,
     interface,
     interface_name,
+    led,
     mac_of,
     needs_switchboard,
+    way_in,
     wiring,
 )
 
@@ -65,6 +67,7 @@ class Sandboxes:
         self._sandboxes: dict[str, Sandbox] = {}
         self._pools: dict[tuple[str, int], AddressPool] = {}
         self._pids: dict[str, int] = {}
+        self._changed: set[str] = set()
         self._switching = Switching(directory, self._lock, self._tell_again)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,9 +124,17 @@ class Sandboxes:
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────
     def connect(
-        self, member: Member, network: Network, index: int, settings: Document, pid: int, networks: Mapping[str, Network]
+        self,
+        member: Member,
+        network: Network,
+        index: int,
+        settings: Document,
+        pid: int,
+        networks: Mapping[str, Network],
+        note: Callable[[Sandbox], None],
     ) -> Sandbox:
-        """Put a running container on one more network, whose bridge has that `index`; `networks` are all by ID.
+        """Put a running container on one more network, whose bridge has that `index`; `networks` are all by ID. `note` writes down what it
+        will have, before the last of its endpoints is made: the engine that comes after one that is killed here undoes it, see `restore`.
 
         Raises as `join`; nothing has changed then.
         """
@@ -139,6 +150,7 @@ class Sandboxes:
                 wire = interface(added, network, index, hairpin=bool(box.published))
                 resolver = None if self._resolver(before) else self._resolver(box)
                 self._tell_names(box)
+                note(box)
                 in_a_thread(lambda: cabling.connect(pid, [wire], gateways(box) if box.gateway != before.gateway else [], resolver))
             except BaseException as error:
                 self._take_back(added, before)
@@ -173,16 +185,13 @@ class Sandboxes:
     def _retargeted(self, box: Sandbox) -> Sandbox:
         """Its ports lead to the endpoint that now is the way outside; nowhere where there is none, since the address that it had may soon be
         another container's."""
-        endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
-        to4 = endpoint.address4 if endpoint else ""
-        to6 = (endpoint.address6 or to4) if endpoint else ""
-        moved = tuple(replace(port, address=to6 if ":" in port.host_address else to4) for port in box.published)
-        if moved != box.published:
+        moved = led(box)
+        if moved != box:
             self._firewall.withdraw(box.published)
-            box = self._sandboxes[box.container] = replace(box, published=moved)
-            self._firewall.publish(moved)
-            self._switching.lead(box.container, to4, to6)
-        return box
+            self._sandboxes[box.container] = moved
+            self._firewall.publish(moved.published)
+            self._switching.lead(box.container, *way_in(moved))
+        return moved
 
     def _take_back(self, added: Endpoint, before: Sandbox) -> None:
         """An endpoint of a container that runs came to nothing: so does what was made of it, which goes with no namespace."""
@@ -201,12 +210,25 @@ class Sandboxes:
             if pool is not None and address:
                 pool.give_back(address)
 
-    def restore(self, box: Sandbox, pid: int) -> None:
-        """Note what a container that was found running has."""
+    def restore(self, box: Sandbox, begun: str, pid: int, networks: Mapping[str, Network]) -> Sandbox:
+        """Note what a container that was found running has, and give it. An endpoint that was being made when an engine was killed, whose
+        interface on the host is `begun`, is undone; one that was being removed may be noted and not be there: its interface tells."""
         with self._lock:
+            if begun:
+                with suppress(OSError):
+                    self._interfaces.perform(links.delete_link(begun))
+            there = tuple(endpoint for endpoint in box.endpoints if endpoint.host != begun and self._interfaces.exists(endpoint.host))
+            if there != box.endpoints:
+                before, box = box, replace(box, endpoints=there)
+                box = led(replace(box, gateway=gateway_of(box, networks)))
+                self._changed.add(box.container)
+                if box.gateway and box.gateway != before.gateway:
+                    with suppress(OSError):
+                        in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
             self._sandboxes[box.container] = box
             self._pids[box.container] = pid
             self._ports.note(box.published)
+            return box
 
     def started(self, container: str, pid: int) -> None:
         """A container that joined runs now: what the switchboard has for it ends with it."""
@@ -221,8 +243,12 @@ class Sandboxes:
         """Once, after what runs was restored: the switchboard has what runs, and nothing else."""
         with self._lock:
             there = self._switching.containers()
-            for container in there.keys() - self._sandboxes.keys():
+            for container in there.keys() - {box.container for box in self._sandboxes.values() if needs_switchboard(box)}:
                 self._switching.drop(container)
+            for box in [self._sandboxes[container] for container in self._changed if container in there]:
+                if needs_switchboard(box):
+                    self._say_names(box)
+                    self._switching.lead(box.container, *way_in(box))
             for box in list(self._sandboxes.values()):
                 if needs_switchboard(box) and box.container not in there:
                     self._tell_all(box)

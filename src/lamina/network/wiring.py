@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -49,6 +49,18 @@ def gateway_of(box: Sandbox, networks: Mapping[str, Network]) -> str:
     outer = [endpoint for endpoint in box.endpoints if not networks[endpoint.network].internal]
     outer.sort(key=lambda endpoint: (-int(endpoint.settings.get("GwPriority") or 0), endpoint.network_name))
     return outer[0].id if outer else ""
+
+
+def way_in(box: Sandbox) -> tuple[str, str]:
+    """Where published IPv4 and IPv6 ports lead: to the endpoint that is the way outside, nowhere ("") where there is none."""
+    endpoint = next((endpoint for endpoint in box.endpoints if endpoint.id == box.gateway), None)
+    return (endpoint.address4, endpoint.address6 or endpoint.address4) if endpoint else ("", "")
+
+
+def led(box: Sandbox) -> Sandbox:
+    """The same with its ports leading there."""
+    to4, to6 = way_in(box)
+    return replace(box, published=tuple(replace(port, address=to6 if ":" in port.host_address else to4) for port in box.published))
 
 
 def dns_names(member: Member, settings: Document) -> tuple[str, ...]:
