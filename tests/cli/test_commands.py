@@ -834,6 +834,13 @@ def test_which_names_layer_and_instruction(engine: FakeEngine, capsys: pytest.Ca
     assert "deleted by layer 1 cccccccccccc  RUN touch /f" in capsys.readouterr().err
 
 
+def test_ps_shows_commands_in_gos_quotes(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "sh -c 'echo \"a\"\n\té \\ \x1b\x7f\u0085\U000f0000'"
+    engine.routes["GET /containers/json"] = reply([{"Id": "a" * 64, "Names": ["/x"], "Created": 1, "Image": "bb", "Command": command}])
+    assert main(["--host", engine.host, "ps", "--no-trunc", "--format", "{{.Command}}"]) == 0
+    assert capsys.readouterr().out.strip() == r'"sh -c \'echo \"a\"\n\té \\ \x1b\x7f\u0085\U000f0000\'"'.replace(r"\'", "'")
+
+
 def test_ps_puts_into_words_only_what_it_shows(
     engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

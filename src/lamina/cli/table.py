@@ -10,6 +10,21 @@ def printable(text: str) -> str:
     return "".join(f"\\x{ord(sign):02x}" if ord(sign) < 32 or 127 <= ord(sign) < 160 else sign for sign in text)
 
 
+_GO_ESCAPES = str.maketrans({sign: "\\" + name for sign, name in zip('\\"\a\b\f\n\r\t\v', '\\"abfnrtv', strict=True)})
+
+
+def quoted(text: str) -> str:
+    """Text in quotes, as Go's strconv.Quote writes it."""
+    text = text.translate(_GO_ESCAPES)
+    return f'"{text if text.isprintable() else "".join(sign if sign.isprintable() else _escaped(ord(sign)) for sign in text)}"'
+
+
+def _escaped(number: int) -> str:
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
 def aligned(rows: list[list[str]], *, least: int = 10) -> list[str]:
     """One line per row, each column at least `least` characters wide; the last cell of a row is as long as it is."""
     # by columns and patterns: cell by cell, a listing of a thousand rows would take twice the time

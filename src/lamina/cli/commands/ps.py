@@ -6,7 +6,7 @@ from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments
 from lamina.cli.output import filters, form_of, labelled, print_raw, print_rows
 from lamina.cli.session import Session
-from lamina.cli.table import printable
+from lamina.cli.table import quoted
 from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 
@@ -90,7 +90,7 @@ def _image_shown(fact: Fact, *, whole: bool) -> object:
 
 def _command(fact: Fact, *, whole: bool) -> object:
     command = str(fact.get("Command", ""))
-    return f'"{printable(command if whole else _shorter(command, 20))}"'
+    return quoted(command if whole else _shorter(command, 20))
 
 
 def _names(fact: Fact, *, whole: bool) -> object:
