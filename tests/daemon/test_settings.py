@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.daemon.main import main
+from lamina.daemon.main import _pidfile, main
 from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, parser
 from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument
@@ -43,6 +43,11 @@ def test_a_wrong_file_is_refused(tmp_path: Path, values: dict[str, object]) -> N
 def test_what_is_said_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="said both"):
         parse([*_config(tmp_path, data_root="/a"), "--root", "/b"])
+
+
+def test_a_pidfile_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"^pidfile /.* cannot be written: is a directory$"), _pidfile(str(tmp_path)):
+        pass
 
 
 def test_a_missing_file_that_was_named_is_refused() -> None:

@@ -41,23 +41,23 @@ def listen(address: str) -> socket.socket:
     A socket file that nobody listens on is replaced; the new one is for root and its group alone.
 
     Raises:
-        InvalidArgument: the address is of no known kind.
+        InvalidArgument: the address is of no known kind, or the system refuses it.
         AddressInUse: somebody listens there.
     """
     scheme, _, rest = checked(address).partition("://")
-    if scheme == "unix":
-        return _listen_unix(rest)
-    return socket.socket(fileno=int(rest)) if scheme == "fd" else _listen_tcp(rest)
+    try:
+        if scheme == "unix":
+            return _listen_unix(rest)
+        return socket.socket(fileno=int(rest)) if scheme == "fd" else _listen_tcp(rest)
+    except OSError as error:
+        kind = AddressInUse if error.errno == errno.EADDRINUSE else InvalidArgument
+        raise kind(f"{address} cannot be listened on: {(error.strerror or str(error)).lower()}") from None
 
 
 def _listen_tcp(rest: str) -> socket.socket:
     host, _, port = rest.rstrip("/").rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)
-    except OSError as error:
-        kind = AddressInUse if error.errno == errno.EADDRINUSE else InvalidArgument
-        raise kind(f"tcp://{rest} cannot be listened on: {(error.strerror or str(error)).lower()}") from None
+    found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return socket.create_server(found[0][4][:2], family=found[0][0], backlog=512)
 
 
 def _listen_unix(path: str) -> socket.socket:

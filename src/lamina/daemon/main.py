@@ -22,7 +22,7 @@ from lamina.api.listen import checked, listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
 from lamina.distribution.proxies import Proxies
-from lamina.errors import LaminaError
+from lamina.errors import InvalidArgument, LaminaError
 from lamina.worker import WorkerPool
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -132,8 +132,11 @@ def _wait_for_signal() -> int:
 @contextlib.contextmanager
 def _pidfile(path: str) -> Iterator[None]:
     if path:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise InvalidArgument(f"pidfile {path} cannot be written: {(error.strerror or str(error)).lower()}") from None
     try:
         yield
     finally:
