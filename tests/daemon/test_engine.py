@@ -13,6 +13,7 @@ import pytest
 
 from lamina import Engine
 from lamina.daemon.root import RootHeld
+from lamina.errors import InvalidArgument
 from lamina.image.store import ImageNotFound
 from lamina.spec.reference import Reference
 from tests.harness import eventually
@@ -48,6 +49,13 @@ def test_a_second_opening_fails_and_says_who_holds_the_root(engine: Engine, tmp_
     with pytest.raises(RootHeld, match=rf"pid {os.getpid()}"):
         Engine.open(tmp_path / "root")
     assert engine.images.resolve("one:1").names
+
+
+def test_an_empty_root_is_not_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidArgument, match="data root is an empty text"):
+        Engine.open("")
+    assert not list(tmp_path.iterdir())
 
 
 def test_info_and_version_tell_of_experiments(tmp_path: Path) -> None:

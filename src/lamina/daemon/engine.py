@@ -15,6 +15,7 @@ from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
 from lamina.distribution.proxies import Proxies
+from lamina.errors import InvalidArgument
 from lamina.explore.explorer import Explorer
 from lamina.image.eviction import PRESSURE
 from lamina.image.remote import RegistryService
@@ -64,7 +65,10 @@ class Engine:
         Raises:
             RootHeld: another process holds it; the message says which.
             Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
+            InvalidArgument: `root` is empty, or not a directory one can write to.
         """
+        if not root:  # abspath would make it the current directory, which would be filled and closed to others
+            raise InvalidArgument("the data root is an empty text: name a directory")
         options = Options(
             storage_driver,
             tuple(insecure_registries),
