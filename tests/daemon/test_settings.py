@@ -45,6 +45,12 @@ def test_what_is_said_twice_is_refused(tmp_path: Path) -> None:
         parse([*_config(tmp_path, data_root="/a"), "--root", "/b"])
 
 
+def test_what_is_said_twice_is_told_as_it_is_written(tmp_path: Path) -> None:
+    file = _config(tmp_path, verify_layers=True, compressed_originals="never", log_opts={"max-size": "1m"})
+    with pytest.raises(InvalidSettings, match=r"file: compressed-originals, log-opts, verify-layers$"):
+        parse([*file, "--verify-layers", "--compressed-originals", "always", "--log-opt", "max-size=2m"])
+
+
 def test_a_pidfile_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"^pidfile /.* cannot be written: is a directory$"), _pidfile(str(tmp_path)):
         pass

@@ -222,7 +222,7 @@ def settings(flags: argparse.Namespace) -> Settings:
     written = read_config(flags.config_file or CONFIG, required=bool(flags.config_file))
     if any(getattr(flags, name.replace("-", "_")) is not None for name in _PROXIES):
         told["proxies"] = Proxies(*(getattr(flags, name.replace("-", "_")) or "" for name in _PROXIES))
-    both = sorted(set(told) & set(written))
+    both = sorted(key for key, name in _KEYS.items() if name in told and name in written)
     if both:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
     if "added_runtimes" in told:
