@@ -70,6 +70,14 @@ def test_a_gateway_at_a_subnets_end_is_refused(subnet: str, gateway: str) -> Non
         asked_pools([{"Subnet": subnet, "Gateway": gateway}], ipv4=True, ipv6=True)
 
 
+@pytest.mark.parametrize("text", ["10.1.0.5", "fe80::1", "10.1.0.0/255.255.255.0", "10.1.0.0/024", "10.1.0.0/", "fe80::%1/64"])
+def test_a_block_is_an_address_and_a_number_of_bits(text: str) -> None:
+    with pytest.raises(InvalidNetwork, match=f"invalid subnet {text}: invalid CIDR block notation"):
+        asked_pools([{"Subnet": text}], ipv4=True, ipv6=True)
+    with pytest.raises(InvalidNetwork, match=f"invalid ip-range {text}: invalid CIDR block notation"):
+        asked_pools([{"Subnet": "10.1.0.0/16", "IPRange": text}], ipv4=True, ipv6=True)
+
+
 def test_a_subnet_of_two_has_no_ends() -> None:
     assert asked_pools([{"Subnet": "10.1.0.0/31", "Gateway": "10.1.0.0"}], ipv4=True, ipv6=False) == [Pool("10.1.0.0/31", "10.1.0.0")]
 

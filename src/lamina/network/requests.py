@@ -121,7 +121,7 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
     found: list[tuple[int, Pool]] = []
     for entry in entries:
         try:
-            subnet = ip_network(str(entry.get("Subnet") or ""), strict=False)
+            subnet = _prefix(str(entry.get("Subnet") or ""))
         except ValueError:
             faults.append(f"invalid subnet {entry.get('Subnet') or ''}: invalid CIDR block notation")
             continue
@@ -142,6 +142,18 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
         if pool.gateway and int(ip_address(pool.gateway)) in subnet_ends(ip_network(pool.subnet)):
             raise NetworkForbidden(f"failed to allocate gateway ({pool.gateway}): Address already in use")
     return [pool for _, pool in sorted(found, key=lambda pair: pair[0])]
+
+
+def _prefix(text: str) -> Subnet:
+    """The block that `text` is in. As to Go, it is an address and a number of bits; ip_network takes lone addresses and masks too.
+
+    Raises:
+        ValueError: it is not.
+    """
+    bits = text.rpartition("/")[2] if "/" in text else ""
+    if "%" in text or not bits.isdecimal() or bits != str(int(bits)):
+        raise ValueError(text)
+    return ip_network(text, strict=False)
 
 
 def _faults(pool: Pool, subnet: Subnet) -> list[str]:
@@ -168,7 +180,7 @@ def _has_host_bits(text: str) -> bool:
 
 def _range_faults(text: str, subnet: Subnet) -> list[str]:
     try:
-        chosen = ip_network(text, strict=False)
+        chosen = _prefix(text)
     except ValueError:
         return [f"invalid ip-range {text}: invalid CIDR block notation"]
     if chosen.version != subnet.version:
