@@ -254,6 +254,13 @@ def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: Fa
     assert parse_qs(engine.requests[0].query) == {"repo": [name]}
 
 
+@pytest.mark.parametrize("name", ["host:5000/x@1", "x:1@1"])
+def test_what_is_no_digest_behind_the_sign_of_one_is_no_tag(engine: FakeEngine, name: str) -> None:
+    engine.routes["POST /images/create"] = reply(status=400, raw=b'{"message":"invalid digest: \'1\'"}')
+    assert main(["-H", engine.host, "pull", name]) == 1
+    assert parse_qs(engine.requests[0].query)["fromImage"] == [name]
+
+
 def test_an_unknown_field_is_one_sentence(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.routes["GET /images/json"] = reply([IMAGE])
     assert main(["-H", engine.host, "images", "--format", "{{.Nope}}"]) == 1

@@ -8,11 +8,12 @@ from lamina.client.text import encode
 def split_name(name: str) -> tuple[str, str]:
     """Repository, and tag or digest, of a reference; the second empty where it has none.
 
-    What ends in the sign before them (`x:`), or has two tags, is taken for a repository, as a whole: the engine refuses it.
+    What ends in the sign before them (`x:`), has two tags, or what is no digest behind the `@`, is taken for a repository, as a whole: the
+    engine refuses it.
     """
     if "@" in name:
         repository, _, digest = name.partition("@")
-        return (repository, digest) if digest else (name, "")
+        return (repository, digest) if ":" in digest else (name, "")
     if name.rsplit("/", 1)[-1].count(":") == 1:
         repository, _, tag = name.rpartition(":")
         return (repository, tag) if tag else (name, "")
