@@ -486,6 +486,8 @@ def test_each_step_of_a_start_is_seen(daemon: Daemon, name: str) -> None:
     assert "/.dockerenv" in init["Files"] and "A=b" in init["Environment"]
     assert Path(init["Mounted"]["/etc/hostname"]).read_text() == "host\n"
     assert command["Args"][0] == "sh" and command["Pid"] == facts["State"]["Pid"]
+    paths = json.loads(daemon.curl(f"/lamina/containers/{name}/paths"))
+    assert (paths["init"], paths["diff"]) == (init["Path"], writable["Path"]) and all(map(os.path.exists, paths.values()))
     written = Path(writable["Path"], "written")
     eventually(lambda: written.exists() and written.read_text(), "what it wrote is not on the host")
     daemon.docker("kill", name)

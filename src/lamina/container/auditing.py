@@ -9,11 +9,11 @@ from functools import partial
 
 from lamina.apitypes.finding import LOST, Finding, settled
 from lamina.container.live import Live, Roster
-from lamina.container.model import IMAGE_CAP, State
+from lamina.container.model import IMAGE_CAP, INIT, State
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.sharing import shared
-from lamina.container.store import INIT, RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
+from lamina.container.store import RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
 from lamina.content.files import listed, read_file
 from lamina.errors import LaminaError
 from lamina.linux import mount

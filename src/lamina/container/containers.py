@@ -24,7 +24,7 @@ from lamina.container.live import Roster
 from lamina.container.logs import Logs
 from lamina.container.making import Maker
 from lamina.container.measuring import Meter
-from lamina.container.model import Container, State, WrongState
+from lamina.container.model import INIT, Container, State, WrongState
 from lamina.container.parts import Parts
 from lamina.container.ranges import Ranges
 from lamina.container.recovery import Recovery
@@ -35,7 +35,7 @@ from lamina.container.sizes import on_disk, sizes
 from lamina.container.snapshots import Snapshot, SnapshotNotFound, SnapshotStore
 from lamina.container.snapshotting import Snapshots
 from lamina.container.sources import Sources
-from lamina.container.store import INIT, SCRATCH, ContainerStore
+from lamina.container.store import SCRATCH, ContainerStore
 from lamina.container.updating import Updater
 from lamina.container.watching import Seen, Watcher
 from lamina.errors import LaminaError

@@ -20,6 +20,8 @@ from lamina.errors import Conflict, InvalidArgument, NotFound, NotModified
 
 CAPS = ".caps"
 """The folder beside the containers' own in which file systems of fixed size are mounted."""
+INIT = ".init"
+"""The folder beside the containers' own that is the init layer of all."""
 IMAGE_CAP, QUOTA_CAP = "image", "quota"
 """How a container's writing is capped."""
 
@@ -183,8 +185,8 @@ class Container:
 
     @property
     def init_layer(self) -> str:
-        """The host directory with what the engine itself puts in: /etc/hosts and the like."""
-        return f"{self.directory}/init"
+        """The host directory with the mount points that the engine itself puts in, one for all containers."""
+        return f"{os.path.dirname(self.directory)}/{INIT}"
 
     @property
     def log_path(self) -> str:

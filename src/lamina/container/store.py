@@ -21,7 +21,7 @@ from typing import Any
 from lamina.container.model import AmbiguousContainer, Container, ContainerNotFound, ContainerState, MountPoint, NameTaken, State
 
 REMOVING = ".removing-"
-INIT, SCRATCH = ".init", ".scratch"
+SCRATCH = ".scratch"
 RECORDS = ("config.json", "config.copy.json")
 _SUM = "sum"
 _ID = re.compile(r"[0-9a-f]{64}\Z")
