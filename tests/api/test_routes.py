@@ -64,6 +64,14 @@ def test_what_an_exec_cannot_start_is_told_in_its_stream(api: Client) -> None:
     assert data.endswith(b"\x02\x00\x00\x00\x00\x00\x00\x24executable file not found in $PATH\r\n")
 
 
+def test_a_plan_of_a_prune_that_there_is_not_is_refused(api: Client) -> None:
+    status, body = api.ask("GET", "/lamina/prune?kind=images&kind=image")
+    assert (status, json.loads(body)["message"]) == (
+        400,
+        "unknown kind: 'image' (there are containers, networks, volumes, images, build)",
+    )
+
+
 def test_already_so_is_304_without_a_body(api: Client) -> None:
     assert api.ask("POST", "/containers/c/start") == (304, b"")
 

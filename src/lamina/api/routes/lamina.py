@@ -18,6 +18,7 @@ from lamina.image.model import LayerFacts, TreeNode
 from lamina.image.queries import FileRow, Found, Holder
 
 _BATCH = 1 << 16
+_KINDS = ("containers", "networks", "volumes", "images", "build")
 
 
 def info(engine: Backend, request: Request) -> Response:  # noqa: ARG001
@@ -40,6 +41,8 @@ def prune(engine: Backend, request: Request) -> Response:
     """GET /lamina/prune: what prunes would remove and free; nothing is removed."""
     query = request.query
     kinds = query.all("kind") or ("containers", "images", "build")
+    if unknown := sorted(set(kinds) - set(_KINDS)):
+        raise InvalidParameter(f"unknown kind: {unknown[0]!r} (there are {', '.join(_KINDS)})")
     plan = engine.system.plan_prune(kinds, query.filters(), all=query.flag("all"), keep=query.number("keep-storage", 0) or 0)
     return json_reply(plan)
 
