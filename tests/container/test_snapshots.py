@@ -116,6 +116,8 @@ def test_a_container_starts_from_a_snapshot_and_outlives_the_other(perform: Call
     assert text(branch, "/count") == "2\n"
     containers.remove(branch.id)
     assert not os.path.exists(directory)
+    with pytest.raises(InvalidArgument, match="no such container: gone, and 'one' is no digest of an image"):
+        make(config={"Image": "gone@one"})
 
 
 def test_the_snapshot_of_what_runs_is_an_exact_copy(make: Callable[..., Box]) -> None:

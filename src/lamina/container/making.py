@@ -79,7 +79,7 @@ class Maker:
         if text(host_config, "NetworkMode") == "host" and mapping(host_config, "PortBindings"):
             warnings = (*warnings, "Published ports are discarded when using host network mode")
         host_config = with_ids(limited, self._id_of)
-        snapshot = self._snapshots.named(image_name) if "@" in image_name else base
+        snapshot = self._snapshot(image_name) if "@" in image_name else base
         image = self._image(image_name, snapshot, platform)
         foreign = () if platform else self._foreign(image)
         network = network_mode("none" if flag(config, "NetworkDisabled") else text(host_config, "NetworkMode"))
@@ -95,6 +95,15 @@ class Maker:
         live = self._install(record, given, image, mounts)
         self._parts.emit(live.event("create"))
         return Created(container_id, (*foreign, *warnings))
+
+    def _snapshot(self, name: str) -> Snapshot | None:
+        """The snapshot that `CONTAINER@NAME` is; None where an image is named by its digest."""
+        found = self._snapshots.named(name)
+        container, _, rest = name.partition("@")
+        if found is None and ":" not in rest:
+            # not NotFound: clients would pull it
+            raise InvalidArgument(f"no such container: {container}, and {rest!r} is no digest of an image")
+        return found
 
     def _image(self, name: str, snapshot: Snapshot | None, wanted: str) -> Image:
         """The image of a name, of several platforms the one for `wanted`; a snapshot has its own, whatever its names stand for now.
