@@ -274,11 +274,11 @@ def blob(data: bytes) -> str:
     return f"blobs/sha256/{Digest.of(data).encoded}"
 
 
-def attestation(of: Manifest) -> tuple[Descriptor, dict[str, bytes]]:
+def attestation(of: Manifest, kind: str = "application/vnd.oci.empty.v1+json") -> tuple[Descriptor, dict[str, bytes]]:
     """What BuildKit puts beside an image: a manifest with a statement for a layer."""
     config, statement = b'{"architecture":"unknown","os":"unknown"}', b'{"_type":"https://in-toto.io/Statement/v0.1"}'
     made = manifests.new_manifest(
-        Descriptor("application/vnd.oci.empty.v1+json", Digest.of(config), len(config)),
+        Descriptor(kind, Digest.of(config), len(config)),
         [Descriptor("application/vnd.in-toto+json", Digest.of(statement), len(statement))],
     )
     notes = (("vnd.docker.reference.digest", str(of.descriptor.digest)), ("vnd.docker.reference.type", "attestation-manifest"))
@@ -286,7 +286,7 @@ def attestation(of: Manifest) -> tuple[Descriptor, dict[str, bytes]]:
     return entry, {blob(each): each for each in (config, statement, made.raw)}
 
 
-def several(name: str = "docker.io/library/multi:1", *, without: str = "") -> dict[str, bytes]:
+def several(name: str = "docker.io/library/multi:1", *, without: str = "", **attested: str) -> dict[str, bytes]:
     """An OCI layout of an image for two platforms and an attestation; `without` is an architecture whose layer is left out."""
     files: dict[str, bytes] = {}
     entries = []
@@ -296,15 +296,16 @@ def several(name: str = "docker.io/library/multi:1", *, without: str = "") -> di
             blobs.pop(f"blobs/sha256/{made.layers[0].digest.encoded}")
         entries.append(Descriptor(made.media_type, made.descriptor.digest, len(made.raw), Platform("linux", architecture)))
         files |= blobs
-    entry, blobs = attestation(made)
+    entry, blobs = attestation(made, **attested)
     index = manifests.new_index([*entries, entry])
     named = Descriptor(index.media_type, index.descriptor.digest, len(index.raw), annotations=(("io.containerd.image.name", name),))
     return {**files, **blobs, blob(index.raw): index.raw, "index.json": manifests.new_index([named]).raw, "oci-layout": b"{}"}
 
 
+@pytest.mark.parametrize("kind", ["application/vnd.oci.empty.v1+json", mediatype.OCI_CONFIG])
 @pytest.mark.parametrize("load", WAYS)
-def test_all_platforms_of_an_archive_come_and_go_together(store: Store, load: object) -> None:
-    [image] = load(store, archive(several()))  # type: ignore[operator]
+def test_all_platforms_of_an_archive_come_and_go_together(store: Store, load: object, kind: str) -> None:
+    [image] = load(store, archive(several(kind=kind)))  # type: ignore[operator]
     assert image.config.architecture == "amd64"
     assert store.images.resolve("multi:1", ARM).config.architecture == "arm64"
     assert [each.id for each in store.images.list()] == [image.id]
@@ -320,9 +321,10 @@ def test_all_platforms_of_an_archive_come_and_go_together(store: Store, load: ob
     assert os.listdir(store.root / "content/blobs/sha256") == []
 
 
+@pytest.mark.parametrize("kind", ["application/vnd.oci.empty.v1+json", mediatype.OCI_CONFIG])
 @pytest.mark.parametrize("form", ["docker", "oci"])
-def test_all_platforms_are_saved_whole(store: Store, form: str) -> None:
-    files = several()
+def test_all_platforms_are_saved_whole(store: Store, form: str, kind: str) -> None:
+    files = several(kind=kind)
     store.images.load(io.BytesIO(archive(files)))
     data = saved(store, "multi:1", form=form)
     found = members(data)

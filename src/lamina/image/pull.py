@@ -149,8 +149,9 @@ class Puller:
             manifest = parse_manifest(self._child(client, child), child.media_type)
         else:
             manifest = document
-        if manifest.config.media_type not in mediatype.CONFIGS:
-            raise NotAnImage(f"{reference.familiar} is not an image: its configuration is a {manifest.config.media_type[:100]}")
+        if not manifest.of_image:
+            odd = manifest.config.media_type if manifest.config.media_type not in mediatype.CONFIGS else mediatype.IN_TOTO
+            raise NotAnImage(f"{reference.familiar} is not an image but a {odd[:100]}")
         config_bytes = self._config(client, manifest.config)
         config = _checked_config(config_bytes)
         if len(config.diff_ids) != len(manifest.layers):

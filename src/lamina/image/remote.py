@@ -10,7 +10,7 @@ from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
 from lamina.distribution.search import SearchHit, search, split_term
 from lamina.distribution.session import log_in
-from lamina.spec import config, mediatype
+from lamina.spec import config
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import Index, parse
@@ -102,7 +102,7 @@ class RegistryService:
         manifest = parse(data, descriptor.media_type)
         if isinstance(manifest, Index):
             return descriptor, [row.platform for row in manifest.manifests if row.platform]
-        if manifest.config.media_type not in mediatype.CONFIGS:
+        if not manifest.of_image:
             return descriptor, []
         return descriptor, [_platform(client, manifest.config)]
 

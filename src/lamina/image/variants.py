@@ -114,8 +114,7 @@ class Variants:
             document = self._parsed(entry)
             if not isinstance(document, Manifest):
                 return None
-            of_image = document.config.media_type in mediatype.CONFIGS
-            self._manifests[entry.digest] = _Known(document.config.digest, of_image, (document.config, *document.layers))
+            self._manifests[entry.digest] = _Known(document.config.digest, document.of_image, (document.config, *document.layers))
         return self._manifests[entry.digest]
 
     def _parsed(self, entry: Descriptor) -> Manifest | Index | None:

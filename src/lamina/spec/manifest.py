@@ -40,6 +40,11 @@ class Manifest:
     def descriptor(self) -> Descriptor:
         return Descriptor(self.media_type, Digest.of(self.raw), len(self.raw))
 
+    @property
+    def of_image(self) -> bool:
+        """Whether it is an image's: BuildKit gives its attestations the media type of an image's configuration, too."""
+        return self.config.media_type in mediatype.CONFIGS and all(row.media_type != mediatype.IN_TOTO for row in self.layers)
+
 
 @dataclass(frozen=True, slots=True)
 class Index:

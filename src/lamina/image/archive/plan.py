@@ -205,7 +205,7 @@ class _Gathering:
         data = blob(entry, self._members)
         parsed = _parsed(data, entry)
         assert isinstance(parsed, Manifest)
-        if parsed.config.media_type not in mediatype.CONFIGS:
+        if not parsed.of_image:
             self._documents += [data, *self._small(parsed)]
             return
         names = [blob_name(layer.digest) for layer in parsed.layers]
