@@ -107,6 +107,13 @@ def test_a_label_above_does_not_make_a_command_run_again(lab: Lab) -> None:
     assert dict(image.config.config.labels) == {"a": "b"}
 
 
+def test_an_entrypoint_keeps_the_cmd_of_its_stage_whatever_was_built_before(lab: Lab) -> None:
+    lab.base()
+    inherited, _ = lab.build('FROM base AS below\nCMD ["c"]\nFROM below\nENTRYPOINT ["e"]\n')
+    own, _ = lab.build('FROM base\nCMD ["c"]\nENTRYPOINT ["e"]\n')
+    assert (inherited.config.config.cmd, own.config.config.cmd) == ((), ("c",))
+
+
 def test_no_cache_does_everything_again(lab: Lab) -> None:
     lab.base()
     lab.build("FROM base\nRUN x\n")

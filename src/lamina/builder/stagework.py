@@ -139,7 +139,8 @@ class StageWork:
     def _commit(self, state: State, instruction: ast.Instruction, made: Made) -> State:
         """The state after a step: from the cache if it was done before, else after doing its work."""
         what = repr(replace(instruction, line=0, end_line=0, text=""))
-        step = vertex.step(state.before, what, made.created_by, made.key, self._site.epoch).digest
+        config = Digest.of(msgspec.json.encode(made.container, order="sorted"))
+        step = vertex.step(state.before, what, made.created_by, made.key, config, self._site.epoch).digest
         image = self._known(state, made, step)
         account = self._accounts.of(state, instruction, made)
         if image is not None:

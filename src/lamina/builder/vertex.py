@@ -107,11 +107,14 @@ def _given(**facts: Fact) -> dict[str, Fact]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def step(image: str, what: str, created_by: str, work: Digest | None, epoch: int | None = None) -> Vertex:
+def step(image: str, what: str, created_by: str, work: Digest | None, config: Digest, epoch: int | None = None) -> Vertex:
     """What the image that an instruction made is remembered by.
 
     `image` is the ID of the one before (or what scratch starts with), `what` the instruction with its variables replaced, `created_by`
-    its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration.
+    its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration. `config` is
+    that of the configuration after it, for which more counts: whether a CMD came before an ENTRYPOINT in the same stage.
     """
-    facts: dict[str, Fact] = {"image": image, "what": what, "created_by": created_by, "work": str(work) if work else None}
+    facts: dict[str, Fact] = {
+        "image": image, "what": what, "created_by": created_by, "work": str(work) if work else None, "config": str(config)
+    }  # fmt: skip
     return Vertex("configure", {**facts, **_given(epoch=epoch)})
