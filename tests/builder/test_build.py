@@ -10,6 +10,7 @@ from lamina.builder.execute import StepFailed
 from lamina.builder.request import Cancellation, Context
 from lamina.errors import Cancelled, LaminaError
 from lamina.runtime.launch import Launch
+from lamina.spec.config import Healthcheck
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 from tests.builder.lab import Lab, touch
@@ -112,6 +113,14 @@ def test_an_entrypoint_keeps_the_cmd_of_its_stage_whatever_was_built_before(lab:
     inherited, _ = lab.build('FROM base AS below\nCMD ["c"]\nFROM below\nENTRYPOINT ["e"]\n')
     own, _ = lab.build('FROM base\nCMD ["c"]\nENTRYPOINT ["e"]\n')
     assert (inherited.config.config.cmd, own.config.config.cmd) == ((), ("c",))
+
+
+def test_what_a_healthcheck_leaves_out_stays_as_it_was_but_not_with_buildkit(lab: Lab) -> None:
+    lab.base()
+    text = "FROM base\nHEALTHCHECK --interval=5s --retries=4 CMD a\nHEALTHCHECK --timeout=2s CMD b\n"
+    checks = [lab.build(text, buildkit=buildkit)[0].config.config.healthcheck for buildkit in (False, True)]
+    test, second = ("CMD-SHELL", "b"), 1_000_000_000
+    assert checks == [Healthcheck(test, 5 * second, 2 * second, retries=4), Healthcheck(test, timeout=2 * second)]
 
 
 def test_no_cache_does_everything_again(lab: Lab) -> None:

@@ -132,7 +132,7 @@ class StageWork:
         return replace(state, cmd_set=True) if isinstance(instruction, ast.Cmd) else state
 
     def _configured(self, state: State, instruction: ast.Instruction) -> Made:
-        container = configure.apply(state.container, instruction, cmd_set=state.cmd_set)
+        container = configure.apply(state.container, instruction, cmd_set=state.cmd_set, buildkit=self._site.request.buildkit)
         author = instruction.name if isinstance(instruction, ast.Maintainer) else ""
         return Made(wording.created_by(instruction, state.container, container), container, author=author)
 

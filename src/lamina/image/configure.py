@@ -20,17 +20,20 @@ class InvalidPort(InvalidArgument):
     """The text is not a port that can be exposed."""
 
 
-def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: bool = False) -> ContainerConfig:
+def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: bool = False, buildkit: bool = False) -> ContainerConfig:
     """The configuration after `instruction`, whose variables are replaced already.
 
     `cmd_set` says that a CMD came earlier in the same work: then an ENTRYPOINT leaves it alone, else it clears the one
-    inherited. Instructions that change no configuration (RUN, COPY, ARG) give `config` back.
+    inherited. Instructions that change no configuration (RUN, COPY, ARG) give `config` back. What a HEALTHCHECK leaves out
+    stays as it was, as in Docker's classic builder and commit; with `buildkit` it is the default's again.
 
     Raises:
         InvalidPort: EXPOSE of something that is not a port.
         InvalidSignal: STOPSIGNAL of something that is not a signal.
     """
     changes = _changes(config, instruction, cmd_set=cmd_set)
+    if isinstance(instruction, ast.Healthcheck) and config.healthcheck and not buildkit:
+        changes["healthcheck"] = _completed(changes["healthcheck"], config.healthcheck)
     return msgspec.structs.replace(config, **changes) if changes else config
 
 
@@ -115,4 +118,16 @@ def _healthcheck(instruction: ast.Healthcheck) -> Healthcheck:
         start_period=instruction.start_period,
         start_interval=instruction.start_interval,
         retries=instruction.retries,
+    )
+
+
+def _completed(check: Healthcheck, before: Healthcheck) -> Healthcheck:
+    """`check` with the times and retries of the one before it where it gives none."""
+    return Healthcheck(
+        test=check.test,
+        interval=check.interval or before.interval,
+        timeout=check.timeout or before.timeout,
+        start_period=check.start_period or before.start_period,
+        start_interval=check.start_interval or before.start_interval,
+        retries=check.retries or before.retries,
     )
