@@ -123,6 +123,12 @@ def test_what_a_healthcheck_leaves_out_stays_as_it_was_but_not_with_buildkit(lab
     assert checks == [Healthcheck(test, 5 * second, 2 * second, retries=4), Healthcheck(test, timeout=2 * second)]
 
 
+def test_an_empty_user_is_root_again(lab: Lab) -> None:
+    lab.base()
+    image, _ = lab.build("FROM base\nUSER me\nUSER $UNSET\n")
+    assert (image.config.config.user, history(lab, image)[-1]) == ("", ("/bin/sh -c #(nop)  USER ", True))
+
+
 def test_no_cache_does_everything_again(lab: Lab) -> None:
     lab.base()
     lab.build("FROM base\nRUN x\n")

@@ -33,7 +33,7 @@ def expanded(instruction: ast.Instruction, env: Mapping[str, str], *, escape: st
         case ast.Workdir(path=path):
             return replace(instruction, path=_present(word(path), "WORKDIR"))
         case ast.User(user=user):
-            return replace(instruction, user=_present(word(user), "USER"))
+            return replace(instruction, user=word(user))
         case ast.StopSignal(signal=signal):
             return replace(instruction, signal=word(signal))
         case ast.Expose(ports=ports):
