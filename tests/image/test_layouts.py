@@ -372,6 +372,15 @@ def test_a_platform_whose_layers_are_not_in_the_archive_is_left_out(store: Store
     assert store.images.resolve("multi:1", Platform()).id == image.id
 
 
+def test_a_prune_takes_a_platform_that_has_a_name_of_its_own_too(store: Store) -> None:
+    store.images.load(io.BytesIO(archive(several())))
+    store.images.tag(str(store.images.resolve("multi:1", ARM).id), Reference.parse("arm:1"))
+    filters = {"dangling": ["false"]}
+    planned = store.images.prune(filters, dry_run=True)
+    assert store.images.prune(filters) == planned
+    assert store.images.list(all=True) == []
+
+
 def test_one_platform_can_be_removed(store: Store) -> None:
     [image] = store.images.load(io.BytesIO(archive(several())))
     arm = store.images.resolve("multi:1", ARM)

@@ -166,7 +166,8 @@ class Pruner:
             raise InvalidArgument(f"invalid filter '{min(unknown)}'")
         held = self._catalog.held()
         found = lookup.select(self._catalog, chosen, now=self._clock(), everything=True)
-        wanted = [image for image in found if image.id not in held and (every or not image.names)]
+        # The platform of another name's image may have a name of its own.
+        wanted = [image for image in found if (every and (image.names or image.digests)) or not (image.names or image.id in held)]
         return sorted(wanted, key=lambda image: len(image.config.history), reverse=True)
 
     def _without_names(self, image: Image, in_use: InUse, loose: Loose) -> list[Removed]:
