@@ -151,7 +151,7 @@ class Puller:
             manifest = document
         if not manifest.of_image:
             odd = manifest.config.media_type if manifest.config.media_type not in mediatype.CONFIGS else mediatype.IN_TOTO
-            raise NotAnImage(f"{reference.familiar} is not an image but a {odd[:100]}")
+            raise NotAnImage(f"{reference.familiar} is not an image: it is of the type {odd[:100]}")
         config_bytes = self._config(client, manifest.config)
         config = _checked_config(config_bytes)
         if len(config.diff_ids) != len(manifest.layers):
