@@ -94,7 +94,7 @@ class Store:
                 "architecture": architecture,
                 "os": "linux",
                 "rootfs": {"type": "layers", "diff_ids": [str(row.diff_id) for row in rows]},
-                "history": [{"created_by": f"step {number}"} for number in range(len(rows))],
+                "history": [{"created_by": f"/bin/sh -c step {number}"} for number in range(len(rows))],
             }
             return self.images.create(json.dumps(config).encode(), rows, names=[Reference.parse(name)])
 

@@ -74,6 +74,7 @@ def test_an_image_pushed_is_the_image_pulled(faulty: Faulty, store: MakeStore) -
     assert image.id == original.id
     assert image.config_bytes == original.config_bytes
     assert image.layers == original.layers
+    assert [row.instruction for row in there.layers.chain(image.layers[-1])] == ["RUN step 0", "RUN step 1", "RUN step 2"]
     assert [str(name.digest) for name in image.digests] == [str(digest)]
     assert [str(name.digest) for name in original.digests] == [str(digest)]
     lines = sink.lines()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lamina.image.catalog import Catalog
 from lamina.image.layers import Layers
 from lamina.image.lookup import timestamp
-from lamina.image.model import HistoryEntry, Image, LayerFacts
-from lamina.spec.config import History
+from lamina.image.model import HistoryEntry, Image, LayerFacts, LayerNote
+from lamina.spec.config import History, ImageConfig
 from lamina.spec.digest import Digest
 
 
@@ -18,6 +18,25 @@ def history(catalog: Catalog, layers: Layers, image: Image) -> list[HistoryEntry
     entries = [_entry(step, None if step.empty_layer else next(stacked, None)) for step in steps]
     entries.reverse()
     return _with_images(catalog, image, entries)
+
+
+def notes(config: ImageConfig) -> list[LayerNote]:
+    """What the history says of each layer, base first; as many as there are layers. What no command made is told by its comment."""
+    steps = [step for step in config.history if not step.empty_layer]
+    steps += [History(created=config.created)] * (len(config.rootfs.diff_ids) - len(steps))
+    told = steps[: len(config.rootfs.diff_ids)]
+    return [LayerNote(step.created, step.created_by or step.comment, instruction(step.created_by) or step.comment) for step in told]
+
+
+def instruction(created_by: str) -> str:
+    """The Dockerfile's instruction that a history entry's `created_by` tells of, as far as it can be told."""
+    text = created_by.removesuffix(" # buildkit").strip()
+    shell, nop, rest = text.partition("#(nop)")
+    if nop and shell.startswith("/bin/sh -c"):
+        return rest.strip()
+    if text.startswith("/bin/sh -c "):
+        return "RUN " + text.removeprefix("/bin/sh -c ")
+    return text
 
 
 def _entry(step: History, facts: LayerFacts | None) -> HistoryEntry:

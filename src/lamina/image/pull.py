@@ -13,9 +13,9 @@ from lamina.distribution.client import Registries, RegistryClient
 from lamina.errors import Exhausted, LaminaError, NotFound, Unsupported
 from lamina.image.archive.plan import LAYERS_LIMIT
 from lamina.image.download import Arrival, short
+from lamina.image.history import notes
 from lamina.image.layers import Layers
 from lamina.image.model import Image, ImageNotFound, LayerFacts
-from lamina.image.restoring import history_notes
 from lamina.image.store import Images
 from lamina.linux.scheduling import take_long_turns
 from lamina.snapshot.protocol import Staged
@@ -264,7 +264,7 @@ class _Stack:
     def __init__(self, layers: Layers, content: ContentStore, found: Found) -> None:
         self._layers, self._content = layers, content
         self._rows, self._diff_ids = found.manifest.layers, found.config.diff_ids
-        self._notes = history_notes(found.config, len(self._rows))
+        self._notes = notes(found.config)
         self._parent: Digest | None = None
 
     def here(self, *, verify: bool) -> int:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from lamina.content.store import ContentStore
 from lamina.errors import LaminaError
 from lamina.image.catalog import Catalog
+from lamina.image.history import notes
 from lamina.image.layers import Layers
 from lamina.image.layertar import TarPlace
 from lamina.image.metadata import Warn
@@ -20,7 +21,6 @@ from lamina.image.tarbytes import compression_of
 from lamina.layer.errors import LayerDamaged
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype
-from lamina.spec.config import ImageConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
 from lamina.spec.manifest import parse_manifest
@@ -54,11 +54,11 @@ class Restorer:
         Raises:
             LayerDamaged: of one of them no sound bytes are here.
         """
-        notes = history_notes(image.config, len(image.layers))
+        told = notes(image.config)
         parent: Digest | None = None
         for number, layer in enumerate(image.layers):
             if not self.layers.has(layer):
-                self._restore(image, number, parent, notes[number])
+                self._restore(image, number, parent, told[number])
                 self.warn(f"the facts of layer {layer} were lost: made anew from the configuration of image {image.id} and its bytes")
             parent = layer
 
@@ -140,10 +140,3 @@ class Restorer:
                 yield None
                 return
             yield file
-
-
-def history_notes(config: ImageConfig, count: int) -> Sequence[LayerNote]:
-    """What the configuration's history says of each layer, base first."""
-    steps = [step for step in config.history if not step.empty_layer]
-    notes = [LayerNote(step.created, step.created_by or step.comment) for step in steps[:count]]
-    return [*notes, *(LayerNote(config.created) for _ in range(count - len(notes)))]

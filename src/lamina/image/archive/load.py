@@ -19,14 +19,15 @@ from lamina.image.archive.outer import OuterMember
 from lamina.image.archive.pieces import copy_file
 from lamina.image.archive.plan import Archived, ArchivedImage
 from lamina.image.archive.source import Given, Source, StageJob, stage
+from lamina.image.history import notes
 from lamina.image.layers import Layers
 from lamina.image.leases import Leases
-from lamina.image.model import Image, InvalidArchive, LayerFacts, LayerNote
+from lamina.image.model import Image, InvalidArchive, LayerFacts
 from lamina.image.tarbytes import compression_of
 from lamina.snapshot.protocol import Staged, TarSource
 from lamina.spec import mediatype, v1image
 from lamina.spec.chain import chain_ids
-from lamina.spec.config import History, ImageConfig, InvalidConfig
+from lamina.spec.config import InvalidConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
@@ -252,25 +253,6 @@ def described(contents: Contents, wanted: Platform, *, only: bool) -> list[Archi
     if not found:
         raise InvalidArchive(f"the archive has no image for {wanted}" if only else "the archive has no image")
     return found
-
-
-def notes(config: ImageConfig) -> list[LayerNote]:
-    """What the history says of each layer, base first; as many as there are layers. What no command made is told by its comment."""
-    steps = [step for step in config.history if not step.empty_layer]
-    steps += [History(created=config.created)] * (len(config.rootfs.diff_ids) - len(steps))
-    told = steps[: len(config.rootfs.diff_ids)]
-    return [LayerNote(step.created, step.created_by, instruction(step.created_by) or step.comment) for step in told]
-
-
-def instruction(created_by: str) -> str:
-    """The Dockerfile's instruction that a history entry's `created_by` tells of, as far as it can be told."""
-    text = created_by.removesuffix(" # buildkit").strip()
-    shell, nop, rest = text.partition("#(nop)")
-    if nop and shell.startswith("/bin/sh -c"):
-        return rest.strip()
-    if text.startswith("/bin/sh -c "):
-        return "RUN " + text.removeprefix("/bin/sh -c ")
-    return text
 
 
 def _has(facts: LayerFacts, row: Descriptor | None) -> bool:

@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from lamina.image.archive import old
 from lamina.image.archive.contents import Contents, read
-from lamina.image.archive.load import described, instruction, notes
+from lamina.image.archive.load import described
 from lamina.image.archive.outer import OuterMember
 from lamina.image.archive.source import Source
+from lamina.image.history import instruction, notes
 from lamina.image.model import InvalidArchive, LayerNote
 from lamina.image.tarbytes import compression_of
 from lamina.spec.chain import chain_ids
