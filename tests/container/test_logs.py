@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -69,6 +71,19 @@ def test_tail_goes_over_rotated_parts(tmp_path: Path) -> None:
     assert b"".join(Logs().read(live, LogQuery())) == b"0\n1\n2\n3\n4\n5\n6\n7\n"
     assert b"".join(Logs().read(live, LogQuery(tail=4))) == b"4\n5\n6\n7\n"
     assert b"".join(Logs().read(live, LogQuery(tail=0))) == b""
+
+
+def test_a_tail_lets_go_of_the_compressed_parts_before_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for number in (2, 1):
+        log.with_name(f"log.{number}.gz").write_bytes(gzip.compress(b"%d\n" % number))
+    log.write_bytes(b"0\n")
+    before = len(os.listdir("/proc/self/fd"))
+    reader = Reader(str(log))
+    reader.seek_tail(1)
+    assert list(reader.lines()) == [[b"0"]]
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_following_sees_lines_as_they_come_and_over_a_rotation_and_ends_with_the_container(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class Reader:
         parts = self._open_parts()
         self._opened = bool(parts)
         if count is not None:
-            parts = _standing_at_tail(parts, count)
+            parts = self._standing_at_tail(parts, count)
         self._waiting = parts
         self._next_part()
 
@@ -171,6 +171,19 @@ class Reader:
             parts.append(part)
             part = self._successor(part)
         return parts
+
+    def _standing_at_tail(self, parts: list[int], count: int) -> list[int]:
+        """The parts that hold the last `count` lines, the first of them positioned; the others are closed."""
+        kept: list[int] = []
+        for fd in reversed(parts):
+            if kept and count <= 0:
+                self._close(fd)
+                continue
+            found = tail_offset(lambda size, offset, fd=fd: os.pread(fd, size, offset), os.fstat(fd).st_size, count)  # type: ignore[misc]
+            os.lseek(fd, found[0], os.SEEK_SET)
+            count -= found[1]
+            kept.insert(0, fd)
+        return kept
 
     def _oldest(self) -> int | None:
         """The part with the highest number; None where there is no log yet."""
@@ -258,20 +271,6 @@ def compressed_inode(path: str) -> int:
     except FileNotFoundError:
         return 0
     return int(words) if words.isdigit() else 0
-
-
-def _standing_at_tail(parts: list[int], count: int) -> list[int]:
-    """The parts that hold the last `count` lines, the first of them positioned; the others are closed."""
-    kept: list[int] = []
-    for fd in reversed(parts):
-        if kept and count <= 0:
-            os.close(fd)
-            continue
-        found = tail_offset(lambda size, offset, fd=fd: os.pread(fd, size, offset), os.fstat(fd).st_size, count)  # type: ignore[misc]
-        os.lseek(fd, found[0], os.SEEK_SET)
-        count -= found[1]
-        kept.insert(0, fd)
-    return kept
 
 
 def tail_offset(pread: Callable[[int, int], bytes], size: int, count: int) -> tuple[int, int]:
