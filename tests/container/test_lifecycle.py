@@ -265,6 +265,19 @@ def test_a_restart_that_the_system_refuses_is_the_end_of_the_run(world: World) -
     assert world.containers.get("it").state.error == "No space left on device"
 
 
+def test_what_waits_for_its_next_restart_waits_no_more_when_a_start_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "next_backoff", lambda last: 1000.0)
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: status(world) == "restarting")
+    world.runtime.failure = OSError(28, "No space left on device")
+    with world.containers.wait("it") as waiter:
+        with pytest.raises(OSError, match="No space left"):
+            world.containers.start("it")
+        assert waiter.result(60) is not None
+    assert status(world) == "exited"
+    assert world.again().containers.get("it").state.status is State.EXITED
+
+
 def test_a_policy_whose_start_the_system_refuses_does_not_keep_the_engine_from_starting(world: World) -> None:
     world.run(host={"RestartPolicy": {"Name": "always"}}).end(0)
     again = world.again()

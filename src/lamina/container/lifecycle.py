@@ -63,6 +63,8 @@ class LifeCycle:
                 self._launch(live, verify=verify)
             except _FAILURES as error:
                 failure = error
+                if live.state.status is State.RESTARTING:  # nothing starts it any more: this was its next restart
+                    self._gives_up(live)
         if failure is not None:
             if live.container.auto_remove:
                 with suppress(*_FAILURES):  # why it did not start is what is said
@@ -241,9 +243,13 @@ class LifeCycle:
                 self._launch(live)
                 return
             except _FAILURES:
-                live.become(State.EXITED)
-                self._store.save_state(live.container)
-                live.waiters.exited(live.result())
+                self._gives_up(live)
+
+    def _gives_up(self, live: Live) -> None:
+        """With the lock: it stays as it ended, or as it could not be started again."""
+        live.become(State.EXITED)
+        self._store.save_state(live.container)
+        live.waiters.exited(live.result())
 
     def restart_policy_start(self, live: Live) -> None:
         """Start it because its policy says so; a failure is noted in its state."""
