@@ -85,6 +85,13 @@ def test_events_and_disk_usage_tell_what_happened(engine: Engine) -> None:
     assert usage["Images"][0]["RepoTags"] == ["one:1", "two:2"]
 
 
+def test_an_image_that_is_made_under_a_name_is_told_as_tagged(engine: Engine) -> None:
+    with engine.events.subscribe({"type": ["image"]}) as events:
+        _import(engine, "three")
+        told = [events.get(60), events.get(60)]
+    assert [event and (event.action, event.attributes["name"]) for event in told] == [("tag", "three:latest"), ("import", "three")]
+
+
 def test_an_image_is_removed_with_its_names(engine: Engine) -> None:
     removed = engine.system.remove_image("one:1", force=False, prune=True)
     assert removed[0] == {"Untagged": "one:1"}

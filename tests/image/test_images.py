@@ -398,7 +398,7 @@ def test_events_are_told(store: Store) -> None:
     store.images.tag("base", Reference.parse("b:2"))
     store.images.remove("b:2")
     store.images.remove("base")
-    assert [event.action for event in store.events] == ["import", "tag", "untag", "untag", "delete"]
+    assert [event.action for event in store.events] == ["tag", "import", "tag", "untag", "untag", "delete"]
 
 
 def test_events_of_images_have_the_images_labels(store: Store) -> None:

@@ -246,7 +246,10 @@ class Images:
             InvalidConfig, StoreDamaged: nothing was made.
         """
         data = config if isinstance(config, bytes) else configs.encode(config)
-        return self._maker.create(data, layers, names=names, parent=parent, intermediate=intermediate)
+        image = self._maker.create(data, layers, names=names, parent=parent, intermediate=intermediate)
+        for name in names:
+            self._emit(image_event(image, "tag", name.with_default_tag().familiar))
+        return image
 
     def adopt(self, resolved: Descriptor, manifest: bytes, *, names: Sequence[Reference] = ()) -> Image:
         """Make an image of what a pull brought: its configuration's blob is in the content store, its layers are registered.
