@@ -58,6 +58,9 @@ def test_what_does_not_fit_a_datagram_is_cut_to_its_question() -> None:
 
 def test_addresses_are_asked_for_backwards() -> None:
     assert names.reversed_address("2.0.17.172.in-addr.arpa") == "172.17.0.2"
+    six = ".".join(reversed("fd990001000000000000000000000077")) + ".ip6.arpa"
+    assert names.reversed_address(six) == "fd99:1::77"
+    assert names.reversed_address(six[2:]) == names.reversed_address("x" + six[1:]) == ""
     assert names.reversed_address("web") == names.reversed_address("1.2.3.in-addr.arpa") == ""
 
 

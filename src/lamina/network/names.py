@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import struct
 
 TYPE_CHECKING = False
@@ -88,6 +89,14 @@ def encode_name(name: str) -> bytes:
 
 
 def reversed_address(name: str) -> str:
-    """The IPv4 address that a PTR question is about; "" where it is about none."""
-    parts = name.removesuffix(".in-addr.arpa").split(".")
-    return ".".join(reversed(parts)) if name.endswith(".in-addr.arpa") and len(parts) == 4 else ""
+    """The address that a PTR question is about, as inet_ntop writes it; "" where it is about none."""
+    if name.endswith(".in-addr.arpa"):
+        parts = name.removesuffix(".in-addr.arpa").split(".")
+        return ".".join(reversed(parts)) if len(parts) == 4 else ""
+    digits = name.removesuffix(".ip6.arpa").split(".")  # RFC 3596, 2.5
+    if not name.endswith(".ip6.arpa") or len(digits) != 32:
+        return ""
+    try:
+        return _socket.inet_ntop(_socket.AF_INET6, bytes.fromhex("".join(reversed(digits))))
+    except ValueError:
+        return ""
