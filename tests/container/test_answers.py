@@ -79,6 +79,10 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
         check_listing({"is-task": ["perhaps"]})
     with pytest.raises(InvalidFilter, match="'dangling'"):
         listed([], {"dangling": ["perhaps"]}, set())
+    for key in ("exited", "publish", "expose"):
+        for value in ("²", "9" * 5000):
+            with pytest.raises(InvalidFilter, match=f"invalid filter '{key}="):
+                check_listing({key: [value]})
 
 
 def test_a_container_that_a_filter_names_and_is_not_there_is_told_although_nothing_runs(world: World) -> None:

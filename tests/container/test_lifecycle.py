@@ -851,3 +851,9 @@ def test_top_shows_a_container_of_more_processes_than_one_argument_holds(world: 
     process.pids = lambda: [os.getpid(), *range(10**6, 10**6 + 30_000)]  # type: ignore[method-assign]
     found = world.containers.top("it", "-eo pid,comm")
     assert [row[0] for row in found["Processes"]] == [str(os.getpid())]
+
+
+def test_top_takes_no_nul(world: World) -> None:
+    world.run()
+    with pytest.raises(InvalidArgument, match="NUL"):
+        world.containers.top("it", "-o\0pid")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.network.bindings import InvalidPort, Wanted, exposed_ports, wanted_ports
+from lamina.network.bindings import InvalidPort, Wanted, exposed_ports, parse_port, wanted_ports
 
 
 def test_one_port_each_a_range_and_an_ephemeral_one() -> None:
@@ -54,3 +54,11 @@ def test_any_binding_is_read_or_refused(bindings: dict[str, Any]) -> None:
         wanted_ports(bindings)
     except InvalidPort:
         pass
+
+
+@pytest.mark.parametrize("text", ["²", "9" * 5000, "1-" + "9" * 5000])
+def test_what_is_no_port_of_the_host_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPort):
+        wanted_ports({"80/tcp": [{"HostPort": text}]}, [])
+    with pytest.raises(InvalidPort):
+        parse_port(text)

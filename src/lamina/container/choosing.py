@@ -9,12 +9,14 @@ from typing import Any
 from lamina.apitypes.filters import InvalidFilter, check_filters, labelled
 from lamina.container.model import Container, State
 from lamina.spec.moment import seconds
+from lamina.spec.numeral import natural
 
 Filters = Mapping[str, Sequence[str]]
 _LISTING = frozenset({
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
 })  # fmt: skip
 _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
+_LARGEST = (1 << 31) - 1
 _PRUNING = frozenset({"label", "label!", "until"})
 
 
@@ -34,7 +36,7 @@ def check_listing(filters: Filters, find: Callable[[str], object] = str) -> None
         if value.lower() not in ("0", "1", "false", "true"):
             raise InvalidFilter(f"invalid filter 'is-task={value[:100]}'")
     for code in filters.get("exited", ()):
-        if not code.removeprefix("-").isdigit():
+        if natural(code.removeprefix("-"), _LARGEST) is None:
             raise InvalidFilter(f"invalid filter 'exited={code[:100]}'")
     for key in ("expose", "publish"):
         for value in filters.get(key, ()):
@@ -86,10 +88,11 @@ def connected(summary: Mapping[str, Any], filters: Filters) -> bool:
 def _ports(key: str, value: str) -> list[tuple[int, str]]:
     """`80`, `80/udp`, `80-90/tcp` as ports with their protocol."""
     numbers, _, protocol = value.partition("/")
-    first, _, last = numbers.partition("-")
-    if not first.isdigit() or not (last or first).isdigit() or int(last or first) > 65535:
+    low, _, high = numbers.partition("-")
+    first, last = natural(low, 65535), natural(high or low, 65535)
+    if first is None or last is None:
         raise InvalidFilter(f"invalid filter '{key}={value[:100]}'")
-    return [(port, protocol or "tcp") for port in range(int(first), int(last or first) + 1)]
+    return [(port, protocol or "tcp") for port in range(first, last + 1)]
 
 
 def prunable(container: Container, filters: Filters, now_ns: int) -> bool:

@@ -23,6 +23,8 @@ def top(live: Live, arguments: str) -> dict[str, Any]:
     process = live.process
     if process is None:
         raise WrongState(f"Container {live.container.id} is not running")
+    if "\0" in arguments:
+        raise PsFailed("ps: an argument must not hold a NUL")
     pids = process.pids()
     words = (arguments or _DEFAULT).split()
     # Without -q, `-o pid,cmd` would show this daemon's own terminal; some options do not go with it.

@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.errors import InvalidArgument
 from lamina.network.pools import parse_address
+from lamina.spec.numeral import natural
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 _LAST_PORT = 65535
@@ -39,9 +40,9 @@ def parse_port(text: str) -> tuple[int, str]:
     protocol = protocol.lower() or "tcp"
     if protocol not in PROTOCOLS:
         raise InvalidPort(f"invalid port specification: {text!r}: unknown protocol {protocol!r}")
-    if not (number.isascii() and number.isdigit() and 0 < int(number) <= _LAST_PORT):
+    if not (port := natural(number, _LAST_PORT)):
         raise InvalidPort(f"invalid port specification: {text!r}")
-    return int(number), protocol
+    return port, protocol
 
 
 def exposed_ports(documents: Iterable[Mapping[str, Any]]) -> list[tuple[int, str]]:
@@ -87,8 +88,9 @@ def _wanted(port: int, protocol: str, entry: Mapping[str, Any], default_address:
     if address and parse_address(address) is None:
         raise InvalidPort(f"invalid IP address: {address}")
     low, dash, high = text.partition("-")
-    numbers = [int(word) if word.isascii() and word.isdigit() else -1 for word in ([low, high] if dash else [low]) if word]
-    if any(not 0 <= number <= _LAST_PORT for number in numbers) or (dash and (len(numbers) != 2 or numbers[0] > numbers[1])):
+    asked = [natural(word, _LAST_PORT) for word in ([low, high] if dash else [low]) if word]
+    numbers = [number for number in asked if number is not None]
+    if len(numbers) < len(asked) or (dash and (len(numbers) != 2 or numbers[0] > numbers[1])):
         raise InvalidPort(f"invalid port specification: {text!r}")
     first, last = (numbers[0], numbers[-1]) if numbers else (0, 0)
     return Wanted(protocol, port, address or default_address, first, last)

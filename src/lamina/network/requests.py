@@ -12,6 +12,7 @@ from lamina.linux.links import NAME_LENGTH
 from lamina.network.mode import PREDEFINED
 from lamina.network.model import OPTION, InvalidNetwork, NetworkForbidden, Pool, Subnet
 from lamina.network.pools import parse_address, subnet_ends
+from lamina.spec.numeral import natural
 
 NO_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
 _SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.inhibit_ipv4")
@@ -93,7 +94,8 @@ def _check_options(request: NetworkRequest) -> None:
         if value is not None and value.lower() not in ("0", "1", "t", "f", "true", "false"):
             raise InvalidNetwork(f"failed to parse {OPTION}{name} value: {value} (invalid syntax)")
     mtu = request.options.get(f"{OPTION}driver.mtu", "0")
-    if not mtu.isdigit() or not (int(mtu) == 0 or 68 <= int(mtu) <= 65535):
+    number = natural(mtu, 65535)
+    if number is None or 0 < number < 68:
         raise InvalidNetwork(f"failed to parse {OPTION}driver.mtu value: {mtu} (invalid MTU number)")
     for version in (4, 6):
         mode = request.options.get(f"{OPTION}bridge.gateway_mode_ipv{version}", "")
