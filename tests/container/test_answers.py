@@ -85,6 +85,12 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
                 check_listing({key: [value]})
 
 
+def test_filters_of_a_prune_are_checked_although_nothing_is_there(world: World) -> None:
+    for filters in ({"bogus": ["1"]}, {"until": ["never"]}):
+        with pytest.raises(InvalidArgument):
+            world.containers.prune(filters)
+
+
 def test_a_container_that_a_filter_names_and_is_not_there_is_told_although_nothing_runs(world: World) -> None:
     for key in ("before", "since"):
         with pytest.raises(ContainerNotFound, match="No such container: nosuch"):

@@ -95,12 +95,12 @@ def _ports(key: str, value: str) -> list[tuple[int, str]]:
     return [(port, protocol or "tcp") for port in range(first, last + 1)]
 
 
-def prunable(container: Container, filters: Filters, now_ns: int) -> bool:
-    """Whether `container prune` may remove it, if it does not run."""
+def pruning(filters: Filters, now_ns: int) -> Callable[[Container], bool]:
+    """What says whether `container prune` may remove a container that does not run. Raises InvalidFilter, InvalidMoment."""
     check_filters(filters, _PRUNING)
     until = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
     unwanted = filters.get("label!", ())
-    return (
+    return lambda container: (
         labelled(container.labels, filters.get("label", ()))
         and not (unwanted and labelled(container.labels, unwanted))
         and all(container.created_ns < limit for limit in until)

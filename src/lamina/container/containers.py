@@ -313,9 +313,9 @@ class Containers:
 
     def prune(self, filters: Filters | None = None, *, dry_run: bool = False) -> Pruned:
         """Remove what does not run and the filters (`until`, `label`, `label!`) let through; with `dry_run`, only say what would go."""
-        now, removed, space = self._parts.clock(), [], 0
+        prunable, removed, space = choosing.pruning(filters or {}, self._parts.clock()), [], 0
         for container in self._records():
-            if container.shown_running or not choosing.prunable(container, filters or {}, now):
+            if container.shown_running or not prunable(container):
                 continue
             try:
                 written = self._kept(container)
