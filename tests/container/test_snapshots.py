@@ -291,6 +291,22 @@ def test_snapshots_of_removed_containers_are_swept_at_the_next_start(world: Worl
     assert os.listdir(f"{after.parts.root}/.snapshots") == []
 
 
+def test_a_lost_snapshot_keeps_neither_the_engine_nor_other_containers_from_starting(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    for name in ("low", "middle"):
+        world.containers.snapshots.create("it", name)
+    low, middle = world.containers.snapshots.list("it")
+    world.containers.snapshots.remove("it", "low")
+    shutil.rmtree(os.path.dirname(middle.diff))
+    after = world.again()
+    after.containers.recover()
+    assert after.containers.get("it").base == middle.id
+    assert os.path.isdir(low.diff)
+    after.run("other")
+    after.containers.remove("it")
+    assert os.listdir(f"{after.parts.root}/.snapshots") == []
+
+
 def test_a_container_that_is_removed_while_it_is_inspected_is_not_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = world.containers.create({"Image": "base"}, name="it").id
     world.containers.snapshots.create("it", "first")

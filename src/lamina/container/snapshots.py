@@ -186,7 +186,10 @@ class SnapshotStore:
         """Remove what has no name and nothing stands on."""
         gone: list[str] = []
         with self._lock:
-            needed = {each.id for snapshot in self._roots() for each in self.chain(snapshot)}
+            try:
+                needed = {each.id for snapshot in self._roots() for each in self.chain(snapshot)}
+            except SnapshotNotFound:  # somebody removed one: what it stands on is not known, so nothing goes until its container does
+                return
             for snapshot in [each for each in self._known.values() if each.id not in needed]:
                 del self._known[snapshot.id]
                 gone.append(f"{self.root}/{REMOVED}{snapshot.id}")
