@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamina.container import store
-from lamina.container.connecting import networks_of, remove_names, serve_names
+from lamina.container.connecting import RECORD, networks_of, remove_names, serve_names
 from lamina.container.links import _forget_host
 from lamina.container.model import Container
 from lamina.network.model import Endpoint, Network, Pool, Sandbox
@@ -26,6 +26,15 @@ def test_lines_of_an_address_that_it_has_no_more_go(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("127.0.0.1\tlocalhost\n10.0.0.5\tit\n")
     remove_names(container(tmp_path), ENDPOINT)
     assert (tmp_path / "hosts").read_text() == "127.0.0.1\tlocalhost\n"
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "{}", '{"endpoints": [5], "published": []}', "x"])
+def test_a_damaged_note_of_a_runs_networks_is_none(world: World, text: str) -> None:
+    world.run()
+    Path(world.containers.get("it").directory, RECORD).write_text(text)
+    after = world.again()
+    after.containers.recover()
+    assert str(after.containers.get("it").state.status) == "exited"
 
 
 def test_files_that_it_made_large_are_not_read(tmp_path: Path) -> None:

@@ -578,3 +578,9 @@ def test_who_is_stopped_before_it_executes_is_woken_but_not_for_ever(monkeypatch
         os.close(report)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("text", ["5", "[]", '{"code": 1}', "x"])
+def test_a_damaged_record_of_an_end_is_none(runtime: Runtime, tmp_path: Path, text: str) -> None:
+    (tmp_path / "exit.json").write_text(text)
+    assert runtime.adopt(str(tmp_path)) is None

@@ -205,7 +205,7 @@ class Sandbox:
     @classmethod
     def decode(cls, document: Mapping[str, Any]) -> Sandbox:
         """Raises KeyError, TypeError or ValueError where it is not one."""
-        values = {key: value for key, value in document.items() if key != "version"}
+        values = {key: value for key, value in dict(document).items() if key != "version"}
         endpoints = tuple(Endpoint(**{**entry, "names": tuple(entry["names"])}) for entry in values.pop("endpoints"))
         published = tuple(Published(**entry) for entry in values.pop("published"))
         values["servers"] = tuple(values.get("servers") or ())

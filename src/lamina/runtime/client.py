@@ -91,7 +91,8 @@ class Runtime:
         except Unavailable:
             pass
         if found := read_record(directory, EXIT_RECORD):
-            return exit_of(found)
+            with suppress(KeyError):  # a damaged one is none
+                return exit_of(found)
         return self._bury(directory, record) if record else None
 
     def _bury(self, directory: str, record: Mapping[str, Any]) -> Exit:
@@ -403,5 +404,5 @@ def read_record(directory: str, name: str) -> dict[str, Any] | None:
     try:
         with open(f"{directory}/{name}", "rb") as file:
             return dict(json.loads(file.read()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
