@@ -41,7 +41,7 @@ class NetworkStore:
 
     def _read(self, path: str) -> Network:
         with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+            document = dict(json.load(file))
         if document.pop("version") != 1:
             raise ValueError("network of another version")
         pools = tuple(Pool(**pool) for pool in document.pop("pools"))
