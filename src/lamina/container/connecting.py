@@ -102,7 +102,7 @@ class Connections:
         """What it has, and what of it was begun; see `write`."""
         try:
             with open(f"{container.directory}/{RECORD}", "rb") as file:
-                document = json.loads(file.read())
+                document = dict(json.loads(file.read()))
             begun = str(document.pop(_BEGUN, ""))
             return Sandbox.decode(document), begun
         except (OSError, ValueError, KeyError, TypeError):
