@@ -43,6 +43,32 @@ def test_networks_are_made_listed_and_removed_by_the_library(tmp_path: Path) -> 
 
 
 @pytest.mark.root
+def test_interfaces_that_others_made_stay_when_a_network_is_refused_or_removed(tmp_path: Path) -> None:
+    root = str(tmp_path / "root")
+    bridge, pair = (f"{kind}{tag_of(root)}" for kind in ("lb", "lp"))
+    mine = NetworkRequest("mine", options={"com.docker.network.bridge.name": bridge})
+    try:
+        subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+        subprocess.run(["ip", "link", "add", pair, "type", "veth", "peer", "name", f"{pair}p"], check=True)
+        with Engine.open(root) as engine:
+            with pytest.raises(NetworkForbidden, match="is not a bridge"):
+                engine.networks.create(NetworkRequest("other", options={"com.docker.network.bridge.name": pair}))
+            engine.networks.create(mine)
+            engine.networks.remove("mine")
+            assert all(os.path.exists(f"/sys/class/net/{name}") for name in (bridge, pair))
+            assert Path(f"/sys/class/net/{bridge}/ifalias").read_text() == ""
+            subprocess.run(["ip", "link", "delete", bridge], check=True)
+            engine.networks.create(mine)
+            engine.networks.remove("mine")
+            assert not os.path.exists(f"/sys/class/net/{bridge}")  # this one the engine made
+    finally:
+        for name in (bridge, pair):
+            subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+        end_helpers(tmp_path)
+        erase(root)
+
+
+@pytest.mark.root
 def test_a_start_that_makes_a_bridge_anew_and_a_network_that_is_made_do_not_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

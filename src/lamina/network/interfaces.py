@@ -85,16 +85,14 @@ class Interfaces:
 
     def _ensure(self, network: Network) -> int:
         connection = self._connected()
-        index = links.index_of(network.bridge)
+        link = self._link(network.bridge)
         if filtered := not network.switch("bridge.enable_icc", default=True):
             see_to_bridge_filter()
-        if not index:
+        if link is None:
             connection.perform([links.new_bridge(network.bridge, mac=_mac(), mtu=network.mtu, filtered=filtered)])
-            index = links.index_of(network.bridge)
-        elif not any(link.index == index and link.kind == "bridge" for link in links.links(connection)):
-            raise NetworkForbidden(f"interface {network.bridge} is there already and is not a bridge")
+        index, ours = links.index_of(network.bridge), link is None or self._is_ours(network, link)
         self._switch(network)
-        requests = [links.set_alias(index, f"lamina {self._tag} {network.name}"[:255])]
+        requests = [links.set_alias(index, f"lamina {self._tag} {network.name}"[:255])] if ours else []
         for pool in network.pools:
             if pool.gateway and network.gateway_mode(ip_network(pool.subnet).version) != "isolated":
                 prefix = ip_network(pool.subnet).prefixlen
@@ -122,10 +120,30 @@ class Interfaces:
         done = [set_switch(name, "1") for name in names]
         return all(done)
 
-    def remove(self, name: str) -> None:
-        """Remove a bridge; absent is fine."""
-        with self._lock, suppress(NetlinkError):
-            self._connected().perform([links.delete_link(name)])
+    def _link(self, bridge: str) -> links.Link | None:
+        """The bridge of that name. Raises NetworkForbidden."""
+        index = links.index_of(bridge)
+        found = next((link for link in links.links(self._connected()) if link.index == index), None) if index else None
+        if found is not None and found.kind != "bridge":
+            raise NetworkForbidden(f"interface {bridge} is there already and is not a bridge")
+        return found
+
+    def _is_ours(self, network: Network, link: links.Link) -> bool:
+        """Whether an engine on this data root made it: of a name that was chosen, somebody else may have."""
+        chosen = not network.default and network.option("bridge.name")
+        return not chosen or link.alias.startswith(f"lamina {self._tag} ")
+
+    def check(self, bridge: str) -> None:
+        """Raises NetworkForbidden: an interface of that name is something else."""
+        with self._lock:
+            self._link(bridge)
+
+    def remove(self, network: Network) -> None:
+        """Remove a network's bridge; absent is fine. One that was there before the network stays, as with Docker."""
+        with self._lock, suppress(NetlinkError, NetworkForbidden):
+            link = self._link(network.bridge)
+            if link is not None and self._is_ours(network, link):
+                self._connected().perform([links.delete_link(network.bridge)])
 
     def index(self, name: str) -> int:
         """The index of an interface of this host, 0 where there is none."""

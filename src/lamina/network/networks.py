@@ -378,7 +378,7 @@ class Networks:
         self._prepared.discard(network.id)
         self._roster.drop(network.id)
         if network.bridge and not network.config_only:
-            self._interfaces.remove(network.bridge)
+            self._interfaces.remove(network)
             neighbours.dismiss(network.bridge)
             neighbours.distrust(network.bridge)
             with suppress(Exception):
@@ -455,6 +455,8 @@ class Networks:
                     f"cannot create network {network.id} ({network.bridge}): conflicts with network {other.id} ({other.bridge}): "
                     "networks have same bridge name"
                 )
+        if network.bridge:
+            self._interfaces.check(network.bridge)
 
     def _overlapping(self, network: Network) -> str:
         """A word of warning where a chosen subnet is also somebody else's on this host."""
@@ -474,10 +476,10 @@ class Networks:
 
 def erase(root: str) -> None:
     """Take away what an engine on data root `root` left on the host: its bridges and its table. For roots that are to be removed."""
-    interfaces = Interfaces("", _LOCK, lambda _: None)
+    interfaces = Interfaces(tag_of(root) or "default", _LOCK, lambda _: None)
     for network in NetworkStore(f"{root}/networks").load():
         if network.bridge:
-            interfaces.remove(network.bridge)
+            interfaces.remove(network)
             neighbours.dismiss(network.bridge)
             neighbours.distrust(network.bridge)
     interfaces.close()
