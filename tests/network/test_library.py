@@ -31,6 +31,8 @@ def test_networks_are_made_listed_and_removed_by_the_library(tmp_path: Path) -> 
                 engine.networks.create(NetworkRequest("mine"))
             with pytest.raises(NetworkForbidden):
                 engine.networks.remove("none")
+            engine.networks.create(NetworkRequest("ß" * 300))  # longer than a bridge's remark
+            engine.networks.remove("ß" * 300)
         with Engine.open(root) as engine:
             assert engine.networks.get(made.id[:12]).pools == made.pools
             engine.networks.remove("mine")

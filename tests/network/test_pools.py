@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lamina.network.model import InvalidNetwork, NetworkForbidden, NoAddress, Pool
 from lamina.network.pools import POOLS, AddressPool, first_address, free_subnet, local_prefix, overlap, with_gateway
-from lamina.network.requests import asked_pools
+from lamina.network.requests import NetworkRequest, asked_pools, check, is_mac
 
 
 def test_the_first_free_subnet_is_dockers() -> None:
@@ -70,12 +70,39 @@ def test_a_gateway_at_a_subnets_end_is_refused(subnet: str, gateway: str) -> Non
         asked_pools([{"Subnet": subnet, "Gateway": gateway}], ipv4=True, ipv6=True)
 
 
-@pytest.mark.parametrize("text", ["10.1.0.5", "fe80::1", "10.1.0.0/255.255.255.0", "10.1.0.0/024", "10.1.0.0/", "fe80::%1/64"])
-def test_a_block_is_an_address_and_a_number_of_bits(text: str) -> None:
-    with pytest.raises(InvalidNetwork, match=f"invalid subnet {text}: invalid CIDR block notation"):
-        asked_pools([{"Subnet": text}], ipv4=True, ipv6=True)
-    with pytest.raises(InvalidNetwork, match=f"invalid ip-range {text}: invalid CIDR block notation"):
-        asked_pools([{"Subnet": "10.1.0.0/16", "IPRange": text}], ipv4=True, ipv6=True)
+@pytest.mark.parametrize(
+    "subnet",
+    ["10.1.0.5", "fe80::1", "10.1.0.0/255.255.0.0", "10.1.0.0/", "10.1.0.0/024", "10.1.0.0/٢٤", "fe80::%lo/64", "10.1.0.0/24/24", "/24"],
+)
+def test_a_subnet_or_a_range_that_is_not_in_cidr_notation_is_refused(subnet: str) -> None:
+    with pytest.raises(InvalidNetwork, match=r"invalid subnet .*: invalid CIDR block notation"):
+        asked_pools([{"Subnet": subnet}], ipv4=True, ipv6=True)
+    with pytest.raises(InvalidNetwork, match=r"invalid ip-range .*: invalid CIDR block notation"):
+        asked_pools([{"Subnet": "10.0.0.0/8", "IPRange": subnet}], ipv4=True, ipv6=True)
+
+
+@pytest.mark.parametrize("asked", [{"AuxiliaryAddresses": {"a": ""}}, {"Gateway": "fd00:1::1%lo"}, {"Gateway": "١٠.1.0.1"}])
+def test_what_is_no_address_of_the_subnet_is_refused(asked: dict[str, object]) -> None:
+    with pytest.raises(InvalidNetwork, match=r"invalid (auxiliary address|gateway)"):
+        asked_pools([{"Subnet": "fd00:1::/64", **asked}], ipv4=True, ipv6=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("driver.mtu", value) for value in ("²", "9" * 5000, "١٥٠٠", "67", "-1")),
+        *(("bridge.name", value) for value in ("a\0b", "..", "a:b", "br%d", "a b", "é" * 8)),
+        *(("container_iface_prefix", value) for value in ("averylongprefix", "a/b", "\0")),
+    ],
+)
+def test_options_that_the_kernel_would_not_take_are_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidNetwork):
+        check(NetworkRequest("it", options={f"com.docker.network.{name}": value}))
+
+
+def test_an_ethernet_address_is_six_times_two_digits() -> None:
+    assert is_mac("02:42:AC:11:00:02") and is_mac("02-42-ac-11-00-02")
+    assert not any(is_mac(text) for text in ("02:+2:ac:11:00:02", "02: 2:ac:11:00:02", "03:42:ac:11:00:02", "02:42:ac:11:00", ""))
 
 
 def test_a_subnet_of_two_has_no_ends() -> None:

@@ -39,6 +39,11 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTOCOL_BOOT, _UNIVERSE, _LINK_SCOPE, _UNICAST = 254, 3, 0, 253, 1
 
 
+def is_name(text: str) -> bool:
+    """Whether an interface can be called so (dev_valid_name in net/core/dev.c); for a % the kernel puts a number, or refuses."""
+    return text not in ("", ".", "..") and len(text.encode()) <= NAME_LENGTH and not any(each in "/:%\0" or each.isspace() for each in text)
+
+
 class Link:
     """An interface as the kernel lists it. `master` is the index of the bridge it is a port of, 0 for none."""
 

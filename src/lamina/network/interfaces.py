@@ -17,6 +17,7 @@ from lamina.network.model import Network, NetworkForbidden, NetworkUnavailable, 
 
 _SYSCTL = "/proc/sys/net"
 _RESOLVER = "/etc/resolv.conf"
+_ALIAS = 255  # bytes
 
 
 class Interfaces:
@@ -92,7 +93,8 @@ class Interfaces:
             connection.perform([links.new_bridge(network.bridge, mac=_mac(), mtu=network.mtu, filtered=filtered)])
         index, ours = links.index_of(network.bridge), link is None or self._is_ours(network, link)
         self._switch(network)
-        requests = [links.set_alias(index, f"lamina {self._tag} {network.name}"[:255])] if ours else []
+        alias = f"lamina {self._tag} {network.name}".encode()[:_ALIAS].decode(errors="ignore")
+        requests = [links.set_alias(index, alias)] if ours else []
         for pool in network.pools:
             if pool.gateway and network.gateway_mode(ip_network(pool.subnet).version) != "isolated":
                 prefix = ip_network(pool.subnet).prefixlen

@@ -122,3 +122,14 @@ def parse_address(text: str) -> Address | None:
         return ip_address(text)
     except ValueError:
         return None
+
+
+def parse_subnet(text: str) -> Subnet | None:
+    """A subnet in CIDR notation, of which bits may be set behind its prefix; None where the text is not one."""
+    address, _, prefix = text.partition("/")
+    if not (prefix.isascii() and prefix.isdigit()) or (prefix[0] == "0" and prefix != "0") or "%" in address:
+        return None
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from lamina.errors import NotFound
-from lamina.linux.links import NAME_LENGTH
+from lamina.linux.links import NAME_LENGTH, is_name
 from lamina.network.mode import PREDEFINED
 from lamina.network.model import OPTION, InvalidNetwork, NetworkForbidden, Pool, Subnet
-from lamina.network.pools import parse_address, subnet_ends
+from lamina.network.pools import parse_address, parse_subnet, subnet_ends
 from lamina.spec.numeral import natural
 
 NO_SWARM = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
 _SWITCHES = ("bridge.enable_icc", "bridge.enable_ip_masquerade", "bridge.inhibit_ipv4")
+_MAC = re.compile(r"([0-9a-fA-F]{2})(?:[:-][0-9a-fA-F]{2}){5}\Z")
 _MODES = ("", "nat", "nat-unprotected", "routed", "isolated")
 
 
@@ -108,8 +110,15 @@ def _check_options(request: NetworkRequest) -> None:
         if address and parse_address(address) is None:
             raise InvalidNetwork(f"failed to parse {OPTION}{name} value: {address} (invalid IP address)")
     bridge = request.options.get(f"{OPTION}bridge.name", "")
-    if len(bridge.encode()) > NAME_LENGTH or "/" in bridge or any(letter.isspace() for letter in bridge):
-        raise InvalidNetwork(f"invalid name of a bridge: {bridge!r}: it has at most {NAME_LENGTH} characters, no blank and no slash")
+    if bridge and not is_name(bridge):
+        raise InvalidNetwork(
+            f"invalid name of a bridge: {bridge!r}: it has at most {NAME_LENGTH} characters, and no blank, '/', ':' or '%'"
+        )
+    prefix = request.options.get(f"{OPTION}container_iface_prefix", "")
+    if prefix and not is_name(f"{prefix}0"):
+        raise InvalidNetwork(
+            f"invalid prefix of interfaces: {prefix!r}: it has at most {NAME_LENGTH - 1} characters, and no blank, '/', ':' or '%'"
+        )
 
 
 def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool) -> list[Pool]:
@@ -122,9 +131,8 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
     faults: list[str] = []
     found: list[tuple[int, Pool]] = []
     for entry in entries:
-        try:
-            subnet = _prefix(str(entry.get("Subnet") or ""))
-        except ValueError:
+        subnet = parse_subnet(str(entry.get("Subnet") or ""))
+        if subnet is None:
             faults.append(f"invalid subnet {entry.get('Subnet') or ''}: invalid CIDR block notation")
             continue
         if (subnet.version == 6 and not ipv6) or (subnet.version == 4 and not ipv4):
@@ -146,28 +154,16 @@ def asked_pools(entries: Sequence[Mapping[str, Any]], *, ipv4: bool, ipv6: bool)
     return [pool for _, pool in sorted(found, key=lambda pair: pair[0])]
 
 
-def _prefix(text: str) -> Subnet:
-    """The block that `text` is in. As to Go, it is an address and a number of bits; ip_network takes lone addresses and masks too.
-
-    Raises:
-        ValueError: it is not.
-    """
-    bits = text.rpartition("/")[2] if "/" in text else ""
-    if "%" in text or not bits.isdecimal() or bits != str(int(bits)):
-        raise ValueError(text)
-    return ip_network(text, strict=False)
-
-
 def _faults(pool: Pool, subnet: Subnet) -> list[str]:
     found = []
     if str(subnet) != str(ip_network(pool.subnet, strict=False)) or _has_host_bits(pool.subnet):
         found.append(f"invalid subnet {pool.subnet}: it should be {subnet}")
     found += _range_faults(pool.range, subnet) if pool.range else []
     for what, address in (
-        ("gateway " + pool.gateway, pool.gateway),
+        *([("gateway " + pool.gateway, pool.gateway)] if pool.gateway else []),
         *((f"auxiliary address {name}", text) for name, text in pool.auxiliary.items()),
     ):
-        fault = _address_fault(address, subnet) if address else ""
+        fault = _address_fault(address, subnet)
         found += [f"invalid {what}: {fault}"] if fault else []
     return found
 
@@ -181,9 +177,8 @@ def _has_host_bits(text: str) -> bool:
 
 
 def _range_faults(text: str, subnet: Subnet) -> list[str]:
-    try:
-        chosen = _prefix(text)
-    except ValueError:
+    chosen = parse_subnet(text)
+    if chosen is None:
         return [f"invalid ip-range {text}: invalid CIDR block notation"]
     if chosen.version != subnet.version:
         return [f"invalid ip-range {text}: parent subnet is an IPv{subnet.version} block"]
@@ -207,7 +202,7 @@ def _address_fault(text: str, subnet: Subnet) -> str:
         return "invalid address"
     if address.version != subnet.version:
         return f"parent subnet is an IPv{subnet.version} block"
-    return "" if address in subnet else f"parent subnet {subnet} doesn't contain this address"
+    return "" if address in subnet and "%" not in text else f"parent subnet {subnet} doesn't contain this address"
 
 
 def check_endpoint(settings: Mapping[str, Any], pools: Sequence[Pool], *, name: str, default: bool) -> None:
@@ -247,8 +242,5 @@ def check_endpoint(settings: Mapping[str, Any], pools: Sequence[Pool], *, name: 
 
 def is_mac(text: str) -> bool:
     """Whether it is an Ethernet address of one interface, as `02:42:ac:11:00:02`."""
-    parts = text.replace("-", ":").split(":")
-    try:
-        return len(parts) == 6 and all(len(part) == 2 and int(part, 16) >= 0 for part in parts) and not int(parts[0], 16) & 1
-    except ValueError:
-        return False
+    found = _MAC.match(text)
+    return found is not None and not int(found[1], 16) & 1

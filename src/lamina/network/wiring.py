@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
+from lamina.linux import links
 from lamina.network.bindings import Wanted
 from lamina.network.mode import NetworkMode
 from lamina.network.model import OPTION, Document, Endpoint, InvalidNetwork, Network, Sandbox
@@ -80,7 +81,7 @@ def interface_name(box: Sandbox, network: Network, settings: Document) -> str:
     asked = str((settings.get("DriverOpts") or {}).get(f"{OPTION}endpoint.ifname") or "")
     taken = {endpoint.interface for endpoint in box.endpoints}
     if asked:
-        if asked in taken or len(asked) > 15 or "/" in asked or asked == "lo":
+        if asked in taken or not links.is_name(asked) or asked == "lo":
             raise InvalidNetwork(f"error setting interface name {asked!r}: it is taken, or no name of an interface")
         return asked
     prefix = network.option("container_iface_prefix") or "eth"
