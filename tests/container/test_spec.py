@@ -187,7 +187,17 @@ def test_what_is_not_asked_for_is_shown_as_dockers(asked: dict[str, Any], shown:
     assert (host["IpcMode"], host["PidsLimit"], host["OomKillDisable"]) == ("private", shown, False)
 
 
-@pytest.mark.parametrize("options", [{"max-size": "-1"}, {"max-size": ""}, {"max-size": "0"}, {"max-size": "1m", "max-file": ""}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max-size": "-1"},
+        {"max-size": ""},
+        {"max-size": "0"},
+        {"max-size": "1m", "max-file": ""},
+        {"max-size": "9" * 5000},
+        {"max-size": "1m", "max-file": "9" * 5000},
+    ],
+)
 def test_log_options_that_say_nothing_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(InvalidLog):
         merged_host_config({"LogConfig": {"Type": "json-file", "Config": options}}, network_mode("none"))

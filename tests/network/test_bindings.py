@@ -27,7 +27,7 @@ def test_all_exposed_ports_get_one_but_those_that_have_one() -> None:
     assert [(port.port, port.low) for port in found] == [(80, 1), (90, 0), (91, 0)]
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "65536", "80/ipx", "-1", "80/", "8_0", "٣"])
+@pytest.mark.parametrize("text", ["", "x", "0", "65536", "80/ipx", "-1", "80/", "8_0", "٣", "9" * 5000])
 def test_what_is_no_port_is_refused(text: str) -> None:
     if text == "80/":
         assert wanted_ports({text: [{}]}) == [Wanted("tcp", 80)]
@@ -37,7 +37,8 @@ def test_what_is_no_port_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [{"HostPort": "70000"}, {"HostPort": "9-8"}, {"HostPort": "a"}, {"HostPort": "1-"}, {"HostIp": "nowhere"}]
+    "entry",
+    [{"HostPort": "70000"}, {"HostPort": "9-8"}, {"HostPort": "a"}, {"HostPort": "1-"}, {"HostPort": "9" * 5000}, {"HostIp": "nowhere"}],
 )
 def test_what_is_no_place_on_the_host_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(InvalidPort):

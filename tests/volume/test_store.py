@@ -13,6 +13,7 @@ import pytest
 
 from lamina.apitypes.events import Event
 from lamina.apitypes.filters import InvalidFilter
+from lamina.volume.options import InvalidOptions
 from lamina.volume.store import InvalidVolume, VolumeInUse, VolumeNotFound, Volumes
 
 
@@ -48,6 +49,12 @@ def test_a_name_is_as_long_as_a_files_can_be(volumes: Volumes) -> None:
     with pytest.raises(InvalidVolume, match="too long"):
         volumes.create("v" * 256)
     volumes.remove(volumes.create("v" * 255).name)
+
+
+def test_an_option_that_the_kernel_would_take_only_the_beginning_of_is_refused(volumes: Volumes) -> None:
+    with pytest.raises(InvalidOptions, match='option "o" must not hold a NUL'):
+        volumes.create("data", options={"type": "tmpfs", "device": "tmpfs", "o": "size=1m\0,noexec"})
+    assert volumes.list() == []
 
 
 def test_a_volume_in_use_stays_and_is_named_with_its_users(volumes: Volumes) -> None:

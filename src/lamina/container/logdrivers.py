@@ -11,6 +11,7 @@ from typing import Any
 from lamina.container.document import Document, mapping, text
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
+from lamina.spec.numeral import natural
 
 DEFAULT = "json-file"
 _COMMON = frozenset(("mode", "max-buffer-size"))
@@ -38,6 +39,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     },
 }
 DRIVERS = tuple(_OPTIONS)
+_DIGITS = 18
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
 """What Docker's local driver does where nothing is said; the cache of drivers that send logs away is such a log."""
@@ -198,7 +200,7 @@ def size_of(options: Mapping[str, str], option: str) -> int:
     digits = said.lower().removesuffix("b")
     unit = digits[-1:] if digits[-1:].isalpha() else ""
     figure = digits.removesuffix(unit) if unit else digits
-    if not figure.replace(".", "", 1).isdecimal() or unit not in _SIZES:
+    if not figure.replace(".", "", 1).isdecimal() or unit not in _SIZES or len(figure) > _DIGITS:
         raise InvalidLog(f"invalid size: '{said[:100]}'")
     return int(float(figure) * _SIZES[unit])
 
@@ -208,9 +210,9 @@ def number_of(options: Mapping[str, str], option: str, default: int) -> int:
     if option not in options:
         return default
     said = options[option]
-    if not said.isdecimal() or int(said) < 1:
+    if not (number := natural(said, 10**_DIGITS)):
         raise InvalidLog(f"invalid value for {option}: {said[:100]}")
-    return int(said)
+    return number
 
 
 def _truth(options: Mapping[str, str], option: str) -> bool:

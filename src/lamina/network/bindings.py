@@ -41,7 +41,7 @@ def parse_port(text: str) -> tuple[int, str]:
     if protocol not in PROTOCOLS:
         raise InvalidPort(f"invalid port specification: {text!r}: unknown protocol {protocol!r}")
     if not (port := natural(number, _LAST_PORT)):
-        raise InvalidPort(f"invalid port specification: {text!r}")
+        raise InvalidPort(f"invalid port specification: {text[:100]!r}")
     return port, protocol
 
 
@@ -91,6 +91,6 @@ def _wanted(port: int, protocol: str, entry: Mapping[str, Any], default_address:
     asked = [natural(word, _LAST_PORT) for word in ([low, high] if dash else [low]) if word]
     numbers = [number for number in asked if number is not None]
     if len(numbers) < len(asked) or (dash and (len(numbers) != 2 or numbers[0] > numbers[1])):
-        raise InvalidPort(f"invalid port specification: {text!r}")
+        raise InvalidPort(f"invalid port specification: {text[:100]!r}")
     first, last = (numbers[0], numbers[-1]) if numbers else (0, 0)
     return Wanted(protocol, port, address or default_address, first, last)

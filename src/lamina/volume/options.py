@@ -77,6 +77,8 @@ def check(name: str, options: Mapping[str, str]) -> None:
     for option in sorted(options):
         if option not in _KNOWN:
             raise InvalidOptions(f'create {name}: invalid option: "{option[:100]}"')
+        if "\0" in options[option]:
+            raise InvalidOptions(f'create {name}: option "{option}" must not hold a NUL')
         for needed in _NEEDED.get(option, ()):
             if needed not in options:
                 raise InvalidOptions(f'create {name}: missing required option: "{needed}"')
