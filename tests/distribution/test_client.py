@@ -361,11 +361,47 @@ def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty,
     assert faulty.requests("GET", "/token") == 2
 
 
-@pytest.mark.parametrize("realm", ["", "ftp://x", "http://", "no address"])
+@pytest.mark.parametrize("realm", ["", "ftp://x", "http://", "no address", "http://["])
 def test_an_unusable_realm_is_said(faulty: Faulty, registries: Registries, realm: str) -> None:
     faulty.fault = lambda request, response: Response(401, (("WWW-Authenticate", f'Bearer realm="{realm}"'),))
     with pytest.raises(LaminaError, match="unusable address"):
         client_of(registries, faulty.host).exists(Digest.of(b""))
+
+
+@pytest.mark.parametrize("address", ["http://[", "http://x:99999/", "file:///etc/passwd"])
+def test_an_unusable_address_is_said_wherever_a_registry_names_it(
+    faulty: Faulty, registries: Registries, pauses: list[float], address: str
+) -> None:
+    client = client_of(registries, faulty.host)
+    row, layer = put_image(client)
+    faulty.fault = lambda request, response: (
+        Response(307, (("Location", address),))
+        if request.method == "GET" and "/blobs/" in request.path
+        else Response(202, (("Location", address),))
+        if request.method == "POST"
+        else Response(200, (("Link", f'<{address}>; rel="next"'),), b'{"tags":["a"]}')
+        if "/tags/" in request.path
+        else response
+    )
+    for ask in (
+        lambda: fetched(client, row),
+        lambda: client.upload(row, io.BytesIO(layer)),
+        lambda: list(client.tags()),
+        lambda: log_in(registries.session("[")),
+    ):
+        with pytest.raises(RegistryFailed, match="unusable address of a registry"):
+            ask()
+    assert pauses == []
+
+
+def test_a_length_of_thousands_of_digits_is_none(faulty: Faulty, registries: Registries) -> None:
+    client = client_of(registries, faulty.host)
+    row, _ = put_image(client)
+    endless = (("Content-Length", "9" * 5000), ("Docker-Content-Digest", str(row.digest)), ("Content-Type", mediatype.OCI_MANIFEST))
+    faulty.fault = lambda request, response: Response(200, endless) if request.method == "HEAD" else response
+    assert client.exists(row.digest) == 0
+    found = client.head(Reference.parse(f"{faulty.host}/a/b:1"))
+    assert found is not None and found.size == 0
 
 
 def test_login_gives_the_identity_token(faulty: Faulty, registries: Registries) -> None:
@@ -413,7 +449,7 @@ def test_search_asks_the_registry_or_looks_through_its_catalog(faulty: Faulty, r
     assert [hit.name for hit in search(session, "web", 25, {})] == ["one/web"]
     assert list(catalog(session)) == ["one/web", "two"]
     assert search(session, "", 25, {"stars": ["3"]}) == []
-    for bad in ({"stars": ["x"]}, {"odd": ["1"]}, {"is-official": ["maybe"]}):
+    for bad in ({"stars": ["x"]}, {"stars": ["9" * 5000]}, {"odd": ["1"]}, {"is-official": ["maybe"]}):
         with pytest.raises(InvalidArgument):
             search(session, "", 25, bad)
     with pytest.raises(InvalidArgument, match=r"outside the range of \[1, 100\]"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.distribution.auth import Auth, InvalidAuth, read_grant, token_request
+from lamina.distribution.auth import Auth, ChallengeUnusable, InvalidAuth, read_grant, token_request
 from lamina.distribution.protocol import (
     Challenge,
     RangeNotSatisfiable,
@@ -71,6 +71,7 @@ def test_the_next_page_is_found_among_other_links() -> None:
     assert next_link([header], "https://r.example/v2/_catalog") == "https://r.example/v2/_catalog?last=b&n=2"
     assert next_link(['</x>; rel="prev"'], "/") == ""
     assert next_link(["</y>; rel=next"], "/v2") == "/y"
+    assert next_link(["<http://[>; rel=next"], "/v2") == "http://["  # no page to be passed over, and none to be asked for
 
 
 @given(st.integers(1, 1000), st.integers(0, 999), st.integers(0, 2000))
@@ -197,6 +198,9 @@ def test_a_token_request_asks_for_the_scopes_with_the_password_or_the_identity_t
 def test_a_token_without_a_lifetime_is_not_kept_for_long() -> None:
     assert read_grant(b'{"token":"t"}', 100.0).expires == 154.0
     assert read_grant(b'{"access_token":"t","expires_in":1000}', 0.0).expires == 900.0
+    assert read_grant(b'{"token":"t","expires_in":NaN}', 100.0).expires == 154.0
+    with pytest.raises(ChallengeUnusable):
+        read_grant(b'{"token":"t","expires_in":%s}' % (b"9" * 400), 0.0)
 
 
 def test_retry_after_is_seconds_or_nothing() -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from lamina.content.store import BlobNotFound
 from lamina.distribution.client import ManifestUnknown
-from lamina.distribution.transport import RegistryUnreachable
+from lamina.distribution.transport import RegistryFailed, RegistryUnreachable
 from lamina.errors import Exhausted, LaminaError
 from lamina.image import pull
 from lamina.image.download import Arrival
@@ -426,6 +427,56 @@ def test_a_sink_that_raises_stops_a_push_while_it_compresses(faulty: Faulty, sto
         here.pusher.push(reference(faulty), sink=Recorder(fail_at="Pushing"))
     assert not faulty.requests("PUT", "")
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("push")], "a push left threads")
+
+
+class _Hasty(BaseHTTPRequestHandler):
+    """A registry that has no blob, and says that it has one before the bytes have come."""
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_GET(self) -> None:
+        self._answer(200)
+
+    def do_HEAD(self) -> None:
+        self._answer(404)
+
+    def do_POST(self) -> None:
+        self._answer(202)
+
+    def do_PATCH(self) -> None:
+        self._answer(202)
+
+    def do_DELETE(self) -> None:
+        self._answer(204)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Location", "/upload")
+        self.end_headers()
+
+
+def test_a_layer_that_the_registry_did_not_take_to_its_end_is_not_told_as_pushed(store: MakeStore) -> None:
+    here, registry = store(), ThreadingHTTPServer(("127.0.0.1", 0), _Hasty)
+    threading.Thread(target=registry.serve_forever, daemon=True).start()
+    name = Reference.parse(f"127.0.0.1:{registry.server_port}/team/web:1")
+    here.make(str(name), some_tars(1, 20_000_000))
+    try:
+        with pytest.raises(RegistryFailed, match=r"took layer .* before all of it was sent"):
+            here.pusher.push(name)
+    finally:
+        registry.shutdown()
+        registry.server_close()
+
+
+def test_a_configuration_of_another_size_than_the_manifest_says_is_told_as_that(faulty: Faulty, store: MakeStore) -> None:
+    here = store()
+    manifest = parse_manifest(here.content.read(pushed(faulty, here)))
+    wrong = new_manifest(replace(manifest.config, size=manifest.config.size + 1), manifest.layers)
+    faulty.fault = lambda request, response: (
+        Response(200, (("Content-Type", wrong.media_type),), wrong.raw) if "/manifests/" in request.path else response
+    )
+    with pytest.raises(DigestMismatch, match=rf"configuration has {manifest.config.size} bytes instead of {wrong.config.size}: sha256:"):
+        here.puller.pull(reference(faulty))
 
 
 def test_a_read_only_registry_refuses_a_push_in_one_sentence(faulty: Faulty, store: MakeStore) -> None:

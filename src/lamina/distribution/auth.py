@@ -127,7 +127,7 @@ def token_request(challenge: Challenge, scopes: Sequence[str], auth: Auth, *, of
         ChallengeUnusable: the challenge names no http(s) realm.
     """
     realm, service = challenge.parameters.get("realm", ""), challenge.parameters.get("service", "")
-    if urlsplit(realm).scheme not in ("http", "https") or not urlsplit(realm).hostname:
+    if not _is_url(realm):
         raise ChallengeUnusable(f"registry asks for a token from an unusable address: {realm[:200]!r}")
     if auth.identity_token:
         form = {"grant_type": "refresh_token", "service": service, "client_id": CLIENT, "refresh_token": auth.identity_token}
@@ -153,9 +153,16 @@ def read_grant(body: bytes, now: float) -> Grant:
         token = fields.get("token") or fields.get("access_token")
         lifetime = float(fields.get("expires_in") or 60)
         identity = fields.get("refresh_token") or ""
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, TypeError, AttributeError, RecursionError):
         token, lifetime, identity = None, 60.0, ""
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
         raise ChallengeUnusable("token server answered without a token")
     # A tenth off, so that a token does not run out between its look-up and its arrival.
-    return Grant(token, now + max(lifetime, 60.0) * 0.9, str(identity))
+    return Grant(token, now + max(60.0, lifetime) * 0.9, str(identity))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return urlsplit(text).scheme in ("http", "https") and bool(urlsplit(text).hostname)
+    except ValueError:
+        return False

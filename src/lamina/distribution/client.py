@@ -119,11 +119,11 @@ class RegistryClient:
         target = _target(reference)
         response = self._read("HEAD", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference))
         discard(response)
-        digest, length = _digest_header(response), response.headers.get("Content-Length", "")
+        digest = _digest_header(response)
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
         if digest is None or media_type not in MANIFEST_TYPES:
             return None
-        return Descriptor(media_type, digest, int(length) if length.isdecimal() else 0)
+        return Descriptor(media_type, digest, _length(response))
 
     def put_manifest(self, media_type: str, data: bytes, target: str) -> Digest:
         """Store a manifest under a tag or digest.
@@ -177,8 +177,7 @@ class RegistryClient:
         if response.status != 200:
             raise failure(response, self.origin.name, f"blob {digest}")
         discard(response)
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else 0
+        return _length(response)
 
     def fetch(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """The blob's bytes from `offset` on, not verified. The caller closes it.
@@ -356,6 +355,12 @@ def _digest_header(response: Response) -> Digest | None:
         return Digest.parse(response.headers.get("Docker-Content-Digest", ""))
     except InvalidDigest:
         return None
+
+
+def _length(response: Response) -> int:
+    """How many bytes the answer's head says; 0 where it says nothing that makes sense."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0
 
 
 def _manifest_type(response: Response, data: bytes, reference: Reference) -> str:

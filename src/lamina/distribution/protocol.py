@@ -73,13 +73,16 @@ def _challenges(value: str) -> list[Challenge]:
 
 
 def next_link(headers: Iterable[str], base: str) -> str:
-    """The target of the first link with rel=next ("Listing Tags"), made absolute on `base`; empty where there is none."""
+    """The target of the first link with rel=next ("Listing Tags"), made absolute on `base` if it is a URL; empty where there is none."""
     for value in headers:
         position = 0
         while match := _LINK.match(value, position):
             position = match.end()
             if re.search(r';\s*rel\s*=\s*"?next"?\s*(;|$)', match.group(2), re.IGNORECASE):
-                return urljoin(base, str(match.group(1)))
+                try:
+                    return urljoin(base, str(match.group(1)))
+                except ValueError:
+                    return str(match.group(1))
     return ""
 
 

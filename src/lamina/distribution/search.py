@@ -115,9 +115,9 @@ def _filter(filters: Mapping[str, Sequence[str]]) -> _Filter:
     unknown = set(filters) - {"is-official", "is-automated", "stars"}
     if unknown:
         raise InvalidArgument(f"invalid filter '{min(unknown)}'")
-    stars = [text for text in filters.get("stars", ()) if not (text.isascii() and text.isdigit())]
+    stars = [text for text in filters.get("stars", ()) if not (text.isascii() and text.isdigit() and len(text) < 20)]
     if stars:
-        raise InvalidArgument(f"invalid filter 'stars={stars[0]}'")
+        raise InvalidArgument(f"invalid filter 'stars={stars[0][:100]}'")
     return _Filter(
         _truth(filters, "is-official"), _truth(filters, "is-automated"), max((int(text) for text in filters.get("stars", ())), default=0)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from lamina.distribution.auth import Auth, Grant, TokenRefused, basic, read_grant, token_request
 from lamina.distribution.protocol import Challenge, challenges, is_insecure
@@ -18,6 +18,7 @@ from lamina.distribution.transport import (
     Transport,
     discard,
     failure,
+    resolved,
     whole,
 )
 
@@ -110,7 +111,7 @@ class Session:
         Answers a 401 once, with a new token. The caller looks at the status and closes the response.
         """
         endpoint = self._endpoint()
-        url = urljoin(endpoint.base, path)
+        url = resolved(endpoint.base, path)
         scopes = (*self.scopes, *also)
         response = self._send(method, url, headers, body, endpoint, endpoint.challenges, scopes)
         if response.status != 401 or callable(body) or not _same_origin(url, endpoint.base):

@@ -111,7 +111,9 @@ class Transport:
 
         Raises:
             RegistryUnreachable, TlsFailed: there is no answer.
+            RegistryFailed: the URL, or what it redirects to, is none that can be asked.
         """
+        resolved(url, "")
         attempts = 1 if callable(body) else attempts or self.options.retries
         for attempt in range(attempts):
             last = attempt + 1 == attempts
@@ -149,9 +151,7 @@ class Transport:
             if response.status not in _REDIRECTS or not location:
                 return response
             discard(response)
-            target = urljoin(url, location)
-            if urlsplit(target).scheme not in ("http", "https"):
-                break
+            target = resolved(url, location)
             if _origin(target) != _origin(url):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
                 verify = True if urlsplit(target).netloc != urlsplit(url).netloc else verify
@@ -284,6 +284,23 @@ def whole(response: Response, host: str, limit: int = 1 << 20) -> bytes:
 def discard(response: Response) -> None:
     """Have done with an answer whose body nobody reads."""
     drained(response, 65536)
+
+
+def resolved(base: str, location: str) -> str:
+    """The URL that `location` means to who was told it at the URL `base`.
+
+    Raises:
+        RegistryFailed: it is none that can be asked.
+    """
+    try:
+        url = urljoin(base, location)
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise RegistryFailed(f"unusable address of a registry: {(location or base)[:200]!r}")
+    return url
 
 
 def retry_after(value: str) -> float:

@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
-from urllib.parse import urljoin
 
 from lamina.distribution.piped import PIECE, Piped
 from lamina.distribution.protocol import received, scope, upload_path, with_digest
 from lamina.distribution.session import Session
-from lamina.distribution.transport import RegistryFailed, RegistryUnreachable, Response, discard, failure
+from lamina.distribution.transport import RegistryFailed, RegistryUnreachable, Response, discard, failure, resolved
 from lamina.errors import LaminaError
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
@@ -172,7 +171,7 @@ class Uploads:
         location = response.headers.get("Location", "")
         if not location:
             raise RegistryFailed(f"registry {self.session.name} began an upload without saying where")
-        return urljoin(self.session.endpoints.find(self.session.host).base + "/", location)
+        return resolved(self.session.endpoints.find(self.session.host).base + "/", location)
 
     def _refused(self, response: Response) -> LaminaError:
         error = failure(response, self.session.name, f"repository {self.repository.familiar_name}")

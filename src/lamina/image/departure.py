@@ -12,6 +12,7 @@ from typing import Any
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.distribution.client import RegistryClient
 from lamina.distribution.piped import Piped
+from lamina.distribution.transport import RegistryFailed
 from lamina.image.download import Paced
 from lamina.image.layers import Layers
 from lamina.image.model import LayerFacts
@@ -107,7 +108,9 @@ class Compressing:
             thread.join()
 
     def descriptor(self) -> Descriptor:
-        """See `Outgoing.descriptor`."""
+        """See `Outgoing.descriptor`. Raises RegistryFailed: the registry had enough before they were all made."""
+        if not self._made:
+            raise RegistryFailed(f"the registry took layer {self._facts.diff_id} before all of it was sent")
         return Descriptor(mediatype.OCI_LAYER_GZIP, Digest.parse(self._made["digest"]), self._made["size"])
 
     def _run(self, writer: int, failures: list[BaseException]) -> None:

@@ -199,7 +199,8 @@ class Puller:
             data = bytes(arrived)
         digest = Digest.of(data, descriptor.digest.algorithm)
         if (digest, len(data)) != (descriptor.digest, descriptor.size):
-            raise DigestMismatch(f"configuration has digest {digest} instead of {descriptor.digest}")
+            wrong = f"digest {digest} instead of" if digest != descriptor.digest else f"{len(data)} bytes instead of {descriptor.size}:"
+            raise DigestMismatch(f"configuration has {wrong} {descriptor.digest}")
         self._keep(data, descriptor)
         return data
 
