@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.builder.gitsource import Checkout, Git, GitAddress
+from lamina.builder.gitsource import Checkout, Git, GitAddress, InvalidGitAddress, parse_git
 from lamina.builder.request import Cancellation, Context
 from lamina.distribution.proxies import Proxies
 from lamina.errors import Cancelled, LaminaError
@@ -403,3 +403,9 @@ def test_the_name_of_an_address_counts_where_the_target_is_a_folder(lab: Lab, we
     for name in ("a", "b"):
         image, _ = lab.build(f"FROM base\nADD {flag}{web.url(f'/{name}')} /opt\n")
         assert [row.name for row in lab.images.ls(str(image.id), "/opt")] == [name, "x"]
+
+
+@pytest.mark.parametrize("text", ["http://[", "https://[::1/x.git", "git://[x"])
+def test_an_address_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidGitAddress, match="invalid address"):
+        parse_git(text)

@@ -35,6 +35,7 @@ def test_variables_are_replaced_in_values_but_not_in_from() -> None:
         ("type=bind,target=/x,mode=0755", "unexpected key 'mode' for mount type 'bind'"),
         ("type=bind,target=/x,sharing=shared", "unexpected key 'sharing'"),
         ("type=tmpfs,size=much", "invalid value for size"),
+        (f"type=tmpfs,size={'9' * 400}", "invalid value for size"),
         ("type=cache,mode=9", "invalid value '9' for mode"),
         ("type=cache,uid=x", "invalid value 'x' for uid"),
         ("type=bind,ro=perhaps", "invalid value for ro"),

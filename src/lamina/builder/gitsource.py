@@ -61,10 +61,13 @@ def parse_git(text: str) -> GitAddress | None:
     """The address of a git repository (`URL#ref:folder`, or `URL?ref=…&subdir=…`); None if `text` is not one.
 
     Raises:
-        InvalidGitAddress: a key of the query is unknown, or the folder leads out.
+        InvalidGitAddress: a key of the query is unknown, or the folder leads out; or the text is no address of anything.
     """
     plain = text.removeprefix("https://").removeprefix("http://")
-    scheme = urlsplit(text).scheme if "://" in text else ""
+    try:
+        scheme = urlsplit(text).scheme if "://" in text else ""
+    except ValueError:
+        raise InvalidGitAddress(f"invalid address: {text[:100]!r}") from None
     if scheme in ("git", "ssh") or _SCP.match(text.partition("#")[0]) or (scheme in ("http", "https") and _TAIL.search(text)):
         pass
     elif not scheme and plain.startswith(_HOSTS):

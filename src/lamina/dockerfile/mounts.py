@@ -149,6 +149,6 @@ def _number(fields: dict[str, str], key: str, base: int) -> int | None:
 
 def _size(text: str) -> int:
     match = _SIZE.match(text)
-    if match is None:
+    if match is None or len(text) > len(str(1 << 63)):
         raise DockerfileError(f"invalid value for size: {text[:50]!r}", hint="write it as 64m")
     return int(float(match[1]) * 1024 ** " kmgtp".index(match[2].lower() or " "))
