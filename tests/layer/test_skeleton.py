@@ -59,7 +59,7 @@ def test_files_and_contents_that_are_in_none(made: tuple[str, str, bytes]) -> No
     assert descriptors() <= before
 
 
-@pytest.mark.parametrize("damage", ["nothing there", "too short"])
+@pytest.mark.parametrize("damage", ["nothing there", "too short", "a directory", "a pipe"])
 def test_what_comes_before_a_damaged_file_is_given_and_the_file_named(made: tuple[str, str, bytes], damage: str) -> None:
     skeleton, tree, whole = made
     damaged = Path(tree, "f200")
@@ -67,6 +67,10 @@ def test_what_comes_before_a_damaged_file_is_given_and_the_file_named(made: tupl
         os.truncate(damaged, 10)
     else:
         damaged.unlink()
+    if damage == "a directory":
+        damaged.mkdir()
+    elif damage == "a pipe":
+        os.mkfifo(damaged)
     before, found = descriptors(), b""
     with pytest.raises(LayerDamaged, match="f200"):
         for piece in rebuilt(skeleton, tree):

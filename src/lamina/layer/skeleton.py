@@ -37,6 +37,7 @@ _CHUNK = 1 << 20
 _BATCH = 1 << 17
 _AHEAD, _FIRST = 64, 1 << 17
 _MISSING = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO))
+_NO_FILE = frozenset((errno.EISDIR, errno.ESPIPE))
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -153,7 +154,7 @@ class _Rebuilding:
                 count = len(room)
                 if isinstance(part, bytes):
                     room[:] = part[done : done + count]
-                elif not (count := part.read(part.place.fd, room, part.start + done)):
+                elif not (count := _filled(room, part, done)):
                     raise self._damaged(f"{shown(part.place.path)} in its tree is not what was written")
                 done += count
                 at += count
@@ -208,6 +209,16 @@ class _Stored(NamedTuple):
     start: int
     size: int
     read: Callable[[int, memoryview, int], int]
+
+
+def _filled(room: memoryview, part: _Stored, done: int) -> int:
+    """How many bytes of the part came into the room; none where no file is at its place any more."""
+    try:
+        return part.read(part.place.fd, room, part.start + done)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        return 0
 
 
 class _Ahead:
