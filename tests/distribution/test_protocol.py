@@ -177,6 +177,13 @@ def test_any_credentials_are_read_or_refused(header: str) -> None:
         pass
 
 
+@pytest.mark.parametrize("token", ["a\r\nX: y", "ß"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_told(token: str) -> None:
+    with pytest.raises(InvalidAuth) as refused:
+        Auth.from_fields({"registrytoken": token})
+    assert token not in str(refused.value)
+
+
 @given(st.binary())
 def test_any_token_answer_is_read_or_refused(body: bytes) -> None:
     try:

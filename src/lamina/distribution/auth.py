@@ -58,7 +58,7 @@ class Auth:
         username.
 
         Raises:
-            InvalidAuth: a field has the wrong type.
+            InvalidAuth: a field has the wrong type, or a token holds what no header can.
         """
         known = {key.casefold(): value for key, value in fields.items()}
 
@@ -71,7 +71,10 @@ class Auth:
         username, password = text("username"), text("password")
         if not username and text("auth"):
             username, password = _combined(text("auth"))
-        return cls(username, password, text("identitytoken"), text("registrytoken"), text("serveraddress"))
+        token = text("registrytoken")
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidAuth("invalid registry credentials: registrytoken holds what no header can")
+        return cls(username, password, text("identitytoken"), token, text("serveraddress"))
 
     @property
     def anonymous(self) -> bool:
