@@ -83,6 +83,13 @@ def test_one_connection_carries_many_requests_even_pipelined(client: socket.sock
     assert answer.count(b"Api-Version: 1.51") == 3
 
 
+def test_a_target_may_be_a_whole_address(client: socket.socket) -> None:
+    """RFC 9112, 3.2.2."""
+    for address in (b"http://x", b"HTTP://x/", b"http://[::1]:80/?a=b"):
+        client.sendall(b"GET " + address + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in _receive(client, b"hello")
+
+
 def test_a_chunked_body_is_read_whatever_way_it_arrives(client: socket.socket) -> None:
     for byte in b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nT: r\r\n\r\n":
         client.sendall(bytes([byte]))

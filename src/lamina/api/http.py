@@ -8,6 +8,7 @@ import fcntl
 import http.client
 import logging
 import os
+import re
 import select
 import socket
 import termios
@@ -27,6 +28,8 @@ from lamina.spec.framing import Chunked, Framing, Sized
 from lamina.worker.incoming import BodyCut
 from lamina.worker.outgoing import ClientGone, Outlet
 
+_ABSOLUTE = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
+"""What stands before the path where a target is a whole address (RFC 9112, 3.2.2)."""
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _LINGER_SECONDS = 10
@@ -155,9 +158,9 @@ class Connection:
         framing = framing_of(headers)
         expects = headers.get("expect", "").lower() == "100-continue"
         body = Body(self._wire, framing, self._continue if expects and not framing.done else None, self._carriers)
-        path, _, query = event.target.decode("ascii").partition("?")
+        path, _, query = _ABSOLUTE.sub("", event.target.decode("ascii")).partition("?")
         keep = event.http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
-        return Request(event.method.decode("ascii"), unquote(path), Query.parse(query), headers, body), keep
+        return Request(event.method.decode("ascii"), unquote(path or "/"), Query.parse(query), headers, body), keep
 
     def _continue(self) -> None:
         self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
