@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -139,7 +140,7 @@ class StageWork:
     def _commit(self, state: State, instruction: ast.Instruction, made: Made) -> State:
         """The state after a step: from the cache if it was done before, else after doing its work."""
         what = repr(replace(instruction, line=0, end_line=0, text=""))
-        config = Digest.of(msgspec.json.encode(made.container, order="sorted"))
+        config = Digest.of(json.dumps(msgspec.to_builtins(made.container), sort_keys=True).encode())
         step = vertex.step(state.before, what, made.created_by, made.key, config, self._site.epoch).digest
         image = self._known(state, made, step)
         account = self._accounts.of(state, instruction, made)

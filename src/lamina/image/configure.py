@@ -122,7 +122,9 @@ def _healthcheck(instruction: ast.Healthcheck) -> Healthcheck:
 
 
 def _completed(check: Healthcheck, before: Healthcheck) -> Healthcheck:
-    """`check` with the times and retries of the one before it where it gives none."""
+    """`check` with the times and retries of the one before it where it gives none; where nothing is checked there are none."""
+    if check.test == ("NONE",):
+        return check
     return Healthcheck(
         test=check.test,
         interval=check.interval or before.interval,
