@@ -19,6 +19,9 @@ DATA = {
     "Map": {"b": 2, "a": "1"},
     "Deep": {"Er": {"Name": "n"}},
     "Rows": [{"Name": "p"}, {"Name": "q"}],
+    "Labels": {"a": "1"},
+    "Volumes": None,
+    "Cmd": None,
 }
 
 
@@ -55,6 +58,12 @@ DATA = {
         ("{{/* nothing */}}x", "x"),
         ("{{range .None}}x{{else}}empty{{end}}", "empty"),
         ("{{.Id}} {{.Deep.ER.NAME}}", "abc n"),
+        (
+            "{{.Labels.a}} {{.Labels.b}} {{if .Labels.b}}x{{else}}none{{end}} {{with .Labels}}{{.a}}{{.b}}{{end}}",
+            "1 <no value> none 1<no value>",
+        ),
+        ("{{.Volumes}} {{.Volumes.x}} {{.Cmd}} {{len .Cmd}} {{range .Cmd}}x{{end}}{{if .Volumes}}x{{end}}", "map[] <no value> [] 0 "),
+        ("{{json .Volumes}} {{json .Cmd}} {{json .Labels}} {{json .Labels.b}}", 'null null {"a":"1"} null'),
         ("{{define `x`}}<{{.}}>{{end}}{{template `x` .ID}}{{template `x` .Size}}", "<abc><12>"),
         ("{{block `y` .ID | upper}}[{{.}}{{$}}]{{end}}{{template `y` 1}}", "[ABCABC][11]"),
         ("{{range .Rows}}{{if eq .Name `q`}}{{break}}{{end}}{{.Name}}{{end}}", "p"),

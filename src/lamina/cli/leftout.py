@@ -1,6 +1,6 @@
 """Fields of Docker's types that JSON leaves out where they are empty: templates of `inspect` have them all the same, as Go's zero values.
 
-What Go shows as an empty list or map is null here, as it is where JSON has the field.
+Go's empty lists and maps are null here, as they are where JSON has the field; `gotypes` knows which are which.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from lamina.cli.templatecalls import FUNCTIONS, Missing, TemplateError, go_text
+from lamina.cli.gotypes import GoMap, as_go
+from lamina.cli.templatecalls import FUNCTIONS, TemplateError, go_text
 
 __all__ = ["Template", "TemplateError", "UnknownField", "go_text"]
 
@@ -337,7 +338,7 @@ class Template:
         variables = list(names) if isinstance(names, list) else []
         if kind == "range" and value:
             yield from self._range(value, variables, body, scope)
-        elif value and not isinstance(value, Missing):
+        elif value:
             for name in variables:
                 inner.set(name, value)
             yield from self._walk(body, value if kind == "with" else dot, inner)
@@ -408,7 +409,11 @@ def _fields(value: object, path: tuple[str, ...]) -> object:
             shown = go_text(value)
             raise TemplateError(f"template: no field {name!r} in {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'!r}")
         left_out = getattr(value, "left_out", {})
-        value = left_out[name] if name in left_out and name not in value else value[name if name in value else _spelling(value, name)]
+        if name in left_out and name not in value:
+            value = left_out[name]
+        else:
+            value = value[name if name in value or isinstance(value, GoMap) else _spelling(value, name)]
+        value = as_go(name, value)
     return value
 
 

@@ -17,13 +17,6 @@ class TemplateError(InvalidArgument):
     """A template that cannot be read, or asks for what is not there."""
 
 
-class Missing:
-    """A value that is not there; rendered as Go does."""
-
-    def __str__(self) -> str:
-        return "<no value>"
-
-
 def go_text(value: object) -> str:
     """A value as Go's %v prints it."""
     if isinstance(value, bool):
@@ -40,6 +33,8 @@ def go_text(value: object) -> str:
 
 
 def _json(value: object) -> str:
+    if getattr(value, "nil", False):
+        return "null"
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode()  # what is not UTF-8 in a file's name stays a surrogate, in JSON's escapes
