@@ -580,7 +580,8 @@ def test_who_is_stopped_before_it_executes_is_woken_but_not_for_ever(monkeypatch
         os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("text", ["5", "[]", '{"code": 1}', "x"])
-def test_a_damaged_record_of_an_end_is_none(runtime: Runtime, tmp_path: Path, text: str) -> None:
-    (tmp_path / "exit.json").write_text(text)
+@pytest.mark.parametrize("name", ["exit.json", "monitor.json"])
+@pytest.mark.parametrize("text", ["5", "[]", '{"code": 1}', "x", '{"pid": "x", "started": 1, "cgroup": 5}'])
+def test_a_damaged_record_is_none(runtime: Runtime, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
     assert runtime.adopt(str(tmp_path)) is None

@@ -91,8 +91,7 @@ class Runtime:
         except Unavailable:
             pass
         if found := read_record(directory, EXIT_RECORD):
-            with suppress(KeyError):  # a damaged one is none
-                return exit_of(found)
+            return exit_of(found)
         return self._bury(directory, record) if record else None
 
     def _bury(self, directory: str, record: Mapping[str, Any]) -> Exit:
@@ -399,10 +398,18 @@ def _pidfd(record: Mapping[str, Any]) -> int:
     return fd
 
 
+_FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    RUN_RECORD: {"pid": int, "started": int, "cgroup": str},
+    EXIT_RECORD: {"code": int, "signal": int, "finished_at": (int, float), "oom_killed": bool, "error": str},
+}
+"""What is read of each record."""
+
+
 def read_record(directory: str, name: str) -> dict[str, Any] | None:
-    """A record that a monitor wrote; None where there is none."""
+    """A record that a monitor wrote; None where there is none. A damaged one is none."""
     try:
         with open(f"{directory}/{name}", "rb") as file:
-            return dict(json.loads(file.read()))
+            record = dict(json.loads(file.read()))
     except (OSError, ValueError, TypeError):
         return None
+    return record if all(isinstance(record.get(field), kind) for field, kind in _FIELDS[name].items()) else None
