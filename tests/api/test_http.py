@@ -161,10 +161,22 @@ def test_a_body_reaches_a_descriptor_whole(client: socket.socket) -> None:
     assert _receive(client, b"3276800").endswith(b"3276800")
 
 
-@pytest.mark.parametrize("head", [b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"])
-def test_what_is_no_request_is_refused(client: socket.socket, head: bytes) -> None:
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"GET\r\n\r\n", b"illegal request line"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nno field\r\n\r\n", b"illegal header line"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"both Transfer-Encoding and Content-Length",
+        ),
+    ],
+)
+def test_what_is_no_request_is_refused(client: socket.socket, head: bytes, said: bytes) -> None:
     client.sendall(head)
-    assert _receive(client, b"malformed").startswith(b"HTTP/1.1 400 ")
+    answer = _receive(client, b"}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'{"message":"malformed request: %b","code"' % said in answer
 
 
 def _render(parts: list[bytes]) -> bytes:

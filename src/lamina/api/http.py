@@ -366,7 +366,7 @@ def parse_head(head: bytes) -> tuple[h11.Request, dict[str, str]]:
     try:
         event = machine.next_event()
     except h11.RemoteProtocolError as error:
-        raise InvalidParameter(f"malformed request: {error}")
+        raise InvalidParameter(f"malformed request: {str(error).partition(': bytearray(')[0]}") from None
     if not isinstance(event, h11.Request):
         raise InvalidParameter("malformed request: incomplete head")
     return event, {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
