@@ -16,6 +16,7 @@ from lamina.distribution.transport import RegistryFailed
 from lamina.image.download import Paced
 from lamina.image.layers import Layers
 from lamina.image.model import LayerFacts
+from lamina.layer.errors import LayerDamaged
 from lamina.linux.pipe import wide_pipe
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
@@ -120,6 +121,8 @@ class Compressing:
             params = {"tar": tar, "level": LEVEL, "threads": min(len(os.sched_getaffinity(0)), _MOST_THREADS)}
             self._made = self._workers.run("lamina.image.compress:gzip", params, [writer], lambda update: progress(update["done"]))
         except BaseException as error:
+            if isinstance(error, LayerDamaged):
+                self._layers.distrust(self._facts.diff_id)
             failures.append(error)
         finally:
             os.close(writer)

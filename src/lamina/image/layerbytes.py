@@ -23,6 +23,8 @@ class LayerBytes(ABC):
 
     _content: ContentStore
     _snapshotter: Snapshotter
+    _damaged: set[str]
+    """The driver's names of layers that were found damaged, and have not been made anew since."""
 
     @abstractmethod
     def all(self) -> tuple[LayerFacts, ...]:
@@ -31,6 +33,10 @@ class LayerBytes(ABC):
     @abstractmethod
     def staging(self) -> AbstractContextManager[str]:
         """See `Layers.staging`."""
+
+    @abstractmethod
+    def _remake(self, facts: LayerFacts) -> None:
+        """Make what the driver keeps of a layer anew. Raises LayerDamaged: no sound bytes of it are here."""
 
     @abstractmethod
     def keep_copy(self, layer: Digest, blob: StagedBlob) -> LayerFacts | None:
@@ -75,13 +81,21 @@ class LayerBytes(ABC):
                         return source
         raise LayerNotFound(f"the bytes of layer {diff_id} are not here")
 
+    def distrust(self, diff_id: Digest) -> None:
+        """A worker saw that they are not: who wants them next has the layer made anew first."""
+        self._damaged.update(facts.name for facts in self.all() if facts.diff_id == diff_id)
+
     def tar(self, diff_id: Digest) -> TarPlace:
-        """Where a worker gets the layer's tar, the exact bytes. Whether they are is for the worker to see, by a `Seal`.
+        """Where a worker gets the layer's tar, the exact bytes. Whether they are is for the worker to see, by a `Seal`; see `distrust`.
 
         Raises:
             LayerNotFound: nowhere.
+            LayerDamaged: what was seen to be damaged cannot be made anew.
         """
         here = [facts for facts in self.all() if facts.diff_id == diff_id]
+        for facts in here:
+            if facts.name in self._damaged:
+                self._remake(facts)
         crc32 = next((facts.crc32 for facts in here if facts.crc32 is not None), None)
         blob = self.tar_blob(diff_id)
         if blob is not None:

@@ -482,11 +482,7 @@ class Layers(LayerBytes):
         self._looked_at.add(facts.id)
 
     def _remake(self, facts: LayerFacts) -> None:
-        """Make what the driver keeps anew, and the tar too where only a compressed form of it is sound.
-
-        Raises:
-            LayerDamaged: no sound bytes of the layer are here.
-        """
+        """See `LayerBytes`; the tar is made anew too where only a compressed form of it is sound."""
         with self.staging() as scratch:
             facts, staged, tar_is_sound = self._staged(facts, scratch)
             with self.lock:

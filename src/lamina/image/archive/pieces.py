@@ -137,7 +137,11 @@ def _copy(sources: Sources, piece: Piece, target: int) -> None:
             assert piece.layer is not None
             place = sources.layers.tar(piece.layer)
             if not place.plain:
-                sources.workers.run("lamina.image.layertar:send", place.params(), [target])
+                try:
+                    sources.workers.run("lamina.image.layertar:send", place.params(), [target])
+                except LayerDamaged:
+                    sources.layers.distrust(piece.layer)
+                    raise
                 return
             source = stack.enter_context(open(place.path, "rb"))
         copy_file(source.fileno(), target, piece.size)
