@@ -101,7 +101,7 @@ class LocalContent:
             raise BlobDamaged(f"damaged blob: {digest} cannot be read: {error.strerror}") from None
         if found != digest.encoded:
             self._durability.distrust(path)
-            raise BlobDamaged(f"damaged blob: {digest}", hint="remove the images that use it and pull or load them again")
+            raise BlobDamaged(f"damaged blob: {digest}", hint="pull or load the images again that use it")
         self._durability.confirm(path)
 
     def ingest(self, key: str = "") -> FileIngest:

@@ -168,7 +168,7 @@ class LayerBytes(ABC):
         with open(path, "rb") as file:
             staged = self.stage(TarSource(file.fileno(), kept=True), scratch)
         if staged.diff_id != facts.diff_id:
-            raise LayerDamaged(f"damaged layer: {facts.id}", hint="remove the images that use it and pull or load them again")
+            raise LayerDamaged(f"damaged layer: {facts.id}", hint="pull or load the images again that use it")
         return facts, staged, tar_is_sound
 
 

@@ -92,7 +92,7 @@ class Seal:
         place, found = self._place, self._digest
         if self._crc32 == place.crc32 if found is None else f"sha256:{found.hexdigest()}" == place.diff_id:
             return
-        raise LayerDamaged(f"damaged layer: {place.diff_id}", hint="remove the images that use it and pull or load them again")
+        raise LayerDamaged(f"damaged layer: {place.diff_id}", hint="pull or load the images again that use it")
 
 
 def send(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:  # noqa: ARG001
