@@ -1,19 +1,22 @@
-"""Rows about networks. Engines of their own, in a network namespace that stands for the host: dockerd's rules stay off this machine."""
+"""Rows about networks. Engines of their own, each in a network namespace that stands for its host: their rules stay off this machine, and
+no engine's packets go through another's rules."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from bench.engines import Engine, dockerd, lamina, running
 from bench.measure import Sample, repeated, whole
 from bench.rows import Bench, Row, busybox, wanted
 
-_HOST, _CLIENT = "lamina-bench-host", "lamina-bench-client"
+_CLIENT = "lamina-bench-client"
+_PORT = 8000
 _AMOUNT = 1 << 30
 """Bytes sent for each measurement of throughput."""
 _SINK = """
@@ -45,15 +48,19 @@ print(time.perf_counter() - begin)
 
 def networking(bench: Bench) -> list[Row]:
     """`run --rm` on a bridge, and bytes through published ports and between containers (seconds for a gigabyte)."""
-    with _apart(), running(_engines(bench)) as engines, busybox(engines, bench.inputs):
+    usual = _engines(bench)
+    with (
+        _apart([engine.name for engine in usual]) as hosts,
+        running([_within(hosts, engine) for engine in usual]) as engines,
+        busybox(engines, bench.inputs),
+    ):
         inner = replace(bench, engines=engines)
         arguments = ["run", "--rm", "busybox:bench", "true"]
         docker = inner.each(lambda engine: _command(["docker", *arguments], engine), rounds=bench.rounds * 3)
         own = inner.each(lambda engine: _command([*engine.own, *arguments], engine), rounds=bench.rounds * 3)
-        ports = {engine.name: 8000 + number for number, engine in enumerate(engines)}
-        with _sinks(engines, ports) as addresses:
-            outside = inner.each(lambda engine: _sent(["--net=/run/netns/" + _CLIENT], "10.235.0.1", ports[engine.name]))
-            local = inner.each(lambda engine: _sent(["--net=/run/netns/" + _HOST], "127.0.0.1", ports[engine.name]))
+        with _sinks(engines) as addresses:
+            outside = inner.each(lambda engine: _sent(_in(_CLIENT), hosts[engine.name].address, _PORT))
+            local = inner.each(lambda engine: _sent(_in(hosts[engine.name].namespace), "127.0.0.1", _PORT))
             between = inner.each(lambda engine: _sent(["-t", _pid(engine, "other"), "-n"], addresses[engine.name], 80))
     return [
         Row("run --rm true on a bridge, docker CLI", docker, wanted(3.5)),
@@ -71,7 +78,22 @@ def _engines(bench: Bench) -> Sequence[Engine]:
     if peer is not None:
         plain = [word for word in peer.command if word not in ("--bridge=none", "--iptables=false")]
         found.insert(0, replace(peer, command=[*plain, "--bip", "10.236.0.1/24"]))
-    return [replace(engine, command=["nsenter", f"--net=/run/netns/{_HOST}", *engine.command]) for engine in found]
+    return found
+
+
+class _Host(NamedTuple):
+    """What stands for an engine's host, and where the client finds it."""
+
+    namespace: str
+    address: str
+
+
+def _in(namespace: str) -> list[str]:
+    return [f"--net=/run/netns/{namespace}"]
+
+
+def _within(hosts: Mapping[str, _Host], engine: Engine) -> Engine:
+    return replace(engine, command=["nsenter", *_in(hosts[engine.name].namespace), *engine.command])
 
 
 def _command(command: list[str], engine: Engine) -> Sample:
@@ -79,35 +101,38 @@ def _command(command: list[str], engine: Engine) -> Sample:
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
-    """The host's namespace, 10.235.0.1, and a client's, 10.235.0.2."""
+def _apart(names: Sequence[str]) -> Iterator[dict[str, _Host]]:
+    """A host for each engine, 10.235.NUMBER.1, and one client, 10.235.NUMBER.2."""
     if not shutil.which("ip"):
         raise SystemExit("bench: rows of networks need ip(8)")
-    commands = [
-        f"ip netns add {_HOST}",
-        f"ip netns add {_CLIENT}",
-        f"ip -n {_HOST} link add eth0 type veth peer name eth0 netns {_CLIENT}",
-        f"ip -n {_HOST} addr add 10.235.0.1/24 dev eth0",
-        f"ip -n {_CLIENT} addr add 10.235.0.2/24 dev eth0",
-        *(f"ip -n {name} link set {link} up" for name in (_HOST, _CLIENT) for link in ("lo", "eth0")),
-        f"ip -n {_HOST} route add default via 10.235.0.2",
-    ]
+    hosts = {name: _Host(f"lamina-bench-host{number}", f"10.235.{number}.1") for number, name in enumerate(names)}
+    commands = [f"ip netns add {_CLIENT}", f"ip -n {_CLIENT} link set lo up"]
+    for number, host in enumerate(hosts.values()):
+        other, name = f"10.235.{number}.2", host.namespace
+        commands += [
+            f"ip netns add {name}",
+            f"ip -n {name} link add eth0 type veth peer name eth{number} netns {_CLIENT}",
+            f"ip -n {name} addr add {host.address}/24 dev eth0",
+            f"ip -n {_CLIENT} addr add {other}/24 dev eth{number}",
+            *(f"ip -n {where} link set {link} up" for where, link in ((name, "lo"), (name, "eth0"), (_CLIENT, f"eth{number}"))),
+            f"ip -n {name} route add default via {other}",
+        ]
     try:
         for command in commands:
             subprocess.run(command.split(), check=True)
-        yield
+        yield hosts
     finally:
-        for name in (_HOST, _CLIENT):
+        for name in (_CLIENT, *(host.namespace for host in hosts.values())):
             subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 @contextmanager
-def _sinks(engines: Sequence[Engine], ports: dict[str, int]) -> Iterator[dict[str, str]]:
+def _sinks(engines: Sequence[Engine]) -> Iterator[dict[str, str]]:
     """In each engine a container that swallows what comes to its port, and another one; addresses of the first by engine."""
     sinks, addresses = [], {}
     try:
         for engine in engines:
-            engine.docker("run", "-d", "--name", "sink", "-p", f"{ports[engine.name]}:80", "busybox:bench", "sleep", "100000")
+            engine.docker("run", "-d", "--name", "sink", "-p", f"{_PORT}:80", "busybox:bench", "sleep", "100000")
             engine.docker("run", "-d", "--name", "other", "busybox:bench", "sleep", "100000")
             command = ["nsenter", "-t", _pid(engine, "sink"), "-n", sys.executable, "-c", _SINK]
             sinks.append(subprocess.Popen(command, stdout=subprocess.PIPE))

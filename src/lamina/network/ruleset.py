@@ -131,7 +131,8 @@ def _to_loopback(compare: bytes) -> list[bytes]:
 
 
 def _raw() -> Iterator[Rule]:
-    yield "the host's loopback is not for containers", [*_in("bridges"), *_to_loopback(nft.equal(_LOOPBACK)), nft.verdict(nft.DROP)]
+    # Every packet comes by here: where it goes to is seen sooner than where it comes from.
+    yield "the host's loopback is not for containers", [*_to_loopback(nft.equal(_LOOPBACK)), *_in("bridges"), nft.verdict(nft.DROP)]
 
 
 def _translations(*, outside: bool, loopback: bool) -> Iterator[Rule]:
@@ -158,7 +159,10 @@ def _tracked(key: int, bits: int) -> list[bytes]:
 
 def _forward() -> Iterator[Rule]:
     accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
-    yield "answers", [*_out("bridges"), *_tracked(nft.STATE, nft.ESTABLISHED_RELATED), accept]
+    # What passed once goes on, both ways, before anything else is looked at.
+    known = _tracked(nft.STATE, nft.ESTABLISHED_RELATED)
+    yield "of connections to containers", [*known, *_out("bridges"), accept]
+    yield "of connections from containers", [*known, *_in("bridges"), accept]
     both = [nft.load_meta(nft.IN_NAME), nft.load_meta(nft.OUT_NAME, nft.KEY + 4)]
     yield "within a network", [*both, nft.within("talking"), accept]
     yield "nothing else into or out of an internal network", [*_out("internal"), drop]
