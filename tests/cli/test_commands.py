@@ -795,6 +795,14 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     (tmp_path / "in").mkdir()
     assert lamina_(engine, "cp", "c:/d", str(tmp_path / "in")).returncode == 1
     assert not list(tmp_path.parent.glob("escaped"))
+    (tmp_path / "in/d").mkdir()
+    (tmp_path / "in/d/inside").symlink_to("there")
+    (tmp_path / "in/d/outside").symlink_to(tmp_path / "escaped")
+    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/inside", "d/outside"), type="application/x-tar")
+    done = lamina_(engine, "cp", "c:/d", str(tmp_path / "in"))
+    assert (done.returncode, done.stderr) == (1, b"lamina: d/outside leads out of the target\n")
+    assert (tmp_path / "in/d/there").read_bytes() == b"abc" and (tmp_path / "in/d/inside").is_symlink()
+    assert not (tmp_path / "escaped").exists()
 
 
 @pytest.mark.covers("cli:events")

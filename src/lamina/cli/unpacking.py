@@ -3,12 +3,13 @@ tarfile does it."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from zlib import adler32
 
@@ -60,9 +61,12 @@ class Entry(tarfile.TarInfo):
             self.name = path.decode("utf-8", "surrogateescape").rstrip("/")
         if (link := records.get(b"linkpath")) is not None:
             self.linkname = link.decode("utf-8", "surrogateescape")
-        self.size, self.uid, self.gid = (
-            int(records.get(key, was)) for key, was in ((b"size", self.size), (b"uid", self.uid), (b"gid", self.gid))
-        )
+        if (size := records.get(b"size")) is not None:
+            self.size = int(size)
+        if (uid := records.get(b"uid")) is not None:
+            self.uid = int(uid)
+        if (gid := records.get(b"gid")) is not None:
+            self.gid = int(gid)
         if (mtime := records.get(b"mtime")) is not None:
             self.mtime = float(mtime)
 
@@ -76,6 +80,17 @@ def _octal(field: bytes) -> int:
     return number
 
 
+def _extended(block: bytes) -> int:
+    """How many bytes a pax header has that this header is of; -1 where it is of none, or tarfile has to say."""
+    if block[156:157] != tarfile.XHDTYPE or block[257:263] != b"ustar\0" or len(block) != tarfile.BLOCKSIZE:
+        return -1
+    try:
+        size = _octal(block[124:136])
+        return size if _octal(block[148:156]) == _checksum(block) and size <= _EXTENDED_LIMIT else -1
+    except ValueError:
+        return -1
+
+
 def _checksum(block: bytes) -> int:
     rest = block[:148] + b"        " + block[156:]
     # adler32's lower half is a sum of bytes modulo 65521, at a twentieth of the time of sum(); of ASCII it is the sum itself
@@ -86,7 +101,8 @@ class Stream(io.RawIOBase):
     """Pieces as a file that is read forwards."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, memoryview(b"")
+        self._pieces = pieces
+        self._piece, self._at = b"", 0
 
     def readable(self) -> bool:
         """See io.IOBase.readable."""
@@ -94,7 +110,11 @@ class Stream(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """As much as asked for, or all that is left."""
-        taken: list[bytes | memoryview] = []
+        end = self._at + size
+        if size >= 0 and end <= len(self._piece):  # as nearly always
+            found, self._at = self._piece[self._at : end], end
+            return found
+        taken: list[memoryview] = []
         while size and (part := self.some(size)):
             taken.append(part)
             size -= len(part) if size > 0 else 0
@@ -104,18 +124,20 @@ class Stream(io.RawIOBase):
         """At least one byte and at most `size` (as many as come where that is negative); none at the end."""
         if self.ended():
             return memoryview(b"")
-        part = self._rest if size < 0 else self._rest[:size]
-        self._rest = self._rest[len(part) :]
+        end = len(self._piece) if size < 0 else self._at + size
+        part = memoryview(self._piece)[self._at : end]
+        self._at += len(part)
         return part
 
     def ended(self) -> bool:
         """Whether there is no more."""
-        self._rest = self._rest or memoryview(next(self._pieces, b""))
-        return not self._rest
+        if self._at == len(self._piece):
+            self._piece, self._at = next(self._pieces, b""), 0
+        return not self._piece
 
     def unread(self, data: bytes) -> None:
         """Put back what was read last."""
-        self._rest = memoryview(data + self._rest)
+        self._piece, self._at = data + self._piece[self._at :], 0
 
 
 class Unpacking:
@@ -136,7 +158,11 @@ class Unpacking:
             self._left = entry.size if entry.isreg() else 0
             self._padding = -self._left % tarfile.BLOCKSIZE
             yield entry
-            self._skip()
+            if self._left:
+                for _ in self._content():
+                    pass
+            if self._padding:
+                self._stream.read(self._padding)
             entry = self._ordinary()
         if begun and self._stream.ended():
             return  # without the zeros that should be there
@@ -144,34 +170,42 @@ class Unpacking:
             _unfiltered(self._tar)
             yield from self._tar
 
-    def extract(self, member: tarfile.TarInfo, target: str) -> None:
-        """Put the member at hand below `target`, as TarFile.extract does with numeric owners."""
-        if self._tar is not None:
-            extract(self._tar, member, target)
-        elif member.isreg():
-            _put(self._content(), member, target)
+    def extract(self, member: tarfile.TarInfo, target: str, through: Callable[[tarfile.TarInfo], object]) -> None:
+        """Put the member at hand below `target`, as TarFile.extract does with numeric owners.
+
+        `through` is asked, and may refuse, before a regular file is written through a link that has its name.
+        """
+        if written_here(member):
+            _put(self._content() if self._tar is None else _pieces(self._tar, member), member, target, through)
         else:
-            self._nothing.extract(member, target, numeric_owner=True)
+            (self._tar or self._nothing).extract(member, target, numeric_owner=True)
 
     def _ordinary(self) -> Entry | None:
         """The next entry; None where tarfile has to go on."""
-        block = read = self._stream.read(tarfile.BLOCKSIZE)
-        entry, records = Entry.ordinary(block), dict[bytes, bytes]()
-        if entry is not None and entry.type == tarfile.XHDTYPE and entry.size <= _EXTENDED_LIMIT:
-            body = self._stream.read(entry.size + -entry.size % tarfile.BLOCKSIZE)
-            block = self._stream.read(tarfile.BLOCKSIZE)
+        read = self._stream.read(tarfile.BLOCKSIZE)
+        if (size := _extended(read)) < 0:
+            entry = Entry.ordinary(read)
+        else:
+            body, block = self._stream.read(size + -size % tarfile.BLOCKSIZE), self._stream.read(tarfile.BLOCKSIZE)
+            entry = self._told(body[:size], block)
             read += body + block
-            found = _records(body[: entry.size])
-            entry, records = (None, records) if found is None else (Entry.ordinary(block), found)
+        if entry is None or entry.type == tarfile.XHDTYPE:
+            self._stream.unread(read)
+            return None
+        return entry
+
+    @staticmethod
+    def _told(body: bytes, block: bytes) -> Entry | None:
+        """What a pax header's content and the header after it say of one entry."""
+        records = _records(body)
+        entry = None if records is None else Entry.ordinary(block)
+        if records is None or entry is None:
+            return None
         try:
-            if entry is not None and entry.type != tarfile.XHDTYPE:
-                entry.told(records)
-                if entry.size >= 0:
-                    return entry
+            entry.told(records)
         except ValueError:
-            pass
-        self._stream.unread(read)
-        return None
+            return None
+        return entry if entry.size >= 0 else None
 
     def _content(self) -> Iterator[memoryview]:
         """Raises tarfile.ReadError: the archive ends before the file does."""
@@ -181,11 +215,6 @@ class Unpacking:
                 raise tarfile.ReadError("unexpected end of data")
             self._left -= len(piece)
             yield piece
-
-    def _skip(self) -> None:
-        for _ in self._content():
-            pass
-        self._stream.read(self._padding)
 
 
 def _unfiltered(tar: tarfile.TarFile) -> None:
@@ -209,47 +238,49 @@ def _records(body: bytes) -> dict[bytes, bytes] | None:
     return found
 
 
-def extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
-    """Put the entry at hand of an archive that tarfile reads forwards below `target`, as TarFile.extract does with numeric owners."""
-    if not member.isreg() or member.issparse():
-        tar.extract(member, target, numeric_owner=True)
-    else:
-        _put(_pieces(tar, member), member, target)
+def written_here(member: tarfile.TarInfo) -> bool:
+    """Whether it is a file as most are, which tarfile has no part in."""
+    return member.isreg() and not member.issparse()
 
 
-def _put(content: Iterator[memoryview], member: tarfile.TarInfo, target: str) -> None:
+def _put(content: Iterator[memoryview], member: tarfile.TarInfo, target: str, through: Callable[[tarfile.TarInfo], object]) -> None:
     """A regular file; an OSError names it."""
-    path = os.path.join(target, member.name)
+    path = f"{target}/{member.name}"
+    # What is to be ours may have its mode from the beginning; nobody else's, since it is ours until its owner is set.
+    user = os.geteuid()
+    ours = member.uid == user and member.gid == os.getegid()
     try:
-        _written(content, member, path)
+        fd = _opened(path, member.mode & 0o777 if ours else 0o600, lambda: through(member))
+        try:
+            _write(fd, content, member, privileged=user == 0)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from None
 
 
-def _written(content: Iterator[memoryview], member: tarfile.TarInfo, path: str) -> None:
-    """What is to be ours may have its mode from the beginning; nobody else's, since it is ours until its owner is set."""
-    ours = (member.uid, member.gid) == (os.geteuid(), os.getegid())
-    fd = _opened(path, member.mode & 0o777 if ours else 0o600)
-    try:
-        for piece in content:
-            while piece:
-                piece = piece[os.write(fd, piece) :]
-        facts = os.fstat(fd)
-        if os.geteuid() == 0 and (facts.st_uid, facts.st_gid) != (member.uid, member.gid):
-            os.fchown(fd, member.uid, member.gid)
-        if stat.S_IMODE(facts.st_mode) != member.mode or member.mode & ~0o777:  # chown clears set-id bits
-            os.fchmod(fd, member.mode)
-        os.utime(fd, (member.mtime, member.mtime))
-    finally:
-        os.close(fd)
+def _write(fd: int, content: Iterator[memoryview], member: tarfile.TarInfo, *, privileged: bool) -> None:
+    for piece in content:
+        while piece:
+            piece = piece[os.write(fd, piece) :]
+    facts = os.fstat(fd)
+    if privileged and (facts.st_uid, facts.st_gid) != (member.uid, member.gid):
+        os.fchown(fd, member.uid, member.gid)
+    if stat.S_IMODE(facts.st_mode) != member.mode or member.mode & ~0o777:  # chown clears set-id bits
+        os.fchmod(fd, member.mode)
+    os.utime(fd, (member.mtime, member.mtime))
 
 
-def _opened(path: str, mode: int) -> int:
+def _opened(path: str, mode: int, through: Callable[[], object]) -> int:
     try:
-        return os.open(path, _NEW, mode)
+        return os.open(path, _NEW | os.O_NOFOLLOW, mode)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        return os.open(path, _NEW, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        through()
+    return os.open(path, _NEW, mode)
 
 
 def _pieces(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[memoryview]:

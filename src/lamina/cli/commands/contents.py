@@ -19,7 +19,7 @@ from lamina.cli.streams import write_all
 from lamina.cli.table import printable
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
-from lamina.cli.unpacking import Unpacking
+from lamina.cli.unpacking import Unpacking, written_here
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
@@ -325,23 +325,24 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
         parent, renamed = target, ""
     if not os.path.isdir(parent):
         raise NotFound(f"no such directory: {parent}")
-    size = 0
+    size, owner = 0, (os.getuid(), os.getgid())
     inside = _Inside(parent)
     for member in archive:
         if a_file and member.isdir():
             raise InvalidArgument("cannot copy directory to a file")
-        _, _, rest = member.name.strip("/").partition("/")
-        top = renamed or ("" if only_content else member.name.split("/")[0])
-        member.name = "/".join(part for part in (top, rest) if part) or "."
+        first, _, rest = member.name.strip("/").partition("/")
+        top = renamed or ("" if only_content else first)
+        member.name = f"{top}/{rest}" if top and rest else top or rest or "."
         if member.islnk():
             _, _, rest = member.linkname.strip("/").partition("/")
             member.linkname = "/".join(part for part in (top, rest) if part)
         if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
             raise NotFound(f"no such directory: {target}")
-        member.uid, member.gid = (member.uid, member.gid) if keep_owner else (os.getuid(), os.getgid())
+        if not keep_owner:
+            member.uid, member.gid = owner
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        archive.extract(inside.checked(member), parent)
+        archive.extract(inside.checked(member), parent, inside.through)
         size += member.size
     return size
 
@@ -362,8 +363,8 @@ class _Inside:
         if member.isdev():
             raise InvalidArgument(f"cannot copy device {member.name}")
         # links are copied as they are, wherever they point: nothing is written through them
-        self._check_directory(os.path.dirname(member.name), member)
-        if not member.issym() and os.path.islink(os.path.join(self._target, member.name)):
+        self._check_directory(member.name.rpartition("/")[0], member)
+        if not member.issym() and not written_here(member) and os.path.islink(os.path.join(self._target, member.name)):
             self._check(member.name, member)
         if member.islnk():
             self._check(member.linkname, member)
@@ -371,6 +372,10 @@ class _Inside:
             self._sound.clear()
         member.mode &= 0o777
         return member
+
+    def through(self, member: tarfile.TarInfo) -> None:
+        """The member's name is a link, and will be written through. Raises as `checked`."""
+        self._check(member.name, member)
 
     def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
         """Once for each directory: what is one stays one, unless links come."""
