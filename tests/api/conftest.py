@@ -98,8 +98,8 @@ class FakeContainers:
         return self.archive_stat(ref, path)
 
     def archive_put(self, ref: str, path: str, source: Loan, **options: bool) -> None:
-        with arriving(source.lend(), source.fileno(), source.take_back) as pieces:
-            self.created.append(b"".join(pieces))
+        with arriving(source.lend(), source.fileno(), source.take_back) as body:
+            self.created.append(b"".join(body.pieces))
 
     def exec_check(self, exec_id: str) -> bool:
         return False

@@ -21,23 +21,30 @@ from tests.harness import eventually
 JOBS = "lamina.lending_jobs_for_tests"
 SOURCE = """
 import os
+from contextlib import closing
 from lamina.errors import InvalidArgument
+from lamina.layer.stream import ahead
 from lamina.worker.incoming import arriving
 from lamina.worker.outgoing import departing
 
 def count(params, fds, report):
     size = 0
-    with arriving(params, fds[-1], report) as pieces:
-        for piece in pieces:
+    with arriving(params, fds[-1], report) as body:
+        for piece in body.pieces:
             assert set(piece) == {ord("x")}
             size += len(piece)
             if size > params["wanted"]:
                 raise InvalidArgument("that is enough")
     return {"size": size}
 
-def crash(params, fds, report):
-    with arriving(params, fds[-1], report) as pieces:
+def refuse(params, fds, report):
+    with arriving(params, fds[-1], report) as body, closing(ahead(body.pieces, body.interrupt)) as pieces:
         next(pieces)
+        raise InvalidArgument("that is enough")
+
+def crash(params, fds, report):
+    with arriving(params, fds[-1], report) as body:
+        next(body.pieces)
         os.kill(os.getpid(), 9)
 
 def tell(params, fds, report):
@@ -182,6 +189,13 @@ def test_chunks_that_are_cut_anywhere_are_put_together(client: socket.socket) ->
     for byte in CHUNKED + chunk(b"x" * 17) + b"0;a=b\r\nTrailer: t\r\n\r\n":
         client.sendall(bytes([byte]))
     assert b"<17>" in received(client, b">")
+
+
+def test_a_job_that_reads_ahead_refuses_while_the_client_pauses(client: socket.socket, handler: Handler) -> None:
+    handler.job = "refuse"
+    client.sendall(CHUNKED + chunk(PIECE))
+    assert b"that is enough" in received(client, b"that is enough")
+    client.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.parametrize("length", [1000, 32 << 10, 1 << 20])

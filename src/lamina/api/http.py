@@ -32,6 +32,7 @@ _ABSOLUTE = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 """What stands before the path where a target is a whole address (RFC 9112, 3.2.2)."""
 _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
+_PAUSE_SECONDS = 0.5
 _LINGER_SECONDS = 10
 _HEAD_SECONDS = 2.0
 """So long a client may take to read the head of a stream: on a busy machine it gets no turn for a while."""
@@ -177,7 +178,7 @@ class Connection:
         if request.body.broken:
             keep = False
         if isinstance(response, Reply) and keep and not request.body.finished:
-            keep = "expect" not in request.headers and request.body.drain(_DRAIN_LIMIT)
+            keep = "expect" not in request.headers and self._read_over(request.body)
         sent = self._send(request, response, keep=keep)
         if sent and request.body.finished:
             return keep
@@ -278,6 +279,16 @@ class Connection:
             + connection
             + b"\r\n"
         )
+
+    def _read_over(self, body: Body) -> bool:
+        """Whether what nobody wants of a body came to its end in a moment. A client that pauses gets its answer all the same."""
+        self._sock.settimeout(_PAUSE_SECONDS)
+        try:
+            return body.drain(_DRAIN_LIMIT)
+        except TimeoutError:
+            return False
+        finally:
+            self._sock.settimeout(None)
 
     def _linger(self, body: Body) -> None:
         """The answer came before the body's end: let the client read it before the connection goes (RFC 9112 9.6)."""

@@ -7,7 +7,7 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -171,8 +171,9 @@ class Behind:
                     self._error = error
 
 
-def ahead(incoming: Iterable[bytes]) -> Iterator[bytes]:
-    """The same chunks, made a few ahead in a thread. What it raises comes out here; leaving early ends it."""
+def ahead(incoming: Iterable[bytes], interrupt: Callable[[], object] = lambda: None) -> Generator[bytes, None, None]:
+    """The same chunks, made a few ahead in a thread. What it raises comes out here; leaving early ends it: `interrupt` makes it raise
+    where it waits for the next chunk."""
     made: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
     stop = threading.Event()
 
@@ -196,6 +197,7 @@ def ahead(incoming: Iterable[bytes]) -> Iterator[bytes]:
             raise item
     finally:
         stop.set()
+        interrupt()
         while thread.is_alive():
             try:
                 made.get(timeout=0.01)

@@ -12,9 +12,9 @@ from lamina.worker.incoming import arriving
 
 def stage_erofs(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """See `layer.jobs.stage_erofs`."""
-    with arriving(params, fds[0], report) as pieces:
+    with arriving(params, fds[0], report) as body:
         wanted = params["length"]
-        return stage_incoming(params, pieces if wanted is None else exactly(pieces, wanted), report)
+        return stage_incoming(params, body.pieces if wanted is None else exactly(body.pieces, wanted), report)
 
 
 def stage_overlay(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 from lamina.errors import Cancelled
 from lamina.spec.framing import BadFraming, Framing, restored
@@ -129,32 +129,70 @@ def receive(
     return [view[first:last] for first, last in found], bytes(view[stop:end])
 
 
-@contextmanager
-def arriving(params: dict[str, Any], fd: int, report: Report) -> Iterator[Iterator[bytes]]:
-    """In a job: what the descriptor `fd` gives until its end, in pieces; the body, if it is a connection that was lent.
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What a descriptor gives until its end. The pieces raise BodyCut, BadFraming: as `receive`."""
 
-    The pieces raise BodyCut, BadFraming: as `receive`.
-    """
-    if KEY not in params:
-        yield iter(lambda: os.read(fd, 1 << 20), b"")
-        return
-    body = _Body(fd, params[KEY], report)
-    try:
-        yield body.pieces()
-    finally:
-        body.give_back()
+    pieces: Iterator[bytes]
+    interrupt: Callable[[], None]
+    """Whoever waits in another thread for the next piece gets BodyCut, now or when it asks."""
+
+
+@contextmanager
+def arriving(params: dict[str, Any], fd: int, report: Report) -> Iterator[Arriving]:
+    """In a job: what the descriptor `fd` gives; the body, if it is a connection that was lent."""
+    with _Waiting(fd) as waiting:
+        if KEY not in params:
+            yield Arriving(waiting.pieces(), waiting.interrupt)
+            return
+        body = _Body(fd, params[KEY], report, waiting)
+        try:
+            yield Arriving(body.pieces(), waiting.interrupt)
+        finally:
+            body.give_back()
+
+
+class _Waiting:
+    """Waits for a descriptor, in one thread, until another one ends that."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._bell = os.eventfd(0)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._poll.register(self._bell, select.POLLIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        os.close(self._bell)
+
+    def ready(self, milliseconds: int | None = None) -> bool:
+        """Whether there is something to read, or the end, by then."""
+        events = self._poll.poll(milliseconds)
+        if any(fd == self._bell for fd, _ in events):
+            raise BodyCut("nobody wants the rest of a body")
+        return bool(events)
+
+    def interrupt(self) -> None:
+        """See Arriving."""
+        os.eventfd_write(self._bell, 1)
+
+    def pieces(self) -> Iterator[bytes]:
+        """What the descriptor gives."""
+        while self.ready() and (piece := os.read(self._fd, _BUFFER)):
+            yield piece
 
 
 class _Body:
     """A body that was lent, on the job's side."""
 
-    def __init__(self, fd: int, told: dict[str, Any], report: Report) -> None:
-        self._fd, self._framing, self._report = fd, restored(told["framing"]), report
+    def __init__(self, fd: int, told: dict[str, Any], report: Report, waiting: _Waiting) -> None:
+        self._fd, self._framing, self._report, self._waiting = fd, restored(told["framing"]), report, waiting
         self._kept, self._pending = str(told["kept"]).encode("latin-1"), str(told["pending"]).encode("latin-1")
         self._left: int | None = told["most"]
         self._buffer, self._used = bytearray(_BUFFER), 0
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
         self._broken = self._given_back = False
 
     def pieces(self) -> Iterator[bytes]:
@@ -172,7 +210,7 @@ class _Body:
         found: list[memoryview] = []
         size = self._used = 0
         while not self._framing.done and self._used <= _BUFFER - _ROOM and (self._left is None or size < self._left):
-            if found and not self._poll.poll(_PAUSE):
+            if not self._pending and not self._waiting.ready(_PAUSE if found else None):
                 break
             try:
                 pieces, self._pending = receive(self._read, self._framing, self._pending, self._buffer, self._used)
