@@ -103,6 +103,21 @@ def _process_table() -> Iterator[tuple[int, int, str]]:
             yield int(entry), int(stat.rsplit(")", 1)[1].split()[1]), line
 
 
+@contextmanager
+def floor(where: Path, name: str) -> Iterator[Engine]:
+    """The server that costs nothing (bench/floor.py), on the tars in `where`; all that is there goes with it."""
+    where.mkdir(exist_ok=True)
+    engine = Engine(
+        name, where, [sys.executable, str(Path(__file__).parent / "floor.py"), str(where / "api.sock"), str(where)], ["docker"], ""
+    )
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(where)
+
+
 def lamina(root: Path, driver: str) -> Engine:
     """Lamina from this checkout's environment, with one storage driver."""
     scripts = Path(sys.executable).parent

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.engines import Engine
+from bench.engines import Engine, floor
 from bench.measure import Sample, timed, whole
 from bench.rows import Bench, Row, busybox, wanted
 
@@ -68,10 +67,10 @@ def copies(bench: Bench) -> list[Row]:
     _one(source / "one")
     _many(source / "many")
     rows = []
-    with busybox(bench.engines, bench.inputs), _floor(bench, source) as floor:
+    with busybox(bench.engines, bench.inputs), _packed(bench, source) as alone:
         for engine in bench.engines:
             engine.docker("run", "-d", "--name", "holder", *_NONE, "busybox:bench", "sleep", "100000")
-        for client, run, served in (("docker CLI", Engine.docker, [*bench.engines, floor]), ("own CLI", Engine.cli, bench.engines)):
+        for client, run, served in (("docker CLI", Engine.docker, [*bench.engines, alone]), ("own CLI", Engine.cli, bench.engines)):
             for what, title in (("one", "one file"), ("many", "20,000 files")):
                 into = bench.each(partial(_given, run, source / what), served)
                 rows.append(Row(f"cp of 200 MB into a container, {title}, {client}", into, wanted(2)))
@@ -84,21 +83,15 @@ def copies(bench: Bench) -> list[Row]:
 
 
 @contextmanager
-def _floor(bench: Bench, source: Path) -> Iterator[Engine]:
+def _packed(bench: Bench, source: Path) -> Iterator[Engine]:
     """The server that costs nothing, with what is in `source`."""
     where = bench.work / "floor"
     where.mkdir()
     for what in ("one", "many"):
         with tarfile.open(where / f"{what}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             tar.add(source / what, what)
-    command = [sys.executable, str(Path(__file__).parent / "floor.py"), str(where / "api.sock"), str(where)]
-    engine = Engine("docker-CLI-alone", where, command, ["docker"], "")
-    engine.start()
-    try:
+    with floor(where, "docker-CLI-alone") as engine:
         yield engine
-    finally:
-        engine.stop()
-        shutil.rmtree(where)
 
 
 def _given(run: Callable[..., str], source: Path, engine: Engine) -> Sample:

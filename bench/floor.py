@@ -1,4 +1,5 @@
-"""A server that costs nothing, for what the docker CLI alone needs of a `cp`: what it sends is dropped, what it gets was packed before.
+"""A server that costs nothing, for what the docker CLI alone needs of a `cp`: what it sends is dropped, what it gets was packed before;
+and for what a ping takes of nobody but a machine that is busy.
 
 `python -m bench.floor SOCKET FOLDER`: FOLDER/NAME.tar is what a container's /NAME is answered with.
 """
@@ -57,6 +58,9 @@ def _drop(connection: socket.socket, tail: bytes) -> None:
 
 def _answer(connection: socket.socket, method: str, target: str, folder: Path) -> None:
     address = urlsplit(target)
+    if address.path == "/_ping":
+        _send(connection, method, b"OK")
+        return
     if not address.path.endswith("/archive"):
         _send(connection, method, json.dumps({"Id": "x", "ApiVersion": "1.41", "Version": "0", "Os": "linux", "Arch": "x"}).encode())
         return

@@ -11,11 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.engines import Engine
+from bench.engines import Engine, floor
 from bench.inputs import Inputs
 from bench.measure import Sample, disk_bytes, percentile, pss_kib, repeated, timed, whole
 
@@ -247,23 +247,29 @@ def exec_by_api(engine: Engine, container: str) -> None:
 
 
 def latency(bench: Bench) -> Row:
-    """p99 of /_ping: idle, and while a pull, a load and a build run at once; of the pings of all rounds."""
+    """p99 of /_ping: idle, and while a pull, a load and a build run at once; of the pings of all rounds. And what a server answers in that
+    does nothing else, pinged in turn: what the busy machine takes by itself."""
     samples: dict[str, list[Sample]] = {}
-    with busybox(bench.engines, bench.inputs), registry(bench.work / "latency-registry") as address:
+    with (
+        busybox(bench.engines, bench.inputs),
+        registry(bench.work / "latency-registry") as address,
+        floor(bench.work / "latency-floor", "floor") as alone,
+    ):
         name = f"{address}/apps:bench"
         for engine in bench.engines:
             engine.docker("load", "-q", "-i", str(bench.inputs.image))
             engine.docker("tag", IMAGE, name)
             engine.docker("push", "-q", name)
             engine.docker("rmi", "-f", name, IMAGE)
-            idle, busy = [], []
+            idle, busy = ([], []), ([], [])
             for _ in range(bench.rounds):
                 time.sleep(1)
-                idle += pings(engine, until=_after(3))
-                busy += pings(engine, until=_while_busy(engine, bench, name))
+                pings((engine, alone), idle, until=_after(3))
+                pings((engine, alone), busy, until=_while_busy(engine, bench, name))
                 engine.docker("rmi", "-f", name, IMAGE)
-            samples[f"{engine.name}"] = [whole(percentile(busy, 0.99))]
-            samples[f"{engine.name} idle"] = [whole(percentile(idle, 0.99))]
+            for who, quiet, loud in zip((engine.name, f"floor-beside-{engine.name}"), idle, busy, strict=True):
+                samples[who] = [whole(percentile(loud, 0.99))]
+                samples[f"{who} idle"] = [whole(percentile(quiet, 0.99))]
     return Row("p99 of /_ping while a pull, a load and a build run", samples, wanted(3), against="idle", at_most=True)
 
 
@@ -284,20 +290,21 @@ def _while_busy(engine: Engine, bench: Bench, name: str) -> Callable[[], bool]:
     return lambda: not any(thread.is_alive() for thread in threads)
 
 
-def pings(engine: Engine, until: Callable[[], bool]) -> list[float]:
-    """Seconds of each /_ping on one kept connection, a hundred a second."""
-    out = []
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(engine.socket))
+def pings(engines: Sequence[Engine], taken: Sequence[list[float]], until: Callable[[], bool]) -> None:
+    """Add to what was `taken` by each engine: seconds of each /_ping on one kept connection, in turn, a hundred a second of each."""
+    with ExitStack() as opened:
+        connections = [opened.enter_context(socket.socket(socket.AF_UNIX)) for _ in engines]
+        for engine, connection in zip(engines, connections, strict=True):
+            connection.connect(str(engine.socket))
         while not until():
-            begin = time.perf_counter()
-            connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: bench\r\n\r\n")
-            answer = b""
-            while not answer.endswith(b"OK"):
-                answer += connection.recv(65536)
-            out.append(time.perf_counter() - begin)
-            time.sleep(0.01)
-    return out
+            for connection, times in zip(connections, taken, strict=True):
+                begin = time.perf_counter()
+                connection.sendall(b"GET /_ping HTTP/1.1\r\nHost: bench\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"OK"):
+                    answer += connection.recv(65536)
+                times.append(time.perf_counter() - begin)
+                time.sleep(0.01 / len(engines))
 
 
 def seeing(bench: Bench) -> Row:
