@@ -261,9 +261,15 @@ def test_a_sized_body_ends_where_it_says() -> None:
 
 
 def test_filters_are_read_in_both_spellings() -> None:
-    go = Query.parse('filters={"label":{"a=b":true,"c":false},"dangling":{"true":true}}')
+    go = Query.parse('filters={"label":{"a=b":true},"dangling":{"true":true}}')
     py = Query.parse('filters={"label":["a=b"],"dangling":true}')
     assert go.filters() == py.filters() == {"label": ["a=b"], "dangling": ["true"]}
+
+
+def test_a_filter_is_not_passed_over_because_it_is_said_to_be_false() -> None:
+    assert Query.parse('filters={"label":{"a":false,"b":true},"label!":{}}').filters() == {"label": ["a", "b"], "label!": []}
+    with pytest.raises(InvalidParameter, match=r"invalid filter 'dangling=\[true\]'"):
+        Query.parse('filters={"dangling":{"true":false}}').filters()
 
 
 @pytest.mark.parametrize(

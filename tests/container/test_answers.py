@@ -14,7 +14,7 @@ from lamina.container.logdrivers import check_log
 from lamina.container.model import ContainerNotFound
 from lamina.container.requests import CommitRequest
 from lamina.errors import InvalidArgument
-from lamina.network.choosing import listed
+from lamina.network.choosing import listed, prunable
 from lamina.network.describe import network_document
 from lamina.network.fixed import fixed, members
 from lamina.network.model import Network
@@ -85,8 +85,20 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
                 check_listing({key: [value]})
 
 
+def test_a_prune_removes_what_its_labels_let_through(world: World) -> None:
+    world.containers.create({"Image": "base", "Labels": {"a": ""}}, name="one")
+    world.containers.create({"Image": "base", "Labels": {"a": "", "b": ""}}, name="both")
+    assert world.containers.prune({"label!": []}).removed == ()
+    assert len(world.containers.prune({"label!": ["a", "b"]}).removed) == 1
+    assert [row["Names"] for row in world.containers.list(all=True)] == [["/both"]]
+    moment = Network("1" * 64, "net", "bridge", labels={"a": ""}, created_ns=0)
+    assert prunable([moment], {"label!": []}, 1) == [] != prunable([moment], {"label!": ["b"]}, 1)
+    with pytest.raises(InvalidArgument, match="more than one until filter specified"):
+        prunable([moment], {"until": ["1h", "2h"]}, 1)
+
+
 def test_filters_of_a_prune_are_checked_although_nothing_is_there(world: World) -> None:
-    for filters in ({"bogus": ["1"]}, {"until": ["never"]}):
+    for filters in ({"bogus": ["1"]}, {"until": ["never"]}, {"until": ["1h", "2h"]}, {"until": []}):
         with pytest.raises(InvalidArgument):
             world.containers.prune(filters)
 

@@ -170,7 +170,7 @@ def test_build_cache_is_chosen_by_filters(full: Store) -> None:
     assert full.images.prune_cache({"inuse": ["true"]}, dry_run=True).removed == ()
     assert len(full.images.prune_cache({"private": ["true"]}, all=True, dry_run=True).removed) == 2
     assert full.images.prune_cache(keep=1 << 30, dry_run=True).removed == ()
-    for filters in ({"nonsense": ["1"]}, {"until": ["soon"]}):
+    for filters in ({"nonsense": ["1"]}, {"until": ["soon"]}, {"until": ["1h", "2h"]}):
         with pytest.raises(InvalidArgument):
             full.images.prune_cache(filters)
 

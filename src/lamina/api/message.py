@@ -20,6 +20,7 @@ from lamina.worker.outgoing import Outlet
 T = TypeVar("T")
 _MOST_FIELDS = 10_000
 _FALSE = frozenset({"", "0", "no", "false", "none"})
+_TRUTHS = frozenset({"0", "1", "false", "true"})
 
 
 class InvalidParameter(InvalidArgument):
@@ -106,12 +107,15 @@ class Query:
             return {}
         if not isinstance(document, dict):
             raise InvalidParameter("invalid filters: not an object")
-        return {str(key): _filter_values(value) for key, value in document.items()}
+        return {str(key): _filter_values(str(key), value) for key, value in document.items()}
 
 
-def _filter_values(value: object) -> list[str]:
+def _filter_values(name: str, value: object) -> list[str]:
     if isinstance(value, dict):
-        return [str(key) for key, wanted in value.items() if wanted]
+        for word in _TRUTHS & {key for key, wanted in value.items() if not wanted}:
+            raise InvalidParameter(f"invalid filter '{name[:100]}=[{word}]'")
+        # As to Docker, what is named is asked for, whatever is said of it: passed over it would let a prune remove more.
+        return [str(key) for key in value]
     if isinstance(value, list):
         return [str(item) for item in value]
     if isinstance(value, str | int | bool):

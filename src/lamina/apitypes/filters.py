@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from lamina.errors import InvalidArgument
 
@@ -22,6 +22,22 @@ def check_filters(filters: Iterable[str], known: Container[str]) -> None:
 def labelled(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
     """Whether all of `key` and `key=value` are there."""
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in (entry.partition("=") for entry in wanted))
+
+
+def lets_through(labels: Mapping[str, str], filters: Mapping[str, Sequence[str]]) -> bool:
+    """Whether `label` and `label!` do: all that is wanted is there, and not all that is unwanted. As with Docker, a `label!` without a
+    value lets nothing through."""
+    return labelled(labels, filters.get("label", ())) and not ("label!" in filters and labelled(labels, filters["label!"]))
+
+
+def until(filters: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The moment of a prune's `until`, as it is written, or none. Raises InvalidFilter: there are several, or it is empty."""
+    values = filters.get("until", ())
+    if len(values) > 1:
+        raise InvalidFilter("more than one until filter specified")
+    if "until" in filters and not values:
+        raise InvalidFilter("invalid filter 'until'")
+    return values
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lamina.apitypes.filters import InvalidFilter, check_filters, labelled
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, lets_through, until
 from lamina.container.model import Container, State
 from lamina.spec.moment import seconds
 from lamina.spec.numeral import natural
@@ -98,13 +98,8 @@ def _ports(key: str, value: str) -> list[tuple[int, str]]:
 def pruning(filters: Filters, now_ns: int) -> Callable[[Container], bool]:
     """What says whether `container prune` may remove a container that does not run. Raises InvalidFilter, InvalidMoment."""
     check_filters(filters, _PRUNING)
-    until = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
-    unwanted = filters.get("label!", ())
-    return lambda container: (
-        labelled(container.labels, filters.get("label", ()))
-        and not (unwanted and labelled(container.labels, unwanted))
-        and all(container.created_ns < limit for limit in until)
-    )
+    limits = [seconds(value, now_ns / 1e9) * 1e9 for value in until(filters)]
+    return lambda container: lets_through(container.labels, filters) and all(container.created_ns < limit for limit in limits)
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from lamina.apitypes.filters import lets_through
 from lamina.errors import InvalidArgument, LaminaError
 from lamina.image.known import Known
 from lamina.image.model import AmbiguousId, Image, ImageNotFound, Variant
@@ -114,10 +115,8 @@ def _tests(catalog: Known, filters: Filters, needed: set[Digest], now: float) ->
     if values := filters.get("dangling", ()):
         wanted = truth("dangling", values)
         tests.append(lambda image: (image.dangling and image.id not in needed) == wanted)
-    for label in filters.get("label", ()):
-        tests.append(lambda image, label=label: has_label(image, label))  # type: ignore[misc]
-    for label in filters.get("label!", ()):
-        tests.append(lambda image, label=label: not has_label(image, label))  # type: ignore[misc]
+    if {"label", "label!"} & set(filters):
+        tests.append(lambda image: lets_through(image.config.config.labels, filters))
     for value in filters.get("before", ()):
         moment = timestamp(resolve(catalog, value)[0].config.created)
         tests.append(lambda image, moment=moment: timestamp(image.config.created) < moment)  # type: ignore[misc]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lamina.apitypes.events import Emit, Event, dropped
+from lamina.apitypes.filters import until
 from lamina.errors import InvalidArgument
 from lamina.image import lookup
 from lamina.image.collect import Collector
@@ -164,6 +165,7 @@ class Pruner:
         every = not lookup.truth("dangling", chosen.pop("dangling", ["true"]))
         if unknown := set(chosen) - {"until", "label", "label!"}:
             raise InvalidArgument(f"invalid filter '{min(unknown)}'")
+        until(chosen)
         held = self._catalog.held()
         found = lookup.select(self._catalog, chosen, now=self._clock(), everything=True)
         # The platform of another name's image may have a name of its own.
@@ -181,7 +183,10 @@ class Pruner:
     def _chosen_cache(self, filters: Filters, in_use: InUse, *, everything: bool, keep: int) -> list[CacheRecord]:
         if unknown := set(filters) - CACHE_FILTERS:
             raise InvalidArgument(f"invalid filter '{min(unknown)}'")
-        limits = [seconds(value, self._clock()) for key in ("until", "unused-for") for value in filters.get(key, ())]
+        moments = [filters.get(key, ()) for key in ("until", "unused-for")]
+        if any(len(values) > 1 for values in moments):
+            raise InvalidArgument("failed to prune build cache: filters expect only one value")
+        limits = [seconds(value, self._clock()) for values in moments for value in values]
         records = [record for record in self.cache(in_use) if not record.in_use and (everything or not record.shared)]
         chosen = [record for record in records if _passes(record, filters) and all(record.used < limit for limit in limits)]
         spare = keep

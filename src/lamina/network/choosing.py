@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, matches
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, lets_through, matches, until
 from lamina.network.model import Network
 from lamina.spec.moment import seconds
 
@@ -45,15 +45,11 @@ def listed(networks: Iterable[Network], filters: Filters, used: Set[str]) -> lis
 def prunable(networks: Iterable[Network], filters: Filters, now_ns: int) -> list[Network]:
     """Those that `network prune` may remove, if nobody is on them. Raises InvalidFilter."""
     check_filters(filters, PRUNING)
-    limits = [seconds(value, now_ns / 1e9) * 1e9 for value in filters.get("until", ())]
-    unwanted = filters.get("label!", ())
+    limits = [seconds(value, now_ns / 1e9) * 1e9 for value in until(filters)]
     return [
         network
         for network in networks
-        if not network.predefined
-        and all(network.created_ns < limit for limit in limits)
-        and labelled(network.labels, filters.get("label", ()))
-        and not (unwanted and labelled(network.labels, unwanted))
+        if not network.predefined and all(network.created_ns < limit for limit in limits) and lets_through(network.labels, filters)
     ]
 
 
