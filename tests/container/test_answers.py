@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from lamina.apitypes.filters import InvalidFilter
 from lamina.container.choosing import check_listing
@@ -18,6 +19,7 @@ from lamina.network.choosing import listed, prunable
 from lamina.network.describe import network_document
 from lamina.network.fixed import fixed, members
 from lamina.network.model import Network
+from lamina.spec.config import History
 from lamina.spec.digest import Digest
 from tests.container.fakes import World, world
 from tests.harness import eventually
@@ -83,6 +85,17 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
         for value in ("²", "9" * 5000):
             with pytest.raises(InvalidFilter, match=f"invalid filter '{key}="):
                 check_listing({key: [value]})
+
+
+def test_ancestor_is_what_the_name_means_now(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="old")
+    old = world.images.image
+    world.images.others = [old]
+    config = world.images.image.config
+    world.images.image = replace(old, id=Digest.of(b"another"), config=replaced(config, history=(History(created_by="LABEL a=b"),)))
+    world.containers.create({"Image": "base"}, name="new")
+    for name, found in (("base", ["/new"]), (str(old.id), ["/old"]), ("absent", [])):
+        assert [row["Names"][0] for row in world.containers.list(all=True, filters={"ancestor": [name]})] == found
 
 
 def test_a_prune_removes_what_its_labels_let_through(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, lets_through, until
 from lamina.container.model import Container, State
+from lamina.image.model import Image
 from lamina.spec.moment import seconds
 from lamina.spec.numeral import natural
 
@@ -52,7 +53,7 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
         "name": lambda pattern: _matches(pattern, f"/{container.name}") or _matches(pattern, container.name),
         "status": lambda status: status == container.state.status,
         "exited": lambda code: bool(container.state.started_ns) and not container.shown_running and int(code) == container.state.exit_code,
-        "ancestor": lambda name: container.image in set(images(name)) or name == container.image_name,
+        "ancestor": lambda name: container.image in set(images(name)),
         "before": lambda ref: container.created_ns < find(ref).created_ns,
         "since": lambda ref: container.created_ns > find(ref).created_ns,
         "volume": lambda place: any(place in (mount.name, mount.target, mount.source) for mount in container.mounts),
@@ -62,6 +63,14 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
     return labelled(container.labels, filters.get("label", ())) and all(
         any(tests[key](value) for value in values) for key, values in filters.items() if key in tests and values
     )
+
+
+def descends(image: Image, base: Image) -> bool:
+    """Whether an image was built on another: its layers begin with the other's, and where it has no more of them, its history does."""
+    if not base.layers or image.layers[: len(base.layers)] != base.layers:
+        return False
+    before = base.config.history
+    return len(image.layers) > len(base.layers) or image.config.history[: len(before)] == before
 
 
 def asks_networks(filters: Filters) -> bool:

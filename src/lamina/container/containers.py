@@ -491,10 +491,9 @@ class Containers:
         return choosing.listed(container, filters, find=self.get, images=self._descendants)
 
     def _descendants(self, name: str) -> Iterable[str]:
-        """IDs of the image and of those built on it: all whose layers begin with its."""
+        """IDs of the image and of those built on it."""
         try:
             base = self._parts.images.resolve(name)
         except LaminaError:
             return ()
-        found = [image for image in self._parts.images.list(all=True) if image.layers[: len(base.layers)] == base.layers]
-        return [str(base.id), *(str(image.id) for image in found if base.layers)]
+        return [str(base.id), *(str(image.id) for image in self._parts.images.list(all=True) if choosing.descends(image, base))]
