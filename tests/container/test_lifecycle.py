@@ -560,6 +560,9 @@ def test_an_exec_runs_once_and_tells_its_exit(world: World) -> None:
         world.containers.exec_start(exec_id)
     eventually(lambda: "exec_die" in world.actions())
     assert [action for action in world.actions() if action.startswith("exec")] == ["exec_create: ls -l", "exec_start: ls -l", "exec_die"]
+    # as dockerd tells it: a space comes after the first word, also where nothing follows
+    world.containers.exec_create("it", {"Cmd": ["ls"]})
+    assert world.actions()[-1] == "exec_create: ls "
     world.containers.remove("it", force=True)
     with pytest.raises(ExecNotFound, match="No such exec instance"):
         world.containers.exec_inspect(exec_id)

@@ -102,7 +102,7 @@ class Execs:
         record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
         with self._lock:
             self._execs[record.id] = LiveExec(record, live, size=_size(config))
-        self._parts.emit(live.event(f"exec_create: {' '.join(record.command)}", execID=record.id))
+        self._parts.emit(live.event(f"exec_create: {_told(record)}", execID=record.id))
         return record.id
 
     def check(self, exec_id: str) -> None:
@@ -237,7 +237,7 @@ class Execs:
                 os.mkdir(os.path.dirname(directory), 0o700)
             os.mkdir(directory, 0o700)
             write_file(f"{directory}/exec.json", _encoded(record.config))
-            self._parts.emit(live.event(f"exec_start: {' '.join(record.command)}", execID=record.id))
+            self._parts.emit(live.event(f"exec_start: {_told(record)}", execID=record.id))
             if request is not None:
                 request.accept()
             process = self._parts.runtime.exec(
@@ -378,6 +378,11 @@ def _check_running(live: Live) -> None:
         raise WrongState(f"Container {live.container.id} is restarting, wait until the container is running")
     if status is not State.RUNNING:
         raise WrongState(f"Container {live.container.id} is not running")
+
+
+def _told(record: ExecRecord) -> str:
+    """The command in events, as Docker's: after its first word is a space, also where nothing follows."""
+    return f"{record.command[0]} {' '.join(record.command[1:])}"
 
 
 def _encoded(config: Mapping[str, Any]) -> bytes:
