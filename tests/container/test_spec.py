@@ -178,6 +178,11 @@ def test_namespaces_of_the_host_and_of_others_are_put_in() -> None:
     assert "hostname" not in adjusted({"hostname": "x", **spec}, host, {})
 
 
+def test_of_a_domain_name_the_kernel_gets_what_it_can_hold() -> None:
+    record = Container("i" * 64, "n", 0, "x", "x", "", "c", (), "/d", {"Domainname": "d" * 63 + "üx"}, {})
+    assert adjusted({"mounts": [], "linux": {"namespaces": []}}, record, {})["domainname"] == "d" * 63
+
+
 @pytest.mark.parametrize(
     ("asked", "shown"),
     [({}, None), ({"IpcMode": "", "PidsLimit": 0, "OomKillDisable": None}, None), ({"PidsLimit": -1}, None), ({"PidsLimit": 5}, 5)],

@@ -142,6 +142,7 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
         (["--restart", "always", "--rm"], "onflicting options: "),
         (["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
         (["--hostname", "x" * 65], "is too long (maximum 64 bytes)"),
+        (["--hostname", "ü" * 33], "is too long (maximum 64 bytes)"),
         (["--volumes-from", "nobody"], "No such container: nobody"),
         (["--volume-driver", "nfs9", "-v", "named:/v"], 'plugin "nfs9" not found'),
         (["--tmpfs", "/t:nonsense=1"], "invalid tmpfs option"),

@@ -46,7 +46,7 @@ def check_config(config: Document) -> None:
     """
     refuse_nul(config, "Labels")
     name = text(config, "Hostname")
-    if len(name) > _HOST_NAME:
+    if len(name.encode()) > _HOST_NAME:
         raise InvalidRequest(f'hostname "{name[:200]}" is too long (maximum {_HOST_NAME} bytes)')
     check_directory(config)
     if stop := text(config, "StopSignal"):

@@ -292,6 +292,8 @@ def limits(host: Document, number_of: Callable[[str], tuple[int, int]]) -> Limit
 
 
 USER = "user"
+_DOMAIN_NAME = 64
+"""Bytes that the kernel holds of a domain name. Docker sets it by the sysctl, which drops the rest."""
 _SHARED = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "CgroupnsMode": "cgroup"}
 
 
@@ -322,7 +324,7 @@ def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[s
             if entry["destination"] not in _WRITABLE | asked and not {"ro", "rro"} & set(entry["options"]):
                 entry["options"].append("ro")
     if domain := text(container.config, "Domainname"):
-        spec["domainname"] = domain
+        spec["domainname"] = domain.encode()[:_DOMAIN_NAME].decode(errors="ignore")
     if annotations := mapping(host, "Annotations"):
         spec["annotations"] = annotations
     for key, name in (("MaskedPaths", "maskedPaths"), ("ReadonlyPaths", "readonlyPaths")):
