@@ -20,6 +20,8 @@ def test_a_bind_a_name_and_a_target_alone_are_told_apart() -> None:
     assert parse_bind("data:/x:nocopy").copy is False
     with pytest.raises(InvalidMount, match="VolumeOptions"):
         parse_bind("/host:/x:nocopy")
+    with pytest.raises(InvalidMount, match="BindOptions"):
+        parse_bind("data:/x:rslave")
     alone = parse_bind("/x")
     assert (alone.kind, alone.name, alone.owned) == ("volume", "", True)
 

@@ -330,11 +330,43 @@ def test_confinement_is_loosened_and_tightened(daemon: Daemon, tmp_path: Path) -
 # --- mounts
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is a shared mount of its own."""
+    subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", tmp_path], check=True)
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_only_what_the_host_shares_is_shared(daemon: Daemon, name: str, place: Path) -> None:
+    source = place / "a b"
+    source.mkdir()
+    for cli in (daemon.docker, daemon.lamina):
+        cli("run", "--rm", *NONE, "-v", f"{source}:/x:rshared", BASE, "true")
+        subprocess.run(["mount", "--bind", source, source], check=True)
+        try:
+            subprocess.run(["mount", "--make-slave", source], check=True)
+            cli("run", "--rm", *NONE, "-v", f"{source}:/x:slave", BASE, "true")
+            done = cli("run", "--name", name, *NONE, "-v", f"{source}:/x:shared", BASE, "true", code=125)
+            words = f"path {source} is mounted on {source} but it is not a shared mount"
+            assert words in done.stderr and inspected(daemon, name)["State"]["Error"] == words
+            cli("rm", name)
+            subprocess.run(["mount", "--make-private", source], check=True)
+            done = cli("run", "--rm", *NONE, "--mount", f"type=bind,src={source},dst=/x,bind-propagation=rslave", BASE, "true", code=125)
+            assert f"path {source} is mounted on {source} but it is not a shared or slave mount" in done.stderr
+            cli("run", "--rm", *NONE, "-v", f"{source}:/x", BASE, "true")
+        finally:
+            subprocess.run(["umount", source], check=True)
+
+
 @pytest.mark.covers("cli:run --mount", "cli:run --volumes-from")
-def test_mounts_in_long_form_and_from_other_containers(daemon: Daemon, name: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("host's\n")
-    daemon.docker("create", "--name", name, *NONE, "-v", "taken:/v", "-v", f"{tmp_path}:/b", BASE, "true")
-    flags = ["--mount", f"type=bind,src={tmp_path},dst=/h,ro,bind-recursive=disabled,bind-propagation=rslave", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
+def test_mounts_in_long_form_and_from_other_containers(daemon: Daemon, name: str, place: Path) -> None:
+    (place / "file").write_text("host's\n")
+    daemon.docker("create", "--name", name, *NONE, "-v", "taken:/v", "-v", f"{place}:/b", BASE, "true")
+    flags = ["--mount", f"type=bind,src={place},dst=/h,ro,bind-recursive=disabled,bind-propagation=rslave", "--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700",
              "--mount", "type=volume,src=named,dst=/n", "--mount", "dst=/anonymous", "--volumes-from", f"{name}:ro"]  # fmt: skip
     script = 'cat /h/file /b/file; for place in h t n anonymous v b; do grep -q " /$place .*[ ,]ro," /proc/mounts && echo $place; done; stat -c %a /t'
     assert said(daemon, flags, script) == ["host's", "host's", "h", "v", "b", "700"]

@@ -24,7 +24,7 @@ from lamina.container.parts import Parts, Process
 from lamina.container.ranges import Ranges
 from lamina.container.shipping import shipped
 from lamina.container.snapshots import SnapshotStore
-from lamina.container.sources import Sources
+from lamina.container.sources import Sources, check_propagation
 from lamina.container.spec import USER, adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
@@ -66,6 +66,7 @@ class Launcher:
         if container.cap:
             self.caps.attach(container)
         make_sources(container)
+        check_propagation(container)
         self.ranges.take(container, _sharer(container, roster))
         box, wiring = self.connections.join(container)
         try:

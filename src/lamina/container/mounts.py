@@ -68,10 +68,10 @@ def parse_bind(bind: str) -> MountPoint:
     point = MountPoint("bind", target, read_only="ro" in options, mode=mode, propagation=propagation)
     if kind == "bind":
         if "nocopy" in options:
-            raise InvalidMount(
-                f"invalid volume specification: '{bind}': invalid mount config for type \"bind\": field VolumeOptions must not be specified"
-            )
+            raise InvalidMount(f"invalid volume specification: '{bind}': {_wrong(kind)}field VolumeOptions must not be specified")
         return replace(point, source=posixpath.normpath(source), propagation=propagation or "rprivate")
+    if propagation:
+        raise InvalidMount(f"invalid volume specification: '{bind}': {_wrong(kind)}field BindOptions must not be specified")
     return replace(point, kind="volume", name=source, copy="nocopy" not in options, mode=mode or "z")
 
 

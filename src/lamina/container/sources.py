@@ -7,6 +7,7 @@ its descriptor, so that nobody can exchange it in between.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -25,6 +26,8 @@ from lamina.volume.store import Volumes
 from lamina.worker import Workers
 
 _PLACE = os.O_PATH | os.O_CLOEXEC
+_SHARES = {"shared": ({"shared"}, "a shared"), "slave": ({"shared", "master"}, "a shared or slave")}
+"""By a bind's propagation, what mountinfo must say of the mount below it, and how that is called."""
 
 
 def volume_events(container: Container, action: str) -> Iterator[Event]:
@@ -121,6 +124,39 @@ def open_part(source: str, subpath: str) -> int:
         raise InvalidMount(f"cannot access path {source}/{subpath}: {os.strerror(error.errno or 0).lower()}") from None
     finally:
         os.close(root)
+
+
+def check_propagation(container: Container) -> None:
+    """Refuse a bind that is to share with the host what the host does not share, in Docker's words: mounts would never pass.
+
+    Raises:
+        InvalidMount: its source is on a mount that is not shared; for a slave, neither shared nor a slave.
+    """
+    for point in container.mounts:
+        kind = point.propagation.removeprefix("r")
+        if point.kind != "bind" or kind not in _SHARES:
+            continue
+        wanted, called = _SHARES[kind]
+        try:
+            place, tags = _mount_of(point.source)
+        except OSError as error:
+            raise InvalidMount(f"cannot access path {point.source}: {(error.strerror or '').lower()}") from None
+        if not wanted & tags:
+            raise InvalidMount(f"path {point.source} is mounted on {place} but it is not {called} mount")
+
+
+def _mount_of(path: str) -> tuple[str, set[str]]:
+    """Where the mount that a path is on is attached, and what it shares: `shared` with its peers, `master` is where it takes from."""
+    fd = os.open(path, _PLACE)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        fields = next((line.split(" ") for line in file if line.startswith(f"{number} ")), ["", "", "", "", "", "", "-"])
+    place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+    return place, {field.partition(":")[0] for field in fields[6 : fields.index("-")]}
 
 
 def bound_part(source: str, subpath: str) -> int:
