@@ -186,6 +186,17 @@ def test_the_root_comes_out_whole_without_what_is_mounted_on_it(box: Box) -> Non
     assert "proc" in names and not [name for name in names if name.startswith(("proc/", "sys/"))]
 
 
+def test_what_the_kernel_makes_up_is_not_found(make: Make) -> None:
+    """Its files say that they are empty, or a page long."""
+    box = make(True)
+    for path in ("/proc/version", "/proc/1", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/fs/cgroup/x"):
+        with pytest.raises(PathNotFound, match="Could not find the file"):
+            box.containers.archive_stat(box.id, path)
+        with pytest.raises(PathNotFound, match="Could not find the file"):
+            box.read(path)
+    assert len(entries(box.read("/proc"))) == len(entries(box.read("/sys/."))) == 1
+
+
 def test_what_a_running_container_writes_is_seen_at_once_and_after_its_end(make: Make) -> None:
     box = make(True, {"Cmd": ["sh", "-c", "echo written > /tmp/x; rm -r /stock; echo done; sleep 1000"]})
     log = box.containers.logs(box.id, _following())

@@ -20,6 +20,7 @@ from lamina.errors import Internal
 from lamina.layer.clone import copy_tree
 from lamina.layer.stream import ahead
 from lamina.linux import prctl
+from lamina.linux.mount import made_up
 from lamina.linux.openat2 import open_in_root
 from lamina.runtime.users import look_up
 from lamina.worker.incoming import arriving
@@ -156,8 +157,13 @@ def go_mode(mode: int) -> int:
 
 
 def _open(root: int, place: Place, params: dict[str, Any]) -> int:
+    """The directory of a place. Raises PathNotFound: there is none, or as with Docker, it is the kernel's (see mount.made_up)."""
     with _missing_named(params, errno.ENOTDIR):
-        return open_in_root(root, place.directory, _FOLDER)
+        fd = open_in_root(root, place.directory, _FOLDER)
+    if place.name and made_up(fd):
+        os.close(fd)
+        raise PathNotFound(_missing(params).message, hint="read what the kernel shows there with exec")
+    return fd
 
 
 def _check_base(root: int, base: str, params: dict[str, Any]) -> None:
@@ -193,14 +199,15 @@ def _missing(params: dict[str, Any]) -> PathNotFound:
 
 
 def _devices(root: int, paths: list[str]) -> frozenset[int]:
-    """The file systems that these directories are on."""
+    """The file systems that these directories are on, but for the kernel's own."""
     found = set()
     for path in paths:
         try:
             fd = open_in_root(root, path, _FOLDER)
         except OSError:
             continue
-        found.add(os.fstat(fd).st_dev)
+        if not made_up(fd):
+            found.add(os.fstat(fd).st_dev)
         os.close(fd)
     return frozenset(found)
 
