@@ -186,6 +186,9 @@ class FakeLayers:
     def chain(self, layer: Digest | None) -> Sequence[LayerFacts]:
         return ()
 
+    def all(self) -> list[LayerFacts]:
+        return []
+
     def prepare(self, layer: Digest | None, own: Own) -> None: ...
 
     def root(self, layer: Digest | None, own: Own, *, writable: bool = True) -> RootMount:

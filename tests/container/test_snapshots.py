@@ -51,6 +51,11 @@ def again(box: Box) -> None:
     assert result is not None and result.status_code == 0
 
 
+def lost(containers: Containers) -> list[str]:
+    """IDs of the snapshots that `system check` misses."""
+    return [os.path.basename(each.where) for each in containers.check(repair=False) if "snapshot" in each.problem]
+
+
 def changes(containers: Containers, ref: str) -> dict[str, str]:
     return {change.path: KINDS[change.kind] for change in containers.changes(ref)}
 
@@ -302,9 +307,25 @@ def test_a_lost_snapshot_keeps_neither_the_engine_nor_other_containers_from_star
     after.containers.recover()
     assert after.containers.get("it").base == middle.id
     assert os.path.isdir(low.diff)
+    assert after.containers.inspect("it")["GraphDriver"]["Data"]["LowerDir"].count("/diff") == 0
+    assert lost(after.containers) == [middle.id]
     after.run("other")
     after.containers.remove("it")
     assert os.listdir(f"{after.parts.root}/.snapshots") == []
+
+
+def test_a_check_names_the_snapshots_that_are_gone(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    for name in ("low", "middle", "high"):
+        world.containers.snapshots.create("it", name)
+    low, middle, _ = world.containers.snapshots.list("it")
+    assert lost(world.containers) == []
+    shutil.rmtree(low.diff)
+    shutil.rmtree(os.path.dirname(middle.diff))
+    assert lost(world.containers) == sorted((low.id, middle.id))
+    after = world.again()
+    after.containers.recover()
+    assert lost(after.containers) == sorted((low.id, middle.id))
 
 
 def test_a_container_that_is_removed_while_it_is_inspected_is_not_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from lamina.container.model import IMAGE_CAP, INIT, State
 from lamina.container.parts import Parts
 from lamina.container.removal import remove_tree
 from lamina.container.sharing import shared
+from lamina.container.snapshots import FOLDER, SnapshotStore
 from lamina.container.store import RECORDS, SCRATCH, ContainerStore, decode_record, decode_state, encode_record, encode_state
 from lamina.content.files import listed, read_file
 from lamina.errors import LaminaError
@@ -27,8 +28,8 @@ _MOUNTED_FOR_CONTAINERS = ("containers", "layers", "stacks")
 class Auditor:
     """One look at all containers. With `repair` what can be made anew is."""
 
-    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, *, repair: bool) -> None:
-        self._parts, self._store, self._roster, self._repair = parts, store, roster, repair
+    def __init__(self, parts: Parts, store: ContainerStore, roster: Roster, snapshots: SnapshotStore, *, repair: bool) -> None:
+        self._parts, self._store, self._roster, self._snapshots, self._repair = parts, store, roster, snapshots, repair
 
     def run(self) -> Iterator[Finding]:
         """What is wrong, container by container, then what belongs to none."""
@@ -73,11 +74,22 @@ class Auditor:
             self._parts.layers.chain(Digest.parse(container.layer) if container.layer else None)
         except LaminaError as error:
             yield self._lost(live, "", f"{error.message}: what it stands on", f"pull or load {container.image_name} again")
+        yield from self._stands_on(live)
         present = {volume.name for volume in self._parts.volumes.list()}
         for point in container.mounts:
             if point.name and point.name not in present:
                 advice = f"lamina volume create {point.name} makes an empty one"
                 yield self._lost(live, "", f"its volume {point.name} is gone", advice)
+
+    def _stands_on(self, live: Live) -> Iterator[Finding]:
+        """Its snapshots, and those that it stands on."""
+        container = live.container
+        chain = self._snapshots.chain(container.base, known=True)
+        lost = {each.id for each in (*chain, *self._snapshots.of(container.id)) if not os.path.isdir(each.diff)}
+        below = chain[0].parent if chain else container.base
+        for identity in sorted(lost | {below} - {""}):
+            problem, advice = f"its snapshot {identity[:12]} is gone", "what it kept cannot be brought back"
+            yield Finding(f"container {container.name}", f"containers/{FOLDER}/{identity}", problem, LOST, advice)
 
     def _init_layer(self) -> Iterator[Finding]:
         """The layer of mount points that all containers share."""

@@ -163,26 +163,25 @@ class Containers:
             return self._inspected(live.container, size=size)
         except SnapshotNotFound:
             self._roster.find(live.container.id)  # where it was removed meanwhile that is what is said
-        with live.lock:  # one is being taken at this moment
-            return self._inspected(live.container, size=size)
+        with live.lock:  # one is being taken at this moment, or was lost
+            return self._inspected(live.container, size=size, known=True)
 
-    def _inspected(self, container: Container, *, size: bool) -> dict[str, Any]:
+    def _inspected(self, container: Container, *, size: bool, known: bool = False) -> dict[str, Any]:
+        chain = self.snapshots.chain(container.base, known=known)
         graph = {
             "UpperDir": container.upper,
             "WorkDir": f"{container.directory}/work",
-            "LowerDir": ":".join((*self._launcher.over(container), f"{self._parts.root}/{INIT}")),
+            "LowerDir": ":".join((*(each.diff for each in reversed(chain)), f"{self._parts.root}/{INIT}")),
             "Layer": container.layer,
         }
         written = sizes(container, self._parts) if size else None
         networks = describe.network_of(container, self._parts.networks.sandbox(container.id), self._parts.networks.ids())
         document = describe.inspected(container, networks, execs=self._execs.of(container.id), sizes=written, graph=graph)
-        return {**document, "Lamina": {"WritableLayer": writable_layer_id(container), "StartSequence": self._sequence(container)}}
+        return {**document, "Lamina": {"WritableLayer": writable_layer_id(container), "StartSequence": self._sequence(container, chain)}}
 
-    def _sequence(self, container: Container) -> Sequence[dict[str, Any]]:
+    def _sequence(self, container: Container, snapshots: Sequence[Snapshot]) -> Sequence[dict[str, Any]]:
         layers = self._parts.layers.chain(Digest.parse(container.layer)) if container.layer else ()
-        return start_sequence(
-            container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}", snapshots=self.snapshots.chain(container.base)
-        )
+        return start_sequence(container, layers, kernel=os.uname().release, init=f"{self._parts.root}/{INIT}", snapshots=snapshots)
 
     def layers_in_use(self) -> set[Digest]:
         """The top layers of what runs."""
@@ -468,7 +467,7 @@ class Containers:
 
     def check(self, *, repair: bool = False) -> Iterator[Finding]:
         """What is wrong with containers' files on the disk; with `repair`, what can be made anew is. See `auditing.Auditor`."""
-        return Auditor(self._parts, self._store, self._roster, repair=repair).run()
+        return Auditor(self._parts, self._store, self._roster, self._launcher.snapshots, repair=repair).run()
 
     def discard(self, path: str) -> None:
         """Remove a folder that nobody finds any more, as those of removed containers. See `removal.Removals`."""

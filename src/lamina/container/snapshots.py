@@ -101,15 +101,15 @@ class SnapshotStore:
                 raise SnapshotNotFound(f"no such snapshot: {identity[:300]}")
             return self._known[identity]
 
-    def chain(self, base: str) -> list[Snapshot]:
-        """The snapshots that a writable layer on `base` stands on, the lowest first; none for "".
+    def chain(self, base: str, *, known: bool = False) -> list[Snapshot]:
+        """The snapshots that a writable layer on `base` stands on, the lowest first; none for "". With `known`, those above the first that is lost.
 
         Raises:
-            SnapshotNotFound: the container was removed meanwhile.
+            SnapshotNotFound: the container was removed meanwhile, or one was lost.
         """
         found: list[Snapshot] = []
         with self._lock:
-            while base:
+            while base and not (known and base not in self._known):
                 found.append(self.get(base))
                 base = found[-1].parent
         return found[::-1]

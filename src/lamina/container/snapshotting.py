@@ -61,9 +61,9 @@ class Snapshots:
             return None
         return self._taken.find(container, name)
 
-    def chain(self, base: str) -> Sequence[Snapshot]:
-        """What a writable layer on `base`, a snapshot's ID or "", stands on; the lowest first."""
-        return self._taken.chain(base)
+    def chain(self, base: str, *, known: bool = False) -> Sequence[Snapshot]:
+        """What a writable layer on `base`, a snapshot's ID or "", stands on; the lowest first. See `SnapshotStore.chain`."""
+        return self._taken.chain(base, known=known)
 
     def create(self, ref: str, name: str = "") -> Snapshot:
         """Keep what it wrote until now, under a name of its own or the next number.
