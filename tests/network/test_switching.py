@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.linux.channel import Channel, ChannelTimeout
 from lamina.network.switching import Switching
 from tests.harness import eventually, helpers
 
@@ -55,6 +56,30 @@ def test_who_asks_when_none_is_known_any_more_finds_out_too(house: House) -> Non
     house.kill()
     house.tell("second")
     assert (house.lost, set(house.asked.containers())) == (1, {"other", "second"})
+
+
+def test_of_a_silent_one_an_answer_is_waited_for_at_length_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pid,) = helpers(house.directory)
+    waited: list[float | None] = []
+
+    def impatient(found: Channel, timeout: float | None = None) -> bytes:
+        waited.append(timeout)
+        return recv(found, 0.01 if stopped else timeout)
+
+    recv, stopped = Channel.recv_bytes, True
+    monkeypatch.setattr(Channel, "recv_bytes", impatient)
+    monkeypatch.setattr("lamina.network.switching._AFTER_SILENCE", 0.2)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for name in ("second", "third", *("more",) * 70):  # more than wait to be taken
+            with pytest.raises(ChannelTimeout, match="the switchboard is silent: no answer came"):
+                house.tell(name)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    stopped = False
+    eventually(lambda: {"first", "second", "third"} <= set(house.asked.containers()))
+    house.asked.drop("second")
+    assert waited[:2] == [10, 0.2] and waited[-1] == 10
 
 
 def test_a_first_one_has_nothing_to_be_told_again(house: House) -> None:

@@ -281,11 +281,12 @@ def accept(listener: Any) -> Channel:
     return from_fd(fd)
 
 
-def connect(directory: str | int, name: str) -> Channel:
-    """Connect to whoever listens at `directory`/`name`.
+def connect(directory: str | int, name: str, timeout: float = 0.0) -> Channel:
+    """Connect to whoever listens at `directory`/`name`, and wait at most `timeout` seconds (0: for ever) where it has too many callers.
 
     Raises:
         ChannelClosed: nobody does.
+        ChannelTimeout: it did not take the earlier callers in time.
     """
     try:
         fd = directory if isinstance(directory, int) else os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -293,8 +294,14 @@ def connect(directory: str | int, name: str) -> Channel:
         raise ChannelClosed(f"nobody listens on {name}") from None
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
+        # Not settimeout, with which the kernel would refuse at once.
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
         sock.connect(f"/proc/self/fd/{fd}/{name}")
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
         return Channel(sock)
+    except BlockingIOError:
+        sock.close()
+        raise ChannelTimeout(f"no answer came within {timeout:g} seconds") from None
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
         sock.close()
         raise ChannelClosed(f"nobody listens on {name}") from None

@@ -15,7 +15,8 @@ from lamina.network.model import Endpoint
 from lamina.network.switchboard import SOCKET
 
 _TRIES = 3
-_PATIENCE = 10.0  # seconds
+_PATIENCE, _AFTER_SILENCE = 10.0, 1.0
+"""Seconds that an answer is waited for; and while one is overdue, so that not each who asks waits as long."""
 
 
 class Switching:
@@ -27,7 +28,7 @@ class Switching:
         self._lost = lost
         self._lock = lock
         self._channel: channel.Channel | None = None
-        self._had = self._telling = False
+        self._had = self._telling = self._silent = False
 
     def names(self, container: str, endpoints: Iterable[Endpoint], *, links: dict[str, str], servers: Sequence[str], outside: bool) -> None:
         """Tell who a container is, and what it may ask."""
@@ -82,10 +83,13 @@ class Switching:
                 try:
                     found = self._channel or self._connected(start=needed)
                     found.send(message, fds)
-                    return found.recv(_PATIENCE)[0]
-                except channel.ChannelTimeout:
+                    answer = found.recv(self._patience)[0]
+                    self._silent = False
+                    return answer
+                except channel.ChannelTimeout as error:
                     self.close()  # an answer that comes yet must not be taken for that to the next question
-                    raise
+                    self._silent = True
+                    raise channel.ChannelTimeout(f"the switchboard is silent: {error.message}") from None
                 except channel.ChannelClosed:
                     self.close()
                     if known:
@@ -94,6 +98,10 @@ class Switching:
                     if not needed:
                         return {}
         raise Internal("the switchboard ends as soon as it is started")
+
+    @property
+    def _patience(self) -> float:
+        return _AFTER_SILENCE if self._silent else _PATIENCE
 
     def _watch(self, known: channel.Channel) -> None:
         """Notice when the process at the other end is gone: what it had is needed all the time."""
@@ -128,12 +136,12 @@ class Switching:
         """With the lock: find one, or start it; then it is told what an earlier one knew."""
         started = False
         try:
-            found = channel.connect(self.directory, SOCKET)
+            found = channel.connect(self.directory, SOCKET, self._patience)
         except channel.ChannelClosed:
             if not start:
                 raise
             helper.start("lamina.network.switchboard", self.directory)
-            found, started = channel.connect(self.directory, SOCKET), True
+            found, started = channel.connect(self.directory, SOCKET, self._patience), True
         self._channel = found
         self._watch(found)
         if started and self._had:
