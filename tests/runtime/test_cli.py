@@ -171,6 +171,16 @@ def with_hooks(oci: Runtime, *args: str, **hooks: list[dict[str, Any]]) -> None:
     (oci.bundle / "config.json").write_text(json.dumps({**spec, "hooks": hooks}))
 
 
+def test_ambient_capabilities_that_are_not_inheritable_are_left_out(oci: Runtime) -> None:
+    """`runc spec` writes such ones."""
+    oci.write("grep", "CapAmb", "/proc/self/status")
+    path = oci.bundle / "config.json"
+    spec = json.loads(path.read_text())
+    spec["process"]["capabilities"] |= {"ambient": ["CAP_KILL", "CAP_CHOWN"], "inheritable": ["CAP_CHOWN"]}
+    path.write_text(json.dumps(spec))
+    assert oci("run", "--bundle", str(oci.bundle), "it") == "CapAmb:\t0000000000000001\n"
+
+
 def test_hooks_run_in_their_order_with_the_state_on_standard_input(oci: Runtime, tmp_path: Path) -> None:
     kinds = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
     said = {

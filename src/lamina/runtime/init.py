@@ -412,11 +412,12 @@ def identity(slots: Slots, slot: str) -> None:
 
 
 def capabilities(slots: Slots, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
-    """The sets, as masks; what this host does not have is left out."""
+    """The sets, as masks; what this host does not have is left out, and of the ambient ones what the kernel refuses: as runc, whose own
+    template asks for ambient ones that are not inheritable."""
     held = slots["held_capabilities"]
     capability.set_sets(effective & held, permitted & held, inheritable & held)
-    if ambient & held:
-        capability.set_ambient(ambient & held, slots["last_capability"])
+    if granted := ambient & permitted & inheritable & held:
+        capability.set_ambient(granted, slots["last_capability"])
 
 
 def ready(slots: Slots) -> None:
