@@ -141,6 +141,7 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
         (["--restart", "sometimes"], "invalid restart policy: unknown policy 'sometimes'"),
         (["--restart", "always", "--rm"], "onflicting options: "),
         (["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
+        (["--uts", "host", "--domainname", "x"], "conflicting options: domain name and the UTS mode"),
         (["--hostname", "x" * 65], "is too long (maximum 64 bytes)"),
         (["--hostname", "ü" * 33], "is too long (maximum 64 bytes)"),
         (["--volumes-from", "nobody"], "No such container: nobody"),

@@ -75,6 +75,15 @@ def test_a_mount_that_cannot_be_is_refused(destination: str) -> None:
         plan.container_plan(spec, V2)
 
 
+@pytest.mark.parametrize("name", ["hostname", "domainname"])
+def test_the_hosts_own_names_are_not_changed(name: str) -> None:
+    spec = bundle.default_spec(args=["true"]) | {"hostname": "", name: "x"}
+    plan.container_plan(spec, V2)
+    spec["linux"]["namespaces"] = [entry for entry in spec["linux"]["namespaces"] if entry["type"] != "uts"]
+    with pytest.raises(plan.InvalidSpec, match="without a private UTS namespace"):
+        plan.container_plan(spec, V2)
+
+
 @pytest.mark.parametrize("kind", ["time", "nonsense", ""])
 def test_namespaces_that_are_not_supported_are_refused(kind: str) -> None:
     spec = bundle.default_spec(args=["true"])

@@ -90,8 +90,9 @@ def check_host(config: Document, host: Document, runtimes: Runtimes) -> None:
         joins = shared and mode.startswith("container:") and mode != "container:"
         if mode not in words and not joins:
             raise InvalidRequest(f"invalid {called}: {mode[:100]}")
-    if text(host, "UTSMode") == "host" and text(config, "Hostname"):
-        raise InvalidRequest("conflicting options: hostname and the UTS mode")
+    for key, called in (("Hostname", "hostname"), ("Domainname", "domain name")):
+        if text(host, "UTSMode") == "host" and text(config, key):
+            raise InvalidRequest(f"conflicting options: {called} and the UTS mode")
     if number(host, "ShmSize") < 0:
         raise InvalidRequest("SHM size can not be less than 0")
     if text(host, "Isolation") not in ("", "default"):

@@ -182,10 +182,7 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
     ]
     if new & CLONE_NEWNET:
         steps.append(["loopback"])
-    if spec.get("hostname"):
-        steps.append(["host_name", spec["hostname"]])
-    if spec.get("domainname"):
-        steps.append(["domain_name", spec["domainname"]])
+    steps += _names(spec, linux.get("namespaces") or [])
     steps += [["private_proc"], *mounts, *_devices(linux.get("devices") or [], process, _covers_dev(spec.get("mounts") or []))]
     if sysctls := linux.get("sysctl"):
         _check_sysctls(sysctls, linux.get("namespaces") or [])
@@ -273,6 +270,14 @@ def _namespaces(entries: Sequence[Mapping[str, Any]]) -> tuple[int, list[list[An
         else:
             new |= flag
     return new, joins
+
+
+def _names(spec: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """Host name and domain name, which without a namespace for them would be the host's."""
+    asked = [[step, spec[key]] for key, step in (("hostname", "host_name"), ("domainname", "domain_name")) if spec.get(key)]
+    if asked and "uts" not in {entry.get("type") for entry in entries}:
+        raise InvalidSpec("unable to set hostname or domain name without a private UTS namespace")
+    return asked
 
 
 def _check_sysctls(names: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
