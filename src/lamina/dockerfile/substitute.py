@@ -16,12 +16,15 @@ def expanded(instruction: ast.Instruction, env: Mapping[str, str], *, escape: st
     """`instruction` with the variables of `env` put in; RUN, CMD, ENTRYPOINT, SHELL, HEALTHCHECK and ONBUILD stay as they are.
 
     Raises:
-        DockerfileError: see Expander.word.
+        DockerfileError: see Expander.word; or a word then holds a NUL, at which the kernel would end it.
     """
     expander = Expander(escape)
 
     def word(text: str) -> str:
-        return expander.word(text, env)
+        replaced = expander.word(text, env)
+        if "\0" in replaced:
+            raise DockerfileError(f"{instruction.keyword} must not hold a NUL")
+        return replaced
 
     match instruction:
         case ast.Env(pairs=pairs):
