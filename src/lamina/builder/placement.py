@@ -58,13 +58,14 @@ class Placement:
         self._bare, self._newest, self._directory_mode, self._trees = bare, newest, directory_mode, 0
         self._owners_kept = owners_kept
         self._placed: dict[bytes, _Placed] = {}
+        self._covering = False  # whether anything was put that hides what the root has below its path
 
     def lookup(self, path: bytes) -> Item | None:
         """See Files.lookup."""
         placed = self._placed.get(path)
         if placed is not None:
             return placed.item
-        for ancestor in _ancestors(path):
+        for ancestor in _ancestors(path) if self._covering else ():
             above = self._placed.get(ancestor)
             if above is not None and not above.item.is_directory:
                 return None
@@ -171,6 +172,7 @@ class Placement:
             for below in [name for name in self._placed if name.startswith(path + b"/")]:
                 del self._placed[below]
         self._placed[path] = placed
+        self._covering = self._covering or not placed.item.is_directory
 
 
 def _ancestors(path: bytes) -> list[bytes]:
