@@ -207,6 +207,13 @@ def test_a_target_of_many_parts_takes_no_time_and_one_that_no_kernel_takes_is_re
         copies.copy(["f"], "/a" * 100_000)
 
 
+def test_the_holes_of_a_file_take_no_room_in_the_layer(copies: Copies) -> None:
+    os.truncate(copies.put("f", "begin"), 1 << 24)
+    assert copies.copy(["f"], "/f")["f"].size == 1 << 24
+    assert copies.content("f") == b"begin" + bytes((1 << 24) - 5)
+    assert (copies.scratch / "layer.tar").stat().st_blocks * 512 < 1 << 20
+
+
 def test_a_file_that_was_put_hides_what_the_root_has_below_its_path(copies: Copies) -> None:
     copies.put("d")
     (copies.root / "d").mkdir()

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from lamina.builder.files import Files, Item, resolve
 from lamina.builder.owner import Owner, Permissions
 from lamina.errors import InvalidArgument
+from lamina.linux.holes import hollow
 
 _KINDS = {
     stat.S_IFREG: tarfile.REGTYPE,
@@ -186,8 +187,8 @@ def _join(directory: bytes, name: bytes) -> bytes:
 
 
 def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, path: bytes, first: dict[object, bytes]) -> None:
-    """Write one member of a layer's tar; a file's content is `path` of `files`. `first` has where each file with several names came
-    first."""
+    """Write one member of a layer's tar, with holes for long runs of zeros; a file's content is `path` of `files`. `first` has where each
+    file with several names came first."""
     info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
     info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
     seconds, nanoseconds = divmod(item.mtime_ns, 10**9)
@@ -211,5 +212,8 @@ def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, pat
     out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
     if content and files is not None:
         for chunk in files.read(path, item):
-            out.write(chunk)
+            if hollow(chunk):
+                out.seek(len(chunk), os.SEEK_CUR)
+            else:
+                out.write(chunk)
         out.write(bytes(-item.size % 512))
