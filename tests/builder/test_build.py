@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.execute import StepFailed
-from lamina.builder.request import Cancellation, Context
+from lamina.builder.request import Cancellation, Context, RunOptions
 from lamina.errors import Cancelled, LaminaError
 from lamina.runtime.launch import Launch
 from lamina.spec.config import Healthcheck
@@ -37,6 +37,14 @@ def test_the_words_are_the_classic_builders(lab: Lab) -> None:
     )
     assert [update.aux for update in lab.told if update.aux] == [{"ID": str(image.id)}]
     assert lab.images.resolve("made").id == image.id
+
+
+@pytest.mark.parametrize(("parent", "group"), [("", "lamina"), ("/p/", "p"), ("../../tmp", "tmp"), ("a/../../b", "b")])
+def test_a_control_group_is_below_its_parent_and_never_outside_of_the_hierarchy(lab: Lab, parent: str, group: str) -> None:
+    lab.base()
+    lab.build("FROM base\nRUN x\n", run=RunOptions(cgroup_parent=parent))
+    [launch] = lab.runtime.launches
+    assert launch.spec["linux"]["cgroupsPath"] == f"/{group}/{launch.id}"
 
 
 def test_each_instruction_has_a_history_entry_and_a_layer_only_where_files_change(lab: Lab) -> None:
