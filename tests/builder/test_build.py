@@ -260,6 +260,17 @@ def test_here_documents_become_scripts_and_files(lab: Lab) -> None:
     assert (lab.read(image, "/d/one"), lab.read(image, "/d/two")) == ("1\n", "$X\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(".dockerfile.62f9f44eae7a3ddaacb5", "Dockerfile"), (".dockerfile.outside", "Dockerfile"), ("sub/.dockerfile.dev", ".dockerfile.dev")],
+)
+def test_a_name_that_only_the_client_knows_is_in_no_message(lab: Lab, name: str, shown: str) -> None:
+    lab.base()
+    for text in ("FROM base\nFOO x\n", "FROM base\nCOPY nothing /\n", "FROM base\nONBUILD FROM x\n"):
+        with pytest.raises(LaminaError, match=f"^{re.escape(shown)}:2: "):
+            lab.build(text, dockerfile=name)
+
+
 def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
     import io
     import tarfile
