@@ -24,6 +24,7 @@ from lamina.errors import InvalidArgument, NotModified
 from lamina.image.model import ImageNotFound
 from lamina.network.model import Network, NetworkNotFound
 from lamina.network.requests import NetworkRequest
+from lamina.runtime.abilities import Abilities
 from lamina.worker.incoming import Loan, arriving
 from lamina.worker.outgoing import Outlet, departing
 
@@ -55,6 +56,7 @@ class FakeContainers:
     created: list[Any] = field(default_factory=list)
     attached: list[AttachRequest] = field(default_factory=list)
     queries: list[LogQuery] = field(default_factory=list)
+    abilities: Abilities = field(default_factory=Abilities)
 
     def get(self, ref: str) -> Any:
         if ref != "c":

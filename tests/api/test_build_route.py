@@ -12,13 +12,13 @@ from tests.api.conftest import Client, FakeEngine
 
 def test_limits_and_surroundings_are_read(api: Client, engine: FakeEngine) -> None:
     ulimits = quote(json.dumps([{"Name": "nofile", "Soft": 1, "Hard": 2}]))
-    query = "memory=1048576&memswap=-1&cpushares=2&cpuquota=3&cpuperiod=4&cpusetcpus=0&cpusetmems=1&shmsize=5&cgroupparent=/p"
+    query = "memory=67108864&memswap=-1&cpushares=2&cpuquota=3000&cpuperiod=4000&cpusetcpus=0&cpusetmems=0&shmsize=5&cgroupparent=/p"
     query += f"&ulimits={ulimits}&securityopt={quote(json.dumps(['no-new-privileges']))}&extrahosts=a:1&extrahosts={quote(json.dumps(['b:2', 'c:3']))}"
     assert api.ask("POST", f"/build?{query}&squash=1&explain=1&networkmode=bridge&cachefrom={quote(json.dumps(['x']))}", b"")[0] == 200
     request = engine.builder.asked[0][0]
     limits = request.run.limits
-    assert (limits.memory, limits.memory_swap, limits.cpu_shares, limits.cpu_quota, limits.cpu_period) == (1 << 20, -1, 2, 3, 4)
-    assert (limits.cpuset_cpus, limits.cpuset_mems, dict(limits.rlimits)) == ("0", "1", {"nofile": (1, 2)})
+    assert (limits.memory, limits.memory_swap, limits.cpu_shares, limits.cpu_quota, limits.cpu_period) == (1 << 26, -1, 2, 3000, 4000)
+    assert (limits.cpuset_cpus, limits.cpuset_mems, dict(limits.rlimits)) == ("0", "0", {"nofile": (1, 2)})
     assert (request.run.shm_size, request.run.security, request.run.cgroup_parent) == (5, ("no-new-privileges",), "/p")
     assert (request.extra_hosts, request.cache_from, request.network) == (("a:1", "b:2", "c:3"), ("x",), "")
     assert request.squash and request.explain
@@ -35,6 +35,11 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("memory=much", "invalid value for memory"),
         ("memory=-5", "invalid value for memory"),
         ("memswap=-2", "invalid value for memswap"),
+        ("memory=1024", "Minimum memory limit allowed is 6MB"),
+        ("memswap=10485760", "You should always set the Memory limit"),
+        ("cpuperiod=5", "CPU cfs period"),
+        ("cpusetcpus=99", "Requested CPUs are not available - requested 99, available: 0"),
+        ("cpusetcpus=x", "Invalid value x for cpuset cpus"),
         ("shmsize=-1", "invalid value for shmsize"),
         ("ulimits={}x", "invalid value for ulimits"),
         ("ulimits=[1]", "invalid value for ulimits"),

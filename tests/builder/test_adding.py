@@ -299,6 +299,14 @@ def test_as_with_buildkit_an_argument_below_a_variable_hides_it_from_commands(la
     assert (image.config.config.labels, image.config.config.environment()["V"]) == ({"l": "given"}, "env")
 
 
+@pytest.mark.parametrize("target", ['""', "$UNSET"])
+def test_an_empty_target_is_the_working_directory(lab: Lab, target: str) -> None:
+    lab.base()
+    (lab.context / "a").write_text("a")
+    image, _ = lab.build(f"FROM base\nARG UNSET\nCOPY a {target}\nWORKDIR /w\nADD a {target}\n")
+    assert (paths(lab, image, "/w"), "a" in paths(lab, image, "/")) == (["a"], True)
+
+
 def test_exclude_leaves_out_inside_of_folders_and_files_by_name(lab: Lab) -> None:
     lab.base()
     write(lab, "d/a.txt", "d/b.md", "d/sub/c.txt", "h1.txt", "h2.md")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.execute import StepFailed
-from lamina.builder.request import Cancellation, Context
+from lamina.builder.request import Cancellation, Context, RunOptions
 from lamina.errors import Cancelled, LaminaError
 from lamina.runtime.launch import Launch
 from lamina.spec.config import Healthcheck
@@ -37,6 +37,14 @@ def test_the_words_are_the_classic_builders(lab: Lab) -> None:
     )
     assert [update.aux for update in lab.told if update.aux] == [{"ID": str(image.id)}]
     assert lab.images.resolve("made").id == image.id
+
+
+@pytest.mark.parametrize(("parent", "group"), [("", "lamina"), ("/p/", "p"), ("../../tmp", "tmp"), ("a/../../b", "b")])
+def test_a_control_group_is_below_its_parent_and_never_outside_of_the_hierarchy(lab: Lab, parent: str, group: str) -> None:
+    lab.base()
+    lab.build("FROM base\nRUN x\n", run=RunOptions(cgroup_parent=parent))
+    [launch] = lab.runtime.launches
+    assert launch.spec["linux"]["cgroupsPath"] == f"/{group}/{launch.id}"
 
 
 def test_each_instruction_has_a_history_entry_and_a_layer_only_where_files_change(lab: Lab) -> None:
@@ -250,6 +258,17 @@ def test_here_documents_become_scripts_and_files(lab: Lab) -> None:
     assert lab.runtime.launches[0].spec["process"]["args"] == ["/bin/sh", "-c", "echo a\necho b\n"]
     assert lab.runtime.launches[1].spec["process"]["args"] == ["/dev/pipes/S"]
     assert (lab.read(image, "/d/one"), lab.read(image, "/d/two")) == ("1\n", "$X\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(".dockerfile.62f9f44eae7a3ddaacb5", "Dockerfile"), (".dockerfile.outside", "Dockerfile"), ("sub/.dockerfile.dev", ".dockerfile.dev")],
+)
+def test_a_name_that_only_the_client_knows_is_in_no_message(lab: Lab, name: str, shown: str) -> None:
+    lab.base()
+    for text in ("FROM base\nFOO x\n", "FROM base\nCOPY nothing /\n", "FROM base\nONBUILD FROM x\n"):
+        with pytest.raises(LaminaError, match=f"^{re.escape(shown)}:2: "):
+            lab.build(text, dockerfile=name)
 
 
 def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lamina.builder.context import receive
+from lamina.builder.context import opened, receive
 from lamina.builder.copying import CopyFailed
-from lamina.builder.owner import InvalidOwner
-from lamina.builder.placement import CannotPlace
+from lamina.builder.owner import InvalidOwner, Owner
+from lamina.builder.placement import CannotPlace, Placement
 from lamina.builder.request import Context
 from lamina.errors import LaminaError
 from lamina.layer.errors import InvalidArchive
@@ -197,6 +197,33 @@ def test_a_file_over_a_directory_and_a_directory_over_a_file_are_refused(copies:
         copies.copy(["a"], "/f/a")
     with pytest.raises(CannotPlace, match="name"):
         copies.copy(["a"], "/.wh.a")
+
+
+def test_a_target_of_many_parts_takes_no_time_and_one_that_no_kernel_takes_is_refused(copies: Copies) -> None:
+    copies.put("f")
+    deep = "/a" * 900 + "/f"
+    assert list(copies.copy(["f"], deep))[-1] == deep[1:]
+    with pytest.raises(CopyFailed, match="the target is longer than 4095 bytes: '/a/a/a"):
+        copies.copy(["f"], "/a" * 100_000)
+
+
+def test_the_holes_of_a_file_take_no_room_in_the_layer(copies: Copies) -> None:
+    os.truncate(copies.put("f", "begin"), 1 << 24)
+    assert copies.copy(["f"], "/f")["f"].size == 1 << 24
+    assert copies.content("f") == b"begin" + bytes((1 << 24) - 5)
+    assert (copies.scratch / "layer.tar").stat().st_blocks * 512 < 1 << 20
+
+
+def test_a_file_that_was_put_hides_what_the_root_has_below_its_path(copies: Copies) -> None:
+    copies.put("d")
+    (copies.root / "d").mkdir()
+    (copies.root / "d/x").touch()
+    files = {"kind": "directory", "path": str(copies.context)}
+    with opened({"kind": "directory", "path": str(copies.root)}) as root, opened(files) as context:
+        placement = Placement(root, 1, Owner(0, 0), None)
+        assert placement.lookup(b"d/x") is not None
+        placement.tree(context, b"", b"", own=False)
+        assert placement.lookup(b"d/x") is None
 
 
 def test_several_sources_need_a_slash(copies: Copies) -> None:

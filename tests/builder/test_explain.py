@@ -60,6 +60,13 @@ def test_a_build_argument_is_named_with_both_values(built: Lab) -> None:
     assert found[1] == "miss: build argument VERSION was '1', is '2'"
 
 
+@pytest.mark.parametrize("line", ["ENV M=$V", "LABEL v=${V:-none}", "USER $V"])
+def test_what_an_instruction_names_is_named_and_nothing_else(built: Lab, line: str) -> None:
+    text = f"FROM base\nARG V\nARG OTHER\nENV E=e\n{line}\n"
+    reasons(built, text, build_args={"V": "1", "OTHER": "1"})
+    assert reasons(built, text, build_args={"V": "2", "OTHER": "2"})[3] == "miss: build argument V was '1', is '2'"
+
+
 def test_a_changed_text_is_shown_as_it_was(built: Lab) -> None:
     assert reasons(built, TEXT.replace("RUN make", "RUN make  all"))[1] == "miss: the instruction changed, it was 'RUN make'"
 

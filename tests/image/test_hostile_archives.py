@@ -209,6 +209,11 @@ def test_cve_2021_21285_docker_malformed_manifests_crash_nothing(any_store: Stor
         refused(any_store, lambda row=row: through_pipe(any_store, archive({"manifest.json": row, "c.json": config_of(BASE)})))  # type: ignore[misc]
 
 
+def test_a_layout_of_one_manifest_is_told_what_it_is(any_store: Store) -> None:
+    data = archive({"manifest.json": b'{"schemaVersion":2,"config":{},"layers":[]}', "version": b"Directory Transport Version: 1.1\n"})
+    assert "skopeo's dir: layout" in refused(any_store, lambda: through_pipe(any_store, data))
+
+
 def test_cve_2020_15157_containerd_layers_elsewhere_are_not_fetched(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was made"))
     config = config_of(BASE)

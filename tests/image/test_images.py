@@ -52,6 +52,22 @@ def test_an_import_for_another_platform_says_so(store: Store) -> None:
     assert image.config.platform == Platform("linux", "arm", "v7")
 
 
+def test_the_steps_of_a_build_are_in_memory_once(store: Store) -> None:
+    base = imported(store, changes=["ENV A=b"])
+    top = child(store, base, "top:1", SECOND)
+    for images in (store.images, store.again().images):
+        below, above = (images.resolve(str(image.id)) for image in (base, top))
+        assert (below.config, above.config) == (base.config, top.config)
+        assert above.config.history[0] is below.config.history[0]
+        assert above.config.config.env[0] is below.config.config.env[0]
+
+
+def test_an_import_for_another_system_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidArgument, match="operating system is not supported: windows"):
+        imported(store, platform=Platform("windows", "amd64"))
+    assert store.images.list() == []
+
+
 def test_a_refused_import_leaves_the_store_as_it_was(store: Store) -> None:
     before = blobs(store)
     for data in (b"no tar at all" * 100, BASE[: BASE.index(b"127.0.0.1") + 5], tar({"../escape": b"x"})):

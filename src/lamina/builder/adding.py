@@ -253,9 +253,9 @@ class Adding:
 
 
 def _target(working_directory: str, target: str) -> str:
-    """Where files go, absolute; with a slash at its end where a folder is meant."""
+    """Where files go, absolute; with a slash at its end where a folder is meant. An empty one is the working directory."""
     path = os.path.join("/", working_directory, target)
-    return path.rstrip("/") + "/" if target in (".", "./") or target.endswith(("/", "/.")) else path
+    return path.rstrip("/") + "/" if target in ("", ".", "./") or target.endswith(("/", "/.")) else path
 
 
 def _and(facts: dict[str, Any], more: str) -> dict[str, Any]:

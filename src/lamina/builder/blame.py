@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,11 +20,11 @@ _BLAMED = (
 
 @contextmanager
 def blamed(instruction: Instruction, dockerfile: str) -> Iterator[None]:
-    """Errors that are the Dockerfile's fault get `NAME:LINE: ` in front, once; others pass as they are.
+    """Errors that are the Dockerfile's fault get `NAME:LINE: ` in front, once; others pass as they are. `dockerfile` is its name in messages.
 
     A command that fails, or cannot be started, is told in Docker's words, which clients read: its line stands behind them.
     """
-    place = f"{os.path.basename(dockerfile) or 'Dockerfile'}:{instruction.line}"
+    place = f"{dockerfile}:{instruction.line}"
     try:
         yield
     except (StepFailed, RuntimeFailed) as error:

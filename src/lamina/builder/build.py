@@ -187,7 +187,7 @@ class _Build:
         target = find_target(dockerfile, self.request.target)
         arguments, bases = self._bases(dockerfile)
         plan = edges(dockerfile, target, bases, lambda name: self.request.context_of(name) is not None)
-        refuse_long(dockerfile, bases, plan, os.path.basename(self.request.dockerfile))
+        refuse_long(dockerfile, bases, plan, self.request.shown_name)
         labels = tuple(ast.Label(pairs=((key, value),), text=f"LABEL {key}={value}") for key, value in sorted(self.request.labels.items()))
         counts = _counts(dockerfile, plan, len(labels))
         for number, argument in enumerate(dockerfile.arguments, 1):
@@ -210,7 +210,7 @@ class _Build:
         return self._finish(site, states[target.index], dockerfile)
 
     def _dockerfile(self, data: bytes | None) -> ast.Dockerfile:
-        name = os.path.basename(self.request.dockerfile) or "Dockerfile"
+        name = self.request.shown_name
         text = self.request.text
         if text is None:
             if data is None:
@@ -230,12 +230,12 @@ class _Build:
         arguments = Arguments(given={**predefined, **self.request.build_args})
         for argument in dockerfile.arguments:
             scope = {**predefined, **arguments.outer}
-            with blamed(argument, self.request.dockerfile):
+            with blamed(argument, self.request.shown_name):
                 pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in argument.pairs]
             arguments = arguments.declare_outer(pairs)
         bases: dict[int, str] = {}
         for stage in dockerfile.stages:
-            with blamed(stage.start, self.request.dockerfile):
+            with blamed(stage.start, self.request.shown_name):
                 base = expander.word(stage.start.base, {**predefined, **arguments.outer})
                 if not base:
                     raise DockerfileError(f"base name ({stage.start.base}) should not be blank")

@@ -19,6 +19,7 @@ from lamina.builder.tarindex import IndexedTar, write_index
 from lamina.dockerfile.ignore import Ignore
 from lamina.errors import InvalidArgument
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
+from lamina.linux.holes import HollowWriter
 from lamina.worker.workers import Report, Workers
 
 DOCUMENT_LIMIT = 16 << 20
@@ -106,9 +107,11 @@ def receive_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[
     beat = Heartbeat(report)
     if fds:
         with os.fdopen(os.dup(fds[0]), "rb") as source, open(params["files"]["path"], "wb") as target:
+            file = HollowWriter(target.fileno())
             for chunk in unpacked(source):
-                target.write(chunk)
+                file.write(chunk)
                 beat()
+            file.finish()
     with opened(params["files"]) as files:
         found = {name: _document(files, name) for name in params["wanted"]}
     return {name: data.decode("latin-1") for name, data in found.items() if data is not None}

@@ -19,6 +19,8 @@ from lamina.builder.owner import InvalidOwner, Owner, directory_mode, parse_mode
 from lamina.builder.placement import Placement
 from lamina.dockerfile.ignore import Ignore, InvalidPattern, path_regex
 from lamina.errors import InvalidArgument
+from lamina.layer.errors import shown
+from lamina.layer.tree import PATH_LIMIT
 from lamina.worker.workers import Report
 
 _WILD = re.compile(rb"[*?\[\\]")
@@ -83,6 +85,8 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
             owners_kept=params.get("owners", False),
         )
         target = os.fsencode(params["target"])
+        if len(target) > PATH_LIMIT:
+            raise CopyFailed(f"{params['keyword']} failed: the target is longer than {PATH_LIMIT} bytes: {shown(target)}")
         if not params["sources"]:
             placement.directory(resolve(placement, target))
         for found in _found(params, stack):

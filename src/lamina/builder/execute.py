@@ -19,6 +19,7 @@ from lamina.errors import LaminaError
 from lamina.linux.removing import discard_tree
 from lamina.network.mode import network_mode
 from lamina.runtime.bundle import default_spec
+from lamina.runtime.cgroup import cgroup_path
 from lamina.runtime.client import Process
 from lamina.runtime.initlayer import write_etc_files, write_init_layer
 from lamina.runtime.launch import Attach, Exit, Launch, Mount
@@ -149,7 +150,7 @@ class Executor:
             limits=options.limits,
             shm_size=options.shm_size,
             security=options.security,
-            cgroup_path=f"{options.cgroup_parent.rstrip('/')}/{container}" if options.cgroup_parent else "",
+            cgroup_path=cgroup_path(options.cgroup_parent, container),
         )
         own = Own(os.path.join(directory, "diff"), os.path.join(directory, "work"), points or self._init, volatile=True)
         return Launch(container, directory, spec, root=root(own), volatile=True, user=execution.user, network=network.wiring, brief=True)

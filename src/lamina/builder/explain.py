@@ -6,6 +6,7 @@ misses is compared with the one of the same text, else with the one that stood t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from lamina.dockerfile import ast
 from lamina.image.model import Image
 from lamina.spec.digest import Digest
 
+_VARIABLE = re.compile(r"\$\{?(\w+)")
 _MOST = 3
 _WIDTH = 80
 Account = dict[str, Any]
@@ -49,8 +51,8 @@ class Accounts:
             "what": repr(replace(instruction, line=0, end_line=0, text="")),
             "image": str(state.image.id) if state.image else "",
             "stack": str(state.top or ""),
-            "arguments": state.arguments.visible(state.environment) if isinstance(instruction, ast.Run) else {},
-            "env": dict(state.environment) if isinstance(instruction, ast.Run) else {},
+            "arguments": _seen(instruction, state.arguments.visible(state.environment)),
+            "env": _seen(instruction, state.environment),
             "user": state.container.user,
             "cwd": state.container.working_dir,
             "depends": dict(made.depends),
@@ -122,6 +124,13 @@ class Accounts:
 
 
 _NAMES = (("user", "the user"), ("cwd", "the working directory"))
+
+
+def _seen(instruction: ast.Instruction, variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of `variables` that an instruction depends on: a RUN on all of them, others on those they name."""
+    if isinstance(instruction, ast.Run):
+        return dict(variables)
+    return {name: variables[name] for name in _VARIABLE.findall(instruction.text) if name in variables}
 
 
 def _digest(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from lamina.builder.files import Files, Item, resolve
 from lamina.builder.owner import Owner, Permissions
 from lamina.errors import InvalidArgument
+from lamina.linux.holes import hollow
 
 _KINDS = {
     stat.S_IFREG: tarfile.REGTYPE,
@@ -58,13 +59,14 @@ class Placement:
         self._bare, self._newest, self._directory_mode, self._trees = bare, newest, directory_mode, 0
         self._owners_kept = owners_kept
         self._placed: dict[bytes, _Placed] = {}
+        self._covering = False  # whether anything was put that hides what the root has below its path
 
     def lookup(self, path: bytes) -> Item | None:
         """See Files.lookup."""
         placed = self._placed.get(path)
         if placed is not None:
             return placed.item
-        for ancestor in _ancestors(path):
+        for ancestor in _ancestors(path) if self._covering else ():
             above = self._placed.get(ancestor)
             if above is not None and not above.item.is_directory:
                 return None
@@ -171,6 +173,7 @@ class Placement:
             for below in [name for name in self._placed if name.startswith(path + b"/")]:
                 del self._placed[below]
         self._placed[path] = placed
+        self._covering = self._covering or not placed.item.is_directory
 
 
 def _ancestors(path: bytes) -> list[bytes]:
@@ -184,8 +187,8 @@ def _join(directory: bytes, name: bytes) -> bytes:
 
 
 def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, path: bytes, first: dict[object, bytes]) -> None:
-    """Write one member of a layer's tar; a file's content is `path` of `files`. `first` has where each file with several names came
-    first."""
+    """Write one member of a layer's tar, with holes for long runs of zeros; a file's content is `path` of `files`. `first` has where each
+    file with several names came first."""
     info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
     info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
     seconds, nanoseconds = divmod(item.mtime_ns, 10**9)
@@ -209,5 +212,8 @@ def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, pat
     out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
     if content and files is not None:
         for chunk in files.read(path, item):
-            out.write(chunk)
+            if hollow(chunk):
+                out.seek(len(chunk), os.SEEK_CUR)
+            else:
+                out.write(chunk)
         out.write(bytes(-item.size % 512))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from lamina.runtime.launch import Limits
 from lamina.spec.platform import Platform
 from lamina.spec.reference import Reference
 
+_STAND_IN = re.compile(r"\.dockerfile\.([0-9a-f]{20,40}|stdin|outside)\Z")
 EPOCH = "SOURCE_DATE_EPOCH"
 """The build argument after which the same build gives the same digests (reproducible-builds.org)."""
 
@@ -132,6 +134,12 @@ class BuildRequest:
         except InvalidArgument:
             familiar = name
         return self.contexts.get(name, self.contexts.get(familiar)) if self.contexts else None
+
+    @property
+    def shown_name(self) -> str:
+        """The Dockerfile's name in messages. Clients send one from outside of the context under a name that their user never saw."""
+        name = self.dockerfile.rpartition("/")[2]
+        return "Dockerfile" if not name or _STAND_IN.match(name) else name
 
     @property
     def epoch(self) -> int | None:

@@ -63,7 +63,7 @@ class StageWork:
 
     def run(self) -> State:
         """Carry out all its instructions."""
-        start, name = self._stage.start, self._site.request.dockerfile
+        start, name = self._stage.start, self._site.request.shown_name
         self._begin(start)
         with blamed(start, name):
             state = self._base()
@@ -111,7 +111,7 @@ class StageWork:
         state = replace(state, config=config)
         for text in triggers:
             instruction = replace(parse_one(text, name="ONBUILD"), line=self._stage.start.line)
-            with blamed(instruction, self._site.request.dockerfile):
+            with blamed(instruction, self._site.request.shown_name):
                 state = self._step(state, instruction)
         return state
 

@@ -5,7 +5,6 @@ Limits are checked in `resources`, mounts in `mounts`; the words are Docker's.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -147,8 +146,3 @@ def with_ids(host: Document, find: Callable[[str], str | None]) -> dict[str, Any
         if found:
             changed[key] = f"container:{found}"
     return {**host, **changed}
-
-
-def cgroup_path(parent: str, container_id: str) -> str:
-    """Where a container's control group is: below `--cgroup-parent`, else /lamina."""
-    return posixpath.normpath(f"/{parent.strip('/') or 'lamina'}/{container_id}")

@@ -78,7 +78,7 @@ class Containers:
         write_init_layer(init := f"{parts.root}/{INIT}")
         os.makedirs(f"{parts.root}/{SCRATCH}", mode=0o700, exist_ok=True)
         mark_top_directory(parts.root)
-        self._parts = parts
+        self._parts, self.abilities = parts, parts.abilities
         self._store = store = ContainerStore(parts.root)
         self._roster = roster = Roster(store.load())
         sources = Sources(parts.volumes, parts.layers, parts.workers, parts.root)

@@ -11,7 +11,6 @@ from typing import Any
 
 from lamina.container import links, sharing
 from lamina.container.capping import Caps
-from lamina.container.checking import cgroup_path
 from lamina.container.connecting import HOST_GATEWAY, Connections, mode_of
 from lamina.container.devices import device_at
 from lamina.container.document import flag, number, text, texts
@@ -30,6 +29,7 @@ from lamina.errors import InvalidArgument
 from lamina.network.model import Sandbox
 from lamina.network.wiring import Wiring
 from lamina.runtime.bundle import default_spec
+from lamina.runtime.cgroup import cgroup_path
 from lamina.runtime.initlayer import EtcFiles
 from lamina.runtime.launch import Attach, Launch
 from lamina.runtime.process import ProcessGone

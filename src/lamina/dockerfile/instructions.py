@@ -49,8 +49,10 @@ class Source:
         return f"known are {', '.join('--' + name for name in known)}" if known else f"{self.keyword} takes no flags"
 
 
-def _command(text: str) -> ast.Command:
+def _command(source: Source, text: str) -> ast.Command:
     array = json_array(text)
+    if any("\0" in word for word in array or (text,)):
+        raise DockerfileError(f"{source.keyword} must not hold a NUL")
     return ast.Command(array, shell=False) if array is not None else ast.Command((text,) if text else (), shell=True)
 
 
@@ -83,7 +85,7 @@ def _arg(source: Source) -> ast.Instruction:
 
 def _run(source: Source) -> ast.Instruction:
     flags, rest = source.flags("mount", "network", "security", "device")
-    command = _command(rest)
+    command = _command(source, rest)
     if not command.args:
         raise DockerfileError("RUN requires at least one argument")
     if "device" in flags:
@@ -173,6 +175,8 @@ def _shell(source: Source) -> ast.Instruction:
         raise DockerfileError("SHELL requires the arguments to be in JSON form", hint='SHELL ["/bin/bash", "-c"]')
     if not args:
         raise DockerfileError("SHELL requires at least one argument")
+    if any("\0" in word for word in args):
+        raise DockerfileError("SHELL must not hold a NUL")
     return ast.Shell(args=args)
 
 
@@ -185,7 +189,7 @@ def _healthcheck(source: Source) -> ast.Instruction:
         return ast.Healthcheck(command=None)
     if kind.upper() != "CMD":
         raise DockerfileError(f"unknown type {kind[:50]!r} in HEALTHCHECK", hint="try CMD or NONE")
-    command = _command(more[0] if more else "")
+    command = _command(source, more[0] if more else "")
     if not command.args:
         raise DockerfileError("missing command after HEALTHCHECK CMD")
     times = {name: duration(single(flags, name), name) for name in flags if name != "retries"}
@@ -215,9 +219,9 @@ def _onbuild(source: Source) -> ast.Instruction:
 READERS: dict[str, Callable[[Source], ast.Instruction]] = {
     "ADD": _add,
     "ARG": _arg,
-    "CMD": lambda source: ast.Cmd(command=_command(source.flags()[1])),
+    "CMD": lambda source: ast.Cmd(command=_command(source, source.flags()[1])),
     "COPY": _copy,
-    "ENTRYPOINT": lambda source: ast.Entrypoint(command=_command(source.flags()[1])),
+    "ENTRYPOINT": lambda source: ast.Entrypoint(command=_command(source, source.flags()[1])),
     "ENV": lambda source: ast.Env(pairs=pairs(source.flags()[1], "ENV", source.escape)),
     "EXPOSE": _expose,
     "FROM": _from,

@@ -16,18 +16,21 @@ def expanded(instruction: ast.Instruction, env: Mapping[str, str], *, escape: st
     """`instruction` with the variables of `env` put in; RUN, CMD, ENTRYPOINT, SHELL, HEALTHCHECK and ONBUILD stay as they are.
 
     Raises:
-        DockerfileError: see Expander.word.
+        DockerfileError: see Expander.word; or a word then holds a NUL, at which the kernel would end it.
     """
     expander = Expander(escape)
 
     def word(text: str) -> str:
-        return expander.word(text, env)
+        replaced = expander.word(text, env)
+        if "\0" in replaced:
+            raise DockerfileError(f"{instruction.keyword} must not hold a NUL")
+        return replaced
 
     match instruction:
         case ast.Env(pairs=pairs):
-            return replace(instruction, pairs=_pairs(pairs, word, "ENV"))
+            return replace(instruction, pairs=tuple((_present(word(name), "ENV name"), word(value)) for name, value in pairs))
         case ast.Label(pairs=pairs):
-            return replace(instruction, pairs=_pairs(pairs, word, "LABEL"))
+            return replace(instruction, pairs=tuple((word(name), word(value)) for name, value in pairs))
         case ast.Arg(pairs=arguments):
             return replace(instruction, pairs=tuple((word(name), None if value is None else word(value)) for name, value in arguments))
         case ast.Workdir(path=path):
@@ -45,10 +48,6 @@ def expanded(instruction: ast.Instruction, env: Mapping[str, str], *, escape: st
     return instruction
 
 
-def _pairs(pairs: tuple[tuple[str, str], ...], word: _Word, keyword: str) -> tuple[tuple[str, str], ...]:
-    return tuple((_present(word(name), f"{keyword} name"), word(value)) for name, value in pairs)
-
-
 def _present(text: str, what: str) -> str:
     if not text:
         raise DockerfileError(f"{what} is empty after its variables were replaced")
@@ -62,7 +61,7 @@ def _files(instruction: ast.Copy | ast.Add, word: _Word, inline: _Word) -> ast.I
     changed = replace(
         instruction,
         sources=tuple(word(source) for source in instruction.sources),
-        target=_present(word(instruction.target), f"{instruction.keyword} target"),
+        target=word(instruction.target),
         chown=word(instruction.chown),
         chmod=word(instruction.chmod),
         exclude=tuple(word(pattern) for pattern in instruction.exclude),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from lamina.content.durability import Durability
 from lamina.content.files import write_file
@@ -279,9 +280,11 @@ class Catalog(Known):
             what="image",
             warn=self._warn,
         )
+        pool: dict[Any, Any] = {}
         for key, record in twins.values.items():
             with suppress(LaminaError):
-                self._images[record.id] = self._image(record, rows.get(key))
+                read = self._image(record, rows.get(key))
+                self._images[record.id] = replace(read, config=configs.shared(read.config, pool))
                 continue
             self._warn(f"image {key} is left out: its configuration is not here")
         with self._metadata.transaction() as change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lamina.apitypes.events import Emit
 from lamina.content.store import ContentStore
@@ -59,6 +60,10 @@ class Maker:
         parsed = configs.parse(config)
         if parsed.diff_ids != tuple(facts.diff_id for facts in stack):
             raise StoreDamaged("an image's configuration does not list the layers it is made of")
+        if parent is not None and self._catalog.has(parent):
+            pool: dict[Any, Any] = {}
+            configs.shared(self._catalog.get(parent).config, pool)
+            parsed = configs.shared(parsed, pool)
         self.document(config, mediatype.OCI_CONFIG)
         found = manifest or own_manifest(config, stack, self._layers)
         return self._store(found, parsed, config, resolved or found.descriptor, names, parent, intermediate=intermediate)

@@ -316,7 +316,7 @@ class Images:
         """Make an image of the tar of a root file system, plain or compressed, read to its end.
 
         Raises:
-            DockerfileError, InvalidArchive, Corrupt, Exhausted: the store is as before.
+            DockerfileError, UnsupportedSystem, InvalidArchive, Corrupt, Exhausted: the store is as before.
         """
         request = ImportRequest(changes, message, platform or self._host, self._now())
         with self._whole() as scratch:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from lamina.layer.apply import Applied, Scratch, ZstdCopy, apply, disk_errors
@@ -26,9 +25,9 @@ from lamina.layer.stream import Behind, Inflated, chunks
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
-from lamina.linux.channel import write_all
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.linux.fileflags import mark_top_directory
+from lamina.linux.holes import HollowWriter
 from lamina.linux.removing import remove_path
 from lamina.linux.scheduling import WhatIsLeft
 from lamina.linux.uncached import UncachedWriter
@@ -154,12 +153,9 @@ def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callab
 
 def _as_tar(params: dict[str, Any], scratch: Scratch, incoming: Iterable[bytes]) -> Staged:
     fd, path = scratch.file("tar")
-    if params.get("uncached"):
-        file = UncachedWriter(fd)
-        applied = apply(incoming, _limits(params), keep=file.write)
-        file.finish()
-    else:
-        applied = apply(incoming, _limits(params), keep=partial(write_all, fd))
+    file = UncachedWriter(fd) if params.get("uncached") else HollowWriter(fd)
+    applied = apply(incoming, _limits(params), keep=file.write)
+    file.finish()
     blob = StagedBlob(path, Digest("sha256", applied.diff_id), applied.tar_size, OCI_LAYER)
     return replace(_described(scratch, applied, lambda offset, length: os.pread(fd, length, offset)), blobs=(blob,))
 

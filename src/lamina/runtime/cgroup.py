@@ -26,6 +26,11 @@ _ENDING = 5.0
 """Seconds in which processes that were killed leave it: on a busy machine they get no turn to end for a while."""
 
 
+def cgroup_path(parent: str, container_id: str) -> str:
+    """Where a container's control group is: below `--cgroup-parent`, else /lamina; `..` ends at the root of the hierarchy."""
+    return os.path.normpath(f"/{parent.strip('/') or 'lamina'}/{container_id}")
+
+
 class CgroupUnavailable(Unsupported):
     """This kernel has no cgroup file for what was asked."""
 

@@ -146,6 +146,23 @@ def replace(config: ImageConfig, **changes: Any) -> ImageConfig:
     return msgspec.structs.replace(config, config=msgspec.structs.replace(config.config, **changes))
 
 
+def shared(config: ImageConfig, pool: dict[Any, Any]) -> ImageConfig:
+    """The same value, made of the very steps, variables and diff IDs in `pool` that equal its own; those that are new to it are put there.
+
+    Each step of a build is an image that lists all steps before it: apart, they would take memory by the square of their number.
+    """
+
+    def same(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(pool.setdefault(value, value) for value in values)
+
+    return msgspec.structs.replace(
+        config,
+        history=same(config.history),
+        rootfs=RootFS(config.rootfs.type, same(config.rootfs.diff_ids)),
+        config=msgspec.structs.replace(config.config, env=same(config.config.env)),
+    )
+
+
 def _checked(config: ImageConfig) -> ImageConfig:
     if config.rootfs.type not in ("", "layers"):
         raise ValueError(f'rootfs type {config.rootfs.type[:50]!r} is not "layers"')

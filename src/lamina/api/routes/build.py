@@ -19,15 +19,24 @@ from lamina.apitypes.keys import spelled
 from lamina.apitypes.requests import Ulimit
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
-from lamina.container.resources import check_ulimit
+from lamina.container.devices import device_number
+from lamina.container.resources import checked
+from lamina.container.spec import limits
 from lamina.distribution.auth import Auth
 from lamina.distribution.protocol import registry_host, server_host
 from lamina.errors import Unsupported
-from lamina.runtime.launch import Limits
+from lamina.runtime.abilities import Abilities
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 
 _SESSION_SECONDS = 1.0
+_NUMBERS = {
+    "memory": "Memory",
+    "memswap": "MemorySwap",
+    "cpushares": "CpuShares",
+    "cpuquota": "CpuQuota",
+    "cpuperiod": "CpuPeriod",
+}
 
 
 class NoBuildKit(Unsupported):
@@ -40,7 +49,7 @@ def build(engine: Backend, request: Request) -> Response:
         # The client opens its session beside this: told before that stands, it waits for the session's end for ever.
         time.sleep(_SESSION_SECONDS)
         raise NoBuildKit("BuildKit is reached by /grpc, not by this route: use a docker CLI with buildx, or set DOCKER_BUILDKIT=0")
-    asked = _asked(request, _given(engine, request.query.text("session")))
+    asked = _asked(request, _given(engine, request.query.text("session")), engine.containers.abilities)
 
     def work(sink: Sink, writer: Writer) -> None:
         cancellation = Cancellation()
@@ -63,7 +72,7 @@ def _given(engine: Backend, session: str) -> Given | None:
     return engine.builder.sessions.get(session).given if session not in ("", "none") else Given() if session else None
 
 
-def _asked(request: Request, given: Given | None) -> BuildRequest:
+def _asked(request: Request, given: Given | None, can: Abilities) -> BuildRequest:
     """What the query asks for, but for a context that comes in the body.
 
     Raises:
@@ -89,7 +98,7 @@ def _asked(request: Request, given: Given | None) -> BuildRequest:
         cache_only_from=bool(_strings(asked, "cachefrom")),  # as the classic builder; BuildKit adds them to its own cache
         extra_hosts=_extra_hosts(asked),
         credentials=credentials_of(registry_config(request.headers.get("x-registry-config", ""))),
-        run=_run_options(asked),
+        run=_run_options(asked, can),
         squash=asked.flag("squash"),
         explain=asked.flag("explain"),
         given=given,
@@ -97,40 +106,34 @@ def _asked(request: Request, given: Given | None) -> BuildRequest:
     )
 
 
-def _run_options(asked: Query) -> RunOptions:
-    """Limits of every RUN; -1 for --memory-swap is no limit of swap."""
+def _run_options(asked: Query, can: Abilities) -> RunOptions:
+    """Limits of every RUN, as a container's; -1 for --memory-swap is no limit of swap.
+
+    Raises:
+        InvalidLimit: one makes no sense.
+    """
 
     def number(name: str) -> int:
         return asked.number(name, 0) or 0
 
-    limits = Limits(
-        memory=number("memory"),
-        memory_swap=number("memswap"),
-        cpu_shares=number("cpushares"),
-        cpu_quota=number("cpuquota"),
-        cpu_period=number("cpuperiod"),
-        cpuset_cpus=asked.text("cpusetcpus"),
-        cpuset_mems=asked.text("cpusetmems"),
-        rlimits=_ulimits(asked),
-    )
     for name, least in (("memory", 0), ("memswap", -1), ("cpushares", 0), ("cpuquota", -1), ("cpuperiod", 0), ("shmsize", 0)):
         if number(name) < least:
             raise InvalidParameter(f"invalid value for {name}: {number(name)}")
+    host = {key: number(name) for name, key in _NUMBERS.items()}
+    texts = {"CpusetCpus": asked.text("cpusetcpus"), "CpusetMems": asked.text("cpusetmems")}
+    limited, _ = checked({**host, **texts, "Ulimits": _ulimits(asked)}, can)
     size = number("shmsize") or RunOptions().shm_size
     security = tuple(word for text in asked.all("securityopt") for word in _words(text))
-    return RunOptions(limits, size, security, asked.text("cgroupparent"))
+    return RunOptions(limits(limited, device_number), size, security, asked.text("cgroupparent"))
 
 
-def _ulimits(asked: Query) -> dict[str, tuple[int, int]]:
+def _ulimits(asked: Query) -> list[dict[str, str | int]]:
     """`[{"Name": "nofile", "Soft": 1, "Hard": 2}]`."""
     document = spelled(asked.document("ulimits") or [], list[Ulimit])
     try:
-        limits = {str(entry["Name"]): (int(entry["Soft"]), int(entry["Hard"])) for entry in document}
+        return [{"Name": str(entry["Name"]), "Soft": int(entry["Soft"]), "Hard": int(entry["Hard"])} for entry in document]
     except (TypeError, KeyError, ValueError):
         raise InvalidParameter("invalid value for ulimits: not a list of names with soft and hard limits") from None
-    for name, (soft, hard) in limits.items():
-        check_ulimit(name, soft, hard)
-    return limits
 
 
 def _extra_hosts(asked: Query) -> tuple[str, ...]:

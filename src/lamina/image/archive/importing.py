@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lamina.errors import InvalidArgument
 from lamina.image.archive.source import Given, Source, stage
 from lamina.image.layers import Layers
 from lamina.image.model import LayerFacts, LayerNote
@@ -12,6 +13,10 @@ from lamina.image.mutate import apply_changes
 from lamina.spec.config import ContainerConfig, History, ImageConfig, RootFS
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update
+
+
+class UnsupportedSystem(InvalidArgument):
+    """No layer for that operating system can be made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,12 @@ def import_tar(given: Given, request: ImportRequest, layers: Layers, scratch: st
     """Bring the one layer here, and say which configuration the image gets.
 
     Raises:
+        UnsupportedSystem: it is not to be for linux; nothing was read.
         DockerfileError: a change is malformed; nothing was read.
         InvalidArchive, Corrupt, Exhausted: nothing was registered.
     """
+    if request.platform.os != "linux":
+        raise UnsupportedSystem(f"operating system is not supported: {request.platform.os}", hint="import makes images for linux")
     container = apply_changes(ContainerConfig(), request.changes)
     with Source(given) as source:
         staged = stage(layers, source, None, scratch, lambda done: sink(Update(status="Importing", current=done)))()

@@ -76,6 +76,11 @@ def from_docker(members: Members) -> list[Archived]:
         InvalidArchive: malformed, or it names what is not there.
     """
     rows = decoded(members.document("manifest.json"), "manifest.json")
+    if isinstance(rows, dict) and "schemaVersion" in rows:
+        raise InvalidArchive(
+            "manifest.json of the archive is one manifest, as in skopeo's dir: layout, and not a list of images",
+            hint="`skopeo copy dir:FROM oci:TO` makes a layout that is loaded",
+        )
     if not isinstance(rows, list) or len(rows) > _IMAGES_LIMIT:
         raise InvalidArchive("manifest.json of the archive is not a list of images")
     return [_row(row, members) for row in rows]
