@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lamina.daemon.main import _pidfile, main
+from lamina.api.errors import failure
+from lamina.api.http import Server
+from lamina.api.listen import AddressInUse
+from lamina.api.message import Reply
+from lamina.daemon.main import _listening, _pidfile, main
 from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, parser
 from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument
@@ -157,6 +161,20 @@ def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_mad
     assert main(["--root", str(tmp_path / "root"), "--host", host, "--tlsverify=false"]) == 1
     assert capsys.readouterr().err.startswith("laminad: invalid address to listen on")
     assert not (tmp_path / "root").exists()
+
+
+def test_a_start_that_fails_leaves_no_socket(tmp_path: Path) -> None:
+    settings, _ = parse(["--host", f"unix://{tmp_path}/one.sock", "--host", f"unix://{tmp_path}/other.sock"])
+    (tmp_path / "other.sock").write_text("not a socket")
+    server = Server(lambda request: Reply(), failure, ())
+    with pytest.raises(AddressInUse), _listening(server, settings):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["other.sock"]
+    (tmp_path / "other.sock").unlink()
+    with pytest.raises(InvalidArgument), _listening(server, settings), _pidfile(str(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
+    server.close()
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
