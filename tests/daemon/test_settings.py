@@ -186,3 +186,43 @@ def test_every_setting_is_documented_and_no_other() -> None:
     keys = set(re.findall(r"`([a-z-]+)`", " ".join(row[1] for row in rows)))
     assert keys | {"tls", "tlsverify", "tlscacert", "tlscert", "tlskey"} == set(_KEYS)
     assert all(f"`{key}`" in page for key in _IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label", "foo"], "bad attribute format: foo"),
+        (["--label", "a=1", "--label", "a=2"], "conflict labels for a=2 and a=1"),
+        (["--registry-mirror", "foo"], "invalid mirror: foo"),
+        (["--registry-mirror", "foo:5000"], "invalid mirror: foo:5000"),
+        (["--registry-mirror", "ftp://foo"], "invalid mirror: ftp://foo"),
+        (["--registry-mirror", "http://foo:port"], "invalid mirror: http://foo:port"),
+        (["--registry-mirror", "http://me:secret@foo"], "username/password not allowed in http://xxxxx:xxxxx@foo"),
+        (["--registry-mirror", "http://foo/bar"], "path, query, or fragment at end of http://foo/bar"),
+    ],
+)
+def test_labels_and_mirrors_that_are_none_are_refused_as_by_dockerd(tmp_path: Path, words: list[str], said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        parse(words)
+    key = words[0].removeprefix("--").replace("-", "_")
+    written = {"labels" if key == "label" else "registry_mirrors": words[1::2]}
+    with pytest.raises(InvalidSettings, match=said):
+        parse(_config(tmp_path, **written))
+
+
+def test_labels_and_mirrors_that_dockerd_takes_are_taken() -> None:
+    settings, _ = parse(
+        [
+            "--label",
+            "a=1=2",
+            "--label",
+            "a=1=2",
+            "--label",
+            "b=",
+            "--registry-mirror",
+            "http://foo/",
+            "--registry-mirror",
+            "https://[::1]:5000",
+        ]
+    )
+    assert settings.registry_mirrors == ("http://foo/", "https://[::1]:5000")
