@@ -83,6 +83,16 @@ def test_one_connection_carries_many_requests_even_pipelined(client: socket.sock
     assert answer.count(b"Api-Version: 1.51") == 3
 
 
+def test_lines_of_a_head_may_end_without_a_carriage_return(client: socket.socket) -> None:
+    """RFC 9112, 2.2; dockerd takes them too."""
+    head = b"POST /echo HTTP/1.1\nHost: x\nContent-Length: 3\n\n"
+    client.sendall(head + b"abc" + head.replace(b"\n\n", b"\n\r\n") + b"def")
+    assert _receive(client, b"def").count(b"HTTP/1.1 200 OK") == 2
+    for byte in head + b"ghi":
+        client.sendall(bytes([byte]))
+    assert _receive(client, b"ghi").endswith(b"ghi")
+
+
 def test_a_target_may_be_a_whole_address(client: socket.socket) -> None:
     """RFC 9112, 3.2.2."""
     for address in (b"http://x", b"HTTP://x/", b"http://[::1]:80/?a=b"):

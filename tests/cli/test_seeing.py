@@ -10,7 +10,7 @@ import pytest
 
 from lamina.cli.commands import blame, difference, watch
 from lamina.cli.main import main
-from lamina.cli.screen import Screen, columns, shortened
+from lamina.cli.screen import Screen, columns
 from tests.client.fake_engine import FakeEngine, reply
 
 LAYERS = [
@@ -129,10 +129,9 @@ def test_colours_stand_around_text_and_change_none_of_it() -> None:
     assert difference._coloured(screen, "A /new", contents=False) == "\x1b[32mA /new\x1b[0m"
 
 
-def test_what_is_too_long_loses_its_middle() -> None:
-    assert shortened("RUN apt-get install emacs", 12) == "RUN apt…macs"
-    assert [len(shortened("x" * 50, width)) for width in (1, 2, 3, 49, 50)] == [1, 2, 3, 49, 50]
+def test_numbers_stand_at_the_right_of_their_columns() -> None:
     assert columns([["1", "a", "end"], ["10", "bcd", "e"]], frozenset((0,))) == [[" 1", "a  ", "end"], ["10", "bcd", "e"]]
+    assert columns([["字", "end"], ["bcd", "e"]]) == [["字 ", "end"], ["bcd", "e"]]
 
 
 def test_a_name_that_a_container_makes_up_does_not_speak_to_the_terminal() -> None:

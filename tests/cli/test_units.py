@@ -88,6 +88,7 @@ def test_any_time_is_accepted_or_refused(text: str) -> None:
 def test_columns_are_three_apart_and_none_narrower_than_ten() -> None:
     assert aligned([["A", "B", "C"], ["longer than ten", "", "c"]]) == ["A                 B         C", "longer than ten             c"]
     assert aligned([["%s", "x"], [], ["alone"], ["%"]]) == ["%s        x", "", "alone", "%"]
+    assert aligned([["字", "x"], ["e\u0301", "%"], []]) == ["字        x", "e\u0301         %", ""]
 
 
 def test_a_bar_tells_total_speed_and_time_left() -> None:

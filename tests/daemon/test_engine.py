@@ -66,10 +66,10 @@ def test_info_and_version_tell_of_experiments(tmp_path: Path) -> None:
 
 
 def test_what_was_done_is_there_when_it_is_opened_again(engine: Engine, tmp_path: Path) -> None:
-    image = engine.images.resolve("one:1")
+    image, driver = engine.images.resolve("one:1"), engine.system.details()["driver"]
     engine.close()
     engine.close()
-    with Engine.open(tmp_path / "root", storage_driver=engine.system.details()["driver"]) as again:
+    with Engine.open(tmp_path / "root", storage_driver=driver) as again:
         assert again.images.resolve("one:1").id == image.id
         assert b"".join(again.images.cat("one:1", "/etc/motd")[1]) == b"hi\n"
 

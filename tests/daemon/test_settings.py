@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lamina.daemon.main import _pidfile, main
+from lamina.api.errors import failure
+from lamina.api.http import Server
+from lamina.api.listen import AddressInUse
+from lamina.api.message import Reply
+from lamina.daemon.main import _listening, _pidfile, main
 from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, parser
 from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument
@@ -159,6 +163,20 @@ def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_mad
     assert not (tmp_path / "root").exists()
 
 
+def test_a_start_that_fails_leaves_no_socket(tmp_path: Path) -> None:
+    settings, _ = parse(["--host", f"unix://{tmp_path}/one.sock", "--host", f"unix://{tmp_path}/other.sock"])
+    (tmp_path / "other.sock").write_text("not a socket")
+    server = Server(lambda request: Reply(), failure, ())
+    with pytest.raises(AddressInUse), _listening(server, settings):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["other.sock"]
+    (tmp_path / "other.sock").unlink()
+    with pytest.raises(InvalidArgument), _listening(server, settings), _pidfile(str(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
+    server.close()
+
+
 def test_every_setting_is_documented_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text().partition("## Settings of laminad")[2]
     rows = [line.split(" | ") for line in page.partition("\n\n`")[0].splitlines() if line.startswith("| `")]
@@ -168,3 +186,43 @@ def test_every_setting_is_documented_and_no_other() -> None:
     keys = set(re.findall(r"`([a-z-]+)`", " ".join(row[1] for row in rows)))
     assert keys | {"tls", "tlsverify", "tlscacert", "tlscert", "tlskey"} == set(_KEYS)
     assert all(f"`{key}`" in page for key in _IGNORED)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--label", "foo"], "bad attribute format: foo"),
+        (["--label", "a=1", "--label", "a=2"], "conflict labels for a=2 and a=1"),
+        (["--registry-mirror", "foo"], "invalid mirror: foo"),
+        (["--registry-mirror", "foo:5000"], "invalid mirror: foo:5000"),
+        (["--registry-mirror", "ftp://foo"], "invalid mirror: ftp://foo"),
+        (["--registry-mirror", "http://foo:port"], "invalid mirror: http://foo:port"),
+        (["--registry-mirror", "http://me:secret@foo"], "username/password not allowed in http://xxxxx:xxxxx@foo"),
+        (["--registry-mirror", "http://foo/bar"], "path, query, or fragment at end of http://foo/bar"),
+    ],
+)
+def test_labels_and_mirrors_that_are_none_are_refused_as_by_dockerd(tmp_path: Path, words: list[str], said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        parse(words)
+    key = words[0].removeprefix("--").replace("-", "_")
+    written = {"labels" if key == "label" else "registry_mirrors": words[1::2]}
+    with pytest.raises(InvalidSettings, match=said):
+        parse(_config(tmp_path, **written))
+
+
+def test_labels_and_mirrors_that_dockerd_takes_are_taken() -> None:
+    settings, _ = parse(
+        [
+            "--label",
+            "a=1=2",
+            "--label",
+            "a=1=2",
+            "--label",
+            "b=",
+            "--registry-mirror",
+            "http://foo/",
+            "--registry-mirror",
+            "https://[::1]:5000",
+        ]
+    )
+    assert settings.registry_mirrors == ("http://foo/", "https://[::1]:5000")

@@ -111,6 +111,22 @@ def test_a_containers_name_wins_over_the_beginning_of_an_images_id(lab: Lab) -> 
         lab.explorer.subject("nothing@one")
 
 
+def test_a_container_is_found_by_a_name_that_no_image_can_have(lab: Lab) -> None:
+    image = lab.image("app", BASE)
+    for name in ("Web", "a..b"):
+        lab.container(name, image)
+        assert lab.explorer.subject(name).facts[-1].instruction == f"container {name}"
+
+
+def test_what_asks_for_images_alone_says_that_a_container_has_the_name(lab: Lab) -> None:
+    for name in ("web", "Web"):
+        lab.container(name, lab.image("app", BASE))
+        with pytest.raises(ImageNotFound, match=f"{name} is a container, not an image"), lab.explorer.images_alone(name):
+            lab.store.images.ls(name)
+    with pytest.raises(ImageNotFound, match="No such image: nothing"), lab.explorer.images_alone("nothing"):
+        lab.store.images.ls("nothing")
+
+
 def test_it_is_counted_once_and_again_when_the_cache_is_gone(lab: Lab, tmp_path: Path) -> None:
     lab.image("app", BASE, CHANGES)
     first = lab.explorer.layers(lab.explorer.subject("app"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import lamina
+from lamina.daemon.engine import EngineClosed
 from lamina.errors import InvalidArgument
 from lamina.image.model import PathNotFound
 from tests.harness import busybox_tar
@@ -84,3 +85,27 @@ def test_an_image_is_saved_under_the_names_it_has_and_comes_back(image: lamina.I
     with pytest.raises(InvalidArgument, match="unknown archive format"):
         engine.save(tmp_path / "bad.tar", "evil:1", form="zip")
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["all.tar", "base.tar", "one.tar"]
+
+
+def test_what_an_archive_cannot_be_written_to_is_named_as_it_was_given(image: lamina.Image, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path, kind in ((tmp_path / "no" / "x.tar", FileNotFoundError), (tmp_path / "folder", IsADirectoryError)):
+        with pytest.raises(kind) as caught:
+            image._engine.save(path, image)  # type: ignore[attr-defined]
+        assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+
+
+def test_after_close_every_object_says_that_the_engine_is_closed(image: lamina.Image) -> None:
+    engine, root = image._engine, image.root
+    assert isinstance(engine, lamina.Engine)
+    container, box = image.create(("true",)), engine.sandbox(image)
+    engine.close()
+    engine.close()
+    for use in (
+        *(image.run, image.create, lambda: image.layers, lambda: list(root), lambda: image.open("/etc/hosts"), lambda: image.tag("x:1")),
+        *(container.start, container.commit, container.remove, lambda: container.name, box.snapshot, box.branch, lambda: box.exec("true")),
+        *(lambda: engine.image("evil:1"), lambda: list(engine.all_images()), lambda: engine.build("FROM scratch\nLABEL a=b\n")),
+    ):
+        with pytest.raises(EngineClosed):
+            use()
+    box.close()

@@ -41,6 +41,12 @@ def test_a_malformed_reference_is_refused(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize("text", ["app@", "app@one", "app@sha256:", "app@sha256:abcd", f"app@{DIGEST}@{DIGEST}", "app@sha256:" + "z" * 64])
+def test_what_is_no_digest_makes_no_reference_as_with_docker(text: str) -> None:
+    with pytest.raises(InvalidReference, match="invalid reference format"):
+        Reference.parse(text)
+
+
 def test_64_hexadecimal_digits_are_an_id_and_no_name() -> None:
     with pytest.raises(InvalidReference, match="64-byte hexadecimal"):
         Reference.parse("ab" * 32)

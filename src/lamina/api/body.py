@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
+import re
 import socket
 import sys
 import threading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from lamina.api.carrying import Carriers
 
+_HEAD_END = re.compile(rb"\n\r?\n")
 _SMALL = 1 << 16
 _LARGE = 1 << 20
 _PIPE_SIZE = 1 << 20
@@ -52,15 +54,16 @@ class Wire:
         self.pending = b""
 
     def head(self, limit: int) -> bytes:
-        """One message's head with its empty line; `b""` where the peer closed before its first byte.
+        """One message's head with its empty line; `b""` where the peer closed before its first byte. Lines may end with LF alone, as for
+        dockerd (RFC 9112 2.2).
 
         Raises:
             HeadTooLong: it has more than `limit` bytes.
             BodyCut: the peer closed within it.
         """
         data = self.pending.lstrip(b"\r\n")
-        end = data.find(b"\r\n\r\n")
-        while end < 0:
+        end = _HEAD_END.search(data)
+        while end is None:
             if len(data) > limit:
                 raise HeadTooLong("the request's head is too long")
             more = self.sock.recv(_SMALL)
@@ -68,11 +71,11 @@ class Wire:
                 if data:
                     raise BodyCut("the client closed the connection within a request")
                 return b""
-            seen = max(0, len(data) - 3)
+            seen = max(0, len(data) - 2)
             data = (data + more) if data else more.lstrip(b"\r\n")
-            end = data.find(b"\r\n\r\n", seen)
-        self.pending = data[end + 4 :]
-        return data[: end + 4]
+            end = _HEAD_END.search(data, seen)
+        self.pending = data[end.end() :]
+        return data[: end.end()]
 
     def release(self) -> bytes:
         """Give up what is pending: the caller hands it on with the socket."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posix
 
+from lamina.cli.table import width
+
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,19 +61,13 @@ class Screen:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours and text else text
 
 
-def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` columns, its middle left out: instructions differ at their ends as often as at their beginnings."""
-    if len(text) <= width:
-        return text
-    tail = max(0, width - 1) * 2 // 5
-    return f"{text[: max(0, width - 1 - tail)]}…{text[len(text) - tail :] if tail else ''}"
-
-
 def columns(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[list[str]]:
     """The cells of a table padded to equal widths, those of the columns `right` on their left side; the last cell stays as it is."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
     last = len(widths) - 1
-    return [
-        [cell if at == last else cell.rjust(widths[at]) if at in right else cell.ljust(widths[at]) for at, cell in enumerate(row)]
-        for row in rows
-    ]
+    return [[cell if at == last else _padded(cell, widths[at], right=at in right) for at, cell in enumerate(row)] for row in rows]
+
+
+def _padded(cell: str, to: int, *, right: bool) -> str:
+    blanks = " " * (to - width(cell))
+    return blanks + cell if right else cell + blanks

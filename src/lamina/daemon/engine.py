@@ -15,7 +15,7 @@ from lamina.daemon.events import EventBus
 from lamina.daemon.system import System
 from lamina.daemon.wire import Options, Rooms, assemble
 from lamina.distribution.proxies import Proxies
-from lamina.errors import InvalidArgument
+from lamina.errors import Conflict, InvalidArgument
 from lamina.explore.explorer import Explorer
 from lamina.image.eviction import PRESSURE
 from lamina.image.remote import RegistryService
@@ -26,6 +26,10 @@ from lamina.runtime.runtimes import Runtimes
 from lamina.volume.store import Volumes
 
 
+class EngineClosed(Conflict):
+    """The engine let go of its root: others may hold it now."""
+
+
 class Engine:
     """Images, layers, containers and builds on one data root, in this process.
 
@@ -33,7 +37,7 @@ class Engine:
     """
 
     def __init__(self, rooms: Rooms, closing: ExitStack) -> None:
-        self._rooms = rooms
+        self._opened: Rooms | None = rooms
         self._closing = closing
 
     @classmethod
@@ -90,6 +94,12 @@ class Engine:
             return cls(rooms, closing.pop_all())
 
     @property
+    def _rooms(self) -> Rooms:
+        if self._opened is None:
+            raise EngineClosed("the engine is closed")
+        return self._opened
+
+    @property
     def images(self) -> Images:
         """Images and the layers and files in them."""
         return self._rooms.images
@@ -135,7 +145,9 @@ class Engine:
         return self._rooms.system
 
     def close(self) -> None:
-        """Let go of the root; containers go on. Idempotent."""
+        """Let go of the root; containers go on. Idempotent. What is asked of the engine afterwards, also by objects that it gave, raises
+        EngineClosed."""
+        self._opened = None
         self._closing.close()
 
     def __enter__(self) -> Engine:

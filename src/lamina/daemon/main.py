@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import lamina
 from lamina.api import app
 from lamina.api.carrying import MOST, Carriers
-from lamina.api.http import Secure
+from lamina.api.http import Secure, Server
 from lamina.api.listen import checked, listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
@@ -71,16 +71,13 @@ def run(settings: Settings) -> None:
     ) as engine:
         pool = WorkerPool(MOST, path=tuple(sys.path))
         server = app.server(engine, lamina.__version__, experimental=settings.experimental, carriers=Carriers(pool))
-        for host in settings.hosts:
-            server.listen(listen(host), secured(settings) if host.startswith("tcp://") else None)
-        with _pidfile(settings.pidfile):
+        with _listening(server, settings), _pidfile(settings.pidfile):
             gc.collect()
             gc.freeze()
             _ready()
             _log.info("listening on %s", ", ".join(settings.hosts))
             number = _wait_for_signal()
             _log.info("ending on %s; containers go on", signal.Signals(number).name)
-        _remove_sockets(settings.hosts)
         server.close()
         pool.close()
 
@@ -145,11 +142,21 @@ def _pidfile(path: str) -> Iterator[None]:
                 os.unlink(path)
 
 
-def _remove_sockets(hosts: Sequence[str]) -> None:
-    for host in hosts:
-        if host.startswith("unix://"):
-            with contextlib.suppress(OSError):
-                os.unlink(host.removeprefix("unix://"))
+@contextlib.contextmanager
+def _listening(server: Server, settings: Settings) -> Iterator[None]:
+    """All addresses; at the end, also that of a start that fails, the files of those sockets that were made here go."""
+    made = []
+    try:
+        for host in settings.hosts:
+            sock = listen(host)
+            made.append(host)
+            server.listen(sock, secured(settings) if host.startswith("tcp://") else None)
+        yield
+    finally:
+        for host in made:
+            if host.startswith("unix://"):
+                with contextlib.suppress(OSError):
+                    os.unlink(host.removeprefix("unix://"))
 
 
 def _ready() -> None:

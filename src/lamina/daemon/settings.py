@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from lamina.container.logdrivers import DEFAULT, InvalidLog, LogDefault
 from lamina.container.ranges import AUTO, UserNamespaces, remapped
 from lamina.container.ranges import HOST as OF_THE_HOST
-from lamina.distribution.proxies import InvalidProxy, Proxies
+from lamina.distribution.proxies import InvalidProxy, Proxies, masked
 from lamina.errors import InvalidArgument
 from lamina.image.eviction import KEEPING, PRESSURE
 from lamina.runtime.launch import Program
@@ -236,6 +237,9 @@ def settings(flags: argparse.Namespace) -> Settings:
             "whoever reaches the daemon by TCP is root on this machine: say who may",
             hint="--tlsverify with --tlscacert, --tlscert and --tlskey, or --tlsverify=false to let in everyone",
         )
+    _check_labels(made.labels)
+    for mirror in made.registry_mirrors:
+        _check_mirror(mirror)
     _check_runtimes(made.runtimes)
     if made.userns not in (OF_THE_HOST, AUTO) or (made.userns == AUTO and made.userns_remap):
         raise InvalidSettings(f"userns is {OF_THE_HOST} or {AUTO}, and {AUTO} excludes userns-remap")
@@ -260,6 +264,31 @@ def _added_runtime(word: str) -> tuple[str, Program]:
     if not name or not separator or not path:
         raise InvalidSettings(f"--add-runtime takes NAME=PATH, not {word}")
     return name, Program(path)
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    found: dict[str, str] = {}
+    for label in labels:
+        name, separator, _ = label.partition("=")
+        if not separator:
+            raise InvalidSettings(f"bad attribute format: {label[:200]}", hint="a label is KEY=VALUE")
+        if found.setdefault(name, label) != label:
+            raise InvalidSettings(f"conflict labels for {label[:200]} and {found[name][:200]}")
+
+
+def _check_mirror(address: str) -> None:
+    """As dockerd does: scheme and host, and nothing else but a slash."""
+    try:
+        parts = urlsplit(address)
+        usable = bool(parts.scheme in ("http", "https") and parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidSettings(f"invalid mirror: {masked(address)[:200]}", hint="write it as https://HOST or http://HOST:PORT")
+    if "@" in parts.netloc:
+        raise InvalidSettings(f"invalid mirror: username/password not allowed in {masked(address)[:200]}")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise InvalidSettings(f"invalid mirror: path, query, or fragment at end of {address[:200]}")
 
 
 def _check_runtimes(runtimes: Runtimes) -> None:

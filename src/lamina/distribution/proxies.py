@@ -61,7 +61,7 @@ class Proxies:
 
     def shown(self) -> dict[str, str]:
         """The same as the API's SystemInfo shows it, without users and passwords."""
-        return {"HttpProxy": _masked(self.http), "HttpsProxy": _masked(self.https), "NoProxy": self.exempt}
+        return {"HttpProxy": masked(self.http), "HttpsProxy": masked(self.https), "NoProxy": self.exempt}
 
     def _is_exempt(self, parts: SplitResult) -> bool:
         host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
@@ -87,11 +87,12 @@ def _parsed(text: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise InvalidProxy(f"invalid address of a proxy: {_masked(text)[:200]}", hint="write it as http://HOST:PORT or https://HOST:PORT")
+        raise InvalidProxy(f"invalid address of a proxy: {masked(text)[:200]}", hint="write it as http://HOST:PORT or https://HOST:PORT")
     return parts
 
 
-def _masked(text: str) -> str:
+def masked(text: str) -> str:
+    """An address as messages may show it: without user and password."""
     scheme, colon, rest = text.rpartition("://")
     user, at, place = rest.rpartition("@")
     return f"{scheme}{colon}xxxxx:xxxxx@{place}" if user and at else text

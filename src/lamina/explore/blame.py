@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from lamina.errors import InvalidArgument
 from lamina.explore.levels import DIRECTORY, SYMLINK, WHITEOUT, WORDS, Listed, open_levels
 from lamina.explore.stack import Seen, Stack
-from lamina.explore.wording import Sink, all_printable, printable, quoted, shortened
+from lamina.explore.wording import Sink, all_printable, printable, quoted
 from lamina.layer.errors import PathNotFound
 from lamina.linux.channel import encode
+from lamina.spec.width import columns, padded, shortened
 from lamina.worker import Report
 
 TEXT_WIDTH = 36
@@ -117,8 +118,8 @@ class Text:
 
     def __init__(self, layers: Sequence[dict[str, Any]], *, whole: bool) -> None:
         texts = [printable(each["instruction"].encode("utf-8", "replace")).decode() for each in layers]
-        digits, width = len(str(max(len(texts) - 1, 0))), max(map(len, texts), default=0) if whole else TEXT_WIDTH
-        self._gutters = [f"{at:>{digits}}  {shortened(text, width):<{width}}  ".encode() for at, text in enumerate(texts)]
+        digits, width = len(str(max(len(texts) - 1, 0))), max(map(columns, texts), default=0) if whole else TEXT_WIDTH
+        self._gutters = [f"{at:>{digits}}  {padded(shortened(text, width), width)}  ".encode() for at, text in enumerate(texts)]
 
     def head(self, start: Seen, path: bytes, level: int) -> tuple[bytes, bytes]:
         """See `Form.head`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -50,6 +51,10 @@ class Explorer:
     def subject(self, text: str) -> Subject:
         """The image or container that `text` names. See `Subjects.find`."""
         return self._subjects.find(text)
+
+    def images_alone(self, text: str) -> AbstractContextManager[None]:
+        """See `Subjects.images_alone`."""
+        return self._subjects.images_alone(text)
 
     def snapshot(self, snapshot: Snapshot) -> Subject:
         """A snapshot, whose container may be gone."""

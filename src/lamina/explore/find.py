@@ -8,8 +8,9 @@ from typing import Any
 from lamina.explore.levels import DIRECTORY, SYMLINK, WORDS
 from lamina.explore.paths import OPAQUE, PathList, path_list
 from lamina.explore.patterns import Pattern
-from lamina.explore.wording import Sink, printable, quoted, shortened
+from lamina.explore.wording import Sink, printable, quoted
 from lamina.linux.channel import encode
+from lamina.spec.width import shortened
 from lamina.worker import Report
 
 _GONE, _DIRECTORY = ord("0"), ord(str(DIRECTORY))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from lamina.image.model import Image, ImageNotFound, LayerFacts
 from lamina.image.store import Images
 from lamina.image.telling import told
 from lamina.spec.digest import Digest, InvalidDigest
+from lamina.spec.reference import InvalidReference
 
 
 class Subjects:
@@ -38,7 +40,8 @@ class Subjects:
             return self.of_snapshot(snapshot)
         try:
             image = self._images.resolve(text)
-        except (ImageNotFound, InvalidDigest) as error:
+        except (ImageNotFound, InvalidDigest, InvalidReference) as error:
+            # a container's name (`Web`, `a..b`) need not be one that an image may have
             container = self._container(text)
             if container is None:
                 raise ImageNotFound(f"no such image or container: {text[:300]}") from error
@@ -50,6 +53,20 @@ class Subjects:
     def image(self, text: str) -> Subject:
         """The image `text` means. Raises ImageNotFound, AmbiguousId."""
         return self.of_image(self._images.resolve(text))
+
+    @contextmanager
+    def images_alone(self, text: str) -> Iterator[None]:
+        """What is asked inside is of images alone: where `text` names none, but a container, that is said.
+
+        Raises:
+            ImageNotFound: the same, in these words.
+        """
+        try:
+            yield
+        except (ImageNotFound, InvalidReference) as error:
+            if self._container(text) is None:
+                raise
+            raise ImageNotFound(f"{text} is a container, not an image", hint=f"lamina cp {text}:/PATH reads its files") from error
 
     def of_image(self, image: Image, known: dict[Digest, Mapping[str, Any]] | None = None) -> Subject:
         """An image's stack. `known` has layers that were described before, for calls over many images."""

@@ -29,14 +29,6 @@ def quoted(text: bytes) -> bytes:
     return encode_basestring_ascii(os.fsdecode(text)).encode()
 
 
-def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` characters, its middle left out: instructions differ at their ends as often as at their beginnings."""
-    if len(text) <= width:
-        return text
-    tail = max(0, width - 1) * 2 // 5
-    return f"{text[: max(0, width - 1 - tail)]}…{text[len(text) - tail :] if tail else ''}"
-
-
 def human(size: int) -> str:
     """Bytes in decimal units with three digits: `77.8MB`."""
     value, unit = float(size), 0

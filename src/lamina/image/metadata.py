@@ -4,6 +4,8 @@ WAL with synchronous=NORMAL: a commit costs tens of microseconds, a killed proce
 may lose the last commits, never the database. Rows hold documents as text: the same bytes as their twin files. A database
 that cannot be read at start is set aside, and a new one is filled from the files. One that turns out damaged later, or was deleted
 or replaced, is set aside as well: a new one is filled with what the engine knows (`kept_by`), and the statement goes on there.
+
+What was removed leaves pages free. Each transaction gives some of them back to the file system, so that none waits for it long.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ _SAVED = ("removed", "build_cache", "cache_images")
 _CORRUPT, _NOT_A_DATABASE = 11, 26
 _CANNOT_BE_READ = (_CORRUPT, _NOT_A_DATABASE, 266, 522, 1032)
 """Extended result codes of SQLite: with the first two SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ and SQLITE_READONLY_DBMOVED."""
+
+_SPARE, _GIVEN_BACK = 256, 256
+"""Free pages (of 4 KiB) that the database keeps for what is written next, and how many more go after each transaction at most."""
+_INCREMENTAL = 2
+"""PRAGMA auto_vacuum."""
 
 NAME = "name:"
 """What the names of images begin with among what was removed."""
@@ -87,6 +94,7 @@ class Metadata:
                 change.execute("BEGIN IMMEDIATE")
                 yield change
                 change.execute("COMMIT")
+                _give_back(self._connection, _GIVEN_BACK)
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -245,6 +253,8 @@ class Metadata:
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:
+            # before the first page is written: where there are tables, it takes a VACUUM
+            connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -254,6 +264,7 @@ class Metadata:
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             for table in _TABLES:
                 connection.execute(f"SELECT * FROM {table}").fetchall()  # Reads every page: damage shows now.
+            _give_back(connection)
             status = os.stat(self._path)
             self._inode = (status.st_dev, status.st_ino)
             return connection
@@ -267,6 +278,20 @@ class Metadata:
                 os.unlink(self._path + suffix)
         if os.path.exists(self._path):
             os.replace(self._path, self._path + ".damaged")
+
+
+def _give_back(connection: sqlite3.Connection, most: int | None = None) -> None:
+    """Cut pages that hold nothing off the file, `most` at once; it is as long as before until SQLite's next checkpoint."""
+    with suppress(sqlite3.Error):  # a full disk, or damage, which the next statement meets: what was committed stays
+        (kind,), (free,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("auto_vacuum", "freelist_count"))
+        if free <= _SPARE:
+            return
+        if kind == _INCREMENTAL:
+            # `execute` takes one step of it, which is one page
+            connection.executescript(f"PRAGMA incremental_vacuum({min(free - _SPARE, most or free)})")
+        elif most is None:
+            connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            connection.execute("VACUUM")
 
 
 def _readable(value: str) -> bool:

@@ -16,7 +16,7 @@ from lamina.errors import Exhausted
 from lamina.layer.compression import zstd_deflater
 from lamina.layer.contents import Contents
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
-from lamina.layer.stream import Behind, ahead
+from lamina.layer.stream import Behind
 from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
 from lamina.linux.uncached import Chunk, UncachedWriter
@@ -66,7 +66,7 @@ def apply(
             takers.append(threads.enter_context(Behind(keep)))
         if copy is not None:
             takers.append(threads.enter_context(Behind(copy.write)))
-        for chunk in ahead(incoming):
+        for chunk in incoming:
             for taker in takers:
                 taker.put(chunk)
             for member in parser.feed(chunk):

@@ -21,7 +21,7 @@ from lamina.layer.errors import LayerDamaged
 from lamina.layer.extract import extract
 from lamina.layer.skeleton import SkeletonWriter, rebuilt
 from lamina.layer.staged import Staged, StagedBlob, TarSource
-from lamina.layer.stream import Behind, Inflated, chunks
+from lamina.layer.stream import Behind, Inflated, ahead, chunks
 from lamina.layer.tree import Limits
 from lamina.layer.union import Union
 from lamina.layer.upper import walk_uppers
@@ -46,11 +46,13 @@ def stage_erofs(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
     return stage_incoming(params, chunks(_source(params, fds[0])), report)
 
 
-def stage_incoming(params: dict[str, Any], incoming: Iterator[bytes], report: Reporter) -> dict[str, Any]:
-    """As `stage_erofs`, or with `extract` as `stage_overlay`, of bytes that come."""
+def stage_incoming(
+    params: dict[str, Any], incoming: Iterator[bytes], report: Reporter, interrupt: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
+    """As `stage_erofs`, or with `extract` as `stage_overlay`, of bytes that come; for `interrupt` see `ahead`."""
     with WhatIsLeft():
         inflated = Inflated(_source(params, -1), incoming, _reporter(report), _limits(params).tar_size)
-        return staged(params, inflated, lambda: _compressed(inflated)).encode()
+        return staged(params, inflated, lambda: _compressed(inflated), interrupt).encode()
 
 
 def stage_overlay(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
@@ -129,10 +131,15 @@ def counted(chunks: Iterable[bytes], report: Reporter) -> Iterator[bytes]:
         yield chunk
 
 
-def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callable[[], Descriptor | None]) -> Staged:
+def staged(
+    params: dict[str, Any],
+    incoming: Iterable[bytes],
+    compressed: Callable[[], Descriptor | None],
+    interrupt: Callable[[], object] = lambda: None,
+) -> Staged:
     """Stage the tar that comes in: `extract`: as a tree and a skeleton, with `copy` also as a zstd copy; else as itself.
 
-    `compressed` is asked when all has come.
+    `compressed` is asked when all has come; for `interrupt` see `ahead`.
 
     Raises:
         InvalidArchive, Exhausted: nothing is left below `scratch`.
@@ -142,8 +149,8 @@ def staged(params: dict[str, Any], incoming: Iterable[bytes], compressed: Callab
     # The tree is garbage free of cycles; collecting would look at all of it again and again.
     gc.disable()
     try:
-        with disk_errors(params["scratch"]):
-            made = replace((_as_tree if params.get("extract") else _as_tar)(params, scratch, incoming), compressed=compressed())
+        with disk_errors(params["scratch"]), closing(ahead(incoming, interrupt)) as pieces:
+            made = replace((_as_tree if params.get("extract") else _as_tar)(params, scratch, pieces), compressed=compressed())
         keep = made.paths
         return made
     finally:

@@ -63,6 +63,7 @@ class Engine(daemon.Engine):
         Raises:
             ImageNotFound: an image is not here any more.
             InvalidArgument: there is no such form.
+            OSError: the file cannot be written.
         """
         names = [name for image in images for name in ([image] if isinstance(image, str) else self.image(image.id).names or [image.id])]
         beside = f"{os.fspath(path)}.partial-{os.getpid()}"
@@ -70,9 +71,11 @@ class Engine(daemon.Engine):
             with open(beside, "xb") as file:
                 self.images.save(names, file.fileno(), form=form)
             os.rename(beside, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(FileNotFoundError):
                 os.unlink(beside)
+            if isinstance(error, OSError) and error.filename == beside:
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from None
             raise
 
     def pull(self, name: str) -> Image:

@@ -54,8 +54,7 @@ class Image:
     @property
     def root(self) -> tree.Entry:
         """All files as a tree: the layers seen through each other."""
-        images = self._engine.images
-        return tree.root(lambda path: images.ls(self.id, path), self.open)
+        return tree.root(lambda path: self._engine.images.ls(self.id, path), self.open)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

@@ -14,7 +14,7 @@ def stage_erofs(params: dict[str, Any], fds: list[int], report: Report) -> dict[
     """See `layer.jobs.stage_erofs`."""
     with arriving(params, fds[0], report) as body:
         wanted = params["length"]
-        return stage_incoming(params, body.pieces if wanted is None else exactly(body.pieces, wanted), report)
+        return stage_incoming(params, body.pieces if wanted is None else exactly(body.pieces, wanted), report, body.interrupt)
 
 
 def stage_overlay(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:

@@ -15,6 +15,7 @@ _DOMAIN = re.compile(rf"(?:{_DOMAIN_COMPONENT}(?:\.{_DOMAIN_COMPONENT})*|\[[a-fA
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _TAG = re.compile(r"\w[\w.-]{0,127}\Z", re.ASCII)
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[+._-][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}\Z")
 _HEX64 = re.compile(r"[a-f0-9]{64}\Z")
 
 
@@ -37,11 +38,13 @@ class Reference:
 
         Raises:
             InvalidReference: the text breaks the grammar.
-            InvalidDigest: what follows the @ is not a digest.
+            InvalidDigest: what follows the @ looks like a digest and is none.
         """
         if _HEX64.match(text):
             raise InvalidReference(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
         name, at, digest_text = text.partition("@")
+        if at and not _DIGEST.match(digest_text):
+            raise InvalidReference(f"invalid reference format: {text[:300]!r}", hint="what follows the @ is a digest: sha256:…")
         digest = Digest.parse(digest_text) if at else None
         tag = ""
         slash, colon = name.rfind("/"), name.rfind(":")

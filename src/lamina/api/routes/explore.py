@@ -100,7 +100,8 @@ def mount(engine: Backend, request: Request) -> Response:
     reference, target = request.query.text("reference"), request.query.path("target")
     if not (reference and target):
         raise InvalidParameter("missing parameter: reference and target")
-    return named_reply(asdict(engine.explorer.mounts.mount(reference, target)), 201)
+    with engine.explorer.images_alone(reference):
+        return named_reply(asdict(engine.explorer.mounts.mount(reference, target)), 201)
 
 
 def unmount(engine: Backend, request: Request) -> Response:

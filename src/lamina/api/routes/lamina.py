@@ -173,8 +173,9 @@ def _found(found: Found) -> Document:
 
 def ls(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/{ref}/ls."""
-    path = _path(request, "/")
-    return named_reply({"path": path, "entries": [_row(row) for row in engine.images.ls(request.parameters["ref"], path)]})
+    path, ref = _path(request, "/"), request.parameters["ref"]
+    with engine.explorer.images_alone(ref):
+        return named_reply({"path": path, "entries": [_row(row) for row in engine.images.ls(ref, path)]})
 
 
 def _row(row: FileRow) -> Document:
@@ -183,7 +184,9 @@ def _row(row: FileRow) -> Document:
 
 def cat(engine: Backend, request: Request) -> Response:
     """GET /lamina/images/{ref}/cat: the file's bytes, with their number in the head."""
-    size, chunks = engine.images.cat(request.parameters["ref"], _path(request))
+    ref = request.parameters["ref"]
+    with engine.explorer.images_alone(ref):
+        size, chunks = engine.images.cat(ref, _path(request))
 
     def produce(writer: Writer) -> None:
         held = bytearray()

@@ -6,7 +6,7 @@ from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import filters, form_of, print_raw, print_rows, show_listed, told_form
 from lamina.cli.session import Session, is_terminal
-from lamina.cli.table import printable
+from lamina.cli.table import cut, printable
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
@@ -170,8 +170,8 @@ def _draw_one(session: Session, node: dict[str, object], lead: str, *, whole: bo
     layer = str(node.get("layer", "")).removeprefix("sha256:")
     names = " ".join(f"[{name}]" for name in map(str, _list(node.get("images"))))
     text = printable(" ".join(str(node.get("instruction") or node.get("created_by") or "").split()))
-    if not whole and len(text) > 60:
-        text = text[:59] + "…"
+    if not whole:
+        text = cut(text, 60)
     shared = node.get("shared_by")
     facts = f"{_or_none(node.get('size')):<8} {_or_none(node.get('own')):<8} {shared if shared is not None else '':<7}"
     session.print(f"{layer if whole else layer[:12]}   {facts} {lead}{names}{' ' if names and text else ''}{text}".rstrip())

@@ -7,6 +7,7 @@ from lamina.cli.flags import Arguments
 from lamina.cli.output import print_rows
 from lamina.cli.references import platform_json, split_name
 from lamina.cli.session import Session
+from lamina.cli.table import cut
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 from lamina.errors import LaminaError, NotFound
@@ -75,7 +76,7 @@ def _history_row(fact: dict[str, object], *, whole: bool, human: bool) -> dict[s
         "ID": image_id if whole else image_id.removeprefix("sha256:")[:12],
         "CreatedSince": age(fact.get("Created")) if human else stamp(fact.get("Created")),
         "CreatedAt": stamp(fact.get("Created")),
-        "CreatedBy": text if whole or len(text) <= 45 else text[:44] + "…",
+        "CreatedBy": text if whole else cut(text, 45),
         "Size": human_size(number) if human else str(number),
         "Comment": fact.get("Comment", ""),
     }

@@ -7,9 +7,9 @@ import time
 from lamina.cli.ages import age, calendar, parse_time
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.output import print_rows, show_listed, told_form
-from lamina.cli.screen import Screen, columns, shortened
+from lamina.cli.screen import Screen, columns
 from lamina.cli.session import Session
-from lamina.cli.table import aligned, printable
+from lamina.cli.table import aligned, printable, width
 from lamina.cli.units import human_size
 from lamina.client.images import Images
 
@@ -90,14 +90,22 @@ def _print_layers(session: Session, rows: list[dict[str, object]], facts: list[d
         [[_LAYER_HEADERS.get(name, name.upper()) for name in names], *([str(row[name]) for name in names] for row in rows)], _NUMBERS
     )
     for number, cells in enumerate(lines):
-        room = screen.width - sum(len(cell) + 2 for cell in cells[:-1])
-        text = cells[-1] if whole else shortened(cells[-1], max(room, 20))
+        room = screen.width - sum(width(cell) + 2 for cell in cells[:-1])
+        text = cells[-1] if whole else _shortened(cells[-1], max(room, 20))
         if not number:
             session.print(screen.bold("  ".join([*cells[:-1], text])))
             continue
         session.print("  ".join([screen.layer(number - 1, f"{cells[0]}  {cells[1]}"), *cells[2:-1], screen.layer(number - 1, text)]))
     if screen.terminal and facts:
         session.print(screen.dim(_total(facts)))
+
+
+def _shortened(text: str, most: int) -> str:
+    if width(text) <= most:
+        return text
+    from lamina.spec.width import shortened
+
+    return shortened(text, most)
 
 
 def _total(facts: list[dict[str, object]]) -> str:

@@ -6,7 +6,7 @@ from lamina.cli.ages import age, local
 from lamina.cli.flags import Arguments
 from lamina.cli.output import filters, form_of, labelled, print_raw, print_rows
 from lamina.cli.session import Session
-from lamina.cli.table import quoted
+from lamina.cli.table import cut, quoted
 from lamina.cli.units import human_size
 from lamina.client.containers import Containers
 
@@ -90,7 +90,7 @@ def _image_shown(fact: Fact, *, whole: bool) -> object:
 
 def _command(fact: Fact, *, whole: bool) -> object:
     command = str(fact.get("Command", ""))
-    return quoted(command if whole else _shorter(command, 20))
+    return quoted(command if whole else cut(command, 20))
 
 
 def _names(fact: Fact, *, whole: bool) -> object:
@@ -109,7 +109,7 @@ def _mounted(fact: Fact) -> list[dict[str, object]]:
 
 def _mounts(fact: Fact, *, whole: bool) -> object:
     del whole
-    return ",".join(_shorter(str(mount.get("Name") or mount.get("Source", "")), 15) for mount in _mounted(fact))
+    return ",".join(cut(str(mount.get("Name") or mount.get("Source", "")), 15) for mount in _mounted(fact))
 
 
 def _networks(fact: Fact, *, whole: bool) -> object:
@@ -149,10 +149,6 @@ def _image(name: str, image_id: str, *, whole: bool) -> str:
     if name == image_id or name.startswith("sha256:"):
         return name.removeprefix("sha256:")[:12]
     return name.split("@")[0] or name
-
-
-def _shorter(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _list(value: object) -> list[object]:

@@ -11,6 +11,7 @@ from lamina.cli.output import filters, print_rows
 from lamina.cli.progress import Display, message_error
 from lamina.cli.references import familiar, platform_json, split_name
 from lamina.cli.session import Session, is_terminal
+from lamina.cli.table import cut
 from lamina.client.images import Images
 from lamina.client.system import System
 from lamina.errors import InvalidArgument, LaminaError
@@ -150,7 +151,7 @@ def search(session: Session, arguments: Arguments) -> int:
         rows.append(
             {
                 "Name": fact.get("name", ""),
-                "Description": text if whole or len(text) <= 45 else text[:44] + "…",
+                "Description": text if whole else cut(text, 45),
                 "StarCount": str(fact.get("star_count", 0)),
                 "IsOfficial": yes if fact.get("is_official") else no,
             }
