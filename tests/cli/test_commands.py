@@ -795,14 +795,27 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     (tmp_path / "in").mkdir()
     assert lamina_(engine, "cp", "c:/d", str(tmp_path / "in")).returncode == 1
     assert not list(tmp_path.parent.glob("escaped"))
-    (tmp_path / "in/d").mkdir()
-    (tmp_path / "in/d/inside").symlink_to("there")
-    (tmp_path / "in/d/outside").symlink_to(tmp_path / "escaped")
-    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/inside", "d/outside"), type="application/x-tar")
+    (tmp_path / "in/d").symlink_to(tmp_path)
+    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/escaped"), type="application/x-tar")
     done = lamina_(engine, "cp", "c:/d", str(tmp_path / "in"))
-    assert (done.returncode, done.stderr) == (1, b"lamina: d/outside leads out of the target\n")
-    assert (tmp_path / "in/d/there").read_bytes() == b"abc" and (tmp_path / "in/d/inside").is_symlink()
+    assert (done.returncode, done.stderr) == (1, b"lamina: d/escaped leads out of the target\n")
     assert not (tmp_path / "escaped").exists()
+
+
+def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("f"))
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    assert lamina_(engine, "cp", "c:/f", str(tmp_path / "link")).returncode == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "there/file").is_file()
+    assert lamina_(engine, "cp", "c:/f/there/..", str(tmp_path / "there")).returncode == 0
+    assert sorted(os.listdir(tmp_path / "there")) == ["f", "file"]
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    done = lamina_(engine, "cp", "c:/f", str(tmp_path / "pipe"))
+    assert (done.returncode, done.stderr) == (1, f"lamina: {tmp_path}/pipe is neither a directory nor a regular file\n".encode())
+    assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.covers("cli:events")

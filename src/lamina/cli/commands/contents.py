@@ -19,7 +19,7 @@ from lamina.cli.streams import write_all
 from lamina.cli.table import printable
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
-from lamina.cli.unpacking import Unpacking, written_here
+from lamina.cli.unpacking import Unpacking
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
@@ -236,7 +236,7 @@ class _Copier:
                 write_all(1, piece)
             return
         only_content = path.endswith("/.") or path == "."
-        base = os.path.basename(path.rstrip("/")) if not only_content else ""
+        base = os.path.basename(os.path.normpath(path)) if not only_content else ""
         size = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
         self._done(size, target)
 
@@ -315,7 +315,11 @@ class _Counted:
 
 def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
     """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
+    if os.path.islink(target):  # without a slash behind it
+        target = os.path.realpath(target)
     into, a_file = os.path.isdir(target), os.path.isfile(target)
+    if os.path.lexists(target) and not into and not a_file:
+        raise InvalidArgument(f"{target} is neither a directory nor a regular file")
     if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
         raise NotFound(f"no such directory: {target}")
     parent, renamed = (
@@ -342,7 +346,7 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
             member.uid, member.gid = owner
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        archive.extract(inside.checked(member), parent, inside.through)
+        archive.extract(inside.checked(member), parent)
         size += member.size
     return size
 
@@ -363,19 +367,14 @@ class _Inside:
         if member.isdev():
             raise InvalidArgument(f"cannot copy device {member.name}")
         # links are copied as they are, wherever they point: nothing is written through them
-        self._check_directory(member.name.rpartition("/")[0], member)
-        if not member.issym() and not written_here(member) and os.path.islink(os.path.join(self._target, member.name)):
-            self._check(member.name, member)
+        directory, _, name = member.name.rpartition("/")
+        self._check_directory(member.name if name == ".." else directory, member)
         if member.islnk():
-            self._check(member.linkname, member)
+            self._check_directory(member.linkname.rpartition("/")[0], member)
         if member.issym() or member.islnk():
             self._sound.clear()
         member.mode &= 0o777
         return member
-
-    def through(self, member: tarfile.TarInfo) -> None:
-        """The member's name is a link, and will be written through. Raises as `checked`."""
-        self._check(member.name, member)
 
     def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
         """Once for each directory: what is one stays one, unless links come."""
