@@ -802,6 +802,17 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     assert not (tmp_path / "escaped").exists()
 
 
+def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):
+            (info := tarfile.TarInfo(name)).type = kind
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    done = lamina_(engine, "cp", "c:/d", str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy device d/disk\n")
+    assert (tmp_path / "d/pipe").is_fifo()
+
+
 def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file(engine: FakeEngine, tmp_path: Path) -> None:
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
         tar.addfile(tarfile.TarInfo("f"))

@@ -364,7 +364,7 @@ class _Inside:
         Raises:
             InvalidArgument: it is a device, or would be written elsewhere.
         """
-        if member.isdev():
+        if member.ischr() or member.isblk():
             raise InvalidArgument(f"cannot copy device {member.name}")
         # links are copied as they are, wherever they point: nothing is written through them
         directory, _, name = member.name.rpartition("/")
