@@ -802,6 +802,23 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     assert not (tmp_path / "escaped").exists()
 
 
+def test_directories_and_links_keep_their_times(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (
+            ("d", tarfile.DIRTYPE),
+            ("d/sub", tarfile.DIRTYPE),
+            ("d/sub/file", tarfile.REGTYPE),
+            ("d/link", tarfile.SYMTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.linkname = kind, 1_000_000 + len(name), "nowhere" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    assert lamina_(engine, "cp", "c:/d", str(tmp_path)).returncode == 0
+    for name in ("d", "d/sub", "d/sub/file", "d/link"):
+        assert (tmp_path / name).lstat().st_mtime == 1_000_000 + len(name)
+
+
 def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
         for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):

@@ -10,6 +10,7 @@ import re
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from lamina.cli.flags import Arguments
 from lamina.cli.packing import Packer, Piece, below
@@ -329,7 +330,7 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
         parent, renamed = target, ""
     if not os.path.isdir(parent):
         raise NotFound(f"no such directory: {parent}")
-    size, owner = 0, (os.getuid(), os.getgid())
+    size, owner, times = 0, (os.getuid(), os.getgid()), list[tuple[str, float]]()
     inside = _Inside(parent)
     for member in archive:
         if a_file and member.isdir():
@@ -348,6 +349,11 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
         # the container's files are not trusted: no path may lead out of the target
         archive.extract(inside.checked(member), parent)
         size += member.size
+        if member.isdir() or member.issym():
+            times.append((f"{parent}/{member.name}", member.mtime))
+    for path, when in times:  # what comes into a directory changes its time
+        with suppress(PermissionError):  # it was there, and is somebody else's
+            os.utime(path, (when, when), follow_symlinks=False)
     return size
 
 
