@@ -819,6 +819,18 @@ def test_directories_and_links_keep_their_times(engine: FakeEngine, tmp_path: Pa
         assert (tmp_path / name).lstat().st_mtime == 1_000_000 + len(name)
 
 
+def test_a_directory_that_takes_the_content_of_another_stays_as_it_is(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        (info := tarfile.TarInfo("d")).type = tarfile.DIRTYPE
+        tar.addfile(info)
+        tar.addfile(tarfile.TarInfo("d/file"))
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t").chmod(0o1777)
+    assert lamina_(engine, "cp", "c:/d/.", str(tmp_path / "t")).returncode == 0
+    assert (tmp_path / "t/file").is_file() and (tmp_path / "t").stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
         for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):

@@ -338,6 +338,8 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
         first, _, rest = member.name.strip("/").partition("/")
         top = renamed or ("" if only_content else first)
         member.name = f"{top}/{rest}" if top and rest else top or rest or "."
+        if member.name == ".":
+            continue  # the target, which is there: its owner and mode are its own
         if member.islnk():
             _, _, rest = member.linkname.strip("/").partition("/")
             member.linkname = "/".join(part for part in (top, rest) if part)
