@@ -831,6 +831,18 @@ def test_a_directory_that_takes_the_content_of_another_stays_as_it_is(engine: Fa
     assert (tmp_path / "t/file").is_file() and (tmp_path / "t").stat().st_mode & 0o7777 == 0o1777
 
 
+def test_a_whole_root_is_copied_under_a_new_name(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (("/", tarfile.DIRTYPE), ("/file", tarfile.REGTYPE), ("/d", tarfile.DIRTYPE), ("/d/same", tarfile.LNKTYPE)):
+            (info := tarfile.TarInfo(name)).type = kind
+            info.linkname = "/file" if kind == tarfile.LNKTYPE else ""
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    for target in (tmp_path / "new", tmp_path):
+        assert lamina_(engine, "cp", "c:/", str(target)).returncode == 0
+        assert (target / "d/same").samefile(target / "file")
+
+
 def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
         for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):

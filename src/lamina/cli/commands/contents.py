@@ -335,13 +335,13 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
     for member in archive:
         if a_file and member.isdir():
             raise InvalidArgument("cannot copy directory to a file")
-        first, _, rest = member.name.strip("/").partition("/")
+        first, _, rest = member.name.rstrip("/").partition("/")  # of a whole root it is empty
         top = renamed or ("" if only_content else first)
         member.name = f"{top}/{rest}" if top and rest else top or rest or "."
         if member.name == ".":
             continue  # the target, which is there: its owner and mode are its own
         if member.islnk():
-            _, _, rest = member.linkname.strip("/").partition("/")
+            _, _, rest = member.linkname.partition("/")
             member.linkname = "/".join(part for part in (top, rest) if part)
         if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
             raise NotFound(f"no such directory: {target}")
