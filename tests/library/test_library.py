@@ -84,3 +84,15 @@ def test_an_image_is_saved_under_the_names_it_has_and_comes_back(image: lamina.I
     with pytest.raises(InvalidArgument, match="unknown archive format"):
         engine.save(tmp_path / "bad.tar", "evil:1", form="zip")
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["all.tar", "base.tar", "one.tar"]
+
+
+def test_files_of_a_build_lie_in_its_context_and_nowhere_else(image: lamina.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = image._engine
+    assert isinstance(engine, lamina.Engine)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for path in ("../escaped", "sub/../../escaped", "..", "."):
+        with pytest.raises(InvalidArgument, match="is no path of a file in a build's context"):
+            engine.build("FROM scratch\nCOPY . /\n", files={path: b"x"})
+    assert not (tmp_path / "escaped").exists()
+    made = engine.build("FROM scratch\nCOPY . /\n", files={"/abs": b"x", "sub/../..file": b"y"})
+    assert sorted(entry.path for entry in made.root.walk() if entry.type == "file") == ["/..file", "/abs"]
