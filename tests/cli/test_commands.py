@@ -795,14 +795,79 @@ def test_files_are_copied_out_and_none_leads_out_of_the_target(engine: FakeEngin
     (tmp_path / "in").mkdir()
     assert lamina_(engine, "cp", "c:/d", str(tmp_path / "in")).returncode == 1
     assert not list(tmp_path.parent.glob("escaped"))
-    (tmp_path / "in/d").mkdir()
-    (tmp_path / "in/d/inside").symlink_to("there")
-    (tmp_path / "in/d/outside").symlink_to(tmp_path / "escaped")
-    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/inside", "d/outside"), type="application/x-tar")
+    (tmp_path / "in/d").symlink_to(tmp_path)
+    engine.routes["GET /containers/c/archive"] = reply(raw=archive("d/escaped"), type="application/x-tar")
     done = lamina_(engine, "cp", "c:/d", str(tmp_path / "in"))
-    assert (done.returncode, done.stderr) == (1, b"lamina: d/outside leads out of the target\n")
-    assert (tmp_path / "in/d/there").read_bytes() == b"abc" and (tmp_path / "in/d/inside").is_symlink()
+    assert (done.returncode, done.stderr) == (1, b"lamina: d/escaped leads out of the target\n")
     assert not (tmp_path / "escaped").exists()
+
+
+def test_directories_and_links_keep_their_times(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (
+            ("d", tarfile.DIRTYPE),
+            ("d/sub", tarfile.DIRTYPE),
+            ("d/sub/file", tarfile.REGTYPE),
+            ("d/link", tarfile.SYMTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.mtime, info.linkname = kind, 1_000_000 + len(name), "nowhere" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    assert lamina_(engine, "cp", "c:/d", str(tmp_path)).returncode == 0
+    for name in ("d", "d/sub", "d/sub/file", "d/link"):
+        assert (tmp_path / name).lstat().st_mtime == 1_000_000 + len(name)
+
+
+def test_a_directory_that_takes_the_content_of_another_stays_as_it_is(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        (info := tarfile.TarInfo("d")).type = tarfile.DIRTYPE
+        tar.addfile(info)
+        tar.addfile(tarfile.TarInfo("d/file"))
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t").chmod(0o1777)
+    assert lamina_(engine, "cp", "c:/d/.", str(tmp_path / "t")).returncode == 0
+    assert (tmp_path / "t/file").is_file() and (tmp_path / "t").stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_whole_root_is_copied_under_a_new_name(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (("/", tarfile.DIRTYPE), ("/file", tarfile.REGTYPE), ("/d", tarfile.DIRTYPE), ("/d/same", tarfile.LNKTYPE)):
+            (info := tarfile.TarInfo(name)).type = kind
+            info.linkname = "/file" if kind == tarfile.LNKTYPE else ""
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    for target in (tmp_path / "new", tmp_path):
+        assert lamina_(engine, "cp", "c:/", str(target)).returncode == 0
+        assert (target / "d/same").samefile(target / "file")
+
+
+def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):
+            (info := tarfile.TarInfo(name)).type = kind
+            tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    done = lamina_(engine, "cp", "c:/d", str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy device d/disk\n")
+    assert (tmp_path / "d/pipe").is_fifo()
+
+
+def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("f"))
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    assert lamina_(engine, "cp", "c:/f", str(tmp_path / "link")).returncode == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "there/file").is_file()
+    assert lamina_(engine, "cp", "c:/f/there/..", str(tmp_path / "there")).returncode == 0
+    assert sorted(os.listdir(tmp_path / "there")) == ["f", "file"]
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    done = lamina_(engine, "cp", "c:/f", str(tmp_path / "pipe"))
+    assert (done.returncode, done.stderr) == (1, f"lamina: {tmp_path}/pipe is neither a directory nor a regular file\n".encode())
+    assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.covers("cli:events")

@@ -33,6 +33,13 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
         assert tar.getmember("d/link").linkname == "file"
 
 
+def test_a_link_is_followed_where_a_slash_stands_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "d/sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("d")
+    assert [name for _, name in below(f"{tmp_path}/link/", "top")] == ["top", "top/sub"]
+    assert [name for _, name in below(f"{tmp_path}/link", "top")] == ["top"]
+
+
 def test_owners_modes_and_times_of_ordinary_files_are_told_exactly(tmp_path: Path) -> None:
     facts = {"whole": 1_500_000_000 * 10**9, "parts": 1_500_000_000 * 10**9 + 123_456_789, "old": 7 * 10**9 + 1, "older": -5 * 10**9}
     for name, moment in facts.items():

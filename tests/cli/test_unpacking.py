@@ -13,6 +13,7 @@ import pytest
 
 from lamina.cli.packing import Packer
 from lamina.cli.unpacking import Entry, Unpacking
+from lamina.errors import InvalidArgument
 
 KINDS = (tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
 
@@ -113,7 +114,7 @@ def test_a_damaged_header_is_refused_as_by_tarfile() -> None:
 def unpacked(source: BytesIO, target: Path) -> None:
     archive = Unpacking(iter(lambda: source.read(100_000), b""))
     for found in archive:
-        archive.extract(found, str(target), lambda member: None)
+        archive.extract(found, str(target))
 
 
 def test_files_are_written_with_mode_and_time(tmp_path: Path) -> None:
@@ -126,6 +127,38 @@ def test_files_are_written_with_mode_and_time(tmp_path: Path) -> None:
     assert (tmp_path / "link").readlink() == Path("there")
     status = (tmp_path / "sub/dir/large").stat()
     assert (status.st_mode & 0o7777, status.st_mtime) == (0o640, 2000.5)
+
+
+def test_what_was_there_is_replaced_and_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """Whoever has an old file open, runs it or has it under another name notices nothing."""
+    members = [member("file", size=4), member("was a link", size=4), member("first", size=4)]
+    members += [member("second", tarfile.LNKTYPE, linkname="first"), member("link", tarfile.SYMTYPE, linkname="/nowhere")]
+    members += [member("link again", tarfile.LNKTYPE, linkname="link"), member("pipe", tarfile.FIFOTYPE), member("d", tarfile.DIRTYPE)]
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "same file").hardlink_to(tmp_path / "file")
+    (tmp_path / "elsewhere").write_text("other")
+    (tmp_path / "was a link").symlink_to("elsewhere")
+    for _ in range(2):
+        unpacked(archive(tarfile.PAX_FORMAT, *members), tmp_path)
+        assert [(tmp_path / name).read_text() for name in ("file", "was a link", "same file", "elsewhere")] == [
+            "xxxx",
+            "xxxx",
+            "old",
+            "other",
+        ]
+        assert (tmp_path / "second").samefile(tmp_path / "first") and (tmp_path / "first").stat().st_nlink == 2
+        assert [(tmp_path / name).readlink() for name in ("link", "link again")] == [Path("/nowhere")] * 2
+        assert (tmp_path / "pipe").is_fifo() and (tmp_path / "d").is_dir()
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_directory_and_what_is_none_do_not_replace_each_other(tmp_path: Path, kind: bytes) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("directory")
+    with pytest.raises(InvalidArgument, match=r"cannot overwrite directory .*/directory with non-directory"):
+        unpacked(archive(tarfile.PAX_FORMAT, member("directory", kind, linkname="link")), tmp_path)
+    with pytest.raises(InvalidArgument, match=r"cannot overwrite non-directory .*/link with directory"):
+        unpacked(archive(tarfile.PAX_FORMAT, member("link", tarfile.DIRTYPE)), tmp_path)
 
 
 def test_a_file_that_finds_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

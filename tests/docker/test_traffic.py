@@ -242,3 +242,43 @@ client.connect(("10.232.0.1", port)); kind == "udp" and client.send(b"x"); print
 
     for kind in ("tcp", "udp"):
         eventually(lambda kind=kind: seen(kind).startswith("80 to 10.232.0.2"), f"the client was seen as {seen(kind)!r}")
+
+
+HEARD = """
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("10.232.0.2", 9))
+said = b""
+while said != b"that is all":
+    said, client = server.recvfrom(100)
+    print(said.decode(), flush=True)
+    server.sendto(said, client)
+"""
+SAY = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); client.settimeout(1)
+client.bind((sys.argv[1], 5000)); client.sendto(sys.argv[2].encode(), ("10.232.0.2", 9)); client.recv(100)
+"""
+
+
+def test_nothing_leaves_an_internal_network_by_a_connection_from_before(daemon: Daemon, network: str, name: str, outside: str) -> None:
+    """What the container sends looks like its own old flow of datagrams, which the kernel still knows."""
+    daemon.docker("network", "create", "--internal", "--subnet", "10.233.0.0/24", f"{network}-internal")
+    daemon.docker("run", "-d", "--name", name, "--network", network, "--ip", "10.231.0.5", BASE, "sleep", "1000")
+    entered = ["nsenter", "-n", "-t", daemon.docker("inspect", "-f", "{{.State.Pid}}", name).stdout.strip()]
+    say = [sys.executable, "-c", SAY]
+    server = subprocess.Popen(["ip", "netns", "exec", outside, sys.executable, "-c", HEARD], stdout=subprocess.PIPE, text=True)
+    try:
+        known = [*entered, *say, "10.231.0.5"]
+        eventually(lambda: subprocess.run([*known, "once"], check=False).returncode == 0, "nobody outside answers")
+        daemon.docker("network", "connect", f"{network}-internal", name)
+        daemon.docker("network", "disconnect", network, name)
+        for command in ("ip addr add 10.231.0.5 dev lo", "ip route add default via 10.233.0.1"):
+            subprocess.run([*entered, *command.split()], check=True)
+        assert subprocess.run([*known, "from inside"], check=False).returncode
+        subprocess.run([*say, "10.232.0.1", "that is all"], check=True)
+        assert "from inside" not in server.communicate()[0]
+    finally:
+        server.kill()
+        server.wait()
+        daemon.docker("rm", "-f", name)
+        daemon.docker("network", "rm", f"{network}-internal")

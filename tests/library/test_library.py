@@ -109,3 +109,15 @@ def test_after_close_every_object_says_that_the_engine_is_closed(image: lamina.I
         with pytest.raises(EngineClosed):
             use()
     box.close()
+
+
+def test_files_of_a_build_lie_in_its_context_and_nowhere_else(image: lamina.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = image._engine
+    assert isinstance(engine, lamina.Engine)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for path in ("../escaped", "sub/../../escaped", "..", "."):
+        with pytest.raises(InvalidArgument, match="is no path of a file in a build's context"):
+            engine.build("FROM scratch\nCOPY . /\n", files={path: b"x"})
+    assert not (tmp_path / "escaped").exists()
+    made = engine.build("FROM scratch\nCOPY . /\n", files={"/abs": b"x", "sub/../..file": b"y"})
+    assert sorted(entry.path for entry in made.root.walk() if entry.type == "file") == ["/..file", "/abs"]

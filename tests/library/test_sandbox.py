@@ -44,6 +44,8 @@ def test_commands_share_what_they_write_and_nothing_else(engine: lamina.Engine) 
         assert box.exec("sleep", "1000", timeout=0.2).exit_code == 137
         with pytest.raises(CommandNotFound):
             box.exec("nothing")
+        with pytest.raises(TypeError):
+            box.exec("cat", input="a text", timeout=10)  # type: ignore[arg-type]
         assert box.exec("true").exit_code == 0
         assert box.changes()["/data/file"] == "A"
         assert "/data/file" in {change.path for change in box.diff()}

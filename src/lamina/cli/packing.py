@@ -231,7 +231,7 @@ class _Buffer:
 def below(top: str, name: str) -> Iterator[tuple[str, str]]:
     """Every path of a tree with its name in the archive, parents first; links are not followed."""
     yield top, name
-    if os.path.isdir(top) and not os.path.islink(top.rstrip("/")):
+    if os.path.isdir(top) and not os.path.islink(top):  # which "link/" is not
         yield from _inside(top.rstrip("/"), name)
 
 

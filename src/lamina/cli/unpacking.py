@@ -3,19 +3,20 @@ tarfile does it."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import stat
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from zlib import adler32
 
+from lamina.errors import InvalidArgument
+
 _PIECE = 1 << 20
 _EXTENDED_LIMIT = 1 << 20
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
 _ORDINARY = frozenset((b"0", b"1", b"2", b"5", b"x"))
 """File, hard link, symlink, directory, and pax headers before them."""
@@ -170,13 +171,20 @@ class Unpacking:
             _unfiltered(self._tar)
             yield from self._tar
 
-    def extract(self, member: tarfile.TarInfo, target: str, through: Callable[[tarfile.TarInfo], object]) -> None:
-        """Put the member at hand below `target`, as TarFile.extract does with numeric owners.
+    def extract(self, member: tarfile.TarInfo, target: str) -> None:
+        """Put the member at hand below `target`, as TarFile.extract does with numeric owners, in the place of what is there.
 
-        `through` is asked, and may refuse, before a regular file is written through a link that has its name.
+        Raises:
+            InvalidArgument: there is a directory in the place of what is none, or the other way round.
         """
-        if written_here(member):
-            _put(self._content() if self._tar is None else _pieces(self._tar, member), member, target, through)
+        path = f"{target}/{member.name}"
+        if member.isreg() and not member.issparse():
+            _put(self._content() if self._tar is None else _pieces(self._tar, member), member, path)
+            return
+        _make_way(path, directory=member.isdir())
+        if member.islnk():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.link(f"{target}/{member.linkname}", path, follow_symlinks=False)
         else:
             (self._tar or self._nothing).extract(member, target, numeric_owner=True)
 
@@ -238,19 +246,26 @@ def _records(body: bytes) -> dict[bytes, bytes] | None:
     return found
 
 
-def written_here(member: tarfile.TarInfo) -> bool:
-    """Whether it is a file as most are, which tarfile has no part in."""
-    return member.isreg() and not member.issparse()
+def _make_way(path: str, *, directory: bool) -> None:
+    """What is at `path` goes, but for a directory where one is to come. Raises InvalidArgument as `Unpacking.extract`."""
+    try:
+        there = os.lstat(path)
+    except OSError:  # whoever makes it says why it cannot be
+        return
+    if stat.S_ISDIR(there.st_mode) != directory:
+        old, new = ("non-directory", "directory") if directory else ("directory", "non-directory")
+        raise InvalidArgument(f"cannot overwrite {old} {path} with {new}")
+    if not directory:
+        os.unlink(path)
 
 
-def _put(content: Iterator[memoryview], member: tarfile.TarInfo, target: str, through: Callable[[tarfile.TarInfo], object]) -> None:
+def _put(content: Iterator[memoryview], member: tarfile.TarInfo, path: str) -> None:
     """A regular file; an OSError names it."""
-    path = f"{target}/{member.name}"
     # What is to be ours may have its mode from the beginning; nobody else's, since it is ours until its owner is set.
     user = os.geteuid()
     ours = member.uid == user and member.gid == os.getegid()
     try:
-        fd = _opened(path, member.mode & 0o777 if ours else 0o600, lambda: through(member))
+        fd = _opened(path, member.mode & 0o777 if ours else 0o600)
         try:
             _write(fd, content, member, privileged=user == 0)
         finally:
@@ -271,15 +286,14 @@ def _write(fd: int, content: Iterator[memoryview], member: tarfile.TarInfo, *, p
     os.utime(fd, (member.mtime, member.mtime))
 
 
-def _opened(path: str, mode: int, through: Callable[[], object]) -> int:
+def _opened(path: str, mode: int) -> int:
+    """A new file: nobody who has the old one open, runs it or has it under another name notices, and no link is written through."""
     try:
-        return os.open(path, _NEW | os.O_NOFOLLOW, mode)
+        return os.open(path, _NEW, mode)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        through()
+    except FileExistsError:
+        _make_way(path, directory=False)
     return os.open(path, _NEW, mode)
 
 

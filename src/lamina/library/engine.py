@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from lamina.builder.request import BuildRequest, Context
 from lamina.daemon import engine as daemon
+from lamina.errors import InvalidArgument
 from lamina.library.container import Container
 from lamina.library.image import Image
 from lamina.library.sandbox import UNLIMITED, Limits, Sandbox
@@ -90,11 +92,15 @@ class Engine(daemon.Engine):
 
         Raises:
             DockerfileError, StepFailed: see `Builder.build`.
+            InvalidArgument: a path of `files` leads out of the context.
         """
         tags = (Reference.parse(tag).with_default_tag(),) if tag else ()
         with tempfile.TemporaryDirectory(prefix="lamina-context-") as directory:
             for path, content in (files or {}).items():
-                place = Path(directory, path.lstrip("/"))
+                inside = posixpath.normpath(path.lstrip("/"))
+                if inside == "." or inside.split("/")[0] == "..":
+                    raise InvalidArgument(f"{path!r} is no path of a file in a build's context")
+                place = Path(directory, inside)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
             request = BuildRequest(context=Context(directory=directory), text=dockerfile, tags=tags, network=network)

@@ -77,23 +77,24 @@ class Sandbox:
         Raises:
             CommandNotFound, CommandNotExecutable: the image has no such command, or it is not a program.
         """
+        data = memoryview(input)  # a text fails here, not where the command waits for it
         changes: dict[str, object] = {
             "Env": [*texts(self._config, "Env"), *(f"{key}={value}" for key, value in (env or {}).items())],
             "User": user or self._config.get("User"),
             "WorkingDir": cwd or self._config.get("WorkingDir"),
-            "OpenStdin": bool(input),
-            "StdinOnce": bool(input),
+            "OpenStdin": bool(data),
+            "StdinOnce": bool(data),
         }
         mine, theirs = socket.socketpair()
         with mine:
             with theirs:
-                waiter = self._engine.containers.perform(self._container, command, changes, fd=theirs.fileno(), stdin=bool(input))
+                waiter = self._engine.containers.perform(self._container, command, changes, fd=theirs.fileno(), stdin=bool(data))
             with waiter:
-                output = self._output(mine, input, timeout)
+                output = self._output(mine, data, timeout)
                 result = waiter.result()
         return Finished(result.status_code if result else -1, unframed(output))
 
-    def _output(self, stream: socket.socket, data: bytes, timeout: float | None) -> bytes:
+    def _output(self, stream: socket.socket, data: memoryview, timeout: float | None) -> bytes:
         """All that comes, to the stream's end; a command that has not ended in time is killed, which ends it."""
         if data:
             threading.Thread(target=_send, args=(stream.dup(), data), daemon=True).start()
@@ -161,7 +162,7 @@ class Sandbox:
         return f"<Sandbox {self._container[:12]}>"
 
 
-def _send(stream: socket.socket, data: bytes) -> None:
+def _send(stream: socket.socket, data: memoryview) -> None:
     with stream, suppress(OSError):
         stream.sendall(data)
         stream.shutdown(socket.SHUT_WR)

@@ -122,8 +122,8 @@ def _in(name: str, *, invert: bool = False) -> list[bytes]:
     return [nft.load_meta(nft.IN_NAME), nft.within(name, invert=invert)]
 
 
-def _out(name: str) -> list[bytes]:
-    return [nft.load_meta(nft.OUT_NAME), nft.within(name)]
+def _out(name: str, *, invert: bool = False) -> list[bytes]:
+    return [nft.load_meta(nft.OUT_NAME), nft.within(name, invert=invert)]
 
 
 def _to_loopback(compare: bytes) -> list[bytes]:
@@ -159,8 +159,9 @@ def _tracked(key: int, bits: int) -> list[bytes]:
 
 def _forward() -> Iterator[Rule]:
     accept, drop = nft.verdict(nft.ACCEPT), nft.verdict(nft.DROP)
-    # What passed once goes on, both ways, before anything else is looked at.
-    known = _tracked(nft.STATE, nft.ESTABLISHED_RELATED)
+    # What passed once goes on, both ways, before anything else is looked at. Not where a network is internal: who is on it may once have
+    # been on another, and send under the address it had there.
+    known = [*_tracked(nft.STATE, nft.ESTABLISHED_RELATED), *_in("internal", invert=True), *_out("internal", invert=True)]
     yield "of connections to containers", [*known, *_out("bridges"), accept]
     yield "of connections from containers", [*known, *_in("bridges"), accept]
     both = [nft.load_meta(nft.IN_NAME), nft.load_meta(nft.OUT_NAME, nft.KEY + 4)]

@@ -10,6 +10,7 @@ import re
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from lamina.cli.flags import Arguments
 from lamina.cli.packing import Packer, Piece, below
@@ -19,7 +20,7 @@ from lamina.cli.streams import write_all
 from lamina.cli.table import printable
 from lamina.cli.terminal import moves
 from lamina.cli.units import human_size, parse_duration
-from lamina.cli.unpacking import Unpacking, written_here
+from lamina.cli.unpacking import Unpacking
 from lamina.client.containers import Containers
 from lamina.client.images import Images
 from lamina.client.stdcopy import STDERR, split
@@ -236,7 +237,7 @@ class _Copier:
                 write_all(1, piece)
             return
         only_content = path.endswith("/.") or path == "."
-        base = os.path.basename(path.rstrip("/")) if not only_content else ""
+        base = os.path.basename(os.path.normpath(path)) if not only_content else ""
         size = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
         self._done(size, target)
 
@@ -315,7 +316,11 @@ class _Counted:
 
 def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
     """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
+    if os.path.islink(target):  # without a slash behind it
+        target = os.path.realpath(target)
     into, a_file = os.path.isdir(target), os.path.isfile(target)
+    if os.path.lexists(target) and not into and not a_file:
+        raise InvalidArgument(f"{target} is neither a directory nor a regular file")
     if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
         raise NotFound(f"no such directory: {target}")
     parent, renamed = (
@@ -325,16 +330,18 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
         parent, renamed = target, ""
     if not os.path.isdir(parent):
         raise NotFound(f"no such directory: {parent}")
-    size, owner = 0, (os.getuid(), os.getgid())
+    size, owner, times = 0, (os.getuid(), os.getgid()), list[tuple[str, float]]()
     inside = _Inside(parent)
     for member in archive:
         if a_file and member.isdir():
             raise InvalidArgument("cannot copy directory to a file")
-        first, _, rest = member.name.strip("/").partition("/")
+        first, _, rest = member.name.rstrip("/").partition("/")  # of a whole root it is empty
         top = renamed or ("" if only_content else first)
         member.name = f"{top}/{rest}" if top and rest else top or rest or "."
+        if member.name == ".":
+            continue  # the target, which is there: its owner and mode are its own
         if member.islnk():
-            _, _, rest = member.linkname.strip("/").partition("/")
+            _, _, rest = member.linkname.partition("/")
             member.linkname = "/".join(part for part in (top, rest) if part)
         if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
             raise NotFound(f"no such directory: {target}")
@@ -342,8 +349,13 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
             member.uid, member.gid = owner
         member.uname = member.gname = ""
         # the container's files are not trusted: no path may lead out of the target
-        archive.extract(inside.checked(member), parent, inside.through)
+        archive.extract(inside.checked(member), parent)
         size += member.size
+        if member.isdir() or member.issym():
+            times.append((f"{parent}/{member.name}", member.mtime))
+    for path, when in times:  # what comes into a directory changes its time
+        with suppress(PermissionError):  # it was there, and is somebody else's
+            os.utime(path, (when, when), follow_symlinks=False)
     return size
 
 
@@ -360,22 +372,17 @@ class _Inside:
         Raises:
             InvalidArgument: it is a device, or would be written elsewhere.
         """
-        if member.isdev():
+        if member.ischr() or member.isblk():
             raise InvalidArgument(f"cannot copy device {member.name}")
         # links are copied as they are, wherever they point: nothing is written through them
-        self._check_directory(member.name.rpartition("/")[0], member)
-        if not member.issym() and not written_here(member) and os.path.islink(os.path.join(self._target, member.name)):
-            self._check(member.name, member)
+        directory, _, name = member.name.rpartition("/")
+        self._check_directory(member.name if name == ".." else directory, member)
         if member.islnk():
-            self._check(member.linkname, member)
+            self._check_directory(member.linkname.rpartition("/")[0], member)
         if member.issym() or member.islnk():
             self._sound.clear()
         member.mode &= 0o777
         return member
-
-    def through(self, member: tarfile.TarInfo) -> None:
-        """The member's name is a link, and will be written through. Raises as `checked`."""
-        self._check(member.name, member)
 
     def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
         """Once for each directory: what is one stays one, unless links come."""
