@@ -273,7 +273,13 @@ DEFENCES = (
     Defence(
         "the host's loopback",
         ("CVE-2020-8558",),
-        (("network/ruleset.py", "nft.equal(_LOOPBACK)), nft.verdict(nft.DROP)]", "nft.equal(_LOOPBACK)), nft.verdict(nft.RETURN)]"),),
+        (
+            (
+                "network/ruleset.py",
+                'nft.equal(_LOOPBACK)), *_in("bridges"), nft.verdict(nft.DROP)]',
+                'nft.equal(_LOOPBACK)), *_in("bridges"), nft.verdict(nft.RETURN)]',
+            ),
+        ),
         (f"{API}::test_the_hosts_loopback_is_not_reached_by_routing_to_it",),
     ),
     Defence(
