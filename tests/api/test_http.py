@@ -277,7 +277,11 @@ def test_filters_are_read_in_both_spellings() -> None:
 
 
 def test_a_filter_is_not_passed_over_because_it_is_said_to_be_false() -> None:
-    assert Query.parse('filters={"label":{"a":false,"b":true},"label!":{}}').filters() == {"label": ["a", "b"], "label!": []}
+    assert Query.parse('filters={"label":{"a":false,"b":true},"label!":{},"name":null}').filters() == {
+        "label": ["a", "b"],
+        "label!": [],
+        "name": [],
+    }
     with pytest.raises(InvalidParameter, match=r"invalid filter 'dangling=\[true\]'"):
         Query.parse('filters={"dangling":{"true":false}}').filters()
 

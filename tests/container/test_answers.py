@@ -82,9 +82,15 @@ def test_values_of_filters_are_checked_although_nothing_is_there() -> None:
     with pytest.raises(InvalidFilter, match="'dangling'"):
         listed([], {"dangling": ["perhaps"]}, set())
     for key in ("exited", "publish", "expose"):
-        for value in ("²", "9" * 5000):
+        for value in ("²", "9" * 5000, "80-70"):
             with pytest.raises(InvalidFilter, match=f"invalid filter '{key}="):
                 check_listing({key: [value]})
+
+
+def test_an_empty_id_and_what_is_no_expression_find_nothing(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    for filters in ({"id": [""]}, {"name": ["["]}):
+        assert world.containers.list(all=True, filters=filters) == []
 
 
 def test_ancestor_is_what_the_name_means_now(world: World) -> None:

@@ -227,7 +227,7 @@ def test_auto_removal_tells_the_exit_code_to_who_waits_for_it(world: World) -> N
     [
         (CommandNotFound("x: executable file not found in $PATH"), 127),
         (CommandNotExecutable("permission denied"), 126),
-        (RuntimeFailed("x"), 125),
+        (RuntimeFailed("x"), 128),
     ],
 )
 def test_a_failed_start_leaves_it_created_with_dockers_exit_code(world: World, error: Exception, code: int) -> None:
@@ -251,8 +251,17 @@ def test_a_start_that_the_system_refuses_leaves_it_created_with_the_reason(world
     with pytest.raises(OSError, match="No space left"):
         world.containers.start("it")
     state = world.containers.get("it").state
-    assert (str(state.status), state.exit_code, state.error) == ("created", 125, "No space left on device")
+    assert (str(state.status), state.exit_code, state.error) == ("created", 128, "No space left on device")
     assert [row["Names"] for row in world.containers.list(all=True)] == [["/it"]]
+    world.runtime.failure = None
+    process = world.run("ran")
+    process.end(3)
+    eventually(lambda: status(world, "ran") == "exited")
+    world.runtime.failure = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        world.containers.start("ran")
+    state = world.containers.get("ran").state
+    assert (str(state.status), state.exit_code, state.error) == ("exited", 3, "No space left on device")
 
 
 def test_a_restart_that_the_system_refuses_is_the_end_of_the_run(world: World) -> None:
@@ -826,7 +835,7 @@ def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) ->
     with pytest.raises(RuntimeError):
         world.containers.start(created.id)
     state = world.containers.get("it").state
-    assert (str(state.status), state.exit_code, state.error) == ("created", 125, "can't start new thread")
+    assert (str(state.status), state.exit_code, state.error) == ("created", 128, "can't start new thread")
 
 
 def test_a_container_whose_folder_somebody_removed_can_be_removed(world: World) -> None:

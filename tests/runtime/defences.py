@@ -245,8 +245,8 @@ DEFENCES = (
         (
             (
                 "container/files.py",
-                "    with _missing_named(params, errno.ENOTDIR):\n        return open_in_root(root, place.directory, _FOLDER)",
-                '    import ctypes\n\n    with _missing_named(params, errno.ENOTDIR):\n        for name in ("lib/libnss_files.so.2",):\n            try:\n                fd = open_in_root(root, name)\n            except OSError:\n                continue\n            ctypes.CDLL(f"/proc/self/fd/{fd}")\n        return open_in_root(root, place.directory, _FOLDER)',
+                "    with _missing_named(params, errno.ENOTDIR):\n        fd = open_in_root(root, place.directory, _FOLDER)",
+                '    import ctypes\n\n    with _missing_named(params, errno.ENOTDIR):\n        for name in ("lib/libnss_files.so.2",):\n            try:\n                fd = open_in_root(root, name)\n            except OSError:\n                continue\n            ctypes.CDLL(f"/proc/self/fd/{fd}")\n        fd = open_in_root(root, place.directory, _FOLDER)',
             ),
         ),
         (f"{API}::test_copying_uses_no_library_of_the_container",),
@@ -273,7 +273,13 @@ DEFENCES = (
     Defence(
         "the host's loopback",
         ("CVE-2020-8558",),
-        (("network/ruleset.py", "nft.equal(_LOOPBACK)), nft.verdict(nft.DROP)]", "nft.equal(_LOOPBACK)), nft.verdict(nft.RETURN)]"),),
+        (
+            (
+                "network/ruleset.py",
+                'nft.equal(_LOOPBACK)), *_in("bridges"), nft.verdict(nft.DROP)]',
+                'nft.equal(_LOOPBACK)), *_in("bridges"), nft.verdict(nft.RETURN)]',
+            ),
+        ),
         (f"{API}::test_the_hosts_loopback_is_not_reached_by_routing_to_it",),
     ),
     Defence(

@@ -118,6 +118,8 @@ def _filter_values(name: str, value: object) -> list[str]:
         return [str(key) for key in value]
     if isinstance(value, list):
         return [str(item) for item in value]
+    if value is None:
+        return []
     if isinstance(value, str | int | bool):
         return [str(value).lower() if isinstance(value, bool) else str(value)]
     raise InvalidParameter("invalid filters: a value is neither list nor object")

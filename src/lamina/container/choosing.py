@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, lets_through, until
+from lamina.apitypes.filters import InvalidFilter, check_filters, labelled, lets_through, matches, until
 from lamina.container.model import Container, State
 from lamina.image.model import Image
 from lamina.spec.moment import seconds
@@ -49,8 +48,8 @@ def listed(container: Container, filters: Filters, *, find: Callable[[str], Cont
     if not any(filters.values()):
         return True
     tests: dict[str, Callable[[str], bool]] = {
-        "id": container.id.startswith,
-        "name": lambda pattern: _matches(pattern, f"/{container.name}") or _matches(pattern, container.name),
+        "id": lambda start: bool(start) and container.id.startswith(start),
+        "name": lambda pattern: matches(pattern, f"/{container.name}") or matches(pattern, container.name),
         "status": lambda status: status == container.state.status,
         "exited": lambda code: bool(container.state.started_ns) and not container.shown_running and int(code) == container.state.exit_code,
         "ancestor": lambda name: container.image in set(images(name)),
@@ -99,7 +98,7 @@ def _ports(key: str, value: str) -> list[tuple[int, str]]:
     numbers, _, protocol = value.partition("/")
     low, _, high = numbers.partition("-")
     first, last = natural(low, 65535), natural(high or low, 65535)
-    if first is None or last is None:
+    if first is None or last is None or last < first:
         raise InvalidFilter(f"invalid filter '{key}={value[:100]}'")
     return [(port, protocol or "tcp") for port in range(first, last + 1)]
 
@@ -109,10 +108,3 @@ def pruning(filters: Filters, now_ns: int) -> Callable[[Container], bool]:
     check_filters(filters, _PRUNING)
     limits = [seconds(value, now_ns / 1e9) * 1e9 for value in until(filters)]
     return lambda container: lets_through(container.labels, filters) and all(container.created_ns < limit for limit in limits)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        raise InvalidFilter(f"invalid filter 'name={pattern[:100]}'") from None

@@ -31,6 +31,7 @@ _KILL_PATIENCE = 30.0
 """Seconds that a killed process is waited for: longer than the kernel takes to free a large one."""
 _ENDING = 2.0
 """Seconds for which a process that cannot be frozen may yet turn out to have ended."""
+_NOT_STARTED = 128
 _FAILURES = (LaminaError, OSError, RuntimeError, ValueError)
 """What a start may fail with: a full disk, no room for a thread, text that cannot be encoded are told as they are."""
 _log = logging.getLogger("lamina.container")
@@ -89,9 +90,11 @@ class LifeCycle:
         try:
             process = self._launcher.start(live.container, attaches, self._roster, verify=verify)
         except _FAILURES as error:
-            code = getattr(type(error), "exit_code", 125)
+            code = getattr(type(error), "exit_code", 0)
             self.release(live)
-            live.note(exit_code=code if code in (126, 127) else 125, error=_words(error), finished_ns=live.state.finished_ns)
+            # As with Docker: unless the command is why, the code of the last run stays if it says anything.
+            code = code if code in (126, 127) else live.state.exit_code or _NOT_STARTED
+            live.note(exit_code=code, error=_words(error), finished_ns=live.state.finished_ns)
             self._store.save_state(live.container)
             raise
         finally:

@@ -133,7 +133,9 @@ def _lets_through(event: Event, key: str, values: Sequence[str]) -> bool:
         names |= {name.rpartition(":")[0] for name in names if "/" not in name.rpartition(":")[2]}
     elif key != event.type and not (key == "container" and "container" in event.attributes):
         return key not in ("container", "volume", "network", "daemon", "plugin", "builder")
-    return any(wanted in names or (len(wanted) >= 12 and any(name.startswith(wanted) for name in names)) for wanted in values)
+    # As with Docker: the beginning of a name or ID will do, but of images.
+    least = 12 if key == "image" else 0
+    return any(wanted in names or (len(wanted) >= least and any(name.startswith(wanted) for name in names)) for wanted in values)
 
 
 def _has_label(event: Event, wanted: str) -> bool:
