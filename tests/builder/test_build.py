@@ -271,6 +271,16 @@ def test_a_name_that_only_the_client_knows_is_in_no_message(lab: Lab, name: str,
             lab.build(text, dockerfile=name)
 
 
+def test_a_dockerfile_in_lower_case_is_found_where_the_usual_one_is_not_there(lab: Lab) -> None:
+    lab.base()
+    (lab.context / "dockerfile").write_text("FROM base\nCMD lower\n")
+    assert lab.build(None)[0].config.config.cmd[-1] == "lower"  # type: ignore[arg-type]
+    (lab.context / "Dockerfile").write_text("FROM base\nCMD usual\n")
+    assert lab.build(None)[0].config.config.cmd[-1] == "usual"  # type: ignore[arg-type]
+    with pytest.raises(LaminaError, match="failed to read dockerfile: DOCKERFILE is not in the build context"):
+        lab.build(None, dockerfile="DOCKERFILE")  # type: ignore[arg-type]
+
+
 def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
     import io
     import tarfile

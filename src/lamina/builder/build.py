@@ -39,6 +39,8 @@ from lamina.spec.progress import Sink, Update
 from lamina.spec.reference import Reference
 
 _PREFIX = "build-"
+_USUAL, _LOWER = "Dockerfile", "dockerfile"
+"""The second is taken where the first is not there, as Docker does."""
 
 
 class DockerfileNotFound(InvalidArgument):
@@ -161,7 +163,8 @@ class _Build:
         try:
             received, documents = self._receive(git, fetcher)
             ignore = self._ignore(documents)
-            dockerfile = self._dockerfile(documents.get(received.dockerfile or self.request.dockerfile))
+            data = documents.get(received.dockerfile or self.request.dockerfile)
+            dockerfile = self._dockerfile(documents.get(_LOWER) if data is None and self.request.dockerfile == _USUAL else data)
             site = Site(self.engine, self.request, self.cancellation, self.scratch, received, ignore, dockerfile, fetcher, git, epoch)
             return self._stages(site)
         finally:
@@ -169,7 +172,8 @@ class _Build:
 
     def _receive(self, git: Git, fetcher: Fetcher) -> tuple[Received, dict[str, bytes]]:
         name = self.request.dockerfile
-        wanted = (name, f"{name}.dockerignore", ".dockerignore") if self.request.text is None or self.request.ignore is None else ()
+        lower = (_LOWER,) if name == _USUAL else ()
+        wanted = (name, *lower, f"{name}.dockerignore", ".dockerignore") if self.request.text is None or self.request.ignore is None else ()
         alive = lambda _: self.cancellation.check()  # noqa: E731
         if self.request.context.remote:
             return remote.receive(self.request.context.remote, self.scratch, self.engine.workers, git, fetcher, wanted, alive)
