@@ -30,6 +30,7 @@ from lamina.builder.state import State
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
+from lamina.dockerfile.ignore import Ignore, InvalidPattern
 from lamina.dockerfile.parser import parse, reads
 from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
@@ -180,10 +181,15 @@ class _Build:
         return context.receive(self.request.context, self.scratch, self.engine.workers, wanted, alive)
 
     def _ignore(self, documents: dict[str, bytes]) -> str:
-        if self.request.ignore is not None:
-            return self.request.ignore
-        own = documents.get(f"{self.request.dockerfile}.dockerignore", documents.get(".dockerignore", b""))
-        return own.decode("utf-8", "surrogateescape")
+        """The .dockerignore that counts. Raises InvalidPattern."""
+        name = f"{self.request.dockerfile}.dockerignore"
+        name = name if name in documents else ".dockerignore"
+        text = self.request.ignore if self.request.ignore is not None else documents.get(name, b"").decode("utf-8", "surrogateescape")
+        try:
+            Ignore.parse(text)
+        except InvalidPattern as error:
+            raise InvalidPattern(f"{os.path.basename(name)}: {error.message}") from None
+        return text
 
     def _stages(self, site: Site) -> Image:
         """Build the stages that the target needs, side by side."""
