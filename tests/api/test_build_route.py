@@ -50,6 +50,9 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("isolation=hyperv", "invalid isolation"),
         ("labels=[]x", "invalid value for labels"),
         ("t=UPPER", "invalid reference"),
+        (f"t=a@sha256:{'a' * 64}", "build tag cannot contain a digest"),
+        (f"buildargs={quote(json.dumps({'A': True}))}", "invalid value for buildargs: A is not a text"),
+        (f"labels={quote(json.dumps({'A': 1}))}", "invalid value for labels: A is not a text"),
     ],
 )
 def test_what_is_malformed_is_400_and_one_sentence(api: Client, engine: FakeEngine, query: str, words: str) -> None:

@@ -85,7 +85,7 @@ def _asked(request: Request, given: Given | None, can: Abilities) -> BuildReques
     return BuildRequest(
         context=Context(remote=asked.text("remote")),
         dockerfile=asked.text("dockerfile", "Dockerfile"),
-        tags=tuple(Reference.parse(tag).with_default_tag() for tag in asked.all("t")),
+        tags=tuple(_tag(text) for text in asked.all("t")),
         build_args=_mapping(asked, "buildargs"),
         labels={name: value or "" for name, value in labels.items()},
         target=asked.text("target"),
@@ -104,6 +104,14 @@ def _asked(request: Request, given: Given | None, can: Abilities) -> BuildReques
         given=given,
         keep_containers=bool(asked.text("rm")) and not asked.flag("rm") and not asked.flag("forcerm"),
     )
+
+
+def _tag(text: str) -> Reference:
+    """A name that the image is to get. Raises InvalidReference, InvalidParameter."""
+    name = Reference.parse(text)
+    if name.digest is not None:
+        raise InvalidParameter(f"build tag cannot contain a digest: {name.familiar}")
+    return name.with_default_tag()
 
 
 def _run_options(asked: Query, can: Abilities) -> RunOptions:
@@ -163,7 +171,10 @@ def _mapping(query: Query, name: str) -> dict[str, str | None]:
     document = query.document(name) or {}
     if not isinstance(document, dict):
         raise InvalidParameter(f"invalid value for {name}: not an object")
-    return {str(key): None if value is None else str(value) for key, value in document.items()}
+    for key, value in document.items():
+        if value is not None and not isinstance(value, str):
+            raise InvalidParameter(f"invalid value for {name}: {key[:100]} is not a text")
+    return document
 
 
 def _strings(query: Query, name: str) -> tuple[str, ...]:
