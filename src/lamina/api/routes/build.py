@@ -132,7 +132,12 @@ def _run_options(asked: Query, can: Abilities) -> RunOptions:
     limited, _ = checked({**host, **texts, "Ulimits": _ulimits(asked)}, can)
     size = number("shmsize") or RunOptions().shm_size
     security = tuple(word for text in asked.all("securityopt") for word in _words(text))
-    return RunOptions(limits(limited, device_number), size, security, asked.text("cgroupparent"))
+    parent = asked.text("cgroupparent")
+    if "\n" in parent or "\0" in parent:
+        raise InvalidParameter(
+            f"invalid value for cgroupparent: {parent[:200]!r}: a control group's name cannot hold a line break or a NUL"
+        )
+    return RunOptions(limits(limited, device_number), size, security, parent)
 
 
 def _ulimits(asked: Query) -> list[dict[str, str | int]]:
