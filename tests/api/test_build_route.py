@@ -35,6 +35,9 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("memory=much", "invalid value for memory"),
         ("memory=-5", "invalid value for memory"),
         ("memswap=-2", "invalid value for memswap"),
+        (f"cpushares={1 << 63}", "number out of range"),
+        ("cgroupparent=a%0Ab", "cannot hold a line break or a NUL"),
+        ("cgroupparent=a%00b", "cannot hold a line break or a NUL"),
         ("memory=1024", "Minimum memory limit allowed is 6MB"),
         ("memswap=10485760", "You should always set the Memory limit"),
         ("cpuperiod=5", "CPU cfs period"),
@@ -50,6 +53,9 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("isolation=hyperv", "invalid isolation"),
         ("labels=[]x", "invalid value for labels"),
         ("t=UPPER", "invalid reference"),
+        (f"t=a@sha256:{'a' * 64}", "build tag cannot contain a digest"),
+        (f"buildargs={quote(json.dumps({'A': True}))}", "invalid value for buildargs: A is not a text"),
+        (f"labels={quote(json.dumps({'A': 1}))}", "invalid value for labels: A is not a text"),
     ],
 )
 def test_what_is_malformed_is_400_and_one_sentence(api: Client, engine: FakeEngine, query: str, words: str) -> None:

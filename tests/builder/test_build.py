@@ -271,6 +271,27 @@ def test_a_name_that_only_the_client_knows_is_in_no_message(lab: Lab, name: str,
             lab.build(text, dockerfile=name)
 
 
+def test_a_dockerfile_in_lower_case_is_found_where_the_usual_one_is_not_there(lab: Lab) -> None:
+    lab.base()
+    (lab.context / "dockerfile").write_text("FROM base\nCMD lower\n")
+    assert lab.build(None)[0].config.config.cmd[-1] == "lower"  # type: ignore[arg-type]
+    (lab.context / "Dockerfile").write_text("FROM base\nCMD usual\n")
+    assert lab.build(None)[0].config.config.cmd[-1] == "usual"  # type: ignore[arg-type]
+    with pytest.raises(LaminaError, match="failed to read dockerfile: DOCKERFILE is not in the build context"):
+        lab.build(None, dockerfile="DOCKERFILE")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("pattern", "words"), [("[", "syntax error in pattern: '['"), ("!", "illegal exclusion pattern: '!'")])
+@pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.dockerignore"])
+def test_a_wrong_dockerignore_is_told_by_its_name_before_any_step(lab: Lab, name: str, pattern: str, words: str) -> None:
+    lab.base()
+    (lab.context / "Dockerfile").write_text("FROM base\nRUN x\nCOPY Dockerfile /\n")
+    (lab.context / name).write_text(pattern)
+    with pytest.raises(LaminaError, match=f"^{re.escape(f'{name}: {words}')}"):
+        lab.build(None)  # type: ignore[arg-type]
+    assert not lab.runtime.launches
+
+
 def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
     import io
     import tarfile

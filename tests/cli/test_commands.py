@@ -569,6 +569,25 @@ def test_a_directory_that_holds_no_images_is_not_sent(engine: FakeEngine, tmp_pa
     assert done.returncode == 1 and b"holds folder that no save of lamina's wrote" in done.stderr and engine.requests == []
 
 
+def test_a_dockerignore_names_files_by_their_bytes_and_is_named_where_it_is_wrong(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    for name in (b"Dockerfile", b"caf\xe9", b"other"):
+        (tmp_path / os.fsdecode(name)).write_text("FROM scratch\n")
+    (tmp_path / ".dockerignore").write_bytes(b"*\n!caf\xe9\n")
+    assert lamina_(engine, "build", "-q", str(tmp_path)).returncode == 0
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert [os.fsencode(name) for name in tar.getnames()] == [b".dockerignore", b"Dockerfile", b"caf\xe9"]
+    (tmp_path / ".dockerignore").write_text("[")
+    assert lamina_(engine, "build", "-q", str(tmp_path)).stderr == b"lamina: .dockerignore: syntax error in pattern: '['\n"
+
+
+def test_a_dockerfile_in_lower_case_is_built_from(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "dockerfile").write_text("FROM scratch\n")
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", str(tmp_path)).stdout == b"sha256:1\n"
+    assert "dockerfile=dockerfile" in engine.requests[0].query
+
+
 def test_a_directory_of_images_is_sent_also_through_a_link_and_without_names(engine: FakeEngine, tmp_path: Path) -> None:
     layer = tmp_path / "old" / ("a" * 64)
     layer.mkdir(parents=True)

@@ -72,15 +72,18 @@ class Query:
         """A whole number.
 
         Raises:
-            InvalidParameter: it is not one.
+            InvalidParameter: it is not one, or one that no client in Go can read.
         """
         text = self.text(name)
         if not text:
             return default
         try:
-            return int(text)
+            found = int(text)
         except ValueError:
             raise InvalidParameter(f"invalid value for {name}: {text[:100]!r} is not a number")
+        if not -(1 << 63) <= found < 1 << 63:
+            raise InvalidParameter(f"invalid value for {name}: number out of range: {text[:100]}")
+        return found
 
     def document(self, name: str) -> Any:
         """A JSON value; None where it is absent, empty or null.

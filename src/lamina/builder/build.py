@@ -30,6 +30,7 @@ from lamina.builder.state import State
 from lamina.dockerfile import ast
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
+from lamina.dockerfile.ignore import Ignore, InvalidPattern
 from lamina.dockerfile.parser import parse, reads
 from lamina.errors import InvalidArgument, NotFound, Unsupported
 from lamina.image.model import Image
@@ -39,6 +40,8 @@ from lamina.spec.progress import Sink, Update
 from lamina.spec.reference import Reference
 
 _PREFIX = "build-"
+_USUAL, _LOWER = "Dockerfile", "dockerfile"
+"""The second is taken where the first is not there, as Docker does."""
 
 
 class DockerfileNotFound(InvalidArgument):
@@ -161,7 +164,8 @@ class _Build:
         try:
             received, documents = self._receive(git, fetcher)
             ignore = self._ignore(documents)
-            dockerfile = self._dockerfile(documents.get(received.dockerfile or self.request.dockerfile))
+            data = documents.get(received.dockerfile or self.request.dockerfile)
+            dockerfile = self._dockerfile(documents.get(_LOWER) if data is None and self.request.dockerfile == _USUAL else data)
             site = Site(self.engine, self.request, self.cancellation, self.scratch, received, ignore, dockerfile, fetcher, git, epoch)
             return self._stages(site)
         finally:
@@ -169,17 +173,23 @@ class _Build:
 
     def _receive(self, git: Git, fetcher: Fetcher) -> tuple[Received, dict[str, bytes]]:
         name = self.request.dockerfile
-        wanted = (name, f"{name}.dockerignore", ".dockerignore") if self.request.text is None or self.request.ignore is None else ()
+        lower = (_LOWER,) if name == _USUAL else ()
+        wanted = (name, *lower, f"{name}.dockerignore", ".dockerignore") if self.request.text is None or self.request.ignore is None else ()
         alive = lambda _: self.cancellation.check()  # noqa: E731
         if self.request.context.remote:
             return remote.receive(self.request.context.remote, self.scratch, self.engine.workers, git, fetcher, wanted, alive)
         return context.receive(self.request.context, self.scratch, self.engine.workers, wanted, alive)
 
     def _ignore(self, documents: dict[str, bytes]) -> str:
-        if self.request.ignore is not None:
-            return self.request.ignore
-        own = documents.get(f"{self.request.dockerfile}.dockerignore", documents.get(".dockerignore", b""))
-        return own.decode("utf-8", "surrogateescape")
+        """The .dockerignore that counts. Raises InvalidPattern."""
+        name = f"{self.request.dockerfile}.dockerignore"
+        name = name if name in documents else ".dockerignore"
+        text = self.request.ignore if self.request.ignore is not None else documents.get(name, b"").decode("utf-8", "surrogateescape")
+        try:
+            Ignore.parse(text)
+        except InvalidPattern as error:
+            raise InvalidPattern(f"{os.path.basename(name)}: {error.message}") from None
+        return text
 
     def _stages(self, site: Site) -> Image:
         """Build the stages that the target needs, side by side."""

@@ -7,18 +7,21 @@ from collections.abc import Callable
 
 
 def read(root: str, dockerfile: str) -> Callable[[str], bool]:
-    """Whether a path of the context is sent."""
+    """Whether a path of the context is sent. Raises InvalidPattern."""
     for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
         path = os.path.join(root, name)
         if os.path.isfile(path):
-            with open(path, encoding="utf-8-sig", errors="replace") as file:
-                return _kept(file.read())
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+                return _kept(file.read(), os.path.basename(name))
     return lambda path: True
 
 
-def _kept(text: str) -> Callable[[str], bool]:
+def _kept(text: str, name: str) -> Callable[[str], bool]:
     # the Dockerfile language is a room of its own; only this command needs a part of it here
-    from lamina.dockerfile.ignore import Ignore
+    from lamina.dockerfile.ignore import Ignore, InvalidPattern
 
-    rules = Ignore.parse(text)
+    try:
+        rules = Ignore.parse(text)
+    except InvalidPattern as error:
+        raise InvalidPattern(f"{name}: {error.message}") from None
     return lambda path: not rules.excludes(path)

@@ -85,7 +85,7 @@ def _asked(request: Request, given: Given | None, can: Abilities) -> BuildReques
     return BuildRequest(
         context=Context(remote=asked.text("remote")),
         dockerfile=asked.text("dockerfile", "Dockerfile"),
-        tags=tuple(Reference.parse(tag).with_default_tag() for tag in asked.all("t")),
+        tags=tuple(_tag(text) for text in asked.all("t")),
         build_args=_mapping(asked, "buildargs"),
         labels={name: value or "" for name, value in labels.items()},
         target=asked.text("target"),
@@ -106,6 +106,14 @@ def _asked(request: Request, given: Given | None, can: Abilities) -> BuildReques
     )
 
 
+def _tag(text: str) -> Reference:
+    """A name that the image is to get. Raises InvalidReference, InvalidParameter."""
+    name = Reference.parse(text)
+    if name.digest is not None:
+        raise InvalidParameter(f"build tag cannot contain a digest: {name.familiar}")
+    return name.with_default_tag()
+
+
 def _run_options(asked: Query, can: Abilities) -> RunOptions:
     """Limits of every RUN, as a container's; -1 for --memory-swap is no limit of swap.
 
@@ -124,7 +132,12 @@ def _run_options(asked: Query, can: Abilities) -> RunOptions:
     limited, _ = checked({**host, **texts, "Ulimits": _ulimits(asked)}, can)
     size = number("shmsize") or RunOptions().shm_size
     security = tuple(word for text in asked.all("securityopt") for word in _words(text))
-    return RunOptions(limits(limited, device_number), size, security, asked.text("cgroupparent"))
+    parent = asked.text("cgroupparent")
+    if "\n" in parent or "\0" in parent:
+        raise InvalidParameter(
+            f"invalid value for cgroupparent: {parent[:200]!r}: a control group's name cannot hold a line break or a NUL"
+        )
+    return RunOptions(limits(limited, device_number), size, security, parent)
 
 
 def _ulimits(asked: Query) -> list[dict[str, str | int]]:
@@ -163,7 +176,10 @@ def _mapping(query: Query, name: str) -> dict[str, str | None]:
     document = query.document(name) or {}
     if not isinstance(document, dict):
         raise InvalidParameter(f"invalid value for {name}: not an object")
-    return {str(key): None if value is None else str(value) for key, value in document.items()}
+    for key, value in document.items():
+        if value is not None and not isinstance(value, str):
+            raise InvalidParameter(f"invalid value for {name}: {key[:100]} is not a text")
+    return document
 
 
 def _strings(query: Query, name: str) -> tuple[str, ...]:

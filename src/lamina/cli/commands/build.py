@@ -245,13 +245,7 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
         name = ".dockerfile.stdin"
         extra[name] = sys.stdin.buffer.read()
     else:
-        path = (
-            os.path.join(root, "Dockerfile")
-            if not dockerfile
-            else dockerfile
-            if os.path.exists(dockerfile)
-            else os.path.join(root, dockerfile)
-        )
+        path = _usual(root) if not dockerfile else dockerfile if os.path.exists(dockerfile) else os.path.join(root, dockerfile)
         if not os.path.exists(path):
             raise NotFound(f"failed to read dockerfile: {path} not found", hint="" if dockerfile else "name it with -f")
         real = os.path.realpath(path)
@@ -262,6 +256,12 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
             with open(path, "rb") as file:
                 extra[name] = file.read()
     return _Context(pack(root, _ignored(root, name), always=(name, ".dockerignore"), extra=extra), name)
+
+
+def _usual(root: str) -> str:
+    """Where a Dockerfile is expected; in lower case, as Docker allows, where it is only there."""
+    usual, lower = (os.path.join(root, name) for name in ("Dockerfile", "dockerfile"))
+    return lower if os.path.exists(lower) and not os.path.exists(usual) else usual
 
 
 def _ignored(root: str, dockerfile: str) -> Kept:
