@@ -109,3 +109,14 @@ def test_after_close_every_object_says_that_the_engine_is_closed(image: lamina.I
         with pytest.raises(EngineClosed):
             use()
     box.close()
+
+
+def test_files_of_a_build_stay_in_its_context(image: lamina.Image, tmp_path: Path) -> None:
+    engine = image._engine
+    assert isinstance(engine, lamina.Engine)
+    for path in (f"..{tmp_path}/out", "../../../../../.." + str(tmp_path / "out"), "a/../b", "", "/", "a\0"):
+        with pytest.raises(InvalidArgument, match="not a path of a file in the context"):
+            engine.build("FROM scratch\nCOPY . /\n", files={path: b"x"})
+    assert not (tmp_path / "out").exists()
+    built = engine.build("FROM scratch\nCOPY . /\n", files={"/a/./b": b"x"})
+    assert [entry.path for entry in built.root.walk()] == ["/", "/a", "/a/b"]
