@@ -7,6 +7,7 @@ import gzip
 import mmap
 import os
 import stat
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -365,19 +366,20 @@ class SnapshotterContract:
         assert rig.left_over() == []
 
     def test_symbolic_links_lead_nowhere_but_into_the_layer(self, rig: Rig) -> None:
+        name = f"inside-{uuid.uuid4().hex}"  # no file that anybody else has in the host's /tmp
         rig.publish(
             tar(
                 symlink("out", "/tmp"),
-                file("out/x", b"inside"),
+                file(f"out/{name}", b"inside"),
                 symlink("up", "../../.."),
                 file("up/y", b"inside"),
                 symlink("rel", "tmp"),
                 file("rel/z", b"z"),
             )
         )
-        assert not os.path.exists("/tmp/x")
+        assert not os.path.exists(f"/tmp/{name}")
         with rig.mounted() as top:
-            assert sorted(os.listdir(f"{top}/tmp")) == ["x", "z"]
+            assert sorted(os.listdir(f"{top}/tmp")) == [name, "z"]
             assert Path(top, "y").read_bytes() == b"inside"
 
     def test_later_entries_replace_earlier_ones(self, rig: Rig) -> None:

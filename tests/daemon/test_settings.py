@@ -210,6 +210,23 @@ def test_labels_and_mirrors_that_are_none_are_refused_as_by_dockerd(tmp_path: Pa
         parse(_config(tmp_path, **written))
 
 
+def test_an_insecure_registry_is_a_host_or_a_network() -> None:
+    names = ("http://a:5000", "HTTPS://b", "10.0.0.0/8", "::1", "[::1]:5000", "[::1]", "c_d.example")
+    taken = parse([word for name in names for word in ("--insecure-registry", name)])[0].insecure_registries
+    assert taken == ("a:5000", "b", "10.0.0.0/8", "::1", "[::1]:5000", "[::1]", "c_d.example")
+    for name in ("ftp://x", "a/b", "a:99999", "a:", "a:b", "", "http://"):
+        with pytest.raises(InvalidSettings, match=f"insecure registry {name} is not valid"):
+            parse(["--insecure-registry", name])
+
+
+def test_a_file_that_cannot_be_read_is_one_short_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=r"cannot be read: is a directory$"):
+        parse(["--config-file", str(tmp_path)])
+    (tmp_path / "deep").write_text("[" * 100_000)
+    with pytest.raises(InvalidSettings, match="cannot be read: maximum recursion"):
+        parse(["--config-file", str(tmp_path / "deep")])
+
+
 def test_labels_and_mirrors_that_dockerd_takes_are_taken() -> None:
     settings, _ = parse(
         [

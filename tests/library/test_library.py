@@ -111,13 +111,12 @@ def test_after_close_every_object_says_that_the_engine_is_closed(image: lamina.I
     box.close()
 
 
-def test_files_of_a_build_lie_in_its_context_and_nowhere_else(image: lamina.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_build_stay_in_its_context(image: lamina.Image, tmp_path: Path) -> None:
     engine = image._engine
     assert isinstance(engine, lamina.Engine)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for path in ("../escaped", "sub/../../escaped", "..", "."):
-        with pytest.raises(InvalidArgument, match="is no path of a file in a build's context"):
+    for path in (f"..{tmp_path}/out", "../../../../../.." + str(tmp_path / "out"), "a/../b", "", "/", "a\0"):
+        with pytest.raises(InvalidArgument, match="not a path of a file in the context"):
             engine.build("FROM scratch\nCOPY . /\n", files={path: b"x"})
-    assert not (tmp_path / "escaped").exists()
-    made = engine.build("FROM scratch\nCOPY . /\n", files={"/abs": b"x", "sub/../..file": b"y"})
-    assert sorted(entry.path for entry in made.root.walk() if entry.type == "file") == ["/..file", "/abs"]
+    assert not (tmp_path / "out").exists()
+    built = engine.build("FROM scratch\nCOPY . /\n", files={"/a/./b": b"x"})
+    assert [entry.path for entry in built.root.walk()] == ["/", "/a", "/a/b"]

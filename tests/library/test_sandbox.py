@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lamina
-from lamina.errors import Unsupported
+from lamina.errors import InvalidArgument, Unsupported
 from lamina.runtime.launch import CommandNotFound
 from tests.harness import busybox_tar
 
@@ -49,6 +49,15 @@ def test_commands_share_what_they_write_and_nothing_else(engine: lamina.Engine) 
         assert box.exec("true").exit_code == 0
         assert box.changes()["/data/file"] == "A"
         assert "/data/file" in {change.path for change in box.diff()}
+
+
+def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_runs(engine: lamina.Engine) -> None:
+    with engine.sandbox("box") as box:
+        with pytest.raises(InvalidArgument, match="no command"):
+            box.exec()
+        with pytest.raises(TypeError):
+            box.exec("cat", input="text", timeout=20)  # type: ignore[arg-type]
+        assert box.exec("cat", input=b"bytes").text == "bytes"
 
 
 def test_states_are_kept_and_gone_back_to(engine: lamina.Engine) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -231,6 +233,7 @@ def settings(flags: argparse.Namespace) -> Settings:
     if "log_options" in told:
         told["log_options"] = dict(_log_option(word) for word in told["log_options"])
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
+    values["insecure_registries"] = tuple(map(_insecure, values.get("insecure_registries", ())))
     made = Settings(**values)
     if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
         raise InvalidSettings(
@@ -276,6 +279,20 @@ def _check_labels(labels: Sequence[str]) -> None:
             raise InvalidSettings(f"conflict labels for {label[:200]} and {found[name][:200]}")
 
 
+def _insecure(entry: str) -> str:
+    """An insecure registry as it is compared with hosts: without http:// or https://, as for dockerd."""
+    name = re.sub(r"\Ahttps?://", "", entry, flags=re.IGNORECASE)
+    try:
+        ip_network(name, strict=False)
+    except ValueError:
+        host, _, port = name.rpartition(":") if re.search(r":\w*\Z", name) else (name, "", "0")
+        if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) or not port.isdecimal() or int(port) > 65535:
+            raise InvalidSettings(
+                f"insecure registry {entry[:200]} is not valid", hint="write it as HOST, HOST:PORT or 10.0.0.0/8"
+            ) from None
+    return name
+
+
 def _check_mirror(address: str) -> None:
     """As dockerd does: scheme and host, and nothing else but a slash."""
     try:
@@ -316,8 +333,10 @@ def read_config(path: str, *, required: bool) -> dict[str, Any]:
         if required:
             raise InvalidSettings(f"no such configuration file: {path}")
         return {}
-    except (OSError, ValueError) as error:
-        raise InvalidSettings(f"configuration file {path} cannot be read: {error}")
+    except OSError as error:
+        raise InvalidSettings(f"configuration file {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidSettings(f"configuration file {path} cannot be read: {error}") from None
     if not isinstance(document, dict):
         raise InvalidSettings(f"configuration file {path} holds no object")
     unknown = sorted(set(document) - set(_KEYS) - _IGNORED)

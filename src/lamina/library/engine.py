@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lamina.builder.request import BuildRequest, Context
 from lamina.daemon import engine as daemon
@@ -92,15 +91,15 @@ class Engine(daemon.Engine):
 
         Raises:
             DockerfileError, StepFailed: see `Builder.build`.
-            InvalidArgument: a path of `files` leads out of the context.
+            InvalidArgument: a path of `files` leads out of the context, or nowhere.
         """
         tags = (Reference.parse(tag).with_default_tag(),) if tag else ()
         with tempfile.TemporaryDirectory(prefix="lamina-context-") as directory:
             for path, content in (files or {}).items():
-                inside = posixpath.normpath(path.lstrip("/"))
-                if inside == "." or inside.split("/")[0] == "..":
-                    raise InvalidArgument(f"{path!r} is no path of a file in a build's context")
-                place = Path(directory, inside)
+                parts = PurePosixPath(path.lstrip("/")).parts
+                if not parts or ".." in parts or "\0" in path:
+                    raise InvalidArgument(f"not a path of a file in the context: {path[:300]!r}")
+                place = Path(directory, *parts)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
             request = BuildRequest(context=Context(directory=directory), text=dockerfile, tags=tags, network=network)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lamina.container.document import texts
 from lamina.container.snapshots import Snapshot
-from lamina.errors import LaminaError
+from lamina.errors import InvalidArgument, LaminaError
 from lamina.library.container import Container, Finished, unframed
 from lamina.library.difference import Difference
 
@@ -76,7 +76,10 @@ class Sandbox:
 
         Raises:
             CommandNotFound, CommandNotExecutable: the image has no such command, or it is not a program.
+            InvalidArgument: there is no command.
         """
+        if not command:
+            raise InvalidArgument("no command specified")
         data = memoryview(input)  # a text fails here, not where the command waits for it
         changes: dict[str, object] = {
             "Env": [*texts(self._config, "Env"), *(f"{key}={value}" for key, value in (env or {}).items())],
