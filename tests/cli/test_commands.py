@@ -393,7 +393,7 @@ def test_an_absent_image_is_pulled(engine: FakeEngine) -> None:
     engine.routes["POST /images/create"] = json_lines(
         {"status": "Pulling from library/bb", "id": "latest"}, {"status": "Status: Downloaded"}
     )
-    done = lamina_(engine, "run", "-d", "bb")
+    done = lamina_(engine, "run", "-d", "--pull", "", "bb")
     assert done.stdout == b"c\n"
     assert done.stderr == b"Unable to find image 'bb:latest' locally\nlatest: Pulling from library/bb\nStatus: Downloaded\n"
 
@@ -485,7 +485,7 @@ def test_logs_come_apart_into_both_streams(engine: FakeEngine) -> None:
         "GET /containers/n/json": reply({"Config": {"Tty": False}}),
         "GET /containers/n/logs": chunked(frame(1, b"a"), frame(2, b"b")),
     }
-    done = lamina_(engine, "logs", "--tail", "5", "n")
+    done = lamina_(engine, "logs", "--tail", "5", "--since", "", "n")
     assert (done.stdout, done.stderr) == (b"a", b"b")
     assert "tail=5" in engine.requests[1].query
 
@@ -893,7 +893,7 @@ def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file
 def test_events_are_lines(engine: FakeEngine) -> None:
     event = {"Type": "container", "Action": "die", "Actor": {"ID": "c", "Attributes": {"name": "n", "exitCode": "0"}}, "timeNano": 5}
     engine.routes["GET /events"] = json_lines(event)
-    done = lamina_(engine, "events", "--since", "0", env={"TZ": "UTC"})
+    done = lamina_(engine, "events", "--since", "0", "--until", "", env={"TZ": "UTC"})
     assert done.stdout == b"1970-01-01T00:00:00.000000005Z container die c (exitCode=0, name=n)\n"
 
 

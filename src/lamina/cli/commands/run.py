@@ -273,7 +273,7 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
 
 
 def _made(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
-    when, image = arguments.text("pull", "missing"), arguments.words[0]
+    when, image = arguments.text("pull") or "missing", arguments.words[0]
     if when not in ("always", "missing", "never"):
         raise UsageError(f'invalid pull option: {when!r}: must be one of "always", "missing" or "never"')
     if when == "always":

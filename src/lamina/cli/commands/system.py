@@ -159,7 +159,7 @@ def _info_lines(facts: dict[str, object], own: dict[str, object]) -> list[str]:
 
 def events(session: Session, arguments: Arguments) -> int:
     """Show what happens, as it happens."""
-    pairs = [(key, moment(arguments.text(key))) for key in ("since", "until") if arguments.given(key)] + filters(arguments.many("filter"))
+    pairs = [(key, moment(arguments.text(key))) for key in ("since", "until") if arguments.text(key)] + filters(arguments.many("filter"))
     form = arguments.text("format")
     for event in System(session.engine).events(pairs):
         if form:
