@@ -123,6 +123,26 @@ def test_an_unfinished_create_is_no_volume_and_can_be_finished(volumes: Volumes)
     assert volumes.create("half").name == "half"
 
 
+def test_of_a_volume_whose_making_was_interrupted_nothing_is_left(volumes: Volumes, monkeypatch: pytest.MonkeyPatch) -> None:
+    volumes.remove(volumes.create().name)
+    steps = 0
+    for step in ("mkdir", "rename"):
+
+        def killed(*args: object, **more: object) -> None:
+            nonlocal steps
+            steps += 1
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, step, killed)
+            volumes.create()
+        volumes.sweep()
+        assert os.listdir(volumes.root) == []
+    assert steps == 2
+    volumes.create("again")
+    assert volumes.get("again").name == "again"
+
+
 def test_what_an_interrupted_removal_left_is_swept(volumes: Volumes) -> None:
     made = volumes.create("data")
     os.rename(os.path.dirname(made.mountpoint), f"{volumes.root}/.removing-x")

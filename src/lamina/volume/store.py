@@ -28,6 +28,7 @@ from lamina.volume import options as mount_options
 from lamina.volume.mounting import Mounting, unmount_below
 
 _REMOVING = ".removing-"
+"""A folder's name before it is a volume's and after it was."""
 _FILLING = "filling"
 _RECORDS = ("volume.json", "volume.copy.json")
 ANONYMOUS = "com.docker.volume.anonymous"
@@ -195,7 +196,7 @@ class Volumes:
         return removed, space
 
     def sweep(self) -> None:
-        """At start: remove what interrupted removals left."""
+        """At start: remove what interrupted makings and removals left."""
         for name in os.listdir(self.root) if os.path.isdir(self.root) else ():
             if name.startswith(_REMOVING):
                 unmount_below(f"{self.root}/{name}")
@@ -311,23 +312,33 @@ class Volumes:
         return True
 
     def _make(self, volume: Volume) -> Volume:
-        directory = f"{self.root}/{volume.name}"
-        os.makedirs(directory, mode=0o711, exist_ok=True)
-        self._write_facts(volume)
-        os.mkdir(volume.mountpoint, 0o755)
+        """In one step: of a volume that is half made when this engine is killed nothing is left but what the next start sweeps."""
+        directory, begun = os.path.dirname(volume.mountpoint), self._aside()
+        if os.path.isdir(directory):  # it lost its files: what else lies there stays
+            begun = directory
+        else:
+            os.makedirs(begun, 0o711)
+        self._write_facts(volume, begun)
+        os.mkdir(f"{begun}/_data", 0o755)
+        if begun != directory:
+            os.rename(begun, directory)
         return volume
 
-    def _write_facts(self, volume: Volume) -> None:
+    def _aside(self) -> str:
+        return f"{self.root}/{_REMOVING}{secrets.token_hex(8)}"
+
+    def _write_facts(self, volume: Volume, directory: str = "") -> None:
+        """In its folder, or in the `directory` that will be that."""
         facts = {key: value for key, value in asdict(volume).items() if key not in ("name", "mountpoint")}
         for record in reversed(_RECORDS):
-            path = f"{self.root}/{volume.name}/{record}"
+            path = f"{directory or os.path.dirname(volume.mountpoint)}/{record}"
             with open(f"{path}.new", "w", encoding="utf-8") as file:
                 json.dump({"version": 1, **facts, "sum": _sum(facts)}, file)
             os.rename(f"{path}.new", path)
 
     def _detach(self, volume: Volume) -> str:
         """Take it out of the volumes in one step; what is left to be removed."""
-        gone = f"{self.root}/{_REMOVING}{secrets.token_hex(8)}"
+        gone = self._aside()
         os.rename(os.path.dirname(volume.mountpoint), gone)
         return gone
 
