@@ -136,6 +136,15 @@ def test_an_early_answer_to_a_long_body_is_still_read(client: socket.socket) -> 
     assert not sender.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("/early", b"404 Not Found"), ("/echo", b"499 Client Closed Request"), ("/pipe", b"499 Client Closed Request")]
+)
+def test_a_client_that_sends_no_more_within_a_body_is_answered(client: socket.socket, path: str, said: bytes) -> None:
+    client.sendall(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc" % path.encode())
+    client.shutdown(socket.SHUT_WR)
+    assert said in _receive(client, b"message")
+
+
 def test_a_stream_is_sent_in_chunks(client: socket.socket) -> None:
     client.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
     assert _receive(client, b"0\r\n\r\n").endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")

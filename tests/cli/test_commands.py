@@ -864,13 +864,24 @@ def test_a_whole_root_is_copied_under_a_new_name(engine: FakeEngine, tmp_path: P
 
 def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
-        for name, kind in (("d", tarfile.DIRTYPE), ("d/pipe", tarfile.FIFOTYPE), ("d/disk", tarfile.BLKTYPE)):
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/disk", tarfile.BLKTYPE), ("d/same", tarfile.LNKTYPE), ("d/pipe", tarfile.FIFOTYPE)):
             (info := tarfile.TarInfo(name)).type = kind
+            info.linkname = "d/disk" if kind == tarfile.LNKTYPE else ""
             tar.addfile(info)
     engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
     done = lamina_(engine, "cp", "c:/d", str(tmp_path))
-    assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy device d/disk\n")
-    assert (tmp_path / "d/pipe").is_fifo()
+    assert (done.returncode, done.stderr) == (0, b"Not copied, since they are devices: d/disk, d/same\n")
+    assert os.listdir(tmp_path / "d") == ["pipe"] and (tmp_path / "d/pipe").is_fifo()
+
+
+def test_a_device_that_was_asked_for_is_refused(engine: FakeEngine, tmp_path: Path) -> None:
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        (info := tarfile.TarInfo("disk")).type = tarfile.BLKTYPE
+        tar.addfile(info)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    done = lamina_(engine, "cp", "c:/disk", str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy device disk\n")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file(engine: FakeEngine, tmp_path: Path) -> None:

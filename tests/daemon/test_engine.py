@@ -58,6 +58,13 @@ def test_an_empty_root_is_not_the_current_directory(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb"])
+def test_a_root_whose_name_is_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
+    with pytest.raises(InvalidArgument, match="name a directory of printable characters"):
+        Engine.open(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    assert not list(tmp_path.iterdir())
+
+
 def test_info_and_version_tell_of_experiments(tmp_path: Path) -> None:
     for experimental in (False, True):
         with Engine.open(tmp_path / "root", experimental=experimental) as engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -58,6 +59,30 @@ def test_what_is_said_twice_is_told_as_it_is_written(tmp_path: Path) -> None:
 def test_a_pidfile_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"^pidfile /.* cannot be written: is a directory$"), _pidfile(str(tmp_path)):
         pass
+
+
+def test_a_pidfile_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getppid()}\n")
+    with pytest.raises(InvalidArgument, match=rf"^pidfile {path} is that of process {os.getppid()}, which is running"), _pidfile(str(path)):
+        pass
+    assert path.read_text() == f"{os.getppid()}\n"
+
+
+@pytest.mark.parametrize("before", ["", "none", "4194305\n", "-1\n", "0\n", f"{os.getpid()}\n"])
+def test_a_pidfile_is_there_while_its_process_is(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "pid"
+    path.write_text(before)
+    with _pidfile(str(path)):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_a_pidfile_that_another_wrote_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with _pidfile(str(path)):
+        path.write_text(f"{os.getppid()}\n")
+    assert path.exists()
 
 
 def test_a_missing_file_that_was_named_is_refused() -> None:

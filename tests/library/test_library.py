@@ -82,6 +82,8 @@ def test_an_image_is_saved_under_the_names_it_has_and_comes_back(image: lamina.I
         each.remove(force=True)
     assert [each.names for each in engine.load(tmp_path / "one.tar")] == [("evil:2",)]
     assert {each.names for each in engine.load(tmp_path / "all.tar")} == {("evil:1", "evil:2"), ()}
+    with pytest.raises(InvalidArgument, match="no image to save"):
+        engine.save(tmp_path / "none.tar")
     with pytest.raises(InvalidArgument, match="unknown archive format"):
         engine.save(tmp_path / "bad.tar", "evil:1", form="zip")
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["all.tar", "base.tar", "one.tar"]

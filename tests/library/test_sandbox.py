@@ -60,6 +60,12 @@ def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_run
         assert box.exec("cat", input=b"bytes").text == "bytes"
 
 
+@pytest.mark.parametrize(("name", "value"), [("memory", -1), ("cpus", float("nan")), ("cpus", float("inf")), ("pids", -5), ("size", -1)])
+def test_what_is_no_limit_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InvalidArgument, match=f"cannot have {value} as its limit of {name}"):
+        lamina.Limits(**{name: value})  # type: ignore[arg-type]
+
+
 def test_states_are_kept_and_gone_back_to(engine: lamina.Engine) -> None:
     with engine.sandbox("box") as box:
         box.exec("sh", "-c", "echo 1 > /state")

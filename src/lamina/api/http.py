@@ -281,11 +281,12 @@ class Connection:
         )
 
     def _read_over(self, body: Body) -> bool:
-        """Whether what nobody wants of a body came to its end in a moment. A client that pauses gets its answer all the same."""
+        """Whether what nobody wants of a body came to its end in a moment. A client that pauses, or sends no
+        more, gets its answer all the same."""
         self._sock.settimeout(_PAUSE_SECONDS)
         try:
             return body.drain(_DRAIN_LIMIT)
-        except TimeoutError:
+        except (TimeoutError, BodyCut):
             return False
         finally:
             self._sock.settimeout(None)

@@ -69,10 +69,13 @@ class Engine:
         Raises:
             RootHeld: another process holds it; the message says which.
             Unsupported: a newer Lamina wrote it, or the kernel lacks what it needs.
-            InvalidArgument: `root` is empty, or not a directory one can write to.
+            InvalidArgument: `root` is empty, not UTF-8, or not a directory one can write to.
         """
         if not root:  # abspath would make it the current directory, which would be filled and closed to others
             raise InvalidArgument("the data root is an empty text: name a directory")
+        root = os.path.abspath(root)
+        if not root.isprintable():  # clients get paths below it as JSON
+            raise InvalidArgument(f"the data root is {root!r}: name a directory of printable characters")
         options = Options(
             storage_driver,
             tuple(insecure_registries),
@@ -90,7 +93,7 @@ class Engine:
         )
         allow_many()
         with ExitStack() as closing:
-            rooms = assemble(os.path.abspath(root), options, closing)
+            rooms = assemble(root, options, closing)
             return cls(rooms, closing.pop_all())
 
     @property

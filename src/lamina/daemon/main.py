@@ -128,18 +128,33 @@ def _wait_for_signal() -> int:
 
 @contextlib.contextmanager
 def _pidfile(path: str) -> Iterator[None]:
-    if path:
-        try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(f"{os.getpid()}\n")
-        except OSError as error:
-            raise InvalidArgument(f"pidfile {path} cannot be written: {(error.strerror or str(error)).lower()}") from None
+    if not path:
+        yield
+        return
+    if (other := _process_of(path)) not in (0, os.getpid()):
+        raise InvalidArgument(f"pidfile {path} is that of process {other}, which is running: end it, or give another --pidfile")
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    except OSError as error:
+        raise InvalidArgument(f"pidfile {path} cannot be written: {(error.strerror or str(error)).lower()}") from None
     try:
         yield
     finally:
-        if path:
+        if _process_of(path) == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def _process_of(pidfile: str) -> int:
+    """The running process that the file names, 0: none."""
+    try:
+        with open(pidfile, encoding="ascii") as file:
+            number = int(file.read(32))
+        os.kill(number, 0)
+    except (OSError, ValueError, OverflowError):
+        return 0
+    return number if number > 0 else 0
 
 
 @contextlib.contextmanager

@@ -50,10 +50,6 @@ class Subjects:
             return self._of_container(container)
         return self.of_image(image)
 
-    def image(self, text: str) -> Subject:
-        """The image `text` means. Raises ImageNotFound, AmbiguousId."""
-        return self.of_image(self._images.resolve(text))
-
     @contextmanager
     def images_alone(self, text: str) -> Iterator[None]:
         """What is asked inside is of images alone: where `text` names none, but a container, that is said.

@@ -63,9 +63,11 @@ class Engine(daemon.Engine):
 
         Raises:
             ImageNotFound: an image is not here any more.
-            InvalidArgument: there is no such form.
+            InvalidArgument: no image was given, or there is no such form.
             OSError: the file cannot be written.
         """
+        if not images:
+            raise InvalidArgument("no image to save: give at least one")
         names = [name for image in images for name in ([image] if isinstance(image, str) else self.image(image.id).names or [image.id])]
         beside = f"{os.fspath(path)}.partial-{os.getpid()}"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,12 @@ class Limits:
     cpus: float = 0.0
     pids: int = 0
     size: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("memory", "cpus", "pids", "size"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise InvalidArgument(f"a sandbox cannot have {value} as its limit of {name}: 0 is none")
 
     def host_config(self) -> dict[str, object]:
         """The same as fields of the API's HostConfig."""

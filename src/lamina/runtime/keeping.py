@@ -94,7 +94,7 @@ class KeptFds:
 
 def _find_or_start(directory: str) -> channel.Channel:
     try:
-        return channel.connect(directory, SOCKET)
+        return channel.connect(directory, SOCKET, _PATIENCE)
     except channel.ChannelClosed:
         helper.start("lamina.runtime.keeper", directory)
-        return channel.connect(directory, SOCKET)
+        return channel.connect(directory, SOCKET, _PATIENCE)

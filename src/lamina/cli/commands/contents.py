@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from lamina.cli.flags import Arguments
@@ -77,6 +77,7 @@ t timestamps bool|Show timestamps
 }
 
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?)?)?(Z|[+-]\d\d:\d\d)?\Z")
+_SHOWN = 5
 _KINDS = {0: "C", 1: "A", 2: "D"}
 
 
@@ -238,7 +239,10 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(os.path.normpath(path)) if not only_content else ""
-        size = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
+        size, left_out = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
+        if left_out:
+            more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+            self._session.note(f"Not copied, since they are devices: {', '.join(left_out[:_SHOWN])}{more}")
         self._done(size, target)
 
     def _resolved(self, name: str, path: str) -> str:
@@ -314,8 +318,9 @@ class _Counted:
             yield piece
 
 
-def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> int:
-    """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content."""
+def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> tuple[int, Sequence[str]]:
+    """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content, and which
+    devices were left out."""
     if os.path.islink(target):  # without a slash behind it
         target = os.path.realpath(target)
     into, a_file = os.path.isdir(target), os.path.isfile(target)
@@ -345,6 +350,8 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
             member.linkname = "/".join(part for part in (top, rest) if part)
         if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
             raise NotFound(f"no such directory: {target}")
+        if inside.leaves_out(member, named=not rest):
+            continue
         if not keep_owner:
             member.uid, member.gid = owner
         member.uname = member.gname = ""
@@ -356,7 +363,7 @@ def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, k
     for path, when in times:  # what comes into a directory changes its time
         with suppress(PermissionError):  # it was there, and is somebody else's
             os.utime(path, (when, when), follow_symlinks=False)
-    return size
+    return size, inside.left_out
 
 
 class _Inside:
@@ -365,15 +372,32 @@ class _Inside:
     def __init__(self, target: str) -> None:
         self._target, self._top = target, os.path.realpath(target)
         self._sound: set[str] = set()
+        self._left_out: dict[str, None] = {}
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """What `leaves_out` said so of."""
+        return list(self._left_out)
+
+    def leaves_out(self, member: tarfile.TarInfo, *, named: bool) -> bool:
+        """Whether it is a device, or another name of one: here it would be this machine's.
+
+        Raises:
+            InvalidArgument: it is what was `named` to be copied, not something in it.
+        """
+        if not (member.ischr() or member.isblk()) and not (member.islnk() and member.linkname in self._left_out):
+            return False
+        if named:
+            raise InvalidArgument(f"cannot copy device {member.name}")
+        self._left_out[member.name] = None
+        return True
 
     def checked(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
         """The member, without set-user-ID.
 
         Raises:
-            InvalidArgument: it is a device, or would be written elsewhere.
+            InvalidArgument: it would be written elsewhere.
         """
-        if member.ischr() or member.isblk():
-            raise InvalidArgument(f"cannot copy device {member.name}")
         # links are copied as they are, wherever they point: nothing is written through them
         directory, _, name = member.name.rpartition("/")
         self._check_directory(member.name if name == ".." else directory, member)
