@@ -69,10 +69,10 @@ def test_a_pidfile_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == f"{os.getppid()}\n"
 
 
-@pytest.mark.parametrize("before", ["", "none", "4194305\n", "-1\n", "0\n", f"{os.getpid()}\n"])
+@pytest.mark.parametrize("before", ["", "none", "4194305\n", "-1\n", "0\n", "own"])
 def test_a_pidfile_is_there_while_its_process_is(tmp_path: Path, before: str) -> None:
     path = tmp_path / "pid"
-    path.write_text(before)
+    path.write_text(before.replace("own", f"{os.getpid()}\n"))
     with _pidfile(str(path)):
         assert path.read_text() == f"{os.getpid()}\n"
     assert not path.exists()
