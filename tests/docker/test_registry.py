@@ -148,6 +148,12 @@ def test_one_of_several_platforms_is_pushed(daemon: Daemon, registry: str, tmp_p
         assert told["Descriptor"]["digest"] == digest
         assert [platform["architecture"] for platform in told["Platforms"]] == [architecture]
         assert "does not provide the specified platform" in run("push", "--platform", "linux/s390x", name, code=1).stderr
+    index = json.loads(files["index.json"])["manifests"][0]["digest"]
+    for run in (daemon.docker, daemon.lamina):
+        assert run("push", name).stdout.split("digest: ")[1].split()[0] == index
+    told = json.loads(daemon.curl(f"/distribution/{name}/json"))
+    assert told["Descriptor"]["digest"] == index
+    assert [platform["architecture"] for platform in told["Platforms"]] == ["arm64", "amd64", "unknown"]
     assert daemon.docker("images", "-aq", "--no-trunc").stdout == shown
     daemon.docker("rmi", name)
     daemon.docker("pull", "-q", name)

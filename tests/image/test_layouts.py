@@ -286,12 +286,12 @@ def attestation(of: Manifest, kind: str = "application/vnd.oci.empty.v1+json") -
     return entry, {blob(each): each for each in (config, statement, made.raw)}
 
 
-def several(name: str = "docker.io/library/multi:1", *, without: str = "", **attested: str) -> dict[str, bytes]:
+def several(name: str = "docker.io/library/multi:1", *, without: str = "", compress: object = zipped, **attested: str) -> dict[str, bytes]:
     """An OCI layout of an image for two platforms and an attestation; `without` is an architecture whose layer is left out."""
     files: dict[str, bytes] = {}
     entries = []
     for architecture, layer in (("arm64", SECOND), ("amd64", BASE)):
-        made, blobs = platform_image(architecture, layer)
+        made, blobs = platform_image(architecture, layer, compress)
         if architecture == without:
             blobs.pop(f"blobs/sha256/{made.layers[0].digest.encoded}")
         entries.append(Descriptor(made.media_type, made.descriptor.digest, len(made.raw), Platform("linux", architecture)))

@@ -33,12 +33,13 @@ from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
-from lamina.spec.manifest import new_manifest, parse_manifest
+from lamina.spec.manifest import new_manifest, parse_index, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
+from tests.image.test_layouts import archive, several
 from tests.registry.servers import Faulty, cut_after, in_memory
 
 MakeStore = Callable[..., Store]
@@ -283,6 +284,62 @@ def test_the_image_for_the_platform_is_chosen_from_an_index(faulty: Faulty, stor
         there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", "s390x"))
     with pytest.raises(PlatformMissing, match="does not provide the specified platform"):
         there.puller.pull(reference(faulty, "team/web:arm64"), platform=Platform("linux", "amd64"))
+
+
+def loaded(faulty: Faulty, store: Store, **options: Any) -> Reference:
+    """An image of two platforms, whose archive has an attestation beside them."""
+    name = reference(faulty, "team/several:1")
+    store.images.load(io.BytesIO(archive(several(str(name), **options))))
+    return name
+
+
+def test_all_platforms_are_pushed_with_what_is_listed_beside_them(faulty: Faulty, store: MakeStore) -> None:
+    here, there, sink = store(), store(), Recorder()
+    name = loaded(faulty, here)
+    resolved = here.images.descriptor(name)
+    [sent] = here.pusher.push(name, sink=sink)
+    assert (sent.digest, sink.lines()[-1]) == (resolved.digest, f"1: digest: {resolved.digest} size: {resolved.size}")
+    assert [update.aux for update in sink.updates if update.aux] == [{"Tag": "1", "Digest": str(sent.digest), "Size": sent.size}]
+    client = there.registries.repository(name)
+    descriptor, raw = client.resolve(name)
+    assert (descriptor.digest, raw) == (resolved.digest, here.content.read(resolved.digest))
+    for row in parse_index(raw).manifests:
+        of_row = parse_manifest(client.resolve(replace(name, tag="", digest=row.digest))[1])
+        assert all(client.exists(blob.digest) == blob.size for blob in (of_row.config, *of_row.layers))
+    for architecture in ("arm64", "amd64"):
+        assert there.puller.pull(name, platform=Platform("linux", architecture))[0].config.architecture == architecture
+    assert [each.digest for each in here.images.resolve(str(name)).digests] == [resolved.digest]
+    faulty.asked.clear()
+    assert here.pusher.push(name) == [sent] and not faulty.requests("POST", "/uploads/")
+
+
+def test_an_index_whose_platforms_become_others_is_made_anew(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    name = loaded(faulty, here, compress=lambda data: data)
+    before = [each.descriptor for each in here.images.variants(here.images.resolve(str(name)))]
+    [sent] = here.pusher.push(name)
+    assert sent.digest != here.images.descriptor(name).digest
+    rows = parse_index(there.registries.repository(name).resolve(name)[1]).manifests
+    assert [str(row.platform) for row in rows] == ["linux/arm64", "linux/amd64"]
+    for row in rows:
+        assert there.puller.pull(name, platform=row.platform)[0].config.architecture == str(row.platform).removeprefix("linux/")
+    image = here.images.resolve(str(name))
+    assert [each.digest for each in image.digests] == [sent.digest]
+    assert [each.descriptor for each in here.images.variants(image)] == before
+    assert here.pusher.push(name) == [sent]
+    here.images.remove(str(name))
+    assert here.images.list(all=True) == []
+    assert os.listdir(here.root / "content/blobs/sha256") == []
+
+
+def test_of_platforms_that_are_not_all_here_those_go_that_are(faulty: Faulty, store: MakeStore) -> None:
+    here, sink = store(), Recorder()
+    name = loaded(faulty, here, without="arm64")
+    [sent] = here.pusher.push(name, sink=sink)
+    assert sent.media_type in mediatype.MANIFESTS
+    [_, note] = [update.aux for update in sink.updates if update.aux]
+    assert note["manifestPushedInsteadOfIndex"] is True and note["selectedManifest"]["digest"] == str(sent.digest)  # type: ignore[index]
+    assert note["originalIndex"]["digest"] == str(here.images.descriptor(name).digest)  # type: ignore[index]
 
 
 def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:

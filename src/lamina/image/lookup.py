@@ -51,7 +51,10 @@ def variants(catalog: Known, image: Image, name: Reference | None) -> tuple[Vari
     """What a name stands for, platform by platform; of an ID, what all names of the image do."""
     names = [name] if name is not None else [*image.names, *image.digests]
     resolved = dict.fromkeys(found[1] for each in names if (found := catalog.named(each)) is not None and found[0].id == image.id)
-    rows = {variant.descriptor.digest: variant for each in resolved or [image.manifest] for variant in catalog.variants.of(each)}
+    rows: dict[Digest, Variant] = {}
+    for each in resolved or [image.manifest]:
+        for variant in catalog.variants.of(each):  # names may stand for other manifests of the same image
+            rows.setdefault(variant.descriptor.digest if variant.image is None else variant.image.id, variant)
     return tuple(rows.values())
 
 

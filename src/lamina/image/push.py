@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lamina.content.store import ContentStore
 from lamina.distribution.auth import Auth
@@ -13,16 +13,35 @@ from lamina.distribution.client import Registries, RegistryClient
 from lamina.errors import LaminaError
 from lamina.image.departure import Departure
 from lamina.image.layers import Layers
-from lamina.image.model import Image, ImageNotFound, LayerFacts
+from lamina.image.model import Image, ImageNotFound, LayerFacts, Variant
 from lamina.image.store import Images
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
-from lamina.spec.manifest import Manifest, new_manifest, parse
+from lamina.spec.manifest import Index, Manifest, descriptor_json, new_index, new_manifest, parse
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update, silent
 from lamina.spec.reference import Reference
 from lamina.worker.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """What goes under a name: its image, or all `variants` of the index `resolved` that are here. `row` lists the image where one of
+    several platforms was asked for."""
+
+    name: Reference
+    image: Image
+    resolved: Descriptor
+    row: Descriptor | None = None
+    variants: Sequence[Variant] = ()
+
+    @property
+    def digests(self) -> Iterator[Digest]:
+        """What must not be removed meanwhile."""
+        yield self.resolved.digest
+        for image in (self.image, *(each.image for each in self.variants if each.image is not None)):
+            yield from (image.id, image.manifest.digest, *image.layers)
 
 
 class Pusher:
@@ -45,28 +64,30 @@ class Pusher:
     ) -> list[Descriptor]:
         """Upload the image named `reference` (`latest` without a tag); with `all_tags`, every local tag of its repository.
 
-        Of several platforms that a name stands for, the one for `platform` goes, as an image of its own. Returns the
-        manifests' descriptors in the order of the tags. Each is recorded as a digest of the image, but for one of several
-        platforms: that one has no names of its own, and goes with the others.
+        Of a name that stands for several platforms all go that are here, with the index as it came or, where some are missing or
+        become others on the way, one of those that went; with `platform` the one for it, as an image of its own. Returns the descriptors of
+        what the tags now stand for, in their order. Each is recorded as a digest of the image, but for one of several platforms
+        that was asked for: that one has no names of its own, and goes with the others.
 
         Raises:
             ImageNotFound: no image here has that name, or it is not for the platform.
             Unauthorized, Forbidden, Unavailable: what the registry said, or that it said nothing.
         """
         names = self._tags(reference) if all_tags else [reference.with_default_tag()]
-        images = [self._images.resolve(str(name), platform) for name in names]
-        rows = [self._row(name, image) if platform else None for name, image in zip(names, images, strict=True)]
+        parcels = [self._parcel(name, platform) for name in names]
         sink(Update(f"The push refers to repository [{reference.name}]"))
         client = self._registries.repository(reference, auth, push=True)
-        with self._images.leases.hold(*(digest for image in images for digest in (image.id, image.manifest.digest, *image.layers))):
-            return [self._push_one(client, name, image, row, sink) for name, image, row in zip(names, images, rows, strict=True)]
+        with self._images.leases.hold(*(digest for parcel in parcels for digest in parcel.digests)):
+            return [self._push_one(client, parcel, sink) for parcel in parcels]
 
-    def _row(self, name: Reference, image: Image) -> Descriptor | None:
-        """How the index that a name stands for lists the image; None where it stands for no index."""
-        if self._images.descriptor(name).media_type not in mediatype.INDEXES:
-            return None
-        variants = self._images.variants(self._images.resolve(str(name)))
-        return next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
+    def _parcel(self, name: Reference, platform: Platform | None) -> _Parcel:
+        image, resolved = self._images.resolve(str(name), platform), self._images.descriptor(name)
+        if resolved.media_type not in mediatype.INDEXES:
+            return _Parcel(name, image, resolved)
+        variants = self._images.variants(self._images.resolve(str(name)), name)
+        row = next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
+        several = platform is None and sum(each.image is not None for each in variants) > 1
+        return _Parcel(name, image, resolved, row if platform else None, variants if several else ())
 
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
@@ -74,25 +95,83 @@ class Pusher:
             raise ImageNotFound(f"an image does not exist locally with the tag: {reference.familiar_name}")
         return names
 
-    def _push_one(self, client: RegistryClient, name: Reference, image: Image, row: Descriptor | None, sink: Sink) -> Descriptor:
-        original = self._manifest(name, image, row)
-        chain = self._layers.chain(image.layers[-1] if image.layers else None)
-        sent = self._push_layers(client, image, chain, original, sink)
-        self._push_config(client, image, original)
-        if original is not None and tuple(row.digest for row in original.layers) == tuple(row.digest for row in sent):
-            manifest = original
+    def _push_one(self, client: RegistryClient, parcel: _Parcel, sink: Sink) -> Descriptor:
+        name, image, target = parcel.name, parcel.image, str(parcel.name.digest) if parcel.name.digest else parcel.name.tag
+        if parcel.variants:
+            descriptor = self._push_together(client, parcel, target, sink)
         else:
-            config = Descriptor(mediatype.OCI_CONFIG, image.id, len(image.config_bytes))
-            manifest = new_manifest(config, sent)
-        self._images.leases.touch(Digest.of(manifest.raw))
-        descriptor = self._content.put(manifest.raw, manifest.media_type)
-        client.put_manifest(manifest.media_type, manifest.raw, str(name.digest) if name.digest else name.tag)
-        if row is None:
+            descriptor = self._push_image(client, image, self._manifest(name, image, parcel.row), target, sink)
+        if parcel.row is None:
             with suppress(ImageNotFound):  # removed meanwhile: there is nothing to be noted of
                 self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
         sink(Update(f"{name.tag or name.digest}: digest: {descriptor.digest} size: {descriptor.size}"))
         sink(Update(aux={"Tag": name.tag, "Digest": str(descriptor.digest), "Size": descriptor.size}))
+        if parcel.row is None and parcel.resolved.media_type in mediatype.INDEXES and not parcel.variants:
+            documents = {"originalIndex": descriptor_json(parcel.resolved), "selectedManifest": descriptor_json(descriptor)}
+            sink(Update(aux={"manifestPushedInsteadOfIndex": True, **documents}))
         return descriptor
+
+    def _push_together(self, client: RegistryClient, parcel: _Parcel, target: str, sink: Sink) -> Descriptor:
+        """The images of several platforms, what is listed beside them, and their index; its descriptor."""
+        sent: dict[Digest, Descriptor] = {}
+        as_listed = True
+        for variant in parcel.variants:
+            if variant.image is not None:
+                original = self._manifest(parcel.name, variant.image, variant.descriptor)
+                pushed = self._push_image(client, variant.image, original, "", sink)
+                sent[pushed.digest] = replace(pushed, platform=variant.image.config.platform)
+            as_listed = as_listed and (variant.kind != "image" or variant.descriptor.digest in sent)
+        documents: dict[Digest, Manifest | Index] = {}
+        if as_listed and self._listed(parcel.resolved, sent.keys(), documents):
+            *beside, index = documents.values()
+            for document in beside:
+                self._push_beside(client, document)
+        else:
+            index = new_index(list(sent.values()))
+        return self._put(client, index, target)
+
+    def _listed(self, entry: Descriptor, images: Collection[Digest], found: dict[Digest, Manifest | Index], nesting: int = 4) -> bool:
+        """Find what an index lists beside images, each before what lists it, and the index itself; whether all of it is here."""
+        if entry.digest in images or entry.digest in found:
+            return True
+        try:
+            document = parse(self._content.read(entry.digest), entry.media_type)
+            if isinstance(document, Manifest):
+                here = all(self._content.stat(blob.digest).size == blob.size for blob in (document.config, *document.layers))
+            else:
+                here = nesting > 0 and all(self._listed(child, images, found, nesting - 1) for child in document.manifests)
+        except LaminaError:
+            return False
+        found[entry.digest] = document
+        return here
+
+    def _push_beside(self, client: RegistryClient, document: Manifest | Index) -> None:
+        for descriptor in (document.config, *document.layers) if isinstance(document, Manifest) else ():
+            self._push_blob(client, descriptor)
+        self._put(client, document, "")
+
+    def _push_image(self, client: RegistryClient, image: Image, original: Manifest | None, target: str, sink: Sink) -> Descriptor:
+        """Layers, configuration and manifest of one image, under its digest where no `target` is said; the manifest's descriptor."""
+        chain = self._layers.chain(image.layers[-1] if image.layers else None)
+        sent = self._push_layers(client, image, chain, original, sink)
+        media_type = original.config.media_type if original is not None else mediatype.OCI_CONFIG
+        self._push_blob(client, Descriptor(media_type, image.id, len(image.config_bytes)))
+        if original is not None and tuple(row.digest for row in original.layers) == tuple(row.digest for row in sent):
+            manifest = original
+        else:
+            manifest = new_manifest(Descriptor(mediatype.OCI_CONFIG, image.id, len(image.config_bytes)), sent)
+        return self._put(client, manifest, target)
+
+    def _put(self, client: RegistryClient, document: Manifest | Index, target: str) -> Descriptor:
+        self._images.leases.touch(document.descriptor.digest)
+        descriptor = self._content.put(document.raw, document.media_type)
+        client.put_manifest(document.media_type, document.raw, target or str(descriptor.digest))
+        return descriptor
+
+    def _push_blob(self, client: RegistryClient, descriptor: Descriptor) -> None:
+        if client.exists(descriptor.digest) is None:
+            with closing(self._content.open(descriptor.digest)) as blob:
+                client.upload(descriptor, blob)
 
     def _manifest(self, name: Reference, image: Image, row: Descriptor | None) -> Manifest | None:
         """The manifest that `row` of an index names, or that the name stands for and a registry has given or been given, if it is here.
@@ -131,13 +210,6 @@ class Pusher:
                 for future in futures.values():
                     future.cancel()
                 raise
-
-    def _push_config(self, client: RegistryClient, image: Image, original: Manifest | None) -> None:
-        media_type = original.config.media_type if original is not None else mediatype.OCI_CONFIG
-        descriptor = Descriptor(media_type, image.id, len(image.config_bytes))
-        if client.exists(image.id) is None:
-            with closing(self._content.open(image.id)) as blob:
-                client.upload(descriptor, blob)
 
     def _siblings(self, repository: Reference, image: Image) -> Mapping[Digest, Sequence[str]]:
         """For each layer (chain ID) of the image, other repositories of the same registry that were seen to have it."""

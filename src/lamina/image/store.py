@@ -154,9 +154,9 @@ class Images:
         found = [each[1] for name in (*image.names, *image.digests) if (each := self._catalog.named(name)) is not None]
         return next((each for each in found if each.media_type in mediatype.INDEXES), image.manifest)
 
-    def variants(self, image: Image) -> tuple[Variant, ...]:
-        """What the image's names stand for, platform by platform, here or not; at least the image itself."""
-        return lookup.variants(self._catalog, image, None)
+    def variants(self, image: Image, name: Reference | None = None) -> tuple[Variant, ...]:
+        """What the image's names stand for, or one of them, platform by platform, here or not; at least the image itself."""
+        return lookup.variants(self._catalog, image, name)
 
     def get(self, image: Digest) -> Image:
         """The image of that ID. Raises ImageNotFound."""
