@@ -7,12 +7,11 @@ import calendar
 import json
 import os
 import re
-import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 
 from lamina.cli.flags import Arguments
+from lamina.cli.landing import land
 from lamina.cli.packing import Packer, Piece, below
 from lamina.cli.progress import metered
 from lamina.cli.session import Session, is_terminal
@@ -239,7 +238,7 @@ class _Copier:
             return
         only_content = path.endswith("/.") or path == "."
         base = os.path.basename(os.path.normpath(path)) if not only_content else ""
-        size, left_out = _unpack(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
+        size, left_out = land(Unpacking(pieces), base, target, only_content=only_content, keep_owner=self._archive)
         if left_out:
             more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
             self._session.note(f"Not copied, since they are devices: {', '.join(left_out[:_SHOWN])}{more}")
@@ -316,107 +315,6 @@ class _Counted:
         for piece in self._pieces:
             self.size += len(piece)
             yield piece
-
-
-def _unpack(archive: Unpacking, base: str, target: str, *, only_content: bool, keep_owner: bool) -> tuple[int, Sequence[str]]:
-    """Unpack under `target`, the archive's first name replaced where the target is to be its new name; bytes of content, and which
-    devices were left out."""
-    if os.path.islink(target):  # without a slash behind it
-        target = os.path.realpath(target)
-    into, a_file = os.path.isdir(target), os.path.isfile(target)
-    if os.path.lexists(target) and not into and not a_file:
-        raise InvalidArgument(f"{target} is neither a directory nor a regular file")
-    if not into and target.endswith("/") and not os.path.isdir(os.path.dirname(target.rstrip("/")) or "."):
-        raise NotFound(f"no such directory: {target}")
-    parent, renamed = (
-        (target, base) if into and not only_content else (os.path.dirname(target.rstrip("/")) or ".", os.path.basename(target.rstrip("/")))
-    )
-    if only_content and into:
-        parent, renamed = target, ""
-    if not os.path.isdir(parent):
-        raise NotFound(f"no such directory: {parent}")
-    size, owner, times = 0, (os.getuid(), os.getgid()), list[tuple[str, float]]()
-    inside = _Inside(parent)
-    for member in archive:
-        if a_file and member.isdir():
-            raise InvalidArgument("cannot copy directory to a file")
-        first, _, rest = member.name.rstrip("/").partition("/")  # of a whole root it is empty
-        top = renamed or ("" if only_content else first)
-        member.name = f"{top}/{rest}" if top and rest else top or rest or "."
-        if member.name == ".":
-            continue  # the target, which is there: its owner and mode are its own
-        if member.islnk():
-            _, _, rest = member.linkname.partition("/")
-            member.linkname = "/".join(part for part in (top, rest) if part)
-        if not into and not only_content and target.endswith("/") and not rest and not member.isdir():
-            raise NotFound(f"no such directory: {target}")
-        if inside.leaves_out(member, named=not rest):
-            continue
-        if not keep_owner:
-            member.uid, member.gid = owner
-        member.uname = member.gname = ""
-        # the container's files are not trusted: no path may lead out of the target
-        archive.extract(inside.checked(member), parent)
-        size += member.size
-        if member.isdir() or member.issym():
-            times.append((f"{parent}/{member.name}", member.mtime))
-    for path, when in times:  # what comes into a directory changes its time
-        with suppress(PermissionError):  # it was there, and is somebody else's
-            os.utime(path, (when, when), follow_symlinks=False)
-    return size, inside.left_out
-
-
-class _Inside:
-    """Lets members pass that are written below `target` and nowhere else; by hand, since Python before 3.11.4 has no filters for it."""
-
-    def __init__(self, target: str) -> None:
-        self._target, self._top = target, os.path.realpath(target)
-        self._sound: set[str] = set()
-        self._left_out: dict[str, None] = {}
-
-    @property
-    def left_out(self) -> Sequence[str]:
-        """What `leaves_out` said so of."""
-        return list(self._left_out)
-
-    def leaves_out(self, member: tarfile.TarInfo, *, named: bool) -> bool:
-        """Whether it is a device, or another name of one: here it would be this machine's.
-
-        Raises:
-            InvalidArgument: it is what was `named` to be copied, not something in it.
-        """
-        if not (member.ischr() or member.isblk()) and not (member.islnk() and member.linkname in self._left_out):
-            return False
-        if named:
-            raise InvalidArgument(f"cannot copy device {member.name}")
-        self._left_out[member.name] = None
-        return True
-
-    def checked(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
-        """The member, without set-user-ID.
-
-        Raises:
-            InvalidArgument: it would be written elsewhere.
-        """
-        # links are copied as they are, wherever they point: nothing is written through them
-        directory, _, name = member.name.rpartition("/")
-        self._check_directory(member.name if name == ".." else directory, member)
-        if member.islnk():
-            self._check_directory(member.linkname.rpartition("/")[0], member)
-        if member.issym() or member.islnk():
-            self._sound.clear()
-        member.mode &= 0o777
-        return member
-
-    def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
-        """Once for each directory: what is one stays one, unless links come."""
-        if path not in self._sound:
-            self._check(path, member)
-            self._sound.add(path)
-
-    def _check(self, path: str, member: tarfile.TarInfo) -> None:
-        if os.path.commonpath([os.path.realpath(os.path.join(self._target, path)), self._top]) != self._top:
-            raise InvalidArgument(f"{member.name} leads out of the target")
 
 
 def _packed(source: str, name: str, *, follow: bool) -> Iterator[Piece]:
