@@ -829,6 +829,21 @@ def test_a_stop_at_the_moment_of_an_end_ends_the_wait_for_the_next_restart(world
     assert (status(world), world.containers.get("it").state.stopped_by_user) == ("exited", True)
 
 
+@pytest.mark.parametrize("signal", ["", "TERM"])
+def test_a_kill_ends_the_wait_for_the_next_restart(world: World, monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    monkeypatch.setattr(lifecycle, "next_backoff", lambda last: 1000.0)
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: status(world) == "restarting")
+    for ask in (world.containers.pause, world.containers.top):
+        with pytest.raises(WrongState, match="is restarting, wait until the container is running"):
+            ask("it")
+    with pytest.raises(WrongState, match="is not running"):
+        world.containers.kill("it", signal="HUP")
+    world.containers.kill("it", signal=signal)
+    assert (status(world), world.containers.get("it").state.stopped_by_user) == ("exited", True)
+    assert world.actions()[-1] == "kill"
+
+
 def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) -> None:
     created = world.containers.create({"Image": "base"}, name="it")
     world.runtime.failure = RuntimeError("can't start new thread")  # type: ignore[assignment]
