@@ -844,6 +844,15 @@ def test_a_kill_ends_the_wait_for_the_next_restart(world: World, monkeypatch: py
     assert world.actions()[-1] == "kill"
 
 
+def test_links_follow_a_rename(world: World) -> None:
+    for name, links in (("db", []), ("other", []), ("app", ["db:data", "other", "db"])):
+        world.containers.create({"Image": "base"}, {"Links": links}, name=name)
+    world.containers.rename("db", "base")
+    world.containers.create({"Image": "base"}, name="db")
+    for engine in (world, world.again()):
+        assert engine.containers.inspect("app")["HostConfig"]["Links"] == ["/base:/app/data", "/other:/app/other", "/base:/app/db"]
+
+
 def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) -> None:
     created = world.containers.create({"Image": "base"}, name="it")
     world.runtime.failure = RuntimeError("can't start new thread")  # type: ignore[assignment]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lamina.container import links
 from lamina.container.aside import aside
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
@@ -496,3 +497,4 @@ class LifeCycle:
             names.give_up(old, before.id)
             self._parts.networks.renamed(before.id, name)
             self._parts.emit(live.event("rename", oldName=f"/{old}"))
+        links.renamed(old, name, self._roster, self._store.save)
