@@ -35,7 +35,7 @@ from lamina.network.wiring import Member, Wiring
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
-from tests.container.fakes import FakeNetworks, World, world
+from tests.container.fakes import FakeLayers, FakeNetworks, World, world
 from tests.harness import eventually
 
 __all__ = ["world"]
@@ -851,6 +851,29 @@ def test_links_follow_a_rename(world: World) -> None:
     world.containers.create({"Image": "base"}, name="db")
     for engine in (world, world.again()):
         assert engine.containers.inspect("app")["HostConfig"]["Links"] == ["/base:/app/data", "/other:/app/other", "/base:/app/db"]
+
+
+def test_a_start_beside_the_end_of_whom_it_shares_with_says_so(world: World) -> None:
+    world.run("owner")
+    owner = world.containers.get("owner")
+    world.containers._roster.find("owner").note(pid=1 << 30)  # it has ended, and nobody was told yet
+    world.containers.create({"Image": "base"}, {"NetworkMode": "container:owner"}, name="it")
+    world.runtime.failure = FileNotFoundError(2, "No such file or directory")
+    with pytest.raises(WrongState, match=f"cannot join net of a non running container: {owner.id}"):
+        world.containers.start("it")
+
+
+def test_what_is_removed_while_its_size_is_asked_for_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+
+    def removed(*_: object) -> int:
+        monkeypatch.undo()
+        world.containers.remove("it")
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(FakeLayers, "written", removed)
+    with pytest.raises(ContainerNotFound):
+        world.containers.inspect("it", size=True)
 
 
 def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) -> None:
