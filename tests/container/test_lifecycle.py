@@ -853,6 +853,13 @@ def test_links_follow_a_rename(world: World) -> None:
         assert engine.containers.inspect("app")["HostConfig"]["Links"] == ["/base:/app/data", "/other:/app/other", "/base:/app/db"]
 
 
+def test_who_shares_a_network_has_its_names(world: World) -> None:
+    world.run("owner", Hostname="own", Domainname="example.org")
+    world.run("guest", host={"NetworkMode": "container:owner"}, Domainname="other.org")
+    assert [world.containers.inspect("guest")["Config"][key] for key in ("Hostname", "Domainname")] == ["own", "example.org"]
+    assert world.runtime.launches[-1].spec["hostname"] == "own"
+
+
 def test_a_start_beside_the_end_of_whom_it_shares_with_says_so(world: World) -> None:
     world.run("owner")
     owner = world.containers.get("owner")
