@@ -853,6 +853,19 @@ def test_links_follow_a_rename(world: World) -> None:
         assert engine.containers.inspect("app")["HostConfig"]["Links"] == ["/base:/app/data", "/other:/app/other", "/base:/app/db"]
 
 
+def test_a_restart_whose_start_somebody_else_asked_for_first_is_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    stop = lifecycle.LifeCycle.stop
+
+    def overtaken(life: lifecycle.LifeCycle, *arguments: object) -> None:
+        stop(life, *arguments)  # type: ignore[arg-type]
+        world.containers.start("it")
+
+    monkeypatch.setattr(lifecycle.LifeCycle, "stop", overtaken)
+    world.containers.restart("it")
+    assert (status(world), world.actions()[-1]) == ("running", "restart")
+
+
 def test_who_shares_a_network_has_its_names(world: World) -> None:
     world.run("owner", Hostname="own", Domainname="example.org")
     world.run("guest", host={"NetworkMode": "container:owner"}, Domainname="other.org")

@@ -337,13 +337,13 @@ class LifeCycle:
         with live.lock:
             live.staying += 1
         try:
-            self.stop(live, timeout, name)
-        except AlreadyThere:
-            pass
+            with suppress(AlreadyThere):
+                self.stop(live, timeout, name)
         finally:
             with live.lock:
                 live.staying -= 1
-        self.start(live)
+        with suppress(AlreadyThere):  # somebody else was faster
+            self.start(live)
         self._parts.emit(live.event("restart"))
 
     def pause(self, live: Live, *, lasting: bool = True) -> None:
