@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ from lamina.container import store
 from lamina.container.connecting import RECORD, networks_of, remove_names, serve_names
 from lamina.container.links import _forget_host
 from lamina.container.model import Container
-from lamina.network.model import Endpoint, Network, Pool, Sandbox
+from lamina.network.model import Endpoint, Network, NetworkUnavailable, Pool, Sandbox
 from lamina.network.wiring import Member
 from tests.container.fakes import FakeNetworks, World, world
 
 __all__ = ["world"]
+MINE = Network("n" * 64, "mine", bridge="br-n", pools=(Pool("10.9.0.0/24", "10.9.0.1"),))
 ENDPOINT = Endpoint("e", "n", "mine", "veth0", "eth0", "", address4="10.0.0.5", names=("it",))
 
 
@@ -47,8 +50,22 @@ def test_files_that_it_made_large_are_not_read(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
+def test_who_has_just_ended_is_on_a_network_from_its_next_start_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plug(*_: object) -> Sandbox:
+        raise NetworkUnavailable("container it cannot be connected: No such process")
+
+    world.run()
+    monkeypatch.setattr(FakeNetworks, "plug", plug, raising=False)
+    connector = world.parts.networks.connector
+    assert connector is not None
+    for pid, on in ((os.getpid(), False), (1 << 30, True)):
+        world.containers._roster.find("it").note(pid=pid)
+        with nullcontext() if on else pytest.raises(NetworkUnavailable):
+            connector.connect(MINE, "it", {})
+        assert ("mine" in networks_of(world.containers.get("it"))) == on
+
+
 def test_a_connection_that_cannot_be_written_down_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Network("n" * 64, "mine", bridge="br-n", pools=(Pool("10.9.0.0/24", "10.9.0.1"),))
     unplugged: list[str] = []
 
     def plug(networks: FakeNetworks, network: Network, member: Member, settings: object, pid: int, note: object) -> Sandbox:
@@ -67,6 +84,6 @@ def test_a_connection_that_cannot_be_written_down_is_none(world: World, monkeypa
     connector = world.parts.networks.connector
     assert connector is not None
     with pytest.raises(OSError, match="No space left"):
-        connector.connect(network, "it", {})
+        connector.connect(MINE, "it", {})
     assert unplugged == [world.containers.get("it").id]
     assert "mine" not in networks_of(world.containers.get("it"))

@@ -35,7 +35,7 @@ from lamina.network.wiring import Member, Wiring
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.volume.store import VolumeInUse
-from tests.container.fakes import FakeNetworks, World, world
+from tests.container.fakes import FakeLayers, FakeNetworks, World, world
 from tests.harness import eventually
 
 __all__ = ["world"]
@@ -827,6 +827,73 @@ def test_a_stop_at_the_moment_of_an_end_ends_the_wait_for_the_next_restart(world
     monkeypatch.setattr(Waiters, "register", ending)
     world.containers.stop("it")
     assert (status(world), world.containers.get("it").state.stopped_by_user) == ("exited", True)
+
+
+@pytest.mark.parametrize("signal", ["", "TERM"])
+def test_a_kill_ends_the_wait_for_the_next_restart(world: World, monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    monkeypatch.setattr(lifecycle, "next_backoff", lambda last: 1000.0)
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: status(world) == "restarting")
+    for ask in (world.containers.pause, world.containers.top):
+        with pytest.raises(WrongState, match="is restarting, wait until the container is running"):
+            ask("it")
+    with pytest.raises(WrongState, match="is not running"):
+        world.containers.kill("it", signal="HUP")
+    world.containers.kill("it", signal=signal)
+    assert (status(world), world.containers.get("it").state.stopped_by_user) == ("exited", True)
+    assert world.actions()[-1] == "kill"
+
+
+def test_links_follow_a_rename(world: World) -> None:
+    for name, links in (("db", []), ("other", []), ("app", ["db:data", "other", "db"])):
+        world.containers.create({"Image": "base"}, {"Links": links}, name=name)
+    world.containers.rename("db", "base")
+    world.containers.create({"Image": "base"}, name="db")
+    for engine in (world, world.again()):
+        assert engine.containers.inspect("app")["HostConfig"]["Links"] == ["/base:/app/data", "/other:/app/other", "/base:/app/db"]
+
+
+def test_a_restart_whose_start_somebody_else_asked_for_first_is_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    stop = lifecycle.LifeCycle.stop
+
+    def overtaken(life: lifecycle.LifeCycle, *arguments: object) -> None:
+        stop(life, *arguments)  # type: ignore[arg-type]
+        world.containers.start("it")
+
+    monkeypatch.setattr(lifecycle.LifeCycle, "stop", overtaken)
+    world.containers.restart("it")
+    assert (status(world), world.actions()[-1]) == ("running", "restart")
+
+
+def test_who_shares_a_network_has_its_names(world: World) -> None:
+    world.run("owner", Hostname="own", Domainname="example.org")
+    world.run("guest", host={"NetworkMode": "container:owner"}, Domainname="other.org")
+    assert [world.containers.inspect("guest")["Config"][key] for key in ("Hostname", "Domainname")] == ["own", "example.org"]
+    assert world.runtime.launches[-1].spec["hostname"] == "own"
+
+
+def test_a_start_beside_the_end_of_whom_it_shares_with_says_so(world: World) -> None:
+    world.run("owner")
+    owner = world.containers.get("owner")
+    world.containers._roster.find("owner").note(pid=1 << 30)  # it has ended, and nobody was told yet
+    world.containers.create({"Image": "base"}, {"NetworkMode": "container:owner"}, name="it")
+    world.runtime.failure = FileNotFoundError(2, "No such file or directory")
+    with pytest.raises(WrongState, match=f"cannot join net of a non running container: {owner.id}"):
+        world.containers.start("it")
+
+
+def test_what_is_removed_while_its_size_is_asked_for_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+
+    def removed(*_: object) -> int:
+        monkeypatch.undo()
+        world.containers.remove("it")
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(FakeLayers, "written", removed)
+    with pytest.raises(ContainerNotFound):
+        world.containers.inspect("it", size=True)
 
 
 def test_a_start_for_which_there_is_no_thread_is_a_failed_start(world: World) -> None:

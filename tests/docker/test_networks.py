@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.network.hostports import has_ipv6
 from tests.docker.conftest import BASE
 from tests.harness import Daemon, docker_cli_version, eventually, free_port
 
@@ -282,6 +283,15 @@ def test_a_published_port_is_reached_by_ipv6_and_from_containers(daemon: Daemon,
     ask = ("sh", "-c", ASK.format(gateway, port))
     assert "hello" in daemon.docker("run", "--rm", BASE, *ask).stdout
     assert "hello" in daemon.docker("exec", name, *ask).stdout
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this host speaks no IPv6")
+@pytest.mark.parametrize("address", ["", "[::1]:"])
+def test_a_port_of_a_container_with_ipv6_is_reached_by_the_hosts_loopback(daemon: Daemon, network: str, name: str, address: str) -> None:
+    port = free_port()
+    daemon.docker("network", "create", "--ipv6", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, "-p", f"{address}{port}:80", BASE, "sh", "-c", SERVE)
+    eventually(lambda: "hello" in read(port, "::1"), "nobody answered by ::1")
 
 
 @pytest.mark.covers("cli:run --link", "cli:create --link", "cli:network connect --link")

@@ -19,7 +19,7 @@ from lamina.network.bindings import Wanted
 from lamina.network.forwarding import Flow, Stream
 from lamina.network.hostports import HostPorts
 from lamina.network.mode import NetworkMode
-from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, Published, Sandbox
+from lamina.network.model import InvalidNetwork, Network, NetworkForbidden, NetworkUnavailable, Pool, PortTaken, Published, Sandbox
 from lamina.network.sandboxes import Sandboxes
 from lamina.network.switchboard import SOCKET, Switchboard
 from lamina.network.wiring import Member
@@ -257,6 +257,40 @@ def test_ports_of_who_is_taken_off_its_network_lead_nowhere_until_it_is_on_anoth
     member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
     again = house.boxes.connect(member, BOTH, 8, {}, 0, BY_ID, nothing)
     assert ([port.address for port in again.published], house.switching.leads) == (["10.9.0.2"], ("10.9.0.2", "fd00:9::2"))
+
+
+INSIDE = Network("c" * 64, "inside", bridge="br-c", pools=(Pool("10.7.0.0/24", "10.7.0.1"),), internal=True)
+WITH_INSIDE = {**BY_ID, INSIDE.id: INSIDE}
+
+
+def test_ports_of_who_had_no_way_outside_are_published_when_it_gets_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cabling, "connect", lambda *_: None)
+    port = free_port()
+    wanted = [Wanted("tcp", 80, "127.0.0.1", port, port)]
+    house.join("1", INSIDE, ports=wanted)
+    assert house.boxes.published() == []
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "inside"), ports=wanted)
+    box = house.boxes.connect(member, FOUR, 8, {}, os.getpid(), WITH_INSIDE, nothing)
+    assert box.published == (Published("tcp", "127.0.0.1", port, "10.8.0.2", 80),)
+    with pytest.raises(PortTaken):
+        house.join("2", FOUR, ports=wanted)
+
+
+def test_a_connection_whose_ports_are_somebody_elses_leaves_everything_as_it_was(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cabling, "connect", lambda *_: None)
+    taken, free = free_port(), free_port()
+    house.join("1", FOUR, ports=[Wanted("tcp", 80, "127.0.0.1", taken, taken)])
+    wanted = [Wanted("tcp", 80, "127.0.0.1", free, free)]
+    house.join("2", INSIDE)
+    both = Member("2" * 64, "2", "2", NetworkMode("bridge", "inside"), ports=[*wanted, Wanted("tcp", 80, "127.0.0.1", taken, taken)])
+    with pytest.raises(PortTaken):
+        house.boxes.connect(both, FOUR, 8, {}, os.getpid(), WITH_INSIDE, nothing)
+    one = Member("2" * 64, "2", "2", NetworkMode("bridge", "inside"), ports=wanted)
+    with pytest.raises(InvalidNetwork, match="sysctl"):
+        house.boxes.connect(one, FOUR, 8, BAD, os.getpid(), WITH_INSIDE, nothing)
+    assert [port.host_port for port in house.boxes.published()] == [taken]
+    assert house.switching.known["2" * 64] == ["inside"]
+    assert house.join("3", FOUR, ports=wanted) == "10.8.0.3"
 
 
 def test_the_switchboard_turns_clients_away_where_a_port_leads_nowhere(tmp_path: Path) -> None:

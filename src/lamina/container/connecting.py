@@ -22,7 +22,7 @@ from lamina.container.store import write_file
 from lamina.errors import Forbidden, Internal, InvalidArgument
 from lamina.network.bindings import exposed_ports, wanted_ports
 from lamina.network.mode import PREDEFINED, NetworkMode, network_mode
-from lamina.network.model import Endpoint, Network, NetworkForbidden, Sandbox
+from lamina.network.model import Endpoint, Network, NetworkForbidden, NetworkUnavailable, Sandbox
 from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
 from lamina.network.wiring import Member, Wiring
@@ -272,22 +272,31 @@ class Connector:
                 self._note(live, {}, left_none=False)
                 return
             self._check(live, network)
-            if live.container.running:
-                who = member(live.container, mode_of(live.container))
-                box = self._networks.plug(network, who, settings, live.state.pid, partial(self._begin, live.container))
-                try:
-                    self._connections.write(live.container, box)
-                    self._note(live, {**networks_of(live.container), network.name: settings})
-                except BaseException:  # else it would be on it and nobody could take it off
-                    self._networks.unplug(network, live.container.id, live.state.pid)
-                    raise
-                add_names(live.container, box.endpoint(network.id))
-                serve_names(live.container, box)
+            if live.container.running and self._plugged(live, network, settings):
                 return
             if network.name in networks_of(live.container):
                 raise NetworkForbidden(f"endpoint with name {live.container.name} already exists in network {network.name}")
             check_endpoint(settings, network.pools, name=network.name, default=network.default)
             self._note(live, {**networks_of(live.container), network.name: settings})
+
+    def _plugged(self, live: Live, network: Network, settings: Document) -> bool:
+        """With the lock: put one that runs on the network; False where it has ended, which nobody noted yet."""
+        who = member(live.container, mode_of(live.container))
+        try:
+            box = self._networks.plug(network, who, settings, live.state.pid, partial(self._begin, live.container))
+        except NetworkUnavailable:
+            if os.path.exists(f"/proc/{live.state.pid}/ns/net"):
+                raise
+            return False
+        try:
+            self._connections.write(live.container, box)
+            self._note(live, {**networks_of(live.container), network.name: settings})
+        except BaseException:  # else it would be on it and nobody could take it off
+            self._networks.unplug(network, live.container.id, live.state.pid)
+            raise
+        add_names(live.container, box.endpoint(network.id))
+        serve_names(live.container, box)
+        return True
 
     def _begin(self, container: Container, box: Sandbox) -> None:
         """Its last endpoint is about to be made."""

@@ -161,9 +161,10 @@ class Containers:
         live = self._roster.find(ref)
         try:
             return self._inspected(live.container, size=size)
-        except SnapshotNotFound:
+        except (SnapshotNotFound, FileNotFoundError):
+            pass
+        with live.lock:  # a snapshot is being taken at this moment, or was lost
             self._roster.find(live.container.id)  # where it was removed meanwhile that is what is said
-        with live.lock:  # one is being taken at this moment, or was lost
             return self._inspected(live.container, size=size, known=True)
 
     def _inspected(self, container: Container, *, size: bool, known: bool = False) -> dict[str, Any]:

@@ -374,10 +374,8 @@ def _check_running(live: Live) -> None:
     status = live.state.status
     if status is State.PAUSED:
         raise WrongState(f"Container {live.container.id} is paused, unpause the container before exec")
-    if status is State.RESTARTING:
-        raise WrongState(f"Container {live.container.id} is restarting, wait until the container is running")
     if status is not State.RUNNING:
-        raise WrongState(f"Container {live.container.id} is not running")
+        raise live.not_running()
 
 
 def _told(record: ExecRecord) -> str:

@@ -80,6 +80,7 @@ class Launcher:
             return process
         except BaseException:
             self.connections.leave(container)
+            _sharer(container, roster, look=True)  # one that has ended meanwhile is why
             raise
 
     def _note_start(self, container: Container, process: Process) -> None:
@@ -236,8 +237,9 @@ def _joined(container: Container, roster: Roster) -> dict[str, str]:
     return joined
 
 
-def _sharer(container: Container, roster: Roster) -> Container | None:
-    """The container whose namespaces this one joins; of several the last, whose user namespace the kernel then wants for all.
+def _sharer(container: Container, roster: Roster, *, look: bool = False) -> Container | None:
+    """The container whose namespaces this one joins; of several the last, whose user namespace the kernel then wants for all. With `look`
+    the kernel is asked whether it runs, which may know more.
 
     Raises:
         WrongState: it does not run.
@@ -246,13 +248,14 @@ def _sharer(container: Container, roster: Roster) -> Container | None:
     for key, kind in {"NetworkMode": "net", **_NAMESPACES}.items():
         mode, _, ref = text(container.host_config, key).partition(":")
         if mode == "container":
-            _namespace(roster, ref, kind)
+            _namespace(roster, ref, kind, look=look)
             found = roster.find(ref).container
     return found
 
 
-def _namespace(roster: Roster, ref: str, kind: str) -> str:
+def _namespace(roster: Roster, ref: str, kind: str, *, look: bool = False) -> str:
     live = roster.find(ref)
-    if not live.container.running:
+    path = f"/proc/{live.state.pid}/ns/{kind}"
+    if not live.container.running or (look and not os.path.exists(path)):
         raise WrongState(f"cannot join {kind} of a non running container: {live.container.id}")
-    return f"/proc/{live.state.pid}/ns/{kind}"
+    return path

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lamina.container import links
 from lamina.container.aside import aside
 from lamina.container.launching import Launcher
 from lamina.container.live import Live, Roster
@@ -256,10 +257,8 @@ class LifeCycle:
 
     def restart_policy_start(self, live: Live) -> None:
         """Start it because its policy says so; a failure is noted in its state."""
-        try:
+        with suppress(*_FAILURES):
             self.start(live)
-        except _FAILURES:
-            pass
 
     # ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────
     def kill(self, live: Live, name: str) -> None:
@@ -267,8 +266,12 @@ class LifeCycle:
         number = signal_number(name or "SIGKILL")
         with live.waiters.register(NEXT_EXIT, now=None) as waiter:
             with live.lock:
+                ends = number in (signal.SIGKILL, stop_signal(live.container))
+                if ends and self._cancel_restart(live):
+                    self._parts.emit(live.event("kill", signal=str(number)))
+                    return
                 self._signal(live, number)
-                if number in (signal.SIGKILL, stop_signal(live.container)):
+                if ends:
                     live.note(stopped_by_user=True)
                     self._store.save_state(live.container)
             if number == signal.SIGKILL:
@@ -289,10 +292,8 @@ class LifeCycle:
 
     def _signal_unless_gone(self, live: Live, number: int) -> None:
         """With the lock: as _signal; a process that ended just now needs none, its exit is on its way here."""
-        try:
+        with suppress(NotRunning):
             self._signal(live, number)
-        except NotRunning:
-            pass
 
     def _await_end(self, live: Live, waiter: RegisteredWaiter) -> None:
         if waiter.result(_KILL_PATIENCE) is None:
@@ -305,6 +306,7 @@ class LifeCycle:
         with live.waiters.register(NEXT_EXIT, now=None) as waiter:
             with live.lock:
                 if self._cancel_restart(live):
+                    self._parts.emit(live.event("stop"))
                     return
                 if live.state.status not in ALIVE:
                     raise AlreadyThere(f"container {live.container.id} is not running")
@@ -328,7 +330,6 @@ class LifeCycle:
         live.become(State.EXITED, stopped_by_user=True)
         self._store.save_state(live.container)
         live.waiters.exited(live.result())
-        self._parts.emit(live.event("stop"))
         return True
 
     def restart(self, live: Live, timeout: int | None, name: str) -> None:
@@ -336,13 +337,13 @@ class LifeCycle:
         with live.lock:
             live.staying += 1
         try:
-            self.stop(live, timeout, name)
-        except AlreadyThere:
-            pass
+            with suppress(AlreadyThere):
+                self.stop(live, timeout, name)
         finally:
             with live.lock:
                 live.staying -= 1
-        self.start(live)
+        with suppress(AlreadyThere):  # somebody else was faster
+            self.start(live)
         self._parts.emit(live.event("restart"))
 
     def pause(self, live: Live, *, lasting: bool = True) -> None:
@@ -351,7 +352,7 @@ class LifeCycle:
             if live.state.status is State.PAUSED:
                 raise WrongState(f"Container {live.container.id} is already paused")
             if live.process is None:
-                raise WrongState(f"Container {live.container.id} is not running")
+                raise live.not_running()
             try:
                 live.process.pause()
             except OSError as error:  # its control group vanished, or a process does not stop
@@ -496,3 +497,4 @@ class LifeCycle:
             names.give_up(old, before.id)
             self._parts.networks.renamed(before.id, name)
             self._parts.emit(live.event("rename", oldName=f"/{old}"))
+        links.renamed(old, name, self._roster, self._store.save)

@@ -95,6 +95,18 @@ def unlink(name: str, roster: Roster, save: Callable[[Container], None]) -> None
         _forget_host(f"{container.directory}/hosts", alias)
 
 
+def renamed(before: str, name: str, roster: Roster, save: Callable[[Container], None]) -> None:
+    """Whoever was linked to the container that was called `before` is so by its new name: it finds it at its next start."""
+    for live in roster.some(lambda container: bool(texts(container.host_config, "Links"))):
+        with live.lock:
+            asked = texts(live.container.host_config, "Links")
+            kept = [f"{name}:{alias}" if other == before else text for text in asked for other, alias in [parse_link(text)]]
+            if kept != asked and not live.removing:
+                changed = replace(live.container, host_config={**live.container.host_config, "Links": kept})
+                save(changed)
+                live.container = changed
+
+
 def _forget_host(path: str, alias: str) -> None:
     """Take a link's line out of a file of hosts; written in place, since a running container has that very file."""
     with suppress(FileNotFoundError), open(path, "r+b") as file:

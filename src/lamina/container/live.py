@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from lamina.apitypes.events import Event
-from lamina.container.model import Container, ContainerNotFound, ContainerState, State, check_transition
+from lamina.container.model import Container, ContainerNotFound, ContainerState, State, WrongState, check_transition
 from lamina.container.parts import Process
 from lamina.container.requests import WaitResult
 from lamina.container.store import NameIndex
@@ -68,6 +68,11 @@ class Live:
     def result(self) -> WaitResult:
         """How the last run ended."""
         return WaitResult(self.state.exit_code, self.state.error)
+
+    def not_running(self) -> WrongState:
+        """Why nothing can be asked of its process, in Docker's words."""
+        restarting = self.state.status is State.RESTARTING
+        return WrongState(f"Container {self.container.id} is {'restarting, wait until the container is' if restarting else 'not'} running")
 
     def take_pending(self) -> list[Attach]:
         """The connections that wait, which become the caller's to close."""

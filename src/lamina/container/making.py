@@ -146,6 +146,10 @@ class Maker:
         host_config = merged_host_config(
             host, network, unified=parts.abilities.version == "v2", runtime=parts.runtimes.default, logging=parts.logging
         )
+        if network.kind == "container":  # with the network it shares the files of /etc that name it
+            with suppress(LaminaError):
+                other = self._roster.find(network.name).container.config
+                config = {**config, **{key: text(other, key) for key in ("Hostname", "Domainname")}}
         shares_host = "host" in (network.kind, text(host_config, "UTSMode"))
         hostname = os.uname().nodename if shares_host else container_id[:12]
         merged = merged_config(config, image.config.config, image_name=image_name, hostname=hostname)

@@ -6,7 +6,6 @@ import subprocess
 from typing import Any
 
 from lamina.container.live import Live
-from lamina.container.model import WrongState
 from lamina.errors import InvalidArgument
 
 _DEFAULT = "-ef"
@@ -22,7 +21,7 @@ def top(live: Live, arguments: str) -> dict[str, Any]:
     """See Containers.top."""
     process = live.process
     if process is None:
-        raise WrongState(f"Container {live.container.id} is not running")
+        raise live.not_running()
     if "\0" in arguments:
         raise PsFailed("ps: an argument must not hold a NUL")
     pids = process.pids()

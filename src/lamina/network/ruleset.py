@@ -27,6 +27,7 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ADDRESS = {4: nft.ADDRESS4, 6: nft.ADDRESS6}
 _ANY = {"0.0.0.0", "::"}
 _LOOPBACK, _LOOPBACK_MASK = b"\x7f\0\0\0", b"\xff\0\0\0"
+_LOOPBACK6 = bytes(15) + b"\1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def _translations(*, outside: bool, loopback: bool) -> Iterator[Rule]:
     if outside or not loopback:
         words = "nobody outside speaks to 127.0.0.1" if outside else "127.0.0.1 has a forwarder"
         yield words, [*_to_loopback(nft.equal(_LOOPBACK)), nft.verdict(nft.RETURN)]
+    if not outside:  # the kernel leads nothing from ::1 to a bridge
+        yield "::1 has a forwarder", [*_version(6), nft.load_network(*_DESTINATION[6]), nft.equal(_LOOPBACK6), nft.verdict(nft.RETURN)]
     for version in (4, 6):
         address = _DESTINATION[version]
         registers = 1 + address[1] // 4

@@ -146,7 +146,10 @@ class Sandboxes:
             box = self._with_endpoint(replace(before, links={**before.links, **own}), member, network, settings)
             added = box.endpoints[-1]
             box = replace(box, gateway=gateway_of(box, networks))
+            self._pids[member.id] = pid
             try:
+                if not before.published:  # it had no way outside yet for them to lead in by
+                    box = self._with_ports(box, member.ports)
                 wire = interface(added, network, index, hairpin=bool(box.published))
                 resolver = None if self._resolver(before) else self._resolver(box)
                 self._tell_names(box)
@@ -158,7 +161,7 @@ class Sandboxes:
                     raise
                 raise NetworkUnavailable(f"container {member.name} cannot be connected: {error.strerror}") from None
             self._sandboxes[member.id] = box = self._retargeted(box)
-            if resolver:
+            if resolver or (box.published and not before.published):
                 self._watch(member.id, pid)
             return box
 
@@ -198,11 +201,18 @@ class Sandboxes:
         self._give_back(added)
         with suppress(OSError):
             self._interfaces.perform(links.delete_link(added.host))
+        box = self._sandboxes.get(before.container, before)
+        taken = box.published if not before.published else ()
+        if taken:
+            self._sandboxes[before.container] = before
+            self._ports.give_back(taken)
+            with suppress(LaminaError, OSError):
+                self._firewall.withdraw(taken)
         with suppress(LaminaError, OSError):
-            if needs_switchboard(before):
-                self._say_names(before)
-            else:
+            if taken or not needs_switchboard(before):
                 self._switching.drop(before.container)
+            if needs_switchboard(before):
+                self._tell_all(before) if taken else self._say_names(before)
 
     def _give_back(self, endpoint: Endpoint) -> None:
         for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
