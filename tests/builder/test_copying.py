@@ -153,6 +153,17 @@ def test_a_target_behind_a_link_of_the_image_lies_where_the_link_leads(copies: C
     assert list(copies.copy(["a"], "/var/run/a")) == ["run", "run/a"]
 
 
+@pytest.mark.parametrize("target", ["/etc", "/etc/"])
+def test_a_link_of_the_name_that_a_file_gets_in_a_directory_is_replaced(copies: Copies, target: str) -> None:
+    copies.put("localtime")
+    (copies.root / "etc").mkdir()
+    (copies.root / "zone").write_text("of the image")
+    (copies.root / "etc/localtime").symlink_to("/zone")
+    members = copies.copy(["localtime"], target)
+    assert list(members) == ["etc", "etc/localtime"] and members["etc/localtime"].isfile()
+    assert list(copies.copy(["localtime"], "/etc/localtime")) == ["zone"]
+
+
 def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     copies.put("d/a")
     (copies.root / "etc").mkdir()

@@ -314,7 +314,7 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
         return
     existing = placement.lookup(into)
     if target.endswith(b"/") or (existing is not None and existing.is_directory):
-        into = resolve(placement, into + b"/" + found.name)
+        into = into + b"/" + found.name if into else found.name  # a link of that name there is replaced, not followed
     placement.file(found.files, found.path, found.item, into)
 
 
