@@ -164,6 +164,13 @@ def test_a_link_of_the_name_that_a_file_gets_in_a_directory_is_replaced(copies: 
     assert list(copies.copy(["localtime"], "/etc/localtime")) == ["zone"]
 
 
+def test_a_wildcard_that_matches_a_link_to_nothing_fails(copies: Copies) -> None:
+    copies.put("a")
+    (copies.context / "away").symlink_to("/nowhere")
+    with pytest.raises(CopyFailed, match="stat away: file does not exist"):
+        copies.copy(["a*"], "/t/")
+
+
 def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     copies.put("d/a")
     (copies.root / "etc").mkdir()
