@@ -164,6 +164,19 @@ def test_a_link_of_the_name_that_a_file_gets_in_a_directory_is_replaced(copies: 
     assert list(copies.copy(["localtime"], "/etc/localtime")) == ["zone"]
 
 
+def test_as_with_buildkit_a_tree_never_changes_the_kind_of_what_is_there(copies: Copies) -> None:
+    copies.put("tree/lib/x")
+    (copies.root / "usr/lib").mkdir(parents=True)
+    (copies.root / "lib").symlink_to("usr/lib")
+    assert copies.copy(["tree"], "/")["lib"].isdir()
+    with pytest.raises(CannotPlace, match="cannot copy to non-directory: /lib"):
+        copies.copy(["tree"], "/", kinds_kept=True)
+    copies.put("other/usr")
+    with pytest.raises(CannotPlace, match="cannot copy to directory: /usr"):
+        copies.copy(["other"], "/", kinds_kept=True)
+    assert list(copies.copy(["tree/lib"], "/lib", kinds_kept=True)) == ["usr", "usr/lib", "usr/lib/x"]
+
+
 def test_a_wildcard_that_matches_a_link_to_nothing_fails(copies: Copies) -> None:
     copies.put("a")
     (copies.context / "away").symlink_to("/nowhere")

@@ -311,7 +311,7 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
         placement.tree(archive, b"", into, own=not params["chown"])
         return
     if found.item.is_directory:
-        placement.tree(found.files, found.path, into, own=False)
+        placement.tree(found.files, found.path, into, own=False, kinds_kept=params.get("kinds_kept", False))
         return
     existing = placement.lookup(into)
     if target.endswith(b"/") or (existing is not None and existing.is_directory):

@@ -110,8 +110,9 @@ class Placement:
         self.directory(target.rpartition(b"/")[0])
         self._put(target, _Placed(self._owned(item._replace(same=None)), files, path, True))
 
-    def tree(self, files: Files, source: bytes, target: bytes, *, own: bool) -> None:
-        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have.
+    def tree(self, files: Files, source: bytes, target: bytes, *, own: bool, kinds_kept: bool = False) -> None:
+        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have; with `kinds_kept` no
+        directory takes the place of a file or link, and none of these that of a directory.
 
         Names of one file stay so among themselves: with what another source puts there is nothing in common.
         """
@@ -125,6 +126,8 @@ class Placement:
                 item = files.lookup(path)
                 if item is None or stat.S_ISSOCK(item.mode):
                     continue
+                if kinds_kept:
+                    self._same_kind(to, item)
                 if not item.is_directory:
                     item = item if item.same is None else item._replace(same=(self._trees, item.same))
                     self._put(to, _Placed(item if own else self._owned(item), files, path, True))
@@ -136,6 +139,12 @@ class Placement:
                 else:
                     self._put(to, _Placed(item if own else self._owned(item), None, b"", True))
                 stack.append((path, to))
+
+    def _same_kind(self, path: bytes, item: Item) -> None:
+        existing = self.lookup(path)
+        if existing is not None and existing.is_directory != item.is_directory:
+            there = "non-directory" if item.is_directory else "directory"
+            raise CannotPlace(f"cannot copy to {there}: /{os.fsdecode(path)}")
 
     def write(self, path: str, beat: Callable[[], None]) -> int:
         """Write the tar, calling `beat` on the way; the number of entries, 0 (and no file) where everything is there already."""
