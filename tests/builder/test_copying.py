@@ -310,6 +310,8 @@ def test_add_unpacks_archives_and_copy_does_not(copies: Copies, compression: str
     assert list(members) == ["lib", "lib/in", "lib/in/x"]
     assert members["lib/in/x"].uid == 42
     assert copies.copy(["a"], "/lib/", unpack=True, chown="3")["lib/in/x"].uid == 3
+    for chown in ("", "3"):
+        assert copies.copy(["a"], "/lib/", unpack=True, chown=chown, chmod="700")["lib/in/x"].mode == 0o644
     assert list(copies.copy(["a"], "/lib/")) == ["lib", "lib/a"]
 
 

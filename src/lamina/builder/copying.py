@@ -308,7 +308,7 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
         return
     if found.unpack and found.item.is_file and is_archive(found.files, found.path, found.item):
         archive = stack.enter_context(opened_archive(found.files, found.path, found.item, params["scratch"]))
-        placement.tree(archive, b"", into, own=not params["chown"])
+        placement.tree(archive, b"", into, own=not params["chown"], modes_kept=True)
         return
     if found.item.is_directory:
         placement.tree(found.files, found.path, into, own=False, kinds_kept=params.get("kinds_kept", False))
