@@ -189,6 +189,13 @@ def test_arguments_reach_commands_history_and_the_base_name(lab: Lab) -> None:
     assert len(lab.runtime.launches) == 2
 
 
+@pytest.mark.parametrize(("buildkit", "tag"), [(False, "v"), (True, "v1")])
+def test_as_with_buildkit_an_argument_before_from_sees_those_before_it_in_its_instruction(lab: Lab, buildkit: bool, tag: str) -> None:
+    lab.base()
+    image, _ = lab.build("ARG VERSION=1 TAG=v$VERSION\nFROM base\nARG TAG\nLABEL tag=$TAG\n", buildkit=buildkit)
+    assert image.config.config.labels == {"tag": tag}
+
+
 def test_platform_arguments_are_there_once_declared(lab: Lab) -> None:
     lab.base()
     lab.build("FROM base\nARG TARGETARCH\nRUN x\n")

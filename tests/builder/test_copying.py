@@ -153,6 +153,37 @@ def test_a_target_behind_a_link_of_the_image_lies_where_the_link_leads(copies: C
     assert list(copies.copy(["a"], "/var/run/a")) == ["run", "run/a"]
 
 
+@pytest.mark.parametrize("target", ["/etc", "/etc/"])
+def test_a_link_of_the_name_that_a_file_gets_in_a_directory_is_replaced(copies: Copies, target: str) -> None:
+    copies.put("localtime")
+    (copies.root / "etc").mkdir()
+    (copies.root / "zone").write_text("of the image")
+    (copies.root / "etc/localtime").symlink_to("/zone")
+    members = copies.copy(["localtime"], target)
+    assert list(members) == ["etc", "etc/localtime"] and members["etc/localtime"].isfile()
+    assert list(copies.copy(["localtime"], "/etc/localtime")) == ["zone"]
+
+
+def test_as_with_buildkit_a_tree_never_changes_the_kind_of_what_is_there(copies: Copies) -> None:
+    copies.put("tree/lib/x")
+    (copies.root / "usr/lib").mkdir(parents=True)
+    (copies.root / "lib").symlink_to("usr/lib")
+    assert copies.copy(["tree"], "/")["lib"].isdir()
+    with pytest.raises(CannotPlace, match="cannot copy to non-directory: /lib"):
+        copies.copy(["tree"], "/", kinds_kept=True)
+    copies.put("other/usr")
+    with pytest.raises(CannotPlace, match="cannot copy to directory: /usr"):
+        copies.copy(["other"], "/", kinds_kept=True)
+    assert list(copies.copy(["tree/lib"], "/lib", kinds_kept=True)) == ["usr", "usr/lib", "usr/lib/x"]
+
+
+def test_a_wildcard_that_matches_a_link_to_nothing_fails(copies: Copies) -> None:
+    copies.put("a")
+    (copies.context / "away").symlink_to("/nowhere")
+    with pytest.raises(CopyFailed, match="stat away: file does not exist"):
+        copies.copy(["a*"], "/t/")
+
+
 def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     copies.put("d/a")
     (copies.root / "etc").mkdir()
@@ -279,6 +310,8 @@ def test_add_unpacks_archives_and_copy_does_not(copies: Copies, compression: str
     assert list(members) == ["lib", "lib/in", "lib/in/x"]
     assert members["lib/in/x"].uid == 42
     assert copies.copy(["a"], "/lib/", unpack=True, chown="3")["lib/in/x"].uid == 3
+    for chown in ("", "3"):
+        assert copies.copy(["a"], "/lib/", unpack=True, chown=chown, chmod="700")["lib/in/x"].mode == 0o644
     assert list(copies.copy(["a"], "/lib/")) == ["lib", "lib/a"]
 
 

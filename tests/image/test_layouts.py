@@ -74,6 +74,25 @@ def test_the_default_is_an_oci_layout_and_a_docker_archive_at_once(store: Store)
             assert Digest.of(data).encoded == path.rpartition("/")[2]
 
 
+def v7(data: bytes) -> bytes:
+    """A tar whose first header is as in 1979: without a magic."""
+    header = bytearray(data[:512])
+    header[257:265] = bytes(8)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + data[512:]
+
+
+@pytest.mark.parametrize("load", WAYS)
+@pytest.mark.parametrize("layer", [v7(tar({"a": b"1"})), b""], ids=["without magic", "empty"])
+def test_a_layer_is_known_as_one_in_an_archive_by_whatever_kind_of_tar_it_is(store: Store, load: object, layer: bytes) -> None:
+    image = imported(store, "old:1", BASE)
+    top = child(store, image, "top:1", layer)
+    data = saved(store, "top:1")
+    emptied(store)
+    assert load(store, data)[0].id == top.id  # type: ignore[operator]
+
+
 def test_the_old_layout_has_a_folder_a_layer(store: Store) -> None:
     base = imported(store, changes=["ENV A=b", 'CMD ["sh"]'])
     child(store, base, "top", SECOND)

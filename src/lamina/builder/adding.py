@@ -154,6 +154,7 @@ class Adding:
             "exclude": list(instruction.exclude),
             "parents": isinstance(instruction, ast.Copy) and instruction.parents,
             "link": instruction.link,
+            "kinds_kept": self._site.request.buildkit,
             "unpack": isinstance(instruction, ast.Add) and instruction.unpack is not False,
         }
         return params, origin, image

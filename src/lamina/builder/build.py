@@ -239,10 +239,12 @@ class _Build:
         predefined = platform_arguments(self.engine.host, self.request.platform or self.engine.host, self.request.target)
         arguments = Arguments(given={**predefined, **self.request.build_args})
         for argument in dockerfile.arguments:
-            scope = {**predefined, **arguments.outer}
-            with blamed(argument, self.request.shown_name):
-                pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in argument.pairs]
-            arguments = arguments.declare_outer(pairs)
+            # To BuildKit each name sees those before it, to the classic builder only those of instructions before.
+            for together in [[pair] for pair in argument.pairs] if self.request.buildkit else [argument.pairs]:
+                scope = {**predefined, **arguments.outer}
+                with blamed(argument, self.request.shown_name):
+                    pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in together]
+                arguments = arguments.declare_outer(pairs)
         bases: dict[int, str] = {}
         for stage in dockerfile.stages:
             with blamed(stage.start, self.request.shown_name):

@@ -142,11 +142,13 @@ def _exactly(files: Files, text: str, keyword: str) -> list[Found]:
     resolved = resolve(files, os.fsencode(text))
     item = files.lookup(resolved)
     if item is None:
-        raise CopyFailed(
-            f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
-        )
+        raise _absent(keyword, text)
     parts = [part for part in os.fsencode(text).split(b"/") if part not in (b"", b".")]
     return [Found(files, parts[-1] if parts else b"", resolved, item)]
+
+
+def _absent(keyword: str, path: str) -> CopyFailed:
+    return CopyFailed(f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {path}: file does not exist")
 
 
 def _kept(found: Found, exclude: Ignore) -> Found | None:
@@ -175,9 +177,7 @@ def _with_parents(files: Files, text: str, keyword: str) -> list[Found]:
         above = tuple((step, files.lookup(base + b"/" + step if base else step) or item) for step in steps)
         found.append(Found(files, name, match, item, above, kept=True))
     if not found and not _WILD.search(os.fsencode(text)):
-        raise CopyFailed(
-            f"{keyword} failed: file not found in build context or excluded by .dockerignore: stat {text}: file does not exist"
-        )
+        raise _absent(keyword, text)
     return found
 
 
@@ -224,8 +224,9 @@ def _matches(files: Files, text: str, keyword: str) -> list[Found]:
     for match in _glob(files, b"", parts):
         resolved = resolve(files, match)
         item = files.lookup(resolved)
-        if item is not None:
-            found.append(Found(files, match.rpartition(b"/")[2], resolved, item))
+        if item is None:
+            raise _absent(keyword, os.fsdecode(match))
+        found.append(Found(files, match.rpartition(b"/")[2], resolved, item))
     return found
 
 
@@ -307,14 +308,14 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
         return
     if found.unpack and found.item.is_file and is_archive(found.files, found.path, found.item):
         archive = stack.enter_context(opened_archive(found.files, found.path, found.item, params["scratch"]))
-        placement.tree(archive, b"", into, own=not params["chown"])
+        placement.tree(archive, b"", into, own=not params["chown"], modes_kept=True)
         return
     if found.item.is_directory:
-        placement.tree(found.files, found.path, into, own=False)
+        placement.tree(found.files, found.path, into, own=False, kinds_kept=params.get("kinds_kept", False))
         return
     existing = placement.lookup(into)
     if target.endswith(b"/") or (existing is not None and existing.is_directory):
-        into = resolve(placement, into + b"/" + found.name)
+        into = into + b"/" + found.name if into else found.name  # a link of that name there is replaced, not followed
     placement.file(found.files, found.path, found.item, into)
 
 

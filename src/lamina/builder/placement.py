@@ -110,8 +110,11 @@ class Placement:
         self.directory(target.rpartition(b"/")[0])
         self._put(target, _Placed(self._owned(item._replace(same=None)), files, path, True))
 
-    def tree(self, files: Files, source: bytes, target: bytes, *, own: bool) -> None:
-        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have.
+    def tree(
+        self, files: Files, source: bytes, target: bytes, *, own: bool = False, modes_kept: bool = False, kinds_kept: bool = False
+    ) -> None:
+        """Put what is in the directory `source` into `target`. `own` keeps the owners that the files have, `modes_kept` the modes; with
+        `kinds_kept` no directory takes the place of a file or link, and none of these that of a directory.
 
         Names of one file stay so among themselves: with what another source puts there is nothing in common.
         """
@@ -125,17 +128,25 @@ class Placement:
                 item = files.lookup(path)
                 if item is None or stat.S_ISSOCK(item.mode):
                     continue
+                if kinds_kept:
+                    self._same_kind(to, item)
                 if not item.is_directory:
                     item = item if item.same is None else item._replace(same=(self._trees, item.same))
-                    self._put(to, _Placed(item if own else self._owned(item), files, path, True))
+                    self._put(to, _Placed(item if own else self._owned(item, modes_kept=modes_kept), files, path, True))
                     continue
                 if item.implied:
                     # An archive that has `lib/x` but no `lib`: as tar does, x goes where a link called lib leads.
                     to = resolve(self, to)
                     self._directory(to, Item(stat.S_IFDIR | 0o755, self._owner.uid, self._owner.gid, mtime_ns=self._time))
                 else:
-                    self._put(to, _Placed(item if own else self._owned(item), None, b"", True))
+                    self._put(to, _Placed(item if own else self._owned(item, modes_kept=modes_kept), None, b"", True))
                 stack.append((path, to))
+
+    def _same_kind(self, path: bytes, item: Item) -> None:
+        existing = self.lookup(path)
+        if existing is not None and existing.is_directory != item.is_directory:
+            there = "non-directory" if item.is_directory else "directory"
+            raise CannotPlace(f"cannot copy to {there}: /{os.fsdecode(path)}")
 
     def write(self, path: str, beat: Callable[[], None]) -> int:
         """Write the tar, calling `beat` on the way; the number of entries, 0 (and no file) where everything is there already."""
@@ -158,8 +169,8 @@ class Placement:
             return placed
         return placed._replace(item=item._replace(mtime_ns=self._newest))
 
-    def _owned(self, item: Item) -> Item:
-        mode = item.mode if self._mode is None or item.is_link else self._mode(item.mode)
+    def _owned(self, item: Item, *, modes_kept: bool = False) -> Item:
+        mode = item.mode if self._mode is None or modes_kept or item.is_link else self._mode(item.mode)
         return item._replace(mode=mode) if self._owners_kept else item._replace(mode=mode, uid=self._owner.uid, gid=self._owner.gid)
 
     def _put(self, path: bytes, placed: _Placed) -> None:

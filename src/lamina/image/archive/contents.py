@@ -159,11 +159,13 @@ def _walk(directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def is_document(name: str, size: int, peek: Callable[[int], bytes]) -> bool:
-    """Whether a member is JSON or text rather than a layer: a layer's name ends in .tar, or its first bytes are a tar's."""
-    if name.endswith(_LAYER_NAMES) or size > LIMIT:
+    """Whether a member is JSON or text rather than a layer: a layer's name ends in .tar, or its first bytes are a tar's, or it has none."""
+    if name.endswith(_LAYER_NAMES) or size > LIMIT or (not size and name.startswith("blobs/")):
         return False
     head = peek(min(size, outer.BLOCK))
-    return not (compression_of(head) or head[257:262] == b"ustar" or (len(head) == outer.BLOCK and not any(head)))
+    if compression_of(head) or head[257:262] == b"ustar":
+        return False
+    return len(head) < outer.BLOCK or (any(head) and not outer.is_header(head))
 
 
 def _more(kept: int, size: int) -> int:

@@ -68,6 +68,15 @@ def _next(source: Source) -> OuterMember | None:
             return _member(info, names)
 
 
+def is_header(block: bytes) -> bool:
+    """Whether a block is a member's header, of whatever kind of tar: that of 1979 has nothing but its checksum to tell."""
+    try:
+        _header(block)
+    except InvalidArchive:
+        return False
+    return True
+
+
 def _header(block: bytes) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
