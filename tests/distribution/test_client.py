@@ -8,13 +8,16 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 
 import pytest
+from urllib3 import BaseHTTPResponse
 
+from lamina.distribution import session, transport
 from lamina.distribution.auth import Auth, TokenRefused
 from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
 from lamina.distribution.piped import MovingPool, Piped
@@ -359,6 +362,39 @@ def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty,
     with pytest.raises(RegistryUnauthorized, match="needs a login"):
         client_of(registries, faulty.host).resolve(reference)
     assert faulty.requests("GET", "/token") == 2
+
+
+def test_a_token_that_is_refused_to_two_requests_at_once_is_renewed_for_both(
+    faulty: Faulty, registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, both, dropped = Digest.of(b"1"), Digest.of(b"2"), Barrier(2, timeout=20), Event()
+
+    def fault(request: Request, response: Response) -> Response:
+        if request.path == "/token":
+            return Response(200, (), json.dumps({"token": "new" if dropped.is_set() else "old"}).encode())
+        if request.headers.get("authorization") == "Bearer new":
+            return response
+        if request.headers.get("authorization") == "Bearer old":
+            both.wait()
+            if str(second) in request.path:
+                dropped.wait(20)
+        return Response(401, (("WWW-Authenticate", f'Bearer realm="http://{faulty.host}/token"'),))
+
+    def discarding(response: BaseHTTPResponse) -> None:
+        if not dropped.is_set():  # the first has dropped the token, and not asked for another yet
+            dropped.set()
+            asked[0].result(20)
+        transport.discard(response)
+
+    faulty.fault = fault
+    client = client_of(registries, faulty.host)
+    registries.endpoints.find(faulty.host)
+    asked: list[Future[int | None]] = []
+    monkeypatch.setattr(session, "discard", discarding)
+    with ThreadPoolExecutor(2) as threads:
+        asked.append(threads.submit(client.exists, second))
+        assert threads.submit(client.exists, first).result(20) is None
+        assert asked[0].result(20) is None
 
 
 @pytest.mark.parametrize("realm", ["", "ftp://x", "http://", "no address", "http://["])
