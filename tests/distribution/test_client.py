@@ -447,6 +447,12 @@ def test_login_gives_the_identity_token(faulty: Faulty, registries: Registries) 
         log_in(registries.session(faulty.host, Auth("user", "no")))
 
 
+def test_login_answers_what_the_registry_asks_for_now(faulty: Faulty, registries: Registries) -> None:
+    assert client_of(registries, faulty.host).exists(Digest.of(b"")) is None
+    _token_server(faulty)
+    assert log_in(registries.session(faulty.host, Auth("user", "pw"))) == "identity"
+
+
 def test_credentials_do_not_follow_a_redirect_to_another_host(faulty: Faulty, registries: Registries) -> None:
     row, layer = put_image(client_of(registries, faulty.host))
     elsewhere = Faulty(faulty.server)

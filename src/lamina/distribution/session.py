@@ -199,6 +199,7 @@ def log_in(session: Session) -> str:
         TokenRefused, RegistryUnauthorized: the registry does not accept them.
         RegistryUnreachable, TlsFailed: it does not answer.
     """
+    session.endpoints.forget(session.host)  # what it asked for before says nothing of what it asks for now
     endpoint = session.endpoints.find(session.host)
     identity, authorization = "", ""
     for challenge in endpoint.challenges:
