@@ -282,6 +282,18 @@ def test_a_blob_is_mounted_from_another_repository(faulty: Faulty, registries: R
     assert faulty.requests("DELETE", "/blobs/uploads/") == 1
 
 
+def test_a_token_server_that_grants_nothing_on_the_other_repository_ends_no_push(faulty: Faulty, registries: Registries) -> None:
+    row, _ = put_image(client_of(registries, faulty.host))
+    _token_server(faulty)
+    tokens = faulty.fault
+    # the first token that is asked for is one for both repositories
+    faulty.fault = lambda request, response: Response(403) if faulty.requests("GET", "/token") == 1 else tokens(request, response)
+    registries.endpoints.forget(faulty.host)
+    other = client_of(registries, faulty.host, "other", Auth("user", "pw"))
+    assert not other.mount(row.digest, "a/b")
+    assert other.exists(row.digest) is None
+
+
 def test_lists_are_followed_page_by_page(faulty: Faulty, registries: Registries) -> None:
     client = client_of(registries, faulty.host)
     for tag in ("a", "b", "c"):
