@@ -33,7 +33,7 @@ from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
-from lamina.spec.manifest import new_manifest, parse_index, parse_manifest
+from lamina.spec.manifest import new_index, new_manifest, parse_index, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
@@ -284,6 +284,33 @@ def test_the_image_for_the_platform_is_chosen_from_an_index(faulty: Faulty, stor
         there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", "s390x"))
     with pytest.raises(PlatformMissing, match="does not provide the specified platform"):
         there.puller.pull(reference(faulty, "team/web:arm64"), platform=Platform("linux", "amd64"))
+
+
+def test_images_that_do_not_say_their_variant_are_told_apart_by_their_index(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    rows, client = [], here.registries.repository(reference(faulty), push=True)
+    for variant in ("v6", "v7"):
+        here.make(str(reference(faulty, f"team/web:{variant}")), some_tars(1), "arm")
+        descriptor = here.pusher.push(reference(faulty, f"team/web:{variant}"))[0]
+        rows.append(replace(descriptor, platform=Platform("linux", "arm", variant)))
+    here.make(str(reference(faulty, "team/web:s390x")), some_tars(1), "s390x")
+    absent = replace(here.pusher.push(reference(faulty, "team/web:s390x"))[0], platform=Platform("linux", "s390x"))
+    client.put_manifest(mediatype.OCI_INDEX, new_index(rows).raw, "many")
+    name, images = reference(faulty, "team/web:many"), {}
+    for row in rows:
+        [images[row.platform]] = there.puller.pull(name, platform=row.platform)
+    for platform, image in images.items():
+        assert there.images.resolve(str(name), platform).id == image.id
+    with pytest.raises(ImageNotFound, match="does not provide the specified platform"):
+        there.images.resolve(str(name), Platform("linux", "arm", "v5"))
+    whole = client.resolve(name)[0]
+    assert there.pusher.push(name)[0].digest == whole.digest
+    client.put_manifest(mediatype.OCI_INDEX, new_index([*rows, absent]).raw, "more")
+    for row in rows:
+        there.puller.pull(reference(faulty, "team/web:more"), platform=row.platform)
+    there.pusher.push(reference(faulty, "team/web:more"))
+    made = parse_index(client.resolve(reference(faulty, "team/web:more"))[1])
+    assert [str(row.platform) for row in made.manifests] == ["linux/arm/v6", "linux/arm/v7"]
 
 
 def loaded(faulty: Faulty, store: Store, **options: Any) -> Reference:

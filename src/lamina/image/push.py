@@ -119,7 +119,7 @@ class Pusher:
             if variant.image is not None:
                 original = self._manifest(parcel.name, variant.image, variant.descriptor)
                 pushed = self._push_image(client, variant.image, original, "", sink)
-                sent[pushed.digest] = replace(pushed, platform=variant.image.config.platform)
+                sent[pushed.digest] = replace(pushed, platform=variant.platform)
             as_listed = as_listed and (variant.kind != "image" or variant.descriptor.digest in sent)
         documents: dict[Digest, Manifest | Index] = {}
         if as_listed and self._listed(parcel.resolved, sent.keys(), documents):
