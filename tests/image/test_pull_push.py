@@ -39,7 +39,7 @@ from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
-from tests.image.test_layouts import archive, several
+from tests.image.test_layouts import archive, attestation, platform_image, several
 from tests.registry.servers import Faulty, cut_after, in_memory
 
 MakeStore = Callable[..., Store]
@@ -367,6 +367,20 @@ def test_of_platforms_that_are_not_all_here_those_go_that_are(faulty: Faulty, st
     [_, note] = [update.aux for update in sink.updates if update.aux]
     assert note["manifestPushedInsteadOfIndex"] is True and note["selectedManifest"]["digest"] == str(sent.digest)  # type: ignore[index]
     assert note["originalIndex"]["digest"] == str(here.images.descriptor(name).digest)  # type: ignore[index]
+
+
+def test_the_only_platform_of_an_index_goes_with_all_that_is_listed(faulty: Faulty, store: MakeStore) -> None:
+    here, sink, name = store(), Recorder(), reference(faulty, "team/attested:1")
+    made, files = platform_image("amd64", tar_of("file", b"data"))
+    entry, blobs = attestation(made)
+    index = new_index([replace(made.descriptor, platform=Platform("linux", "amd64")), entry])
+    named = replace(index.descriptor, annotations=(("io.containerd.image.name", str(name)),))
+    files |= {**blobs, f"blobs/sha256/{named.digest.encoded}": index.raw, "index.json": new_index([named]).raw, "oci-layout": b"{}"}
+    here.images.load(io.BytesIO(archive(files)))
+    [sent] = here.pusher.push(name, sink=sink)
+    assert sent.digest == index.descriptor.digest
+    assert [update.aux for update in sink.updates if update.aux] == [{"Tag": "1", "Digest": str(sent.digest), "Size": sent.size}]
+    assert here.registries.repository(name).resolve(replace(name, tag="", digest=entry.digest))[0].digest == entry.digest
 
 
 def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:

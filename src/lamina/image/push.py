@@ -86,8 +86,9 @@ class Pusher:
             return _Parcel(name, image, resolved)
         variants = self._images.variants(self._images.resolve(str(name)), name)
         row = next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
-        several = platform is None and sum(each.image is not None for each in variants) > 1
-        return _Parcel(name, image, resolved, row if platform else None, variants if several else ())
+        here = {each.descriptor.digest for each in variants if each.image is not None}
+        together = platform is None and (len(here) > 1 or self._listed(resolved, here, {}))
+        return _Parcel(name, image, resolved, row if platform else None, variants if together else ())
 
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
