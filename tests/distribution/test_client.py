@@ -328,6 +328,16 @@ def test_a_busy_registry_is_asked_again_after_a_pause(faulty: Faulty, registries
         client.resolve(Reference.parse(f"{faulty.host}/a/b:1"))
 
 
+def test_a_registry_that_is_busy_when_it_is_first_asked_is_asked_again(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    faulty.fault = lambda request, response: Response(503) if faulty.requests("GET", "/v2/") < 3 else response
+    assert client_of(registries, faulty.host).exists(Digest.of(b"")) is None
+    assert pauses == [0.2, 0.4]
+    registries.endpoints.forget(faulty.host)
+    faulty.fault = lambda request, response: Response(503)
+    with pytest.raises(RegistryFailed, match="answered 503 Service Unavailable for /v2/"):
+        client_of(registries, faulty.host).exists(Digest.of(b""))
+
+
 def test_nobody_listening_is_one_sentence(registries: Registries) -> None:
     reference = Reference.parse("127.0.0.1:1/x")
     with pytest.raises(RegistryUnreachable, match=r"^registry 127.0.0.1:1 is unreachable: connection refused$"):

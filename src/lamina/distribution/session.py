@@ -60,7 +60,7 @@ class Endpoints:
         for base, verify in self._candidates(host):
             try:
                 # Nobody listening is told at once; the patience of retries is for work that has begun.
-                response = self.transport.send("GET", f"{base}/v2/", verify=verify, attempts=1)
+                response = self.transport.send("GET", f"{base}/v2/", verify=verify, at_once=True)
             except (RegistryUnreachable, TlsFailed) as error:
                 failed = error
                 continue
