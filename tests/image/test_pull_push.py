@@ -658,6 +658,24 @@ def test_an_image_that_is_removed_while_it_is_pushed_arrives_whole(faulty: Fault
     assert there.puller.pull(reference(faulty))[0].id == image.id
 
 
+def test_platforms_that_are_removed_while_they_are_pushed_arrive_with_their_index(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    name = loaded(faulty, here)
+    resolved = here.images.descriptor(name)
+
+    def removed(request: Request, response: Response) -> Response:
+        with suppress(ImageNotFound):
+            here.images.remove(str(name))
+        return response
+
+    faulty.fault = removed
+    assert here.pusher.push(name)[0].digest == resolved.digest
+    faulty.fault = lambda request, response: response
+    assert there.puller.pull(name)[0].config.architecture == "amd64"
+    here.images.collect()
+    assert os.listdir(here.root / "content/blobs/sha256") == []
+
+
 def test_an_image_of_more_layers_than_any_has_is_refused(faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = store(), store()
     pushed(faulty, here, tars=some_tars(3))

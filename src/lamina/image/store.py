@@ -158,6 +158,10 @@ class Images:
         """What the image's names stand for, or one of them, platform by platform, here or not; at least the image itself."""
         return lookup.variants(self._catalog, image, name)
 
+    def documents(self, resolved: Descriptor) -> set[Digest]:
+        """See `Variants.documents`."""
+        return self._catalog.variants.documents(resolved)
+
     def get(self, image: Digest) -> Image:
         """The image of that ID. Raises ImageNotFound."""
         return self._catalog.get(image)
