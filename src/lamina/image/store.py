@@ -6,7 +6,7 @@ import builtins
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -352,10 +352,11 @@ class Images:
         self.saved(names)
 
     def saved(self, names: Sequence[str]) -> None:
-        """Tell of images that were saved."""
+        """Tell of images that were saved, but for those whose names have gone since."""
         for text in names:
-            for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
-                self._emit(image_event(image, "save", text))
+            with suppress(ImageNotFound):
+                for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
+                    self._emit(image_event(image, "save", text))
 
     # -- removing
 
