@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -311,6 +312,12 @@ def test_images_that_do_not_say_their_variant_are_told_apart_by_their_index(faul
     there.pusher.push(reference(faulty, "team/web:more"))
     made = parse_index(client.resolve(reference(faulty, "team/web:more"))[1])
     assert [str(row.platform) for row in made.manifests] == ["linux/arm/v6", "linux/arm/v7"]
+    with tempfile.TemporaryFile() as file:
+        there.images.save([str(reference(faulty, "team/web:more"))], file.fileno())
+        file.seek(0)
+        here.images.load(file)
+    for platform, image in images.items():
+        assert here.images.resolve(str(reference(faulty, "team/web:more")), platform).id == image.id
 
 
 def loaded(faulty: Faulty, store: Store, **options: Any) -> Reference:
