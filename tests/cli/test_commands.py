@@ -751,6 +751,26 @@ def test_a_credential_helper_is_asked(engine: FakeEngine, tmp_path: Path) -> Non
     assert json.loads(base64.urlsafe_b64decode(engine.requests[0].headers["x-registry-auth"]))["username"] == "u-get"
 
 
+def test_what_the_helper_for_all_registries_keeps_goes_to_a_build(engine: FakeEngine, tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-fake"
+    helper.write_text("""#!/bin/sh
+case $1 in list) echo '{"r.io":"me"}';; get) echo '{"ServerURL":"r.io","Username":"me","Secret":"s"}';; esac
+""")
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "fake"}')
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    env = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    lamina_(engine, "build", "-q", "-", stdin=b"FROM r.io/x\n", env=env)
+    import base64
+
+    sent = json.loads(base64.urlsafe_b64decode(engine.requests[-1].headers["x-registry-config"]))
+    assert sent == {"r.io": {"username": "me", "password": "s", "serveraddress": "r.io"}}
+    helper.write_text("#!/bin/sh\necho what\n")
+    lamina_(engine, "build", "-q", "-", stdin=b"FROM r.io/x\n", env=env)
+    done = lamina_(engine, "pull", "-q", "r.io/x", env=env)
+    assert (done.returncode, done.stderr) == (1, b"lamina: docker-credential-fake answered get with something other than a JSON object\n")
+
+
 @pytest.mark.root
 def test_a_daemon_is_started_where_nobody_listens(tmp_path: Path) -> None:
     from lamina.cli.autostart import start_daemon

@@ -46,6 +46,7 @@ def answer_of(data: bytes, *, at_once: int) -> Connection:
         ("/run/x.sock", "unix:///run/x.sock"),
         ("tcp://h:1", "tcp://h:1"),
         ("tcp://h", "tcp://h:2375"),
+        ("tcp://[::1]:1", "tcp://[::1]:1"),
     ],
 )
 def test_addresses_are_read_as_dockers(text: str, shown: str) -> None:

@@ -28,12 +28,14 @@ from lamina.container.store import ContainerStore
 from lamina.container.updating import CannotUpdate
 from lamina.container.waiters import RegisteredWaiter, Waiters
 from lamina.errors import InvalidArgument, Unavailable
+from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.network.model import Endpoint, Sandbox
 from lamina.network.wiring import Member, Wiring
 from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
 from lamina.spec.digest import Digest
+from lamina.spec.platform import Platform
 from lamina.volume.store import VolumeInUse
 from tests.container.fakes import FakeLayers, FakeNetworks, World, world
 from tests.harness import eventually
@@ -81,6 +83,19 @@ def test_of_several_platforms_a_container_has_the_one_that_is_asked_for(world: W
     assert made.warnings == ()
     with pytest.raises(OtherPlatform, match="does not match the specified platform"):
         world.containers.create({"Image": "base"}, platform="linux/riscv64")
+
+
+def test_an_image_of_another_variant_that_only_its_index_tells_is_not_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = world.images.resolve
+
+    def resolve(text: str, platform: Platform | None = None) -> Image:
+        if platform is not None:
+            raise PlatformNotHere("here for another variant")
+        return found(text)
+
+    monkeypatch.setattr(world.images, "resolve", resolve)
+    with pytest.raises(OtherPlatform, match="does not match the specified platform"):
+        world.containers.create({"Image": "base"}, platform=f"linux/{world.images.image.config.architecture}/v6")
 
 
 def test_an_image_removed_between_look_up_and_pin_makes_no_container(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,16 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Event, Thread
 
 import pytest
+from urllib3 import BaseHTTPResponse
 
+from lamina.distribution import session, transport
 from lamina.distribution.auth import Auth, TokenRefused
 from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
 from lamina.distribution.piped import MovingPool, Piped
@@ -279,6 +282,18 @@ def test_a_blob_is_mounted_from_another_repository(faulty: Faulty, registries: R
     assert faulty.requests("DELETE", "/blobs/uploads/") == 1
 
 
+def test_a_token_server_that_grants_nothing_on_the_other_repository_ends_no_push(faulty: Faulty, registries: Registries) -> None:
+    row, _ = put_image(client_of(registries, faulty.host))
+    _token_server(faulty)
+    tokens = faulty.fault
+    # the first token that is asked for is one for both repositories
+    faulty.fault = lambda request, response: Response(403) if faulty.requests("GET", "/token") == 1 else tokens(request, response)
+    registries.endpoints.forget(faulty.host)
+    other = client_of(registries, faulty.host, "other", Auth("user", "pw"))
+    assert not other.mount(row.digest, "a/b")
+    assert other.exists(row.digest) is None
+
+
 def test_lists_are_followed_page_by_page(faulty: Faulty, registries: Registries) -> None:
     client = client_of(registries, faulty.host)
     for tag in ("a", "b", "c"):
@@ -311,6 +326,16 @@ def test_a_busy_registry_is_asked_again_after_a_pause(faulty: Faulty, registries
     busy = 99
     with pytest.raises(RateLimited, match="limits the rate"):
         client.resolve(Reference.parse(f"{faulty.host}/a/b:1"))
+
+
+def test_a_registry_that_is_busy_when_it_is_first_asked_is_asked_again(faulty: Faulty, registries: Registries, pauses: list[float]) -> None:
+    faulty.fault = lambda request, response: Response(503) if faulty.requests("GET", "/v2/") < 3 else response
+    assert client_of(registries, faulty.host).exists(Digest.of(b"")) is None
+    assert pauses == [0.2, 0.4]
+    registries.endpoints.forget(faulty.host)
+    faulty.fault = lambda request, response: Response(503)
+    with pytest.raises(RegistryFailed, match="answered 503 Service Unavailable for /v2/"):
+        client_of(registries, faulty.host).exists(Digest.of(b""))
 
 
 def test_nobody_listening_is_one_sentence(registries: Registries) -> None:
@@ -361,6 +386,39 @@ def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty,
     assert faulty.requests("GET", "/token") == 2
 
 
+def test_a_token_that_is_refused_to_two_requests_at_once_is_renewed_for_both(
+    faulty: Faulty, registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, both, dropped = Digest.of(b"1"), Digest.of(b"2"), Barrier(2, timeout=20), Event()
+
+    def fault(request: Request, response: Response) -> Response:
+        if request.path == "/token":
+            return Response(200, (), json.dumps({"token": "new" if dropped.is_set() else "old"}).encode())
+        if request.headers.get("authorization") == "Bearer new":
+            return response
+        if request.headers.get("authorization") == "Bearer old":
+            both.wait()
+            if str(second) in request.path:
+                dropped.wait(20)
+        return Response(401, (("WWW-Authenticate", f'Bearer realm="http://{faulty.host}/token"'),))
+
+    def discarding(response: BaseHTTPResponse) -> None:
+        if not dropped.is_set():  # the first has dropped the token, and not asked for another yet
+            dropped.set()
+            asked[0].result(20)
+        transport.discard(response)
+
+    faulty.fault = fault
+    client = client_of(registries, faulty.host)
+    registries.endpoints.find(faulty.host)
+    asked: list[Future[int | None]] = []
+    monkeypatch.setattr(session, "discard", discarding)
+    with ThreadPoolExecutor(2) as threads:
+        asked.append(threads.submit(client.exists, second))
+        assert threads.submit(client.exists, first).result(20) is None
+        assert asked[0].result(20) is None
+
+
 @pytest.mark.parametrize("realm", ["", "ftp://x", "http://", "no address", "http://["])
 def test_an_unusable_realm_is_said(faulty: Faulty, registries: Registries, realm: str) -> None:
     faulty.fault = lambda request, response: Response(401, (("WWW-Authenticate", f'Bearer realm="{realm}"'),))
@@ -409,6 +467,12 @@ def test_login_gives_the_identity_token(faulty: Faulty, registries: Registries) 
     assert log_in(registries.session(faulty.host, Auth("user", "pw"))) == "identity"
     with pytest.raises(TokenRefused):
         log_in(registries.session(faulty.host, Auth("user", "no")))
+
+
+def test_login_answers_what_the_registry_asks_for_now(faulty: Faulty, registries: Registries) -> None:
+    assert client_of(registries, faulty.host).exists(Digest.of(b"")) is None
+    _token_server(faulty)
+    assert log_in(registries.session(faulty.host, Auth("user", "pw"))) == "identity"
 
 
 def test_credentials_do_not_follow_a_redirect_to_another_host(faulty: Faulty, registries: Registries) -> None:

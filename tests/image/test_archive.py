@@ -54,6 +54,16 @@ def saved(store: Store, *names: str, form: str = "docker", platform: Platform | 
     return out.getvalue()
 
 
+def test_an_image_that_is_removed_while_it_is_saved_is_no_failure_of_the_save(store: Store) -> None:
+    imported(store, "going")
+    imported(store, "staying")
+    names = ["going", "staying", "absent:1"]
+    with tempfile.TemporaryFile() as file:
+        store.images.saving(names[:2]).write(file.fileno())
+    store.images.remove("going")
+    store.images.saved(names)
+
+
 def emptied(store: Store) -> None:
     # Children before parents.
     for image in sorted(store.images.list(all=True), key=lambda image: -len(image.layers)):

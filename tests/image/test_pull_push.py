@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,13 +34,13 @@ from lamina.snapshot.protocol import Staged
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
-from lamina.spec.manifest import new_manifest, parse_index, parse_manifest
+from lamina.spec.manifest import new_index, new_manifest, parse_index, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink
 from lamina.spec.reference import Reference
 from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
-from tests.image.test_layouts import archive, several
+from tests.image.test_layouts import archive, attestation, platform_image, several
 from tests.registry.servers import Faulty, cut_after, in_memory
 
 MakeStore = Callable[..., Store]
@@ -286,6 +287,39 @@ def test_the_image_for_the_platform_is_chosen_from_an_index(faulty: Faulty, stor
         there.puller.pull(reference(faulty, "team/web:arm64"), platform=Platform("linux", "amd64"))
 
 
+def test_images_that_do_not_say_their_variant_are_told_apart_by_their_index(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    rows, client = [], here.registries.repository(reference(faulty), push=True)
+    for variant in ("v6", "v7"):
+        here.make(str(reference(faulty, f"team/web:{variant}")), some_tars(1), "arm")
+        descriptor = here.pusher.push(reference(faulty, f"team/web:{variant}"))[0]
+        rows.append(replace(descriptor, platform=Platform("linux", "arm", variant)))
+    here.make(str(reference(faulty, "team/web:s390x")), some_tars(1), "s390x")
+    absent = replace(here.pusher.push(reference(faulty, "team/web:s390x"))[0], platform=Platform("linux", "s390x"))
+    client.put_manifest(mediatype.OCI_INDEX, new_index(rows).raw, "many")
+    name, images = reference(faulty, "team/web:many"), {}
+    for row in rows:
+        [images[row.platform]] = there.puller.pull(name, platform=row.platform)
+    for platform, image in images.items():
+        assert there.images.resolve(str(name), platform).id == image.id
+    with pytest.raises(ImageNotFound, match="does not provide the specified platform"):
+        there.images.resolve(str(name), Platform("linux", "arm", "v5"))
+    whole = client.resolve(name)[0]
+    assert there.pusher.push(name)[0].digest == whole.digest
+    client.put_manifest(mediatype.OCI_INDEX, new_index([*rows, absent]).raw, "more")
+    for row in rows:
+        there.puller.pull(reference(faulty, "team/web:more"), platform=row.platform)
+    there.pusher.push(reference(faulty, "team/web:more"))
+    made = parse_index(client.resolve(reference(faulty, "team/web:more"))[1])
+    assert [str(row.platform) for row in made.manifests] == ["linux/arm/v6", "linux/arm/v7"]
+    with tempfile.TemporaryFile() as file:
+        there.images.save([str(reference(faulty, "team/web:more"))], file.fileno())
+        file.seek(0)
+        here.images.load(file)
+    for platform, image in images.items():
+        assert here.images.resolve(str(reference(faulty, "team/web:more")), platform).id == image.id
+
+
 def loaded(faulty: Faulty, store: Store, **options: Any) -> Reference:
     """An image of two platforms, whose archive has an attestation beside them."""
     name = reference(faulty, "team/several:1")
@@ -340,6 +374,20 @@ def test_of_platforms_that_are_not_all_here_those_go_that_are(faulty: Faulty, st
     [_, note] = [update.aux for update in sink.updates if update.aux]
     assert note["manifestPushedInsteadOfIndex"] is True and note["selectedManifest"]["digest"] == str(sent.digest)  # type: ignore[index]
     assert note["originalIndex"]["digest"] == str(here.images.descriptor(name).digest)  # type: ignore[index]
+
+
+def test_the_only_platform_of_an_index_goes_with_all_that_is_listed(faulty: Faulty, store: MakeStore) -> None:
+    here, sink, name = store(), Recorder(), reference(faulty, "team/attested:1")
+    made, files = platform_image("amd64", tar_of("file", b"data"))
+    entry, blobs = attestation(made)
+    index = new_index([replace(made.descriptor, platform=Platform("linux", "amd64")), entry])
+    named = replace(index.descriptor, annotations=(("io.containerd.image.name", str(name)),))
+    files |= {**blobs, f"blobs/sha256/{named.digest.encoded}": index.raw, "index.json": new_index([named]).raw, "oci-layout": b"{}"}
+    here.images.load(io.BytesIO(archive(files)))
+    [sent] = here.pusher.push(name, sink=sink)
+    assert sent.digest == index.descriptor.digest
+    assert [update.aux for update in sink.updates if update.aux] == [{"Tag": "1", "Digest": str(sent.digest), "Size": sent.size}]
+    assert here.registries.repository(name).resolve(replace(name, tag="", digest=entry.digest))[0].digest == entry.digest
 
 
 def test_what_is_no_image_is_refused(faulty: Faulty, store: MakeStore) -> None:
@@ -615,6 +663,24 @@ def test_an_image_that_is_removed_while_it_is_pushed_arrives_whole(faulty: Fault
     here.pusher.push(reference(faulty, "team/web:1"))
     faulty.fault = lambda request, response: response
     assert there.puller.pull(reference(faulty))[0].id == image.id
+
+
+def test_platforms_that_are_removed_while_they_are_pushed_arrive_with_their_index(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    name = loaded(faulty, here)
+    resolved = here.images.descriptor(name)
+
+    def removed(request: Request, response: Response) -> Response:
+        with suppress(ImageNotFound):
+            here.images.remove(str(name))
+        return response
+
+    faulty.fault = removed
+    assert here.pusher.push(name)[0].digest == resolved.digest
+    faulty.fault = lambda request, response: response
+    assert there.puller.pull(name)[0].config.architecture == "amd64"
+    here.images.collect()
+    assert os.listdir(here.root / "content/blobs/sha256") == []
 
 
 def test_an_image_of_more_layers_than_any_has_is_refused(faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,13 @@ def test_the_root_says_that_this_is_a_registry(http: Pool) -> None:
     assert (answer.status, answer.headers["Docker-Distribution-API-Version"]) == (200, "registry/2.0")
 
 
+def test_a_query_of_too_many_fields_and_a_manifest_that_lacks_one_are_told_in_a_sentence(http: Pool) -> None:
+    answer = http.request("GET", "/v2/?" + "&".join(f"field{number}=1" for number in range(65)))
+    assert (answer.status, answer.data) == (400, b"query has more than 64 fields\n")
+    answer = put(http, b'{"schemaVersion":2,"config":{}}', "1")
+    assert (answer.status, answer.json()["errors"][0]["message"]) == (400, "manifest invalid: it lacks 'digest'")
+
+
 def test_a_blob_goes_in_at_once_by_post_and_put_and_in_pieces(http: Pool) -> None:
     data = os.urandom(3_000_000)
     push_blob(http, data)

@@ -27,6 +27,9 @@ NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
         ("2024-01-01T00:00:00Z", NEW_YEAR),
         ("2024-01-01T02:00:00+02:00", NEW_YEAR),
         ("2024-01-01T00:00:00.123456789Z", NEW_YEAR + 0.123456),
+        ("2024-01-01Z", NEW_YEAR),
+        ("2024-01-01+02:00", NEW_YEAR - 7200),
+        ("2024-01-01-05:30", NEW_YEAR + 19800),
         ("2024-01-01", datetime(2024, 1, 1).timestamp()),  # noqa: DTZ001
         ("2024-01-01T10:30", datetime(2024, 1, 1, 10, 30).timestamp()),  # noqa: DTZ001
     ],

@@ -92,10 +92,7 @@ class Site:
         """
         image: Image = self.once(f"image {name} {platform}", lambda: self._image(name, platform, tell))
         if platform is not None and not image.config.platform.matches(platform):
-            raise PlatformMismatch(
-                f"image with reference {name} was found but does not match the specified platform: "
-                f"wanted {platform}, actual: {image.config.platform}"
-            )
+            raise _mismatch(name, platform, image)
         return image
 
     def _image(self, name: str, platform: Platform | None, tell: Tell) -> Image:
@@ -115,7 +112,7 @@ class Site:
         try:
             return self.engine.images.resolve(name, platform)
         except PlatformNotHere:
-            return self.engine.images.resolve(name)
+            raise _mismatch(name, platform, self.engine.images.resolve(name)) from None
 
     def keeps(self, image: Image) -> bool:
         """Have the layers of an image that was found stay until the build has ended, whoever removes it; False where they went already."""
@@ -172,3 +169,9 @@ class Site:
     def place(self, what: str) -> str:
         """A new path in the build's scratch directory."""
         return os.path.join(self.scratch, f"{what}-{os.urandom(6).hex()}")
+
+
+def _mismatch(name: str, wanted: Platform | None, image: Image) -> PlatformMismatch:
+    return PlatformMismatch(
+        f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {image.config.platform}"
+    )

@@ -43,8 +43,17 @@ class Credentials:
     def all(self) -> dict[str, object]:
         """Every registry's AuthConfig, by name."""
         config = self._load()
-        names = [*_mapping(config.get("auths")), *_mapping(config.get("credHelpers"))]
+        names = dict.fromkeys(
+            [*_mapping(config.get("auths")), *_mapping(config.get("credHelpers")), *self._kept_by(config.get("credsStore"))]
+        )
         return {name: auth for name in names if (auth := self._quietly(name))}
+
+    def _kept_by(self, helper: object) -> list[str]:
+        """The registries that the helper for all of them knows."""
+        try:
+            return list(self._asked(str(helper), "list", "unused")) if helper else []
+        except CredentialHelperFailed:
+            return []
 
     def _quietly(self, name: str) -> dict[str, object]:
         # one helper that fails must not stop a build that needs another registry
@@ -87,7 +96,7 @@ class Credentials:
 
     def _from_helper(self, helper: str, server: str) -> dict[str, object]:
         try:
-            found = json.loads(self._call(helper, "get", server))
+            found = self._asked(helper, "get", server)
         except CredentialHelperFailed as error:
             if "credentials not found" in error.message:
                 return {}
@@ -96,10 +105,21 @@ class Credentials:
             return {"identitytoken": found.get("Secret", ""), "serveraddress": server}
         return {"username": found.get("Username", ""), "password": found.get("Secret", ""), "serveraddress": server}
 
+    def _asked(self, helper: str, action: str, text: str) -> dict[str, object]:
+        try:
+            found = json.loads(self._call(helper, action, text))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise CredentialHelperFailed(f"docker-credential-{helper} answered {action} with something other than a JSON object")
+        return found
+
     def _call(self, helper: str, action: str, text: str) -> str:
         program = f"docker-credential-{helper}"
         try:
-            done = subprocess.run([program, action], input=text, capture_output=True, text=True, env=self._environment, check=False)
+            done = subprocess.run(
+                [program, action], input=text, capture_output=True, text=True, errors="replace", env=self._environment, check=False
+            )
         except OSError as fault:
             raise CredentialHelperFailed(f"cannot run the credential helper {program}: {fault.strerror}") from None
         if done.returncode:

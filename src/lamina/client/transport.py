@@ -87,7 +87,8 @@ class Address:
         return cls(host=host.strip("[]") or "127.0.0.1", port=int(port))
 
     def __str__(self) -> str:
-        return f"unix://{self.path}" if self.path else f"tcp://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix://{self.path}" if self.path else f"tcp://{host}:{self.port}"
 
 
 class Transport:

@@ -115,12 +115,13 @@ class Maker:
         images, platform = self._parts.images, Platform.parse(wanted) if wanted else None
         try:
             image = images.resolve(name, platform) if snapshot is None else images.resolve(snapshot.image)
+            fits = platform is None or image.config.platform.matches(platform)
         except PlatformNotHere:
-            image = images.resolve(name)
-        its = image.config.platform
-        if platform is not None and not its.matches(platform):
+            image, fits = images.resolve(name), False
+        if not fits:
             raise OtherPlatform(
-                f"image with reference {name} was found but its platform ({its}) does not match the specified platform ({wanted})"
+                f"image with reference {name} was found but its platform ({image.config.platform}) does not match the specified platform"
+                f" ({wanted})"
             )
         return image
 

@@ -60,7 +60,7 @@ class Endpoints:
         for base, verify in self._candidates(host):
             try:
                 # Nobody listening is told at once; the patience of retries is for work that has begun.
-                response = self.transport.send("GET", f"{base}/v2/", verify=verify, attempts=1)
+                response = self.transport.send("GET", f"{base}/v2/", verify=verify, at_once=True)
             except (RegistryUnreachable, TlsFailed) as error:
                 failed = error
                 continue
@@ -113,16 +113,18 @@ class Session:
         endpoint = self._endpoint()
         url = resolved(endpoint.base, path)
         scopes = (*self.scopes, *also)
-        response = self._send(method, url, headers, body, endpoint, endpoint.challenges, scopes)
-        if response.status != 401 or callable(body) or not _same_origin(url, endpoint.base):
+        own = _same_origin(url, endpoint.base)
+        authorization = self.authorize(endpoint.challenges, scopes) if own else ""
+        response = self._send(method, url, headers, body, endpoint, authorization)
+        if response.status != 401 or callable(body) or not own:
             return response
         asked = challenges(response.headers.getlist("WWW-Authenticate"))
-        with self._lock:
-            stale = self._grants.pop(scopes, None)
-        if not asked or (asked == endpoint.challenges and stale is None):
+        renewable = authorization.startswith("Bearer ") and not self.auth.registry_token
+        if not asked or (asked == endpoint.challenges and not renewable):
             return response
+        self._drop(scopes, authorization)
         discard(response)
-        return self._send(method, url, headers, body, endpoint, asked, scopes)
+        return self._send(method, url, headers, body, endpoint, self.authorize(asked, scopes))
 
     def authorize(self, asked: Sequence[Challenge], scopes: tuple[str, ...]) -> str:
         """The `Authorization` value that answers the first challenge understood; empty where none is needed or possible.
@@ -166,16 +168,21 @@ class Session:
         headers: Mapping[str, str] | None,
         body: Body,
         endpoint: Endpoint,
-        asked: Sequence[Challenge],
-        scopes: tuple[str, ...],
+        authorization: str,
     ) -> Response:
-        authorization = self.authorize(asked, scopes) if _same_origin(url, endpoint.base) else ""
         sent = {**(headers or {}), **({"Authorization": authorization} if authorization else {})}
         try:
             return self.transport.send(method, url, sent, body, verify=endpoint.verify)
         except (RegistryUnreachable, TlsFailed):
             self.endpoints.forget(self.host)
             raise
+
+    def _drop(self, scopes: tuple[str, ...], refused: str) -> None:
+        """Forget the token that was refused, but not one that another thread has got in its place."""
+        with self._lock:
+            grant = self._grants.get(scopes)
+            if grant is not None and refused == f"Bearer {grant.token}":
+                del self._grants[scopes]
 
     def _token(self, challenge: Challenge, scopes: tuple[str, ...]) -> str:
         with self._lock:
@@ -192,6 +199,7 @@ def log_in(session: Session) -> str:
         TokenRefused, RegistryUnauthorized: the registry does not accept them.
         RegistryUnreachable, TlsFailed: it does not answer.
     """
+    session.endpoints.forget(session.host)  # what it asked for before says nothing of what it asks for now
     endpoint = session.endpoints.find(session.host)
     identity, authorization = "", ""
     for challenge in endpoint.challenges:

@@ -102,25 +102,25 @@ class Transport:
         body: Body = None,
         *,
         verify: bool = True,
-        attempts: int = 0,
+        at_once: bool = False,
     ) -> Response:
         """The answer's head, redirects followed; its body is still on the connection, and the caller closes it.
 
-        Tried again with growing pauses (`attempts` times, by default the options' retries) while the answer is
-        one that may pass; a stream as body is tried once. Credentials do not follow a redirect to another host.
+        Tried again with growing pauses (the options' retries) while the answer is one that may pass, or there is none, which `at_once` tells
+        at once; a stream as body is tried once. Credentials do not follow a redirect to another host.
 
         Raises:
             RegistryUnreachable, TlsFailed: there is no answer.
             RegistryFailed: the URL, or what it redirects to, is none that can be asked.
         """
         resolved(url, "")
-        attempts = 1 if callable(body) else attempts or self.options.retries
+        attempts = 1 if callable(body) else self.options.retries
         for attempt in range(attempts):
             last = attempt + 1 == attempts
             try:
                 response = self._follow(method, url, {"User-Agent": self.user_agent, **(headers or {})}, body, verify)
             except RegistryUnreachable:
-                if last:
+                if last or at_once:
                     raise
                 self.pause(attempt)
                 continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
 
+from lamina.distribution.auth import TokenRefused
 from lamina.distribution.piped import PIECE, Piped
 from lamina.distribution.protocol import received, scope, upload_path, with_digest
 from lamina.distribution.session import Session
@@ -84,7 +85,10 @@ class Uploads:
     def mount(self, digest: Digest, source: str) -> bool:
         """Take the blob from the repository path `source` of the same registry; False where the registry will not."""
         path = upload_path(self.repository.path, mount=digest, source=source)
-        response = self.session.request("POST", path, {"Content-Length": "0"}, also=(scope(source),))
+        try:
+            response = self.session.request("POST", path, {"Content-Length": "0"}, also=(scope(source),))
+        except TokenRefused:  # of both repositories at once: these credentials may be good for this one alone
+            return False
         discard(response)
         if response.status == 202:
             self._abandon(response.headers.get("Location", ""))

@@ -36,14 +36,16 @@ def resolve(catalog: Known, text: str, platform: Platform | None = None) -> tupl
         ImageNotFound, AmbiguousId, InvalidReference
     """
     image, name = _resolve(catalog, text)
-    if platform is None or image.config.platform.matches(platform):
+    if platform is None:
         return image, name
-    for variant in variants(catalog, image, name):
-        if variant.image is not None and variant.platform.matches(platform):
-            return variant.image, name
+    here = {image.id: (image.config.platform, image)}
+    here |= {each.image.id: (each.platform, each.image) for each in variants(catalog, image, name) if each.image is not None}
+    fitting = [(its, each) for its, each in here.values() if its.matches(platform)]
+    if fitting:
+        return next((each for its, each in fitting if its.variant == platform.variant), fitting[0][1]), name
     raise PlatformNotHere(
         f"image with reference {text} was found but does not provide the specified platform ({platform})",
-        hint=f"it is here for {', '.join(sorted(str(each.platform) for each in variants(catalog, image, name) if each.image))}",
+        hint=f"it is here for {', '.join(sorted(str(its) for its, _ in here.values()))}",
     )
 
 

@@ -135,8 +135,12 @@ class Variant:
 
     @property
     def platform(self) -> Platform:
-        """As the image says it; for what is not here, as the index does."""
-        return self.image.config.platform if self.image is not None else self.descriptor.platform or Platform("", "")
+        """As the image says it, with the variant from the index where it names none; for what is not here, as the index does."""
+        listed = self.descriptor.platform or Platform("", "")
+        if self.image is None:
+            return listed
+        own = self.image.config.platform
+        return listed if not own.variant and listed.matches(own) else own
 
 
 @dataclass(frozen=True, slots=True)

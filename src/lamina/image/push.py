@@ -28,18 +28,19 @@ from lamina.worker.workers import Workers
 @dataclass(frozen=True, slots=True)
 class _Parcel:
     """What goes under a name: its image, or all `variants` of the index `resolved` that are here. `row` lists the image where one of
-    several platforms was asked for."""
+    several platforms was asked for; `documents` are of what the name stands for. The name itself may be gone by now."""
 
     name: Reference
     image: Image
     resolved: Descriptor
+    documents: Collection[Digest]
     row: Descriptor | None = None
     variants: Sequence[Variant] = ()
 
     @property
     def digests(self) -> Iterator[Digest]:
         """What must not be removed meanwhile."""
-        yield self.resolved.digest
+        yield from self.documents
         for image in (self.image, *(each.image for each in self.variants if each.image is not None)):
             yield from (image.id, image.manifest.digest, *image.layers)
 
@@ -83,11 +84,13 @@ class Pusher:
     def _parcel(self, name: Reference, platform: Platform | None) -> _Parcel:
         image, resolved = self._images.resolve(str(name), platform), self._images.descriptor(name)
         if resolved.media_type not in mediatype.INDEXES:
-            return _Parcel(name, image, resolved)
+            return _Parcel(name, image, resolved, {resolved.digest})
         variants = self._images.variants(self._images.resolve(str(name)), name)
         row = next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
-        several = platform is None and sum(each.image is not None for each in variants) > 1
-        return _Parcel(name, image, resolved, row if platform else None, variants if several else ())
+        here = {each.descriptor.digest for each in variants if each.image is not None}
+        together = platform is None and (len(here) > 1 or self._listed(resolved, here, {}))
+        documents = self._images.documents(resolved)
+        return _Parcel(name, image, resolved, documents, row if platform else None, variants if together else ())
 
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
@@ -100,7 +103,7 @@ class Pusher:
         if parcel.variants:
             descriptor = self._push_together(client, parcel, target, sink)
         else:
-            descriptor = self._push_image(client, image, self._manifest(name, image, parcel.row), target, sink)
+            descriptor = self._push_image(client, image, self._manifest(parcel, image, parcel.row), target, sink)
         if parcel.row is None:
             with suppress(ImageNotFound):  # removed meanwhile: there is nothing to be noted of
                 self._images.add_digest(image.id, replace(name, tag="", digest=descriptor.digest), descriptor)
@@ -117,9 +120,9 @@ class Pusher:
         as_listed = True
         for variant in parcel.variants:
             if variant.image is not None:
-                original = self._manifest(parcel.name, variant.image, variant.descriptor)
+                original = self._manifest(parcel, variant.image, variant.descriptor)
                 pushed = self._push_image(client, variant.image, original, "", sink)
-                sent[pushed.digest] = replace(pushed, platform=variant.image.config.platform)
+                sent[pushed.digest] = replace(pushed, platform=variant.platform)
             as_listed = as_listed and (variant.kind != "image" or variant.descriptor.digest in sent)
         documents: dict[Digest, Manifest | Index] = {}
         if as_listed and self._listed(parcel.resolved, sent.keys(), documents):
@@ -173,13 +176,13 @@ class Pusher:
             with closing(self._content.open(descriptor.digest)) as blob:
                 client.upload(descriptor, blob)
 
-    def _manifest(self, name: Reference, image: Image, row: Descriptor | None) -> Manifest | None:
+    def _manifest(self, parcel: _Parcel, image: Image, row: Descriptor | None) -> Manifest | None:
         """The manifest that `row` of an index names, or that the name stands for and a registry has given or been given, if it is here.
 
         Of others only one that every engine reads is taken: that of an image made or loaded here may name layers as zstd or as
         tars. The image may have come in several forms, so what is known of it by other names does not count.
         """
-        named = self._images.descriptor(name)
+        named = parcel.resolved
         known = row or (image.manifest if named.media_type in mediatype.INDEXES else named)
         try:
             document = parse(self._content.read(known.digest), known.media_type)

@@ -6,7 +6,7 @@ import builtins
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -157,6 +157,10 @@ class Images:
     def variants(self, image: Image, name: Reference | None = None) -> tuple[Variant, ...]:
         """What the image's names stand for, or one of them, platform by platform, here or not; at least the image itself."""
         return lookup.variants(self._catalog, image, name)
+
+    def documents(self, resolved: Descriptor) -> set[Digest]:
+        """See `Variants.documents`."""
+        return self._catalog.variants.documents(resolved)
 
     def get(self, image: Digest) -> Image:
         """The image of that ID. Raises ImageNotFound."""
@@ -348,10 +352,11 @@ class Images:
         self.saved(names)
 
     def saved(self, names: Sequence[str]) -> None:
-        """Tell of images that were saved."""
+        """Tell of images that were saved, but for those whose names have gone since."""
         for text in names:
-            for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
-                self._emit(image_event(image, "save", text))
+            with suppress(ImageNotFound):
+                for image in {each.images[0].id: each.images[0] for each in self._chosen(text, None)}.values():
+                    self._emit(image_event(image, "save", text))
 
     # -- removing
 

@@ -43,7 +43,8 @@ def read_needs(data: bytes, media_type: str) -> Needs:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidArgument) as error:
         if isinstance(error, ManifestInvalid):
             raise
-        raise ManifestInvalid(f"manifest invalid: {str(error)[:200]}") from None
+        lacks = "it lacks " if isinstance(error, KeyError) else ""
+        raise ManifestInvalid(f"manifest invalid: {lacks}{str(error)[:200]}") from None
     raise ManifestInvalid(f"manifest invalid: unsupported media type {media_type[:100]!r}")
 
 

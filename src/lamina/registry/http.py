@@ -20,6 +20,7 @@ _BUFFER = 1 << 20
 _HEAD_LIMIT = 64 << 10
 _DRAIN_LIMIT = 8 << 20
 _LINE_LIMIT = 4096
+_MOST_FIELDS = 64
 
 
 class BadRequest(InvalidArgument):
@@ -209,8 +210,7 @@ class Connection:
         length = None if chunked else int(headers.get("content-length", "0"))
         expects = headers.get("expect", "").lower() == "100-continue"
         body = Body(self, length, expects and length != 0, finished=length == 0)
-        first = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True, max_num_fields=64).items()}
-        return Request(event.method.decode("latin-1"), unquote(path), first, headers, body)
+        return Request(event.method.decode("latin-1"), unquote(path), _first_values(query), headers, body)
 
     def _drained(self, request: Request) -> bool:
         try:
@@ -247,6 +247,14 @@ class Connection:
             if not sent:
                 raise ClientGone("file ended before its size")
             offset, left = offset + sent, left - sent
+
+
+def _first_values(query: str) -> dict[str, str]:
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise BadRequest(f"query has more than {_MOST_FIELDS} fields") from None
+    return {key: values[0] for key, values in fields.items()}
 
 
 def _phrase(status: int) -> str:

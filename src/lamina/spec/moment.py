@@ -9,6 +9,8 @@ from lamina.errors import InvalidArgument
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+_DAY_WITH_ZONE = re.compile(r"(\d{4}-\d\d-\d\d)([zZ]|[+-]\d\d:\d\d)\Z", re.ASCII)
+"""fromisoformat would read `2024-01-01+02:00` as two o'clock, local time."""
 _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?\Z", re.ASCII)
 
 
@@ -29,6 +31,7 @@ def seconds(text: str, now: float) -> float:
     if parts and "".join(figure + unit for figure, unit in parts) == text.removeprefix("-"):
         duration = sum(float(figure) * _UNITS[unit] for figure, unit in parts)
         return now + duration if text.startswith("-") else now - duration
+    text = _DAY_WITH_ZONE.sub(r"\1T00:00\2", text)
     try:
         # Nanoseconds are more digits than older versions of fromisoformat take.
         return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()

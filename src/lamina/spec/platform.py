@@ -55,8 +55,11 @@ class Platform:
         return cls(parts[0], architecture, "" if (architecture, variant) == ("arm64", "v8") else variant)
 
     def matches(self, wanted: Platform) -> bool:
-        """Whether an image for this platform serves where `wanted` is asked for."""
-        return (self.os, self.architecture) == (wanted.os, wanted.architecture) and (not wanted.variant or wanted.variant == self.variant)
+        """Whether an image for this platform serves where `wanted` is asked for: also one that does not say for which variant it is, as many
+        configurations do not."""
+        return (self.os, self.architecture) == (wanted.os, wanted.architecture) and (
+            not wanted.variant or self.variant in ("", wanted.variant)
+        )
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

@@ -13,7 +13,7 @@ from lamina.image.archive.pieces import Piece, Sources, TarPieces
 from lamina.image.archive.plan import REF_NAMES, blob_name
 from lamina.image.lookup import created_seconds
 from lamina.image.making import own_manifest
-from lamina.image.model import Image, LayerFacts
+from lamina.image.model import Image, LayerFacts, Variant
 from lamina.image.variants import Variants
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
@@ -70,19 +70,16 @@ class LayoutWriter:
             manifest = self._image(chosen.images[0], chosen.resolved, portable=self._docker)
             return [manifest], manifest.descriptor
         rows = [variant for variant in self._variants.of(chosen.resolved) if variant.kind == "image"]
-        by_image = {variant.image.id: variant.descriptor for variant in rows if variant.image is not None}
-        manifests = [self._image(image, by_image.get(image.id, image.manifest)) for image in chosen.images]
+        by_image = {variant.image.id: variant for variant in rows if variant.image is not None}
+        listed = [by_image.get(image.id, Variant(image.manifest, "image", image)) for image in chosen.images]
+        manifests = [self._image(image, variant.descriptor) for image, variant in zip(chosen.images, listed, strict=True)]
         made = {manifest.descriptor.digest for manifest in manifests}
         if made == {variant.descriptor.digest for variant in rows}:
             self._keep_index(chosen.resolved)
             return manifests, replace(chosen.resolved, annotations=(), platform=None)
-        index = new_index([self._of_platform(image, made) for image, made in zip(chosen.images, manifests, strict=True)])
+        index = new_index([replace(each.descriptor, platform=variant.platform) for each, variant in zip(manifests, listed, strict=True)])
         self._documents[index.descriptor.digest] = (index.raw, 0)
         return manifests, index.descriptor
-
-    @staticmethod
-    def _of_platform(image: Image, manifest: Manifest) -> Descriptor:
-        return replace(manifest.descriptor, platform=image.config.platform)
 
     def _keep_index(self, resolved: Descriptor) -> None:
         """An index as it came, with what it lists beside images (attestations), as far as it is here."""
