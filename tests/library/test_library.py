@@ -119,6 +119,9 @@ def test_files_of_a_build_stay_in_its_context(image: lamina.Image, tmp_path: Pat
     for path in (f"..{tmp_path}/out", "../../../../../.." + str(tmp_path / "out"), "a/../b", "", "/", "a\0"):
         with pytest.raises(InvalidArgument, match="not a path of a file in the context"):
             engine.build("FROM scratch\nCOPY . /\n", files={path: b"x"})
+    for paths in (("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")):
+        with pytest.raises(InvalidArgument, match="that of a file and of a directory"):
+            engine.build("FROM scratch\nCOPY . /\n", files=dict.fromkeys(paths, b"x"))
     assert not (tmp_path / "out").exists()
     built = engine.build("FROM scratch\nCOPY . /\n", files={"/a/./b": b"x"})
     assert [entry.path for entry in built.root.walk()] == ["/", "/a", "/a/b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,11 +77,17 @@ def heal(directory: str, key: str, data: bytes, *, what: str, warn: Warn) -> Non
 
 
 def _files(directory: str) -> list[str]:
-    names = os.listdir(directory)
-    for name in names:
-        if left_over(name):
-            _unlink(os.path.join(directory, name))
-    return [f"sha256:{name[:-5]}" for name in names if name.endswith(".json") and len(name) == 69]
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if left_over(entry.name):
+                _unlink(entry.path)
+            elif entry.name.endswith(".json") and len(entry.name) == 69:
+                if entry.is_dir(follow_symlinks=False):  # it would be in the way of the file that is missing
+                    shutil.rmtree(entry.path)
+                else:
+                    found.append(f"sha256:{entry.name[:-5]}")
+    return found
 
 
 def _decoded(data: bytes | None, decode: Callable[[bytes], T]) -> T | None:

@@ -93,7 +93,7 @@ class Engine(daemon.Engine):
 
         Raises:
             DockerfileError, StepFailed: see `Builder.build`.
-            InvalidArgument: a path of `files` leads out of the context, or nowhere.
+            InvalidArgument: a path of `files` leads out of the context, or nowhere, or through another file.
         """
         tags = (Reference.parse(tag).with_default_tag(),) if tag else ()
         with tempfile.TemporaryDirectory(prefix="lamina-context-") as directory:
@@ -102,7 +102,10 @@ class Engine(daemon.Engine):
                 if not parts or ".." in parts or "\0" in path:
                     raise InvalidArgument(f"not a path of a file in the context: {path[:300]!r}")
                 place = Path(directory, *parts)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content)
+                try:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
+                except (FileExistsError, IsADirectoryError, NotADirectoryError):
+                    raise InvalidArgument(f"a path in the context is that of a file and of a directory: {path[:300]!r}") from None
             request = BuildRequest(context=Context(directory=directory), text=dockerfile, tags=tags, network=network)
             return Image(self, self.builder.build(request, sink))
