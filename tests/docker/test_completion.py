@@ -25,6 +25,7 @@ def test_commands_flags_and_names_are_completed(daemon: Daemon, name: str) -> No
     assert name in _words(daemon, "container", "stop", name, "")
     assert BASE in _words(daemon, "which", "")
     assert "bridge" in _words(daemon, "network", "inspect", "b")
+    assert {name, BASE, "bridge"} <= set(_words(daemon, "inspect", ""))
     assert _words(daemon, "nonsense", "x") == []
 
 

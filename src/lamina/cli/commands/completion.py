@@ -122,15 +122,17 @@ def _names(session: Session, usage: str, *, later: bool) -> list[str]:
 def _things(session: Session, kind: str) -> list[str]:
     """Names of a kind of thing. No engine is started for them, and one that does not answer has none."""
     engine, found = Transport(session.engine.address), list[object]()
+    all_kinds = kind == "NAME|ID"
     try:
-        if "CONTAINER" in kind:
+        if all_kinds or "CONTAINER" in kind:
             found += [str(name).lstrip("/") for row in Containers(engine).list([("all", "1")]) for name in _list(row.get("Names"))]
-        if "IMAGE" in kind:
+        if all_kinds or "IMAGE" in kind:
             found += [tag for row in Images(engine).list([]) for tag in _list(row.get("RepoTags"))]
-        if kind.startswith(("NETWORK", "VOLUME")):
-            told = engine.get("/networks" if kind.startswith("NETWORK") else "/volumes")
-            rows = _list(told.get("Volumes") if isinstance(told, dict) else told)
-            found += [row.get("Name") for row in rows if isinstance(row, dict)]
+        for thing, path in (("NETWORK", "/networks"), ("VOLUME", "/volumes")):
+            if all_kinds or kind.startswith(thing):
+                told = engine.get(path)
+                rows = _list(told.get("Volumes") if isinstance(told, dict) else told)
+                found += [row.get("Name") for row in rows if isinstance(row, dict)]
     except LaminaError:
         pass
     return [str(name) for name in found]
