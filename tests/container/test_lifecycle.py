@@ -483,11 +483,18 @@ def test_a_create_that_fails_takes_its_anonymous_volumes_back(world: World) -> N
     assert world.containers.create({"Image": "base"}, name="it").id
 
 
-def test_volumes_from_shares_and_does_not_own(world: World) -> None:
-    world.containers.create({"Image": "base", "Volumes": {"/data": {}}}, name="first")
+def test_volumes_from_shares_what_goes_with_the_last_that_has_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.containers.create({"Image": "base", "Volumes": {"/data": {}}}, {"Binds": ["named:/named"]}, name="first")
     world.containers.create({"Image": "base"}, {"VolumesFrom": ["first:ro"]}, name="second")
-    (theirs,), (ours,) = (world.containers.get(name).mounts for name in ("first", "second"))
-    assert (ours.source, ours.read_only, ours.owned) == (theirs.source, True, False)
+    theirs, ours = (world.containers.get(name).mounts for name in ("first", "second"))
+    assert [mount.source for mount in ours] == [mount.source for mount in theirs] and all(mount.read_only for mount in ours)
+    world.containers.remove("first", volumes=True)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(ContainerStore, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "no space")))
+        world.containers.create({"Image": "base"}, {"VolumesFrom": ["second"]})
+    assert len(world.volumes.list()) == 2
+    world.containers.remove("second", volumes=True)
+    assert [volume.name for volume in world.volumes.list()] == ["named"]
 
 
 def test_a_missing_bind_source_is_made_for_v_and_refused_for_mount(world: World, tmp_path: Path) -> None:

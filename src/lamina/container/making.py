@@ -233,7 +233,7 @@ class Maker:
         except BaseException:
             del self._claims[record.id]
             names.release(given, record.id)
-            self._undo(record, made)
+            self._undo(record, [placed for placed, asked in zip(made, mounts, strict=False) if not asked.source])
             raise
         finally:
             self._claims.pop(record.id, None)
@@ -249,6 +249,7 @@ class Maker:
         return replace(mount, name=volume.name, source=volume.mountpoint)
 
     def _undo(self, record: Container, made: Sequence[MountPoint]) -> None:
+        """Remove what was made: of mounts, those that are nobody else's."""
         self._parts.leases.unpin(f"container:{record.id}")
         self._launcher.snapshots.release(record.id)
         for mount in made:

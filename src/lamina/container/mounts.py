@@ -198,15 +198,13 @@ def checked_target(target: str, where: str = "") -> str:
 
 
 def inherited_mounts(container: Container, mode: str) -> list[MountPoint]:
-    """What --volumes-from takes from another container; `mode` is "", ro or rw."""
+    """What --volumes-from takes from another container; `mode` is "", ro or rw. An anonymous volume goes with the last that has it."""
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidMount(f"invalid mode: {mode}")
     taken = [mount for mount in container.mounts if mount.kind != "tmpfs"]
     # An image is mounted for each container anew.
     return [
-        replace(
-            mount, owned=False, copy=False, read_only=mount.read_only or mode == "ro", source="" if mount.kind == "image" else mount.source
-        )
+        replace(mount, copy=False, read_only=mount.read_only or mode == "ro", source="" if mount.kind == "image" else mount.source)
         for mount in taken
     ]
 
