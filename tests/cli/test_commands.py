@@ -870,35 +870,34 @@ def test_a_directory_that_takes_the_content_of_another_stays_as_it_is(engine: Fa
     assert (tmp_path / "t/file").is_file() and (tmp_path / "t").stat().st_mode & 0o7777 == 0o1777
 
 
-def test_a_whole_root_is_copied_under_a_new_name(engine: FakeEngine, tmp_path: Path) -> None:
+def archived(engine: FakeEngine, *entries: tuple[str, bytes], to: str = "") -> None:
+    """What the container c answers to cp: entries of these names and types; `to` is what the hard links lead to."""
     with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
-        for name, kind in (("/", tarfile.DIRTYPE), ("/file", tarfile.REGTYPE), ("/d", tarfile.DIRTYPE), ("/d/same", tarfile.LNKTYPE)):
+        for name, kind in entries:
             (info := tarfile.TarInfo(name)).type = kind
-            info.linkname = "/file" if kind == tarfile.LNKTYPE else ""
+            info.linkname = to if kind == tarfile.LNKTYPE else ""
             tar.addfile(info)
     engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+
+
+def test_a_whole_root_is_copied_under_a_new_name(engine: FakeEngine, tmp_path: Path) -> None:
+    archived(engine, ("/", tarfile.DIRTYPE), ("/file", tarfile.REGTYPE), ("/d", tarfile.DIRTYPE), ("/d/same", tarfile.LNKTYPE), to="/file")
     for target in (tmp_path / "new", tmp_path):
         assert lamina_(engine, "cp", "c:/", str(target)).returncode == 0
         assert (target / "d/same").samefile(target / "file")
 
 
 def test_a_pipe_is_copied_out_and_a_device_is_not(engine: FakeEngine, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
-        for name, kind in (("d", tarfile.DIRTYPE), ("d/disk", tarfile.BLKTYPE), ("d/same", tarfile.LNKTYPE), ("d/pipe", tarfile.FIFOTYPE)):
-            (info := tarfile.TarInfo(name)).type = kind
-            info.linkname = "d/disk" if kind == tarfile.LNKTYPE else ""
-            tar.addfile(info)
-    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    archived(
+        engine, ("d", tarfile.DIRTYPE), ("d/disk", tarfile.BLKTYPE), ("d/same", tarfile.LNKTYPE), ("d/pipe", tarfile.FIFOTYPE), to="d/disk"
+    )
     done = lamina_(engine, "cp", "c:/d", str(tmp_path))
     assert (done.returncode, done.stderr) == (0, b"Not copied, since they are devices: d/disk, d/same\n")
     assert os.listdir(tmp_path / "d") == ["pipe"] and (tmp_path / "d/pipe").is_fifo()
 
 
 def test_a_device_that_was_asked_for_is_refused(engine: FakeEngine, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
-        (info := tarfile.TarInfo("disk")).type = tarfile.BLKTYPE
-        tar.addfile(info)
-    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    archived(engine, ("disk", tarfile.BLKTYPE))
     done = lamina_(engine, "cp", "c:/disk", str(tmp_path))
     assert (done.returncode, done.stderr) == (1, b"lamina: cannot copy device disk\n")
     assert os.listdir(tmp_path) == []
