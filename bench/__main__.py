@@ -27,6 +27,7 @@ ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "stages": builds.build_stages,
     "run": rows.run,
     "lives": lives.lives,
+    "bare": lives.bare,
     "latency": rows.latency,
     "seeing": rows.seeing,
     "exploring": exploring.exploring,
@@ -35,6 +36,7 @@ ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "sandboxes": sandboxes.sandboxes,
     "networking": networking.networking,
     "volumes": files.volumes,
+    "copyup": files.copy_up,
     "logs": files.logs,
     "copies": files.copies,
 }

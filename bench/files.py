@@ -35,6 +35,27 @@ def volumes(bench: Bench) -> Row:
     return Row("400 MB written to a volume", samples, wanted(1))
 
 
+def copy_up(bench: Bench) -> Row:
+    """The first byte that a container appends to a file of 1 GB in its image: what time says it took."""
+    script = "time -p sh -c 'echo x >> /big' 2>&1"
+    steps = "FROM busybox:bench\nRUN dd if=/dev/urandom of=/big bs=1M count=1024\n"
+
+    def measure(engine: Engine) -> Sample:
+        words = engine.docker("run", "--rm", *_NONE, "big:bench", "sh", "-c", script).split()
+        return whole(float(words[words.index("real") + 1]))
+
+    context = bench.work / "big"
+    context.mkdir()
+    (context / "Dockerfile").write_text(steps)
+    with busybox(bench.engines, bench.inputs):
+        for engine in bench.engines:
+            engine.docker("build", "-q", "--network", "none", "-t", "big:bench", str(context))
+        samples = bench.each(measure)
+        for engine in bench.engines:
+            engine.docker("rmi", "-f", "big:bench")
+    return Row("copy-up of a file of 1 GB", samples, wanted(1))
+
+
 def logs(bench: Bench) -> list[Row]:
     """`logs` of a million lines, and their writing."""
     with busybox(bench.engines, bench.inputs):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from bench.engines import Engine
@@ -35,16 +38,16 @@ class Client:
             raise SystemExit(f"bench: {method} {path}: {answer.status} {data.decode(errors='replace')}")
         return json.loads(data) if data else None
 
-    def create(self) -> str:
-        """A container of `true` without network; its ID."""
-        asked = {"Image": "busybox:bench", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
+    def create(self, network: str = "none") -> str:
+        """A container of `true`; its ID."""
+        asked = {"Image": "busybox:bench", "Cmd": ["true"], "HostConfig": {"NetworkMode": network}}
         made = self.ask("POST", "/containers/create", asked)
         assert isinstance(made, dict)
         return str(made["Id"])
 
-    def live(self) -> None:
+    def live(self, network: str = "none") -> None:
         """create, start, wait, remove."""
-        made = self.create()
+        made = self.create(network)
         self.ask("POST", f"/containers/{made}/start")
         self.ask("POST", f"/containers/{made}/wait")
         self.ask("DELETE", f"/containers/{made}")
@@ -61,6 +64,28 @@ def lives(bench: Bench) -> list[Row]:
         Row("the same, 4 at once, each", few, wanted(10)),
         Row("the same, 16 at once, each", many, wanted(10)),
     ]
+
+
+def bare(bench: Bench) -> list[Row]:
+    """`run --rm` without network by the own CLI, beside `runc run` of a bundle that lies ready; nothing where runc is not installed."""
+    if not shutil.which("runc"):
+        return []
+    bundle = bench.work / "bundle"
+    (bundle / "rootfs").mkdir(parents=True)
+    subprocess.run(["tar", "-xf", bench.inputs.busybox, "-C", bundle / "rootfs"], check=True)
+    subprocess.run(["runc", "spec", "--bundle", bundle], check=True)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"] |= {"args": ["true"], "terminal": False}
+    (bundle / "config.json").write_text(json.dumps(config))
+
+    def measure(engine: Engine) -> Sample:
+        own = [*engine.own, "run", "--rm", "--network", "none", "busybox:bench", "true"]
+        command = ["runc", "run", "--bundle", str(bundle), "lamina-bench"] if engine.name == "runc" else own
+        return whole(repeated(command, engine.environment(), 1)[0])
+
+    with busybox(bench.own, bench.inputs):
+        samples = bench.each(measure, [replace(bench.own[0], name="runc"), *bench.own], rounds=bench.rounds * 5)
+    return [Row("run --rm true without network, own CLI, beside bare runc run", samples, wanted(1), against="runc")]
 
 
 def _at_once(engine: Engine, clients: int, count: int) -> Sample:

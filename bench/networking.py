@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from bench.engines import Engine, dockerd, lamina, running
-from bench.measure import Sample, repeated, whole
+from bench.lives import Client
+from bench.measure import Sample, repeated, timed, whole
 from bench.rows import Bench, Row, busybox, wanted
 
 _CLIENT = "lamina-bench-client"
@@ -58,6 +59,7 @@ def networking(bench: Bench) -> list[Row]:
         arguments = ["run", "--rm", "busybox:bench", "true"]
         docker = inner.each(lambda engine: _command(["docker", *arguments], engine), rounds=bench.rounds * 3)
         own = inner.each(lambda engine: _command([*engine.own, *arguments], engine), rounds=bench.rounds * 3)
+        lives = inner.each(_life, rounds=bench.rounds * 5)
         with _sinks(engines) as addresses:
             outside = inner.each(lambda engine: _sent(_in(_CLIENT), hosts[engine.name].address, _PORT))
             local = inner.each(lambda engine: _sent(_in(hosts[engine.name].namespace), "127.0.0.1", _PORT))
@@ -65,10 +67,16 @@ def networking(bench: Bench) -> list[Row]:
     return [
         Row("run --rm true on a bridge, docker CLI", docker, wanted(3.5)),
         Row("run --rm true on a bridge, own CLI", own, wanted(6)),
+        Row("create+start+wait+remove on a bridge, API", lives, wanted(6)),
         Row("1 GB to a published port, from outside", outside, wanted(1)),
         Row("1 GB to a published port, by 127.0.0.1", local, wanted(1)),
         Row("1 GB from container to container", between, wanted(1)),
     ]
+
+
+def _life(engine: Engine) -> Sample:
+    client = Client(engine.socket)
+    return timed(lambda: client.live("bridge"), sync=False)
 
 
 def _engines(bench: Bench) -> Sequence[Engine]:
