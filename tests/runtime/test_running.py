@@ -8,7 +8,9 @@ import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +70,23 @@ def test_output_reaches_the_log_and_a_framed_client(box: Box, brief: bool) -> No
     assert isinstance(end, Exit) and (end.code, end.signal, end.oom_killed, end.error) == (3, 0, False, "")
     assert sorted(frames(read_all(mine))) == [(1, b"out\n"), (2, b"err\n")]
     assert sorted(log_entries(box)) == [("stderr", "err\n"), ("stdout", "out\n")]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "while it runs"])
+def test_output_follows_a_head_once_that_was_read(box: Box, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """docker-py loses what its buffer takes together with the head."""
+    monkeypatch.setattr("lamina.linux.unread._PATIENCE", 60)
+    mine, theirs = socket.socketpair()
+    theirs.sendall(b"head")
+    attach, script = Attach(theirs.fileno(), framed=False), "until [ -e /go ]; do echo out; sleep 0.02; done"
+    with mine, theirs, ThreadPoolExecutor() as pool:
+        process = box.start("sh", "-c", script) if late else None
+        asked = pool.submit(process.attach, attach) if process else pool.submit(box.start, "sh", "-c", script, attaches=[attach])
+        time.sleep(0.3)
+        assert mine.recv(65536) == b"head"
+        assert mine.recv(65536).startswith(b"out\n")
+        asked.result(60)
+        box.exec("touch", "/go")
 
 
 def test_input_reaches_the_process_and_its_end_too(box: Box) -> None:

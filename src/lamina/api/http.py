@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import http.client
 import logging
 import os
 import re
 import select
 import socket
-import termios
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import unquote
 
@@ -34,8 +30,6 @@ _HEAD_LIMIT = 1 << 18
 _DRAIN_LIMIT = 1 << 20
 _PAUSE_SECONDS = 0.5
 _LINGER_SECONDS = 10
-_HEAD_SECONDS = 2.0
-"""So long a client may take to read the head of a stream: on a busy machine it gets no turn for a while."""
 Secure = Callable[[socket.socket], socket.socket]
 _log = logging.getLogger("lamina.api")
 _REASONS = http.client.responses | {101: "UPGRADED", 499: "Client Closed Request"}
@@ -258,7 +252,6 @@ class Connection:
             if not accepted:
                 accepted = True
                 self._sock.sendall(head.encode() + self._headers + b"\r\n")
-                _await_reading(self._sock)
 
         try:
             if "content-length" in request.headers:
@@ -297,23 +290,6 @@ class Connection:
             self._sock.shutdown(socket.SHUT_WR)
             self._sock.settimeout(_LINGER_SECONDS)
             body.drain(1 << 40)
-
-
-def _await_reading(sock: socket.socket) -> None:
-    """Return when the other end of a Unix socket has read all that was sent, or after two seconds.
-
-    docker-py loses what comes together with the head of a stream: it reads on below the buffer that holds it.
-    """
-    if sock.family != socket.AF_UNIX:
-        return
-    deadline, pause = time.monotonic() + _HEAD_SECONDS, 0.0001
-    unread = array.array("i", [0])
-    while time.monotonic() < deadline:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
-        if not unread[0]:
-            return
-        time.sleep(pause)
-        pause = min(2 * pause, 0.01)
 
 
 class ChunkWriter:

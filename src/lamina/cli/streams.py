@@ -1,116 +1,55 @@
-"""Copies between our standard streams and an attached container: one poll loop that never blocks on a full socket."""
+"""A client beside its container or program: what that writes, the terminal's size, signals. Loaded while the engine is at work."""
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the C half of signal, whose enums cost 5 ms
-import _socket
 import posix
-import select
+import sys
 
-from lamina.client.containers import Hijacked
 from lamina.client.stdcopy import STDERR, Demultiplexer
+from lamina.errors import LaminaError
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PIECE = 1 << 16
+    from lamina.client.running import Hijacked
+    from lamina.client.transport import Transport
+
+_ID_LENGTH = 64
+PIECE = 1 << 16
 _FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGTERM", "SIGCONT")
 
 
 class Streams:
-    """One attached connection. `keys` is a terminal's DetachKeys.feed, or nothing."""
+    """What comes from one attached connection; what is typed as well is a dialogue.Dialogue's."""
 
-    def __init__(self, hijacked: Hijacked, *, stdin: bool, tty: bool, keys: Callable[[bytes], tuple[bytes, bool]] | None = None) -> None:
-        self._socket = hijacked.socket
+    def __init__(self, hijacked: Hijacked, *, tty: bool) -> None:
+        self.socket = hijacked.socket
         self._pending = hijacked.pending
         self._frames = None if tty else Demultiplexer()
-        self._stdin = stdin
-        self._keys = keys
-        self._outgoing = b""
-        self._resting = False
 
     def copy(self) -> bool:
         """Copy until the other side ends its stream; true where the detach keys were typed instead."""
         if self._pending:
-            self._show(self._pending)
-        # without input there is nothing to wait for but the socket: a blocking read spares two system calls a piece
-        return self._poll() if self._stdin else self._drain()
+            self.show(self._pending)
+        return self.go_on()
 
-    def _drain(self) -> bool:
-        while data := self._receive():
-            self._show(data)
+    def go_on(self) -> bool:
+        """See `copy`. There is nothing to wait for but the socket: a blocking read spares two system calls a piece."""
+        while data := self.receive():
+            self.show(data)
         return False
 
-    def _poll(self) -> bool:
-        poll = select.poll()
-        link = self._socket.fileno()
-        poll.register(link, select.POLLIN)
-        poll.register(0, select.POLLIN)
-        while True:
-            for fd, event in poll.poll():
-                if fd == link and event & select.POLLOUT:
-                    self._send(poll)
-                if fd == link and event & ~select.POLLOUT:
-                    if not (data := self._receive()):
-                        return False
-                    self._show(data)
-                if fd == 0 and self._type(poll):
-                    return True
-
-    def _type(self, poll: select.poll) -> bool:
-        data = self._read_input()
-        detached = False
-        if data and self._keys:
-            data, detached = self._keys(data)
-        elif not data:
-            poll.unregister(0)
-            self._stdin = False
-            self._half_close()
-        if data:
-            self._outgoing = data
-            self._send(poll)
-        return detached
-
-    def _send(self, poll: select.poll) -> None:
-        """Send what is held back; input rests while the socket is full."""
+    def receive(self) -> bytes:
+        """The next piece; none at the end."""
         try:
-            sent = self._socket.send(self._outgoing, _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except (BrokenPipeError, ConnectionResetError):
-            sent = len(self._outgoing)  # nobody reads any more; what it wrote is still to come
-        self._outgoing = self._outgoing[sent:]
-        held = bool(self._outgoing)
-        poll.modify(self._socket.fileno(), select.POLLIN | select.POLLOUT if held else select.POLLIN)
-        if held != self._resting:
-            # Not polled at all: a pipe whose writer has gone is told of even where nothing is asked for, with bytes still in it.
-            self._resting = held
-            if held:
-                poll.unregister(0)
-            else:
-                poll.register(0, select.POLLIN)
-
-    def _half_close(self) -> None:
-        try:
-            self._socket.shutdown(_socket.SHUT_WR)
-        except OSError:
-            pass
-
-    @staticmethod
-    def _read_input() -> bytes:
-        try:
-            return posix.read(0, _PIECE)
-        except OSError:
-            return b""
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(_PIECE)
+            return self.socket.recv(PIECE)
         except ConnectionResetError:
             return b""
 
-    def _show(self, data: bytes) -> None:
+    def show(self, data: bytes) -> None:
+        """Write a piece to where it belongs."""
         if self._frames is None:
             write_all(1, data)
             return
@@ -125,6 +64,8 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         try:
             view = view[posix.write(fd, view) :]
         except BlockingIOError:
+            import select  # a library of its own, loaded by few
+
             wait = select.poll()
             wait.register(fd, select.POLLOUT)
             wait.poll()
@@ -152,3 +93,54 @@ def forward_signals(kill: Callable[[str], None], leaving: Callable[[], None]) ->
 def on_resize(resize: Callable[[], None]) -> None:
     """From now on call `resize` when the terminal's size changes."""
     _signal.signal(_signal.SIGWINCH, lambda _number, _frame: resize())
+
+
+def pass_signals(engine: Transport, name: str) -> None:
+    """From now on hand the signals we get to a container."""
+
+    def kill(signal: str) -> None:
+        from lamina.client.containers import Containers
+
+        try:
+            Containers(engine).act(name, "kill", [("signal", signal)])
+        except LaminaError:
+            pass  # it has ended meanwhile
+
+    def leaving() -> None:
+        shown = name[:12] if len(name) == _ID_LENGTH else name
+        sys.stderr.write(f"\nlamina: interrupted three times: leaving, and the container goes on\n'lamina stop {shown}' ends it\n")
+
+    forward_signals(kill, leaving)
+
+
+def converse(engine: Transport, name: str, wired: Hijacked, *, stdin: bool, tty: bool, keys: str, program: bool = False) -> bool:
+    """Copy the streams to their end; true where the user detached."""
+    if not tty:
+        return _dialogue(wired).copy() if stdin else Streams(wired, tty=False).copy()
+    from lamina.cli.terminal import DEFAULT_DETACH, DetachKeys, Raw, detach_sequence, size
+    from lamina.client.containers import Containers
+
+    def resize() -> None:
+        rows, columns = size(1)
+        if rows:
+            try:
+                Containers(engine).resize(name, rows, columns, program=program)
+            except LaminaError:
+                pass  # it ends while we ask
+
+    resize()
+    on_resize(resize)
+    if not stdin:
+        return Streams(wired, tty=True).copy()
+    watch = DetachKeys(detach_sequence(keys or DEFAULT_DETACH))
+    with Raw(0):
+        detached = _dialogue(wired, watch.feed).copy()
+    if detached:
+        write_all(2, b"read escape sequence\n")
+    return detached
+
+
+def _dialogue(wired: Hijacked, keys: Callable[[bytes], tuple[bytes, bool]] | None = None) -> Streams:
+    from lamina.cli.dialogue import Dialogue
+
+    return Dialogue(wired, tty=keys is not None, keys=keys)

@@ -1,9 +1,8 @@
-"""Containers, and programs run in them."""
+"""Containers; `running` has what `run` and `exec` ask for."""
 
 from __future__ import annotations
 
-import _socket
-
+from lamina.client.running import wait_path
 from lamina.client.text import document, query, quoted
 from lamina.client.transport import Response, Transport
 from lamina.errors import NotFound
@@ -16,19 +15,6 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[str, str]]
 Rows = list[dict[str, object]]
-Size = list[int]
-_HIJACK = ("Connection: Upgrade", "Upgrade: tcp")
-
-
-class Hijacked:
-    """A socket taken over from HTTP: what was read already, and whether its bytes are framed (see stdcopy)."""
-
-    __slots__ = ("framed", "pending", "socket")
-
-    def __init__(self, response: Response) -> None:
-        self.socket: _socket.socket
-        self.socket, self.pending = response.connection.detach()
-        self.framed = response.headers.get("content-type") == "application/vnd.docker.multiplexed-stream"
 
 
 class Containers:
@@ -36,18 +22,6 @@ class Containers:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-
-    def create(self, config: dict[str, object], *, name: str = "", platform: str = "") -> dict[str, object]:
-        """Create a container; its `Id` and `Warnings`."""
-        pairs = [(key, value) for key, value in (("name", name), ("platform", platform)) if value]
-        return self._transport.post(f"/containers/create{query(pairs)}", config)
-
-    def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool = False, detach_keys: str = "") -> Hijacked:
-        """Take over a connection to the container's streams."""
-        pairs = [("stream", "1")]
-        pairs += [(key, "1") for key, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr), ("logs", logs)) if wanted]
-        pairs += [("detachKeys", detach_keys)] if detach_keys else []
-        return Hijacked(self._transport.request("POST", f"/containers/{quoted(name)}/attach{query(pairs)}", headers=_HIJACK))
 
     def start(self, name: str, *, checkpoint: str = "", detach_keys: str = "", verify: bool = False) -> None:
         """Start a container; returns once its command runs. `verify`: its layers' bytes are looked at before."""
@@ -57,7 +31,7 @@ class Containers:
 
     def waiting(self, name: str, condition: str = "") -> Response:
         """Ask to wait; returns when the engine listens, so that nothing after this call is missed."""
-        return self._transport.request("POST", f"/containers/{quoted(name)}/wait{query([('condition', condition)] if condition else [])}")
+        return self._transport.request("POST", wait_path(name, condition))
 
     def act(self, name: str, action: str, pairs: Pairs | None = None) -> None:
         """One of stop, kill, restart, pause, unpause, rename, resize and others that answer nothing."""
@@ -103,22 +77,6 @@ class Containers:
     def update(self, name: str, changes: dict[str, object]) -> dict[str, object]:
         """Change limits and the restart policy; `Warnings`."""
         return self._transport.post(f"/containers/{quoted(name)}/update", changes)
-
-    def exec_create(self, name: str, config: dict[str, object]) -> str:
-        """Prepare a program in a running container; its ID."""
-        return str(self._transport.post(f"/containers/{quoted(name)}/exec", config).get("Id", ""))
-
-    def exec_start(self, exec_id: str, *, tty: bool, detach: bool, size: Size | None = None) -> Hijacked | None:
-        """Start it; its streams, or nothing where it is detached."""
-        body: dict[str, object] = {"Detach": detach, "Tty": tty}
-        if size:
-            body["ConsoleSize"] = size
-        answer = self._transport.request("POST", f"/exec/{quoted(exec_id)}/start", body, headers=() if detach else _HIJACK)
-        return None if detach else Hijacked(answer)
-
-    def exec_inspect(self, exec_id: str) -> dict[str, object]:
-        """`Running`, `ExitCode` and more of a program."""
-        return document(self._transport.request("GET", f"/exec/{quoted(exec_id)}/json").read())
 
     def resize(self, name: str, rows: int, columns: int, *, program: bool = False) -> None:
         """Tell a terminal's size; `program`: the name is that of an exec."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,11 +13,13 @@ from lamina.container.parts import Parts
 from lamina.container.requests import AttachRequest, LogQuery
 from lamina.errors import InvalidArgument
 from lamina.linux.channel import write_all
+from lamina.linux.unread import await_reading
 from lamina.runtime.launch import DETACH_KEYS, Attach
 from lamina.runtime.process import ProcessGone
 
 ReadLog = Callable[[Live, LogQuery], Iterator[bytes]]
-_CALL_ENDS = 0.01  # seconds
+_CALL_ENDS = 0.01
+"""Seconds within which the call that took the head off the queue has looked once more whether anything came after it."""
 
 
 class InvalidDetachKeys(InvalidArgument):
@@ -79,7 +78,8 @@ class Attachments:
         if request.logs or not request.stream:
             request.accept()
         if request.logs:
-            _await_reading(request.fd)
+            await_reading(request.fd)
+            time.sleep(_CALL_ENDS)
             self._replay(live, request)
         if not request.stream:
             return
@@ -90,7 +90,7 @@ class Attachments:
             if process is None:
                 live.drop_gone()
                 live.pending.append(runtime_attach(request, fd=os.dup(request.fd), tty=live.container.tty))
-                request.accept()  # with the lock: nobody writes there before a start, which the client asks for after this
+                request.accept()  # with the lock: nobody writes there before a start
         if process is not None:
             request.accept()
             with suppress(ProcessGone):  # it ended just now: the client sees the end of its streams
@@ -113,16 +113,3 @@ class Attachments:
                 with suppress(ProcessGone):
                     live.process.resize(height, width)
         self._parts.emit(live.event("resize", height=str(height), width=str(width)))
-
-
-def _await_reading(fd: int) -> None:
-    """Return when the client has read the head of the answer, after two seconds at the latest.
-
-    docker-py reads heads through a buffer that it then forgets: what is in there besides, an old log that comes at once, would be lost.
-    """
-    until = time.monotonic() + 2
-    with suppress(OSError):
-        while int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder) and time.monotonic() < until:
-            time.sleep(0.0005)
-        # The call that took the head off the queue looks once more whether anything came after it.
-        time.sleep(_CALL_ENDS)

@@ -123,7 +123,7 @@ class Launcher:
             groups=tuple(texts(container.host_config, "GroupAdd")),
             watch_memory=number(container.host_config, "Memory") > 0 or bool(text(container.host_config, "CgroupParent")),
             program=self._runtimes.program(text(container.host_config, "Runtime") or EMBEDDED),
-            brief=container.temporary,
+            brief=container.temporary or container.auto_remove,
         )
 
     def spec(self, container: Container, roster: Roster, etc: EtcFiles | None, parts: Mapping[str, str] | None = None) -> dict[str, Any]:

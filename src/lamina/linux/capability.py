@@ -21,6 +21,7 @@ NAMES = (
 _VERSION_3 = 0x20080522
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_RAISE, _AMBIENT_CLEAR_ALL = 24, 47, 2, 4
 _libc = ctypes.CDLL(None, use_errno=True)
+_known: list[int] = []
 
 
 def mask(names: Iterable[str]) -> int:
@@ -39,9 +40,11 @@ def mask(names: Iterable[str]) -> int:
 
 
 def last() -> int:
-    """The highest capability's number that this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:  # text would load a codec, which init cannot
-        return int(file.read())
+    """The highest capability's number that this kernel knows. Read once: whoever forks later finds it here."""
+    if not _known:
+        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:  # text would load a codec, which init cannot
+            _known.append(int(file.read()))
+    return _known[0]
 
 
 def held() -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lamina.errors import Unavailable, Unsupported
 from lamina.linux import channel
+from lamina.linux.unread import await_reading
 from lamina.runtime import apparmor, cgroup, hooking, interpreter, mapped, outside, plan
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
@@ -184,6 +185,8 @@ class Runtime:
         slots = {**fds, **{f"attach:{number}": attach.fd for number, attach in enumerate(attaches)}}
         document["slots"] = ["channel", *slots]
         body = channel.encode(document)
+        for attach in attaches:
+            await_reading(attach.fd)
         for last in (False, True):
             mine, theirs = channel.pair()
             try:

@@ -217,11 +217,10 @@ def give_streams(document: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
 
 def clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[int, int, int]]:
     """Limits that can be set: without CAP_SYS_RESOURCE hard limits only go down."""
-    free = capability.held()[0] >> _SYS_RESOURCE & 1
     result = []
     for number, soft, hard in wanted:
         highest = resource.getrlimit(number)[1]
-        if not free and highest >= 0 and (hard < 0 or hard > highest):
+        if highest >= 0 and (hard < 0 or hard > highest) and not _raises():
             warnings.append(f"resource limit {number} is kept at {highest}: this host does not let the engine raise it")
             hard = highest
         if hard >= 0 and (soft < 0 or soft > hard):
@@ -230,9 +229,13 @@ def clamp(wanted: Sequence[Sequence[int]], warnings: list[str]) -> list[tuple[in
     return result
 
 
+def _raises() -> bool:
+    return bool(capability.held()[0] >> _SYS_RESOURCE & 1)
+
+
 def clamp_oom_score(wanted: int | None, warnings: list[str]) -> int | None:
     """The score that can be set: without CAP_SYS_RESOURCE it only goes up."""
-    if wanted is None or wanted >= 0 or capability.held()[0] >> _SYS_RESOURCE & 1:
+    if wanted is None or wanted >= 0 or _raises():
         return wanted
     with open("/proc/self/oom_score_adj", "rb") as file:
         lowest = int(file.read())

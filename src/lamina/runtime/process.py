@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.errors import Conflict
 from lamina.linux import channel
+from lamina.linux.unread import await_reading
 from lamina.runtime import usage
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launch import Attach, Exit
@@ -44,6 +45,7 @@ class Process:
 
     def attach(self, attach: Attach) -> None:
         """Give the monitor a client's connection; it streams until either side ends. Raises ProcessGone."""
+        await_reading(attach.fd)
         self._send({"op": "attach", **attach_options(attach)}, [attach.fd])
 
     def resize(self, height: int, width: int) -> None:

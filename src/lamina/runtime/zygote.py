@@ -16,7 +16,7 @@ import gc
 import os
 import sys
 
-from lamina.linux import channel, prctl, scheduling
+from lamina.linux import capability, channel, prctl, scheduling
 from lamina.runtime import beginning, cgroup
 
 TYPE_CHECKING = False
@@ -36,6 +36,7 @@ def main() -> None:
     # Monitors are reaped by the kernel: nobody waits for them.
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
     hierarchies = cgroup.here()
+    capability.last()
     close_doors()
     control.send({"event": "ready"})
     serve(control, hierarchies)

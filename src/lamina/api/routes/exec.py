@@ -14,6 +14,7 @@ from lamina.api.routes.attach import stream_type
 from lamina.api.routes.containers import size_of
 from lamina.apitypes.requests import ExecConfig, ExecStart
 from lamina.container.requests import AttachRequest
+from lamina.linux.unread import await_reading
 
 _STDERR = 2
 
@@ -65,6 +66,7 @@ def start(engine: Backend, request: Request) -> Response:
             if not begun:
                 raise
             # The 101 has gone out: what went wrong can only be told in the stream, as dockerd does.
+            await_reading(fd)
             text = f"{message_of(error)}\r\n".encode()
             os.write(fd, text if asked.tty else struct.pack(">BxxxL", _STDERR, len(text)) + text)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import posix
-import sys
 
 from lamina.cli.flags import Arguments, UsageError
 from lamina.cli.hostconfig import container_config, read_environment
 from lamina.cli.proxies import variables
 from lamina.cli.session import Session, is_terminal
-from lamina.client.containers import Containers, Hijacked
+from lamina.client.running import Program, Run
 from lamina.client.transport import Response
 from lamina.errors import LaminaError, NotFound
+
+TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _CONTAINER = """\
 - add-host list|Add a custom host-to-IP mapping (host:ip)
@@ -179,7 +182,6 @@ w workdir string|Working directory inside the container
     ),
 }
 
-_ID_LENGTH = 64
 _DAEMON_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 
 
@@ -196,7 +198,6 @@ def run(session: Session, arguments: Arguments) -> int:
 
 
 def _run(session: Session, arguments: Arguments) -> int:
-    containers = Containers(session.engine)
     detached, tty = arguments.on("detach"), arguments.on("tty")
     if detached and arguments.given("attach"):
         raise UsageError("conflicting options: cannot specify both --attach and --detach")
@@ -205,25 +206,39 @@ def _run(session: Session, arguments: Arguments) -> int:
     _refuse_without_terminal(tty=tty, stdin=stdin)
     if tty:
         _tell_size(config)
-    made = _create(session, arguments, config)
-    if detached or not (stdin or config["AttachStdout"] or config["AttachStderr"]):
-        _start(containers, made, verify=arguments.on("verify"))
+    apart = detached or not (stdin or config["AttachStdout"] or config["AttachStderr"])
+    asked = Run(session.engine) if apart else Run(session.engine, connections=2, meanwhile=_streams)
+    made = _create(session, arguments, config, asked)
+    if apart:
+        _start(asked, made, verify=arguments.on("verify"))
         session.print(made)
         return 0
     keys = arguments.text("detach-keys")
-    wired = containers.attach(made, stdin=stdin, stdout=bool(config["AttachStdout"]), stderr=bool(config["AttachStderr"]), detach_keys=keys)
+    wired, waiting = asked.follow(
+        made,
+        stdin=stdin,
+        stdout=bool(config["AttachStdout"]),
+        stderr=bool(config["AttachStderr"]),
+        detach_keys=keys,
+        condition="removed" if arguments.on("rm") else "next-exit",
+    )
     if arguments.on("sig-proxy", default=True):
-        _proxy(containers, made)
-    waiting = containers.waiting(made, "removed" if arguments.on("rm") else "next-exit")
+        _streams().pass_signals(session.engine, made)
     try:
-        _start(containers, made, verify=arguments.on("verify"))
+        _start(asked, made, verify=arguments.on("verify"))
     except LaminaError:
         if arguments.on("rm"):
             waiting.read()
         raise
-    if _converse(containers, made, wired, stdin=stdin, tty=tty, keys=keys):
+    if _streams().converse(session.engine, made, wired, stdin=stdin, tty=tty, keys=keys):
         return 0
     return _exit_code(waiting)
+
+
+def _streams() -> ModuleType:
+    from lamina.cli import streams
+
+    return streams
 
 
 class NoTerminal(LaminaError):
@@ -246,11 +261,11 @@ def _tell_size(config: dict[str, object]) -> None:
 
 def create(session: Session, arguments: Arguments) -> int:
     """Create a container; prints its ID."""
-    session.print(_create(session, arguments, container_config(arguments, session.environment)))
+    session.print(_create(session, arguments, container_config(arguments, session.environment), Run(session.engine)))
     return 0
 
 
-def _create(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
+def _create(session: Session, arguments: Arguments, config: dict[str, object], asked: Run) -> str:
     given = [str(word) for word in config["Env"]] if isinstance(config["Env"], list) else []
     more = variables(session, {word.partition("=")[0] for word in given})
     config["Env"] = given + [f"{name}={value}" for name, value in more.items()]
@@ -260,11 +275,11 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
         trust.refuse(session, arguments, f"the signature of {arguments.words[0]} cannot be verified")
     path = arguments.text("cidfile")
     if not path:
-        return _made(session, arguments, config)
+        return _made(session, arguments, config, asked)
     # made before the container, so that one can never hide the other
     with _new_file(path) as file:
         try:
-            made = _made(session, arguments, config)
+            made = _made(session, arguments, config, asked)
         except BaseException:
             posix.unlink(path)  # as docker: empty, it would only stand in the way of the next
             raise
@@ -272,7 +287,7 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object]) -
     return made
 
 
-def _made(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
+def _made(session: Session, arguments: Arguments, config: dict[str, object], asked: Run) -> str:
     when, image = arguments.text("pull") or "missing", arguments.words[0]
     if when not in ("always", "missing", "never"):
         raise UsageError(f'invalid pull option: {when!r}: must be one of "always", "missing" or "never"')
@@ -280,13 +295,13 @@ def _made(session: Session, arguments: Arguments, config: dict[str, object]) -> 
         _pull(session, arguments, image)
     secrets = _shared_socket(session, arguments, config)
     try:
-        made = _ask(session, arguments, config)
+        made = _ask(session, arguments, config, asked)
     except NotFound as error:
         if when != "missing" or "image" not in error.message.lower():
             raise
         session.note(f"Unable to find image '{_with_tag(image)}' locally")
         _pull(session, arguments, image)
-        made = _ask(session, arguments, config)
+        made = _ask(session, arguments, config, asked)
     if secrets:
         from lamina.cli.apisocket import hand_over
 
@@ -302,8 +317,8 @@ def _shared_socket(session: Session, arguments: Arguments, config: dict[str, obj
     return share(session, config)
 
 
-def _ask(session: Session, arguments: Arguments, config: dict[str, object]) -> str:
-    answer = Containers(session.engine).create(config, name=arguments.text("name"), platform=session.platform(arguments))
+def _ask(session: Session, arguments: Arguments, config: dict[str, object], asked: Run) -> str:
+    answer = asked.create(config, name=arguments.text("name"), platform=session.platform(arguments))
     warnings = answer.get("Warnings")
     for warning in warnings if isinstance(warnings, list) else []:
         session.warn(str(warning))
@@ -327,9 +342,9 @@ def _pull(session: Session, arguments: Arguments, image: str) -> None:
     pull_image(session, image, platform=session.platform(arguments), quiet=arguments.on("quiet"), to_error=True)
 
 
-def _start(containers: Containers, name: str, keys: str = "", *, verify: bool = False) -> None:
+def _start(asked: Run, name: str, *, verify: bool = False) -> None:
     try:
-        containers.start(name, detach_keys=keys, verify=verify)
+        asked.start(name, verify=verify)
     except LaminaError as error:
         error.exit_code = _start_code(error.message)
         raise
@@ -345,22 +360,6 @@ def _start_code(message: str) -> int:
     return _DAEMON_FAILED
 
 
-def _proxy(containers: Containers, name: str) -> None:
-    from lamina.cli.streams import forward_signals
-
-    def kill(signal: str) -> None:
-        try:
-            containers.act(name, "kill", [("signal", signal)])
-        except LaminaError:
-            pass  # it has ended meanwhile
-
-    def leaving() -> None:
-        shown = name[:12] if len(name) == _ID_LENGTH else name
-        sys.stderr.write(f"\nlamina: interrupted three times: leaving, and the container goes on\n'lamina stop {shown}' ends it\n")
-
-    forward_signals(kill, leaving)
-
-
 def _exit_code(waiting: Response) -> int:
     answer = waiting.json()
     told = answer if isinstance(answer, dict) else {}
@@ -371,39 +370,10 @@ def _exit_code(waiting: Response) -> int:
     return code if isinstance(code, int) else _DAEMON_FAILED
 
 
-def _converse(containers: Containers, name: str, wired: Hijacked, *, stdin: bool, tty: bool, keys: str, program: bool = False) -> bool:
-    """Copy the streams to their end; true where the user detached."""
-    from lamina.cli.streams import Streams
-
-    if not tty:
-        return Streams(wired, stdin=stdin, tty=False).copy()
-    from lamina.cli.streams import on_resize
-    from lamina.cli.terminal import DEFAULT_DETACH, DetachKeys, Raw, detach_sequence, size
-
-    def resize() -> None:
-        rows, columns = size(1)
-        if rows:
-            try:
-                containers.resize(name, rows, columns, program=program)
-            except LaminaError:
-                pass  # it ends while we ask
-
-    resize()
-    on_resize(resize)
-    if not stdin:
-        return Streams(wired, stdin=False, tty=True).copy()
-    watch = DetachKeys(detach_sequence(keys or DEFAULT_DETACH))
-    with Raw(0):
-        detached = Streams(wired, stdin=True, tty=True, keys=watch.feed).copy()
-    if detached:
-        from lamina.cli.streams import write_all
-
-        write_all(2, b"read escape sequence\n")
-    return detached
-
-
 def start(session: Session, arguments: Arguments) -> int:
     """Start containers; with -a or -i one, and its exit code."""
+    from lamina.client.containers import Containers
+
     containers = Containers(session.engine)
     attached = arguments.on("attach") or arguments.on("interactive")
     if not attached:
@@ -416,13 +386,13 @@ def start(session: Session, arguments: Arguments) -> int:
     facts = containers.inspect(name)
     tty, stdin = _facts(facts, "Config", "Tty"), arguments.on("interactive") and _facts(facts, "Config", "OpenStdin")
     _refuse_without_terminal(tty=tty, stdin=stdin)
-    keys = arguments.text("detach-keys")
-    wired = containers.attach(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys)
+    keys, asked = arguments.text("detach-keys"), Run(session.engine)
+    condition = "removed" if _facts(facts, "HostConfig", "AutoRemove") else "next-exit"
+    wired, waiting = asked.follow(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys, condition=condition)
     if arguments.on("sig-proxy", default=True) and not tty:
-        _proxy(containers, name)
-    waiting = containers.waiting(name, "removed" if _facts(facts, "HostConfig", "AutoRemove") else "next-exit")
-    _start(containers, name, verify=arguments.on("verify"))
-    return 0 if _converse(containers, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
+        _streams().pass_signals(session.engine, name)
+    _start(asked, name, verify=arguments.on("verify"))
+    return 0 if _streams().converse(session.engine, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
 
 
 def _facts(facts: dict[str, object], part: str, name: str) -> bool:
@@ -432,6 +402,8 @@ def _facts(facts: dict[str, object], part: str, name: str) -> bool:
 
 def attach(session: Session, arguments: Arguments) -> int:
     """Attach to a running container; its exit code."""
+    from lamina.client.containers import Containers
+
     containers, name = Containers(session.engine), arguments.words[0]
     facts = containers.inspect(name)
     if not _facts(facts, "State", "Running"):
@@ -441,17 +413,15 @@ def attach(session: Session, arguments: Arguments) -> int:
     tty = _facts(facts, "Config", "Tty")
     stdin = not arguments.on("no-stdin") and _facts(facts, "Config", "OpenStdin")
     _refuse_without_terminal(tty=tty, stdin=stdin)
-    waiting = containers.waiting(name)
     keys = arguments.text("detach-keys")
-    wired = containers.attach(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys)
+    wired, waiting = Run(session.engine).follow(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys)
     if arguments.on("sig-proxy", default=True) and not tty:
-        _proxy(containers, name)
-    return 0 if _converse(containers, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
+        _streams().pass_signals(session.engine, name)
+    return 0 if _streams().converse(session.engine, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
 
 
 def exec(session: Session, arguments: Arguments) -> int:
     """Run a program in a running container; its exit code."""
-    containers = Containers(session.engine)
     name, *command = arguments.words
     detached, tty = arguments.on("detach"), arguments.on("tty")
     stdin = arguments.on("interactive") and not detached
@@ -468,13 +438,14 @@ def exec(session: Session, arguments: Arguments) -> int:
         "WorkingDir": arguments.text("workdir"),
         "DetachKeys": arguments.text("detach-keys"),
     }
-    made = containers.exec_create(name, config)
+    asked = Program(session.engine, connections=1, meanwhile=None if detached else _streams)
+    made = asked.create(name, config)
     if not made:
         raise LaminaError("the engine gave the program no ID")
-    wired = containers.exec_start(made, tty=tty, detach=detached)
+    wired = asked.start(made, tty=tty, detach=detached)
     if wired is None:
         return 0
-    if _converse(containers, made, wired, stdin=stdin, tty=tty, keys=arguments.text("detach-keys"), program=True):
+    if _streams().converse(session.engine, made, wired, stdin=stdin, tty=tty, keys=arguments.text("detach-keys"), program=True):
         return 0
-    code = containers.exec_inspect(made).get("ExitCode")
-    return code if isinstance(code, int) else 1
+    code = asked.exit_code(made)
+    return 1 if code is None else code

@@ -1,0 +1,103 @@
+"""The requests of run and exec: which wait for which, and on which connections."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from lamina.client.running import Program, Run
+from lamina.client.transport import Address, Transport
+from lamina.errors import Conflict
+from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, reply
+
+
+def transport(engine: FakeEngine) -> Transport:
+    return Transport(Address.parse(engine.host))
+
+
+def closing(body: object, *, said: bool) -> object:
+    """An answer after which the engine closes the connection, which it has `said` or not."""
+
+    def answer(_request: Request, connection: socket.socket) -> None:
+        connection.sendall(reply(body, headers="Connection: close\r\n" if said else ""))
+
+    return answer
+
+
+def test_a_start_is_asked_for_when_both_are_listened_to(engine: FakeEngine) -> None:
+    released = threading.Event()
+
+    def wait(_request: Request, _connection: socket.socket) -> bytes:
+        released.wait(60)
+        return chunked(b'{"StatusCode": 3}')
+
+    engine.routes = {"POST /containers/create": reply({"Id": "i"}, status=201), "POST /containers/i/start": reply(status=204)}
+    engine.routes |= {"POST /containers/i/attach": UPGRADED, "POST /containers/i/wait": wait}
+    run = Run(transport(engine), connections=2)
+    assert run.create({"Image": "x"}) == {"Id": "i"}
+    threading.Timer(0.3, released.set).start()
+    _, waiting = run.follow("i", stdin=False, stdout=True, stderr=True, condition="removed")
+    assert released.is_set()
+    assert waiting.json() == {"StatusCode": 3}
+    run.start("i")
+    assert sorted(engine.asked()[1:3]) == ["POST /containers/i/attach", "POST /containers/i/wait"]
+    assert engine.asked()[3:] == ["POST /containers/i/start"]
+
+
+def test_what_is_to_be_done_meanwhile_is_done_while_the_engine_creates(engine: FakeEngine) -> None:
+    done = threading.Event()
+
+    def create(_request: Request, _connection: socket.socket) -> bytes:
+        assert done.wait(60)
+        return reply({"Id": "i"}, status=201)
+
+    engine.routes = {"POST /containers/create": create}
+    assert Run(transport(engine), meanwhile=done.set).create({}) == {"Id": "i"}
+
+
+@pytest.mark.parametrize("status", [409, 404])
+def test_streams_that_are_refused_end_the_wait_too(engine: FakeEngine, status: int) -> None:
+    ended = threading.Event()
+
+    def wait(_request: Request, connection: socket.socket) -> None:
+        assert connection.recv(1) == b""
+        ended.set()
+
+    engine.routes = {"POST /containers/i/attach": reply({"message": "no"}, status=status), "POST /containers/i/wait": wait}
+    with pytest.raises(Exception, match="no"):
+        Run(transport(engine)).follow("i", stdin=False, stdout=True, stderr=True)
+    assert ended.wait(60)
+
+
+def test_a_connection_that_is_said_to_end_is_not_used_again(engine: FakeEngine) -> None:
+    engine.routes = {"POST /containers/create": closing({"Id": "i"}, said=True), "POST /containers/i/start": reply(status=204)}
+    run = Run(transport(engine))
+    run.create({})
+    run.start("i")
+
+
+def test_a_second_create_has_connections_of_its_own(engine: FakeEngine) -> None:
+    """Between the two an image was pulled: who knows what became of the first."""
+
+    def refuse(_request: Request, connection: socket.socket) -> None:
+        connection.sendall(reply({"message": "no"}, status=409))
+
+    engine.routes = {"POST /containers/create": refuse}
+    run = Run(transport(engine), connections=2)
+    with pytest.raises(Conflict):
+        run.create({})
+    time.sleep(0.1)
+    engine.routes = {"POST /containers/create": reply({"Id": "i"}, status=201), "POST /containers/i/start": reply(status=204)}
+    run.create({})
+    run.start("i")
+
+
+def test_how_a_program_ended_is_known_to_an_engine_that_was_started_again(engine: FakeEngine) -> None:
+    engine.routes = {"POST /containers/c/exec": closing({"Id": "e"}, said=False), "GET /exec/e/json": reply({"ExitCode": 7})}
+    program = Program(transport(engine))
+    assert program.create("c", {}) == "e"
+    time.sleep(0.1)
+    assert program.exit_code("e") == 7
