@@ -19,6 +19,7 @@ from lamina.api.body import Body, HeadTooLong, Wire
 from lamina.api.carrying import Carriers
 from lamina.api.message import Direct, FileReply, Handler, Hijacked, InvalidParameter, Query, Reply, Request, Response, Streamed
 from lamina.errors import Cancelled, Forbidden
+from lamina.linux.crew import Crew
 from lamina.linux.scheduling import take_short_turns
 from lamina.spec.framing import Chunked, Framing, Sized
 from lamina.worker.incoming import BodyCut
@@ -47,6 +48,7 @@ class Server:
         carriers: Carriers | None = None,
     ) -> None:
         self._carriers = carriers
+        self._crew = Crew("connection")
         self._handle = handle
         self._failure = failure
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
@@ -109,7 +111,7 @@ class Server:
                 select.select([], [], [], 0.05)
                 continue
             try:
-                threading.Thread(target=self.serve, args=(sock, secure), name="connection", daemon=True).start()
+                self._crew.start(self.serve, sock, secure)
             except RuntimeError as error:  # no room for another thread: this client is turned away, later ones need not be
                 _log.warning("a connection is refused: %s", error)
                 sock.close()

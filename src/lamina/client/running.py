@@ -38,6 +38,14 @@ class _Kept:
         self._asking: Connection | None = None
         self._spare: list[Connection] = []
 
+    def reach(self) -> None:
+        """Connect already, so that the engine listens by the time there is something to ask. Where nobody answers, that is told (or an engine
+        started) when something is asked."""
+        try:
+            self._asking = self._transport.as_it_is().connect()
+        except LaminaError:
+            pass
+
     def _get_ready(self) -> None:
         try:
             while len(self._spare) < self._connections:
@@ -51,8 +59,12 @@ class _Kept:
         return self._spare.pop() if self._spare else self._transport.connect()
 
     def _create(self, path: str, config: dict[str, object]) -> dict[str, object]:
-        self._asking, self._spare = None, []  # made for one that failed long ago: an image was pulled since
-        return self._ask("POST", path, config, first=True)
+        self._spare = []  # made for one that failed long ago: an image was pulled since
+        try:
+            return self._ask("POST", path, config, first=True)
+        except LaminaError:
+            self._asking = None
+            raise
 
     def _ask(self, method: str, path: str, body: object = None, *, first: bool = False) -> dict[str, object]:
         """One request on the kept connection, its answer read to the end."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import ParamSpec
 
+from lamina.linux.crew import Crew
+
 Given = ParamSpec("Given")
+_crew = Crew("aside")
 _log = logging.getLogger("lamina.container")
 
 
@@ -15,7 +17,7 @@ def aside(name: str, work: Callable[Given, None], *args: Given.args, **kwargs: G
     """Do it in a thread of its own. Where there is no room for another thread it is done here: late is better than never, and what this
     raised would end the thread that calls, and with it all that is to be heard of other containers."""
     try:
-        threading.Thread(target=work, args=args, kwargs=kwargs, name=name, daemon=True).start()
+        _crew.start(work, *args, **kwargs)
     except RuntimeError:
         try:
             work(*args, **kwargs)

@@ -123,14 +123,25 @@ def _perform(document: Mapping[str, Any], fds: Sequence[int], hierarchies: Seque
     except OSError as error:
         tell(daemon, _failed(error))
         return
+    ready: list[tuple[Monitor | Exception, Mapping[str, Any]]] = []
+
+    def get_ready(launched: Launched) -> None:
+        about = _about(document, launched, slots)
+        ready.append((_monitor(about, launched, listener, fds), about))
+
+    # A terminal of another user namespace comes last: until then there is nothing to hold.
+    late = document["plan"].get("mapped") and document.get("terminal")
     try:
-        launched = launch(document, slots, hierarchies)
+        launched = launch(document, slots, hierarchies, meanwhile=None if late else get_ready)
     except LaunchFailed as error:
         listener.close()
         forget(directory, SOCKET)
+        forget(directory, RUN_RECORD)
         tell(daemon, {"event": "failed", "kind": error.kind, "message": error.message})
         return
-    _stay(_about(document, launched, slots), launched, listener, daemon, fds)
+    if not ready:
+        get_ready(launched)
+    _stay(*ready[0], launched, listener, daemon)
 
 
 def _failed(error: Exception) -> dict[str, Any]:
@@ -170,7 +181,8 @@ def _follow(launcher: channel.Channel, daemon: channel.Channel, fds: Sequence[in
     master = received[-1] if about["terminal"] else -1
     pipes = dict(zip(about["pipes"], received[1:], strict=False))
     cgroup = Cgroup(about["cgroup"], hierarchies) if about["cgroup"] else None
-    _stay(about, Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"]), listener, daemon, fds, pid)
+    launched = Launched(about["pid"], received[0], cgroup, master, pipes, about["warnings"])
+    _stay(_monitor(about, launched, listener, fds), about, launched, listener, daemon, pid)
 
 
 def _heard(launcher: channel.Channel, daemon: channel.Channel, pid: int) -> tuple[dict[str, Any], list[int]]:
@@ -209,19 +221,33 @@ def _remove(cgroup: Cgroup) -> None:
         complain(error)
 
 
-def _stay(about: dict[str, Any], launched: Launched, listener: Any, daemon: channel.Channel, fds: Sequence[int], launcher: int = 0) -> None:
-    """With what runs, to its end. `launcher` is this process's child that launched it, 0 where there was none."""
+def _monitor(about: dict[str, Any], launched: Launched, listener: Any, fds: Sequence[int]) -> Monitor | Exception:
+    """The monitor of what was launched, which is on record by then: who hears of a start may ask for an exec at once. Why there is none
+    where its files cannot be written."""
     attached = about.pop("attached")
     channel.close_all([fd for fd in fds[1:] if fd not in [about["log_pipe"], *(kept for kept, _ in attached)]])
     try:
         monitor = Monitor(about, launched, listener)
         for fd, options in attached:
             monitor.attach(fd, options)
-        # Before it is told: who hears of a start may ask for an exec at once.
         write_record(about["directory"], RUN_RECORD, monitor.describe(), durable=False)
+        return monitor
     except (OSError, LaminaError) as error:
+        return error
+
+
+def _stay(
+    monitor: Monitor | Exception,
+    about: Mapping[str, Any],
+    launched: Launched,
+    listener: Any,
+    daemon: channel.Channel,
+    launcher: int = 0,
+) -> None:
+    """With what runs, to its end. `launcher` is this process's child that launched it, 0 where there was none."""
+    if isinstance(monitor, Exception):
         _undo(about, launched, listener)
-        tell(daemon, _failed(error))
+        tell(daemon, _failed(monitor))
         return
     monitor.greet(daemon, "started")
     if launcher:

@@ -21,7 +21,7 @@ from lamina.runtime.targets import STRICT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from lamina.runtime.cgroup import Hierarchy
@@ -69,8 +69,10 @@ def launch(
     hierarchies: Sequence[Hierarchy],
     *,
     sibling: bool = False,
+    meanwhile: Callable[[Launched], None] | None = None,
 ) -> Launched:
-    """Start one process, as a child or a `sibling` of this one.
+    """Start one process, as a child or a `sibling` of this one. `meanwhile` is called with what will be launched if all goes well, while
+    that process is at work on its surroundings; it must not raise.
 
     `document` has `plan`, `command` ({candidates, args, env}), and as the case may be `root`, `rootfs`, `cgroup` ({path, resources,
     created}), `user` (text) or `ids`, `terminal`, `stdin`, `network` (see linux.cabling), `hooks` (see hooking.document): where it fails
@@ -88,8 +90,7 @@ def launch(
         if asked := document.get("cgroup"):
             made = bool(asked.get("create"))
             cgroup = Cgroup.create(asked["path"], asked.get("resources") or {}, hierarchies) if made else Cgroup(asked["path"], hierarchies)
-        pid, pidfd = _start(document, prepared, cgroup, sibling=sibling)
-        launched = Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
+        launched = _start(document, prepared, cgroup, meanwhile, sibling=sibling)
         if placed := document.get("placed"):
             launched.placed = {**placed, "number": placing.mount_number(slots["root"])}
         return launched
@@ -263,7 +264,14 @@ def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     return environment
 
 
-def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | None, *, sibling: bool) -> tuple[int, int]:
+def _start(
+    document: Mapping[str, Any],
+    prepared: Prepared,
+    cgroup: Cgroup | None,
+    meanwhile: Callable[[Launched], None] | None,
+    *,
+    sibling: bool,
+) -> Launched:
     plan, slots = document["plan"], prepared.slots
     report, told = os.pipe()
     heard, go = os.pipe()
@@ -290,8 +298,9 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         raise
     finally:
         channel.close_all([told, heard, *slots["groups"], *([] if unified is None else [unified])])
+    launched = Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
     try:
-        said = _attended(document, slots, pid, report, go)
+        said = _attended(document, slots, launched, (report, go), meanwhile)
     finally:
         channel.close_all([report, go])
     if said:
@@ -300,12 +309,20 @@ def _start(document: Mapping[str, Any], prepared: Prepared, cgroup: Cgroup | Non
         raise reports.failure(said, document)
     if plan.get("mapped") and document.get("terminal"):
         idmapping.take_terminal(document, prepared)
-    return pid, pidfd
+        launched.master = prepared.master
+    return launched
 
 
-def _attended(document: Mapping[str, Any], slots: Mapping[str, Any], pid: int, report: int, go: int) -> bytes:
+def _attended(
+    document: Mapping[str, Any],
+    slots: Mapping[str, Any],
+    launched: Launched,
+    pipes: tuple[int, int],
+    meanwhile: Callable[[Launched], None] | None,
+) -> bytes:
     """Do for the new process what is done from outside, and wait until it has executed the command; what init says where it failed."""
     plan, said = document["plan"], b""
+    (report, go), pid = pipes, launched.pid
     try:
         if plan.get("mapped"):
             idmapping.settle(pid, plan["mapped"], slots)
@@ -317,6 +334,8 @@ def _attended(document: Mapping[str, Any], slots: Mapping[str, Any], pid: int, r
         if not said:
             if not plan.get("apart"):
                 os.write(go, b"+")
+            if meanwhile is not None and pid:
+                meanwhile(launched)
             said = reports.executed(report, pid, document.get("patience") or 0, slots.get("channel", -1)) or (b"" if pid else reports.ENDED)
     except BrokenPipeError:
         return reports.read(report) or reports.ENDED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posix
 
 from lamina.cli.flags import Arguments, UsageError
-from lamina.cli.hostconfig import container_config, read_environment
 from lamina.cli.proxies import variables
 from lamina.cli.session import Session, is_terminal
 from lamina.client.running import Program, Run
@@ -201,13 +200,13 @@ def _run(session: Session, arguments: Arguments) -> int:
     detached, tty = arguments.on("detach"), arguments.on("tty")
     if detached and arguments.given("attach"):
         raise UsageError("conflicting options: cannot specify both --attach and --detach")
-    config = container_config(arguments, session.environment)
+    asked = Run(session.engine) if detached else Run(session.engine, connections=2, meanwhile=_streams)
+    config = _config(session, arguments, asked)
     stdin = bool(config["AttachStdin"])
     _refuse_without_terminal(tty=tty, stdin=stdin)
     if tty:
         _tell_size(config)
     apart = detached or not (stdin or config["AttachStdout"] or config["AttachStderr"])
-    asked = Run(session.engine) if apart else Run(session.engine, connections=2, meanwhile=_streams)
     made = _create(session, arguments, config, asked)
     if apart:
         _start(asked, made, verify=arguments.on("verify"))
@@ -261,8 +260,17 @@ def _tell_size(config: dict[str, object]) -> None:
 
 def create(session: Session, arguments: Arguments) -> int:
     """Create a container; prints its ID."""
-    session.print(_create(session, arguments, container_config(arguments, session.environment), Run(session.engine)))
+    asked = Run(session.engine)
+    session.print(_create(session, arguments, _config(session, arguments, asked), asked))
     return 0
+
+
+def _config(session: Session, arguments: Arguments, asked: Run) -> dict[str, object]:
+    """What the container is to be; connected to the engine before it is read."""
+    asked.reach()
+    from lamina.cli.hostconfig import container_config
+
+    return container_config(arguments, session.environment)
 
 
 def _create(session: Session, arguments: Arguments, config: dict[str, object], asked: Run) -> str:
@@ -293,6 +301,7 @@ def _made(session: Session, arguments: Arguments, config: dict[str, object], ask
         raise UsageError(f'invalid pull option: {when!r}: must be one of "always", "missing" or "never"')
     if when == "always":
         _pull(session, arguments, image)
+        asked.reach()  # by now the first connection may have been idle for too long
     secrets = _shared_socket(session, arguments, config)
     try:
         made = _ask(session, arguments, config, asked)
@@ -426,6 +435,10 @@ def exec(session: Session, arguments: Arguments) -> int:
     detached, tty = arguments.on("detach"), arguments.on("tty")
     stdin = arguments.on("interactive") and not detached
     _refuse_without_terminal(tty=tty and not detached, stdin=stdin)
+    asked = Program(session.engine, connections=1, meanwhile=None if detached else _streams)
+    asked.reach()
+    from lamina.cli.hostconfig import read_environment
+
     config: dict[str, object] = {
         "AttachStdin": stdin,
         "AttachStdout": not detached,
@@ -438,7 +451,6 @@ def exec(session: Session, arguments: Arguments) -> int:
         "WorkingDir": arguments.text("workdir"),
         "DetachKeys": arguments.text("detach-keys"),
     }
-    asked = Program(session.engine, connections=1, meanwhile=None if detached else _streams)
     made = asked.create(name, config)
     if not made:
         raise LaminaError("the engine gave the program no ID")
