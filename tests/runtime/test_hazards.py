@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from conftest import Box, eventually
 from lamina.errors import LaminaError
-from lamina.runtime import interpreter, reports
+from lamina.runtime import beginning, cgroup, interpreter, reports
 from lamina.runtime.client import Runtime
 from lamina.runtime.launch import Attach, CommandNotFound, Exit, Mount, RuntimeFailed
 from lamina.runtime.plan import InvalidSpec
@@ -170,6 +171,39 @@ def test_a_fork_is_made_before_it_is_needed_and_another_after_it_was_taken(box: 
     box.start("sleep", "100")
     assert json.loads((box.directory / "monitor.json").read_text())["monitor"] == taken[0]
     eventually(lambda: len(spares(pid)) == 1 and spares(pid) != taken)
+
+
+def test_the_fork_after_a_brief_one_has_rehearsed_and_holds_nothing_of_it(box: Box) -> None:
+    """What it is to write to is its own memory before it is asked (see beginning.rehearse)."""
+    pid = zygote_pid(box.runtime)
+    box.start("sleep", "100")
+    eventually(lambda: len(spares(pid)) == 1)
+    first = spares(pid)[0]
+    time.sleep(0.2)  # it waits by then
+    before, held = own_memory(first), len(os.listdir(f"/proc/{first}/fd"))
+    box.exec("true")
+    eventually(lambda: len(spares(pid)) == 1 and spares(pid) != [first])
+    second = spares(pid)[0]
+    eventually(lambda: own_memory(second) > before + 400)
+    eventually(lambda: len(os.listdir(f"/proc/{second}/fd")) == held)
+    assert Path(f"/proc/{second}/mountinfo").read_text() == Path("/proc/self/mountinfo").read_text()
+
+
+def own_memory(pid: int) -> int:
+    """Kilobytes that no other process has."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+
+
+def test_a_rehearsal_goes_through_all_that_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may fail without a word, so that nobody misses the fork; then it would be of no use."""
+    seen: list[str] = []
+    limit = cgroup.Cgroup.limit
+    monkeypatch.setattr(cgroup.Cgroup, "limit", lambda self, resources: seen.append(str(limit(self, resources))))
+    before = len(os.listdir("/proc/self/fd"))
+    beginning.rehearse(cgroup.here())
+    assert seen == ["None"]
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_fork_that_was_killed_while_it_waited_is_not_missed(box: Box) -> None:

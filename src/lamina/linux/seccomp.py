@@ -13,6 +13,7 @@ import os
 import struct
 
 from lamina.errors import InvalidArgument, Unsupported
+from lamina.linux.libc import machine, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ def load(program: bytes) -> None:
         OSError: the kernel refused.
     """
     header = _Program(len(program) // _INSTRUCTION.size, program)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_SYSCALL[os.uname().machine], _SET_MODE_FILTER, 0, ctypes.byref(header)):
-        number = ctypes.get_errno()
-        raise OSError(number, f"seccomp: {os.strerror(number)}")
+    syscall(_SYSCALL[machine], "seccomp", _SET_MODE_FILTER, 0, ctypes.byref(header))
 
 
 def _library() -> Any:

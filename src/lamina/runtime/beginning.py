@@ -14,10 +14,10 @@ from lamina.linux import channel, prctl
 from lamina.runtime import outside
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.faults import complain
-from lamina.runtime.launcher import Launched, end, launch
+from lamina.runtime.launcher import Launched, end, launch, prepare_nothing
 from lamina.runtime.monitor import Monitor, remove_bundle, run_hooks, tell
 from lamina.runtime.reaping import reap_all
-from lamina.runtime.records import RUN_RECORD, SOCKET, forget, write_record
+from lamina.runtime.records import RUN_RECORD, SOCKET, forget, start_time, write_record
 from lamina.runtime.reports import FAILED, LaunchFailed
 
 TYPE_CHECKING = False
@@ -29,7 +29,25 @@ if TYPE_CHECKING:
 
 BRIEF = b'{"brief":true,'
 """How the message begins of what is to run for a short time; not of what another runtime runs."""
+_STEP = ["filesystem", "tmpfs", "/dev", "tmpfs", [["mode", "755"], ["size", "65536k"]], 34, True]
+_SAMPLE = channel.encode(
+    {
+        "plan": {"joins": [], "sources": [["a", "/dev/null", False]], "made": [], "rlimits": [], "oom_score": None, "steps": [_STEP] * 40},
+        "command": {"candidates": [], "args": [], "env": ["A=1"]},
+        "rootfs": "/dev/null",
+        "user": "0",
+    }
+)
+"""A message of the usual size, about a root that is none."""
 _KEPT = ("directory", "stdin", "stdin_once", "volatile", "log", "terminal", "watch_memory", "outside", "hooks")
+
+
+def rehearse(hierarchies: Sequence[Hierarchy]) -> None:
+    """What a message will have this process do, done once without one and without effect, while nobody waits: memory that is shared with
+    the zygote becomes this process's own with the first write to it (reference counts), a fault for every 4 KiB."""
+    prepare_nothing(channel.decode(_SAMPLE), hierarchies)
+    channel.encode({"pid": start_time(os.getpid()), "warnings": []})
+    channel.close_all([one.detach() for one in channel.pair()])
 
 
 def run(body: bytes, fds: Sequence[int], hierarchies: Sequence[Hierarchy]) -> Never:

@@ -107,6 +107,19 @@ def launch(
         channel.close_all(prepared.opened)
 
 
+def prepare_nothing(document: Mapping[str, Any], hierarchies: Sequence[Hierarchy]) -> None:
+    """Prepare a launch that is not to be, and let go of what was made for it. See beginning.rehearse."""
+    prepared = Prepared({})
+    try:
+        _prepare(document, prepared)
+        mount.set_string(prepared.keep("overlay", mount.fsopen("overlay")), "source", "overlay")
+        Cgroup("/", hierarchies).limit({})
+    except Exception:
+        pass
+    finally:
+        channel.close_all([*prepared.opened, *prepared.pipes.values()])
+
+
 def _words(error: Exception) -> str:
     return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
 

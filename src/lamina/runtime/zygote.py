@@ -5,8 +5,8 @@ need is imported before the first fork, and then importing is made impossible: a
 pivot_root would run code of the image's with the host's privileges. It runs from a sealed copy of the
 interpreter, so that `/proc/self/exe` inside a container leads to nothing of the host's, and it holds no secrets.
 
-Its standard input is a channel; each message is handed unread to a fork (`beginning.run`). One fork is always made ahead and waits for
-its message: whoever starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
+Its standard input is a channel; each message is handed unread to a fork (`beginning.run`). One fork is made ahead and waits for its
+message: whoever starts a container does not wait for the fork. The zygote ends with the channel, and the spare fork with the zygote.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import gc
 import os
+import select
 import sys
 
 from lamina.linux import capability, channel, prctl, scheduling
@@ -23,6 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Never
+
+_LAUNCH = 10
+"""Milliseconds that a launch takes."""
 
 
 def main() -> None:
@@ -43,13 +47,19 @@ def main() -> None:
 
 
 def serve(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> None:
-    """Hand each message to the fork that waits, and make the next."""
+    """Hand each message to the fork that waits. The next is made when the launch that the message asks for is done with (it takes both
+    processors of a small machine), or the next message has come; for what is brief, if the last was."""
+    brief = False
+    poll = select.poll()
+    poll.register(control.fileno(), select.POLLIN)
     while True:
-        spare = fork(control, hierarchies)
+        poll.poll(_LAUNCH)
+        spare = fork(control, hierarchies, brief=brief)
         try:
             body, fds = control.recv_bytes()
         except channel.ChannelClosed:
             return
+        brief = body.startswith(beginning.BRIEF)
         if spare is None or not handed(spare, body, fds):
             # It was killed, or there was no room for it: perhaps there is now. Closed descriptors tell whoever waits at the other end.
             again = fork(control, hierarchies)
@@ -69,7 +79,7 @@ def handed(spare: channel.Channel, body: bytes, fds: Sequence[int]) -> bool:
     return True
 
 
-def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> channel.Channel | None:
+def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, brief: bool = False) -> channel.Channel | None:
     """A child that does what the one message says that it gets by this channel; None where there can be none."""
     try:
         mine, theirs = channel.pair()
@@ -84,17 +94,19 @@ def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> c
     if pid == 0:
         control.close()
         mine.close()
-        wait(theirs, hierarchies)
+        wait(theirs, hierarchies, brief=brief)
     theirs.close()
     return mine
 
 
-def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> Never:
-    """The life of a fork."""
+def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, brief: bool) -> Never:
+    """The life of a fork; a monitor that lives for long would keep the memory of a rehearsal."""
     prctl.set_name("lamina-spare")
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     try:
+        if brief:
+            beginning.rehearse(hierarchies)
         body, fds = message.recv_bytes()
     except (channel.ChannelClosed, channel.BadMessage, OSError):
         os._exit(0)
