@@ -18,15 +18,6 @@ def transport(engine: FakeEngine) -> Transport:
     return Transport(Address.parse(engine.host))
 
 
-def closing(body: object, *, said: bool) -> object:
-    """An answer after which the engine closes the connection, which it has `said` or not."""
-
-    def answer(_request: Request, connection: socket.socket) -> None:
-        connection.sendall(reply(body, headers="Connection: close\r\n" if said else ""))
-
-    return answer
-
-
 def test_a_start_is_asked_for_when_both_are_listened_to(engine: FakeEngine) -> None:
     released = threading.Event()
 
@@ -73,7 +64,10 @@ def test_streams_that_are_refused_end_the_wait_too(engine: FakeEngine, status: i
 
 
 def test_a_connection_that_is_said_to_end_is_not_used_again(engine: FakeEngine) -> None:
-    engine.routes = {"POST /containers/create": closing({"Id": "i"}, said=True), "POST /containers/i/start": reply(status=204)}
+    def create(_request: Request, connection: socket.socket) -> None:
+        connection.sendall(reply({"Id": "i"}, headers="Connection: close\r\n"))
+
+    engine.routes = {"POST /containers/create": create, "POST /containers/i/start": reply(status=204)}
     run = Run(transport(engine))
     run.create({})
     run.start("i")
@@ -95,9 +89,15 @@ def test_a_second_create_has_connections_of_its_own(engine: FakeEngine) -> None:
     run.start("i")
 
 
-def test_how_a_program_ended_is_known_to_an_engine_that_was_started_again(engine: FakeEngine) -> None:
-    engine.routes = {"POST /containers/c/exec": closing({"Id": "e"}, said=False), "GET /exec/e/json": reply({"ExitCode": 7})}
-    program = Program(transport(engine))
+def test_no_connection_is_kept_while_a_program_or_container_runs(engine: FakeEngine) -> None:
+    engine.routes = {"POST /containers/c/exec": reply({"Id": "e"}, status=201), "POST /exec/e/start": UPGRADED}
+    engine.routes |= {"POST /containers/create": reply({"Id": "c"}, status=201), "POST /containers/c/start": reply(status=204)}
+    engine.routes |= {"GET /exec/e/json": reply({"ExitCode": 7})}
+    program, run = Program(transport(engine), connections=1), Run(transport(engine))
     assert program.create("c", {}) == "e"
-    time.sleep(0.1)
+    program.start("e", tty=False, detach=False)
     assert program.exit_code("e") == 7
+    run.create({})
+    run.start("c")
+    closing_ones = [request.path for request in engine.requests if request.headers.get("connection") == "close"]
+    assert closing_ones == ["/containers/c/exec", "/containers/c/start"]

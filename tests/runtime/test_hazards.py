@@ -189,6 +189,19 @@ def test_the_fork_after_a_brief_one_has_rehearsed_and_holds_nothing_of_it(box: B
     assert Path(f"/proc/{second}/mountinfo").read_text() == Path("/proc/self/mountinfo").read_text()
 
 
+def test_what_lives_for_long_has_no_monitor_that_rehearsed(box: Box, boxes: Callable[[], Box]) -> None:
+    pid = zygote_pid(box.runtime)
+    box.start("sleep", "100")
+    box.exec("true")
+    eventually(lambda: len(spares(pid)) == 1)
+    rehearsed = spares(pid)
+    other = boxes()
+    other.start("sleep", "100")
+    monitor = json.loads((other.directory / "monitor.json").read_text())["monitor"]
+    assert monitor not in rehearsed
+    eventually(lambda: len(spares(pid)) == 1 and not set(spares(pid)) & {*rehearsed, monitor})
+
+
 def own_memory(pid: int) -> int:
     """Kilobytes that no other process has."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 
 from lamina.client.text import document, query, quoted
-from lamina.client.transport import Connection, EngineUnreachable, Response, Transport
+from lamina.client.transport import Connection, Response, Transport
 from lamina.errors import LaminaError
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
@@ -58,21 +58,17 @@ class _Kept:
     def _connection(self) -> Connection:
         return self._spare.pop() if self._spare else self._transport.connect()
 
-    def _create(self, path: str, config: dict[str, object]) -> dict[str, object]:
+    def _create(self, path: str, config: dict[str, object], *, last: bool = False) -> dict[str, object]:
         self._spare = []  # made for one that failed long ago: an image was pulled since
-        try:
-            return self._ask("POST", path, config, first=True)
-        except LaminaError:
-            self._asking = None
-            raise
+        return self._ask(path, config, first=True, last=last)
 
-    def _ask(self, method: str, path: str, body: object = None, *, first: bool = False) -> dict[str, object]:
-        """One request on the kept connection, its answer read to the end."""
+    def _ask(self, path: str, body: object = None, *, first: bool = False, last: bool = False) -> dict[str, object]:
+        """A POST on the kept connection, its answer read to the end; the `last` one ends the connection."""
         asking, self._asking = self._asking or self._transport.connect(), None
-        asking.send(method, path, body)
+        asking.send("POST", path, body, last=last)
         if first:
             self._get_ready()
-        answer = asking.response(method).checked(path)
+        answer = asking.response("POST").checked(path)
         found = document(answer.read())
         if answer.headers.get("connection", "").lower() != "close":
             self._asking = asking
@@ -104,7 +100,7 @@ class Run(_Kept):
 
     def start(self, name: str, *, verify: bool = False) -> None:
         """Start a container; returns once its command runs. `verify`: its layers' bytes are looked at before."""
-        self._ask("POST", f"/containers/{quoted(name)}/start{'?verify=1' if verify else ''}")
+        self._ask(f"/containers/{quoted(name)}/start{'?verify=1' if verify else ''}", last=True)
 
 
 class Program(_Kept):
@@ -112,7 +108,7 @@ class Program(_Kept):
 
     def create(self, container: str, config: dict[str, object]) -> str:
         """Prepare a program in a running container; its ID."""
-        return str(self._create(f"/containers/{quoted(container)}/exec", config).get("Id", ""))
+        return str(self._create(f"/containers/{quoted(container)}/exec", config, last=True).get("Id", ""))
 
     def start(self, exec_id: str, *, tty: bool, detach: bool) -> Hijacked | None:
         """Start it; its streams, or nothing where it is detached."""
@@ -122,12 +118,8 @@ class Program(_Kept):
 
     def exit_code(self, exec_id: str) -> int | None:
         """How it ended; None where the engine does not know."""
-        path = f"/exec/{quoted(exec_id)}/json"
-        try:
-            found = self._ask("GET", path)
-        except EngineUnreachable:  # it may have been started again in the meantime
-            found = self._ask("GET", path)
-        code = found.get("ExitCode")
+        found = self._transport.get(f"/exec/{quoted(exec_id)}/json")
+        code = found.get("ExitCode") if isinstance(found, dict) else None
         return code if isinstance(code, int) else None
 
 

@@ -185,8 +185,7 @@ class Runtime:
         slots = {**fds, **{f"attach:{number}": attach.fd for number, attach in enumerate(attaches)}}
         document["slots"] = ["channel", *slots]
         body = channel.encode(document)
-        for attach in attaches:
-            await_reading(attach.fd)
+        await_reading(*(attach.fd for attach in attaches))
         for last in (False, True):
             mine, theirs = channel.pair()
             try:

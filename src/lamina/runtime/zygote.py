@@ -49,17 +49,21 @@ def main() -> None:
 def serve(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> None:
     """Hand each message to the fork that waits. The next is made when the launch that the message asks for is done with (it takes both
     processors of a small machine), or the next message has come; for what is brief, if the last was."""
-    brief = False
+    rehearsed = False
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
     while True:
         poll.poll(_LAUNCH)
-        spare = fork(control, hierarchies, brief=brief)
+        spare = fork(control, hierarchies, rehearsed=rehearsed)
         try:
             body, fds = control.recv_bytes()
         except channel.ChannelClosed:
             return
         brief = body.startswith(beginning.BRIEF)
+        if spare is not None and rehearsed and not brief:
+            spare.close()  # it ends: one that lives for long would keep the memory of its rehearsal
+            spare = fork(control, hierarchies)
+        rehearsed = brief
         if spare is None or not handed(spare, body, fds):
             # It was killed, or there was no room for it: perhaps there is now. Closed descriptors tell whoever waits at the other end.
             again = fork(control, hierarchies)
@@ -79,7 +83,7 @@ def handed(spare: channel.Channel, body: bytes, fds: Sequence[int]) -> bool:
     return True
 
 
-def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, brief: bool = False) -> channel.Channel | None:
+def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, rehearsed: bool = False) -> channel.Channel | None:
     """A child that does what the one message says that it gets by this channel; None where there can be none."""
     try:
         mine, theirs = channel.pair()
@@ -94,18 +98,18 @@ def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, b
     if pid == 0:
         control.close()
         mine.close()
-        wait(theirs, hierarchies, brief=brief)
+        wait(theirs, hierarchies, rehearse=rehearsed)
     theirs.close()
     return mine
 
 
-def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, brief: bool) -> Never:
-    """The life of a fork; a monitor that lives for long would keep the memory of a rehearsal."""
+def wait(message: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, rehearse: bool) -> Never:
+    """The life of a fork."""
     prctl.set_name("lamina-spare")
     os.dup2(os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC), 0)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     try:
-        if brief:
+        if rehearse:
             beginning.rehearse(hierarchies)
         body, fds = message.recv_bytes()
     except (channel.ChannelClosed, channel.BadMessage, OSError):
