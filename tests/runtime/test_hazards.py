@@ -189,17 +189,24 @@ def test_the_fork_after_a_brief_one_has_rehearsed_and_holds_nothing_of_it(box: B
     assert Path(f"/proc/{second}/mountinfo").read_text() == Path("/proc/self/mountinfo").read_text()
 
 
+def started_monitor(box: Box) -> int:
+    """The monitor of a container that was just started; it has seen its launcher off."""
+    process = box.start("sleep", "100")
+    monitor = int(json.loads((box.directory / "monitor.json").read_text())["monitor"])
+    eventually(lambda: children(monitor) == [process.pid])
+    return monitor
+
+
 def test_what_lives_for_long_has_no_monitor_that_rehearsed(box: Box, boxes: Callable[[], Box]) -> None:
     pid = zygote_pid(box.runtime)
-    box.start("sleep", "100")
+    usual = started_monitor(box)
     box.exec("true")
     eventually(lambda: len(spares(pid)) == 1)
     rehearsed = spares(pid)
-    other = boxes()
-    other.start("sleep", "100")
-    monitor = json.loads((other.directory / "monitor.json").read_text())["monitor"]
+    monitor = started_monitor(boxes())
     assert monitor not in rehearsed
     eventually(lambda: len(spares(pid)) == 1 and not set(spares(pid)) & {*rehearsed, monitor})
+    eventually(lambda: len(os.listdir(f"/proc/{monitor}/fd")) == len(os.listdir(f"/proc/{usual}/fd")))
 
 
 def own_memory(pid: int) -> int:
@@ -219,14 +226,16 @@ def test_a_rehearsal_goes_through_all_that_is_prepared(monkeypatch: pytest.Monke
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_fork_that_was_killed_while_it_waited_is_not_missed(box: Box) -> None:
+def test_a_fork_that_was_killed_while_it_waited_is_not_missed(box: Box, boxes: Callable[[], Box]) -> None:
     pid = zygote_pid(box.runtime)
     eventually(lambda: len(spares(pid)) == 1)
     killed = spares(pid)[0]
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: not os.path.exists(f"/proc/{killed}"))
-    assert box.run("true")[0] == 0
+    monitor = started_monitor(box)
     assert zygote_pid(box.runtime) == pid
+    usual = started_monitor(boxes())
+    eventually(lambda: len(os.listdir(f"/proc/{monitor}/fd")) == len(os.listdir(f"/proc/{usual}/fd")))
 
 
 def test_the_fork_that_waits_ends_with_its_zygote(box: Box) -> None:

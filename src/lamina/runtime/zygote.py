@@ -62,11 +62,11 @@ def serve(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy]) -> 
         brief = body.startswith(beginning.BRIEF)
         if spare is not None and rehearsed and not brief:
             spare.close()  # it ends: one that lives for long would keep the memory of its rehearsal
-            spare = fork(control, hierarchies)
+            spare = fork(control, hierarchies, fds)
         rehearsed = brief
         if spare is None or not handed(spare, body, fds):
             # It was killed, or there was no room for it: perhaps there is now. Closed descriptors tell whoever waits at the other end.
-            again = fork(control, hierarchies)
+            again = fork(control, hierarchies, fds)
             if again is not None:
                 handed(again, body, fds)
         channel.close_all(fds)
@@ -83,8 +83,11 @@ def handed(spare: channel.Channel, body: bytes, fds: Sequence[int]) -> bool:
     return True
 
 
-def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, rehearsed: bool = False) -> channel.Channel | None:
-    """A child that does what the one message says that it gets by this channel; None where there can be none."""
+def fork(
+    control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], others: Sequence[int] = (), *, rehearsed: bool = False
+) -> channel.Channel | None:
+    """A child that does what the one message says that it gets by this channel; None where there can be none. It keeps nothing of
+    `others`: descriptors that came with a message, which it will get as its own."""
     try:
         mine, theirs = channel.pair()
     except OSError:
@@ -98,6 +101,7 @@ def fork(control: channel.Channel, hierarchies: Sequence[cgroup.Hierarchy], *, r
     if pid == 0:
         control.close()
         mine.close()
+        channel.close_all(others)
         wait(theirs, hierarchies, rehearse=rehearsed)
     theirs.close()
     return mine
