@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -187,6 +187,25 @@ def test_the_fork_after_a_brief_one_has_rehearsed_and_holds_nothing_of_it(box: B
     eventually(lambda: own_memory(second) > before + 400)
     eventually(lambda: len(os.listdir(f"/proc/{second}/fd")) == held)
     assert Path(f"/proc/{second}/mountinfo").read_text() == Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_launch_that_was_killed_half_way_is_tried_again_on_the_same_layers(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitor and zygote were killed once the root was mounted without syncing, which the kernel remembers."""
+    zygote, killed = box.runtime._zygote, []
+    send = zygote.send
+
+    def sent(body: bytes, fds: Sequence[int]) -> None:
+        if killed:
+            send(body, fds)
+            return
+        killed.append(True)
+        (box.directory / "work/work/incompat/volatile").mkdir(parents=True)
+        (box.directory / "work/work/incompat/volatile/dirty").touch()
+
+    monkeypatch.setattr(zygote, "send", sent)
+    monkeypatch.setattr(zygote, "died", lambda: True)
+    assert box.run("true", volatile=True, brief=True)[0] == 0
+    assert killed
 
 
 def started_monitor(box: Box) -> int:

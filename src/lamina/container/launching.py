@@ -26,6 +26,7 @@ from lamina.container.snapshots import SnapshotStore
 from lamina.container.sources import Sources, check_propagation
 from lamina.container.spec import USER, adjusted, runtime_arguments
 from lamina.errors import InvalidArgument
+from lamina.linux import overlay
 from lamina.network.model import Sandbox
 from lamina.network.wiring import Wiring
 from lamina.runtime.bundle import default_spec
@@ -149,7 +150,7 @@ class Launcher:
     def root(self, container: Container, *, writable: bool = True) -> RootMount:
         """The root file system: layers, init layer, and on them what the container writes; `writable`: it is about to be mounted."""
         if writable and container.volatile:
-            _renew_work(f"{container.home}/work")
+            overlay.renew(f"{container.home}/work")
         return self._layers.root(_layer(container), self._own(container), writable=writable)
 
     def prepare(self, container: Container, upper: str = "") -> None:
@@ -164,13 +165,6 @@ class Launcher:
     def over(self, container: Container) -> tuple[str, ...]:
         """The directories of the snapshots that what it writes stands on, top first."""
         return self.snapshots.over(container.base) if container.base else ()
-
-
-def _renew_work(path: str) -> None:
-    """Overlayfs marks what was mounted without syncing, and refuses to mount it again (ovl_workdir_cleanup_recurse)."""
-    with suppress(FileNotFoundError):
-        os.unlink(f"{path}/work/incompat/volatile/dirty")
-        os.rmdir(f"{path}/work/incompat/volatile")
 
 
 def _layer(container: Container) -> Digest | None:

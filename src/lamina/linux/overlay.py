@@ -52,6 +52,15 @@ def mount_overlay(
         os.close(before)
 
 
+def renew(work: str) -> None:
+    """Take the mark from a work directory that was mounted `volatile`, with which the kernel refuses it (ovl_workdir_cleanup_recurse)."""
+    try:
+        os.unlink(f"{work}/work/incompat/volatile/dirty")
+        os.rmdir(f"{work}/work/incompat/volatile")
+    except FileNotFoundError:
+        pass
+
+
 def _alone(lowers: Sequence[tuple[int | None, str | None]], upper: str | None) -> int | None:
     """One directory needs no overlay, only a copy of its mount, read-only if it is a layer's; None where there are more."""
     if len(lowers) + (upper is not None) != 1:

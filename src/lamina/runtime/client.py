@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from lamina.errors import Unavailable, Unsupported
-from lamina.linux import channel
+from lamina.linux import channel, overlay
 from lamina.linux.unread import await_reading
 from lamina.runtime import apparmor, cgroup, hooking, interpreter, mapped, outside, plan
 from lamina.runtime.bundle import default_spec
@@ -228,6 +228,9 @@ class Runtime:
         if wanted := document.get("hooks"):
             with suppress(OSError):
                 outside.remove_tree(wanted["bundle"])
+        if (root := document.get("root")) and root["volatile"] and root["work"]:
+            with suppress(OSError):
+                overlay.renew(root["work"])
         for name in (SOCKET, RUN_RECORD, EXIT_RECORD):
             forget(document["directory"], name)
 
