@@ -7,6 +7,7 @@ import posix
 import sys
 
 from lamina.client.stdcopy import STDERR, Demultiplexer
+from lamina.client.text import quoted
 from lamina.errors import LaminaError
 
 TYPE_CHECKING = False  # the name type checkers know; typing and collections.abc would cost 2 ms each
@@ -99,10 +100,9 @@ def pass_signals(engine: Transport, name: str) -> None:
     """From now on hand the signals we get to a container."""
 
     def kill(signal: str) -> None:
-        from lamina.client.containers import Containers
-
+        # By what is loaded already: an import that a signal interrupts cannot be asked for once more.
         try:
-            Containers(engine).act(name, "kill", [("signal", signal)])
+            engine.request("POST", f"/containers/{quoted(name)}/kill?signal={signal}").close()
         except LaminaError:
             pass  # it has ended meanwhile
 
