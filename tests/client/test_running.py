@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lamina.client.running import Program, Run
-from lamina.client.transport import Address, Transport
+from lamina.client.transport import Address, Connection, EngineUnreachable, Transport
 from lamina.errors import Conflict
 from tests.client.fake_engine import UPGRADED, FakeEngine, Request, chunked, reply
 
@@ -101,3 +101,19 @@ def test_no_connection_is_kept_while_a_program_or_container_runs(engine: FakeEng
     run.start("c")
     closing_ones = [request.path for request in engine.requests if request.headers.get("connection") == "close"]
     assert closing_ones == ["/containers/c/exec", "/containers/c/start"]
+
+
+def test_an_engine_on_another_machine_that_is_silent_is_waited_for_once() -> None:
+    """A connection that nobody answers takes two minutes to fail."""
+    tried: list[str] = []
+
+    class Silent(Transport):
+        def connect(self) -> Connection:
+            tried.append(str(self.address))
+            raise EngineUnreachable("connection timed out")
+
+    run = Run(Silent(Address.parse("tcp://192.0.2.1:2375")))
+    run.reach()
+    with pytest.raises(EngineUnreachable):
+        run.create({})
+    assert tried == ["tcp://192.0.2.1:2375"]

@@ -40,7 +40,9 @@ class _Kept:
 
     def reach(self) -> None:
         """Connect already, so that the engine listens by the time there is something to ask. Where nobody answers, that is told (or an engine
-        started) when something is asked."""
+        started) when something is asked. Only on this machine: for another one that is silent, minutes would be waited twice."""
+        if not self._transport.address.path:
+            return
         try:
             self._asking = self._transport.as_it_is().connect()
         except LaminaError:
