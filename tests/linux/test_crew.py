@@ -67,15 +67,16 @@ def test_no_work_is_lost_where_threads_end_at_every_moment(monkeypatch: pytest.M
         assert counted.acquire(timeout=60)
 
 
-def test_what_work_raises_is_logged_and_the_thread_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    hands = Crew("x")
+def test_what_work_raises_is_told_and_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, told = Crew("x"), list[str]()
+    monkeypatch.setattr(threading, "excepthook", lambda failed: told.append(f"{failed.thread.name}: {failed.exc_value}"))
 
     def fail() -> None:
-        raise ValueError("told")
+        raise ValueError("why")
 
     hands.start(fail)
     eventually(lambda: waiting(hands) == 1)
-    assert "told" in caplog.text
+    assert told == ["x: why"]
     done_by(hands)
 
 

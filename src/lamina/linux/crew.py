@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 import threading
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import ParamSpec
 
-Given = ParamSpec("Given")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec
+
+    Given = ParamSpec("Given")
 _KEPT = 8
 """How many may be without work at a time."""
 _PATIENCE = 30.0
 """Seconds after which one without work ends."""
-_log = logging.getLogger("lamina")
 
 
 class Crew:
@@ -27,7 +29,7 @@ class Crew:
         self._lock = threading.Lock()
 
     def start(self, work: Callable[Given, object], *args: Given.args, **kwargs: Given.kwargs) -> None:
-        """Do it, and return at once. What it raises is logged.
+        """Do it, and return at once. What it raises is told as what ends a thread (threading.excepthook).
 
         Raises:
             RuntimeError: there is no room for another thread.
@@ -46,7 +48,7 @@ class Crew:
             try:
                 work()
             except Exception:
-                _log.exception("work in a thread of its own failed: %s", self._name)
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             del work  # and what it holds
             with self._lock:
                 if len(self._idle) >= _KEPT:
