@@ -395,6 +395,12 @@ def test_the_clients_files(daemon: Daemon, name: str, tmp_path: Path, cli: str) 
     assert not (tmp_path / "other").exists()
     again = command("run", *NONE, "--cidfile", str(tmp_path / "cid"), BASE, "true", code=None)
     assert again.returncode and "container ID file found" in again.stderr
+    for verb, code in (("run", 127), ("create", 1)):
+        nowhere = command(verb, *NONE, "--cidfile", str(tmp_path / "none" / "cid"), BASE, "true", code=None)
+        assert (
+            nowhere.returncode == code
+            and f"failed to create the container ID file: open {tmp_path}/none/cid: no such file" in nowhere.stderr
+        )
     assert command("create", "--env-file", str(tmp_path / "nonsense"), BASE, code=None).returncode
 
 

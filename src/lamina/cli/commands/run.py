@@ -190,6 +190,9 @@ def run(session: Session, arguments: Arguments) -> int:
         return _run(session, arguments)
     except NoTerminal:
         raise
+    except NoIdFile as error:
+        error.exit_code = _start_code(error.message)
+        raise
     except LaminaError as error:
         code = error.exit_code
         error.exit_code = code if code in (_NOT_EXECUTABLE, _NOT_FOUND) else _DAEMON_FAILED
@@ -242,6 +245,10 @@ def _streams() -> ModuleType:
 
 class NoTerminal(LaminaError):
     """A terminal's input was asked for, and there is none. Of `run` too this is 1, as with Docker's CLI."""
+
+
+class NoIdFile(LaminaError):
+    """The file of --cidfile cannot be made. `run` has the exit codes of a failed start for it, as Docker's CLI."""
 
 
 def _refuse_without_terminal(*, tty: bool, stdin: bool) -> None:
@@ -339,6 +346,8 @@ def _new_file(path: str):  # type: ignore[no-untyped-def]
         return open(path, "x", encoding="ascii")
     except FileExistsError:
         raise LaminaError(f"container ID file found, make sure the other container isn't running or delete {path}") from None
+    except OSError as error:
+        raise NoIdFile(f"failed to create the container ID file: open {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _with_tag(image: str) -> str:
