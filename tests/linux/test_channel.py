@@ -53,6 +53,24 @@ def test_the_end_of_the_other_side_is_an_error() -> None:
         left.send({})
 
 
+def test_what_was_sent_arrives_though_the_sender_went_with_messages_unread() -> None:
+    """The kernel says ECONNRESET first: the last word of a monitor that was asked for something as it ended."""
+    left, right = channel.pair()
+    left.send({"op": "resize"})
+    right.send({"event": "exit"})
+    right.close()
+    assert channel.waits(left.fileno())
+    assert left.recv(5)[0] == {"v": 1, "event": "exit"}
+    assert not channel.waits(left.fileno())
+    with pytest.raises(channel.ChannelClosed):
+        left.recv(5)
+    left, right = channel.pair()
+    left.send({})
+    right.send({"event": "exit"})
+    right.close()
+    assert left.recv(5)[0] == {"v": 1, "event": "exit"}
+
+
 def test_nothing_in_time_is_an_error() -> None:
     left, _right = channel.pair()
     with pytest.raises(channel.ChannelTimeout):

@@ -18,7 +18,7 @@ from lamina.errors import Corrupt, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 VERSION = 1
@@ -146,10 +146,7 @@ class Channel:
         """See `recv`; the body is not parsed."""
         if timeout is not None and not _readable(self._sock.fileno(), timeout):
             raise ChannelTimeout(f"no answer came within {timeout:g} seconds")
-        try:
-            packet, ancillary, flags, _ = self._sock.recvmsg(_INLINE + _LENGTH.size, 4096, _socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            raise ChannelClosed("the other end of a channel is gone") from None
+        packet, ancillary, flags, _ = _told_once(self._sock.recvmsg, _INLINE + _LENGTH.size, 4096, _socket.MSG_CMSG_CLOEXEC)
         fds = _descriptors(ancillary)
         if not packet and not fds:
             raise ChannelClosed("the other end of a channel is gone")
@@ -191,11 +188,20 @@ def waits(fd: int) -> bool:
         return False
     sock = _socket.socket(fileno=os.dup(fd))
     try:
-        return bool(sock.recv(1, _socket.MSG_PEEK))
+        return bool(_told_once(sock.recv, 1, _socket.MSG_PEEK))
     except OSError:
         return False
     finally:
         sock.close()
+
+
+def _told_once(receive: Callable[..., Any], *arguments: int) -> Any:
+    """What a call receives; once more where it is told that the other end went and left something unread. That comes before what the other
+    end has sent, and only once."""
+    try:
+        return receive(*arguments)
+    except ConnectionResetError:
+        return receive(*arguments)
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
