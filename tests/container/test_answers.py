@@ -192,5 +192,13 @@ def test_an_exec_begins_with_the_size_that_its_creation_said(world: World) -> No
     assert world.runtime.processes[-1].sizes == [(24, 80)]
 
 
+def test_a_terminal_begins_with_the_size_that_its_creation_said(world: World) -> None:
+    world.run(Tty=True, host={"ConsoleSize": [24, 80]})
+    assert world.runtime.launches[-1].spec["process"]["consoleSize"] == {"height": 24, "width": 80}
+    for config, host in (({}, {"ConsoleSize": [24, 80]}), ({"Tty": True}, {"ConsoleSize": [0, 0]}), ({"Tty": True}, {})):
+        world.run(f"other-{len(world.runtime.launches)}", host=host, **config)
+        assert "consoleSize" not in world.runtime.launches[-1].spec["process"]
+
+
 def test_the_log_driver_none_passes_over_options() -> None:
     check_log("none", {"max-size": "1m"})

@@ -9,13 +9,14 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.docker.conftest import BASE
-from tests.harness import Daemon, docker_cli, eventually
+from tests.harness import Daemon, docker_cli, eventually, script
 
 NONE = ("--network", "none")
 
@@ -176,6 +177,25 @@ def test_exec_on_a_terminal(daemon: Daemon, name: str) -> None:
     assert process.wait(120) == 2
     assert b"is-terminal" in shown
     os.close(master)
+
+
+@pytest.mark.parametrize("cli", [pytest.param("docker", marks=pytest.mark.docker_cli(28)), "lamina"])
+@pytest.mark.parametrize("words", [("run", "--rm", "-t", *NONE, BASE), ("exec", "-t")], ids=["run", "exec"])
+def test_a_terminal_has_its_size_from_the_start(daemon: Daemon, name: str, cli: str, words: tuple[str, ...]) -> None:
+    if words[0] == "exec":
+        daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
+        words = (*words, name)
+    program = [docker_cli()] if cli == "docker" else script("lamina")
+    for _ in range(5):  # what is told after the start comes in time now and then
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (33, 99))
+        done = subprocess.run(
+            [*program, *words, "stty", "size"], stdin=slave, stdout=slave, stderr=slave, env=daemon.environment(), timeout=120, check=False
+        )
+        shown = os.read(master, 65536)
+        os.close(slave)
+        os.close(master)
+        assert (done.returncode, shown.split()) == (0, [b"33", b"99"])
 
 
 @pytest.mark.covers("cli:logs", "cli:logs --tail", "cli:logs --follow", "cli:logs --timestamps", "api:GET /containers/{id}/logs")

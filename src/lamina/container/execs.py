@@ -23,6 +23,7 @@ from lamina.container.model import Container, State, WrongState
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import remove_tree
 from lamina.container.requests import AttachRequest
+from lamina.container.spec import box, console_size
 from lamina.container.store import write_file
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.runtime.bundle import exec_process
@@ -101,7 +102,7 @@ class Execs:
             raise InvalidDetachKeys(f"Invalid escape keys ({keys[:100]}) provided", hint="write detach keys as ctrl-p,ctrl-q") from None
         record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
         with self._lock:
-            self._execs[record.id] = LiveExec(record, live, size=_size(config))
+            self._execs[record.id] = LiveExec(record, live, size=console_size(config))
         self._parts.emit(live.event(f"exec_create: {_told(record)}", execID=record.id))
         return record.id
 
@@ -272,6 +273,8 @@ class Execs:
             tty=flag(config, "Tty"),
             privileged=flag(config, "Privileged"),
         )
+        if each.size is not None:
+            process["consoleSize"] = box(each.size)
         return Exec(
             id=record.id,
             directory=directory,
@@ -362,12 +365,6 @@ def _unframed(data: bytes) -> str:
 def _seconds(value: float) -> str:
     """As Go writes durations of this size."""
     return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
-
-
-def _size(config: Document) -> tuple[int, int] | None:
-    """The (height, width) that its terminal begins with, where that is said."""
-    size = config.get("ConsoleSize")
-    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None
 
 
 def _check_running(live: Live) -> None:

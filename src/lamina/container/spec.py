@@ -323,6 +323,8 @@ def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[s
         for entry in spec["mounts"]:
             if entry["destination"] not in _WRITABLE | asked and not {"ro", "rro"} & set(entry["options"]):
                 entry["options"].append("ro")
+    if container.tty and (size := console_size(host)) is not None:
+        spec["process"]["consoleSize"] = box(size)
     if domain := text(container.config, "Domainname"):
         spec["domainname"] = domain.encode()[:_DOMAIN_NAME].decode(errors="ignore")
     if annotations := mapping(host, "Annotations"):
@@ -331,6 +333,17 @@ def adjusted(spec: dict[str, Any], container: Container, namespace_of: Mapping[s
         if host.get(key) is not None:
             spec["linux"][name] = texts(host, key)
     return spec
+
+
+def console_size(document: Document) -> tuple[int, int] | None:
+    """The (height, width) that a terminal begins with, where that is said."""
+    size = document.get("ConsoleSize")
+    return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 and any(size) else None
+
+
+def box(size: tuple[int, int]) -> dict[str, int]:
+    """A terminal's (height, width) as OCI's `consoleSize`."""
+    return {"height": size[0], "width": size[1]}
 
 
 def _set_shm(spec: dict[str, Any], source: str, asked: Collection[str]) -> None:

@@ -208,7 +208,7 @@ def _run(session: Session, arguments: Arguments) -> int:
     stdin = bool(config["AttachStdin"])
     _refuse_without_terminal(tty=tty, stdin=stdin)
     if tty:
-        _tell_size(config)
+        _tell_size(config["HostConfig"])
     apart = detached or not (stdin or config["AttachStdout"] or config["AttachStderr"])
     made = _create(session, arguments, config, asked)
     if apart:
@@ -256,13 +256,12 @@ def _refuse_without_terminal(*, tty: bool, stdin: bool) -> None:
         raise NoTerminal("the input device is not a TTY")
 
 
-def _tell_size(config: dict[str, object]) -> None:
+def _tell_size(config: object) -> None:
     from lamina.cli.terminal import size
 
     rows, columns = size(1)
-    host = config["HostConfig"]
-    if rows and isinstance(host, dict):
-        host["ConsoleSize"] = [rows, columns]
+    if rows and isinstance(config, dict):
+        config["ConsoleSize"] = [rows, columns]
 
 
 def create(session: Session, arguments: Arguments) -> int:
@@ -460,6 +459,8 @@ def exec(session: Session, arguments: Arguments) -> int:
         "WorkingDir": arguments.text("workdir"),
         "DetachKeys": arguments.text("detach-keys"),
     }
+    if tty:
+        _tell_size(config)
     made = asked.create(name, config)
     if not made:
         raise LaminaError("the engine gave the program no ID")
