@@ -181,9 +181,14 @@ def test_exec_on_a_terminal(daemon: Daemon, name: str) -> None:
 
 @pytest.mark.parametrize("cli", [pytest.param("docker", marks=pytest.mark.docker_cli(28)), "lamina"])
 @pytest.mark.parametrize("words", [("run", "--rm", "-t", *NONE, BASE), ("exec", "-t")], ids=["run", "exec"])
-def test_a_terminal_has_its_size_from_the_start(daemon: Daemon, name: str, cli: str, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("userns", ["host", "auto"])
+def test_a_terminal_has_its_size_from_the_start(daemon: Daemon, name: str, cli: str, words: tuple[str, ...], userns: str) -> None:
+    if words[0] == "run":
+        if (cli, userns) == ("docker", "auto"):
+            pytest.skip("docker's own CLI takes no --userns but host")
+        words = ("run", "--userns", userns, *words[1:])
     if words[0] == "exec":
-        daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
+        daemon.lamina("run", "-d", "--userns", userns, "--name", name, *NONE, BASE, "sleep", "1000")
         words = (*words, name)
     program = [docker_cli()] if cli == "docker" else script("lamina")
     for _ in range(5):  # what is told after the start comes in time now and then

@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 
-from lamina.linux import channel, mount, namespace, overlay, tty
+from lamina.linux import channel, mount, namespace, overlay
 from lamina.linux.apart import apart
 from lamina.runtime import init
 
@@ -133,14 +133,13 @@ def settle(pid: int, mapping: Mapping[str, Any], slots: Mapping[str, Any]) -> No
     os.write(slots["mapped_told"], b"+")
 
 
-def expect_terminal(prepared: Prepared) -> None:
-    """Somewhere for the master of a terminal to arrive."""
+def expect_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """Somewhere for the master of a terminal to arrive, and what size init gives it."""
     mine, theirs = channel.pair()
     prepared.slots["terminal"], prepared.slots["terminal_here"] = theirs, mine
+    prepared.slots["size"] = document.get("size")
 
 
-def take_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
+def take_terminal(prepared: Prepared) -> None:
     """The master, once the command runs."""
     _, (prepared.master,) = prepared.slots["terminal_here"].recv(_TERMINAL_TIMEOUT)
-    if size := document.get("size"):
-        tty.set_size(prepared.master, *size)

@@ -253,6 +253,8 @@ def open_terminal(slots: Slots, slot: str) -> None:
     """A pty of the devpts in a slot, made inside since it belongs to whoever is inside; its master goes to the launcher."""
     master, slave = tty.open_pty(slots[slot])
     os.fchown(slave, slots["user"][0], -1)
+    if slots["size"]:
+        tty.set_size(master, *slots["size"])
     slots["terminal"].send({}, [master])
     os.close(master)
     for name in ("slave", "stdin", "stdout", "stderr"):

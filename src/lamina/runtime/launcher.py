@@ -139,7 +139,7 @@ def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
     if document.get("root") or document.get("rootfs"):
         prepared.keep("root", open_root(document, slots))
     if document.get("terminal") and plan.get("mapped"):
-        idmapping.expect_terminal(prepared)
+        idmapping.expect_terminal(document, prepared)
     elif document.get("terminal"):
         _open_terminal(document, prepared)
     elif "stdin" not in slots:
@@ -321,7 +321,7 @@ def _start(
             end(pid, pidfd, sibling=sibling)
         raise reports.failure(said, document)
     if plan.get("mapped") and document.get("terminal"):
-        idmapping.take_terminal(document, prepared)
+        idmapping.take_terminal(prepared)
         launched.master = prepared.master
     return launched
 
