@@ -203,6 +203,23 @@ def test_a_terminal_has_its_size_from_the_start(daemon: Daemon, name: str, cli: 
         assert (done.returncode, shown.split()) == (0, [b"33", b"99"])
 
 
+@pytest.mark.parametrize("cli", [pytest.param("docker", marks=pytest.mark.docker_cli(28)), "lamina"])
+def test_a_terminals_size_is_told_when_its_container_is_created(daemon: Daemon, name: str, cli: str) -> None:
+    program = [docker_cli()] if cli == "docker" else script("lamina")
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (33, 99))
+    subprocess.run(
+        [*program, "create", "-t", "--name", name, *NONE, BASE, "stty", "size"],
+        stdout=slave,
+        env=daemon.environment(),
+        timeout=120,
+        check=True,
+    )
+    os.close(slave)
+    os.close(master)
+    assert daemon.docker("start", "-a", name).stdout.split() == ["33", "99"]
+
+
 @pytest.mark.covers("cli:logs", "cli:logs --tail", "cli:logs --follow", "cli:logs --timestamps", "api:GET /containers/{id}/logs")
 def test_logs_shows_follows_and_tails(daemon: Daemon, name: str) -> None:
     daemon.docker(

@@ -207,8 +207,6 @@ def _run(session: Session, arguments: Arguments) -> int:
     config = _config(session, arguments, asked)
     stdin = bool(config["AttachStdin"])
     _refuse_without_terminal(tty=tty, stdin=stdin)
-    if tty:
-        _tell_size(config["HostConfig"])
     apart = detached or not (stdin or config["AttachStdout"] or config["AttachStderr"])
     made = _create(session, arguments, config, asked)
     if apart:
@@ -287,6 +285,8 @@ def _create(session: Session, arguments: Arguments, config: dict[str, object], a
         from lamina.cli import trust
 
         trust.refuse(session, arguments, f"the signature of {arguments.words[0]} cannot be verified")
+    if arguments.on("tty"):
+        _tell_size(config["HostConfig"])
     path = arguments.text("cidfile")
     if not path:
         return _made(session, arguments, config, asked)
