@@ -122,8 +122,14 @@ def test_no_line_is_lost_while_the_log_rotates_all_the_time(tmp_path: Path) -> N
     writer.join()
 
 
-def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) -> None:
+@pytest.mark.timeout(20)
+def test_following_a_container_that_was_never_started_ends_at_once(tmp_path: Path) -> None:
     live = container(tmp_path, tty=True, status=State.CREATED)
+    assert b"".join(Logs().read(live, LogQuery(follow=True))) == b""
+
+
+def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True, status=State.RUNNING)
     chunks = Logs().read(live, LogQuery(follow=True))
     threading.Timer(0.05, lambda: _append(Path(live.container.log_path), line("here\n") + b"\n")).start()
     assert next(chunk for chunk in chunks if chunk) == b"here\n"

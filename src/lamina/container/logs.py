@@ -73,9 +73,9 @@ class Logs:
 
 
 def _may_write(live: Live) -> bool:
-    """Whether lines may still come: it runs, is about to run again, or has not run yet."""
+    """Whether lines may still come: it runs, or is about to run again. As with Docker, nobody waits for one that was never started."""
     status = live.state.status
-    return (status in ALIVE or status in (State.RESTARTING, State.CREATED)) and not live.removing
+    return (status in ALIVE or status is State.RESTARTING) and not live.removing
 
 
 def _watch(watch: Watch, reader: Reader) -> int | None:
