@@ -33,7 +33,7 @@ from lamina.image.model import Image, ImageNotFound
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.network.model import Endpoint, Sandbox
 from lamina.network.wiring import Member, Wiring
-from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, RuntimeFailed
+from lamina.runtime.launch import CommandNotExecutable, CommandNotFound, MountMismatch, RuntimeFailed
 from lamina.spec.digest import Digest
 from lamina.spec.platform import Platform
 from lamina.volume.store import VolumeInUse
@@ -242,6 +242,7 @@ def test_auto_removal_tells_the_exit_code_to_who_waits_for_it(world: World) -> N
     [
         (CommandNotFound("x: executable file not found in $PATH"), 127),
         (CommandNotExecutable("permission denied"), 126),
+        (MountMismatch("not a directory"), 127),
         (RuntimeFailed("x"), 128),
     ],
 )

@@ -25,6 +25,7 @@ RUNS = [
     (f"{RUN} -e =x", "true", 125, "invalid environment variable: =x"),
     (f"{RUN} -v /nonexistent/x:/x:zz", "true", 125, "invalid mode: zz"),
     (f"{RUN} --mount type=bind,src=/nonexistent,dst=/x", "true", 125, "bind source path does not exist: /nonexistent"),
+    (f"{RUN} -v /etc/hostname:/etc", "true", 125, "not a directory: unknown: Are you trying to mount a directory onto a file"),
     (f"{RUN} -v aa:/b -v cc:/b", "true", 125, "Duplicate mount point: /b"),
     (f"{RUN} -v /x:relative", "true", 125, "mount path must be absolute"),
     (f"{RUN} -m 1k", "true", 125, "Minimum memory limit allowed is 6MB"),

@@ -19,7 +19,7 @@ from conftest import Box, eventually
 from lamina.runtime import cgroup, client
 from lamina.runtime.client import Runtime
 from lamina.runtime.interpreter import SOURCE
-from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, Program, RuntimeFailed
+from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exit, Mount, MountMismatch, Program, RuntimeFailed
 from lamina.runtime.runtimes import Runtimes, UnknownRuntime
 
 pytestmark = pytest.mark.root
@@ -121,6 +121,13 @@ def test_a_file_without_the_right_to_execute_is_126(box: Box) -> None:
     (box.directory / "upper/file").write_text("text")
     with pytest.raises(CommandNotExecutable):
         box.start("/file")
+    assert not left_behind(box)
+
+
+def test_a_file_over_a_directory_is_told_in_dockers_words(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MountMismatch, match=r"(?i)not a directory.*: unknown: Are you trying to mount a directory onto a file"):
+        box.start("true", mounts=[Mount("bind", "/bin", f"{tmp_path}/file")])
     assert not left_behind(box)
 
 

@@ -222,7 +222,7 @@ class Containers:
         Raises:
             AlreadyThere: it runs (304).
             LayerDamaged, BlobDamaged: a layer is not what it was; names it, nothing was started.
-            CommandNotFound, CommandNotExecutable, RuntimeFailed: it is still `created`, with exit code 127, 126, 125.
+            CommandNotFound, CommandNotExecutable, MountMismatch, RuntimeFailed: it is still `created`, with exit code 127, 126, 127, 125.
         """
         self._life.start(self._roster.find(ref), verify=verify)
 

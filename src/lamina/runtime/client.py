@@ -20,17 +20,17 @@ from lamina.runtime import apparmor, cgroup, hooking, interpreter, mapped, outsi
 from lamina.runtime.bundle import default_spec
 from lamina.runtime.cgroup import Cgroup, Hierarchy
 from lamina.runtime.filters import Filters
-from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, Program, RuntimeFailed
+from lamina.runtime.launch import Attach, CommandNotExecutable, CommandNotFound, Exec, Exit, Launch, MountMismatch, Program, RuntimeFailed
 from lamina.runtime.process import Process, Watcher, attach_options, exit_of, lost_monitor
 from lamina.runtime.records import EXIT_RECORD, RUN_RECORD, SOCKET, forget, start_time
-from lamina.runtime.reports import NOT_EXECUTABLE, NOT_FOUND
+from lamina.runtime.reports import MISMATCHED, NOT_EXECUTABLE, NOT_FOUND
 
 __all__ = ["Process", "Runtime"]
 
 _START_TIMEOUT = 120.0
 _GIVING_UP = 10.0  # seconds
 _STARTS = 5
-_FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable}
+_FAILURES = {NOT_FOUND: CommandNotFound, NOT_EXECUTABLE: CommandNotExecutable, MISMATCHED: MountMismatch}
 
 
 class Runtime:
@@ -56,7 +56,7 @@ class Runtime:
         """Start a container; returns once its command was executed.
 
         Raises:
-            CommandNotFound, CommandNotExecutable: the image's fault or the caller's.
+            CommandNotFound, CommandNotExecutable, MountMismatch: the image's fault or the caller's.
             RuntimeFailed: anything else. Whatever is raised, nothing of the container remains.
         """
         document, fds = self._container(launch)

@@ -33,6 +33,12 @@ class CommandNotExecutable(InvalidArgument):
     exit_code = 126
 
 
+class MountMismatch(InvalidArgument):
+    """A directory is to be mounted on a file, or a file on a directory. dockerd notes exit code 127."""
+
+    exit_code = 127
+
+
 @dataclass(frozen=True, slots=True)
 class Attach:
     """A client's connection to the standard streams of a process.

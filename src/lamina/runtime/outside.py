@@ -25,7 +25,7 @@ from lamina.linux import cabling, capability, channel, mount, namespace, prctl
 from lamina.runtime import launcher
 from lamina.runtime.cgroup import Cgroup
 from lamina.runtime.launcher import Launched, Prepared
-from lamina.runtime.reports import FAILED, NOT_EXECUTABLE, NOT_FOUND, LaunchFailed
+from lamina.runtime.reports import ADVICE, FAILED, MISMATCHED, NOT_EXECUTABLE, NOT_FOUND, LaunchFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -311,7 +311,10 @@ def _failure(document: Mapping[str, Any], command: str, said: str) -> LaunchFail
         elif "permission denied" in text or "is a directory" in text:
             kind = NOT_EXECUTABLE
     prefix = f"OCI runtime {'exec' if command == 'exec' else 'create'} failed: "
-    return LaunchFailed(kind, f"{prefix}{said.removeprefix(prefix).removesuffix(': unknown')}: unknown")
+    message = f"{prefix}{said.removeprefix(prefix).removesuffix(': unknown')}: unknown"
+    if kind == FAILED and command != "exec" and "not a directory" in text:
+        return LaunchFailed(MISMATCHED, f"{message}: {ADVICE}")
+    return LaunchFailed(kind, message)
 
 
 def _write(name: str, data: bytes) -> None:

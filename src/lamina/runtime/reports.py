@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-NOT_FOUND, NOT_EXECUTABLE, FAILED = "not_found", "not_executable", "failed"
+NOT_FOUND, NOT_EXECUTABLE, MISMATCHED, FAILED = "not_found", "not_executable", "mismatched", "failed"
+ADVICE = "Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+"""What dockerd adds where something is not a directory."""
 ENDED = b"-1\0start\x000\0the process ended"
 """The report of a process that made none."""
 _SIGCONT = 18
@@ -28,7 +30,7 @@ _MOST_STOPS = 10
 
 
 class LaunchFailed(Exception):
-    """`kind` is NOT_FOUND, NOT_EXECUTABLE or FAILED; the message is Docker's where Docker has one."""
+    """`kind` is NOT_FOUND, NOT_EXECUTABLE, MISMATCHED or FAILED; the message is Docker's where Docker has one."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -95,7 +97,10 @@ def failure(said: bytes, document: Mapping[str, Any]) -> LaunchFailed:
     prefix = f"{failed}: unable to start container process:"
     path, _, words = text.rpartition("\0")
     if step not in ("execute", "ready"):
-        return LaunchFailed(FAILED, f"{prefix} {step} ({path or _described(document, int(number))}): {words}: unknown")
+        failed = f"{prefix} {step} ({path or _described(document, int(number))})"
+        if step == "attach" and int(code) == errno.ENOTDIR:
+            return LaunchFailed(MISMATCHED, f"{failed}: not a directory: unknown: {ADVICE}")
+        return LaunchFailed(FAILED, f"{failed}: {words}: unknown")
     if int(code) in (errno.ENOENT, errno.ENOTDIR):
         if path:
             return LaunchFailed(NOT_FOUND, f"{prefix} exec {path}: no such file or directory: unknown")

@@ -11,7 +11,6 @@ from lamina.linux.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE
 
 SAFE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
-_MISMATCH = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)?"
 
 
 def place(root: int, path: str, resolve: int, *, directory: bool = True) -> int:
@@ -40,6 +39,6 @@ def attach_at(root: int, fd: int, target: str, resolve: int, *, directory: bool 
     except OSError as error:
         # The kernel says no more than that it is invalid.
         if error.errno == errno.EINVAL and stat.S_ISDIR(os.fstat(where).st_mode) != directory:
-            raise OSError(errno.ENOTDIR, _MISMATCH) from None
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
         raise
     os.close(where)
