@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lamina.container import health
 from lamina.container.health import Check, Result, after, begun, check_of, delay
 from lamina.container.model import Container
+from lamina.runtime.launch import CommandNotFound
 from tests.container.fakes import World, world
 from tests.harness import eventually
 
@@ -99,4 +102,15 @@ def test_a_container_runs_though_there_is_no_thread_for_its_checks(world: World,
         assert waiter.result(10) is not None
     world.run("other", Healthcheck={"Test": ["CMD", "true"], "Interval": 10**6})
     eventually(lambda: any(action.startswith("exec_start") for action in world.actions()))
+    world.containers.close()
+
+
+def test_the_start_period_does_not_end_when_the_clock_is_set_forward(tmp_path: Path) -> None:
+    world = World(tmp_path, clock=itertools.count(10**18, 3600 * SECOND).__next__)
+    world.run(Healthcheck={"Test": ["CMD", "nosuch"], "StartPeriod": 1800 * SECOND, "StartInterval": 10**6, "Retries": 1})
+    world.runtime.failure = CommandNotFound("nosuch")
+    eventually(lambda: len((world.containers.get("it").state.health or {}).get("Log", ())) == 5)
+    found = world.containers.get("it").state.health
+    assert found is not None
+    assert (found["Status"], found["FailingStreak"]) == ("starting", 0)
     world.containers.close()

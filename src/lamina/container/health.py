@@ -112,7 +112,7 @@ class HealthChecks:
     def __init__(self, parts: Parts, store: ContainerStore, prober: Prober, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._parts, self._store, self._prober, self._monotonic = parts, store, prober, monotonic
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Live, object]] = []
+        self._due: list[tuple[float, int, Live, object, float]] = []
         self._number = 0
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -125,7 +125,9 @@ class HealthChecks:
         if fresh or live.state.health is None:
             live.note(health=begun(live.state.health))
             self._store.save_state(live.container)
-        self._schedule(live, check)
+        # From here on by a clock that nobody sets; how long one ran that was found running is known by the other clock alone.
+        ran = 0 if fresh else self._parts.clock() - live.state.started_ns
+        self._schedule(live, check, self._monotonic() - ran / _SECOND)
 
     def close(self) -> None:
         """Run no more."""
@@ -133,12 +135,17 @@ class HealthChecks:
             self._closed = True
             self._changed.notify_all()
 
-    def _schedule(self, live: Live, check: Check) -> None:
+    def _ran(self, started: float) -> int:
+        """Nanoseconds since then."""
+        return round((self._monotonic() - started) * _SECOND)
+
+    def _schedule(self, live: Live, check: Check, started: float) -> None:
+        """`started` is when the container was, by the monotonic clock."""
         assert live.state.health is not None
-        wait = delay(live.state.health, check, self._parts.clock() - live.state.started_ns) / _SECOND
+        wait = delay(live.state.health, check, self._ran(started)) / _SECOND
         with self._changed:
             self._number += 1
-            heapq.heappush(self._due, (self._monotonic() + wait, self._number, live, live.process))
+            heapq.heappush(self._due, (self._monotonic() + wait, self._number, live, live.process, started))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="health", daemon=True)
                 with suppress(RuntimeError):  # there is no room for one: who is scheduled next tries again
@@ -153,28 +160,28 @@ class HealthChecks:
                     self._changed.wait(None if not self._due else max(0.0, self._due[0][0] - self._monotonic()))
                 if self._closed:
                     return
-                _, number, live, process = heapq.heappop(self._due)
+                _, number, live, process, started = heapq.heappop(self._due)
             if live.process is not process or process is None:
                 continue
             try:
-                threading.Thread(target=self._probe, args=(live, process), name="probe", daemon=True).start()
+                threading.Thread(target=self._probe, args=(live, process, started), name="probe", daemon=True).start()
             except RuntimeError:  # there is no room for one at this moment
                 with self._changed:
-                    heapq.heappush(self._due, (self._monotonic() + _NO_ROOM, number, live, process))
+                    heapq.heappush(self._due, (self._monotonic() + _NO_ROOM, number, live, process, started))
 
-    def _probe(self, live: Live, process: object) -> None:
+    def _probe(self, live: Live, process: object, started: float) -> None:
         check = check_of(live.container)
         if check is None:
             return
         try:
             if live.state.status is State.RUNNING:
-                began = self._parts.clock()
+                began, ran = self._parts.clock(), self._ran(started)
                 code, output = self._asked(live, check)
-                self._note(live, process, check, Result(began, self._parts.clock(), code, output))
+                self._note(live, process, check, Result(began, self._parts.clock(), code, output), ran)
         finally:
             with live.lock:
                 if live.process is process and not live.removing:
-                    self._schedule(live, check)
+                    self._schedule(live, check, started)
 
     def _asked(self, live: Live, check: Check) -> tuple[int, str]:
         try:
@@ -184,13 +191,13 @@ class HealthChecks:
         except OSError as error:  # a full disk, say: the next probe is due all the same
             return _FAILED, str(error.strerror or error)
 
-    def _note(self, live: Live, process: object, check: Check, result: Result) -> None:
+    def _note(self, live: Live, process: object, check: Check, result: Result, ran_ns: int) -> None:
         """What a probe says of a run that is over meanwhile counts for nothing."""
         with live.lock:
             before = live.state.health
             if live.process is not process or before is None or live.removing:
                 return
-            now = after(before, check, result, result.start_ns - live.state.started_ns)
+            now = after(before, check, result, ran_ns)
             live.note(health=now)
             self._store.save_state(live.container)
             if now["Status"] != before["Status"]:
