@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -14,7 +15,6 @@ import pytest
 
 from lamina.errors import Unavailable
 from lamina.linux import cabling, channel
-from lamina.network import ruleset
 from lamina.network.bindings import Wanted
 from lamina.network.forwarding import Flow, Stream
 from lamina.network.hostports import HostPorts
@@ -245,18 +245,21 @@ def test_who_was_told_of_and_not_watched_is_watched_by_the_next_engine(house: Ho
     assert watched == ["1" * 64]
 
 
-def test_ports_of_who_is_taken_off_its_network_lead_nowhere_until_it_is_on_another(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_of_who_is_taken_off_its_network_are_free_until_it_is_on_another(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address may be another container's by then."""
     monkeypatch.setattr(cabling, "connect", lambda *_: None)
     wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
     house.join("1", FOUR, ports=wanted)
     off = house.boxes.disconnect("1" * 64, FOUR.id, 0, BY_ID)
     assert off is not None
-    assert ([port.address for port in off.published], house.switching.leads) == ([""], ("", ""))
-    assert ruleset.publish("table", off.published) == []
-    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"))
-    again = house.boxes.connect(member, BOTH, 8, {}, 0, BY_ID, nothing)
-    assert ([port.address for port in again.published], house.switching.leads) == (["10.9.0.2"], ("10.9.0.2", "fd00:9::2"))
+    assert (off.published, house.boxes.published(), house.switching.known) == ((), [], {})
+    house.join("2", FOUR, ports=wanted)
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "four"), ports=wanted)
+    with pytest.raises(PortTaken):
+        house.boxes.connect(member, BOTH, 8, {}, os.getpid(), BY_ID, nothing)
+    house.boxes.leave("2" * 64)
+    again = house.boxes.connect(member, BOTH, 8, {}, os.getpid(), BY_ID, nothing)
+    assert [port.address for port in again.published] == ["10.9.0.2"]
 
 
 INSIDE = Network("c" * 64, "inside", bridge="br-c", pools=(Pool("10.7.0.0/24", "10.7.0.1"),), internal=True)
@@ -274,6 +277,31 @@ def test_ports_of_who_had_no_way_outside_are_published_when_it_gets_one(house: H
     assert box.published == (Published("tcp", "127.0.0.1", port, "10.8.0.2", 80),)
     with pytest.raises(PortTaken):
         house.join("2", FOUR, ports=wanted)
+
+
+def test_ports_of_a_connection_that_an_engine_left_half_made_are_free(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[Sandbox] = []
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(cabling, "connect", fails)
+    wanted = [Wanted("tcp", 80, "127.0.0.1", *(free_port(),) * 2)]
+    house.join("1", INSIDE)
+    member = Member("1" * 64, "1", "1", NetworkMode("bridge", "inside"), ports=wanted)
+    with pytest.raises(NetworkUnavailable):
+        house.boxes.connect(member, FOUR, 8, {}, os.getpid(), WITH_INSIDE, noted.append)
+    monkeypatch.setattr(cabling, "connect", lambda *_: None)
+
+    box = replace(noted[0], endpoints=tuple(replace(each, host=f"veth-{each.network_name}") for each in noted[0].endpoints))
+    after = House()
+    after.boxes.restore(box, "veth-four", os.getpid(), WITH_INSIDE)
+    dropped: list[str] = []
+    after.switching.drop = dropped.append  # type: ignore[method-assign]
+    after.switching.containers = lambda: {"1" * 64: ["end", "names", "ports"]}  # type: ignore[attr-defined]
+    after.boxes.recover()
+    assert (dropped, after.switching.known) == (["1" * 64], {"1" * 64: ["inside"]})
+    after.join("2", FOUR, ports=wanted)
 
 
 def test_a_connection_whose_ports_are_somebody_elses_leaves_everything_as_it_was(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

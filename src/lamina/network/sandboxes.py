@@ -68,6 +68,7 @@ class Sandboxes:
         self._pools: dict[tuple[str, int], AddressPool] = {}
         self._pids: dict[str, int] = {}
         self._changed: set[str] = set()
+        self._shut: set[str] = set()
         self._switching = Switching(directory, self._lock, self._tell_again)
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,14 +181,28 @@ class Sandboxes:
             if box.gateway and box.gateway != before.gateway and pid:
                 with suppress(OSError):
                     in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
+            if before.published and not box.gateway:
+                box = replace(box, published=())
+                self._without_ports(box, before.published)
+                return box
             self._sandboxes[container] = box = self._retargeted(box)
             if gone.names:
                 self._say_names(box)
             return box
 
+    def _without_ports(self, box: Sandbox, had: Sequence[Published]) -> None:
+        """What a container `had` leads nowhere any more: as with Docker it is free, until the container is on a network that leads outside."""
+        self._sandboxes[box.container] = box
+        self._ports.give_back(had)
+        try:
+            self._firewall.withdraw(had)
+        finally:
+            self._switching.drop(box.container)
+            if needs_switchboard(box):
+                self._tell_all(box)
+
     def _retargeted(self, box: Sandbox) -> Sandbox:
-        """Its ports lead to the endpoint that now is the way outside; nowhere where there is none, since the address that it had may soon be
-        another container's."""
+        """Its ports lead to the endpoint that now is the way outside."""
         moved = led(box)
         if moved != box:
             self._firewall.withdraw(box.published)
@@ -203,16 +218,13 @@ class Sandboxes:
             self._interfaces.perform(links.delete_link(added.host))
         box = self._sandboxes.get(before.container, before)
         taken = box.published if not before.published else ()
-        if taken:
-            self._sandboxes[before.container] = before
-            self._ports.give_back(taken)
-            with suppress(LaminaError, OSError):
-                self._firewall.withdraw(taken)
         with suppress(LaminaError, OSError):
-            if taken or not needs_switchboard(before):
+            if taken:
+                self._without_ports(before, taken)
+            elif needs_switchboard(before):
+                self._say_names(before)
+            else:
                 self._switching.drop(before.container)
-            if needs_switchboard(before):
-                self._tell_all(before) if taken else self._say_names(before)
 
     def _give_back(self, endpoint: Endpoint) -> None:
         for version, address in ((4, endpoint.address4), (6, endpoint.address6)):
@@ -222,7 +234,8 @@ class Sandboxes:
 
     def restore(self, box: Sandbox, begun: str, pid: int, networks: Mapping[str, Network]) -> Sandbox:
         """Note what a container that was found running has, and give it. An endpoint that was being made when an engine was killed, whose
-        interface on the host is `begun`, is undone; one that was being removed may be noted and not be there: its interface tells."""
+        interface on the host is `begun`, is undone; one that was being removed may be noted and not be there: its interface tells. Ports
+        that lead nowhere without it are free."""
         with self._lock:
             if begun:
                 with suppress(OSError):
@@ -235,6 +248,9 @@ class Sandboxes:
                 if box.gateway and box.gateway != before.gateway:
                     with suppress(OSError):
                         in_a_thread(lambda: cabling.connect(pid, [], gateways(box)))
+            if box.published and not box.gateway:
+                box = replace(box, published=())
+                self._shut.add(box.container)
             self._sandboxes[box.container] = box
             self._pids[box.container] = pid
             self._ports.note(box.published)
@@ -253,8 +269,10 @@ class Sandboxes:
         """Once, after what runs was restored: the switchboard has what runs, and nothing else."""
         with self._lock:
             there = self._switching.containers()
-            for container in there.keys() - {box.container for box in self._sandboxes.values() if needs_switchboard(box)}:
+            needed = {box.container for box in self._sandboxes.values() if needs_switchboard(box)} - self._shut
+            for container in there.keys() - needed:
                 self._switching.drop(container)
+                del there[container]
             for box in [self._sandboxes[container] for container in self._changed if container in there]:
                 if needs_switchboard(box):
                     self._say_names(box)
