@@ -69,6 +69,14 @@ def test_a_pidfile_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == f"{os.getppid()}\n"
 
 
+def test_a_pidfile_of_a_running_process_is_refused_before_the_root_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getppid()}\n")
+    assert main(["--root", f"{tmp_path}/root", "--host", f"unix://{tmp_path}/sock", "--pidfile", str(path)]) == 1
+    assert "which is running" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["pid"]
+
+
 @pytest.mark.parametrize("before", ["", "none", "4194305\n", "-1\n", "0\n", "own"])
 def test_a_pidfile_is_there_while_its_process_is(tmp_path: Path, before: str) -> None:
     path = tmp_path / "pid"

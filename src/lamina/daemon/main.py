@@ -52,6 +52,7 @@ def run(settings: Settings) -> None:
     """Serve until a signal comes. The caller's thread waits for it; all others have it blocked."""
     for host in settings.hosts:
         checked(host)
+    _refuse_held(settings.pidfile)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with Engine.open(
         settings.root,
@@ -131,8 +132,7 @@ def _pidfile(path: str) -> Iterator[None]:
     if not path:
         yield
         return
-    if (other := _process_of(path)) not in (0, os.getpid()):
-        raise InvalidArgument(f"pidfile {path} is that of process {other}, which is running: end it, or give another --pidfile")
+    _refuse_held(path)
     try:
         with open(path, "w", encoding="ascii") as file:
             file.write(f"{os.getpid()}\n")
@@ -144,6 +144,12 @@ def _pidfile(path: str) -> Iterator[None]:
         if _process_of(path) == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def _refuse_held(pidfile: str) -> None:
+    """Raises InvalidArgument where it names another process that runs."""
+    if pidfile and (other := _process_of(pidfile)) not in (0, os.getpid()):
+        raise InvalidArgument(f"pidfile {pidfile} is that of process {other}, which is running: end it, or give another --pidfile")
 
 
 def _process_of(pidfile: str) -> int:
