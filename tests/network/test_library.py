@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from lamina import Engine
+from lamina.linux import nftables
+from lamina.linux.netlink import NETFILTER, Netlink
+from lamina.network.firewall import table_of, tag_of
 from lamina.network.mode import NetworkMode
 from lamina.network.model import Network, NetworkExists, NetworkForbidden, NetworkNotFound
-from lamina.network.networks import Networks, Parts, erase, tag_of
+from lamina.network.networks import Networks, Parts, erase
 from lamina.network.requests import NetworkRequest
 from lamina.network.wiring import Member
 from tests.harness import end_helpers
@@ -42,6 +46,29 @@ def test_networks_are_made_listed_and_removed_by_the_library(tmp_path: Path) -> 
     finally:
         end_helpers(tmp_path)
         erase(root)
+
+
+@pytest.mark.root
+def test_what_is_left_of_a_deleted_root_goes_with_the_start_of_another(tmp_path: Path) -> None:
+    gone, stays, other = (str(tmp_path / name) for name in ("gone", "stays", "other one"))
+    bridges = {}
+    try:
+        for root in (gone, stays):
+            with Engine.open(root) as engine:
+                bridges[root] = engine.networks.create(NetworkRequest("mine"))[0].bridge
+        assert Path(f"/sys/class/net/{bridges[gone]}/ifalias").read_text() == f"lamina {tag_of(gone)} mine {gone}\n"
+        end_helpers(tmp_path / "gone")
+        shutil.rmtree(gone)
+        with Engine.open(other):
+            assert not os.path.exists(f"/sys/class/net/{bridges[gone]}")
+            assert os.path.exists(f"/sys/class/net/{bridges[stays]}")
+        with Netlink(NETFILTER) as connection:
+            tables = {name for _, name in nftables.tables(connection)}
+        assert table_of(tag_of(stays)) in tables and table_of(tag_of(gone)) not in tables
+    finally:
+        end_helpers(tmp_path)
+        for root in (stays, other):
+            erase(root)
 
 
 @pytest.mark.root

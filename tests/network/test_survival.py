@@ -13,7 +13,7 @@ import pytest
 
 from lamina.linux import nftables
 from lamina.linux.netlink import NETFILTER, Netlink
-from lamina.network.networks import table_of, tag_of
+from lamina.network.firewall import table_of, tag_of
 from tests.docker.test_networks import SERVE, read
 from tests.harness import Daemon, busybox_tar, docker_cli, end, eventually, free_port, helpers
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lamina.linux import nftables
 from lamina.linux.netlink import NETFILTER, Netlink
-from lamina.network.networks import table_of, tag_of
+from lamina.network.firewall import table_of, tag_of
 from tests.harness import Daemon, control_groups, eventually
 from tests.torture.churn import name_of
 

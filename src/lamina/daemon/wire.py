@@ -45,7 +45,8 @@ from lamina.image.pull import Puller
 from lamina.image.push import Pusher
 from lamina.image.remote import RegistryService
 from lamina.image.store import Images
-from lamina.network.networks import Networks, tag_of
+from lamina.network.firewall import tag_of
+from lamina.network.networks import Networks
 from lamina.network.networks import Parts as NetworkParts
 from lamina.runtime.abilities import abilities
 from lamina.runtime.client import Runtime

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +15,7 @@ from lamina.linux.netlink import NETFILTER, Netlink, NetlinkError, Request
 from lamina.network import ruleset
 from lamina.network.model import NetworkUnavailable, Published
 
+_DEFAULT_ROOT = "/var/lib/lamina"
 _MISSING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT, errno.EPERM)
 
 
@@ -115,6 +118,12 @@ class Firewall:
         if self._connection is None:
             self._connection = Netlink(NETFILTER)
         return self._connection
+
+
+def tag_of(root: str) -> str:
+    """What interfaces and tables of the engine on this data root carry in their names: nothing for the usual root."""
+    real = os.path.realpath(root)
+    return "" if real == _DEFAULT_ROOT else hashlib.sha256(real.encode()).hexdigest()[:6]
 
 
 def table_of(tag: str) -> str:

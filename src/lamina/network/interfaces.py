@@ -21,10 +21,11 @@ _ALIAS = 255  # bytes
 
 
 class Interfaces:
-    """What this engine does to the host's interfaces. Thread-safe. `tag` names the engine in the remark that each bridge gets;
+    """What this engine does to the host's interfaces. Thread-safe. `tag` and `root` name the engine in the remark that each bridge gets;
     `lock` is a file that engines of this machine share, so that two do not choose the same subnet at once."""
 
-    def __init__(self, tag: str, lock: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, tag: str, lock: str, warn: Callable[[str], None], root: str = "") -> None:
+        self._root = root
         self._tag, self._lock_path, self._warn = tag, lock, warn
         self._lock = threading.Lock()
         self._connection: Netlink | None = None
@@ -93,14 +94,19 @@ class Interfaces:
             connection.perform([links.new_bridge(network.bridge, mac=_mac(), mtu=network.mtu, filtered=filtered)])
         index, ours = links.index_of(network.bridge), link is None or self._is_ours(network, link)
         self._switch(network)
-        alias = f"lamina {self._tag} {network.name}".encode()[:_ALIAS].decode(errors="ignore")
-        requests = [links.set_alias(index, alias)] if ours else []
+        requests = [links.set_alias(index, self._remark(network))] if ours else []
         for pool in network.pools:
             if pool.gateway and network.gateway_mode(ip_network(pool.subnet).version) != "isolated":
                 prefix = ip_network(pool.subnet).prefixlen
                 requests.append(links.add_address(index, ip_address(pool.gateway).packed, prefix))
         connection.perform([*requests, links.set_up(index)])
         return index
+
+    def _remark(self, network: Network) -> str:
+        """The engine, the network, and the data root where there is room for all of it (see `abandoned`)."""
+        remark = f"lamina {self._tag} {network.name}"
+        whole = f"{remark} {self._root}"
+        return whole if self._root and len(whole.encode()) <= _ALIAS else remark.encode()[:_ALIAS].decode(errors="ignore")
 
     def _switch(self, network: Network) -> None:
         """What the kernel must be told before packets pass, as Docker tells it."""
@@ -146,6 +152,11 @@ class Interfaces:
             link = self._link(network.bridge)
             if link is not None and self._is_ours(network, link):
                 self._connected().perform([links.delete_link(network.bridge)])
+
+    def every(self) -> list[links.Link]:
+        """All interfaces of this host."""
+        with self._lock:
+            return list(links.links(self._connected()))
 
     def index(self, name: str) -> int:
         """The index of an interface of this host, 0 where there is none."""

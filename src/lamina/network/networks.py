@@ -14,8 +14,8 @@ from typing import Any
 from lamina.apitypes.events import Emit, Event
 from lamina.errors import LaminaError
 from lamina.linux import links
-from lamina.network import choosing, describe, neighbours
-from lamina.network.firewall import Firewall, table_of
+from lamina.network import abandoned, choosing, describe, neighbours
+from lamina.network.firewall import Firewall, table_of, tag_of
 from lamina.network.fixed import fixed, members
 from lamina.network.hostports import HostPorts
 from lamina.network.interfaces import Interfaces
@@ -46,7 +46,6 @@ from lamina.network.watching import Watch
 from lamina.network.wiring import Member, Wiring
 
 Filters = Mapping[str, Sequence[str]]
-_DEFAULT_ROOT = "/var/lib/lamina"
 _LOCK = "/run/lamina/networks.lock"
 
 
@@ -65,12 +64,6 @@ class Parts:
     pools: Sequence[tuple[str, int]] = POOLS
 
 
-def tag_of(root: str) -> str:
-    """What interfaces and tables of the engine on this data root carry in their names: nothing for the usual root."""
-    real = os.path.realpath(root)
-    return "" if real == _DEFAULT_ROOT else hashlib.sha256(real.encode()).hexdigest()[:6]
-
-
 class Networks:
     """Networks of an engine. `ref` is a name, an ID or the beginning of one. Thread-safe.
 
@@ -83,7 +76,7 @@ class Networks:
         self._store = NetworkStore(parts.root)
         self._lock = threading.RLock()
         self._roster = Roster([fixed("host", parts.root), fixed("none", parts.root), *self._store.load()])
-        self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn)
+        self._interfaces = Interfaces(parts.tag or "default", _LOCK, parts.warn, os.path.realpath(os.path.dirname(parts.root)))
         self._firewall = Firewall(table_of(parts.tag), self._rules)
         self._sandboxes = Sandboxes(self._interfaces, self._firewall, HostPorts(), parts.new_id, parts.run)
         self._watch = Watch(self._firewall.table, self._firewall.sender, self._others_changed_rules)
@@ -287,6 +280,8 @@ class Networks:
     # ── start and end of the engine ──────────────────────────────────────────────────────────────────────────────
     def recover(self) -> None:
         """Once, after the containers that run were restored: the table says what there is now, nothing of what an earlier engine left."""
+        with suppress(OSError, LaminaError):
+            abandoned.clear(self._interfaces)
         with self._lock:
             self._prepared = {network.id for network in self._roster.all() if network.bridge and self._interfaces.exists(network.bridge)}
             try:
