@@ -114,3 +114,17 @@ def test_the_start_period_does_not_end_when_the_clock_is_set_forward(tmp_path: P
     assert found is not None
     assert (found["Status"], found["FailingStreak"]) == ("starting", 0)
     world.containers.close()
+
+
+def test_a_paused_container_is_unhealthy_and_what_froze_with_it_is_no_failure(world: World) -> None:
+    world.run(Healthcheck={"Test": ["CMD", "true"], "Interval": 10**6, "Retries": 1})
+    eventually(lambda: len(world.runtime.processes) == 2)
+    probe = world.runtime.processes[1]
+    world.containers.pause("it")
+    assert world.containers.get("it").health == "unhealthy"
+    probe.end(1)
+    eventually(lambda: all(thread.name != "probe" for thread in threading.enumerate()))
+    world.containers.unpause("it")
+    eventually(lambda: len(world.runtime.processes) == 3)
+    assert world.containers.get("it").health == "starting"
+    world.containers.close()

@@ -192,10 +192,10 @@ class HealthChecks:
             return _FAILED, str(error.strerror or error)
 
     def _note(self, live: Live, process: object, check: Check, result: Result, ran_ns: int) -> None:
-        """What a probe says of a run that is over meanwhile counts for nothing."""
+        """What a probe says of a run that is over meanwhile, or while it is frozen with all others, counts for nothing."""
         with live.lock:
             before = live.state.health
-            if live.process is not process or before is None or live.removing:
+            if live.process is not process or before is None or live.removing or live.state.status is not State.RUNNING:
                 return
             now = after(before, check, result, ran_ns)
             live.note(health=now)

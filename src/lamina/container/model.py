@@ -161,7 +161,7 @@ class Container:
         """`starting`, `healthy`, `unhealthy` (also what nobody checks any more, as with Docker), or `none`."""
         if not self.state.health:
             return "none"
-        return str(self.state.health["Status"]) if self.running else "unhealthy"
+        return str(self.state.health["Status"]) if self.state.status is State.RUNNING else "unhealthy"
 
     @property
     def upper(self) -> str:
