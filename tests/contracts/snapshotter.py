@@ -212,6 +212,16 @@ class SnapshotterContract:
                 assert sorted(os.listdir(f"{top}/etc")) == ["x"]
                 assert sorted(os.listdir(f"{top}/opt")) == ["three"]
 
+    def test_a_layer_may_come_twice(self, rig: Rig) -> None:
+        again = tar(directory("etc"), file("etc/x", b"again"), file("etc/.wh.y"))
+        for layer in (tar(*BASE), again, tar(directory("etc"), file("etc/x", b"between"), file("etc/y"), file("z", b"z")), again):
+            rig.publish(layer)
+        for upper in (True, False):
+            with rig.mounted(upper=upper) as top:
+                assert sorted(os.listdir(f"{top}/etc")) == ["x"]
+                assert Path(top, "etc/x").read_bytes() == b"again"
+                assert Path(top, "z").read_bytes() == b"z"
+
     def test_a_whiteout_in_a_directory_that_one_layer_has_is_not_listed(self, rig: Rig) -> None:
         rig.publish(tar(*BASE))
         rig.publish(tar(directory("new"), file("new/.wh.ghost"), file("new/here")))

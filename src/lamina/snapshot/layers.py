@@ -82,12 +82,15 @@ class LayerFiles:
             remove_path(path)
 
     def visible(self, names: Sequence[str]) -> list[str]:
-        """The layers (base first) that can be seen from the top, top first: nothing below one whose root is opaque.
+        """The layers (base first) that can be seen from the top, top first: nothing below one whose root is opaque, and each layer once.
 
-        Overlayfs does not look at the root's mark itself.
+        Overlayfs does not look at the root's mark itself, and takes no layer twice (ELOOP). Of one that comes twice the upper is all that
+        can be seen: it has every entry of the lower one.
         """
-        found = []
+        found: list[str] = []
         for name in reversed(names):
+            if name in found:
+                continue
             found.append(name)
             if self._root_opaque(name):
                 break
