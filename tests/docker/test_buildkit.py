@@ -319,7 +319,9 @@ class TestBuildx:
                 }
             )
         )  # fmt: skip
-        self.docker(daemon, "buildx", "bake", "-f", str(context / "docker-bake.json"), "above", cwd=context)
+        words = ("-f", str(context / "docker-bake.json"), "--progress", "plain", "above")
+        told = self.docker(daemon, "buildx", "bake", *words, cwd=context).stderr
+        assert "[above 1/2] FROM base\n" in told
         assert daemon.docker("run", "--rm", tag, "cat", "/y").stdout == "below\n"
 
     def test_output_secret_and_metadata(self, daemon: Daemon, context: Path, tmp_path: Path) -> None:

@@ -254,12 +254,15 @@ def _steps(dockerfile: ast.Dockerfile, index: int, bases: Mapping[int, str]) -> 
         number += 1
         return f"[{prefix}{' ' if prefix else ''}{number:{width}}/{total}] {text}"
 
-    names: list[tuple[ast.Instruction | None, str]] = [(stage.start, named(f"FROM {_full(base)}") if pulls else "")]
+    names: list[tuple[ast.Instruction | None, str]] = [(stage.start, named(f"FROM {_full(base, stage.start.base)}") if pulls else "")]
     names += [(step, named(step.text) if isinstance(step, _COUNTED) else "") for step in stage.steps]
     return names
 
 
-def _full(base: str) -> str:
+def _full(base: str, written: str) -> str:
+    """The whole name of an image. One that is known by its ID, as that of a bake target is to another, is called what the Dockerfile calls it."""
+    if base.startswith("sha256:"):
+        return base if "$" in written else written
     try:
         return str(Reference.parse(base).with_default_tag())
     except InvalidArgument:
