@@ -920,6 +920,19 @@ def test_a_file_is_copied_to_where_a_link_leads_and_into_nothing_that_is_no_file
     assert (tmp_path / "pipe").stat().st_mode & 0o777 == 0o600
 
 
+def test_files_keep_their_set_id_and_sticky_bits(engine: FakeEngine, tmp_path: Path) -> None:
+    modes = {"d": 0o755, "d/sticky": 0o1777, "d/group": 0o2755, "d/user": 0o4755, "d/both": 0o6711}
+    with tarfile.open(fileobj=(out := BytesIO()), mode="w") as tar:
+        for name, mode in modes.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid = (tarfile.REGTYPE if mode & 0o4000 else tarfile.DIRTYPE), mode, 1000
+            tar.addfile(member)
+    engine.routes["GET /containers/c/archive"] = reply(raw=out.getvalue(), type="application/x-tar")
+    assert lamina_(engine, "cp", "c:/d", str(tmp_path)).returncode == 0
+    assert {name: (tmp_path / name).stat().st_mode & 0o7777 for name in modes} == modes
+    assert (tmp_path / "d/user").stat().st_uid == os.getuid()
+
+
 @pytest.mark.covers("cli:events")
 def test_events_are_lines(engine: FakeEngine) -> None:
     event = {"Type": "container", "Action": "die", "Actor": {"ID": "c", "Attributes": {"name": "n", "exitCode": "0"}}, "timeNano": 5}

@@ -114,11 +114,7 @@ class _Inside:
         return True
 
     def checked(self, member: tarfile.TarInfo) -> tarfile.TarInfo:
-        """The member, without set-user-ID.
-
-        Raises:
-            InvalidArgument: it would be written elsewhere.
-        """
+        """The member. Raises InvalidArgument: it would be written elsewhere."""
         # links are copied as they are, wherever they point: nothing is written through them
         directory, _, name = member.name.rpartition("/")
         self._check_directory(member.name if name == ".." else directory, member)
@@ -126,7 +122,7 @@ class _Inside:
             self._check_directory(member.linkname.rpartition("/")[0], member)
         if member.issym() or member.islnk():
             self._sound.clear()
-        member.mode &= 0o777
+        member.mode &= 0o7777  # as docker's cp: set-user-ID stays
         return member
 
     def _check_directory(self, path: str, member: tarfile.TarInfo) -> None:
