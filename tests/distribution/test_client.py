@@ -504,6 +504,32 @@ def test_a_mirror_serves_dockers_images_and_the_registry_what_it_lacks(faulty: F
         RegistryClient(reference, nobody, (mirror,)).resolve(replace(reference, tag="2"))
 
 
+@pytest.mark.parametrize("document", [False, True], ids=["a layer", "a manifest"])
+@pytest.mark.parametrize("good", [0, 100_000])
+def test_a_mirror_that_gets_no_further_is_passed_over(faulty: Faulty, registries: Registries, good: int, document: bool) -> None:
+    row, layer = put_image(client_of(registries, host(faulty.server), "library/web"))
+    asked = 0
+
+    def cut(request: Request, response: Response) -> Response:
+        nonlocal asked
+        if request.method != "GET" or not request.path.startswith("/v2/library/web/"):
+            return response
+        asked += 1
+        data, request.headers = in_memory(response), {"connection": "close"}
+        return Response(200, (*response.headers, ("Content-Length", str(len(data)))), data[: 0 if document else good])
+
+    faulty.fault = cut
+    origin, mirror = registries.session(f"http://{host(faulty.server)}"), registries.session(f"http://{faulty.host}")
+    client = RegistryClient(Reference.parse("web:1"), origin, (mirror,))
+    if document:
+        assert client.resolve(client.repository)[0].size
+    else:
+        assert fetched(client, row) == layer
+    before = asked
+    assert before <= 5  # four attempts, and one that got somewhere
+    assert fetched(client, row) == layer and asked == before
+
+
 def test_search_asks_the_registry_or_looks_through_its_catalog(faulty: Faulty, registries: Registries) -> None:
     for name in ("one/web", "two"):
         put_image(client_of(registries, faulty.host, name))

@@ -117,7 +117,9 @@ class RegistryClient:
             ManifestUnknown: there is no such manifest.
         """
         target = _target(reference)
-        response = self._read("HEAD", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference))
+        response, _ = self._read(
+            "HEAD", manifest_path(self.repository.path, target), {"Accept": ACCEPT_MANIFESTS}, _manifest_what(reference)
+        )
         discard(response)
         digest = _digest_header(response)
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -161,10 +163,10 @@ class RegistryClient:
     def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to the manifest `digest` by its subject field; none where the registry does not keep that."""
         try:
-            response = self._read("GET", f"/v2/{self.repository.path}/referrers/{digest}", {}, f"referrers of {digest}")
+            response, source = self._read("GET", f"/v2/{self.repository.path}/referrers/{digest}", {}, f"referrers of {digest}")
         except RegistryUnknown:
             return ()
-        return _descriptors(whole(response, self.origin.name, MANIFEST_LIMIT))
+        return _descriptors(whole(response, source.name, MANIFEST_LIMIT))
 
     # --- blobs
 
@@ -179,49 +181,32 @@ class RegistryClient:
         discard(response)
         return _length(response)
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> BlobStream:
-        """The blob's bytes from `offset` on, not verified. The caller closes it.
-
-        Raises:
-            BlobUnknown: the registry does not have it.
-        """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        path = blob_path(self.repository.path, descriptor.digest)
-        response = self._read("GET", path, headers, f"blob {descriptor.digest}")
-        stream = BlobStream(response, self.origin.name)
-        if response.status == 206:
-            bounds = span(response.headers.get("Content-Range", ""))
-            if bounds is not None and bounds[0] != offset:
-                stream.close()
-                raise RegistryFailed(f"registry {self.origin.name} sent another range of {descriptor.digest} than asked for")
-        elif offset:
-            stream.skip(offset)
-        return stream
-
     def download(self, descriptor: Descriptor, offset: int, write: Callable[[bytes], object]) -> None:
         """Hand the blob's bytes from `offset` to its size to `write`, in order; a cut connection is taken up where it broke.
 
-        The bytes are not verified, but never more than the descriptor's size. What `write` raises passes through.
+        The bytes are not verified, but never more than the descriptor's size. What `write` raises passes through. A mirror that gets
+        no further is passed over from then on.
 
         Raises:
             BlobUnknown: the registry does not have it.
             RegistryUnreachable: the connection was lost as often as the options allow without a byte of progress.
         """
+        path, what = blob_path(self.repository.path, descriptor.digest), f"blob {descriptor.digest}"
         failures = 0
         while offset < descriptor.size:
+            source = self.origin
             try:
-                with self.fetch(descriptor, offset) as stream:
+                response, source = self._read("GET", path, {"Range": f"bytes={offset}-"} if offset else {}, what)
+                with BlobStream(response, source.name) as stream:
+                    stream.go_to(offset, what)
                     while offset < descriptor.size:
                         piece = stream.read(min(PIECE, descriptor.size - offset))
                         if not piece:
-                            raise RegistryUnreachable(f"registry {self.origin.name} ended blob {descriptor.digest} after {offset} bytes")
+                            raise RegistryUnreachable(f"registry {source.name} ended {what} after {offset} bytes")
                         write(piece)
                         offset, failures = offset + len(piece), 0
-            except RegistryUnreachable:
-                failures += 1
-                if failures >= self.origin.transport.options.retries:
-                    raise
-                self.origin.transport.pause(failures - 1)
+            except (RegistryUnreachable, RegistryFailed) as error:
+                failures = self._again(source, failures, error)
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Take the blob from the repository path `source` of the same registry; False where the registry will not."""
@@ -256,27 +241,41 @@ class RegistryClient:
 
     def _document(self, path: str, headers: Mapping[str, str], what: str, limit: int) -> tuple[Response, bytes]:
         """An answer and all of it, `limit` bytes at most; where the connection is cut, it is asked for again."""
-        transport, attempt = self.origin.transport, 0
+        failures = 0
         while True:
-            response = self._read("GET", path, headers, what)
+            source = self.origin
             try:
-                return response, whole(response, self.origin.name, limit)
-            except RegistryUnreachable:
-                attempt += 1
-                if attempt >= transport.options.retries:
-                    raise
-                transport.pause(attempt - 1)
+                response, source = self._read("GET", path, headers, what)
+                return response, whole(response, source.name, limit)
+            except (RegistryUnreachable, RegistryFailed) as error:
+                failures = self._again(source, failures, error)
 
-    def _read(self, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
+    def _again(self, source: Session, failures: int, error: LaminaError) -> int:
+        """Pause before `source` is asked again, or go over from a mirror to whom is next; how often that one has failed in a row.
+
+        Raises:
+            RegistryUnreachable, RegistryFailed: it is the error of the registry itself, and there is no use in more attempts.
+        """
+        transport, failures = source.transport, failures + 1
+        if isinstance(error, RegistryUnreachable) and failures < transport.options.retries:
+            transport.pause(failures - 1)
+            return failures
+        if source is self.origin:
+            raise error
+        self._refused.add(source.host)
+        return 0
+
+    def _read(self, method: str, path: str, headers: Mapping[str, str], what: str) -> tuple[Response, Session]:
+        """An answer, and whose it is."""
         for mirror in self.mirrors:
             if mirror.host in self._refused:
                 continue
             try:
-                return self._read_from(mirror, method, path, headers, what)
+                return self._read_from(mirror, method, path, headers, what), mirror
             except (NotFound, Unavailable, Unauthorized, Forbidden) as error:
                 if not isinstance(error, NotFound):
                     self._refused.add(mirror.host)
-        return self._read_from(self.origin, method, path, headers, what)
+        return self._read_from(self.origin, method, path, headers, what), self.origin
 
     def _read_from(self, session: Session, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
         response = session.request(method, path, headers)
@@ -320,13 +319,22 @@ class BlobStream:
         except (HTTPError, OSError) as error:
             raise translated(error, self.host) from error
 
-    def skip(self, count: int) -> None:
-        """Drop `count` bytes: the registry sent all where a part was asked for."""
-        while count:
-            piece = self.read(min(PIECE, count))
+    def go_to(self, offset: int, what: str) -> None:
+        """Come to the byte `offset`, from which on was asked for: where all was sent instead, what is before it is dropped.
+
+        Raises:
+            RegistryFailed: another part was sent.
+        """
+        if self.response.status == 206:
+            bounds = span(self.response.headers.get("Content-Range", ""))
+            if bounds is not None and bounds[0] != offset:
+                raise RegistryFailed(f"registry {self.host} sent another range of {what} than asked for")
+            return
+        while offset:
+            piece = self.read(min(PIECE, offset))
             if not piece:
                 raise RegistryUnreachable(f"registry {self.host} ended a blob early")
-            count -= len(piece)
+            offset -= len(piece)
 
     def close(self) -> None:
         """Give the connection back where all was read, or drop it."""
