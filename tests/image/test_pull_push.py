@@ -314,6 +314,11 @@ def test_images_that_do_not_say_their_variant_are_told_apart_by_their_index(faul
     assert [str(row.platform) for row in made.manifests] == ["linux/arm/v6", "linux/arm/v7"]
     with tempfile.TemporaryFile() as file:
         there.images.save([str(reference(faulty, "team/web:more"))], file.fileno())
+        for platform, image in images.items():
+            alone = store()
+            file.seek(0)
+            assert [each.id for each in alone.images.load(file, platform=platform)] == [image.id]
+            assert [each.id for each in alone.images.list(all=True)] == [image.id]
         file.seek(0)
         here.images.load(file)
     for platform, image in images.items():

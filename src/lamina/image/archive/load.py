@@ -245,10 +245,10 @@ def described(contents: Contents, wanted: Platform, *, only: bool) -> list[Archi
     Raises:
         InvalidArchive: they contradict themselves or each other, or there is no image.
     """
-    layout = plan.from_layout(contents, wanted, only=only) if "index.json" in contents.documents else []
+    layout = plan.from_layout(contents, wanted) if "index.json" in contents.documents else []
     docker = plan.from_docker(contents) if "manifest.json" in contents.documents else []
     if only:
-        docker = [row for row in docker if row.images[0].config.platform.matches(wanted)]
+        layout, docker = plan.narrowed(layout, docker, wanted)
     found = plan.merged(layout, docker)
     if not found:
         raise InvalidArchive(f"the archive has no image for {wanted}" if only else "the archive has no image")

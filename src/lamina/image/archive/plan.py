@@ -42,17 +42,24 @@ class Members(Protocol):
 class ArchivedImage:
     """An image for one platform. `members` are the names of its layers' tars, base first, as many as its configuration has.
 
-    `manifest` is the one the archive has of it, if it has; its layers are then those members, in the same order.
+    `manifest` is the one the archive has of it, if it has; its layers are then those members, in the same order. `listed` is the platform
+    that an index has it for.
     """
 
     config: config.ImageConfig
     config_bytes: bytes
     members: tuple[str, ...]
     manifest: Manifest | None = None
+    listed: Platform | None = None
 
     @property
     def id(self) -> Digest:
         return Digest.of(self.config_bytes)
+
+    @property
+    def platform(self) -> Platform:
+        """What it is for. The index counts: many configurations do not say their variant."""
+        return self.listed or self.config.platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +125,23 @@ def merged(layout: Sequence[Archived], docker: Sequence[Archived]) -> list[Archi
     return found
 
 
-def from_layout(members: Members, wanted: Platform, *, only: bool) -> list[Archived]:
-    """The images of an OCI layout's index.json: names point to the one for `wanted`, or the first; with `only`, no other comes.
+def narrowed(layout: Sequence[Archived], docker: Sequence[Archived], wanted: Platform) -> tuple[list[Archived], list[Archived]]:
+    """What index.json and manifest.json say of images for `wanted`: of an index, those of just this variant, if there are any."""
+    kept = []
+    for each in layout:
+        fitting = tuple(image for image in each.images if image.platform.matches(wanted))
+        if fitting:
+            kept.append(replace(each, images=tuple(image for image in fitting if image.platform == wanted) or fitting))
+    told, ids = ({image.id for each in rows for image in each.images} for rows in (layout, kept))
+
+    def fits(image: ArchivedImage) -> bool:
+        return image.id in ids if image.id in told else image.platform.matches(wanted)
+
+    return kept, [row for row in docker if fits(row.images[0])]
+
+
+def from_layout(members: Members, wanted: Platform) -> list[Archived]:
+    """The images of an OCI layout's index.json: names point to the one for `wanted`, or the first.
 
     Of an index, those platforms come whose manifest, configuration and layers are all in the archive. See `from_docker`.
     """
@@ -130,7 +152,7 @@ def from_layout(members: Members, wanted: Platform, *, only: bool) -> list[Archi
     entries: dict[tuple[Descriptor, ...], list[Reference]] = {}
     for name, found in _by_name(index.manifests[:_IMAGES_LIMIT]):
         entries.setdefault(found, []).extend([name] if name else [])
-    gathered = [_Gathering(members, wanted, only=only).of(found, tuple(names)) for found, names in entries.items()]
+    gathered = [_Gathering(members, wanted).of(found, tuple(names)) for found, names in entries.items()]
     return [each for each in gathered if each is not None]
 
 
@@ -154,21 +176,20 @@ def _by_name(entries: Iterable[Descriptor]) -> Iterable[tuple[Reference | None, 
 class _Gathering:
     """Collects what stands behind one entry of index.json."""
 
-    def __init__(self, members: Members, wanted: Platform, *, only: bool) -> None:
-        self._members, self._wanted, self._only = members, wanted, only
+    def __init__(self, members: Members, wanted: Platform) -> None:
+        self._members, self._wanted = members, wanted
         self._images: list[ArchivedImage] = []
         self._documents: list[bytes] = []
 
     def of(self, entries: Sequence[Descriptor], names: tuple[Reference, ...]) -> Archived | None:
-        """The images of an entry, or of several of one name; None where it is not an image, or none for the platform."""
+        """The images of an entry, or of several of one name; None where it is not an image."""
         resolved = self._joined(entries, names) if len(entries) > 1 else entries[0]
         if len(entries) == 1:
             self._entry(resolved)
-        chosen = [image for image in self._images if not self._only or image.config.platform.matches(self._wanted)]
-        if not chosen:
+        if not self._images:
             return None
-        first = next((image for image in chosen if image.config.platform.matches(self._wanted)), chosen[0])
-        ordered = (first, *(image for image in chosen if image is not first))
+        first = next((image for image in self._images if image.platform.matches(self._wanted)), self._images[0])
+        ordered = (first, *(image for image in self._images if image is not first))
         return Archived(ordered, names, replace(resolved, annotations=(), urls=(), platform=None), tuple(self._documents))
 
     def _joined(self, entries: Sequence[Descriptor], names: tuple[Reference, ...]) -> Descriptor:
@@ -215,7 +236,7 @@ class _Gathering:
             return
         names = [blob_name(layer.digest) for layer in parsed.layers]
         if required or all(self._members.has(name) for name in (blob_name(parsed.config.digest), *names)):
-            self._images.append(checked(blob(parsed.config, self._members), names, parsed))
+            self._images.append(replace(checked(blob(parsed.config, self._members), names, parsed), listed=entry.platform))
 
     def _small(self, parsed: Manifest) -> list[bytes]:
         """The blobs of what is not an image (an attestation), as far as they are documents that are here."""
