@@ -381,7 +381,9 @@ def test_of_platforms_that_are_not_all_here_those_go_that_are(faulty: Faulty, st
     assert note["originalIndex"]["digest"] == str(here.images.descriptor(name).digest)  # type: ignore[index]
 
 
-def test_the_only_platform_of_an_index_goes_with_all_that_is_listed(faulty: Faulty, store: MakeStore) -> None:
+def test_the_only_platform_of_an_index_goes_with_all_that_is_listed(
+    faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, sink, name = store(), Recorder(), reference(faulty, "team/attested:1")
     made, files = platform_image("amd64", tar_of("file", b"data"))
     entry, blobs = attestation(made)
@@ -389,8 +391,11 @@ def test_the_only_platform_of_an_index_goes_with_all_that_is_listed(faulty: Faul
     named = replace(index.descriptor, annotations=(("io.containerd.image.name", str(name)),))
     files |= {**blobs, f"blobs/sha256/{named.digest.encoded}": index.raw, "index.json": new_index([named]).raw, "oci-layout": b"{}"}
     here.images.load(io.BytesIO(archive(files)))
+    here.images.variants(here.images.resolve(str(name)))
+    plain, read = here.content.read, list[Digest]()
+    monkeypatch.setattr(here.content, "read", lambda digest, *limit: read.append(digest) or plain(digest, *limit))
     [sent] = here.pusher.push(name, sink=sink)
-    assert sent.digest == index.descriptor.digest
+    assert (sent.digest, read.count(sent.digest), read.count(entry.digest)) == (index.descriptor.digest, 1, 1)
     assert [update.aux for update in sink.updates if update.aux] == [{"Tag": "1", "Digest": str(sent.digest), "Size": sent.size}]
     assert here.registries.repository(name).resolve(replace(name, tag="", digest=entry.digest))[0].digest == entry.digest
 

@@ -28,7 +28,8 @@ from lamina.worker.workers import Workers
 @dataclass(frozen=True, slots=True)
 class _Parcel:
     """What goes under a name: its image, or all `variants` of the index `resolved` that are here. `row` lists the image where one of
-    several platforms was asked for; `documents` are of what the name stands for. The name itself may be gone by now."""
+    several platforms was asked for; `documents` are of what the name stands for, `listed` the index and what it lists beside those variants,
+    each before what lists it, if all of that is here. The name itself may be gone by now."""
 
     name: Reference
     image: Image
@@ -36,6 +37,7 @@ class _Parcel:
     documents: Collection[Digest]
     row: Descriptor | None = None
     variants: Sequence[Variant] = ()
+    listed: Sequence[Manifest | Index] = ()
 
     @property
     def digests(self) -> Iterator[Digest]:
@@ -88,9 +90,14 @@ class Pusher:
         variants = self._images.variants(self._images.resolve(str(name)), name)
         row = next((each.descriptor for each in variants if each.image is not None and each.image.id == image.id), None)
         here = {each.descriptor.digest for each in variants if each.image is not None}
-        together = platform is None and (len(here) > 1 or self._listed(resolved, here, {}))
         documents = self._images.documents(resolved)
-        return _Parcel(name, image, resolved, documents, row if platform else None, variants if together else ())
+        if platform is not None:
+            return _Parcel(name, image, resolved, documents, row)
+        found: dict[Digest, Manifest | Index] = {}
+        whole = self._listed(resolved, here, found)
+        return _Parcel(
+            name, image, resolved, documents, None, variants if whole or len(here) > 1 else (), tuple(found.values()) if whole else ()
+        )
 
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
@@ -124,9 +131,8 @@ class Pusher:
                 pushed = self._push_image(client, variant.image, original, "", sink)
                 sent[pushed.digest] = replace(pushed, platform=variant.platform)
             as_listed = as_listed and (variant.kind != "image" or variant.descriptor.digest in sent)
-        documents: dict[Digest, Manifest | Index] = {}
-        if as_listed and self._listed(parcel.resolved, sent.keys(), documents):
-            *beside, index = documents.values()
+        if as_listed and parcel.listed:
+            *beside, index = parcel.listed
             for document in beside:
                 self._push_beside(client, document)
         else:
