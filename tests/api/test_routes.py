@@ -147,6 +147,8 @@ def test_a_name_may_begin_with_the_slash_it_has_in_answers(api: Client) -> None:
         ("/containers/c/stats?one-shot=1", "cannot have stream=true and one-shot=true"),
         ("/system/df?type=image&type=layer", "unknown object type: layer"),
         (f"/images/x@sha256:{'a' * 64}/push", "cannot push a digest reference"),
+        (f"/images/x/push?tag=sha256:{'a' * 64}&push", "cannot push a digest reference"),
+        (f"/images/create?fromSrc=-&repo=x&tag=sha256:{'a' * 64}&push", "refusing to create a tag with a digest reference"),
         ("/containers/c/resize?push", "missing parameter: h and w are a terminal's height and width"),
         ("/exec/e/resize?h=1&push", "missing parameter: h and w are a terminal's height and width"),
         ("/containers/c/logs?follow=1", "Bad parameters: you must choose at least one stream"),

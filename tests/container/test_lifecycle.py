@@ -567,6 +567,9 @@ def test_commit_freezes_and_takes_the_containers_configuration(world: World) -> 
     assert "B=own" in image.config.config.env
     assert image.names[0].familiar == "name:1"
     assert [event.action for event in world.events][-3:] == ["pause", "unpause", "commit"]
+    for request in (CommitRequest(f"name@sha256:{'a' * 64}"), CommitRequest("name", f"sha256:{'a' * 64}")):
+        with pytest.raises(InvalidArgument, match="with a digest reference"):
+            world.containers.commit("it", request)
 
 
 def test_commit_of_what_ends_at_that_moment_needs_no_freezing(world: World) -> None:

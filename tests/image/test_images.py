@@ -78,6 +78,13 @@ def test_a_refused_import_leaves_the_store_as_it_was(store: Store) -> None:
     assert os.listdir(store.root / "content/ingest") == []
 
 
+def test_an_import_gives_no_digest_that_no_registry_has_said(store: Store) -> None:
+    before = blobs(store)
+    with pytest.raises(InvalidArgument, match="with a digest reference"):
+        imported(store, f"name@sha256:{'a' * 64}")
+    assert (store.images.list(all=True), blobs(store)) == ([], before)
+
+
 def test_a_malformed_change_is_refused_before_anything_is_read(store: Store) -> None:
     with pytest.raises(InvalidArgument):
         imported(store, changes=["RUN true"])

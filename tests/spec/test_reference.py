@@ -75,6 +75,7 @@ def test_any_text_is_accepted_or_refused(text: str) -> None:
 def test_a_repository_is_checked_before_a_tag_is_put_to_it() -> None:
     assert Reference.of("x", "").familiar == "x"
     assert Reference.of("example.org:5000/x:1", "2").familiar == "example.org:5000/x:2"
+    assert Reference.of("x:1", DIGEST) == Reference.of(f"x@{DIGEST}", "") == Reference.parse(f"x@{DIGEST}")
     for repository in ("a" * 64, "x:", ""):
         with pytest.raises(InvalidReference):
             Reference.of(repository, "1")

@@ -14,6 +14,7 @@ from lamina.container.requests import CommitRequest
 from lamina.container.snapshots import Snapshot
 from lamina.container.spec import merged_env
 from lamina.container.times import rfc3339
+from lamina.errors import InvalidArgument
 from lamina.image.model import Image, LayerFacts, LayerNote
 from lamina.image.mutate import apply_changes
 from lamina.spec.config import ContainerConfig, History, ImageConfig, RootFS
@@ -62,7 +63,10 @@ class Committer:
 
 
 def _name(request: CommitRequest) -> Reference:
-    return Reference.of(request.repository, request.tag).with_default_tag()
+    name = Reference.of(request.repository, request.tag).with_default_tag()
+    if name.digest is not None:
+        raise InvalidArgument(f"refusing to create a tag with a digest reference: {name.familiar}")
+    return name
 
 
 def _config(container: Container, request: CommitRequest) -> ContainerConfig:

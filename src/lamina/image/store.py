@@ -248,7 +248,10 @@ class Images:
 
         Raises:
             InvalidConfig, StoreDamaged: nothing was made.
+            InvalidArgument: a name has a digest, which only a registry can say.
         """
+        for name in names:
+            _refuse_digest(name)
         data = config if isinstance(config, bytes) else configs.encode(config)
         image = self._maker.create(data, layers, names=names, parent=parent, intermediate=intermediate)
         for name in names:
@@ -272,8 +275,7 @@ class Images:
 
     def tag(self, source: str, target: Reference) -> Image:
         """Give an image one more name; it leaves the image that had it. Of several platforms it stands for all, as its source."""
-        if target.digest is not None:
-            raise InvalidArgument(f"refusing to create a tag with a digest reference: {target.familiar}")
+        _refuse_digest(target)
         image, name = lookup.resolve(self._catalog, source)
         self._catalog.heal(image)
         known = self._catalog.named(name or next(iter((*image.names, *image.digests)), target))
@@ -473,6 +475,11 @@ class Images:
     def _now(self) -> str:
         moment = self._clock()
         return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{int(moment % 1 * 1e9):09d}Z"
+
+
+def _refuse_digest(name: Reference) -> None:
+    if name.digest is not None:
+        raise InvalidArgument(f"refusing to create a tag with a digest reference: {name.familiar}")
 
 
 def _has_tag(text: str) -> bool:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from lamina.container.requests import CommitRequest, LogQuery
 from lamina.container.snapshots import Snapshot
 from lamina.library.layer import Layer
-from lamina.spec.reference import Reference
 
 if TYPE_CHECKING:
     from lamina.daemon.engine import Engine
@@ -83,9 +82,7 @@ class Container:
         """An image of it as it is now."""
         from lamina.library.image import Image
 
-        reference = Reference.parse(name).with_default_tag() if name else None
-        request = CommitRequest(reference.familiar_name if reference else "", reference.tag if reference else "", comment=message)
-        return Image(self._engine, self._engine.containers.commit(self.id, request))
+        return Image(self._engine, self._engine.containers.commit(self.id, CommitRequest(name, "", comment=message)))
 
     def snapshot(self, name: str = "") -> Snapshot:
         """Keep what it wrote until now, under a name or the next number: in constant time while it does not run."""

@@ -63,12 +63,14 @@ class Reference:
 
     @classmethod
     def of(cls, repository: str, tag: str) -> Reference:
-        """Read a repository and its tag as the API has them; without a tag the repository may bring its own.
+        """Read a repository and its tag, or its digest, as the API has them; without one the repository may bring its own.
 
         Raises:
             InvalidReference, InvalidDigest: see `parse`.
         """
         parsed = cls.parse(repository)
+        if _DIGEST.match(tag):
+            return replace(parsed, tag="", digest=Digest.parse(tag))
         return replace(cls.parse(f"{parsed.name}:{tag}"), digest=parsed.digest) if tag else parsed
 
     @property

@@ -220,8 +220,8 @@ def push(engine: Backend, request: Request) -> Response:
     """POST /images/{name}/push; without a tag, all tags of the repository; with a platform, that one of several."""
     reference = Reference.parse(request.parameters["name"])
     if request.query.text("tag"):
-        reference = Reference.parse(f"{reference.name}:{request.query.text('tag')}")
-    elif reference.digest:
+        reference = Reference.of(reference.name, request.query.text("tag"))
+    if reference.digest:
         raise InvalidParameter("cannot push a digest reference")
     auth, platform = auth_of(request), platform_of(request)
 
