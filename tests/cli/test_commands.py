@@ -261,6 +261,22 @@ def test_what_is_no_digest_behind_the_sign_of_one_is_no_tag(engine: FakeEngine, 
     assert parse_qs(engine.requests[0].query)["fromImage"] == [name]
 
 
+@pytest.mark.parametrize("words", [("images",), ("volume", "ls"), ("network", "ls"), ("history", "x")])
+@pytest.mark.parametrize(("form", "shown"), [("table", ["ID"]), ("", ["ID"]), ("table {{.Size}}", None), ("-{{.Size}}-", None)])
+def test_a_template_counts_for_more_than_quiet(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], form: str, shown: list[str] | None
+) -> None:
+    form = form.replace("Size", "Name") if words[0] in ("volume", "network") else form
+    engine.routes["GET /images/json"] = reply([{"Id": "sha256:ID", "RepoTags": ["x:1"], "Size": 5}])
+    engine.routes["GET /images/x/history"] = reply([{"Id": "ID", "Size": 5}])
+    engine.routes["GET /volumes"] = reply({"Volumes": [{"Name": "ID"}]})
+    engine.routes["GET /networks"] = reply([{"Id": "ID", "Name": "ID"}])
+    assert main(["-H", engine.host, *words, "-q", "--format", form]) == 0
+    lines = capsys.readouterr().out.split()
+    value = "ID" if words[0] in ("volume", "network") else "5B"
+    assert lines == (shown or ([*lines[:-1], value] if form.startswith("table") else [f"-{value}-"]))
+
+
 def test_an_unknown_field_is_one_sentence(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.routes["GET /images/json"] = reply([IMAGE])
     assert main(["-H", engine.host, "images", "--format", "{{.Nope}}"]) == 1

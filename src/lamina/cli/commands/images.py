@@ -78,7 +78,7 @@ def images(session: Session, arguments: Arguments) -> int:
     if form == "raw":
         digest = "digest=Digest" if arguments.on("digests") else ""
         return print_raw(session, rows, "image_id=ID" if arguments.on("quiet") else _RAW.format(digest))
-    if arguments.on("quiet") and not form:
+    if arguments.on("quiet") and form in ("", "table"):
         for row in rows:
             session.print(str(row["ID"]))
         return 0

@@ -58,7 +58,7 @@ def history(session: Session, arguments: Arguments) -> int:
     whole, human = arguments.on("no-trunc"), arguments.on("human", default=True)
     platform = platform_json(arguments.text("platform"))
     rows = [_history_row(fact, whole=whole, human=human) for fact in Images(session.engine).history(arguments.words[0], platform)]
-    if arguments.on("quiet"):
+    if arguments.on("quiet") and arguments.text("format") in ("", "table"):
         for row in rows:
             session.print(str(row["ID"]))
         return 0

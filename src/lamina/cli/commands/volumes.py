@@ -108,7 +108,7 @@ def _print(session: Session, arguments: Arguments, rows: list[Row], key: str, co
     if form == "raw":
         lines = "name=Name driver=Driver" if key == "Name" else "network_id=ID name=Name driver=Driver scope=Scope"
         return print_raw(session, rows, lines.split()[0] if arguments.on("quiet") else lines)
-    if arguments.on("quiet"):
+    if arguments.on("quiet") and form in ("", "table"):
         for row in rows:
             session.print(str(row[key]))
         return 0
