@@ -277,6 +277,12 @@ def test_a_template_counts_for_more_than_quiet(
     assert lines == (shown or ([*lines[:-1], value] if form.startswith("table") else [f"-{value}-"]))
 
 
+def test_why_an_image_is_not_there_is_told_as_the_engine_says_it(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["GET /images/x/json"] = reply({"message": "x was found but does not provide the specified platform"}, status=404)
+    assert main(["-H", engine.host, "image", "inspect", "--platform", "linux/arm64", "x"]) == 1
+    assert capsys.readouterr().err == "lamina: x was found but does not provide the specified platform\n"
+
+
 def test_an_unknown_field_is_one_sentence(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.routes["GET /images/json"] = reply([IMAGE])
     assert main(["-H", engine.host, "images", "--format", "{{.Nope}}"]) == 1

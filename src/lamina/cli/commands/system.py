@@ -269,6 +269,8 @@ def _compact(value: object) -> str:
 
 
 def _first(looks: list[Look], name: str, kind: str) -> dict[str, object]:
+    if len(looks) == 1:
+        return looks[0](name)
     for look in looks:
         try:
             return look(name)
