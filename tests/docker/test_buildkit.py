@@ -109,6 +109,17 @@ def test_what_dockerignore_leaves_out_never_travels(client: Client, context: Pat
     assert "kept" in client.build()[1].output and "left.log" not in client.sent
 
 
+def test_sources_in_quotes_travel_and_those_beside_them_do_not(client: Client, context: Path) -> None:
+    for name in ("double", "single", "left"):
+        (context / name).write_text(name)
+    lines = ('COPY "double" /x/', "COPY 'single' /x/", "RUN ls /x")
+    (context / "Dockerfile").write_text("\n".join((f"FROM {BASE}", *lines, "")))
+    assert client.build()[1].output.splitlines() == ["double", "single"] and "left" not in client.sent
+    (context / "!kept").write_text("")
+    (context / "Dockerfile").write_text(f'FROM {BASE}\nCOPY dou"ble" !kept /x/\nRUN ls /x\n')
+    assert client.build()[1].output.splitlines() == ["!kept", "double"]
+
+
 def test_secrets_are_asked_for_when_a_run_wants_them(client: Client, context: Path) -> None:
     (context / "Dockerfile").write_text(
         f"FROM {BASE}\nRUN --mount=type=secret,id=word cat /run/secrets/word; test ! -e /run/secrets/other\n"

@@ -210,8 +210,11 @@ def _wanted(text: bytes, plain: Callable[[str], bool]) -> list[str] | None:
         return None
     found = []
     for path in (path for stage in dockerfile.stages for step in stage.steps for path in _sources(step)):
+        if path[:1] in ('"', "'") and path[-1] == path[0]:
+            path = path[1:-1]
         cleaned = posixpath.normpath(path).lstrip("/")
-        if cleaned in ("", ".") or "$" in path or cleaned.startswith("..") or "\\" in path:
+        # the client would take what begins with `!` for an exception
+        if cleaned in ("", ".") or any(sign in path for sign in "$`\\\"'") or cleaned.startswith(("..", "!")):
             return None
         found.append(cleaned)
     return sorted(set(found))
