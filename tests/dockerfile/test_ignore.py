@@ -36,6 +36,15 @@ from lamina.dockerfile.ignore import Ignore, InvalidPattern
         ("/", "a", False),
         ("**", "a/b", True),
         ("a.b", "axb", False),
+        ("**.o", "d/a.o", True),
+        ("**.o", "a.o", True),
+        ("**.o", "d/a.op", False),
+        ("**d", "README.md", True),
+        ("**d", "b.md/x", True),
+        ("**d?", "b.md", False),
+        ("**d?", "x/dy", True),
+        ("a**t", "a.t", False),
+        ("a**t", "ab/t", True),
     ],
 )
 def test_patterns_decide_as_mobys_do(patterns: str, path: str, excluded: bool) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from lamina.errors import InvalidArgument
 
+_SPECIAL = re.compile(r"[*?\[\]\\]")
+
 
 class InvalidPattern(InvalidArgument):
     """A pattern of .dockerignore is malformed."""
@@ -86,6 +88,8 @@ def _compile(line: str) -> _Pattern:
 
 def path_regex(pattern: str) -> str:
     """A pattern as a regular expression over a whole path (relative, cleaned)."""
+    if pattern.startswith("**") and not pattern.startswith("/", 2) and not _SPECIAL.search(pattern, 2):
+        return f".*{re.escape(pattern[2:])}\\Z"  # moby compares the ends: `**.o` is `**/*.o`
     pieces: list[str] = []
     at = 0
     while at < len(pattern):
