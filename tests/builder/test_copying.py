@@ -100,6 +100,24 @@ def test_wildcards_stop_at_slashes(copies: Copies) -> None:
     assert list(copies.copy(["*/c.c"], "/t/")) == ["t", "t/c.c"]
 
 
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("**.c", ["a.c", "ab.c"]),
+        ("a**c", ["a.c", "ab.c"]),
+        ("d/**.c", ["c.c"]),
+        ("b\\s", ["b\\s"]),
+        ("a\\.*", ["a.c"]),
+        ("x\\**", ["x*"]),
+        ("[*][*]", []),
+    ],
+)
+def test_two_stars_are_one_and_a_backslash_is_no_wildcard(copies: Copies, source: str, expected: list[str]) -> None:
+    for name in ("a.c", "ab.c", "d/c.c", "b\\s", "bs", "x*", "xy"):
+        copies.put(name)
+    assert [name.removeprefix("t/") for name in copies.copy([source], "/t/", may_be_empty=True) if name != "t"] == expected
+
+
 def test_a_wildcard_may_match_nothing_where_something_else_is_named(copies: Copies) -> None:
     copies.put("package.json")
     assert list(copies.copy(["package.json", "lock*.json"], "/t/", several=True)) == ["t", "t/package.json"]

@@ -24,6 +24,9 @@ from lamina.layer.tree import PATH_LIMIT
 from lamina.worker.workers import Report
 
 _WILD = re.compile(rb"[*?\[\\]")
+_WILDCARD = re.compile(rb"(?:\\.|[^\\*?\[])*[*?\[]", re.DOTALL)
+"""Matches what has one; a backslash alone is none, and stands for itself."""
+_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
 
 
 class CopyFailed(InvalidArgument):
@@ -207,8 +210,9 @@ def _deep_glob(files: Files, base: bytes, parts: list[bytes], seen: set[tuple[by
 
 
 def _pattern(part: bytes) -> re.Pattern[str]:
+    single = _STARS.sub(lambda found: found[1] or "*", os.fsdecode(part))  # two are one, but for --parents where they stand alone
     try:
-        return re.compile(path_regex(os.fsdecode(part)), re.DOTALL)
+        return re.compile(path_regex(single), re.DOTALL)
     except (re.error, InvalidPattern):
         raise CopyFailed(f"syntax error in pattern: {os.fsdecode(part)}") from None
 
@@ -218,7 +222,7 @@ def _matches(files: Files, text: str, keyword: str) -> list[Found]:
     if escapes(text):
         raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if not _WILD.search(path):
+    if not _WILDCARD.match(path):
         return _exactly(files, text, keyword)
     found: list[Found] = []
     for match in _glob(files, b"", parts):
