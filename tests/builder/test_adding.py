@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import shutil
@@ -205,6 +206,9 @@ def test_a_context_by_address_is_a_tar_or_a_dockerfile(lab: Lab, web: Web) -> No
     web.files = {"/c.tgz": out.getvalue(), "/Dockerfile": b"FROM base\nCOPY <<a /b\nhere\na\n", "/binary": bytes(2000)}
     image, _ = lab.build(None, context=Context(remote=web.url("/c.tgz")), dockerfile="Other")  # type: ignore[arg-type]
     assert lab.read(image, "/a") == "1"
+    web.files["/c.tar"] = gzip.decompress(web.files["/c.tgz"])
+    plain, _ = lab.build(None, context=Context(remote=web.url("/c.tar")), dockerfile="Other")  # type: ignore[arg-type]
+    assert plain.layers == image.layers
     image, _ = lab.build(None, context=Context(remote=web.url("/Dockerfile")))  # type: ignore[arg-type]
     assert lab.read(image, "/b") == "here\n"
     for address, message in {

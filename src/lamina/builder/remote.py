@@ -41,7 +41,7 @@ def receive(
     if not address.startswith(("http://", "https://")):
         raise InvalidContext(f"no such build context: {shown(address)}", hint="give an address of a git repository, a tar or a Dockerfile")
     path = fetcher.fetch(address, scratch).path
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:  # what is read here is not to be missing from the descriptor
         if _is_archive(file.read(512)):
             file.seek(0)
             return context.receive(Context(fd=file.fileno()), scratch, workers, wanted, alive)
