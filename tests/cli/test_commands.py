@@ -671,6 +671,21 @@ def test_an_empty_name_is_refused_in_one_sentence(engine: FakeEngine, words: tup
     assert done.returncode == 1 and b"is empty" in done.stderr and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--memory", "1x"), b"lamina: invalid argument '1x' for --memory: write a number with b, k, m or g\n"),
+        (("--build-arg", "=x"), b"lamina: invalid build argument: '=x' has no name\n"),
+    ],
+)
+def test_flags_of_a_build_that_cannot_be_read_are_told_before_anything_is_sent(
+    engine: FakeEngine, tmp_path: Path, words: tuple[str, str], told: bytes
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    done = lamina_(engine, "build", *words, str(tmp_path))
+    assert (done.returncode, done.stderr.startswith(told), engine.requests) == (125, True, [])
+
+
 @pytest.mark.covers("cli:build", "cli:build --tag", "cli:build --build-arg", "cli:build --iidfile", "cli:build --file")
 def test_a_build_sends_what_the_context_keeps(engine: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "Other").write_text("FROM scratch\n")

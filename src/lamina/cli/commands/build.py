@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lamina.cli import trust
 from lamina.cli.contextpacking import ContextPacker, joined
 from lamina.cli.credentials import Credentials, header
-from lamina.cli.flags import Arguments, UsageError
+from lamina.cli.flags import Arguments, UsageError, read_value
 from lamina.cli.hostconfig import labels, ulimits
 from lamina.cli.progress import Display, message_error, metered, unpainted
 from lamina.cli.proxies import variables
@@ -168,7 +168,7 @@ def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
     pairs = [("t", name) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
     pairs += [(key, arguments.text(name)) for key, name in (*_TEXTS, *_NUMBERS) if arguments.given(name)]
     pairs += [("platform", platform)] if (platform := session.platform(arguments)) else []
-    pairs += [(key, _size(arguments.text(name))) for key, name in _SIZES if arguments.given(name)]
+    pairs += [(key, read_value(name, arguments.text(name), _size)) for key, name in _SIZES if arguments.given(name)]
     pairs += [(key, "1") for key, name in _SWITCHES if arguments.on(name)]
     pairs.append(("rm", "1" if arguments.on("rm", default=True) else "0"))
     if values := _build_args(arguments, session):
@@ -194,6 +194,8 @@ def _build_args(arguments: Arguments, session: Session) -> dict[str, str | None]
     found: dict[str, str | None] = {}
     for word in arguments.many("build-arg"):
         name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"invalid build argument: {word!r} has no name")
         found[name] = value if equals else session.environment.get(name)
     if session.environment.get(_EPOCH):
         found.setdefault(_EPOCH, session.environment[_EPOCH])
