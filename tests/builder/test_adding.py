@@ -195,6 +195,13 @@ def test_a_context_by_git_address_with_ref_and_folder(lab: Lab, web: Web, tmp_pa
         lab.build(None, context=Context(remote=web.url("/r.git") + "#v1:nowhere"))  # type: ignore[arg-type]
 
 
+def test_a_file_is_copied_into_the_root_of_an_image_that_has_nothing_yet(lab: Lab) -> None:
+    (lab.context / "a").write_text("1")
+    for target in (".", "/", "..", "/x/.."):
+        image, _ = lab.build(f"FROM scratch\nCOPY a {target}\n")
+        assert lab.read(image, "/a") == "1"
+
+
 def test_a_context_by_address_is_a_tar_or_a_dockerfile(lab: Lab, web: Web) -> None:
     lab.base()
     out = io.BytesIO()

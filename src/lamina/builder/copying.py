@@ -318,7 +318,8 @@ def _place(found: Found, placement: Placement, target: bytes, params: Mapping[st
         placement.tree(found.files, found.path, into, own=False, kinds_kept=params.get("kinds_kept", False))
         return
     existing = placement.lookup(into)
-    if target.endswith(b"/") or (existing is not None and existing.is_directory):
+    # the root is a directory, also where nothing is in it yet
+    if not into or target.endswith(b"/") or (existing is not None and existing.is_directory):
         into = into + b"/" + found.name if into else found.name  # a link of that name there is replaced, not followed
     placement.file(found.files, found.path, found.item, into)
 
