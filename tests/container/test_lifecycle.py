@@ -30,6 +30,7 @@ from lamina.container.waiters import RegisteredWaiter, Waiters
 from lamina.errors import InvalidArgument, Unavailable
 from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound
+from lamina.linux.crew import Crew
 from lamina.linux.diskusage import bytes_on_disk
 from lamina.network.model import Endpoint, Sandbox
 from lamina.network.wiring import Member, Wiring
@@ -427,6 +428,7 @@ def test_ends_are_noted_though_there_is_no_room_for_a_thread(world: World, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", full)
+        patch.setattr("lamina.container.aside._crew", Crew("aside"))  # none that is kept
         world.runtime.processes[-1].end(3)
         process.out_of_memory()
         process.end(4)

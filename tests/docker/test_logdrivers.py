@@ -125,8 +125,11 @@ def test_following_passes_rotations_and_restarts(daemon: Daemon, name: str) -> N
     options = ["--log-opt", "max-size=5k", "--log-opt", "max-file=900", "--log-opt", "compress=true"]
     script = "cat; seq 1 2000"
     daemon.docker("create", "-i", "--name", name, *options, *NONE, BASE, "sh", "-c", script)
+    command = [docker_cli(), "start", "-a", "-i", name]
+    started = subprocess.Popen(command, env=daemon.environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    eventually(lambda: daemon.docker("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n")
     follower = subprocess.Popen([docker_cli(), "logs", "-f", name], env=daemon.environment(), stdout=subprocess.PIPE, text=True)
-    daemon.docker("start", "-a", "-i", name, stdin="first\n")
+    started.communicate("first\n", timeout=300)
     out, _ = follower.communicate(timeout=300)
     assert out.split() == ["first", *map(str, range(1, 2001))]
     daemon.docker("start", "-a", "-i", name, stdin="second\n")
