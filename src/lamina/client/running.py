@@ -127,8 +127,10 @@ class Program(_Kept):
 
 def attach_path(name: str, *, stdin: bool, stdout: bool, stderr: bool, detach_keys: str = "") -> str:
     """Where the container's streams are asked for."""
-    pairs = [("stream", "1"), *((key, "1") for key, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)) if wanted)]
-    return f"/containers/{quoted(name)}/attach{query([*pairs, ('detachKeys', detach_keys)] if detach_keys else pairs)}"
+    pairs = [("stream", "1")]
+    pairs += [(key, "1") for key, wanted in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)) if wanted]
+    pairs += [("detachKeys", detach_keys)] if detach_keys else []
+    return f"/containers/{quoted(name)}/attach{query(pairs)}"
 
 
 def wait_path(name: str, condition: str = "") -> str:

@@ -115,7 +115,7 @@ def prepare_nothing(document: Mapping[str, Any], hierarchies: Sequence[Hierarchy
         mount.set_string(prepared.keep("overlay", mount.fsopen("overlay")), "source", "overlay")
         Cgroup("/", hierarchies).limit({})
     except Exception:
-        pass
+        pass  # a real launch tells the same, to somebody who can do something about it; what raised here would end the fork that waits
     finally:
         channel.close_all([*prepared.opened, *prepared.pipes.values()])
 
