@@ -42,6 +42,16 @@ def refuse(params, fds, report):
         next(pieces)
         raise InvalidArgument("that is enough")
 
+def keep(params, fds, report):
+    copied = 0
+    with open(params["file"], "wb", buffering=0) as file, arriving(params, fds[-1], report, gather=params["gather"]) as body:
+        for size, piece in zip(params["sizes"], body.pieces):
+            file.write(piece)
+            copied += body.copy(file.fileno(), size)
+        for piece in body.pieces:
+            file.write(piece)
+    return {"size": copied}
+
 def crash(params, fds, report):
     with arriving(params, fds[-1], report) as body:
         next(body.pieces)
@@ -92,6 +102,8 @@ class Handler:
             return Streamed(lambda writer: self._tell(writer, request.query.text("fails"), size), "text/plain")
         if request.method == "GET":
             return Reply(body=b"hello")
+        if request.path == "/kept":
+            return Reply(body=b"<%d>" % self._kept(request))
         if request.path == "/parts":
             return Reply(body=b"<%s>" % " ".join(map(str, self._in_parts(request))).encode())
         with request.body.lent() as loan:
@@ -103,6 +115,17 @@ class Handler:
                 self.errors.append(type(error).__name__)
                 raise
         return Reply(body=b"<%d>" % found["size"])
+
+    def _kept(self, request: Request) -> int:
+        """A job writes the body to the file, as much of it as may be without having it as pieces: how many bytes that was."""
+        most, gather = request.query.number("most"), request.query.text("gather") == "yes"
+        told = {"file": str(self.file), "sizes": list(map(int, request.query.all("size"))), "gather": gather}
+        with request.body.lent(most) as loan:
+            found = self.pool.run(f"{JOBS}:keep", {**told, **loan.lend()}, [loan.fileno()], loan.take_back)
+        with open(self.file, "ab") as file:
+            while request.body.copy(file.fileno(), 70_001):
+                pass
+        return int(found["size"])
 
     def _in_parts(self, request: Request) -> Iterator[int]:
         """Jobs have parts of the body, and between them it is read here; the rest is copied."""
@@ -209,6 +232,32 @@ def test_jobs_may_have_parts_of_a_body(client: socket.socket, length: int) -> No
     answer = received(client, b"hello")
     assert b"<%b>" % " ".join(map(str, (*sizes, 200_000))).encode() in answer
     assert answer.endswith(b"hello")
+
+
+@pytest.mark.parametrize("most", [None, 500_000])
+@pytest.mark.parametrize("gather", ["yes", "no"])
+@pytest.mark.parametrize("length", [1000, 32 << 10, 1 << 20, 0], ids=["small chunks", "as docker's", "large chunks", "known length"])
+def test_a_job_may_have_its_body_written_to_a_file_in_part(
+    client: socket.socket, handler: Handler, length: int, gather: str, most: int | None
+) -> None:
+    content = b"".join(b"%07d " % number for number in range(125_000))
+    sizes = (100, 70_001, 0, 300_000)
+    query = "&".join([f"gather={gather}", *([] if most is None else [f"most={most}"]), *(f"size={size}" for size in sizes)])
+    head = CHUNKED if length else CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(content))
+    client.sendall(head.replace(b"PUT /", b"PUT /kept?" + query.encode()))
+    if length:
+        for begin in range(0, len(content), length):
+            client.sendall(chunk(content[begin : begin + length]))
+        client.sendall(b"0\r\n\r\n")
+    else:
+        client.sendall(content)
+    client.sendall(HELLO)
+    answer = received(client, b"hello")
+    assert answer.endswith(b"hello")
+    assert handler.file.read_bytes() == content
+    copied = int(answer.partition(b"<")[2].partition(b">")[0])
+    assert copied <= sum(sizes)
+    assert copied or gather == "yes"
 
 
 def test_a_part_that_is_longer_than_the_body_says_what_is_left(client: socket.socket) -> None:

@@ -95,6 +95,19 @@ def test_however_it_is_cut_it_reads_the_same(given_members: list[tuple[Member, b
     assert parse(data, step) == parse(data)
 
 
+def test_content_may_be_passed_over_and_nothing_else() -> None:
+    data = packed(plain(b"long", bytes(5000)), plain(b"next", b"x"))
+    parser = Parser()
+    assert [member.path for member in parser.feed(data[: BLOCK + 1000])] == [b"long"]
+    for wrong in (-1, 4001):
+        with pytest.raises(ValueError, match="not of one content"):
+            parser.pass_over(wrong)
+    parser.pass_over(4000)
+    (member,) = parser.feed(data[BLOCK + 5000 :])
+    parser.finish()
+    assert (member.path, data[member.offset : member.offset + 1]) == (b"next", b"x")
+
+
 def test_byte_by_byte_gives_the_same_answer_for_what_tarfile_writes() -> None:
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):
         raw = io.BytesIO()

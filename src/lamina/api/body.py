@@ -17,7 +17,7 @@ from lamina.errors import InvalidArgument
 from lamina.linux.pipe import write_gathered
 from lamina.linux.scheduling import take_long_turns
 from lamina.spec.framing import BadFraming, Framing
-from lamina.worker.incoming import BodyCut, Loan, receive
+from lamina.worker.incoming import BodyCut, Loan, divided, receive
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -163,7 +163,7 @@ class Body(io.RawIOBase):
         """See `Lender.copy`. Raises as `readinto`."""
         buffer, left = bytearray(_LARGE), size
         while left and (self._kept or not self._framing.done):
-            pieces, self._kept = _divided(self._kept or self._receive(buffer), left)
+            pieces, self._kept = divided(self._kept or self._receive(buffer), left)
             left -= sum(map(len, pieces))
             write_gathered(fd, pieces)
         return size - left
@@ -271,12 +271,3 @@ class Body(io.RawIOBase):
         if self._before is not None:
             before, self._before = self._before, None
             before()
-
-
-def _divided(pieces: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
-    """The first `size` bytes of them, and the others."""
-    for number, piece in enumerate(pieces):
-        if len(piece) > size:
-            return [*pieces[:number], piece[:size]], [piece[size:], *pieces[number + 1 :]]
-        size -= len(piece)
-    return pieces, []

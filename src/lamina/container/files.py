@@ -7,7 +7,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from lamina.container.tarpack import Packer
 from lamina.container.tarunpack import Unpacker
 from lamina.errors import Internal
 from lamina.layer.clone import copy_tree
-from lamina.layer.stream import ahead
 from lamina.linux import prctl
 from lamina.linux.mount import made_up
 from lamina.linux.openat2 import open_in_root
@@ -98,16 +97,19 @@ def get_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str,
 def put_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Extract the tar that the last descriptor gives, or the body in the connection that it is, into `path`. `writes` is the host
     directory that the container writes to."""
-    with arriving(params, fds[-1], report) as body, opened(params, fds) as (root, _), reusing(root, params["writes"]) as reuse:
+    with (
+        arriving(params, fds[-1], report, gather=False) as body,
+        opened(params, fds) as (root, _),
+        reusing(root, params["writes"]) as reuse,
+    ):
         base = posixpath.normpath(f"/{params['path'].lstrip('/')}")
         _check_base(root, base, params)
         user = look_up(root, params["owner"]) if params["owner"] else None
         owner = None if user is None else (user.uid, user.gid)
         first = params.get("first_id", 0)
         with _somebody_inside(first):
-            # Read beside: what a client sends waits in its connection only as far as that has room.
-            with closing(ahead(body.pieces, body.interrupt)) as pieces:
-                Unpacker(root, base, strict=params["strict"], owner=owner, first=first, reuse=reuse).extract(pieces)
+            unpacker = Unpacker(root, base, strict=params["strict"], owner=owner, first=first, reuse=reuse)
+            unpacker.extract(body.pieces, body.copy)
     return {}
 
 

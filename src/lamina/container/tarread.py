@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from lamina.layer.compression import detect, inflater
 from lamina.layer.errors import TruncatedArchive, shown
 from lamina.layer.tar.member import Member
 from lamina.layer.tar.parser import Parser
+from lamina.linux.pipe import write_gathered
 
 _TELLING = 512
 """How many bytes say how the rest is compressed."""
+_LONG = 1 << 20
+"""Contents of which as many bytes are still to come go from where they arrive to their file."""
 
 
 class Archive:
     """Iterate over it once. A member's `content` is to be had until the next member is asked for."""
 
-    def __init__(self, source: Iterator[bytes]) -> None:
-        """`source` are the tar's bytes in pieces; it may be plain, gzip or zstd."""
-        self._pieces = _inflated(source)
+    def __init__(self, source: Iterator[bytes], copy: Callable[[int, int], int] | None = None) -> None:
+        """`source` are the tar's bytes in pieces; it may be plain, gzip or zstd. `copy`, if there is one, writes what the source would give
+        next to a descriptor, at most so many bytes, and says how many there were."""
+        self._pieces = self._inflated(source)
+        self._copy = copy
         self._parser = Parser()
         self._members: deque[Member] = deque()
         # The piece at hand, and where in the tar it begins.
@@ -45,6 +50,17 @@ class Archive:
             return (self._piece[start : start + length],)
         return self._arriving(member, offset, length)
 
+    def write(self, fd: int, member: Member, offset: int, length: int) -> None:
+        """Write those bytes to `fd`, where it stands. Raises as `content`."""
+        here = self._begin + len(self._piece) - offset
+        if self._copy is not None and 0 <= here <= length - _LONG and offset >= self._begin:
+            self._write(fd, self.content(member, offset, here))
+            copied = self._copy(fd, length - here)
+            self._parser.pass_over(copied)
+            self._begin, self._piece = offset + here + copied, memoryview(b"")
+            offset, length = self._begin, length - here - copied
+        self._write(fd, self.content(member, offset, length))
+
     def _arriving(self, member: Member, offset: int, length: int) -> Iterator[memoryview]:
         while length:
             while self._begin + len(self._piece) <= offset:
@@ -55,6 +71,11 @@ class Archive:
             yield piece
             offset, length = offset + len(piece), length - len(piece)
 
+    @staticmethod
+    def _write(fd: int, pieces: Iterable[memoryview]) -> None:
+        for piece in pieces:
+            write_gathered(fd, [piece])
+
     def _advance(self) -> bool:
         piece = next(self._pieces, None)
         if piece is None:
@@ -64,16 +85,17 @@ class Archive:
         self._members += self._parser.feed(piece)
         return True
 
-
-def _inflated(source: Iterator[bytes]) -> Iterator[bytes]:
-    """The plain tar to the source's end, what follows the archive too: whoever writes them is not cut off."""
-    head = b""
-    for piece in source:
-        head += piece
-        if len(head) >= _TELLING:
-            break
-    stream = inflater(detect(head))
-    yield from stream.feed(head)
-    for piece in source:
-        yield from stream.feed(piece)
-    stream.finish()
+    def _inflated(self, source: Iterator[bytes]) -> Iterator[bytes]:
+        """The plain tar to the source's end, what follows the archive too: whoever writes them is not cut off."""
+        head = b""
+        for piece in source:
+            head += piece
+            if len(head) >= _TELLING:
+                break
+        if compression := detect(head):
+            self._copy = None
+        stream = inflater(compression)
+        yield from stream.feed(head)
+        for piece in source:
+            yield from stream.feed(piece)
+        stream.finish()

@@ -10,7 +10,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
@@ -46,15 +46,15 @@ class Unpacker:
     _last: tuple[str, int, bool] | None = None
     """The directory of the last entry, a descriptor of it, and whether it gives its group to what is made there."""
 
-    def extract(self, source: Iterator[bytes]) -> None:
-        """Read the tar, as it comes in pieces, to its end.
+    def extract(self, source: Iterator[bytes], copy: Callable[[int, int], int] | None = None) -> None:
+        """Read the tar, as it comes in pieces, to its end. For `copy` see Archive.
 
         Raises:
             BadArchive: it is not a tar, or tries to leave its root; entries before that may have been written.
             CannotOverwrite: `strict`, and a directory would take the place of something else or the other way round.
             ReadOnlyPath, PathBusy: an entry lies in a read-only mount, or a mount would have to be replaced.
         """
-        archive = Archive(source)
+        archive = Archive(source, copy)
         try:
             for member in archive:
                 try:
@@ -180,11 +180,11 @@ class Unpacker:
             fd = os.open(name, _NEW_FILE, at_first, dir_fd=parent)
         try:
             if member.extents is None:
-                _write(fd, archive.content(member, member.offset, member.size))
+                archive.write(fd, member, member.offset, member.size)
             else:
                 for start, length, offset in member.extents:
                     os.lseek(fd, start, os.SEEK_SET)
-                    _write(fd, archive.content(member, offset, length))
+                    archive.write(fd, member, offset, length)
                 os.ftruncate(fd, member.size)
             if not early or not self._is(fd, bits):
                 os.fchown(fd, self.first + uid, self.first + gid)
@@ -208,7 +208,7 @@ class Unpacker:
             return False
         try:
             try:
-                _write(fd, archive.content(member, member.offset, member.size))
+                archive.write(fd, member, member.offset, member.size)
             finally:
                 os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
             os.utime(fd, ns=(_moment(member), _moment(member)))
@@ -260,12 +260,6 @@ def _unless_mounted(name: str, flags: int, *, dir_fd: int) -> int:
         if error.errno == errno.EXDEV:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from None
         raise
-
-
-def _write(fd: int, pieces: Iterable[memoryview]) -> None:
-    for piece in pieces:
-        while piece:
-            piece = piece[os.write(fd, piece) :]
 
 
 def _blamed(path: bytes, error: OSError | OverflowError | ValueError) -> Exception:

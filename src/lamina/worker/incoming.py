@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 from lamina.errors import Cancelled
+from lamina.linux.pipe import write_gathered
 from lamina.spec.framing import BadFraming, Framing, restored
 from lamina.worker.workers import Report
 
@@ -129,25 +130,40 @@ def receive(
     return [view[first:last] for first, last in found], bytes(view[stop:end])
 
 
+def divided(pieces: list[memoryview], size: int) -> tuple[list[memoryview], list[memoryview]]:
+    """The first `size` bytes of them, and the others."""
+    for number, piece in enumerate(pieces):
+        if len(piece) > size:
+            return [*pieces[:number], piece[:size]], [piece[size:], *pieces[number + 1 :]]
+        size -= len(piece)
+    return pieces, []
+
+
 @dataclass(frozen=True, slots=True)
 class Arriving:
     """What a descriptor gives until its end. The pieces raise BodyCut, BadFraming: as `receive`."""
 
     pieces: Iterator[bytes]
+    copy: Callable[[int, int], int]
+    """Write what comes next to a descriptor, at most so many bytes: how many there were, less only at the end. By who takes the pieces."""
     interrupt: Callable[[], None]
     """Whoever waits in another thread for the next piece gets BodyCut, now or when it asks."""
 
 
 @contextmanager
-def arriving(params: dict[str, Any], fd: int, report: Report) -> Iterator[Arriving]:
-    """In a job: what the descriptor `fd` gives; the body, if it is a connection that was lent."""
+def arriving(params: dict[str, Any], fd: int, report: Report, *, gather: bool = True) -> Iterator[Arriving]:
+    """In a job: what the descriptor `fd` gives; the body, if it is a connection that was lent.
+
+    `gather`: a body's pieces are made large, for whoever takes them while a thread reads ahead. Without it each is what a read gives: whoever
+    reads and writes in turn makes the client wait for as little as that, and cannot be interrupted.
+    """
     with _Waiting(fd) as waiting:
         if KEY not in params:
-            yield Arriving(waiting.pieces(), waiting.interrupt)
+            yield Arriving(waiting.pieces(), waiting.copy, waiting.interrupt)
             return
-        body = _Body(fd, params[KEY], report, waiting)
+        body = _Body(fd, params[KEY], report, waiting if gather else None)
         try:
-            yield Arriving(body.pieces(), waiting.interrupt)
+            yield Arriving(body.pieces(), body.copy, waiting.interrupt)
         finally:
             body.give_back()
 
@@ -184,11 +200,19 @@ class _Waiting:
         while self.ready() and (piece := os.read(self._fd, _BUFFER)):
             yield piece
 
+    def copy(self, fd: int, size: int) -> int:
+        """See Arriving."""
+        left = size
+        while left and (piece := os.read(self._fd, min(left, _BUFFER))):
+            write_gathered(fd, [piece])
+            left -= len(piece)
+        return size - left
+
 
 class _Body:
     """A body that was lent, on the job's side."""
 
-    def __init__(self, fd: int, told: dict[str, Any], report: Report, waiting: _Waiting) -> None:
+    def __init__(self, fd: int, told: dict[str, Any], report: Report, waiting: _Waiting | None) -> None:
         self._fd, self._framing, self._report, self._waiting = fd, restored(told["framing"]), report, waiting
         self._kept, self._pending = str(told["kept"]).encode("latin-1"), str(told["pending"]).encode("latin-1")
         self._left: int | None = told["most"]
@@ -209,17 +233,30 @@ class _Body:
         have, or what came before the client paused."""
         found: list[memoryview] = []
         size = self._used = 0
+        if self._waiting is None:
+            return b"".join(self._received())
         while not self._framing.done and self._used <= _BUFFER - _ROOM and (self._left is None or size < self._left):
             if not self._pending and not self._waiting.ready(_PAUSE if found else None):
                 break
-            try:
-                pieces, self._pending = receive(self._read, self._framing, self._pending, self._buffer, self._used)
-            except BadFraming:
-                self._broken = True
-                raise
+            pieces = self._received()
             found += pieces
             size += sum(map(len, pieces))
         return b"".join(found)
+
+    def copy(self, fd: int, size: int) -> int:
+        """See Arriving. Each read is written at once, from where it lies: the client goes on with what its connection has room for."""
+        left = size
+        while left and self._left != 0 and (self._kept or not self._framing.done):
+            self._used = 0
+            pieces, self._kept = ([memoryview(self._kept)], b"") if self._kept else (self._received(), b"")
+            pieces, beyond = divided(pieces, left if self._left is None else min(left, self._left))
+            self._kept = b"".join(beyond)
+            written = sum(map(len, pieces))
+            write_gathered(fd, pieces)
+            left -= written
+            if self._left is not None:
+                self._left -= written
+        return size - left
 
     def give_back(self) -> None:
         """Say where it is, once; nothing where nobody can know."""
@@ -237,6 +274,15 @@ class _Body:
             piece, self._kept = piece[: self._left], piece[self._left :]
             self._left -= len(piece)
         return piece
+
+    def _received(self) -> list[memoryview]:
+        """The body's pieces in the next bytes, which lie in the buffer behind those used already."""
+        try:
+            pieces, self._pending = receive(self._read, self._framing, self._pending, self._buffer, self._used)
+        except BadFraming:
+            self._broken = True
+            raise
+        return pieces
 
     def _read(self, room: memoryview) -> int:
         size = os.readv(self._fd, [room])

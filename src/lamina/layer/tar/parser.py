@@ -100,6 +100,13 @@ class Parser:
         self._offset = base + (end if self._ended else position)
         return members
 
+    def pass_over(self, size: int) -> None:
+        """Say that the next `size` bytes, which belong to the content that the last bytes fed were of, are not fed."""
+        if self._pending or not 0 <= size <= self._skip - self._padding:
+            raise ValueError(f"{size} bytes are not of one content")
+        self._skip -= size
+        self._offset += size
+
     def finish(self) -> None:
         """Say that there is no more.
 
