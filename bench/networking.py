@@ -18,6 +18,7 @@ from bench.rows import Bench, Row, busybox, wanted
 
 _CLIENT = "lamina-bench-client"
 _PORT = 8000
+_INTERNAL = "lamina-bench-internal"
 _AMOUNT = 1 << 30
 """Bytes sent for each measurement of throughput."""
 _SINK = """
@@ -61,9 +62,16 @@ def networking(bench: Bench) -> list[Row]:
         own = inner.each(lambda engine: _command([*engine.own, *arguments], engine), rounds=bench.rounds * 3)
         lives = inner.each(_life, rounds=bench.rounds * 5)
         with _sinks(engines) as addresses:
-            outside = inner.each(lambda engine: _sent(_in(_CLIENT), hosts[engine.name].address, _PORT))
-            local = inner.each(lambda engine: _sent(_in(hosts[engine.name].namespace), "127.0.0.1", _PORT))
-            between = inner.each(lambda engine: _sent(["-t", _pid(engine, "other"), "-n"], addresses[engine.name], 80))
+            often = bench.rounds * 3  # From one to the next they differ by a fifth.
+            outside = inner.each(lambda engine: _sent(_in(_CLIENT), hosts[engine.name].address, _PORT), rounds=often)
+            local = inner.each(lambda engine: _sent(_in(hosts[engine.name].namespace), "127.0.0.1", _PORT), rounds=often)
+            between, apart = (
+                inner.each(
+                    lambda engine, network=network: _sent(["-t", _pid(engine, "other"), "-n"], addresses[engine.name][network], 80),  # type: ignore[misc]
+                    rounds=often,
+                )
+                for network in ("bridge", _INTERNAL)
+            )
     return [
         Row("run --rm true on a bridge, docker CLI", docker, wanted(3.5)),
         Row("run --rm true on a bridge, own CLI", own, wanted(6)),
@@ -71,6 +79,7 @@ def networking(bench: Bench) -> list[Row]:
         Row("1 GB to a published port, from outside", outside, wanted(1)),
         Row("1 GB to a published port, by 127.0.0.1", local, wanted(1)),
         Row("1 GB from container to container", between, wanted(1)),
+        Row("1 GB from container to container, internal network", apart, wanted(1)),
     ]
 
 
@@ -135,17 +144,24 @@ def _apart(names: Sequence[str]) -> Iterator[dict[str, _Host]]:
 
 
 @contextmanager
-def _sinks(engines: Sequence[Engine]) -> Iterator[dict[str, str]]:
-    """In each engine a container that swallows what comes to its port, and another one; addresses of the first by engine."""
+def _sinks(engines: Sequence[Engine]) -> Iterator[dict[str, dict[str, str]]]:
+    """In each engine a container that swallows what comes to its port, and another one, both on two networks; addresses of the first by
+    engine and network."""
     sinks, addresses = [], {}
     try:
         for engine in engines:
             engine.docker("run", "-d", "--name", "sink", "-p", f"{_PORT}:80", "busybox:bench", "sleep", "100000")
             engine.docker("run", "-d", "--name", "other", "busybox:bench", "sleep", "100000")
+            engine.docker("network", "create", "--internal", _INTERNAL)
+            for container in ("sink", "other"):
+                engine.docker("network", "connect", _INTERNAL, container)
             command = ["nsenter", "-t", _pid(engine, "sink"), "-n", sys.executable, "-c", _SINK]
             sinks.append(subprocess.Popen(command, stdout=subprocess.PIPE))
             assert sinks[-1].stdout is not None and sinks[-1].stdout.readline() == b"ready\n"
-            addresses[engine.name] = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "sink").strip()
+            shown = engine.docker(
+                "inspect", "-f", "{{range $name, $on := .NetworkSettings.Networks}}{{$name}} {{$on.IPAddress}} {{end}}", "sink"
+            )
+            addresses[engine.name] = dict(zip(shown.split()[::2], shown.split()[1::2], strict=True))
         yield addresses
     finally:
         for sink in sinks:
@@ -153,6 +169,7 @@ def _sinks(engines: Sequence[Engine]) -> Iterator[dict[str, str]]:
             sink.wait()
         for engine in engines:
             engine.docker("rm", "-f", "sink", "other", check=False)
+            engine.docker("network", "rm", _INTERNAL, check=False)
 
 
 def _pid(engine: Engine, container: str) -> str:

@@ -3,7 +3,8 @@
 Values are plain data, since they cross to launchers as JSON. One interface is
 
     {"name": inside, "host": its other end, "bridge": index, "mac": "02:42:…", "mtu": bytes, "hairpin": bool, "ipv6": bool,
-     "addresses": [[text, prefix length], …], "sysctls": [[path below /proc/sys, value], …]}
+     "segments": bytes of IPv4 TCP that may be one packet (0: the kernel's own), "addresses": [[text, prefix length], …],
+     "sysctls": [[path below /proc/sys, value], …]}
 
 Only builtin modules are imported.
 """
@@ -115,7 +116,8 @@ def within(pid: int, action: Callable[[], None]) -> None:
 
 def _pair(interface: Interface, pid: int) -> Any:
     mac = bytes.fromhex(interface["mac"].replace(":", ""))
-    return links.new_pair(interface["host"], interface["bridge"], interface["name"], pid, mac=mac, mtu=interface["mtu"])
+    sizes = {"mtu": interface["mtu"], "segments": interface["segments"]}
+    return links.new_pair(interface["host"], interface["bridge"], interface["name"], pid, mac=mac, **sizes)
 
 
 def _configure(interfaces: Sequence[Interface], gateways: Sequence[str]) -> None:

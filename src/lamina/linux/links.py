@@ -25,7 +25,7 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _GETADDR = 20, 22
 _NEWROUTE, _GETROUTE = 24, 26
 _ADDRESS, _NAME, _MTU, _MASTER, _LINKINFO, _NET_NS_PID, _ALIAS = 1, 3, 4, 10, 18, 19, 20
-_PROTINFO = 12
+_PROTINFO, _GSO_IPV4_MAX_SIZE = 12, 63
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _BRIDGE_CALL_IPTABLES, _BRIDGE_CALL_IP6TABLES = 36, 37
 _PORT_HAIRPIN = 4
@@ -45,9 +45,10 @@ def is_name(text: str) -> bool:
 
 
 class Link:
-    """An interface as the kernel lists it. `master` is the index of the bridge it is a port of, 0 for none."""
+    """An interface as the kernel lists it. `master` is the index of the bridge it is a port of, 0 for none; `segments` how many bytes of IPv4
+    TCP may go through it as one packet, 0 where the kernel does not say."""
 
-    __slots__ = ("alias", "flags", "index", "kind", "mac", "master", "mtu", "name")
+    __slots__ = ("alias", "flags", "index", "kind", "mac", "master", "mtu", "name", "segments")
 
     def __init__(self, index: int, flags: int, found: dict[int, bytes]) -> None:
         self.index, self.flags = index, flags
@@ -56,6 +57,7 @@ class Link:
         self.master = int.from_bytes(found.get(_MASTER, b""), "little")
         self.mtu = int.from_bytes(found.get(_MTU, b""), "little")
         self.mac = found.get(_ADDRESS, b"")
+        self.segments = int.from_bytes(found.get(_GSO_IPV4_MAX_SIZE, b""), "little")
 
     @property
     def up(self) -> bool:
@@ -76,15 +78,19 @@ def new_bridge(name: str, *, mac: bytes = b"", mtu: int = 0, filtered: bool = Fa
     return Request(_NEWLINK, netlink.CREATE | netlink.EXCL, _LINK.pack(0, 0, 0, 0, 0) + b"".join(parts))
 
 
-def new_pair(name: str, bridge: int, peer: str, namespace: int, *, mac: bytes, mtu: int) -> Request:
+def new_pair(name: str, bridge: int, peer: str, namespace: int, *, mac: bytes, mtu: int, segments: int = 0) -> Request:
     """Make a veth pair: `name` here, up and a port of the bridge with that index; `peer`, down, in the namespace of that process.
+
+    `segments`: how many bytes of IPv4 TCP may go through it as one packet (gso_ipv4_max_size; 0: 64 KiB, the kernel's own). Kernels before
+    6.3 know no other and pass over it.
 
     In one request, so that nothing remains of it half done; both go when the process's namespace does.
     """
+    both = number(_MTU, mtu) + (number(_GSO_IPV4_MAX_SIZE, segments) if segments else b"")
     # The peer cannot be made up: its other end does not exist at that moment.
-    other = _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, peer) + number(_NET_NS_PID, namespace) + attribute(_ADDRESS, mac) + number(_MTU, mtu)
+    other = _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, peer) + number(_NET_NS_PID, namespace) + attribute(_ADDRESS, mac) + both
     info = nested(_LINKINFO, attribute(_INFO_KIND, b"veth"), nested(_INFO_DATA, attribute(_VETH_PEER, other)))
-    body = _LINK.pack(0, 0, 0, _UP, _UP) + text(_NAME, name) + number(_MTU, mtu) + number(_MASTER, bridge) + info
+    body = _LINK.pack(0, 0, 0, _UP, _UP) + text(_NAME, name) + both + number(_MASTER, bridge) + info
     return Request(_NEWLINK, netlink.CREATE | netlink.EXCL, body)
 
 

@@ -13,6 +13,9 @@ from lamina.network.mode import NetworkMode
 from lamina.network.model import OPTION, Document, Endpoint, InvalidNetwork, Network, Sandbox
 
 _MTU = 1500
+_SEGMENTS = 524_280
+"""What veth takes at most. Only where nothing leads outside: an interface that takes less, as nearly all do, has larger packets cut up by
+the processor, down to the MTU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def interface(endpoint: Endpoint, network: Network, index: int, *, hairpin: bool
         "bridge": index,
         "mac": endpoint.mac,
         "mtu": network.mtu or _MTU,
+        "segments": _SEGMENTS if network.internal else 0,
         "hairpin": hairpin and endpoint.network == network.id,
         "ipv6": bool(endpoint.address6),
         "addresses": [[address, prefix] for address, prefix in pairs if address] + _link_local(endpoint.settings),

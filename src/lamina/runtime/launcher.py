@@ -121,7 +121,10 @@ def prepare_nothing(document: Mapping[str, Any], hierarchies: Sequence[Hierarchy
 
 
 def _words(error: Exception) -> str:
-    return f"{error.strerror or error}" if isinstance(error, OSError) else str(error)
+    """What went wrong, and with which file where that is known."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if isinstance(error.filename, str) else error.strerror
 
 
 def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
@@ -353,7 +356,7 @@ def _attended(
     except BrokenPipeError:
         return reports.read(report) or reports.ENDED
     except OSError as error:
-        return reports.said_so_far(report) or f"-1\0preparing\0{error.errno}\0{error.strerror}".encode()
+        return reports.said_so_far(report) or f"-1\0preparing\0{error.errno}\0{_words(error)}".encode()
     return said
 
 
