@@ -56,6 +56,10 @@ class FakeProcess:
         for callback in self._callbacks:
             callback(self._exit)
 
+    @property
+    def ended(self) -> bool:
+        return self._over.is_set()
+
     def attach(self, attach: Attach) -> None:
         self.attached.append(attach)
 

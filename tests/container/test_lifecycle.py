@@ -155,6 +155,16 @@ def test_a_container_that_runs_is_not_started_nor_removed(world: World) -> None:
     assert status(world) == "running"
 
 
+@pytest.mark.parametrize("action", ["remove", "start"])
+def test_what_has_ended_may_be_removed_or_started_before_that_is_told(world: World, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """As by a client that read the output to its end."""
+    process = world.run()
+    monkeypatch.setattr(type(process), "ended", True)
+    threading.Timer(0.05, process.end, (0,)).start()
+    getattr(world.containers, action)("it")
+    assert world.actions() == ["create", "start", "die", "destroy" if action == "remove" else "start"]
+
+
 def test_forced_removal_kills_first(world: World) -> None:
     process = world.run()
     directory = world.containers.get("it").directory

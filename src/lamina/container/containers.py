@@ -224,7 +224,7 @@ class Containers:
             LayerDamaged, BlobDamaged: a layer is not what it was; names it, nothing was started.
             CommandNotFound, CommandNotExecutable, MountMismatch, RuntimeFailed: it is still `created`, with exit code 127, 126, 127, 125.
         """
-        self._life.start(self._roster.find(ref), verify=verify)
+        self._life.start(self._roster.settled(ref), verify=verify)
 
     def perform(self, ref: str, command: Sequence[str], changes: Document, *, fd: int, stdin: bool = False) -> Waiter:
         """Run a command in a temporary container that does not run; wait for its end by what is answered.
@@ -288,7 +288,7 @@ class Containers:
         if link:
             links.unlink(ref, self._roster, self._store.save)
             return
-        self._life.remove(self._roster.find(ref), force=force, volumes=volumes)
+        self._life.remove(self._roster.settled(ref), force=force, volumes=volumes)
 
     def rename(self, ref: str, name: str) -> None:
         """Raises NameTaken, InvalidArgument."""

@@ -14,11 +14,13 @@ from lamina.container.model import Container, ContainerNotFound, ContainerState,
 from lamina.container.parts import Process
 from lamina.container.requests import WaitResult
 from lamina.container.store import NameIndex
-from lamina.container.waiters import Waiters
+from lamina.container.waiters import NEXT_EXIT, Waiters
 from lamina.errors import LaminaError
 from lamina.runtime.launch import Attach
 
 Row = TypeVar("Row")
+_PATIENCE = 10.0
+"""Seconds for the end of a process to be told: its monitor writes the last of its log before."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,14 @@ class Live:
     def state(self) -> ContainerState:
         """The state as it is now."""
         return self.container.state
+
+    def settle(self) -> None:
+        """Wait until the end of a process that has ended is known here: whoever read its output to the end has seen that end."""
+        process = self.process
+        if process is not None and process.ended:
+            with self.waiters.register(NEXT_EXIT, now=None) as waiter:
+                if self.process is process:
+                    waiter.result(_PATIENCE)
 
     def result(self) -> WaitResult:
         """How the last run ended."""
@@ -118,6 +128,12 @@ class Roster:
         if found is None:  # an ID is claimed while its container is being made
             raise ContainerNotFound(f"No such container: {ref}")
         return found
+
+    def settled(self, ref: str) -> Live:
+        """As `find`; if its process has ended, that is known now."""
+        live = self.find(ref)
+        live.settle()
+        return live
 
     def add(self, container: Container) -> Live:
         """Show a new container to everyone; its name and ID are claimed already."""

@@ -75,6 +75,16 @@ class Process:
             except ProcessLookupError:
                 raise ProcessGone(f"process {self.pid} has ended") from None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, also where its monitor has not told that yet."""
+        with self._lock:
+            if self._exit is not None:
+                return True
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            return bool(poll.poll(0))
+
     def pause(self) -> None:
         """Freeze the container's processes. Raises as Cgroup.freeze."""
         if self._cgroup is not None:
