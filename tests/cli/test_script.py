@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +66,30 @@ def test_it_passes_on_every_argument_as_it_is(prefix: Path) -> None:
 def test_the_environment_and_directory_change_nothing(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "lamina.py").write_text("raise SystemExit('wrong lamina')")
     assert version(prefix / "bin" / "lamina", cwd=tmp_path, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}) == SAID
+
+
+def interrupted(process: subprocess.Popen[str]) -> tuple[int, str]:
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=300)[1]
+    return process.returncode, said
+
+
+def test_an_interrupt_while_modules_load_ends_it_without_a_word(prefix: Path) -> None:
+    package = next((prefix / "lib").glob("*/site-packages")) / "lamina"
+    package.unlink()
+    package.mkdir()
+    (package / "__init__.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(300)\n")
+    with subprocess.Popen([prefix / "bin" / "lamina"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "loading\n"
+        assert interrupted(process) == (-signal.SIGINT, "")
+
+
+def test_an_interrupt_while_a_command_runs_is_its_exit_code(prefix: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+        command = [prefix / "bin" / "lamina", "--host", f"unix://{tmp_path}/sock", "events"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            with listener.accept()[0] as connection:
+                connection.recv(1)
+                assert interrupted(process) == (130, "")
