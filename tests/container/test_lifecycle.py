@@ -27,7 +27,7 @@ from lamina.container.snapshots import Snapshot, SnapshotNotFound
 from lamina.container.store import ContainerStore
 from lamina.container.updating import CannotUpdate
 from lamina.container.waiters import RegisteredWaiter, Waiters
-from lamina.errors import InvalidArgument, Unavailable
+from lamina.errors import Internal, InvalidArgument, Unavailable
 from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image, ImageNotFound
 from lamina.linux.crew import Crew
@@ -638,6 +638,37 @@ def test_an_exec_that_the_system_refuses_has_ended(world: World) -> None:
         world.containers.exec_start(exec_id)
     found = world.containers.exec_inspect(exec_id)
     assert (found["Running"], found["ExitCode"]) == (False, 126)
+
+
+def test_what_is_asked_of_a_process_that_ends_at_that_moment_is_told_that_it_does_not_run(world: World) -> None:
+    world.run()
+    process = world.runtime.processes[0]
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"]})
+
+    def vanished(*asked: object) -> None:
+        raise OSError(2, "No such file or directory")
+
+    process.pause = process.limit = vanished  # type: ignore[method-assign]
+    world.runtime.failure = RuntimeFailed("/proc/7/root: No such file or directory")
+    process._over.set()  # nobody was told yet
+    with pytest.raises(WrongState, match=r"Container [0-9a-f]+ is not running"):
+        world.containers.pause("it")
+    with pytest.raises(WrongState, match=r"Container [0-9a-f]+ is not running"):
+        world.containers.exec_start(exec_id)
+    assert world.containers.update("it", {"PidsLimit": 7}) == ()
+    assert world.containers.get("it").host_config["PidsLimit"] == 7
+
+
+def test_files_and_changes_of_what_was_removed_just_now_are_those_of_no_container(world: World) -> None:
+    world.run()
+    containers = world.containers
+    live = containers._roster.find("it")
+    with pytest.raises(ContainerNotFound, match="No such container"), containers._life.still(live):
+        containers.remove("it", force=True)
+        raise Internal("FileNotFoundError: diff")
+    for ask in (containers._contents.changes, lambda live: containers._archives.stat(live, "/")):
+        with pytest.raises(ContainerNotFound, match="No such container"):
+            ask(live)
 
 
 def test_an_exec_needs_a_running_container(world: World) -> None:

@@ -249,6 +249,8 @@ class Execs:
             each.record = replace(record, exit_code=code if code in (126, 127) else 126)
             remove_tree(directory, self._parts.workers)
             self._forget_oldest(record.container)
+            if live.process is None or live.process.ended:
+                raise live.not_running() from None
             raise
         each.process = process
         each.record = replace(record, pid=process.pid)

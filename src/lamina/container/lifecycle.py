@@ -140,17 +140,10 @@ class LifeCycle:
         """Follow a process. `fresh`: it was started just now."""
         with live.lock:
             self.on_running(live, fresh)
-        process.on_oom(lambda: self._oom_seen(live, process))
+        # These are called in the watching thread, which must not wait: locks and files are another thread's work.
+        process.on_oom(lambda: aside("oom", self._out_of_memory, live, process))
         process.on_detach(lambda: self._parts.emit(live.event("detach")))
-        process.on_exit(lambda how: self._exit_seen(live, process, how))
-
-    def _exit_seen(self, live: Live, process: Process, how: Exit) -> None:
-        """In the watching thread, which must not wait: locks and files are another thread's work."""
-        aside("exit", self._ended, live, process, how)
-
-    def _oom_seen(self, live: Live, process: Process) -> None:
-        """In the watching thread, as _exit_seen."""
-        aside("oom", self._out_of_memory, live, process)
+        process.on_exit(lambda how: aside("exit", self._ended, live, process, how))
 
     def _out_of_memory(self, live: Live, process: Process) -> None:
         with live.lock:
@@ -356,6 +349,8 @@ class LifeCycle:
             try:
                 live.process.pause()
             except OSError as error:  # its control group vanished, or a process does not stop
+                if live.process.ended:
+                    raise live.not_running() from None
                 raise WrongState(f"cannot pause container {live.container.id}: {error.strerror or error}") from None
             live.become(State.PAUSED)
             if lasting:
@@ -375,26 +370,30 @@ class LifeCycle:
     def still(self, live: Live, *, pause: bool = True) -> Iterator[None]:
         """With its processes frozen, if it has any and that is wanted; what does not run is kept from being started.
 
-        Raises WrongState: they cannot be frozen, for another reason than that they ended just now.
+        Raises WrongState: they cannot be frozen, and have not ended just now; ContainerNotFound: it was removed, also meanwhile.
         """
         with live.lock:
+            live.check_there()
             process = live.process
             if process is None:
                 yield
                 return
-        if not pause or live.state.status is not State.RUNNING:
-            yield
-            return
+        paused = pause and live.state.status is State.RUNNING
         try:
-            self.pause(live, lasting=False)
+            if paused:
+                self.pause(live, lasting=False)
         except WrongState:
             if process.wait(_ENDING) is None:
                 raise
         try:
             yield
+        except LaminaError:
+            live.check_there()
+            raise
         finally:
-            with suppress(WrongState):  # it ended meanwhile
-                self.unpause(live)
+            if paused:
+                with suppress(WrongState):  # it ended meanwhile
+                    self.unpause(live)
 
     def _thaw(self, live: Live) -> None:
         if live.process is not None:

@@ -67,6 +67,11 @@ class Live:
         """The state as it is now."""
         return self.container.state
 
+    def check_there(self) -> None:
+        """With the lock. Raises ContainerNotFound: it was removed since it was found."""
+        if self.state.status is State.REMOVING:
+            raise ContainerNotFound(f"No such container: {self.container.id}")
+
     def settle(self) -> None:
         """Wait until the end of a process that has ended is known here: whoever read its output to the end has seen that end."""
         process = self.process

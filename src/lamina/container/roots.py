@@ -43,8 +43,11 @@ def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool
     """The root, for one job, with the container's volumes and binds on it, or `bare`; `containers` is ROOT/containers.
 
     What does not run is kept from being started meanwhile.
+
+    Raises ContainerNotFound: it was removed just now.
     """
     with live.lock:
+        live.check_there()
         fd = _of_process(live, "ns/mnt" if bare else "root")
         if fd is None:
             root = mounted(launcher.root(live.container, writable=writable), containers)

@@ -73,6 +73,8 @@ class Updater:
         except ProcessGone:  # it ended just now
             return
         except (OSError, LaminaError) as error:
+            if process.ended:  # its control group went with it
+                return
             before = {key: container.host_config.get(key) for key in checked}
             try:
                 process.limit(bundle.resources(limits(before, device_number)))
