@@ -21,7 +21,7 @@ import pytest
 
 from lamina.container.refusals import BadArchive, CannotOverwrite, NotADirectory, PathBusy, PathNotFound, ReadOnlyPath
 from lamina.container.tarunpack import Unpacker
-from lamina.errors import InvalidArgument, LaminaError
+from lamina.errors import Exhausted, InvalidArgument, LaminaError
 from lamina.linux.removing import remove_tree
 from tests.container.conftest import SECRET, Box, House, received
 
@@ -309,6 +309,12 @@ def test_a_default_acl_does_not_change_the_mode_of_what_goes_in(make: Make, tmp_
     assert stat.S_IMODE(os.stat(tmp_path / "x").st_mode) == mode
     given = os.getxattr(tmp_path / "x", "system.posix_acl_access")
     assert struct.pack("<HHi", 0x10, mask, -1) in given
+
+
+def test_what_is_full_is_not_said_to_be_the_disk_of_the_data_root(make: Callable[..., Box]) -> None:
+    box = make(True, Tmpfs={"/small": "size=64k"})
+    with pytest.raises(Exhausted, match=r'^cannot extract "large": no space left on device$'):
+        box.write("/small", made(("large", bytes(1 << 20))))
 
 
 def test_the_containers_user_owns_what_goes_in_where_that_is_asked(make: Make) -> None:

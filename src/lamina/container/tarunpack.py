@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from lamina.container.refusals import BadArchive, CannotOverwrite, PathBusy, ReadOnlyPath
 from lamina.container.reuse import Looks, Reuse
 from lamina.container.tarread import Archive
+from lamina.errors import Exhausted
 from lamina.layer.errors import InvalidArchive
 from lamina.layer.tar.member import HARDLINK, Member
 from lamina.linux.openat2 import RESOLVE_NO_XDEV, open_in_root, openat2
@@ -53,6 +54,7 @@ class Unpacker:
             BadArchive: it is not a tar, or tries to leave its root; entries before that may have been written.
             CannotOverwrite: `strict`, and a directory would take the place of something else or the other way round.
             ReadOnlyPath, PathBusy: an entry lies in a read-only mount, or a mount would have to be replaced.
+            Exhausted: there is no space left where an entry lies.
         """
         archive = Archive(source, copy)
         try:
@@ -271,6 +273,8 @@ def _blamed(path: bytes, error: OSError | OverflowError | ValueError) -> Excepti
         return ReadOnlyPath(said)
     if error.errno == errno.EBUSY:
         return PathBusy(said)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of the data root's disk, of the container's cap, or of what is mounted there
+        return Exhausted(said)
     return BadArchive(said) if error.errno in _SENDERS_FAULT else error
 
 
