@@ -58,6 +58,14 @@ def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_run
         with pytest.raises(TypeError):
             box.exec("cat", input="text", timeout=20)  # type: ignore[arg-type]
         assert box.exec("cat", input=b"bytes").text == "bytes"
+        with pytest.raises(InvalidArgument, match="Env must not hold a NUL"):
+            box.exec("env", env={"A": "b\0c"})
+        with pytest.raises(InvalidArgument, match="Cmd must not hold a NUL"):
+            box.exec("echo", "b\0c")
+        with pytest.raises(InvalidArgument, match="invalid environment variable: =c"):
+            box.exec("env", env={"": "c"})
+        with pytest.raises(InvalidArgument, match="the working directory 'data' is invalid"):
+            box.exec("pwd", cwd="data")
 
 
 @pytest.mark.parametrize(("name", "value"), [("memory", -1), ("cpus", float("nan")), ("cpus", float("inf")), ("pids", -5), ("size", -1)])

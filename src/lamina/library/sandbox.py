@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from lamina.container.checking import check_config
 from lamina.container.document import texts
 from lamina.container.snapshots import Snapshot
 from lamina.errors import InvalidArgument, LaminaError
@@ -83,7 +84,7 @@ class Sandbox:
 
         Raises:
             CommandNotFound, CommandNotExecutable: the image has no such command, or it is not a program.
-            InvalidArgument: there is no command.
+            InvalidArgument: there is no command; a word, a variable or the directory is none that a container could have.
         """
         if not command:
             raise InvalidArgument("no command specified")
@@ -95,6 +96,7 @@ class Sandbox:
             "OpenStdin": bool(data),
             "StdinOnce": bool(data),
         }
+        check_config({**changes, "Cmd": list(command)})
         mine, theirs = socket.socketpair()
         with mine:
             with theirs:
