@@ -659,6 +659,16 @@ def test_what_is_asked_of_a_process_that_ends_at_that_moment_is_told_that_it_doe
     assert world.containers.get("it").host_config["PidsLimit"] == 7
 
 
+def test_an_exec_in_what_cannot_be_entered_any_more_waits_for_its_end(world: World) -> None:
+    """The kernel takes /proc/PID/root away a moment before it says that the process has ended."""
+    process = world.run()
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"]})
+    world.runtime.failure = RuntimeFailed("/proc/7/root: No such file or directory")
+    threading.Timer(0.05, process.end).start()
+    with pytest.raises(WrongState, match=r"Container [0-9a-f]+ is not running"):
+        world.containers.exec_start(exec_id)
+
+
 def test_files_and_changes_of_what_was_removed_just_now_are_those_of_no_container(world: World) -> None:
     world.run()
     containers = world.containers

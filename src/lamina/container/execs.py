@@ -31,7 +31,7 @@ from lamina.runtime.launch import Exec, Exit
 from lamina.runtime.process import ProcessGone
 from lamina.runtime.records import SOCKET
 
-_EXIT_ON_ITS_WAY = 2.0
+_EXIT_ON_ITS_WAY, _ENDING = 2.0, 0.2
 _PROBED = 4096
 """Bytes of a probe's output that are kept."""
 _KEPT = 256
@@ -245,11 +245,13 @@ class Execs:
                 replace(self._request(each, directory, attached=request is not None), patience=patience), attaches
             )
         except (LaminaError, OSError) as error:
-            code = getattr(type(error), "exit_code", 126)
-            each.record = replace(record, exit_code=code if code in (126, 127) else 126)
+            said = getattr(type(error), "exit_code", 0)
+            each.record = replace(record, exit_code=said if said in (126, 127) else 126)
             remove_tree(directory, self._parts.workers)
             self._forget_oldest(record.container)
-            if live.process is None or live.process.ended:
+            first = live.process
+            # A container that can be entered no more is at its end, which comes in a moment; a missing command says nothing about it.
+            if first is None or first.ended or (said not in (126, 127) and first.wait(_ENDING) is not None):
                 raise live.not_running() from None
             raise
         each.process = process
