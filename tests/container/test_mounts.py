@@ -125,6 +125,12 @@ def test_explicit_mounts_win_over_the_images_volumes_and_two_on_one_target_are_r
         asked_mounts({}, {"Binds": ["/a:/x"], "Tmpfs": {"/x": ""}})
 
 
+def test_a_relative_volume_of_an_image_lies_below_the_root() -> None:
+    assert [mount.target for mount in asked_mounts({"Volumes": {"data/x": {}, "/own": {}}}, {})] == ["/data/x", "/own"]
+    with pytest.raises(InvalidMount, match="destination can't be '/'"):
+        asked_mounts({"Volumes": {".": {}}}, {})
+
+
 def test_parents_are_mounted_before_children() -> None:
     points = [MountPoint("bind", target, "/s") for target in ("/a/b/c", "/a", "/a/b")]
     assert [mount.target for mount in runtime_mounts(points, {})] == ["/a", "/a/b", "/a/b/c"]

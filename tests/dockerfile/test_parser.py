@@ -87,6 +87,7 @@ def test_shift_operators_in_json_and_arithmetic_open_no_here_document() -> None:
     ("text", "expected"),
     [
         ('CMD ["/bin/bash"]', ast.Cmd(command=ast.Command(("/bin/bash",), shell=False))),
+        ('CMD ["\\ud800x", "\\ud83d\\ude00"]', ast.Cmd(command=ast.Command(("\ufffdx", "\U0001f600"), shell=False))),
         ("CMD [not json", ast.Cmd(command=ast.Command(("[not json",), shell=True))),
         ("ENTRYPOINT top -b", ast.Entrypoint(command=ast.Command(("top -b",), shell=True))),
         ("ENV a=1 b='x y' c=\"d e\" f=g\\ h", ast.Env(pairs=(("a", "1"), ("b", "'x y'"), ("c", '"d e"'), ("f", "g\\ h")))),

@@ -43,8 +43,9 @@ def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoin
         for target in mapping(host, "Tmpfs")
     ]
     _refuse_duplicates(explicit)
+    # An image's VOLUME may be relative: it lies below the root, as with dockerd.
     anonymous = [
-        MountPoint("volume", checked_target(target), copy=True, owned=True, driver=driver) for target in mapping(config, "Volumes")
+        MountPoint("volume", checked_target(f"/{target}"), copy=True, owned=True, driver=driver) for target in mapping(config, "Volumes")
     ]
     chosen = {mount.target: mount for mount in (*anonymous, *inherited, *explicit)}
     return tuple(chosen[target] for target in sorted(chosen))

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.lexer import BLANKS
 
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half a character, as an escape of JSON can say it; U+DC80 to U+DCFF are bytes of the file that are no UTF-8."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
@@ -68,7 +70,7 @@ def json_array(text: str) -> tuple[str, ...] | None:
         return None
     if not all(isinstance(item, str) for item in value):
         raise DockerfileError("when using JSON array syntax, arrays must be comprised of strings only")
-    return tuple(value)
+    return tuple(_HALF.sub("\ufffd", item) for item in value)
 
 
 def words_or_array(text: str) -> tuple[str, ...]:
