@@ -676,6 +676,8 @@ def test_an_empty_name_is_refused_in_one_sentence(engine: FakeEngine, words: tup
     [
         (("--memory", "1x"), b"lamina: invalid argument '1x' for --memory: write a number with b, k, m or g\n"),
         (("--build-arg", "=x"), b"lamina: invalid build argument: '=x' has no name\n"),
+        (("--tag", "a:B:c"), b"lamina: invalid argument 'a:B:c' for --tag: invalid reference format: "),
+        (("--add-host", "x="), b"lamina: invalid argument 'x=' for --add-host: write it as name:address\n"),
     ],
 )
 def test_flags_of_a_build_that_cannot_be_read_are_told_before_anything_is_sent(
@@ -703,6 +705,27 @@ def test_a_build_sends_what_the_context_keeps(engine: FakeEngine, tmp_path: Path
         assert {member.uid for member in tar} == {0}
     query = engine.requests[0].query
     assert "t=x%3A1" in query and "dockerfile=Other" in query and "buildargs=%7B%22A%22%3A%20%221%22%7D" in query
+
+
+def test_a_dockerfile_that_is_a_link_is_sent_with_what_it_leads_to(engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    for name in ("docker/app", "docker/other"):
+        (tmp_path / name).write_text("FROM scratch\n")
+    (tmp_path / "Dockerfile").symlink_to("docker/app")
+    (tmp_path / ".dockerignore").write_text("docker\n")
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", str(tmp_path)).stdout == b"sha256:1\n"
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert tar.getnames() == [".dockerignore", "Dockerfile", "docker", "docker/app"]
+
+
+def test_a_context_of_the_oldest_tar_format_is_told_from_a_dockerfile(engine: FakeEngine) -> None:
+    header = bytearray(tarfile.TarInfo("Dockerfile").tobuf(tarfile.USTAR_FORMAT))
+    header[148:156], header[257:265] = b" " * 8, bytes(8)
+    header[148:156] = b"%06o\0 " % sum(header)
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", "-", stdin=bytes(header) + bytes(1024)).stdout == b"sha256:1\n"
+    assert engine.requests[0].body == bytes(header) + bytes(1024)
 
 
 @pytest.mark.covers("cli:build --quiet")

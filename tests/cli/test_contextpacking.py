@@ -41,6 +41,14 @@ def test_every_kind_of_entry_is_what_tarfile_reads(tmp_path: Path) -> None:
         assert content is not None and content.read() == b"x" * 700
 
 
+def test_a_directory_that_is_left_out_is_read_only_for_what_may_be_kept(tmp_path: Path) -> None:
+    for name in ("d/e/needed", "d/e/other", "d/f/lost", "d/g/kept"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    data = b"".join(pack(str(tmp_path), lambda path: path.count("/") == 2, lambda path: path in ("d", "d/g"), always=("d/e/needed",)))
+    assert sorted(members(data)) == ["d", "d/e", "d/e/needed", "d/e/other", "d/g", "d/g/kept"]
+
+
 @given(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=90), st.binary(max_size=2000))
 def test_any_name_and_content_come_back(name: str, content: bytes) -> None:
     packer = ContextPacker()

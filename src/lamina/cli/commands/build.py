@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lamina.cli import trust
-from lamina.cli.contextpacking import ContextPacker, joined
+from lamina.cli.contextpacking import ContextPacker, joined, summed
 from lamina.cli.credentials import Credentials, header
 from lamina.cli.flags import Arguments, UsageError, read_value
 from lamina.cli.hostconfig import labels, ulimits
@@ -165,7 +165,7 @@ def _quietly(messages: Iterator[dict[str, object]]) -> str:
 
 
 def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
-    pairs = [("t", name) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
+    pairs = [("t", read_value("tag", name, _tag)) for name in arguments.many("tag")] + [("version", "1"), ("dockerfile", dockerfile)]
     pairs += [(key, arguments.text(name)) for key, name in (*_TEXTS, *_NUMBERS) if arguments.given(name)]
     pairs += [("platform", platform)] if (platform := session.platform(arguments)) else []
     pairs += [(key, read_value(name, arguments.text(name), _size)) for key, name in _SIZES if arguments.given(name)]
@@ -178,12 +178,26 @@ def _query(arguments: Arguments, dockerfile: str, session: Session) -> Pairs:
     if sources := arguments.many("cache-from"):
         pairs.append(("cachefrom", json.dumps([name for word in sources for name in word.split(",")])))
     if hosts := arguments.many("add-host"):
-        pairs.append(("extrahosts", json.dumps([host.replace("=", ":", 1) for host in hosts])))
+        pairs.append(("extrahosts", json.dumps([read_value("add-host", host, _host) for host in hosts])))
     if options := arguments.many("security-opt"):
         pairs.append(("securityopt", json.dumps(options)))
     if limits := ulimits(arguments):
         pairs.append(("ulimits", json.dumps(limits)))
     return pairs
+
+
+def _tag(name: str) -> str:
+    from lamina.spec.reference import Reference  # with regular expressions, which no other command needs
+
+    Reference.parse(name)
+    return name
+
+
+def _host(text: str) -> str:
+    name, colon, address = text.replace("=", ":", 1).partition(":")
+    if not name or not address:
+        raise InvalidArgument("write it as name:address")
+    return f"{name}{colon}{address}"
 
 
 def _size(text: str) -> str:
@@ -227,7 +241,7 @@ def _from_stdin(dockerfile: str) -> _Context:
     while len(first) < 512 and (piece := os.read(0, 65536)):
         first += piece
     rest = _and_stdin(first)
-    packed = first[257:262] == b"ustar" or first[:2] == b"\x1f\x8b" or first[:4] in (b"\x28\xb5\x2f\xfd", b"\xfd7zX") or first[:3] == b"BZh"
+    packed = summed(first) or first[:2] == b"\x1f\x8b" or first[:4] in (b"\x28\xb5\x2f\xfd", b"\xfd7zX") or first[:3] == b"BZh"
     if packed:
         return _Context(rest, dockerfile or "Dockerfile")
     if dockerfile:
@@ -243,6 +257,7 @@ def _and_stdin(first: bytes) -> Iterator[bytes]:
 
 def _from_directory(root: str, dockerfile: str) -> _Context:
     extra: dict[str, bytes] = {}
+    always: tuple[str, ...] = ()
     if dockerfile == "-":
         name = ".dockerfile.stdin"
         extra[name] = sys.stdin.buffer.read()
@@ -253,11 +268,13 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
         real = os.path.realpath(path)
         if real.startswith(root.rstrip("/") + "/") and os.path.commonpath([root, os.path.abspath(path)]) == root:
             name = os.path.relpath(os.path.abspath(path), root)
+            always = (name, os.path.relpath(real, root))
         else:
             name = ".dockerfile.outside"
             with open(path, "rb") as file:
                 extra[name] = file.read()
-    return _Context(pack(root, _ignored(root, name), always=(name, ".dockerignore"), extra=extra), name)
+    kept, within = _ignored(root, name)
+    return _Context(pack(root, kept, within, always=(*always, ".dockerignore"), extra=extra), name)
 
 
 def _usual(root: str) -> str:
@@ -266,42 +283,46 @@ def _usual(root: str) -> str:
     return lower if os.path.exists(lower) and not os.path.exists(usual) else usual
 
 
-def _ignored(root: str, dockerfile: str) -> Kept:
+def _ignored(root: str, dockerfile: str) -> tuple[Kept, Kept]:
     from lamina.cli.ignored import read
 
     return read(root, dockerfile)
 
 
-def pack(root: str, kept: Kept, *, always: Iterable[str] = (), extra: dict[str, bytes] | None = None) -> Iterator[bytes]:
+def pack(
+    root: str, kept: Kept, within: Kept = lambda path: True, *, always: Iterable[str] = (), extra: dict[str, bytes] | None = None
+) -> Iterator[bytes]:
     """The tar of a build context (no directory where `root` is empty) in sorted order, what `kept` refuses left out; `always` and the
-    `extra` files are in it anyway.
+    `extra` files are in it anyway. A directory that is left out is read only where `within` it something may be kept.
 
     Files belong to root, as in Docker's contexts; hard links stay links, sockets are left out.
     """
-    return joined(_packed(root, kept, set(always), extra or {}))
+    needed = set(always)
+    read = lambda path: within(path) or any(name.startswith(f"{path}/") for name in needed)  # noqa: E731
+    return joined(_packed(root, _walk(root, kept, read, needed) if root else (), extra or {}))
 
 
-def _packed(root: str, kept: Kept, needed: set[str], extra: dict[str, bytes]) -> Iterator[bytes]:
+def _packed(root: str, paths: Iterable[str], extra: dict[str, bytes]) -> Iterator[bytes]:
     packer = ContextPacker()
-    for path in _walk(root, kept, needed) if root else ():
+    for path in paths:
         yield from packer.add(os.path.join(root, path), path)
     for name, data in extra.items():
         yield from packer.add_bytes(name, data)
     yield from packer.finish()
 
 
-def _walk(root: str, kept: Kept, needed: set[str], below: str = "") -> Iterator[str]:
+def _walk(root: str, kept: Kept, within: Kept, needed: set[str], below: str = "") -> Iterator[str]:
     with os.scandir(os.path.join(root, below)) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         path = f"{below}/{entry.name}" if below else entry.name
         shown = path in needed or kept(path)
         if entry.is_dir(follow_symlinks=False):
-            inside = _walk(root, kept, needed, path)
+            inside = _walk(root, kept, within, needed, path)
             if shown:
                 yield path
                 yield from inside
-            else:
+            elif within(path):
                 # a later `!` pattern may keep something below
                 first = next(inside, None)
                 if first is not None:
