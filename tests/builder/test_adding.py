@@ -19,7 +19,7 @@ from lamina.distribution.proxies import Proxies
 from lamina.errors import Cancelled, LaminaError
 from lamina.image.model import Image
 from tests.builder.lab import Lab
-from tests.builder.webserver import Web, committed, git, repository, serving
+from tests.builder.webserver import MODIFIED, Web, committed, git, repository, serving
 from tests.harness import eventually
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -81,6 +81,23 @@ def test_without_validators_the_bytes_decide(lab: Lab, web: Web) -> None:
     second, _ = lab.build(text)
     assert second.id == first.id
     assert web.asked == [("/a", 200), ("/a", 200)]
+
+
+def test_without_an_etag_time_and_size_tell_whether_a_file_is_what_it_was(lab: Lab, web: Web) -> None:
+    lab.base()
+    text = f"FROM base\nADD {web.url('/a')} /a\n"
+    web.plain = {"/a"}
+
+    def added(content: bytes, modified: str) -> str:
+        web.files["/a"], web.headers["Last-Modified"] = content, modified
+        return lab.read(lab.build(text)[0], "/a")
+
+    assert added(b"one", MODIFIED) == "one"
+    assert added(b"two", MODIFIED) == "one"  # not fetched
+    assert added(b"three", MODIFIED) == "three"
+    assert added(b"older", "Mon, 01 Apr 2024 10:00:00 GMT") == "older"
+    soon = "Fri, 01 Jan 2100 00:00:00 GMT"  # changed in the second of the answer, or after it
+    assert [added(b"first", soon), added(b"again", soon)] == ["first", "again"]
 
 
 def test_a_known_address_is_fetched_when_its_layer_is_to_be_made_anew(lab: Lab, web: Web) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def serving(web: Web) -> Iterator[Web]:
             path = self.path.partition("?")[0]
             content = web.content(path)
             etag = f'"{hashlib.sha256(content or b"").hexdigest()[:16]}"'
-            same = self.headers.get("If-None-Match") == etag and path not in web.plain
+            same = self.headers.get("If-None-Match") == etag if path not in web.plain else self.unmodified()
             status = 404 if content is None else 304 if same else 200
             web.asked.append((path, status))
             self.send_response(status)
@@ -62,6 +63,11 @@ def serving(web: Web) -> Iterator[Web]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def unmodified(self) -> bool:
+            """Whether a file is no younger than If-Modified-Since says, as most servers answer."""
+            since, modified = self.headers.get("If-Modified-Since"), web.headers.get("Last-Modified")
+            return bool(since and modified) and parsedate_to_datetime(str(since)) >= parsedate_to_datetime(str(modified))
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -6,7 +6,7 @@ import email.utils
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urljoin, urlsplit
@@ -71,14 +71,14 @@ class Fetcher:
             AddressNotFound, AddressUnreachable: nothing is left.
         """
         known = self._notes.remote(address) or {}
-        asked = {
-            header: str(known[key]) for header, key in (("If-None-Match", "etag"), ("If-Modified-Since", "modified")) if known.get(key)
-        }
+        asked = {"If-None-Match": str(known["etag"])} if known.get("etag") else {}
         response = self._get(address, asked)
         try:
-            if response.status == 304 and asked:
-                return Fetched(address, Digest.parse(known["digest"]), str(known["name"]), int(known["time"]))
-            return self._taken(address, response, scratch)
+            if not (response.status == 304 if asked else _same(known, response.headers)):
+                return self._taken(address, response, scratch)
+            if not asked:
+                response.close()  # nobody reads its bytes
+            return Fetched(address, Digest.parse(known["digest"]), str(known["name"]), int(known["time"]))
         finally:
             response.release_conn()
 
@@ -137,7 +137,13 @@ class Fetcher:
             raise
         headers = response.headers
         name, time = _name(address, headers.get("Content-Disposition", "")), _seconds(headers.get("Last-Modified", "")) * 10**9
-        facts = {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", "")}
+        # RFC 9110, 8.8.2.2: within the second of the answer the file may have changed once more.
+        settled = _seconds(headers.get("Last-Modified", "")) < _seconds(headers.get("Date", ""))
+        facts = {
+            "etag": headers.get("ETag", ""),
+            "modified": headers.get("Last-Modified", "") if settled else "",
+            "size": headers.get("Content-Length", ""),
+        }
         self._notes.put_remote(address, {**facts, "digest": str(digest), "name": name, "time": time})
         return Fetched(address, digest, name, time, path)
 
@@ -194,6 +200,15 @@ def _name(address: str, disposition: str) -> str:
     name = unquote(found[1]) if found else unquote(urlsplit(address).path)
     name = name.rstrip().rpartition("/")[2]
     return "" if name in (".", "..") or "\0" in name else name
+
+
+def _same(known: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
+    """Whether an answer is to a file of the time and size that are known.
+
+    A server that were asked by If-Modified-Since would say so of an older file that took its place, too.
+    """
+    told = (headers.get("Last-Modified", ""), headers.get("Content-Length", ""))
+    return bool(known.get("modified")) and told == (known["modified"], known.get("size"))
 
 
 def _seconds(text: str) -> int:
