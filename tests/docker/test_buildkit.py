@@ -120,6 +120,18 @@ def test_sources_in_quotes_travel_and_those_beside_them_do_not(client: Client, c
     assert client.build()[1].output.splitlines() == ["!kept", "double"]
 
 
+def test_what_triggers_of_an_image_or_a_stage_do_is_told(client: Client, context: Path, tag: str) -> None:
+    (context / "a").write_text("asked for\n")
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nONBUILD ENV A=b\nONBUILD COPY a /a\nONBUILD RUN cat /a\n")
+    client.build(exporters=[_moby(tag)])
+    (context / "Dockerfile").write_text(f"FROM {tag} AS one\nONBUILD RUN echo too\nFROM one\nRUN true\n")
+    _, told = client.build()
+    assert [name for name in told.vertices if "RUN" in name or "COPY" in name] == [
+        "[one onbuild] COPY a /a", "[one onbuild] RUN cat /a", "[stage-1 onbuild] RUN echo too", "[stage-1 1/1] RUN true",
+    ]  # fmt: skip
+    assert told.output == "asked for\ntoo\n" and all(vertex.completed and not vertex.error for vertex in told.vertices.values())
+
+
 def test_secrets_are_asked_for_when_a_run_wants_them(client: Client, context: Path) -> None:
     (context / "Dockerfile").write_text(
         f"FROM {BASE}\nRUN --mount=type=secret,id=word cat /run/secrets/word; test ! -e /run/secrets/other\n"

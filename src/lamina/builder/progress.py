@@ -29,6 +29,13 @@ class TriggersBegan:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerBegan:
+    """The turn of one of them."""
+
+    instruction: ast.Instruction
+
+
+@dataclass(frozen=True, slots=True)
 class CacheHit:
     """The step needed no work."""
 
@@ -91,7 +98,20 @@ class Built:
     names: Sequence[str]
 
 
-Event = StepBegan | TriggersBegan | CacheHit | CommandStarted | Output | CommandEnded | StepEnded | Warned | Explained | Passed | Built
+Event = (
+    StepBegan
+    | TriggersBegan
+    | TriggerBegan
+    | CacheHit
+    | CommandStarted
+    | Output
+    | CommandEnded
+    | StepEnded
+    | Warned
+    | Explained
+    | Passed
+    | Built
+)
 Tell = Callable[[Event], None]
 _HELD = 4 << 20
 
@@ -249,7 +269,7 @@ def words(event: Event) -> list[str]:
             return [f"[Warning] {text}\n"]
         case Explained(text):
             return [f" ---> Cache {text}\n"]
-        case Passed():
+        case TriggerBegan() | Passed():
             return []
         case Built(image, names):
             return [f"Successfully built {image.short}\n", *(f"Successfully tagged {name}\n" for name in names)]

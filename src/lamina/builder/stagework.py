@@ -14,7 +14,7 @@ from lamina.builder.arguments import Arguments
 from lamina.builder.blame import blamed
 from lamina.builder.explain import Accounts
 from lamina.builder.made import Made
-from lamina.builder.progress import CacheHit, Explained, StepBegan, StepEnded, Tell, TriggersBegan
+from lamina.builder.progress import CacheHit, Explained, StepBegan, StepEnded, Tell, TriggerBegan, TriggersBegan
 from lamina.builder.running import Running
 from lamina.builder.site import Site
 from lamina.builder.sources import CacheImages
@@ -111,6 +111,7 @@ class StageWork:
         state = replace(state, config=config)
         for text in triggers:
             instruction = replace(parse_one(text, name="ONBUILD"), line=self._stage.start.line)
+            self._tell(TriggerBegan(instruction))
             with blamed(instruction, self._site.request.shown_name):
                 state = self._step(state, instruction)
         return state

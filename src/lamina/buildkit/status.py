@@ -177,9 +177,10 @@ class Narration:
 
 @dataclass(slots=True)
 class _Stage:
-    """Where one stage stands: `steps` are its instructions as they come up, with the names of those that make a vertex."""
+    """Where one stage stands: `steps` are its instructions as they come up, with the names of those that make a vertex; `name` is its own."""
 
     steps: list[tuple[ast.Instruction | None, str]]
+    name: str = ""
     place: int = -1
     work: Work | None = None
     pulls: dict[str, int] = field(default_factory=dict)
@@ -190,7 +191,7 @@ class _Stages:
 
     def __init__(self, log: Log, dockerfile: ast.Dockerfile, bases: Mapping[int, str], order: Sequence[int]) -> None:
         self._log = log
-        self._stages = {index: _Stage(_steps(dockerfile, index, bases)) for index in order}
+        self._stages = {index: _Stage(_steps(dockerfile, index, bases), _called(dockerfile, index)) for index in order}
         self._failed: int | None = None
 
     def of(self, index: int) -> Tell:
@@ -221,6 +222,9 @@ class _Stages:
                 stage.place += 1
                 name = stage.steps[stage.place][1] if stage.place < len(stage.steps) else ""
                 stage.work = self._log.work(name) if name else None
+            case progress.TriggerBegan(instruction):
+                name = f"[{stage.name}{' ' if stage.name else ''}onbuild] {instruction.text}"
+                stage.work = self._log.work(name) if isinstance(instruction, _COUNTED) else None
             case progress.CacheHit() if stage.work:
                 stage.work.cached()
             case progress.Output(text, error) if stage.work:
@@ -245,7 +249,7 @@ def _steps(dockerfile: ast.Dockerfile, index: int, bases: Mapping[int, str]) -> 
     earlier = {each.name for each in dockerfile.stages[:index] if each.name}
     pulls = base != "scratch" and base.lower() not in earlier
     total = pulls + sum(isinstance(step, _COUNTED) for step in stage.steps)
-    prefix = stage.name or (f"stage-{index}" if len(dockerfile.stages) > 1 else "")
+    prefix = _called(dockerfile, index)
     width = 1 + int(math.log10(total)) if total else 1
     number = 0
 
@@ -257,6 +261,11 @@ def _steps(dockerfile: ast.Dockerfile, index: int, bases: Mapping[int, str]) -> 
     names: list[tuple[ast.Instruction | None, str]] = [(stage.start, named(f"FROM {_full(base, stage.start.base)}") if pulls else "")]
     names += [(step, named(step.text) if isinstance(step, _COUNTED) else "") for step in stage.steps]
     return names
+
+
+def _called(dockerfile: ast.Dockerfile, index: int) -> str:
+    """What the names of a stage's vertices begin with."""
+    return dockerfile.stages[index].name or (f"stage-{index}" if len(dockerfile.stages) > 1 else "")
 
 
 def _full(base: str, written: str) -> str:
