@@ -217,6 +217,7 @@ def test_a_command_that_fails_says_its_code_and_leaves_no_image(lab: Lab) -> Non
 def test_quiet_tells_the_id_alone_and_everything_where_it_fails(lab: Lab) -> None:
     lab.base()
     image, told = lab.build("FROM base\nRUN x\n", quiet=True)
+    assert [update.aux for update in lab.told] == [None]
     assert told == f"{image.id}\n"
     lab.runtime.commands["bad"] = lambda upper, launch: (1, "why\n")
     with pytest.raises(StepFailed):

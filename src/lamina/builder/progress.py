@@ -159,10 +159,10 @@ class Classic:
                 self._sink(event.update)
             return
         if isinstance(event, Built):
-            self._sink(Update(aux={"ID": str(event.image)}))
             if self._quiet:
                 self._sink(Update(stream=f"{event.image}\n"))
                 return
+            self._sink(Update(aux={"ID": str(event.image)}))
         for text in words(event):
             update = Update(stream=text, error=isinstance(event, Output) and event.error)
             if self._quiet:
