@@ -47,14 +47,15 @@ class Ignore:
     def excludes(self, path: str) -> bool:
         """Whether `path` (relative, slashes, no leading one) is left out of the context.
 
-        A pattern that matches a directory matches all below it.
+        A pattern that matches a directory matches all below it; but, as in moby, an exception counts for a directory only where it changes
+        something: `!d` lets back nothing of what `d/*.md` left out.
         """
-        excluded = False
-        prefixes = _prefixes(path)
-        for pattern in self.patterns:
-            # A pattern that would change nothing need not be tried: exclusions only matter to what is in, and so on.
-            if pattern.exception == excluded and any(pattern.regex.match(prefix) for prefix in prefixes):
-                excluded = not pattern.exception
+        excluded, above = False, [False] * len(self.patterns)
+        for prefix in _prefixes(path):
+            excluded = False
+            for index, pattern in enumerate(self.patterns):
+                if above[index] or (pattern.exception == excluded and pattern.regex.match(prefix)):
+                    above[index], excluded = True, not pattern.exception
         return excluded
 
     def may_descend(self, path: str) -> bool:
