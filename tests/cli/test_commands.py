@@ -1071,6 +1071,7 @@ def test_ps_puts_into_words_only_what_it_shows(
     [
         (["blame", "--depth", "0", "bb"], "invalid argument '0' for --depth: it takes a number above 0"),
         (["run", "--memory-swap", "lots", "bb"], "invalid argument 'lots' for --memory-swap: write a number with b, k, m or g"),
+        (["builder", "prune", "--keep-storage", "x"], "invalid argument 'x' for --keep-storage: write a number with b, k, m or g"),
         (["run", "--label", "=x", "bb"], "invalid label: its name is empty"),
         (["run", "--rm", "--restart", "always", "bb"], "conflicting options: cannot specify both --restart and --rm"),
         (["events", "--since", "foo"], "invalid time: 'foo'\nwrite a duration before now (1h30m) or 2026-01-31T12:00:00Z"),

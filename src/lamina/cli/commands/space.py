@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lamina.cli.ages import age, parse_time
 from lamina.cli.commands.images import image_rows
 from lamina.cli.commands.ps import container_row
-from lamina.cli.flags import Arguments
+from lamina.cli.flags import Arguments, read_value
 from lamina.cli.output import filters, print_raw, print_rows, show
 from lamina.cli.prompt import agreed
 from lamina.cli.session import Session
@@ -258,7 +258,8 @@ def builder_prune(session: Session, arguments: Arguments) -> int:
 
 
 def _kept(arguments: Arguments) -> list[tuple[str, str]]:
-    return [("keep-storage", str(parse_size(arguments.text("keep-storage"))))] if arguments.given("keep-storage") else []
+    name = "keep-storage"
+    return [(name, str(read_value(name, arguments.text(name), parse_size)))] if arguments.given(name) else []
 
 
 def _all(arguments: Arguments) -> list[tuple[str, str]]:
