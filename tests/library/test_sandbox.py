@@ -51,6 +51,17 @@ def test_commands_share_what_they_write_and_nothing_else(engine: lamina.Engine) 
         assert "/data/file" in {change.path for change in box.diff()}
 
 
+def test_an_interrupt_ends_the_command_and_leaves_the_sandbox_free(engine: lamina.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with engine.sandbox("box") as box:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(lamina.Sandbox, "_output", interrupted)
+            box.exec("sleep", "1000")
+        assert box.exec("pidof", "sleep").exit_code == 1 and box.exec("echo", "free").text == "free\n"
+
+
 def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_runs(engine: lamina.Engine) -> None:
     with engine.sandbox("box") as box:
         with pytest.raises(InvalidArgument, match="no command"):

@@ -102,8 +102,13 @@ class Sandbox:
             with theirs:
                 waiter = self._engine.containers.perform(self._container, command, changes, fd=theirs.fileno(), stdin=bool(data))
             with waiter:
-                output = self._output(mine, data, timeout)
-                result = waiter.result()
+                try:
+                    output = self._output(mine, data, timeout)
+                    result = waiter.result()
+                except BaseException:  # Ctrl-C, as notebooks have it: the next command finds the container free
+                    self._kill()
+                    waiter.result()
+                    raise
         return Finished(result.status_code if result else -1, unframed(output))
 
     def _output(self, stream: socket.socket, data: memoryview, timeout: float | None) -> bytes:
