@@ -719,6 +719,19 @@ def test_a_dockerfile_that_is_a_link_is_sent_with_what_it_leads_to(engine: FakeE
         assert tar.getnames() == [".dockerignore", "Dockerfile", "docker", "docker/app"]
 
 
+@pytest.mark.parametrize(("own", "sent"), [(None, b".dockerignore\n.dockerfile.stdin\n"), (b"*.log\n", b"*.log\n\n.dockerfile.stdin\n")])
+def test_a_dockerfile_from_elsewhere_is_no_file_of_the_context(engine: FakeEngine, tmp_path: Path, own: bytes | None, sent: bytes) -> None:
+    (tmp_path / "a").touch()
+    if own is not None:
+        (tmp_path / ".dockerignore").write_bytes(own)
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", "-f", "-", str(tmp_path), stdin=b"FROM scratch\n").stdout == b"sha256:1\n"
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert tar.getnames() == ["a", ".dockerfile.stdin", ".dockerignore"]
+        file = tar.extractfile(".dockerignore")
+        assert file is not None and file.read() == sent
+
+
 def test_a_context_of_the_oldest_tar_format_is_told_from_a_dockerfile(engine: FakeEngine) -> None:
     header = bytearray(tarfile.TarInfo("Dockerfile").tobuf(tarfile.USTAR_FORMAT))
     header[148:156], header[257:265] = b" " * 8, bytes(8)

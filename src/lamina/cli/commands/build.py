@@ -274,7 +274,20 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
             with open(path, "rb") as file:
                 extra[name] = file.read()
     kept, within = _ignored(root, name)
-    return _Context(pack(root, kept, within, always=(*always, ".dockerignore"), extra=extra), name)
+    if not extra:
+        return _Context(pack(root, kept, within, always=(*always, ".dockerignore")), name)
+    extra[".dockerignore"] = _ignoring(root, name)
+    return _Context(pack(root, lambda path: path != ".dockerignore" and kept(path), within, extra=extra), name)
+
+
+def _ignoring(root: str, name: str) -> bytes:
+    """The .dockerignore of a context, which leaves out one more file; where there is none, itself as well."""
+    path = os.path.join(root, ".dockerignore")
+    text = b".dockerignore"
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            text = file.read()
+    return text + f"\n{name}\n".encode()
 
 
 def _usual(root: str) -> str:
