@@ -62,6 +62,23 @@ def test_an_interrupt_ends_the_command_and_leaves_the_sandbox_free(engine: lamin
         assert box.exec("pidof", "sleep").exit_code == 1 and box.exec("echo", "free").text == "free\n"
 
 
+def test_branches_are_made_all_or_none(engine: lamina.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, left = engine.containers.create, [True, True]
+
+    def failing(*arguments: object, **options: object) -> object:
+        if not left:
+            raise OSError(28, "no space left on device")
+        left.pop()
+        return create(*arguments, **options)  # type: ignore[arg-type]
+
+    with engine.sandbox("box") as box:
+        before = len(list(engine.all_containers()))
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+            patch.setattr(engine.containers, "create", failing)
+            box.branches(3)
+        assert left == [] and len(list(engine.all_containers())) == before
+
+
 def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_runs(engine: lamina.Engine) -> None:
     with engine.sandbox("box") as box:
         with pytest.raises(InvalidArgument, match="no command"):

@@ -160,9 +160,17 @@ class Sandbox:
         return self.branches(1, snapshot)[0]
 
     def branches(self, count: int, snapshot: Snapshot | None = None) -> Sequence[Sandbox]:
-        """`count` of them. See `branch`."""
+        """`count` of them, or none where one cannot be made. See `branch`."""
         base = snapshot or self._engine.containers.snapshots.state(self._container)
-        return [Sandbox(self._engine, self._image, self._limits, self._network, base) for _ in range(count)]
+        made: list[Sandbox] = []
+        try:
+            for _ in range(count):
+                made.append(Sandbox(self._engine, self._image, self._limits, self._network, base))
+        except BaseException:
+            for branch in made:
+                branch.close()
+            raise
+        return made
 
     def close(self) -> None:
         """Remove it; its branches stay. Idempotent."""
