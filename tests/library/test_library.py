@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import re
@@ -30,6 +31,11 @@ def test_the_examples_of_the_page_run_one_after_the_other(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "RUN echo first" in done.stdout and "A /greeting" in done.stdout
+
+
+def test_type_checkers_see_what_is_opened_as_the_librarys_engine() -> None:
+    for opened in (lamina.Engine.open, lamina.Engine.__enter__):
+        assert inspect.signature(opened).return_annotation == "Self"
 
 
 @pytest.fixture

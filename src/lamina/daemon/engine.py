@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Self
 
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
@@ -58,7 +59,7 @@ class Engine:
         originals: str = PRESSURE,
         logging: LogDefault = JSON_FILES,
         proxies: Proxies | None = None,
-    ) -> Engine:
+    ) -> Self:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel
         does best. `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get
         that name none. `storage_options` are size=10G, which caps what each container writes, and pool=100G, for all of them together.
@@ -153,7 +154,7 @@ class Engine:
         self._opened = None
         self._closing.close()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
