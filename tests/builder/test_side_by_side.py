@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from lamina.builder.execute import StepFailed
-from lamina.builder.progress import Output, StepBegan, Turns
+from lamina.builder.progress import Classic, Output, StepBegan, Turns
 from lamina.builder.request import Cancellation
 from lamina.builder.schedule import WIDEST, Stages
 from lamina.builder.state import State, empty_config
 from lamina.errors import Cancelled
 from lamina.runtime.launch import Launch
+from lamina.spec.progress import Update
 from tests.builder.lab import HOST, Lab
 
 STATE = State(None, empty_config(HOST))
@@ -124,3 +125,13 @@ def test_what_waits_for_its_turn_is_told_in_order_and_clipped() -> None:
     assert len(told) == 7 and "left out" in told[6].text  # type: ignore[attr-defined]
     turns.of(5)(Output("live"))
     assert told[-1] == Output("live")
+
+
+def test_a_quiet_build_that_fails_tells_the_last_of_what_it_said() -> None:
+    told: list[Update] = []
+    classic = Classic(told.append, quiet=True)
+    for letter in "abcdefgh":
+        classic(Output(letter * (1 << 20)))
+    assert told == []
+    classic.failed()
+    assert [update.stream[0] for update in told] == list("efgh")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -145,12 +146,13 @@ class Narrator(Protocol):
 class Classic:
     """Tells events in the words of Docker's classic builder.
 
-    With `quiet` only the ID of the image comes out; where the build fails, `failed` gives all that was held back.
+    With `quiet` only the ID of the image comes out; where the build fails, `failed` gives what was held back: the last 4 MiB of it.
     """
 
     def __init__(self, sink: Sink, *, quiet: bool = False) -> None:
         self._sink, self._quiet = sink, quiet
-        self._held: list[Update] = []
+        self._held: deque[Update] = deque()
+        self._size = 0
 
     def __call__(self, event: Event) -> None:
         """Tell one event. What the sink raises comes out here."""
@@ -166,9 +168,15 @@ class Classic:
         for text in words(event):
             update = Update(stream=text, error=isinstance(event, Output) and event.error)
             if self._quiet:
-                self._held.append(update)
+                self._hold(update)
             else:
                 self._sink(update)
+
+    def _hold(self, update: Update) -> None:
+        self._held.append(update)
+        self._size += len(update.stream)
+        while self._size > _HELD:
+            self._size -= len(self._held.popleft().stream)
 
     def stages(self, dockerfile: ast.Dockerfile, bases: Mapping[int, str], order: Sequence[int]) -> StageEvents:
         """See Narrator.stages: one stage after the other."""
