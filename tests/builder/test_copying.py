@@ -77,6 +77,12 @@ def test_a_file_goes_to_its_target_and_belongs_to_root(copies: Copies) -> None:
     assert copies.content("opt/b") == b"hello"
 
 
+def test_a_time_before_1970_is_copied_to_the_nanosecond(copies: Copies) -> None:
+    copies.put("a")
+    os.utime(copies.context / "a", ns=(-1_500_000_000, -1_500_000_000))
+    assert copies.copy(["a"], "/opt/b")["opt/b"].mtime == -1.5
+
+
 def test_a_trailing_slash_or_a_directory_there_keeps_the_name(copies: Copies) -> None:
     copies.put("d/a")
     assert list(copies.copy(["d/a"], "/x/")) == ["x", "x/a"]

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from lamina.builder.files import Files, Item, resolve
 from lamina.builder.owner import Owner, Permissions
 from lamina.errors import InvalidArgument
+from lamina.layer.tarwrite import time_record
 from lamina.linux.holes import hollow
 
 _KINDS = {
@@ -202,11 +203,10 @@ def write_entry(out: BinaryIO, name: bytes, item: Item, files: Files | None, pat
     file with several names came first."""
     info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
     info.mode, info.uid, info.gid = stat.S_IMODE(item.mode), item.uid, item.gid
-    seconds, nanoseconds = divmod(item.mtime_ns, 10**9)
-    info.mtime = seconds
+    info.mtime, fraction = divmod(item.mtime_ns, 10**9)
     records: dict[str, str] = {}
-    if nanoseconds:
-        records["mtime"] = f"{seconds}.{nanoseconds:09d}".rstrip("0")
+    if fraction:
+        records["mtime"] = time_record(item.mtime_ns).decode()
     for key, value in item.xattrs:
         records[f"SCHILY.xattr.{os.fsdecode(key)}"] = value.decode("utf-8", "surrogateescape")
     info.pax_headers = records

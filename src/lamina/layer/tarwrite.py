@@ -92,7 +92,7 @@ def _records(member: Member, path: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield key, b"%d" % number
     seconds, fraction = divmod(member.mtime_ns, 10**9)
     if fraction or not 0 <= seconds < 1 << 33:
-        yield b"mtime", _time(member.mtime_ns)
+        yield b"mtime", time_record(member.mtime_ns)
     for name, value in member.xattrs:
         yield b"SCHILY.xattr." + name, value
 
@@ -101,7 +101,8 @@ def _needs_record(text: bytes) -> bool:
     return len(text) > 100 or not text.isascii()
 
 
-def _time(nanoseconds: int) -> bytes:
+def time_record(nanoseconds: int) -> bytes:
+    """What a pax record says of a time: the fraction of one before 1970 goes with the sign."""
     sign, value = (b"-", -nanoseconds) if nanoseconds < 0 else (b"", nanoseconds)
     seconds, fraction = divmod(value, 10**9)
     return sign + b"%d" % seconds + ((b".%09d" % fraction).rstrip(b"0") if fraction else b"")
