@@ -107,6 +107,13 @@ def test_a_second_pull_fetches_nothing(faulty: Faulty, store: MakeStore) -> None
     ]
 
 
+def test_a_registry_that_takes_get_alone_is_pulled_from(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here)
+    faulty.fault = lambda request, response: Response(405) if request.method == "HEAD" else response
+    assert [name.digest for name in there.puller.pull(reference(faulty))[0].digests] == [digest]
+
+
 def test_layers_that_are_here_are_never_fetched(faulty: Faulty, store: MakeStore) -> None:
     here, there, tars, sink = store(), store(), some_tars(), Recorder()
     pushed(faulty, here, "team/base:1", tars[:2])

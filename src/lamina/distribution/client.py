@@ -47,6 +47,9 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch, InvalidDigest
 from lamina.spec.reference import Reference
 
+_NO_HEAD = (405, 501)
+"""How servers answer that take GET alone."""
+
 
 class ManifestUnknown(NotFound):
     """The registry has no manifest of that name."""
@@ -111,7 +114,7 @@ class RegistryClient:
         return Descriptor(_manifest_type(response, data, reference), digest, len(data)), data
 
     def head(self, reference: Reference) -> Descriptor | None:
-        """What a tag or digest names, without its bytes; None where the registry does not tell.
+        """What a tag or digest names, without its bytes; None where the registry does not tell, or takes GET alone.
 
         Raises:
             ManifestUnknown: there is no such manifest.
@@ -279,7 +282,7 @@ class RegistryClient:
 
     def _read_from(self, session: Session, method: str, path: str, headers: Mapping[str, str], what: str) -> Response:
         response = session.request(method, path, headers)
-        if response.status in (200, 206):
+        if response.status in (200, 206) or (method == "HEAD" and response.status in _NO_HEAD):
             return response
         raise self._refusal(failure(response, session.name, what), response.status, path, what)
 
