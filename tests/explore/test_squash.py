@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from lamina.errors import Conflict, InvalidArgument
+from lamina.layer import tarwrite
 from lamina.spec.reference import Reference
-from tests.contracts.snapshotter import directory, file, hardlink, symlink
+from tests.contracts.snapshotter import directory, file, hardlink, symlink, tar
+from tests.image.tars import child, imported
 
 from .conftest import Lab
 
@@ -50,3 +53,14 @@ def test_a_base_keeps_its_layers(lab: Lab) -> None:
     lab.image("other", LAST)
     with pytest.raises(InvalidArgument, match="not built on"):
         lab.explorer.squash(lab.explorer.subject("app"), lab.explorer.subject("other"))
+
+
+def test_holes_of_files_stay_holes(lab: Lab) -> None:
+    size = 8 << 20
+    header, stored = tarwrite.sparse_header(file("log")[0]._replace(size=size), [(1 << 20, 4096), (4 << 20, 512), (size, 0)])
+    hollow, _ = tarwrite.sparse_header(file("hollow")[0]._replace(size=size), [(size, 0)])
+    below = imported(lab.store, "sparse", header + os.urandom(stored) + tarwrite.padding(stored) + hollow + tarwrite.END)
+    child(lab.store, below, "app", tar(*LAST))
+    image = lab.explorer.squash(lab.explorer.subject("app"), None, [Reference.parse("flat:1")])
+    assert same(lab, "app", "flat:1")
+    assert lab.store.layers.chain(image.layers[-1])[0].tar_size < 1 << 20

@@ -34,6 +34,9 @@ Listed = tuple[bytes, Key, int]
 Status = tuple[int, int, int, int, int, int]
 """Mode with type bits, owner, group, size in bytes, modification time in nanoseconds since 1970, links."""
 
+Sparse = tuple[Sequence[tuple[int, int]], Iterator[bytes]]
+"""The runs of a sparse file that are stored, (start, bytes) in order, and their bytes one after another."""
+
 
 class Level(Protocol):
     """One layer, open. Not thread-safe. Raises LayerDamaged where what is stored is broken."""
@@ -66,6 +69,9 @@ class Level(Protocol):
 
     def pieces(self, key: Key, path: bytes) -> Iterator[bytes]:
         """All of a regular file, in pieces. See `content`."""
+
+    def sparse(self, key: Key, path: bytes) -> Sparse | None:
+        """What is stored of a regular file with holes; None of one that is stored whole. See `content`."""
 
     def where(self, key: Key) -> tuple[str, int] | None:
         """What tells two files' contents to be the same without reading: the layer's name and where in its tar they begin."""
@@ -118,6 +124,11 @@ class LayerLevel:
     def pieces(self, key: int, path: bytes) -> Iterator[bytes]:
         """See `Level.pieces`."""
         return self._place.read(self._entry(key, path))
+
+    def sparse(self, key: int, path: bytes) -> Sparse | None:
+        """See `Level.sparse`."""
+        entry = self._entry(key, path)
+        return None if entry.extents is None else ([extent[:2] for extent in entry.extents], self._place.stored(entry))
 
     def where(self, key: int) -> tuple[str, int] | None:
         """See `Level.where`."""
@@ -231,6 +242,10 @@ class UpperLevel:
         while at < size and (piece := self._part(key, at, min(_PIECE, size - at))):
             yield piece
             at += len(piece)
+
+    def sparse(self, key: bytes, path: bytes) -> Sparse | None:
+        """See `Level.sparse`."""
+        return None
 
     def where(self, key: bytes) -> tuple[str, int] | None:
         """See `Level.where`."""

@@ -65,10 +65,28 @@ def _entry(side: Side, linked: dict[tuple[int, Key], bytes]) -> Iterator[bytes]:
         if first is not side.path:
             yield tarwrite.header(Member(side.path, HARDLINK, 0, 0, 0, 0, link=first))
             return
-    yield tarwrite.header(_member(side, side.path))
+    member = _member(side, side.path)
     if entry.kind == FILE:
-        yield from side.stack.levels[entry.level].pieces(entry.key, side.path)
-        yield tarwrite.padding(side.status[3])
+        yield from _file(side, member)
+    else:
+        yield tarwrite.header(member)
+
+
+def _file(side: Side, member: Member) -> Iterator[bytes]:
+    """A file's headers and bytes; of one that is mostly holes, what is stored."""
+    level = side.stack.levels[side.entry.level]
+    sparse = level.sparse(side.entry.key, side.path)
+    if sparse is None or 2 * sum(length for _, length in sparse[0]) >= member.size:
+        yield tarwrite.header(member)
+        yield from level.pieces(side.entry.key, side.path)
+        yield tarwrite.padding(member.size)
+        return
+    runs, pieces = sparse
+    end = sum(runs[-1]) if runs else 0
+    header, stored = tarwrite.sparse_header(member, runs if end == member.size else [*runs, (member.size, 0)])
+    yield header
+    yield from pieces
+    yield tarwrite.padding(stored)
 
 
 def _member(side: Side, path: bytes) -> Member:

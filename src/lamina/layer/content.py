@@ -53,6 +53,17 @@ class Place:
         fd = os.open(self._tar, os.O_RDONLY | os.O_CLOEXEC)
         return _whole(fd, entry.size, entry.offset) if entry.extents is None else _sparse(fd, entry)
 
+    def stored(self, entry: Entry) -> Iterator[bytes]:
+        """The bytes of a sparse file's extents, one after another. Opened with the first, closed as by `read`, and raises as that does."""
+        if self._tree is None and self._tar is None:
+            raise Corrupt("the bytes of a layer are neither in a tar nor in a tree")
+        fd = open_in_tree(self._tree, entry.path) if self._tree is not None else os.open(self._tar or "", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for extent in entry.extents or ():
+                yield from _range(fd, extent.offset if self._tree is None else extent.start, extent.length)
+        finally:
+            os.close(fd)
+
     def open(self, entry: Entry) -> tuple[int, int] | None:
         """A descriptor that has the whole file from an offset on, and that offset; the caller closes it. None: it lies in pieces.
 
