@@ -6,6 +6,7 @@ import ctypes
 import gzip
 import mmap
 import os
+import shutil
 import stat
 import uuid
 import zlib
@@ -521,6 +522,15 @@ class SnapshotterContract:
                 assert resident(f"{three}/big") == size
                 assert os.stat(f"{three}/big").st_ino == os.stat(f"{one}/big").st_ino
         assert rig.snapshotter.usage(name) > 0
+
+    def test_what_is_lost_of_a_layer_takes_no_room(self, rig: Rig) -> None:
+        name = rig.publish(tar(file("big", os.urandom(1 << 20))))
+        used = rig.snapshotter.usage(name)
+        if (tree := rig.snapshotter.tree(name)) is not None:
+            shutil.rmtree(tree)
+            assert 0 < rig.snapshotter.usage(name) < used
+        rig.snapshotter.remove(name)
+        assert rig.snapshotter.usage(name) == 0
 
     def test_two_stacks_on_one_base_store_it_once(self, rig: Rig) -> None:
         base = rig.publish(tar(file("big", os.urandom(4 << 20))))

@@ -337,11 +337,12 @@ class Layers(LayerBytes):
         return self._uses[blob] > 0
 
     def usage(self, layer: Digest) -> int:
-        """Bytes on disk of one layer: blobs, metadata image, extracted tree."""
+        """Bytes on disk of one layer: blobs, metadata image, extracted tree; 0 for one that was removed meanwhile."""
         if layer in self._usage:
             return self._usage[layer]
-        facts = self._get(layer)
-        total = self._snapshotter.usage(facts.name) if self._snapshotter.exists(facts.name) else 0
+        if (facts := self._facts.get(layer)) is None:
+            return 0
+        total = self._snapshotter.usage(facts.name)
         for digest in (facts.diff_id, *(source.digest for source in facts.sources)):
             with suppress(BlobNotFound):
                 total += self._content.stat(digest).size

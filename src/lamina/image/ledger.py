@@ -73,8 +73,9 @@ def look(
         )
         held = frozenset(key for digest in kept for key in (("blob", str(digest)), *taking.layer(digest)))
         found = {image.id: frozenset(taking.claim(image)) for image in steps}
+        loose = [taking.layer(facts.id) for facts in layers.all()]
     blobs = frozenset(("blob", str(blob.digest)) for blob in content.walk())
-    everything = blobs.union(held, *claims.values(), *found.values(), *(taking.layer(facts.id) for facts in layers.all()))
+    everything = blobs.union(held, *claims.values(), *found.values(), *loose)
     return Ledger({key: size(key) for key in everything}, claims, found, held)
 
 
@@ -127,7 +128,7 @@ def on_disk(catalog: Known, layers: Layers, content: ContentStore) -> Callable[[
         if kind == "blob":
             return content.usage(Digest.parse(name))
         if kind == "driver":
-            return layers.driver.usage(name) if layers.driver.exists(name) else 0
+            return layers.driver.usage(name)
         return catalog.record_usage(Digest.parse(name)) if kind == "record" else layers.facts_usage(Digest.parse(name))
 
     return size

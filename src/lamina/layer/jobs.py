@@ -241,6 +241,9 @@ def remove_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dic
 
 
 def tree_usage(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:
-    """Bytes that a tree takes on disk, its directories too, each inode once."""
+    """Bytes that a tree takes on disk, its directories too, each inode once; 0 where there is none."""
     del fds, report
-    return {"bytes": bytes_on_disk(params["path"])}
+    try:
+        return {"bytes": bytes_on_disk(params["path"])}
+    except (FileNotFoundError, NotADirectoryError):
+        return {"bytes": 0}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from lamina.content.files import disk_bytes
 from lamina.errors import NotFound
 from lamina.layer.erofs.reader import check_all, read_superblock, read_tags
 from lamina.layer.errors import LayerDamaged
@@ -130,7 +131,7 @@ class ErofsSnapshotter(Stacked):
 
     def usage(self, name: str) -> int:
         """See `Snapshotter.usage`."""
-        return os.stat(self.index(name)).st_blocks * 512
+        return disk_bytes(self._files.path(name))
 
     def check(self, name: str, *, deep: bool = False) -> None:
         """See `Snapshotter.check`."""

@@ -202,7 +202,7 @@ class Snapshotter(Protocol):
         """The names of all published layers, sorted."""
 
     def usage(self, name: str) -> int:
-        """Bytes on disk besides blobs in the content store."""
+        """Bytes on disk besides blobs in the content store; 0 for what is not here, is lost or goes meanwhile."""
 
     def check(self, name: str, *, deep: bool = False) -> None:
         """Whether the layer is what was written: sizes and superblock checksum; `deep`: all its metadata.

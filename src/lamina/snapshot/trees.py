@@ -119,7 +119,7 @@ class Trees:
     def usage(self, name: str) -> int:
         """See `Snapshotter.usage`. A worker counts what is in the tree."""
         measured = self._workers.run("lamina.layer.jobs:tree_usage", {"path": self._files.tree(name)})
-        return os.stat(self.index(name)).st_blocks * 512 + disk_bytes(self._files.skeleton(name)) + int(measured["bytes"])
+        return disk_bytes(self._files.path(name)) + disk_bytes(self._files.skeleton(name)) + int(measured["bytes"])
 
     def check(self, name: str, *, deep: bool = False) -> None:
         """See `Snapshotter.check`. Of the tree, its top is looked at; `deep`: every name, type and size in it."""
