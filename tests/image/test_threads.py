@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from lamina.errors import LaminaError
+from lamina.image import lookup
+from lamina.image.documents import decode_facts, encode_facts
 from lamina.image.leases import Leases
-from lamina.image.model import LayerNote
+from lamina.image.model import LayerFacts, LayerNote
 from lamina.layer.staged import Staged
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -246,3 +248,26 @@ def test_a_layer_is_read_for_another_parent_while_nobody_waits_and_a_full_disk_l
         with store.layers.union(again.id) as union:
             assert union.lookup(b"etc/deep/new") is not None
     assert taken == [True, True]
+
+
+def test_an_image_that_is_removed_while_it_is_looked_at_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = imported(store, "gone")
+    found = lookup.resolve(store.catalog, "gone")
+    monkeypatch.setattr(lookup, "resolve", lambda *_: store.images.remove("gone") and found)
+    assert store.images.resolve("gone").id == image.id
+    assert os.listdir(store.root / "images") == os.listdir(store.root / "content/blobs/sha256") == store.warnings == []
+
+
+def test_facts_that_change_while_they_are_looked_at_stay_as_they_became(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = imported(store).layers[0]
+    form = Descriptor("application/x", Digest.of(b"form"), 4)
+
+    def changed(facts: LayerFacts) -> bytes:
+        """As the file is about to be compared, another thread writes it."""
+        monkeypatch.setattr("lamina.image.layers.encode_facts", encode_facts)
+        store.layers.note_pushed(layer, form)
+        return encode_facts(facts)
+
+    monkeypatch.setattr("lamina.image.layers.encode_facts", changed)
+    assert store.layers.get(layer).pushed == (form,)
+    assert form in decode_facts((store.root / "layers" / f"{layer.encoded}.json").read_bytes()).pushed and store.warnings == []

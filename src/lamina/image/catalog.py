@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lamina.content.durability import Durability
@@ -78,7 +79,7 @@ class Catalog(Known):
 
     def record(self, image: Image) -> bytes:
         """What the image's file and row hold."""
-        return encode_record(_record(image))
+        return _encoded(image)
 
     def rewrite(self, image: Digest) -> None:
         """Write the record of an image again, file and row; one that went meanwhile is passed over."""
@@ -125,13 +126,16 @@ class Catalog(Known):
 
     def heal(self, image: Image) -> None:
         """On use of one image: write its record and its configuration again where they went missing."""
-        heal(self.directory, str(image.id), encode_record(_record(image)), what="image", warn=self._warn)
+        heal(self.directory, str(image.id), partial(self._images.get, image.id), _encoded, self.lock, what="image", warn=self._warn)
         try:
             self._content.read(image.id)
         except LaminaError:
-            self._warn(f"the configuration of image {image.id} was missing or damaged: written anew from the database")
-            self._content.delete(image.id)
-            self._content.put(image.config_bytes, mediatype.OCI_CONFIG)
+            with self.lock:
+                if image.id not in self._images:
+                    return  # It was removed meanwhile.
+                self._warn(f"the configuration of image {image.id} was missing or damaged: written anew from the database")
+                self._content.delete(image.id)
+                self._content.put(image.config_bytes, mediatype.OCI_CONFIG)
 
     def put(self, image: Image, manifest: bytes, names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
         """Store an image whose blobs and layers are here, and give it `names`; they leave the images that had them.
@@ -151,7 +155,7 @@ class Catalog(Known):
                 if self._is_lost(known.manifest.digest):
                     return self._put_manifest(known, image.manifest, manifest, names)
                 return self.put_record(known, lambda change: _put_names(change, image.id, names), names)
-            record, path = encode_record(_record(image)), document_path(self.directory, str(image.id))
+            record, path = _encoded(image), document_path(self.directory, str(image.id))
             write_file(path, record)
             try:
                 with self._metadata.transaction() as change:
@@ -198,7 +202,7 @@ class Catalog(Known):
     def put_record(self, image: Image, also: Callable[[Transaction], None], names: Sequence[tuple[Reference, Descriptor]] = ()) -> Image:
         """Store what changed in a known image's record; `also` adds to the same transaction."""
         with self.lock:
-            record = encode_record(_record(image))
+            record = _encoded(image)
             write_file(document_path(self.directory, str(image.id)), record)
             with self._metadata.transaction() as change:
                 change.execute("UPDATE images SET record = ? WHERE id = ?", record.decode(), str(image.id))
@@ -291,7 +295,7 @@ class Catalog(Known):
             for key in twins.to_rows:
                 image = self._images.get(Digest.parse(key))
                 if image is not None:
-                    change.put_image(image.id, encode_record(_record(image)), image.config_bytes, self._content.read(image.manifest.digest))
+                    change.put_image(image.id, _encoded(image), image.config_bytes, self._content.read(image.manifest.digest))
 
     def _image(self, record: Record, row: tuple[str, bytes, bytes] | None) -> Image:
         """The image of a record; documents that are missing in the content store are put there from the row."""
@@ -358,8 +362,8 @@ class Catalog(Known):
         return found
 
 
-def _record(image: Image) -> Record:
-    return Record(image.id, image.manifest, image.parent, image.intermediate, image.size, image.tagged)
+def _encoded(image: Image) -> bytes:
+    return encode_record(Record(image.id, image.manifest, image.parent, image.intermediate, image.size, image.tagged))
 
 
 def _labelled(descriptor: Descriptor, notes: dict[str, str]) -> Descriptor:

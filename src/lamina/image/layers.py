@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from lamina.content.durability import Durability
 from lamina.content.files import disk_bytes, write_file
@@ -247,9 +248,9 @@ class Layers(LayerBytes):
 
     def get(self, layer: Digest) -> LayerFacts:
         """Raises LayerNotFound. A facts file that went missing is written again."""
-        facts = self._get(layer)
-        heal(self._directory, str(layer), encode_facts(facts), what="layer", warn=self._warn)
-        return facts
+        self._get(layer)
+        self._heal(layer)
+        return self._get(layer)
 
     def chain(self, layer: Digest | None) -> tuple[LayerFacts, ...]:
         """The stack that ends in `layer`, base first; empty for None.
@@ -408,6 +409,9 @@ class Layers(LayerBytes):
         except KeyError:
             raise LayerNotFound(f"no such layer: {layer}") from None
 
+    def _heal(self, layer: Digest) -> None:
+        heal(self._directory, str(layer), partial(self._facts.get, layer), encode_facts, self.lock, what="layer", warn=self._warn)
+
     def _record(self, facts: LayerFacts) -> None:
         """File first, then row: where a crash comes between, the next start takes it from the file."""
         data = encode_facts(facts)
@@ -472,7 +476,7 @@ class Layers(LayerBytes):
             return
         path = document_path(self._directory, str(facts.id))
         if not os.path.exists(path):
-            heal(self._directory, str(facts.id), encode_facts(facts), what="layer", warn=self._warn)
+            self._heal(facts.id)
             self._durability.settle(path)
         elif not self._snapshotter.exists(facts.name):
             self._warn(f"the files of layer {facts.id} were gone: made anew from its tar")

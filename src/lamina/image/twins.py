@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -63,17 +63,35 @@ def document_path(directory: str, key: str) -> str:
     return os.path.join(directory, key.partition(":")[2] + ".json")
 
 
-def heal(directory: str, key: str, data: bytes, *, what: str, warn: Warn) -> None:
-    """Write the file of `key` again if it is not there or does not hold `data`."""
+def heal(
+    directory: str,
+    key: str,
+    known: Callable[[], T | None],
+    encode: Callable[[T], bytes],
+    lock: AbstractContextManager[object],
+    *,
+    what: str,
+    warn: Warn,
+) -> None:
+    """Write the file of `key` again if it is not there or does not hold what is known; of what was removed meanwhile (None) nothing.
+
+    Under `lock` what is known does not change. It is taken only where something is wrong, or is changing just now.
+    """
     path = document_path(directory, key)
+    if (value := known()) is None or _holds(path, encode(value)):
+        return
+    with lock:
+        if (value := known()) is not None and not _holds(path, data := encode(value)):
+            warn(f"the file of {what} {key} was missing or unreadable: written anew")
+            write_file(path, data)
+
+
+def _holds(path: str, data: bytes) -> bool:
     try:
         with open(path, "rb") as file:
-            if file.read() == data:
-                return
+            return file.read() == data
     except OSError:
-        pass
-    warn(f"the file of {what} {key} was missing or unreadable: written anew")
-    write_file(path, data)
+        return False
 
 
 def _files(directory: str) -> list[str]:
