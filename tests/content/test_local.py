@@ -235,3 +235,19 @@ def test_a_flush_waits_for_what_was_asked_before_it_and_for_no_more() -> None:
     later.request()
     later.flush()
     assert done == [0]
+
+
+def test_a_directory_in_the_place_of_a_blob_is_damage_and_makes_way(tmp_path: Path) -> None:
+    content, _ = opened(tmp_path, Disk())
+    for arrive in (lambda: content.put(DATA, ""), lambda: content.adopt(str(tmp_path / "ingest/file"), DIGEST, len(DATA))):
+        (place(tmp_path) / "within").mkdir(parents=True)
+        for ask in (content.read, content.verify, content.path):
+            with pytest.raises(BlobDamaged, match="cannot be read: Is a directory"):
+                ask(DIGEST)
+        (tmp_path / "ingest/file").write_bytes(DATA)
+        arrive()
+        assert content.read(DIGEST) == DATA
+        content.delete(DIGEST)
+    (place(tmp_path) / "within").mkdir(parents=True)
+    content.delete(DIGEST)
+    assert not place(tmp_path).exists()

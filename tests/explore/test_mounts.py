@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,12 +144,12 @@ def test_what_cannot_be_mounted_is_refused(lab: Lab, target: Path) -> None:
     assert lab.explorer.mounts.list() == []
 
 
-def test_a_mount_that_cannot_be_noted_is_undone(lab: Lab, target: Path) -> None:
+def test_a_mount_that_cannot_be_noted_is_undone(lab: Lab, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left", path)
+
     lab.image("app", BASE)
-    mounted(lab, "app", target)
-    [file] = (lab.store.root / "mounts").iterdir()
-    lab.explorer.mounts.unmount(str(target))
-    file.mkdir()  # where its record would lie
-    with pytest.raises(OSError):
+    monkeypatch.setattr("lamina.explore.mounts.write_file", full)
+    with pytest.raises(OSError, match="no space left"):
         lab.explorer.mounts.mount("app", str(target))
     assert not is_mount(target)

@@ -22,7 +22,7 @@ from lamina.image.checking import LOST, Finding
 from .conftest import DRIVERS, Store
 from .tars import SECOND, child, imported, tar
 
-KINDS = ("bit", "truncate", "remove", "swap", "stray", "row", "rows", "copy", "facts")
+KINDS = ("bit", "truncate", "remove", "swap", "stray", "row", "rows", "copy", "facts", "folder")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,27 @@ def test_what_is_damaged_while_the_store_is_open_is_mended_or_named(model: Path,
             assert tars(shown(store)) == tars(before)
         finally:
             store.close()
+
+
+def test_a_directory_in_the_place_of_any_file_is_mended_or_named(model: Path, tmp_path: Path) -> None:
+    driver = (model / "driver.txt").read_text()
+    files = sorted(
+        path.relative_to(model) for room in ("content", "images", "layers") for path in (model / room).rglob("*") if path.is_file()
+    )
+    before = contents(model, driver, tmp_path / "before")
+    for file in files:
+        root = tmp_path / "root"
+        shutil.copytree(model, root, symlinks=True, copy_function=copied)
+        replaced(root / file)
+        store = Store(root, driver).open()
+        try:
+            list(store.images.check(repair=True))
+            left = left_of(store)
+            assert all(finding.state == LOST for finding in left), f"{file}: {left}"
+            compare(before, shown(store), left, store)
+        finally:
+            store.close()
+            shutil.rmtree(root)
 
 
 def test_an_image_whose_manifest_and_row_are_lost_takes_the_manifest_of_an_archive(store: Store, tmp_path: Path) -> None:
@@ -252,6 +273,9 @@ def perform(damage: Damage, root: Path, *, open: bool = False) -> None:
     elif damage.kind == "remove":
         path.unlink()
         return
+    elif damage.kind == "folder":
+        replaced(path)
+        return
     elif damage.kind == "swap" and path != other:
         one, two = path.read_bytes(), other.read_bytes()
         path.write_bytes(two)
@@ -262,6 +286,13 @@ def perform(damage: Damage, root: Path, *, open: bool = False) -> None:
         (path.parent / f"{path.stem}.copy{path.suffix}").write_bytes(path.read_bytes())
     if damage.quiet:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replaced(path: Path) -> None:
+    """A directory with something in it in the place of a file."""
+    path.unlink()
+    path.mkdir()
+    (path / "within").write_bytes(b"stray")
 
 
 def facts(damage: Damage, root: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 
 from lamina.content.store import full_disk
+from lamina.linux.removing import remove_path
 
 
 def write_file(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
@@ -22,11 +23,20 @@ def write_file(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False)
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
-            os.rename(beside, path)
+            move(beside, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(beside)
         raise
+
+
+def move(path: str, place: str) -> None:
+    """Rename a file to its place, over whatever stands there: damage may have left a directory."""
+    try:
+        os.rename(path, place)
+    except IsADirectoryError:
+        remove_path(place)
+        os.rename(path, place)
 
 
 def read_file(path: str) -> bytes | None:

@@ -17,11 +17,11 @@ from typing import BinaryIO
 import msgspec
 
 from lamina.content.durability import Durability
-from lamina.content.files import disk_bytes, write_file
+from lamina.content.files import disk_bytes, move, write_file
 from lamina.content.ingest import FileIngest, open_keyed
 from lamina.content.store import DOCUMENT_LIMIT, BlobDamaged, BlobInfo, BlobNotFound, full_disk
 from lamina.errors import Exhausted, LaminaError
-from lamina.linux.removing import discard_tree
+from lamina.linux.removing import discard_tree, remove_path
 from lamina.spec import manifest
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
@@ -71,6 +71,8 @@ class LocalContent:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise BlobNotFound(f"no such blob: {digest}") from None
+        except OSError as error:
+            raise BlobDamaged(f"damaged blob: {digest} cannot be read: {error.strerror}") from None
         if len(data) > limit:
             raise Exhausted(f"blob {digest} is larger than the {limit} bytes that are read of it")
         if Digest.of(data, digest.algorithm) != digest:
@@ -140,8 +142,7 @@ class LocalContent:
         except FileNotFoundError:
             return 0
         size = os.fstat(fd).st_size
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        remove_path(path)
         # The last close gives back the blocks, a tenth of a second for a large file: nobody need wait for that.
         threading.Thread(target=os.close, args=(fd,), name="free", daemon=True).start()
         return size
@@ -205,5 +206,5 @@ class LocalContent:
             return
         with full_disk(self._root):
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            os.rename(path, place)
+            move(path, place)
         self._durability.settle(place)

@@ -144,7 +144,7 @@ class Checker:
             return  # Sound, or it went meanwhile.
         images = self._standing_on(facts.id)
         what = f"layer {facts.id}"
-        if not sound:
+        if not sound or ((error is not None or facts.diff_id in bad) and not self._can_stand(facts)):
             places = {problem: _blob(digest) for digest, problem in bad.items()}
             if error is not None:
                 places.setdefault(error.message, f"layers/{facts.name}")
@@ -156,6 +156,13 @@ class Checker:
             yield self._told(Finding(what, _blob(digest), problem, state, images=_shown(images)))
         if error is not None:
             yield self._told(Finding(what, f"layers/{facts.name}", error.message, state, images=_shown(images)))
+
+    def _can_stand(self, facts: LayerFacts) -> bool:
+        """Whether what a layer is made anew from besides its bytes is known: the layers below, where it implies directories of theirs."""
+        try:
+            return facts.name == facts.diff_id.encoded or bool(self._store.layers.chain(facts.id))
+        except LaminaError:
+            return False
 
     def _mend_layer(self, facts: LayerFacts, bad: dict[Digest, str], error: LaminaError | None) -> None:
         """The tar from a compressed form, the driver's files from either; a compressed form that is damaged is forgotten."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from lamina.linux.removing import remove_path
 from lamina.spec.resolver import render_hosts
 
 
@@ -43,13 +46,22 @@ def write_init_layer(directory: str) -> None:
     As in Docker: /.dockerenv, dev/pts, dev/shm, dev/console, proc, sys, etc/hosts, etc/hostname, etc/resolv.conf, etc/mtab.
     """
     for name in ("", "dev", "dev/pts", "dev/shm", "etc", "proc", "sys"):
+        _clear(f"{directory}/{name}", stat.S_ISDIR)
         os.makedirs(f"{directory}/{name}", mode=0o755, exist_ok=True)
     for name in (".dockerenv", "dev/console"):
+        _clear(f"{directory}/{name}", stat.S_ISREG)
         _write(f"{directory}/{name}", "", mode=0o755)
     for name in ("etc/hosts", "etc/hostname", "etc/resolv.conf"):
+        _clear(f"{directory}/{name}", stat.S_ISREG)
         _write(f"{directory}/{name}", "", mode=0o644)
     if not os.path.lexists(f"{directory}/etc/mtab"):
         os.symlink("/proc/mounts", f"{directory}/etc/mtab")
+
+
+def _clear(path: str, fits: Callable[[int], bool]) -> None:
+    """Remove what is there if it is of another kind: damage, that would end each start, or be followed if it is a link."""
+    if os.path.lexists(path) and not fits(os.lstat(path).st_mode):
+        remove_path(path)
 
 
 def _write(path: str, text: str, *, mode: int = 0o644) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from lamina.content.files import disk_bytes
+from lamina.content.files import disk_bytes, move
 from lamina.errors import NotFound
 from lamina.layer.erofs.reader import check_all, read_superblock, read_tags
 from lamina.layer.errors import LayerDamaged
@@ -153,7 +153,7 @@ class ErofsSnapshotter(Stacked):
         with self._lock:
             self._remove_merged(self._stacks.holding(name))
             self._let_go(name)
-            os.rename(staged.metadata, self._files.path(name))
+            move(staged.metadata, self._files.path(name))
 
     def learn(self, name: str, source: TarSource, scratch: str) -> None:
         """See `Snapshotter.learn`. The tar says it itself."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lamina.content.files import move
 from lamina.layer.contextual import patched
 from lamina.layer.index import LayerIndex
 from lamina.layer.staged import Staged, TarSource
@@ -40,13 +41,13 @@ class LayerFiles:
     def index(self, name: str) -> str:
         """See `Snapshotter.index`."""
         path = self.path(name)
-        if not os.path.exists(path):
+        if not os.path.isfile(path):
             raise LayerNotFound(f"no such layer: {name}")
         return path
 
     def exists(self, name: str) -> bool:
         """See `Snapshotter.exists`."""
-        return os.path.exists(self.path(name))
+        return os.path.isfile(self.path(name))
 
     def names(self) -> list[str]:
         """See `Snapshotter.names`."""
@@ -60,8 +61,8 @@ class LayerFiles:
             remove_path(self.tree(name))
             os.rename(staged.tree, self.tree(name))
         if staged.skeleton:
-            os.rename(staged.skeleton, self.skeleton(name))
-        os.rename(staged.metadata, self.path(name))
+            move(staged.skeleton, self.skeleton(name))
+        move(staged.metadata, self.path(name))
 
     def dress(self, staged: Staged, below: Sequence[str]) -> None:
         """Let implied directories of a staged layer take after the indexes `below` (base first)."""

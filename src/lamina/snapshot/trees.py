@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from lamina.content.files import disk_bytes
+from lamina.content.files import disk_bytes, move
 from lamina.errors import LaminaError
 from lamina.layer.erofs.reader import check_all, read_superblock
 from lamina.layer.errors import LayerDamaged
@@ -97,7 +97,7 @@ class Trees:
     def rebuilt(self, name: str) -> Rebuilt | None:
         """See `Snapshotter.rebuilt`."""
         skeleton, tree = self._files.skeleton(name), self._files.tree(name)
-        return Rebuilt(skeleton, tree) if os.path.isdir(tree) and os.path.exists(skeleton) else None
+        return Rebuilt(skeleton, tree) if os.path.isdir(tree) and os.path.isfile(skeleton) else None
 
     def copy(self, name: str, diff_id: Digest, scratch: str) -> StagedBlob:
         """See `Snapshotter.copy`."""
@@ -145,14 +145,14 @@ class Trees:
         self._forget(name)
         remove_path(self._files.sums(name))
         if staged.skeleton:
-            os.rename(staged.skeleton, self._files.skeleton(name))
-        os.rename(staged.metadata, self._files.path(name))
+            move(staged.skeleton, self._files.skeleton(name))
+        move(staged.metadata, self._files.path(name))
         remove_path(staged.tree)
 
     def learn(self, name: str, source: TarSource, scratch: str) -> None:
         """See `Snapshotter.learn`."""
         path = self._files.sums(name)
-        if os.path.exists(path):
+        if os.path.isfile(path):
             return
         staged = run_stage(self._workers, "stage_erofs", source, scratch, self._limits, None)
         try:
@@ -163,7 +163,7 @@ class Trees:
             with open(staged.blobs[0].path, "rb") as tar:
                 params = {"metadata": self.index(name), "name": name, "path": made}
                 self._workers.run("lamina.layer.treecheck:make_sums", params, [tar.fileno()])
-            os.rename(made, path)
+            move(made, path)
         finally:
             self._files.discard(staged)
 
@@ -176,7 +176,7 @@ class Trees:
             "tree": self._files.tree(name),
             "name": name,
             "shards": shards,
-            "sums": sums if os.path.exists(sums) else "",
+            "sums": sums if os.path.isfile(sums) else "",
         }
 
         def run(shard: int) -> list[list[str]]:
