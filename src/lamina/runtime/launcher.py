@@ -102,7 +102,7 @@ def launch(
             _undo(document, prepared)
         if isinstance(error, LaunchFailed):
             raise
-        raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else _words(error)) from None
+        raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else words(error)) from None
     finally:
         channel.close_all(prepared.opened)
 
@@ -120,7 +120,7 @@ def prepare_nothing(document: Mapping[str, Any], hierarchies: Sequence[Hierarchy
         channel.close_all([*prepared.opened, *prepared.pipes.values()])
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
     """What went wrong, and with which file where that is known."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
@@ -356,7 +356,7 @@ def _attended(
     except BrokenPipeError:
         return reports.read(report) or reports.ENDED
     except OSError as error:
-        return reports.said_so_far(report) or f"-1\0preparing\0{error.errno}\0{_words(error)}".encode()
+        return reports.said_so_far(report) or f"-1\0preparing\0{error.errno}\0{words(error)}".encode()
     return said
 
 

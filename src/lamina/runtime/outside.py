@@ -61,7 +61,7 @@ def launch(document: Mapping[str, Any], slots: dict[str, Any], hierarchies: Sequ
         started = True
         return Launched(pid, pidfd, cgroup, prepared.master, prepared.pipes, prepared.warnings)
     except (OSError, LaminaError, ValueError) as error:
-        raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else _words(error)) from None
+        raise LaunchFailed(FAILED, error.message if isinstance(error, LaminaError) else launcher.words(error)) from None
     finally:
         if not started:
             channel.close_all([*prepared.pipes.values(), *([prepared.master] if prepared.master >= 0 else [])])
@@ -85,10 +85,6 @@ def remove(outside: Mapping[str, Any] | None, created: bool) -> None:
     finally:
         os.close(null)
     remove_tree(os.path.dirname(outside["state"]))
-
-
-def _words(error: Exception) -> str:
-    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 # --- a container
