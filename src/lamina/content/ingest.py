@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from lamina.content.store import BlobInfo, full_disk
+from lamina.linux.pieces import PIECE
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
 
@@ -45,7 +46,7 @@ class FileIngest:
         view = memoryview(data).cast("B")
         while view:
             with full_disk(self._path):
-                written = os.pwrite(self._fd, view, self._offset)
+                written = os.pwrite(self._fd, view[:PIECE], self._offset)
             self._hash.update(view[:written])
             self._offset += written
             view = view[written:]

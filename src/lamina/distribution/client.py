@@ -13,7 +13,6 @@ from typing import BinaryIO
 from urllib3.exceptions import HTTPError
 
 from lamina.distribution.auth import Auth
-from lamina.distribution.piped import PIECE
 from lamina.distribution.protocol import (
     ACCEPT_MANIFESTS,
     DOCKER_DOMAIN,
@@ -42,6 +41,7 @@ from lamina.distribution.transport import (
 )
 from lamina.distribution.upload import Outgoing, Uploads
 from lamina.errors import Forbidden, LaminaError, NotFound, Unauthorized, Unavailable, Unsupported
+from lamina.linux.pieces import PIECE
 from lamina.spec import mediatype
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch, InvalidDigest

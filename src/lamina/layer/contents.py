@@ -15,6 +15,7 @@ from lamina.layer.attributes import dress
 from lamina.layer.skeleton import Run, SkeletonWriter
 from lamina.layer.tar.member import Member
 from lamina.layer.tree import Node, walk
+from lamina.linux.pieces import PIECE
 from lamina.linux.uncached import UncachedWriter
 
 _CHUNK = 1 << 20
@@ -163,7 +164,8 @@ class Files:
             self._large.write(data)
             return
         while data:
-            data = data[os.write(self._fd, data) if not self._runs else self._write_run(data) :]
+            piece = data[:PIECE]
+            data = data[os.write(self._fd, piece) if not self._runs else self._write_run(piece) :]
 
     def end(self) -> None:
         """See `Store.end`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from lamina.linux.channel import write_all
+from lamina.linux.pieces import PIECE
 
 _LEAST = 1 << 16
 
@@ -26,7 +27,9 @@ class HollowWriter:
         if hollow(data):
             os.lseek(self._fd, len(data), os.SEEK_CUR)
         else:
-            write_all(self._fd, data)
+            view = memoryview(data)
+            for start in range(0, len(view), PIECE):
+                write_all(self._fd, view[start : start + PIECE])
 
     def finish(self) -> None:
         """All has been given."""

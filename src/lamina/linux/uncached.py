@@ -11,10 +11,11 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
+from lamina.linux.pieces import first
+
 _DONTCACHE = 0x80  # linux/fs.h
 _PIECE = 1 << 20
 _PAGES = 1 << 16  # bytes: whole pages on every machine
-_MOST = 1024  # UIO_MAXIOV
 _NOT_HERE = (errno.EOPNOTSUPP, errno.EINVAL)
 
 Chunk = bytes | bytearray
@@ -84,7 +85,7 @@ class UncachedWriter:
         left = [memoryview(piece) for piece in pieces if piece]
         while left:
             try:
-                written = os.pwritev(self._fd, left[:_MOST], self._at, self._flags)
+                written = os.pwritev(self._fd, first(left), self._at, self._flags)
             except OSError as error:
                 if not self._flags or error.errno not in _NOT_HERE:
                     raise
