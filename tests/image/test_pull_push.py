@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from lamina.content.store import BlobNotFound
-from lamina.distribution.client import ManifestUnknown
+from lamina.distribution.client import ManifestUnknown, RegistryClient
 from lamina.distribution.transport import RegistryFailed, RegistryUnreachable
 from lamina.errors import Exhausted, LaminaError
 from lamina.image import pull
@@ -41,7 +41,7 @@ from lamina.spec.reference import Reference
 from tests.harness import eventually, overwrite
 from tests.image.exchange import Recorder, Store, some_tars, tar_of
 from tests.image.test_layouts import archive, attestation, platform_image, several
-from tests.registry.servers import Faulty, cut_after, in_memory
+from tests.registry.servers import Faulty, cut_after, host, in_memory
 
 MakeStore = Callable[..., Store]
 
@@ -588,6 +588,39 @@ def test_a_layer_that_the_registry_did_not_take_to_its_end_is_not_told_as_pushed
     finally:
         registry.shutdown()
         registry.server_close()
+
+
+@pytest.mark.parametrize("damaged", ["/manifests/", "configuration", "layer", "every layer"])
+def test_what_a_mirror_sends_damaged_comes_from_the_registry_itself(
+    faulty: Faulty, store: MakeStore, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    here, there = store(), store()
+    digest = pushed(faulty, here)
+    manifest = parse_manifest(here.content.read(digest))
+    rows = {"configuration": [manifest.config], "layer": manifest.layers[:1], "every layer": manifest.layers}.get(damaged, [])
+    wanted = [f"/blobs/{row.digest}" for row in rows] or [damaged]
+    asked = []
+
+    def flipped(request: Request, response: Response) -> Response:
+        if request.method != "GET" or not any(part in request.path for part in wanted):
+            return response
+        asked.append(request.path)
+        data = bytearray(in_memory(response))
+        data[-1] ^= 1
+        return Response(200, (*response.headers, ("Content-Length", str(len(data)))), bytes(data))
+
+    faulty.fault = flipped
+    origin, mirror = there.registries.session(f"http://{host(faulty.server)}"), there.registries.session(f"http://{faulty.host}")
+    client = RegistryClient(reference(faulty), origin, (mirror,))
+    monkeypatch.setattr(there.registries, "repository", lambda *_arguments, **_named: client)
+    image = there.puller.pull(reference(faulty))[0]
+    assert image.id == here.images.resolve(str(reference(faulty))).id and asked
+    client.mirrors = ()
+    client.origin = mirror
+    another = store()
+    monkeypatch.setattr(another.registries, "repository", lambda *_arguments, **_named: client)
+    with pytest.raises(DigestMismatch):
+        another.puller.pull(reference(faulty))
 
 
 def test_a_configuration_of_another_size_than_the_manifest_says_is_told_as_that(faulty: Faulty, store: MakeStore) -> None:

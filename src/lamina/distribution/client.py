@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from urllib3.exceptions import HTTPError
 
@@ -47,6 +47,7 @@ from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch, InvalidDigest
 from lamina.spec.reference import Reference
 
+T = TypeVar("T")
 _NO_HEAD = (405, 501)
 """How servers answer that take GET alone."""
 
@@ -104,6 +105,9 @@ class RegistryClient:
             DigestMismatch: the bytes are not those of the digest asked for, or promised.
             Unsupported: it is a manifest of Docker's first schema.
         """
+        return self.sound(lambda: self._resolve(reference))
+
+    def _resolve(self, reference: Reference) -> tuple[Descriptor, bytes]:
         target = _target(reference)
         path, what = manifest_path(self.repository.path, target), _manifest_what(reference)
         response, data = self._document(path, {"Accept": ACCEPT_MANIFESTS}, what, MANIFEST_LIMIT)
@@ -210,6 +214,38 @@ class RegistryClient:
                         offset, failures = offset + len(piece), 0
             except (RegistryUnreachable, RegistryFailed) as error:
                 failures = self._again(source, failures, error)
+
+    def blob(self, descriptor: Descriptor) -> bytes:
+        """All of a small blob.
+
+        Raises:
+            DigestMismatch: it is not what the descriptor says.
+            BlobUnknown, RegistryUnreachable: as `download`.
+        """
+        return self.sound(lambda: self._blob(descriptor))
+
+    def _blob(self, descriptor: Descriptor) -> bytes:
+        pieces: list[bytes] = []
+        self.download(descriptor, 0, pieces.append)
+        data = b"".join(pieces)
+        if (digest := Digest.of(data, descriptor.digest.algorithm)) != descriptor.digest:
+            raise DigestMismatch(f"blob has digest {digest} instead of {descriptor.digest}")
+        return data
+
+    def sound(self, read: Callable[[], T]) -> T:
+        """What `read` brings from here; where that is damaged, and perhaps a mirror's, once more, from the registry itself.
+
+        Raises:
+            DigestMismatch: it is damaged there, too.
+        """
+        mirrors = {mirror.host for mirror in self.mirrors} - self._refused
+        try:
+            return read()
+        except DigestMismatch:
+            if not mirrors:
+                raise
+            self._refused |= mirrors
+            return read()
 
     def mount(self, digest: Digest, source: str) -> bool:
         """Take the blob from the repository path `source` of the same registry; False where the registry will not."""

@@ -52,6 +52,9 @@ class Arrival:
         """
         if (staged := self._from_blob(descriptor)) is not None:
             return staged
+        return self.client.sound(lambda: self._fetched(descriptor))
+
+    def _fetched(self, descriptor: Descriptor) -> Staged:
         try:
             return self._resumed(descriptor)
         except _StaleStart:

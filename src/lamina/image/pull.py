@@ -167,18 +167,19 @@ class Puller:
 
     def _document(self, client: RegistryClient, reference: Reference) -> tuple[Descriptor, bytes]:
         """The manifest or index: from here where the registry says by a HEAD that it is what is here already."""
-        head = client.head(reference)
-        if head is None:
-            descriptor, data = client.resolve(reference)
-        else:
-            if reference.digest and head.digest != reference.digest:
-                raise DigestMismatch(f"registry answered {head.digest} for {reference.familiar}")
-            known = self._known(head.digest)
-            descriptor, data = (
-                (replace(head, size=len(known)), known) if known is not None else client.resolve(replace(reference, digest=head.digest))
-            )
+        descriptor, data = client.sound(lambda: self._resolved(client, reference))
         self._keep(data, descriptor)
         return descriptor, data
+
+    def _resolved(self, client: RegistryClient, reference: Reference) -> tuple[Descriptor, bytes]:
+        head = client.head(reference)
+        if head is None:
+            return client.resolve(reference)
+        if reference.digest and head.digest != reference.digest:
+            raise DigestMismatch(f"registry answered {head.digest} for {reference.familiar}")
+        if (known := self._known(head.digest)) is not None:
+            return replace(head, size=len(known)), known
+        return client.resolve(replace(reference, digest=head.digest))
 
     def _child(self, client: RegistryClient, child: Descriptor) -> bytes:
         data = self._known(child.digest)
@@ -194,13 +195,9 @@ class Puller:
         if data is None:
             if descriptor.size > _CONFIG_LIMIT:
                 raise NotAnImage(f"configuration {descriptor.digest} of {descriptor.size} bytes is larger than {_CONFIG_LIMIT}")
-            arrived = bytearray()
-            client.download(descriptor, 0, arrived.extend)
-            data = bytes(arrived)
-        digest = Digest.of(data, descriptor.digest.algorithm)
-        if (digest, len(data)) != (descriptor.digest, descriptor.size):
-            wrong = f"digest {digest} instead of" if digest != descriptor.digest else f"{len(data)} bytes instead of {descriptor.size}:"
-            raise DigestMismatch(f"configuration has {wrong} {descriptor.digest}")
+            data = client.blob(descriptor)
+        if len(data) != descriptor.size:
+            raise DigestMismatch(f"configuration has {len(data)} bytes instead of {descriptor.size}: {descriptor.digest}")
         self._keep(data, descriptor)
         return data
 

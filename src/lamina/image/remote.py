@@ -12,7 +12,6 @@ from lamina.distribution.search import SearchHit, search, split_term
 from lamina.distribution.session import log_in
 from lamina.spec import config
 from lamina.spec.descriptor import Descriptor
-from lamina.spec.digest import Digest, DigestMismatch
 from lamina.spec.manifest import Index, parse
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, silent
@@ -108,15 +107,10 @@ class RegistryService:
 
 
 def _platform(client: RegistryClient, row: Descriptor) -> Platform:
-    """What an image's configuration says it is for. Raises InvalidConfig, and what `RegistryClient.download` raises."""
+    """What an image's configuration says it is for. Raises InvalidConfig, and what `RegistryClient.blob` raises."""
     if row.size > config.LIMIT:
         raise config.InvalidConfig(f"a configuration of {row.size} bytes: at most {config.LIMIT} are taken")
-    pieces: list[bytes] = []
-    client.download(row, 0, pieces.append)
-    data = b"".join(pieces)
-    if Digest.of(data, row.digest.algorithm) != row.digest:
-        raise DigestMismatch(f"the configuration {row.digest} does not have its digest")
-    return config.parse(data).platform
+    return config.parse(client.blob(row)).platform
 
 
 def _parsed(reference: str | Reference) -> Reference:
