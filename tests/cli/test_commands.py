@@ -732,6 +732,35 @@ def test_a_dockerfile_from_elsewhere_is_no_file_of_the_context(engine: FakeEngin
         assert file is not None and file.read() == sent
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_what_is_left_out_may_be_told_beside_a_dockerfile_outside_the_context(engine: FakeEngine, tmp_path: Path, own: bool) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    for name in ("a", "b", *([".dockerignore"] if own else [])):
+        (context / name).write_text("*\n")
+    (tmp_path / "app").write_text("FROM scratch\n")
+    (tmp_path / "app.dockerignore").write_text("a")
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", "-f", str(tmp_path / "app"), str(context)).stdout == b"sha256:1\n"
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert tar.getnames() == ["b", ".dockerfile.outside", ".dockerignore"]
+        file = tar.extractfile(".dockerignore")
+        assert file is not None
+        assert file.read().split() == [b"a", *([] if own else [b".dockerignore"]), b".dockerfile.outside"]
+
+
+@pytest.mark.parametrize("inside", ["app", "docker/app"])
+def test_what_is_left_out_may_be_told_beside_a_dockerfile_in_the_context(engine: FakeEngine, tmp_path: Path, inside: str) -> None:
+    (tmp_path / "docker").mkdir()
+    for name in ("a", "b", inside):
+        (tmp_path / name).write_text("FROM scratch\n")
+    (tmp_path / f"{inside}.dockerignore").write_text("*\n!a\n")
+    engine.routes["POST /build"] = json_lines({"stream": "sha256:1\n"})
+    assert lamina_(engine, "build", "-q", "-f", str(tmp_path / inside), str(tmp_path)).stdout == b"sha256:1\n"
+    with tarfile.open(fileobj=BytesIO(engine.requests[0].body)) as tar:
+        assert {inside, f"{inside}.dockerignore", "a"} <= set(tar.getnames()) and "b" not in tar.getnames()
+
+
 def test_a_context_of_the_oldest_tar_format_is_told_from_a_dockerfile(engine: FakeEngine) -> None:
     header = bytearray(tarfile.TarInfo("Dockerfile").tobuf(tarfile.USTAR_FORMAT))
     header[148:156], header[257:265] = b" " * 8, bytes(8)

@@ -8,14 +8,23 @@ from collections.abc import Callable
 Decides = Callable[[str], bool]
 
 
-def read(root: str, dockerfile: str) -> tuple[Decides, Decides]:
-    """Whether a path of the context is sent, and whether something below a directory that is not may be. Raises InvalidPattern."""
-    for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
-        path = os.path.join(root, name)
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return _kept(file.read(), os.path.basename(name))
-    return lambda path: True, lambda path: True
+def ignore_file(root: str, dockerfile: str) -> str:
+    """The host path of the one that counts for the context `root`; "" where there is none. `dockerfile` is a host path, too, within the
+    context or not, or "" where the Dockerfile is no file."""
+    beside = [f"{dockerfile}.dockerignore"] if dockerfile else []
+    return next((place for place in (*beside, os.path.join(root, ".dockerignore")) if os.path.isfile(place)), "")
+
+
+def read(path: str) -> tuple[Decides, Decides]:
+    """Whether a path of the context is sent, and whether something below a directory that is not may be, by the file at `path` ("": all is).
+
+    Raises:
+        InvalidPattern: names the file.
+    """
+    if not path:
+        return lambda path: True, lambda path: True
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        return _kept(file.read(), os.path.basename(path))
 
 
 def _kept(text: str, name: str) -> tuple[Decides, Decides]:

@@ -258,6 +258,7 @@ def _and_stdin(first: bytes) -> Iterator[bytes]:
 def _from_directory(root: str, dockerfile: str) -> _Context:
     extra: dict[str, bytes] = {}
     always: tuple[str, ...] = ()
+    path = ""
     if dockerfile == "-":
         name = ".dockerfile.stdin"
         extra[name] = sys.stdin.buffer.read()
@@ -268,38 +269,36 @@ def _from_directory(root: str, dockerfile: str) -> _Context:
         real = os.path.realpath(path)
         if real.startswith(root.rstrip("/") + "/") and os.path.commonpath([root, os.path.abspath(path)]) == root:
             name = os.path.relpath(os.path.abspath(path), root)
-            always = (name, os.path.relpath(real, root))
+            always = (name, f"{name}.dockerignore", os.path.relpath(real, root))
         else:
             name = ".dockerfile.outside"
             with open(path, "rb") as file:
                 extra[name] = file.read()
-    kept, within = _ignored(root, name)
+    from lamina.cli import ignored
+
+    rules = ignored.ignore_file(root, path)
+    kept, within = ignored.read(rules)
     if not extra:
         return _Context(pack(root, kept, within, always=(*always, ".dockerignore")), name)
-    extra[".dockerignore"] = _ignoring(root, name)
+    extra[".dockerignore"] = _ignoring(root, rules, name)
     return _Context(pack(root, lambda path: path != ".dockerignore" and kept(path), within, extra=extra), name)
 
 
-def _ignoring(root: str, name: str) -> bytes:
-    """The .dockerignore of a context, which leaves out one more file; where there is none, itself as well."""
-    path = os.path.join(root, ".dockerignore")
-    text = b".dockerignore"
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            text = file.read()
-    return text + f"\n{name}\n".encode()
+def _ignoring(root: str, rules: str, name: str) -> bytes:
+    """A .dockerignore with the text of the one at `rules` ("": there is none), that leaves out one more file, and itself where the context has
+    none of that name."""
+    text = b""
+    if rules:
+        with open(rules, "rb") as file:
+            text = file.read() + b"\n"
+    more = [name] if os.path.isfile(os.path.join(root, ".dockerignore")) else [".dockerignore", name]
+    return text + "".join(f"{line}\n" for line in more).encode()
 
 
 def _usual(root: str) -> str:
     """Where a Dockerfile is expected; in lower case, as Docker allows, where it is only there."""
     usual, lower = (os.path.join(root, name) for name in ("Dockerfile", "dockerfile"))
     return lower if os.path.exists(lower) and not os.path.exists(usual) else usual
-
-
-def _ignored(root: str, dockerfile: str) -> tuple[Kept, Kept]:
-    from lamina.cli.ignored import read
-
-    return read(root, dockerfile)
 
 
 def pack(
