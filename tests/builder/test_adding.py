@@ -212,6 +212,29 @@ def test_a_context_by_git_address_with_ref_and_folder(lab: Lab, web: Web, tmp_pa
         lab.build(None, context=Context(remote=web.url("/r.git") + "#v1:nowhere"))  # type: ignore[arg-type]
 
 
+@needs_git
+@pytest.mark.parametrize("leads", ["{host}", "../../../../../../../../..{host}"])
+def test_a_folder_of_a_git_repository_that_is_a_link_leads_nowhere_else(lab: Lab, web: Web, tmp_path: Path, leads: str) -> None:
+    """CVE-2026-33748: it was opened by its path, and could be any of the host's."""
+    lab.base()
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "Dockerfile").write_text("FROM base\n")
+    (host / "secret").write_text("of the host")
+    (tmp_path / "r.git.work").mkdir()
+    (tmp_path / "r.git.work/sub").symlink_to(leads.format(host=host))
+    repository(tmp_path / "r.git", {"a": "1"})
+    web.folders["/r.git"] = tmp_path / "r.git"
+    url = web.url("/r.git") + "#main:sub"
+    with pytest.raises(LaminaError, match="the repository has no folder sub"):
+        lab.build(None, context=Context(remote=url))  # type: ignore[arg-type]
+    try:
+        image, _ = lab.build(f"FROM base\nADD {url} /x/\n")
+    except LaminaError:
+        return
+    assert "secret" not in paths(lab, image, "/x")
+
+
 def test_a_file_is_copied_into_the_root_of_an_image_that_has_nothing_yet(lab: Lab) -> None:
     (lab.context / "a").write_text("1")
     for target in (".", "/", "..", "/x/.."):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import json
+import lzma
 import os
 import socket
 import stat
@@ -13,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.layer.compression import zstd_deflater
 from lamina.runtime import apparmor
 from tests.docker.conftest import BASE, serving
 from tests.harness import Daemon, busybox_tar, eventually
@@ -74,6 +79,83 @@ def test_copying_while_a_path_is_exchanged_stays_inside(daemon: Daemon, name: st
         assert (host / "file").read_text() == "of the host"
         assert stat.S_IMODE((host / "file").stat().st_mode) == 0o640, "CVE-2021-41089"
         assert not (tmp_path / "out").is_file() or (tmp_path / "out").read_text() == "copied"
+
+
+def test_copying_while_a_volumes_place_is_exchanged_mounts_nothing_outside(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """CVE-2026-41568, CVE-2026-42306: cp made a volume's mount point by its path, and mounted there, while the container exchanged it."""
+    host, volume = tmp_path / "host", tmp_path / "volume"
+    for folder in (host, volume):
+        folder.mkdir()
+    (volume / "file").write_text("of the volume")
+    script = f"ln -s /../../../../../../../..{host} /w/link; cd /w; while :; do mv a x; mv link a; mv a link; mv x a; done"
+    mounts = ["-v", f"{tmp_path / 'shared'}:/w", "-v", f"{volume}:/w/a/b"]
+    daemon.docker("create", "--name", name, "--network", "none", *mounts, BASE, "true")
+    daemon.docker("run", "-d", "--name", f"{name}-other", "--network", "none", *mounts[:2], BASE, "sh", "-c", f"mkdir -p /w/a; {script}")
+    try:
+        for _ in range(12):
+            daemon.docker("cp", f"{name}:/w/a/b/file", "-", code=None)
+            daemon.docker("cp", str(volume / "file"), f"{name}:/w/a/b/other", code=None)
+            assert list(host.iterdir()) == [] and str(host) not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        daemon.docker("rm", "-f", f"{name}-other")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
+def test_copying_a_compressed_archive_runs_no_program_of_the_container(daemon: Daemon, name: str, tmp_path: Path, kind: str) -> None:
+    """CVE-2026-41567: what unpacks it was looked for in the container, and ran as the host's root."""
+    daemon.docker("run", "-d", "--name", name, "--network", "none", BASE, "sleep", "600")
+    programs = "gzip gunzip unpigz pigz bzip2 xz unxz zstd unzstd tar"
+    plant = f"for p in {programs}; do for d in /bin /usr/bin /usr/sbin; do mkdir -p $d; rm -f $d/$p; printf '#!/bin/sh\\n> {tmp_path}/ran\\n' > $d/$p; chmod 755 $d/$p; done; done"
+    daemon.docker("exec", name, "sh", "-c", plant)
+    (tmp_path / "file").write_text("copied")
+    plain = subprocess.run(["tar", "-C", str(tmp_path), "-c", "file"], capture_output=True, check=True).stdout
+    packed = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd_compressed}[kind](plain)
+    done = subprocess.run(
+        ["docker", "-H", f"unix://{daemon.socket}", "cp", "-", f"{name}:/"], input=packed, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert daemon.docker("exec", name, "cat", "/file").stdout == "copied" and not (tmp_path / "ran").exists()
+
+
+def zstd_compressed(data: bytes) -> bytes:
+    deflater = zstd_deflater(1, 1)
+    return deflater.compress(data) + deflater.flush()
+
+
+def test_a_working_directory_below_a_link_is_made_inside(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    """CVE-2026-55686: what is missing of an image's WORKDIR was made on the host."""
+    (tmp_path / "host").mkdir()
+    daemon.docker("run", "--name", name, "--network", "none", BASE, "sh", "-c", f"mkdir -p /in; ln -s /../../../..{tmp_path}/host /w")
+    daemon.docker("commit", "-c", "WORKDIR /w/made", name, "hostile:3")
+    done = daemon.docker("run", "--rm", "--network", "none", "hostile:3", "pwd", code=None)
+    assert list((tmp_path / "host").iterdir()) == []
+    assert done.returncode != 0 or done.stdout.strip() in ("/w/made", f"{tmp_path}/host/made")
+    daemon.docker("rmi", "-f", "hostile:3")
+
+
+def test_an_image_does_not_get_the_engines_environment(daemon: Daemon, tmp_path: Path) -> None:
+    """CVE-2026-57231: a variable without a value in an image's configuration took the one of who ran it."""
+    assert daemon.process is not None
+    mine = {line.partition("=")[0] for line in Path(f"/proc/{daemon.process.pid}/environ").read_text().split("\0") if line}
+    names = sorted(mine - {"PATH", "HOME", "HOSTNAME", "TERM"})
+    assert names
+    daemon.docker("save", "-o", str(tmp_path / "image.tar"), BASE)
+    subprocess.run(["tar", "-C", str(tmp_path), "-xf", str(tmp_path / "image.tar")], check=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    config = json.loads((tmp_path / manifest[0]["Config"]).read_text())
+    config["config"] = {**(config.get("config") or {}), "Env": [*names, "*", "=x", "SET=1"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "manifest.json").write_text(json.dumps([{**manifest[0], "Config": "config.json", "RepoTags": ["hostile:4"]}]))
+    subprocess.run(
+        ["tar", "-C", str(tmp_path), "-cf", str(tmp_path / "hostile.tar"), "manifest.json", "config.json", *manifest[0]["Layers"]],
+        check=True,
+    )
+    loaded = daemon.docker("load", "-i", str(tmp_path / "hostile.tar"), code=None)
+    if loaded.returncode == 0:
+        for run in (daemon.docker, daemon.lamina):
+            done = run("run", "--rm", "--network", "none", "hostile:4", "env", code=None)
+            assert not mine & {line.partition("=")[0] for line in done.stdout.splitlines()} - {"PATH", "HOME", "HOSTNAME", "TERM"}
+        daemon.docker("rmi", "-f", "hostile:4")
 
 
 def test_copying_uses_no_library_of_the_container(daemon: Daemon, name: str, tmp_path: Path) -> None:

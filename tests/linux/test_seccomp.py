@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ STRICTER = {
     "io_uring_setup": "its calls escape every filter; Docker 28 refuses it too",
     "io_uring_enter": "see io_uring_setup",
     "io_uring_register": "see io_uring_setup",
+    "socket(38)": "AF_ALG led to the page cache (CVE-2026-31431); Docker 29 refuses it too",
     "socket(40)": "AF_VSOCK reaches the hypervisor past every network namespace; Docker 28 refuses it too",
 }
 
@@ -89,6 +91,14 @@ def test_nothing_is_allowed_that_dockerd_refuses_and_little_refused_that_it_allo
             stricter.append(name)
     assert not weaker
     assert not stricter
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "i386", "x32"])
+def test_sockets_of_all_families_but_two_may_be_made(program: bytes, architecture: str) -> None:
+    """CVE-2026-31431: AF_ALG sockets wrote to the page cache of files that could only be read."""
+    call = {"x86_64": 41, "i386": 359, "x32": 0x40000000 | 41}[architecture]
+    refused = [family for family in range(64) if interpret(program, AUDIT[architecture], call, (family,)) != ALLOW]
+    assert refused == [socket.AF_ALG, socket.AF_VSOCK]
 
 
 def test_what_is_newer_than_the_filter_is_not_there_instead_of_refused(program: bytes) -> None:

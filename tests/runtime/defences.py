@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HAZARDS, ESCAPES, API, USERS = (
+HAZARDS, ESCAPES, API, USERS, FILTER = (
     "tests/runtime/test_hazards.py",
     "tests/runtime/test_escapes.py",
     "tests/docker/test_escapes.py",
     "tests/runtime/test_users.py",
+    "tests/linux/test_seccomp.py",
 )
 Edit = tuple[str, str, str]
 
@@ -67,7 +68,7 @@ DEFENCES = (
     ),
     Defence(
         "no links on the way to /proc, /sys and /dev",
-        ("CVE-2019-19921", "CVE-2023-27561", "CVE-2023-28642"),
+        ("CVE-2019-19921", "CVE-2023-27561", "CVE-2023-28642", "CVE-2026-41579"),
         (("runtime/targets.py", "STRICT = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS", "STRICT = RESOLVE_IN_ROOT"),),
         (f"{HAZARDS}::test_symlinks_in_place_of_the_kernels_directories_are_refused",),
     ),
@@ -101,8 +102,23 @@ DEFENCES = (
     Defence(
         "numbers that are too large",
         ("CVE-2024-40635",),
-        (("runtime/users.py", "text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID", "text.isdigit()"),),
+        (("runtime/users.py", "_is_number(text) and len(text) <= 10 and int(text) <= _MAX_ID", "_is_number(text)"),),
         (f"{USERS}::test_a_number_beyond_what_there_is_does_not_become_root",),
+    ),
+    Defence(
+        "numbers that are too large are no names",
+        ("CVE-2026-46680",),
+        (
+            ("runtime/users.py", "    if _is_number(name) and not _is_id(name):", "    if False:"),
+            ("runtime/users.py", " and _is_id(fields[2]) and not _is_number(name):", " and _is_id(fields[2]):"),
+        ),
+        (f"{USERS}::test_a_number_beyond_what_there_is_is_no_name_either",),
+    ),
+    Defence(
+        "groups within what is possible",
+        ("CVE-2026-47262",),
+        (("runtime/users.py", "    if len(further) >= _MAX_GROUPS:", "    if False:"),),
+        (f"{USERS}::test_a_user_of_more_groups_than_a_process_can_have_is_refused",),
     ),
     Defence(
         "the working directory",
@@ -204,10 +220,10 @@ DEFENCES = (
         (f"{ESCAPES}::test_nobody_can_speak_to_the_engine_through_abstract_sockets",),
     ),
     Defence(
-        "no AF_VSOCK",
-        ("AF_VSOCK",),
-        (("runtime/syscalls.py", '_allow(["socket"], {"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"})', '_allow(["socket"])'),),
-        (f"{ESCAPES}::test_a_socket_to_the_machine_below_is_refused",),
+        "no AF_ALG and AF_VSOCK",
+        ("CVE-2026-31431", "AF_VSOCK"),
+        (("runtime/syscalls.py", "*_sockets()]", '_allow(["socket"])]'),),
+        (f"{ESCAPES}::test_a_socket_to_the_machine_below_is_refused", f"{FILTER}::test_sockets_of_all_families_but_two_may_be_made"),
     ),
     Defence(
         "no imports after the doors are closed",

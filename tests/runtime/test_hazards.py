@@ -299,7 +299,7 @@ def test_an_exec_of_proc_self_exe_gets_nothing_of_the_hosts(box: Box) -> None:
 
 @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
 def test_symlinks_in_place_of_the_kernels_directories_are_refused(box: Box, name: str) -> None:
-    """CVE-2023-27561, CVE-2025-52881: a link at /proc would move what is mounted and written there."""
+    """CVE-2023-27561, CVE-2025-52881: a link at /proc would move what is mounted and written there; CVE-2026-41579: one at /dev."""
     (box.directory / "upper").mkdir()
     (box.directory / "upper/elsewhere").mkdir()
     box.launch(["true"])

@@ -47,6 +47,22 @@ def test_a_number_beyond_what_there_is_does_not_become_root(text: str) -> None:
         users.find(f"0:{text}", PASSWD, GROUP)
 
 
+@pytest.mark.parametrize("text", ["4294967296", "2147483648", "99999999999999999999"])
+def test_a_number_beyond_what_there_is_is_no_name_either(text: str) -> None:
+    """CVE-2026-46680: what could not be read as a number was looked up as a name, and the image's account of that name was root."""
+    for user, passwd, group in ((text, f"{text}:x:0:0::/:\n", ""), (f"7:{text}", PASSWD, f"{text}:x:0:\n")):
+        with pytest.raises(users.UnknownUser, match="must be in range"):
+            users.find(user, passwd, group)
+
+
+def test_a_user_of_more_groups_than_a_process_can_have_is_refused() -> None:
+    """CVE-2026-47262: an image's list of groups had no bound."""
+    groups = "".join(f"g:x:{number}:web\n" for number in range(70_000))
+    with pytest.raises(users.UnknownUser, match="user web is in 70000 groups: at most 65535 are possible"):
+        users.find("web", PASSWD, groups)
+    assert len(users.find("web", PASSWD, "".join(groups.splitlines(keepends=True)[:65_535])).groups) == 65_534
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -21,7 +21,7 @@ class Archive:
     """Iterate over it once. A member's `content` is to be had until the next member is asked for."""
 
     def __init__(self, source: Iterator[bytes], copy: Callable[[int, int], int] | None = None) -> None:
-        """`source` are the tar's bytes in pieces; it may be plain, gzip or zstd. `copy`, if there is one, writes what the source would give
+        """`source` are the tar's bytes in pieces; it may be plain, or compressed as `detect` tells. `copy`, if there is one, writes what the source would give
         next to a descriptor, at most so many bytes, and says how many there were."""
         self._pieces = self._inflated(source)
         self._copy = copy

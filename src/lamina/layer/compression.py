@@ -1,10 +1,10 @@
-"""Compressed streams: bytes in, plain bytes out (gzip by ISA-L, zstd by libzstd), and zstd the other way too."""
+"""Compressed streams: bytes in, plain bytes out (gzip by ISA-L, zstd by libzstd, bzip2 and xz), and zstd the other way too."""
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from isal import igzip_lib
@@ -18,13 +18,16 @@ else:
 
 OUTPUT_LIMIT = 1 << 20
 """The most bytes that come out at once, in bytes: a small input may hold gigabytes."""
-_UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress"}
-_DAMAGE: tuple[type[Exception], ...] = (igzip_lib.IsalError, zlib.error, zstd.ZstdError)  # type: ignore[assignment]
+_MEMORY = 512 << 20
+"""Bytes that unpacking an xz stream may take: `xz -9` asks for 65 MiB, a hostile stream for gigabytes."""
+_FURTHER = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+_UNSUPPORTED = {b"PK\x03\x04": "zip", b"\x1f\x9d": "compress"}
+_GZIP_DAMAGE: tuple[type[Exception], ...] = (igzip_lib.IsalError, zlib.error)  # type: ignore[assignment]
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 def detect(head: bytes) -> str:
-    """What the stream that starts with `head` (6 bytes at least, if it has them) is: "gzip", "zstd", or "" for plain.
+    """What the stream that starts with `head` (6 bytes at least, if it has them) is: "gzip", "zstd", "bzip2", "xz", or "" for plain.
 
     Raises:
         UnsupportedArchive: it is compressed in another way, which is named.
@@ -36,8 +39,20 @@ def detect(head: bytes) -> str:
         return "zstd"
     for magic, name in _UNSUPPORTED.items():
         if head.startswith(magic):
-            raise UnsupportedArchive(f"{name} archives are not supported", hint="gzip, zstd and plain tar are")
-    return ""
+            raise UnsupportedArchive(f"{name} archives are not supported", hint="gzip, zstd, bzip2, xz and plain tar are")
+    return next((name for magic, name in _FURTHER.items() if head.startswith(magic)), "")
+
+
+def detect_layer(head: bytes) -> str:
+    """See `detect`; of a layer's bytes, which are gzip, zstd or plain (OCI image specification, layer.md).
+
+    Raises:
+        UnsupportedArchive: they are compressed in another way, which is named.
+    """
+    name = detect(head)
+    if name in _FURTHER.values():
+        raise UnsupportedArchive(f"{name} archives are not supported as layers", hint="gzip, zstd and plain tar are")
+    return name
 
 
 class Inflater(Protocol):
@@ -81,10 +96,12 @@ class Plain:
 
 
 class Members:
-    """See `Inflater`: a stream of gzip members (RFC 1952, 2.2) or zstd frames, one after another; zeros may pad its end."""
+    """See `Inflater`: a stream of gzip members (RFC 1952, 2.2), zstd frames, bzip2 or xz streams, one after another; zeros may pad its
+    end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._decompressor, self._damage = _library(name)
         self._current: _Decompressor | None = None
         self._any = False
         self._padded = False
@@ -97,13 +114,13 @@ class Members:
                     if (self._any and not data[0]) or self._padded:
                         self._pad(data)
                         return
-                    self._current, self._any = _decompressor(self._name), True
+                    self._current, self._any = self._decompressor(), True
                 yield from self._drain(self._current, data)
                 if not self._current.eof:
                     return
                 data = self._current.unused_data
                 self._current = None
-        except _DAMAGE as error:
+        except self._damage as error:
             raise InvalidArchive(f"damaged {self._name} stream: {str(error).strip().lower()}") from None
 
     def _drain(self, current: _Decompressor, data: bytes) -> Iterator[bytes]:
@@ -129,16 +146,24 @@ class Members:
 
 
 def inflater(name: str) -> Inflater:
-    """What decompresses `name`: "gzip", "zstd", or "" for plain."""
+    """What decompresses `name`, as `detect` says it."""
     return Members(name) if name else Plain()
 
 
-def _decompressor(name: str) -> _Decompressor:
+def _library(name: str) -> tuple[Callable[[], _Decompressor], tuple[type[Exception], ...]]:
+    """What makes decompressors, and what these raise where a stream is damaged. The rare ones are imported when they are needed: not every
+    Python has them."""
     if name == "gzip":
-        gzip: _Decompressor = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        return gzip
-    frame: _Decompressor = zstd.ZstdDecompressor()
-    return frame
+        return lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), _GZIP_DAMAGE
+    if name == "bzip2":
+        import bz2
+
+        return bz2.BZ2Decompressor, (OSError,)
+    if name == "xz":
+        import lzma
+
+        return lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY), (lzma.LZMAError,)
+    return zstd.ZstdDecompressor, (zstd.ZstdError,)
 
 
 class Deflater(Protocol):

@@ -103,7 +103,7 @@ class Inflated:
         """
         incoming = self.incoming
         first = _head(incoming)
-        self.compression = compression.detect(first) if self.source.compression is None else self.source.compression
+        self.compression = compression.detect_layer(first) if self.source.compression is None else self.source.compression
         hashed = hashlib.sha256() if self.compression and not self.source.verified else None
         inflater = compression.inflater(self.compression)
         for data in _chain(first, incoming):

@@ -12,10 +12,12 @@ _ENABLED = "/sys/module/apparmor/parameters/enabled"
 _LOADED = "/sys/kernel/security/apparmor/profiles"
 
 # The kernel's files that no container has business writing, whatever capabilities it was given, and no mounts;
+# no AF_ALG sockets (CVE-2026-31431: what a filter cannot see of 32-bit programs, it does);
 # signals and tracing among processes of the same profile only, signals from the host's side allowed.
 PROFILE = f"""
 profile {DEFAULT} flags=(attach_disconnected,mediate_deleted) {{
   network,
+  deny network alg,
   capability,
   file,
   umount,

@@ -1,7 +1,9 @@
 """Which system calls a default container may make, as an OCI `linux.seccomp` document: pure.
 
 As strict as dockerd's filter or stricter. Stricter where Docker 28 is: io_uring is refused (its calls
-escape every filter), and so are AF_VSOCK sockets (they reach the hypervisor past every network namespace).
+escape every filter), and so are AF_VSOCK sockets (they reach the hypervisor past every network namespace). As in Docker 29, AF_ALG sockets
+are, too: by a kernel's fault there (CVE-2026-31431), whoever can read a file could write to its page cache, which containers of one layer
+share. What 32-bit programs ask for by socketcall no filter can see: AppArmor's profile refuses it there.
 What is not listed gets EPERM; what is newer than everything listed gets ENOSYS, so that a C library
 falls back instead of failing (linux.seccomp); clone3 too, since a filter cannot see its flags.
 """
@@ -13,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 _EPERM, _ENOSYS = 1, 38
-_AF_VSOCK = 40
+_AF_ALG, _AF_VSOCK = 38, 40
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 
@@ -85,7 +87,7 @@ def default_filter(capabilities: Iterable[str], machine: str) -> Mapping[str, An
 @lru_cache(maxsize=32)
 def _default_filter(held: frozenset[str], machine: str) -> dict[str, Any]:
     allowed = sorted({*_ALLOWED, *(name for capability in held for name in _BY_CAPABILITY.get(capability, "").split())})
-    rules = [_allow(allowed), _allow(["socket"], {"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"})]
+    rules = [_allow(allowed), *_sockets()]
     rules += [_allow(["personality"], {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}) for value in _PERSONALITIES]
     if "SYS_ADMIN" not in held:
         rules.append(_allow(["clone"], {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}))
@@ -96,6 +98,12 @@ def _default_filter(held: frozenset[str], machine: str) -> dict[str, Any]:
         "architectures": _ARCHITECTURES.get(machine, []),
         "syscalls": rules,
     }
+
+
+def _sockets() -> list[dict[str, Any]]:
+    """All address families but two: what stands between them, since conditions on one argument cannot be joined in a rule."""
+    families = (("SCMP_CMP_LT", _AF_ALG), ("SCMP_CMP_EQ", _AF_ALG + 1), ("SCMP_CMP_GT", _AF_VSOCK))
+    return [_allow(["socket"], {"index": 0, "value": value, "op": operator}) for operator, value in families]
 
 
 def _allow(names: list[str], *arguments: dict[str, Any]) -> dict[str, Any]:

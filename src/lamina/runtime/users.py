@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 8 << 20
 _MAX_ID = (1 << 31) - 1  # as Docker: above it somebody may count it as negative
+_MAX_GROUPS = 1 << 16  # setgroups(2), one of them for the first
 
 
 class UnknownUser(InvalidArgument):
@@ -69,14 +70,19 @@ def find(text: str, passwd: str, group: str) -> User:
     further = tuple(
         sorted({int(fields[2]) for fields in _entries(group, 4) if login and login in fields[3].split(",") and _is_id(fields[2])})
     )
+    if len(further) >= _MAX_GROUPS:
+        raise UnknownUser(f"user {name[:100]} is in {len(further)} groups: at most {_MAX_GROUPS - 1} are possible")
     return User(uid, gid, tuple(number for number in further if number != gid), home)
 
 
 def _user(name: str, passwd: str) -> tuple[str, int, int, str] | None:
     """Login, uid, gid and home of the first entry with that name, or for a number of the first with that number.
 
-    A number is never a name (CVE-2016-3697): an image may have an account of that name that is root.
+    A number is never a name (CVE-2016-3697), not even one beyond what there is (CVE-2026-46680): an image may have an account of that name
+    that is root.
     """
+    if _is_number(name) and not _is_id(name):
+        return None
     number = int(name) if _is_id(name) else None
     for fields in _entries(passwd, 6):
         if not (_is_id(fields[2]) and _is_id(fields[3])):
@@ -90,14 +96,14 @@ def _group(name: str, group: str) -> int:
     if _is_id(name):
         return int(name)
     for fields in _entries(group, 3):
-        if fields[0] == name and _is_id(fields[2]):
+        if fields[0] == name and _is_id(fields[2]) and not _is_number(name):
             return int(fields[2])
     raise UnknownUser(f"unable to find group {name[:100]}: {_absent(name, 'group')}")
 
 
 def _absent(name: str, file: str) -> str:
     """Why nobody is meant: a number need not be in the file, but cannot be of any height."""
-    return f"uids and gids must be in range 0-{_MAX_ID}" if name.isascii() and name.isdigit() else f"no matching entries in {file} file"
+    return f"uids and gids must be in range 0-{_MAX_ID}" if _is_number(name) else f"no matching entries in {file} file"
 
 
 def _entries(text: str, least: int) -> Iterator[list[str]]:
@@ -107,8 +113,12 @@ def _entries(text: str, least: int) -> Iterator[list[str]]:
             yield fields
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID
+    return _is_number(text) and len(text) <= 10 and int(text) <= _MAX_ID
 
 
 def read_file(root: int, path: str) -> str:
