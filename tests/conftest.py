@@ -32,7 +32,8 @@ allow_many()
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what one process runs; skip tests marked `root` where the run is not root's, and those marked `docker_cli` where the docker CLI is older."""
+    """Group what one process runs; skip tests marked `root` where the run is not root's, and those marked
+    `docker_cli` where the docker CLI is older than the first number, or not older than the second."""
     root = os.geteuid() == 0
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
@@ -41,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         wanted = item.get_closest_marker("docker_cli")
         if wanted is not None and docker_cli_version() < wanted.args[0]:
             item.add_marker(pytest.mark.skip(reason=f"needs the docker CLI of version {wanted.args[0]} or newer"))
+        if wanted is not None and docker_cli_version() >= (*wanted.args, 1 << 30)[1]:
+            item.add_marker(pytest.mark.skip(reason=f"the docker CLI prints or reads other things from version {wanted.args[1]} on"))
 
 
 def _group(item: pytest.Item) -> str:

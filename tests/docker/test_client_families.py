@@ -54,6 +54,7 @@ def test_a_manifest_list_of_pushed_images_is_made_pushed_and_pulled(engine: Daem
 
 
 @pytest.mark.covers("cli:trust key generate", "cli:trust key generate --dir", "cli:trust key load", "cli:trust key load --name")
+@pytest.mark.docker_cli(0, 29)
 def test_keys_of_content_trust_are_the_clients(engine: Daemon, tmp_path: Path) -> None:
     env = engine.environment() | {"DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE": "a passphrase"}
     run([docker_cli(), "trust", "key", "generate", "somebody", "--dir", str(tmp_path)], env)
@@ -66,6 +67,7 @@ def test_keys_of_content_trust_are_the_clients(engine: Daemon, tmp_path: Path) -
 
 
 @pytest.mark.refuses("cli:trust inspect*", "cli:trust revoke*", "cli:trust sign*", "cli:trust signer *")
+@pytest.mark.docker_cli(0, 29)
 def test_signatures_need_a_notary_which_a_registry_is_not(engine: Daemon, registry: str, tmp_path: Path) -> None:
     env = engine.environment() | {"DOCKER_CONTENT_TRUST_SERVER": f"http://{registry}"}
     engine.docker("tag", BASE, f"{registry}/signed:1")

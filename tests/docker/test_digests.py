@@ -24,6 +24,7 @@ def pushed(daemon: Daemon, name: str, context: Path, text: str) -> tuple[str, st
 
 
 @pytest.mark.covers("cli:ps --filter", "cli:pull --platform", "cli:push --quiet")
+@pytest.mark.docker_cli(0, 29)
 def test_a_tag_moves_and_leaves_the_old_image_to_who_runs_it(daemon: Daemon, registry: str, name: str, context: Path) -> None:
     repository = f"{registry}/{daemon.driver}/story"
     tag = f"{repository}:1"
@@ -59,6 +60,7 @@ def test_a_tag_moves_and_leaves_the_old_image_to_who_runs_it(daemon: Daemon, reg
 @pytest.mark.covers(
     "cli:pull --disable-content-trust", "cli:push --disable-content-trust", "cli:run --disable-content-trust", "cli:create --disable-content-trust"
 )  # fmt: skip
+@pytest.mark.docker_cli(0, 29)
 def test_content_trust_is_never_passed_over(daemon: Daemon, registry: str, context: Path) -> None:
     name = f"{registry}/{daemon.driver}/trusted:1"
     pushed(daemon, name, context, "trusted")

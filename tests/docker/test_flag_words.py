@@ -31,6 +31,7 @@ def docker(engine: FakeEngine, words: list[str]) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize(("words", "told"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.docker_cli(28, 29)
 def test_docker_refuses_it_too(engine: FakeEngine, words: list[str], told: str) -> None:
     done = docker(engine, words)
     assert done.returncode == 125 and told in done.stderr, done
@@ -38,6 +39,7 @@ def test_docker_refuses_it_too(engine: FakeEngine, words: list[str], told: str) 
 
 
 @pytest.mark.parametrize(("words", "meant"), TAKEN, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+@pytest.mark.docker_cli(28, 29)
 def test_docker_asks_for_the_same(engine: FakeEngine, words: list[str], meant: dict[str, Any]) -> None:
     done = docker(engine, words)
     assert done.returncode == 0, done.stderr

@@ -481,6 +481,7 @@ def test_detach_keys_leave_it_running_and_signals_are_proxied_unless_not_wanted(
 
 @pytest.mark.covers("cli:run --pull", "cli:create --pull", "cli:run --quiet", "cli:create --quiet", "cli:run --platform", "cli:create --platform", "cli:run --disable-content-trust",
                     "cli:create --disable-content-trust", "cli:run --runtime", "cli:run --use-api-socket", "cli:create --use-api-socket")  # fmt: skip
+@pytest.mark.docker_cli(0, 29)
 def test_where_the_image_comes_from(daemon: Daemon) -> None:
     for cli in (daemon.docker, daemon.lamina):
         for command in ("run", "create"):
@@ -565,5 +566,5 @@ def test_create_reads_the_clients_files_too(daemon: Daemon, name: str, tmp_path:
     )
     assert "A=b" in facts["Config"]["Env"] and facts["HostConfig"]["AutoRemove"]
     assert daemon.docker("start", "-a", name).stdout == "c=d\n"
-    assert "No such" in daemon.docker("inspect", name, code=1).stderr
+    assert "no such" in daemon.docker("inspect", name, code=1).stderr.lower()
     daemon.docker("rm", f"{name}-from")

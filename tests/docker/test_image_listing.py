@@ -48,6 +48,7 @@ def _ageless(text: str) -> list[str]:
 
 @pytest.mark.covers("cli:images", "cli:images --no-trunc", "cli:images --digests", "cli:images --quiet")
 @pytest.mark.parametrize("options", [(), ("--no-trunc",), ("--digests",), ("-q",), ("-q", "--no-trunc"), ("-a",)])
+@pytest.mark.docker_cli(0, 29)
 def test_both_clis_print_the_same_table(listed: Daemon, options: tuple[str, ...]) -> None:
     text = both(listed, "images", *options)
     if "-q" not in options:
@@ -64,6 +65,7 @@ def test_only_all_shows_the_steps_of_builds(listed: Daemon) -> None:
 
 
 @pytest.mark.covers("cli:images --format")
+@pytest.mark.docker_cli(0, 29)
 def test_templates_have_all_fields(listed: Daemon) -> None:
     fields = " ".join(f"{{{{.{name}}}}}" for name in ("ID", "Repository", "Tag", "Digest", "CreatedSince", "CreatedAt", "Size"))
     assert len(both(listed, "images", "--format", fields, "listed:1").splitlines()) == 1
@@ -92,6 +94,7 @@ def names(daemon: Daemon, *filters: str) -> set[str]:
 
 
 @pytest.mark.covers("cli:images --filter")
+@pytest.mark.docker_cli(0, 29)
 def test_filters_choose_as_dockers(listed: Daemon) -> None:
     assert names(listed, "reference=*") == {"listed:1", "listed:2"}
     assert names(listed, "reference=*:2") == {"listed:2"}

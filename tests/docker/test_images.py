@@ -163,7 +163,7 @@ def test_inspect_finds_by_name_id_and_prefix(daemon: Daemon) -> None:
     identity = daemon.docker("image", "inspect", "--format", "{{.Id}}", BASE).stdout.strip()
     for way in (identity, identity[7:], identity[7:19]):
         assert daemon.docker("image", "inspect", "--format", "{{.Id}}", way).stdout.strip() == identity
-    assert "No such object: nothing-of-that-name" in daemon.docker("inspect", "nothing-of-that-name", code=1).stderr
+    assert "no such object: nothing-of-that-name" in daemon.docker("inspect", "nothing-of-that-name", code=1).stderr.lower()
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "no-manifest", "escape", "not-a-tar"])

@@ -60,7 +60,7 @@ def test_both_command_lines_print_the_same_for_a_template(settled: Daemon, comma
         assert settled.lamina(*words).stdout == settled.docker(*words).stdout, template
 
 
-@pytest.mark.docker_cli(28)
+@pytest.mark.docker_cli(28, 29)
 @pytest.mark.parametrize("command", ["ps -a", "images", "volume ls", "network ls", "system df", "history busybox:test"])
 def test_rows_as_json_have_dockers_fields(settled: Daemon, command: str) -> None:
     words = (*command.split(), "--format", "json")
@@ -124,7 +124,7 @@ def test_a_name_that_reads_as_a_digest_is_refused(settled: Daemon) -> None:
     assert "sha256:abc" not in settled.docker("images").stdout.replace("   ", ":")
 
 
-@pytest.mark.docker_cli(28)
+@pytest.mark.docker_cli(28, 29)
 @pytest.mark.parametrize(
     "command",
     ["ps -a", "ps -as", "images", "images --digests", "images -q", "volume ls", "volume ls -q", "network ls", "network ls -q", "system df"],
