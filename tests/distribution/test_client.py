@@ -469,6 +469,16 @@ def test_login_gives_the_identity_token(faulty: Faulty, registries: Registries) 
         log_in(registries.session(faulty.host, Auth("user", "no")))
 
 
+def test_a_login_that_is_refused_is_not_advised_to_log_in(faulty: Faulty, registries: Registries) -> None:
+    _token_server(faulty)
+    with pytest.raises(TokenRefused) as by_token:
+        log_in(registries.session(faulty.host, Auth("user", "no")))
+    faulty.fault = lambda request, response: Response(401, (("WWW-Authenticate", 'Basic realm="x"'),))
+    with pytest.raises(RegistryUnauthorized) as directly:
+        log_in(registries.session(faulty.host, Auth("user", "no")))
+    assert by_token.value.hint == directly.value.hint == ""
+
+
 def test_login_answers_what_the_registry_asks_for_now(faulty: Faulty, registries: Registries) -> None:
     assert client_of(registries, faulty.host).exists(Digest.of(b"")) is None
     _token_server(faulty)

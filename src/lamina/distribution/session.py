@@ -143,7 +143,7 @@ class Session:
         return ""
 
     def grant(self, challenge: Challenge, scopes: tuple[str, ...], *, offline: bool = False) -> Grant:
-        """A new token from the challenge's realm; with `offline` also an identity token, where the server gives them."""
+        """A new token from the challenge's realm; with `offline`, as a login asks, also an identity token, where the server gives them."""
         asked = token_request(challenge, scopes, self.auth, offline=offline)
         headers = {"Authorization": asked.authorization} if asked.authorization else {}
         verify = not is_insecure(urlsplit(asked.url).netloc, self.transport.options.insecure)
@@ -153,7 +153,7 @@ class Session:
         response = self.transport.send(method, asked.url, headers, asked.body or None, verify=verify)
         if response.status in (400, 401, 403):
             discard(response)
-            raise TokenRefused(f"registry {self.name} refuses the credentials", hint=f"lamina login {self.name}")
+            raise TokenRefused(f"registry {self.name} refuses the credentials", hint="" if offline else f"lamina login {self.name}")
         if response.status != 200:
             raise failure(response, urlsplit(asked.url).netloc, "a token")
         return read_grant(whole(response, urlsplit(asked.url).netloc), self.transport.clock())
@@ -211,7 +211,9 @@ def log_in(session: Session) -> str:
     headers = {"Authorization": authorization} if authorization else {}
     response = session.transport.send("GET", f"{endpoint.base}/v2/", headers, verify=endpoint.verify)
     if response.status != 200:
-        raise failure(response, session.name, "/v2/ with these credentials")
+        refused = failure(response, session.name, "/v2/ with these credentials")
+        refused.hint = ""  # it advises to log in, which is what fails here
+        raise refused
     discard(response)
     return identity
 
