@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lamina.cli.flags import Arguments
+    from lamina.cli.template import Template
     from lamina.client.transport import Response
 
     Row = Mapping[str, object]
@@ -60,18 +61,15 @@ def _whole(row: Row) -> Row:
 
 
 def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapping[str, str], fields: Sequence[str]) -> None:
-    from lamina.cli.template import Template, TemplateError, UnknownField
+    """See `print_rows`; a template after `table` has tabs between the columns, and gets a header."""
+    from lamina.cli.template import Template
 
     tabular = form.startswith("table")
     rows = [_whole(row) for row in rows] if "json" in form else rows
     text = "{{json .}}" if form == "json" else form.removeprefix("table").lstrip() if tabular else form
     template = Template(text.replace("\\t", "\t").replace("\\n", "\n"))
     if fields and not rows:
-        try:
-            template.render(Labelled(dict.fromkeys(fields, ""), str))
-        except TemplateError as error:  # that texts are empty here is nobody's mistake
-            if isinstance(error, UnknownField):
-                raise
+        _refuse_unknown(template, fields)
     if not tabular:
         for row in rows:
             session.print(template.render(row))
@@ -81,6 +79,18 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
     lines = [template.render(head)] + [template.render(row) for row in rows]
     for line in aligned([line.split("\t") for line in lines]):
         session.print(line)
+
+
+def _refuse_unknown(template: Template, fields: Sequence[str]) -> None:
+    """Raise UnknownField for a template that names what a row with `fields` lacks."""
+    from lamina.cli.template import TemplateError, UnknownField
+
+    try:
+        template.render(Labelled(dict.fromkeys(fields, ""), str))
+    except UnknownField:
+        raise
+    except TemplateError:
+        pass  # that texts are empty here is nobody's mistake
 
 
 def form_of(session: Session, arguments: Arguments, kind: str) -> str:

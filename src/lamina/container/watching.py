@@ -189,6 +189,7 @@ def _same(old: Mark | None, new: Mark | None) -> bool:
 
 
 def _passing(path: str, kind: str) -> Iterator[list[Any]]:
+    """What was made and deleted between two looks, as `_changes` tells it."""
     yield ["A", f"/{path}", kind, 0, -1, False]
     yield ["D", f"/{path}", "", 0, -1, False]
 
@@ -202,6 +203,7 @@ def _mark(found: Found) -> Mark:
 
 
 def _changes(before: dict[str, Mark], now: dict[str, Mark], below: _Below) -> Iterator[list[Any]]:
+    """What differs between two looks, by path: kind, path, type, size, layer and copied of `Seen`."""
     for path in sorted(before.keys() | now.keys()):
         old, new = before.get(path), now.get(path)
         if old == new:

@@ -121,6 +121,7 @@ def matches(event: Event, filters: Filters) -> bool:
 
 
 def _lets_through(event: Event, key: str, values: Sequence[str]) -> bool:
+    """Whether one filter does. Those that name an object (`container=x`) take its ID, its name, or how one of these begins."""
     if key == "label":
         return all(_has_label(event, wanted) for wanted in values)
     if key in ("type", "scope"):

@@ -224,6 +224,11 @@ class _Scanner:
         return self._modified(name, modifier, word, colon=colon)
 
     def _modified(self, name: str, modifier: str, word: str, *, colon: bool) -> str:
+        """The value of `${name-word}` and its kind, as POSIX's "Parameter Expansion" has them; with `colon` an empty value counts as none.
+
+        Raises:
+            DockerfileError: `?`, and there is no value.
+        """
         value = self.env.get(name)
         missing = value is None or (colon and not value)
         if modifier == "-":

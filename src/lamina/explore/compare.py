@@ -29,6 +29,11 @@ class Side:
         target = level.link(entry.key) if entry.kind == SYMLINK else b""
         return cls(stack, entry, path, level.status(entry.key), target)
 
+    @property
+    def size(self) -> int:
+        """Bytes of a regular file."""
+        return self.status[3]
+
     def content(self, limit: int) -> bytes:
         """The first `limit` bytes of a regular file."""
         return self.stack.levels[self.entry.level].content(self.entry.key, self.path, limit)
@@ -87,6 +92,7 @@ def _change(a: Stack, b: Stack, path: bytes, old: Seen | None, new: Seen | None)
 
 
 def _what(old: Side, new: Side) -> Iterator[str]:
+    """What of an entry that both have differs, in the order of `Change.what`."""
     kind = old.entry.kind
     if kind != new.entry.kind:
         yield "type"
@@ -114,8 +120,8 @@ def _more(side: Side) -> tuple[tuple[int, int], tuple[tuple[bytes, bytes], ...]]
 
 
 def _content_differs(old: Side, new: Side) -> bool:
-    size = old.status[3]
-    if size != new.status[3]:
+    size = old.size
+    if size != new.size:
         return True
     if not size:
         return False

@@ -70,7 +70,7 @@ def _text(change: Change, *, new: bool) -> bytes:
     sides = (change.a, change.b)
     files = [side for side in sides if side is not None and side.entry.kind == FILE]
     wanted = "content" in change.what if change.kind == "M" else new
-    if not wanted or not files or any(side.status[3] > TEXT_LIMIT for side in files):
+    if not wanted or not files or any(side.size > TEXT_LIMIT for side in files):
         return b""
     old, new_text = (side.content(TEXT_LIMIT) if side is not None and side.entry.kind == FILE else b"" for side in sides)
     if b"\0" in old[:_HEAD] or b"\0" in new_text[:_HEAD]:
@@ -177,7 +177,7 @@ def _rows(shown: Sequence[tuple[Change, bytes]], *, whole: bool) -> list[tuple[b
             while end < len(shown) and shown[end][0].path.startswith(inside):
                 end += 1
         if end - at > _FOLDED:
-            size = sum(each.status[3] for other, _ in shown[at:end] for each in (other.a or other.b,) if each and each.entry.kind == FILE)
+            size = sum(each.size for other, _ in shown[at:end] for each in (other.a or other.b,) if each and each.entry.kind == FILE)
             rows.append((_named(change), f"{end - at - 1} entries, {human(size)}".encode()))
             at = end
             continue
@@ -193,17 +193,22 @@ def _named(change: Change) -> bytes:
 
 
 def _said(change: Change, text: bytes) -> bytes:
-    if change.a is None or change.b is None:
-        side = change.a or change.b
-        if side is None or side.entry.kind == DIRECTORY:
-            return b""
-        return b"-> " + printable(side.target) if side.target else human(side.status[3]).encode() if side.entry.kind == FILE else b""
-    old, new = change.a, change.b
+    """What there is to say of a change: of what only one has, where a link leads or how large a file is; else what differs."""
+    if change.a is not None and change.b is not None:
+        return ", ".join(_differing(change.a, change.b, change.what, text) or ["time"]).encode()
+    side = change.a or change.b
+    if side is not None and side.target:
+        return b"-> " + printable(side.target)
+    return human(side.size).encode() if side is not None and side.entry.kind == FILE else b""
+
+
+def _differing(old: Side, new: Side, differs: Sequence[str], text: bytes) -> list[str]:
+    """The words for each of `Change.what` but time, old and new where they are short; `text` is how the contents differ, if it is shown."""
     words: list[str] = []
-    for what in change.what:
+    for what in differs:
         if what == "content":
             plus, minus = (sum(line.startswith(sign) for line in text.split(b"\n")[2:]) for sign in (b"+", b"-"))
-            words.append(f"+{plus} -{minus} lines" if text else f"{human(old.status[3])} -> {human(new.status[3])}")
+            words.append(f"+{plus} -{minus} lines" if text else f"{human(old.size)} -> {human(new.size)}")
         elif what == "type":
             words.append(f"{WORDS[old.entry.kind]} -> {WORDS[new.entry.kind]}")
         elif what == "mode":
@@ -214,4 +219,4 @@ def _said(change: Change, text: bytes) -> bytes:
             words.append(f"-> {printable(new.target).decode('utf-8', 'replace')}")
         elif what != "time":
             words.append(what)
-    return ", ".join(words or ["time"]).encode()
+    return words

@@ -8,7 +8,7 @@ and what brings them back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -133,6 +133,7 @@ class Checker:
     # -- layers
 
     def _layer(self, facts: LayerFacts) -> Iterator[Finding]:
+        """A finding for each of a layer's blobs that is bad, and one for the driver's files: lost together, or mended together."""
         layers = self._store.layers
         plain = layers.driver.tree(facts.name) is None if layers.driver.exists(facts.name) else layers.driver.name == "erofs"
         sources = [source.digest for source in facts.sources]
@@ -144,7 +145,7 @@ class Checker:
             return  # Sound, or it went meanwhile.
         images = self._standing_on(facts.id)
         what = f"layer {facts.id}"
-        if not sound or ((error is not None or facts.diff_id in bad) and not self._can_stand(facts)):
+        if not sound or (self._to_remake(facts, bad, error) and not self._can_stand(facts)):
             places = {problem: _blob(digest) for digest, problem in bad.items()}
             if error is not None:
                 places.setdefault(error.message, f"layers/{facts.name}")
@@ -157,6 +158,11 @@ class Checker:
         if error is not None:
             yield self._told(Finding(what, f"layers/{facts.name}", error.message, state, images=_shown(images)))
 
+    @staticmethod
+    def _to_remake(facts: LayerFacts, bad: Mapping[Digest, str], error: LaminaError | None) -> bool:
+        """Whether its tar or the driver's files are bad; otherwise only compressed forms are, which are forgotten."""
+        return error is not None or facts.diff_id in bad
+
     def _can_stand(self, facts: LayerFacts) -> bool:
         """Whether what a layer is made anew from besides its bytes is known: the layers below, where it implies directories of theirs."""
         try:
@@ -164,9 +170,9 @@ class Checker:
         except LaminaError:
             return False
 
-    def _mend_layer(self, facts: LayerFacts, bad: dict[Digest, str], error: LaminaError | None) -> None:
+    def _mend_layer(self, facts: LayerFacts, bad: Mapping[Digest, str], error: LaminaError | None) -> None:
         """The tar from a compressed form, the driver's files from either; a compressed form that is damaged is forgotten."""
-        if error is not None or facts.diff_id in bad:
+        if self._to_remake(facts, bad, error):
             self._store.layers.remake(facts.id)
         for digest in bad:
             if digest != facts.diff_id:
@@ -185,6 +191,7 @@ class Checker:
     # -- images
 
     def _image(self, image: Image) -> Iterator[Finding]:
+        """Findings about an image's documents, and the first layer that nobody knows any more: no one above it is known either."""
         row = self._store.metadata.image(image.id)
         manifest = row[2] if row is not None and Digest.of(row[2], image.manifest.digest.algorithm) == image.manifest.digest else None
         for what, digest, data in (("configuration", image.id, image.config_bytes), ("manifest", image.manifest.digest, manifest)):
@@ -364,6 +371,7 @@ class Checker:
         return found
 
     def _stray_paths(self, needed: set[Digest]) -> Iterator[str]:
+        """Below the data root, what stands for no layer and no image and is none of the blobs `needed`; ingests that can go on stay."""
         store, root = self._store, self._store.root
         names = {facts.name for facts in store.layers.all()}
         facts = {f"{each.id.encoded}.json" for each in store.layers.all()}

@@ -181,6 +181,11 @@ class Pruner:
         return removed
 
     def _chosen_cache(self, filters: Filters, in_use: InUse, *, everything: bool, keep: int) -> list[CacheRecord]:
+        """The records to remove; of those that pass, the most recently used stay, as far as their sizes come to `keep` bytes.
+
+        Raises:
+            InvalidArgument: a filter does not exist, or gives two moments, or one that cannot be read.
+        """
         if unknown := set(filters) - CACHE_FILTERS:
             raise InvalidArgument(f"invalid filter '{min(unknown)}'")
         moments = [filters.get(key, ()) for key in ("until", "unused-for")]
@@ -203,6 +208,7 @@ def _present(ledger: Ledger) -> set[tuple[str, str]]:
 
 
 def _passes(record: CacheRecord, filters: Filters) -> bool:
+    """Whether every filter but those of time lets it through: any value of a key suffices, of labels all are needed."""
     answers = {
         "id": record.image.id.encoded,
         "type": "regular",

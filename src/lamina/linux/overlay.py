@@ -98,6 +98,8 @@ def _by_names(
     volatile: bool,
     mapping: Mapping | None = None,
 ) -> int:
+    """See `mount_overlay`, with `mapping` `mount_overlay_mapped`: by mount(2), which wants names. All is attached under short ones in a
+    tmpfs on `scratch`. The working directory is / then."""
     mount.mount("tmpfs", scratch, "tmpfs", mount.MS_NOSUID | mount.MS_NODEV)
     try:
         mount.mount("", scratch, flags=mount.MS_PRIVATE)
@@ -203,6 +205,7 @@ def mount_overlay_mapped(
 def _mapped_by_descriptors(
     lowers: Sequence[tuple[int | None, str | None]], upper: str | None, work: str | None, mapping: Mapping, *, volatile: bool
 ) -> int:
+    """An overlay of id-mapped copies; the caller closes it. Upper and work are opened in one copy of the directory above both."""
     owner, ids = mapping
     copies: list[int] = []
     context = -1

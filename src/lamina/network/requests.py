@@ -91,6 +91,7 @@ def _check_configuration(request: NetworkRequest) -> None:
 
 
 def _check_options(request: NetworkRequest) -> None:
+    """Raise InvalidNetwork for a value of a driver's option that it cannot have; options that nobody knows are passed over."""
     for name in _SWITCHES:
         value = request.options.get(OPTION + name)
         if value is not None and value.lower() not in ("0", "1", "t", "f", "true", "false"):

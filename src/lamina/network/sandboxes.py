@@ -350,6 +350,10 @@ class Sandboxes:
 
     # ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────
     def _with_endpoint(self, box: Sandbox, member: Member, network: Network, settings: Document) -> Sandbox:
+        """The sandbox with a further endpoint, which has taken its addresses: a member's own MAC is that of its first.
+
+        Raises what `check_endpoint` and `AddressPool.take` do; no address is taken then.
+        """
         check_endpoint(settings, network.pools, name=network.name, default=network.default)
         endpoint_id = self._new_id()
         ipam = settings.get("IPAMConfig") or {}

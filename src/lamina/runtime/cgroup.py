@@ -398,6 +398,7 @@ def _enable_controllers(parent: str, controllers: Sequence[str]) -> None:
 
 
 def _remove(directory: str, group: Cgroup) -> None:
+    """Remove one hierarchy's directory of `group` and those below it; given up without a word when it stays busy for `_ENDING` seconds."""
     attempt, until = 0, time.monotonic() + _ENDING
     while attempt < 2 * _GENTLE or time.monotonic() < until:
         try:

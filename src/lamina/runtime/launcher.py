@@ -128,6 +128,10 @@ def words(error: Exception) -> str:
 
 
 def _prepare(document: Mapping[str, Any], prepared: Prepared) -> None:
+    """Fill `prepared.slots` with what the plan's steps name, while this is still the host: descriptors, ids, limits, the command.
+
+    The order counts: who the user is is read in the root, and what is given to the user are the streams.
+    """
     plan, slots = document["plan"], prepared.slots
     if plan.get("mapped"):
         idmapping.prepare(plan["mapped"], prepared, _COVERED)
@@ -288,6 +292,15 @@ def _start(
     *,
     sibling: bool,
 ) -> Launched:
+    """Clone init, which performs the plan's steps, and wait until it has executed the command (see `_attended`).
+
+    Two pipes lead there: on one (`report`, init has `told`) it says where it failed, on the other (`go`, init has `heard`) it is told to go
+    on. What init has of them, and the control group's descriptors, are closed here once it is cloned.
+
+    Raises:
+        LaunchFailed: a step failed, or the process ended; nothing of it is left.
+        OSError: it cannot be cloned.
+    """
     plan, slots = document["plan"], prepared.slots
     report, told = os.pipe()
     heard, go = os.pipe()

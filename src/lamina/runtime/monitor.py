@@ -202,6 +202,7 @@ class Monitor:
         return bool(ready)
 
     def _register(self, poll: Any) -> dict[int, list[Any]]:
+        """Have `poll` wait for all that may happen now; by descriptor, the functions that deal with its events, in this order."""
         wanted: dict[int, int] = {}
         handlers: dict[int, list[Any]] = {}
 

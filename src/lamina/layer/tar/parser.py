@@ -119,6 +119,10 @@ class Parser:
             raise TruncatedArchive(f"archive is truncated in a header, after {self._offset + len(self._pending)} bytes")
 
     def _header(self, block: bytes, offset: int) -> Member | None:
+        """The member that a block at `offset` describes; None for a block of zeros, and for a header about other members.
+
+        Raises InvalidArchive. One long function, since it runs for every member.
+        """
         name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, _, major, minor, prefix = _HEADER.unpack(block)
         numbers = self._numbers
         try:
@@ -166,6 +170,7 @@ class Parser:
         return Member(path, bits, numbers[uid], numbers[gid], 0, numbers[mtime] * 10**9, offset, target, *device)
 
     def _zero(self) -> None:
+        """Take a block of zeros: two of them end the archive."""
         if self._extended:
             raise TruncatedArchive("archive ends after an extended header")
         self._zero_blocks += 1
@@ -186,13 +191,16 @@ class Parser:
             raise InvalidArchive(f"unsupported tar member type {kind!r}: {shown(name.partition(bytes(1))[0])}")
 
     def _pass_over(self, size: int) -> None:
+        """Skip `size` bytes of content, and what fills up their last block."""
         self._padding = -size & 511
         self._skip = size + self._padding
 
     def _expect(self, state: _State, need: int) -> None:
+        """Have `state` called with the next `need` bytes."""
         self._state, self._need = state, need
 
     def _meta(self, kind: bytes, body: bytes) -> None:
+        """Keep what an extended header says: for the next member, or (`g`) for all that follow. Raises InvalidArchive."""
         self._expect(self._header, BLOCK)
         if kind in b"LK":
             self._records.setdefault(b"path" if kind == b"L" else b"linkpath", body.partition(b"\0")[0])
