@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -59,10 +60,33 @@ def test_dev_lists_just_its_commands_and_refuses_others() -> None:
     assert subprocess.run([ROOT / "dev", "tset"], capture_output=True, check=False).returncode == 2
 
 
+INTERPRETER = r"""#!/bin/sh
+here=$(dirname "$0")
+case "$*" in
+  *sys.executable*) echo "$0" ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-c import hatchling") [ -e "$here/hatchling" ] ;;
+  "-m pip install "*hatchling*) [ -z "$NO_NETWORK" ] && touch "$here/hatchling" ;;
+  "-m pip install "*) [ -e "$here/hatchling" ] ;;
+esac
+"""
+"""A Python that makes environments of itself; what pip does is done where NO_NETWORK is not set."""
+
+
+def test_an_environment_whose_making_was_interrupted_is_completed(tmp_path: Path) -> None:
+    interpreter, venv = tmp_path / "python", tmp_path / "venv"
+    interpreter.write_text(INTERPRETER)
+    interpreter.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(interpreter), "LAMINA_VENV": str(venv)}
+    cut = subprocess.run([ROOT / "dev", "setup"], capture_output=True, check=False, env={**environment, "NO_NETWORK": "1"})
+    assert cut.returncode != 0 and (venv / "bin/python").exists()
+    done = subprocess.run([ROOT / "dev", "setup"], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (venv / "stamptest").exists()
+
+
 @pytest.mark.timeout(900)
 def test_the_tour_plays_to_its_end() -> None:
-    import os
-
     environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples/tour.py")], capture_output=True, text=True, check=False, env=environment, timeout=800
