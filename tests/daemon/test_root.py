@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from lamina.daemon.root import RootHeld, RootTooNew, claim
+from lamina.errors import InvalidArgument
+from lamina.snapshot.probe import DriverUnavailable, probe
 
 
 def test_a_root_is_held_once_and_the_holder_is_named(tmp_path: Path) -> None:
@@ -29,3 +32,20 @@ def test_a_version_that_is_not_known_is_refused_and_left_alone(tmp_path: Path, c
     assert (tmp_path / "version").read_text() == content
     (tmp_path / "version").write_text('{"version": 1}')
     claim(str(tmp_path), "daemon").close()
+
+
+@pytest.mark.root
+def test_who_lacks_roots_rights_is_told_so() -> None:
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, nobody, nobody)
+        os.mkdir(f"{folder}/roots", 0o700)
+        os.seteuid(nobody)
+        try:
+            with pytest.raises(InvalidArgument) as claimed:
+                claim(f"{folder}/roots/root", "library")
+            with pytest.raises(DriverUnavailable) as probed:
+                probe(f"{folder}/own")
+        finally:
+            os.seteuid(0)
+    assert "root's rights" in claimed.value.hint and "root's rights" in probed.value.hint

@@ -47,7 +47,8 @@ def claim(root: str, what: str) -> RootLock:
         os.makedirs(root, mode=0o710, exist_ok=True)
         fd = os.open(f"{root}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidArgument(f"data root {root} cannot be used: {(error.strerror or '').lower()}")
+        hint = "an engine needs root's rights" if isinstance(error, PermissionError) else ""
+        raise InvalidArgument(f"data root {root} cannot be used: {(error.strerror or '').lower()}", hint=hint)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ descriptors for overlayfs (before 6.13, and detached mounts before 6.15).
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -61,6 +62,7 @@ class _Probe:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._details: list[tuple[str, str]] = []
+        self._forbidden = False
 
     def choose(self, wanted: str) -> ProbeResult:
         if wanted in ("", "erofs"):
@@ -76,7 +78,8 @@ class _Probe:
             reason = "asked for" if wanted else f"overlayfs cannot be used here: {self._details[-2][1]}"
             return self._result("native", reason, Ways())
         said = "; ".join(f"{what}: {how}" for what, how in self._details)
-        raise DriverUnavailable(f"storage driver {wanted or ', '.join(DRIVERS)} cannot be used here: {said}")
+        hint = "an engine mounts: it needs root's rights" if self._forbidden else ""
+        raise DriverUnavailable(f"storage driver {wanted or ', '.join(DRIVERS)} cannot be used here: {said}", hint=hint)
 
     def _result(self, driver: str, reason: str, ways: Ways) -> ProbeResult:
         return ProbeResult(driver, reason, ways, tuple(self._details))
@@ -86,6 +89,7 @@ class _Probe:
             attempt()
         except OSError as error:
             self._details.append((what, error.strerror or str(error)))
+            self._forbidden = self._forbidden or error.errno in (errno.EPERM, errno.EACCES)
             return False
         self._details.append((what, "works"))
         return True
