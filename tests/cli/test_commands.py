@@ -421,6 +421,12 @@ def test_an_absent_image_is_pulled(engine: FakeEngine) -> None:
     assert done.stderr == b"Unable to find image 'bb:latest' locally\nlatest: Pulling from library/bb\nStatus: Downloaded\n"
 
 
+@pytest.mark.parametrize("name", ["", ":tag", "@sha256:ab"])
+def test_what_names_no_repository_is_not_pulled(engine: FakeEngine, name: str) -> None:
+    done = lamina_(engine, "pull", name)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", f"lamina: invalid reference format: {name!r}\n".encode())
+
+
 @pytest.mark.covers("cli:run --pull")
 def test_an_absent_image_is_not_pulled_against_the_users_wish(engine: FakeEngine) -> None:
     engine.routes["POST /containers/create"] = reply({"message": "No such image: bb:latest"}, status=404)

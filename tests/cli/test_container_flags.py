@@ -17,6 +17,7 @@ from lamina.cli.hostconfig import container_config
 
 NO_KEY = "invalid rate for device: {}. The correct format is <device-path>:<number>"
 REFUSED = [
+    (["-v", ""], "invalid empty volume spec"),
     (["--network", "bridge", "--network", "bridge"], 'network "bridge" is specified multiple times'),
     (["--network", "a", "--network", "host"], "conflicting options: cannot attach both user-defined and non-user-defined network-modes"),
     (["--network", "name=a,colour=b"], "invalid field key colour"),

@@ -56,6 +56,8 @@ def container_config(arguments: Arguments, environment: Mapping[str, str]) -> Do
     if health := _health(arguments):
         config["Healthcheck"] = health
     volumes: Document = {value: {} for value in arguments.many("volume") if ":" not in value}
+    if "" in volumes:
+        raise UsageError("invalid empty volume spec")
     if volumes:
         config["Volumes"] = volumes
     return config

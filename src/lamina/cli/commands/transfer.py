@@ -81,6 +81,8 @@ def pull_image(
 ) -> None:
     """Pull, and show how far it is. `verify` looks at every byte of the layers that are here."""
     repository, tag = split_name(name)
+    if not repository:
+        raise InvalidArgument(f"invalid reference format: {name!r}")
     if every and tag:
         raise InvalidArgument("tag can't be used with --all-tags/-a")
     if not tag and not every:
