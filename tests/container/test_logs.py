@@ -123,9 +123,24 @@ def test_no_line_is_lost_while_the_log_rotates_all_the_time(tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(20)
-def test_following_a_container_that_was_never_started_ends_at_once(tmp_path: Path) -> None:
-    live = container(tmp_path, tty=True, status=State.CREATED)
-    assert b"".join(Logs().read(live, LogQuery(follow=True))) == b""
+@pytest.mark.parametrize("status", [State.CREATED, State.RESTARTING])
+def test_following_a_container_between_runs_or_before_the_first_ends_at_once(tmp_path: Path, status: State) -> None:
+    live = container(tmp_path, tty=True, status=status)
+    _append(Path(live.container.log_path), line("here\n") + b"\n")
+    assert b"".join(Logs().read(live, LogQuery(follow=True))) == b"here\n"
+
+
+@pytest.mark.timeout(20)
+def test_following_a_log_that_somebody_cuts_goes_on_at_its_beginning(tmp_path: Path) -> None:
+    live = container(tmp_path, tty=True, status=State.RUNNING)
+    log = Path(live.container.log_path)
+    _append(log, line("first\n") + b"\n" + line("half")[:9])
+    chunks = (chunk for chunk in Logs().read(live, LogQuery(follow=True)) if chunk)
+    assert next(chunks) == b"first\n"
+    os.truncate(log, 0)
+    _append(log, line("new\n") + b"\n")
+    assert next(chunks) == b"new\n"
+    chunks.close()
 
 
 def test_following_a_container_that_has_no_log_yet_waits_for_it(tmp_path: Path) -> None:

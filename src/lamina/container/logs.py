@@ -12,7 +12,7 @@ from lamina.container.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MO
 from lamina.container.live import Live
 from lamina.container.logdrivers import log_plan
 from lamina.container.loglines import render
-from lamina.container.model import ALIVE, State
+from lamina.container.model import ALIVE
 from lamina.container.requests import LogQuery
 from lamina.errors import InvalidArgument, Unsupported
 from lamina.runtime.logfile import GZIP_START
@@ -73,9 +73,8 @@ class Logs:
 
 
 def _may_write(live: Live) -> bool:
-    """Whether lines may still come: it runs, or is about to run again. As with Docker, nobody waits for one that was never started."""
-    status = live.state.status
-    return (status in ALIVE or status is State.RESTARTING) and not live.removing
+    """Whether lines may still come. As with Docker, nobody waits for a run that has not begun, be it the first or the next."""
+    return live.state.status in ALIVE and not live.removing
 
 
 def _watch(watch: Watch, reader: Reader) -> int | None:
@@ -149,12 +148,20 @@ class Reader:
         if not self._waiting:
             newer = self._successor(self._file)
             if newer is None:
-                return False
+                return self._cut()
             if os.fstat(self._file).st_size > os.lseek(self._file, 0, os.SEEK_CUR):
                 self._close(newer)  # lines came before it was rotated: they are read first
                 return True
             self._waiting = [newer]
         self._next_part()
+        return True
+
+    def _cut(self) -> bool:
+        """Whether somebody cut the part that is read (`truncate -s 0`): as with Docker, what it holds now is read from its beginning."""
+        if os.fstat(self._file).st_size >= os.lseek(self._file, 0, os.SEEK_CUR):
+            return False
+        os.lseek(self._file, 0, os.SEEK_SET)
+        self._rest = b""
         return True
 
     def _next_part(self) -> None:
