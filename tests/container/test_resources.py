@@ -60,7 +60,7 @@ def test_what_the_engine_may_not_raise_is_told_and_kept() -> None:
     "asked",
     [
         {"Memory": 1}, {"Memory": 64 << 20, "MemorySwap": 1 << 20}, {"MemorySwap": 64 << 20}, {"MemoryReservation": 5}, {"MemorySwappiness": 101}, {"NanoCpus": 5 * 10**9},
-        {"BlkioDeviceReadIOps": [{"Path": "/dev/vda", "Rate": -4}]}, {"NanoCpus": -1}, {"NanoCpus": 10**6}, {"PidsLimit": 10**18}, {"PidsLimit": (1 << 22) + 1}, {"NanoCpus": 1, "CpuPeriod": 1000}, {"CpuQuota": 1}, {"CpuPeriod": 2_000_000}, {"CpuShares": -1}, {"CpusetCpus": "9"}, {"CpusetCpus": "a-b"}, {"CpusetCpus": "1-0"},
+        {"BlkioDeviceReadIOps": [{"Path": "/dev/vda", "Rate": -4}]}, {"NanoCpus": -1}, {"NanoCpus": 10**6}, {"PidsLimit": 10**18}, {"PidsLimit": (1 << 22) + 1}, {"NanoCpus": 1, "CpuPeriod": 1000}, {"CpuQuota": 1}, {"CpuPeriod": 2_000_000}, {"CpuShares": -1}, {"CpuShares": 1}, {"CpuShares": 262145}, {"CpusetCpus": "9"}, {"CpusetCpus": "a-b"}, {"CpusetCpus": "1-0"},
         {"BlkioWeight": 5}, {"IOMaximumIOps": 5}, {"CpuRealtimeRuntime": 20, "CpuRealtimePeriod": 10}, {"OomScoreAdj": -1001},
         {"Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 4}]}, {"Ulimits": [{"Name": "x", "Soft": 1, "Hard": 1}]},
     ],

@@ -16,6 +16,8 @@ MINIMUM = 6 << 20
 """Bytes of memory below which a container would not start."""
 _LEAST_CPU = 10**7
 """In NanoCpus: the kernel's shortest quota, a millisecond, in the usual period of a hundred."""
+_LEAST_SHARES, _MOST_SHARES = 2, 1 << 18
+"""The kernel takes other numbers for these without a word."""
 _MOST_PIDS = 1 << 22
 """The kernel's PID_MAX_LIMIT: pids.max takes no more."""
 _MOST = (1 << 63) - 1
@@ -172,8 +174,13 @@ def _processors(work: Checked) -> None:
     if nano and not _LEAST_CPU <= nano <= can.processors * 10**9:
         raise InvalidLimit(f"range of CPUs is from 0.01 to {can.processors}.00, as there are only {can.processors} CPUs available")
     _realtime(work)
-    if number(host, "CpuShares") < 0:
-        raise InvalidLimit(f"invalid CPU shares ({number(host, 'CpuShares')}): value must be a positive integer")
+    shares = number(host, "CpuShares")
+    if shares < 0:
+        raise InvalidLimit(f"invalid CPU shares ({shares}): value must be a positive integer")
+    if 0 < shares < _LEAST_SHARES:
+        raise InvalidLimit(f"the minimum allowed cpu-shares is {_LEAST_SHARES}")
+    if shares > _MOST_SHARES:
+        raise InvalidLimit(f"the maximum allowed cpu-shares is {_MOST_SHARES}")
     work.drop(_unable("CPU shares", "Shares discarded."), can.shares, "CpuShares")
     work.drop("Your kernel does not support CPU CFS scheduler. CPU period/quota discarded.", can.quota, "CpuPeriod", "CpuQuota")
     if period and not 1000 <= period <= 1_000_000:
