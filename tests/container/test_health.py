@@ -126,5 +126,7 @@ def test_a_paused_container_is_unhealthy_and_what_froze_with_it_is_no_failure(wo
     eventually(lambda: all(thread.name != "probe" for thread in threading.enumerate()))
     world.containers.unpause("it")
     eventually(lambda: len(world.runtime.processes) == 3)
-    assert world.containers.get("it").health == "starting"
+    assert world.containers.get("it").health == "unhealthy"
+    world.runtime.processes[2].end(0)
+    eventually(lambda: world.containers.get("it").health == "healthy")
     world.containers.close()

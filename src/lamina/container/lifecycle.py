@@ -354,6 +354,7 @@ class LifeCycle:
                 raise WrongState(f"cannot pause container {live.container.id}: {error.strerror or error}") from None
             live.become(State.PAUSED)
             if lasting:
+                live.unwatch()
                 self._store.save_state(live.container)
             self._parts.emit(live.event("pause"))
 

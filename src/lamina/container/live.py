@@ -53,6 +53,11 @@ class Live:
         """Change what the state says besides its status."""
         self.container = replace(self.container, state=replace(self.container.state, **changes))
 
+    def unwatch(self) -> None:
+        """Its health is no longer checked: as with Docker it is unhealthy from here on, until a check says otherwise."""
+        if self.state.health is not None:
+            self.note(health={**self.state.health, "Status": "unhealthy"})
+
     def rename(self, name: str) -> None:
         """Change the name in the record; the index is the caller's."""
         self.container = replace(self.container, name=name)
