@@ -103,6 +103,8 @@ def test_on_a_hybrid_host_each_controller_is_where_it_is_mounted(tmp_path: Path,
     assert tree.written == [("memory.limit_in_bytes", "5"), ("cpu.max", "max 100000"), ("pids.max", "max")]
     with pytest.raises(CgroupUnavailable, match="blkio"):
         Cgroup("/c", tree.hierarchies[:1]).limit({"blockIO": {"weight": 20}})
+    with pytest.raises(CgroupUnavailable, match=f"the control group {tmp_path}/memory/gone is gone"):
+        Cgroup("/gone", tree.hierarchies).limit({"memory": {"limit": 5}})
 
 
 @pytest.mark.parametrize(

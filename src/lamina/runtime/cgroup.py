@@ -32,7 +32,7 @@ def cgroup_path(parent: str, container_id: str) -> str:
 
 
 class CgroupUnavailable(Unsupported):
-    """This kernel has no cgroup file for what was asked."""
+    """There is no cgroup file for what was asked: this kernel has none, or somebody removed the group."""
 
 
 class Hierarchy:
@@ -285,6 +285,8 @@ class Cgroup:
         for file in files:
             if os.path.exists(f"{directory}/{file}"):
                 return _write(f"{directory}/{file}", value)
+        if directory and not os.path.isdir(directory):
+            raise CgroupUnavailable(f"the control group {directory} is gone")
         raise CgroupUnavailable(f"this kernel cannot limit {controller}: there is no {files[0]}", hint="leave that limit out")
 
     def _restrict_devices(self, rules: Sequence[Mapping[str, Any]]) -> None:
