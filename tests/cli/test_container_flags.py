@@ -180,6 +180,10 @@ def test_sources_that_begin_with_a_dot_are_relative_to_us() -> None:
     assert found["Binds"] == [f"{os.path.dirname(os.getcwd())}/b:/y", "named:/z"]
 
 
+def test_a_volume_that_is_said_twice_is_meant_once() -> None:
+    assert asked(["-v", "/a:/x", "-v", "b:/y", "-v", "/a:/x"])["HostConfig"]["Binds"] == ["/a:/x", "b:/y"]
+
+
 @given(st.lists(st.text(), min_size=1))
 def test_fields_in_quotes_are_read_back(values: list[str]) -> None:
     assert fields(",".join('"' + value.replace('"', '""') + '"' for value in values)) == values

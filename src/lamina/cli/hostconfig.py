@@ -277,7 +277,8 @@ def _capability(word: str) -> str:
 
 
 def _binds(arguments: Arguments) -> object:
-    pairs = (_pair(word, ":") for word in arguments.many("volume") if ":" in word)
+    # As docker's, which keeps them in a map: what a script says twice is meant once.
+    pairs = (_pair(word, ":") for word in dict.fromkeys(arguments.many("volume")) if ":" in word)
     return [f"{absolute(source)}:{rest}" for source, rest in pairs] or None
 
 
