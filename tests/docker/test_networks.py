@@ -327,6 +327,10 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     daemon.docker("stop", "-t", "0", name)
     stopped = daemon.docker("run", "--rm", "--link", f"{name}:x", BASE, "true", code=125).stderr
     assert "Cannot link to a non running container" in stopped
+    daemon.docker("rm", name)
+    daemon.docker("run", "-d", "--name", name, "--network", network, BASE, "sleep", "1000")
+    elsewhere = daemon.docker("run", "--rm", "--link", f"{name}:x", BASE, "true", code=125).stderr
+    assert f"Cannot link to /{name}, as it does not belong to the default network" in elsewhere
 
 
 def test_our_own_command_line_does_the_same(daemon: Daemon, network: str, name: str) -> None:

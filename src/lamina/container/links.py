@@ -58,7 +58,7 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
     """The containers that one on the default network is linked to.
 
     Raises:
-        WrongState: one of them does not run.
+        WrongState: one of them does not run, or is on other networks alone.
         ContainerNotFound: one of them is not there any more.
     """
     found = []
@@ -67,8 +67,10 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
             other = roster.find(name).container
             box = networks.sandbox(other.id)
             address = next((endpoint.address4 for endpoint in box.endpoints if endpoint.network_name == DEFAULT_NETWORK), "") if box else ""
-            if not address:
+            if not other.running:
                 raise WrongState(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+            if not address:
+                raise WrongState(f"Cannot link to /{other.name}, as it does not belong to the default network")
             found.append(Linked(alias, other, address))
     return found
 
