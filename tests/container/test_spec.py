@@ -201,6 +201,9 @@ def test_what_is_not_asked_for_is_shown_as_dockers(asked: dict[str, Any], shown:
         {"max-size": "1m", "max-file": ""},
         {"max-size": "9" * 5000},
         {"max-size": "1m", "max-file": "9" * 5000},
+        {"tag": "{{.Nosuch}}"},
+        {"tag": "{{.Name"},
+        {"tag": "{{.Name}}{{lower .ID}}"},
     ],
 )
 def test_log_options_that_say_nothing_are_refused(options: dict[str, str]) -> None:

@@ -138,12 +138,18 @@ def check_log(driver: str, options: Mapping[str, str]) -> None:
         raise InvalidLog("max-size must be a positive number")
     for option in ("labels-regex", "env-regex"):
         _pattern(options, option)
-    for name in set(_FIELD.findall(options.get("tag", ""))) - _FIELDS:
-        raise InvalidLog(f"invalid value for tag: can't evaluate field {name[:100]}")
+    _check_tag(options.get("tag", ""))
     if driver in ("json-file", "local") and _truth(options, "compress") and _file(driver, options)[1] < 2:
         raise InvalidLog("compress cannot be true when max-file is less than 2 or max-size is not set")
     if driver == "json-file" and _truth(options, "compress") and not size_of(options, "max-size"):
         raise InvalidLog("compress cannot be true when max-file is less than 2 or max-size is not set")
+
+
+def _check_tag(tag: str) -> None:
+    for name in set(_FIELD.findall(tag)) - _FIELDS:
+        raise InvalidLog(f"invalid value for tag: can't evaluate field {name[:100]}")
+    if "{{" in _FIELD.sub("", tag):
+        raise InvalidLog(f"invalid value for tag: {tag[:100]} (it takes fields like {{{{.Name}}}}, and nothing else of Go's templates)")
 
 
 def _check_mode(options: Mapping[str, str]) -> None:
@@ -242,7 +248,7 @@ def _attributes(container: Container, options: Mapping[str, str]) -> dict[str, s
 
 
 def _tag(container: Container, template: str) -> str:
-    """The tag, of fields like {{.Name}}. What is not a field stays as it is."""
+    """The tag, of fields like {{.Name}}."""
     image = container.image.partition(":")[2]
     fields = {
         "ID": container.id[:12],
