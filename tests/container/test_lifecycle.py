@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from lamina.container import execs, lifecycle, sharing
+from lamina.container.containers import Containers
 from lamina.container.execs import ExecNotFound
 from lamina.container.launching import Launcher
 from lamina.container.making import OtherPlatform
@@ -473,6 +474,26 @@ def test_back_off_doubles_up_to_a_minute() -> None:
         waits.append(next_backoff(waits[-1]))
     assert waits[1:4] == [0.1, 0.2, 0.4]
     assert waits[-1] == 60.0
+
+
+@pytest.mark.parametrize(("seconds", "then"), [(9.0, 0.01), (11.0, 0.0)])
+def test_the_back_off_begins_anew_after_a_long_run_by_a_clock_that_nobody_sets(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, then: float
+) -> None:
+    """By the clock that tells the time of day these runs end before they begin."""
+    lasts = list[float]()
+
+    def waits(last: float) -> float:
+        lasts.append(last)
+        return 0.01
+
+    monkeypatch.setattr(lifecycle, "next_backoff", waits)
+    world.containers = Containers(replace(world.parts, monotonic=itertools.count(0.0, seconds).__next__))
+    world.run(host={"RestartPolicy": {"Name": "always"}}).end(1)
+    eventually(lambda: len(world.runtime.processes) == 2)
+    world.runtime.processes[-1].end(1)
+    eventually(lambda: len(world.runtime.processes) == 3)
+    assert lasts == [0.0, then]
 
 
 def test_anonymous_volumes_go_with_the_container_and_named_ones_stay(world: World) -> None:

@@ -18,7 +18,7 @@ from lamina.container.names import checked_name
 from lamina.container.parts import Parts, Process
 from lamina.container.removal import Removals
 from lamina.container.requests import WaitResult
-from lamina.container.restarting import BACKOFF_RESET_NS, next_backoff, wants_restart
+from lamina.container.restarting import BACKOFF_RESET, next_backoff, wants_restart
 from lamina.container.sources import volume_events
 from lamina.container.spec import stop_signal, stop_timeout
 from lamina.container.store import ContainerStore
@@ -112,7 +112,7 @@ class LifeCycle:
 
     def started(self, live: Live, process: Process) -> None:
         """With the lock: note that it runs."""
-        live.process = process
+        live.process, live.began = process, self._parts.monotonic()
         live.become(
             State.RUNNING, pid=process.pid, exit_code=0, error="", oom_killed=False, started_ns=self._parts.clock(), stopped_by_user=False
         )
@@ -217,8 +217,7 @@ class LifeCycle:
 
     def _restart_later(self, live: Live) -> None:
         """With the lock: RESTARTING until the back-off has passed."""
-        ran = live.state.finished_ns - live.state.started_ns
-        live.backoff = next_backoff(0.0 if ran > BACKOFF_RESET_NS else live.backoff)
+        live.backoff = next_backoff(0.0 if self._parts.monotonic() - live.began > BACKOFF_RESET else live.backoff)
         live.become(State.RESTARTING, restart_count=live.state.restart_count + 1)
         self._store.save_state(live.container)
         self._wait_for_restart(live)

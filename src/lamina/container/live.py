@@ -28,6 +28,7 @@ class Live:
     """One container. `lock` is held while its state changes, never while waiting for its end.
 
     `pending` are connections (descriptors of our own) that wait for the start; `size` is a terminal size asked for before it.
+    `began` is when its run did, by `Parts.monotonic`; 0 where this engine found it running.
     `removing` says that a removal has begun; `staying` by how many restarts under way the next exit is no reason to remove it.
     """
 
@@ -41,6 +42,7 @@ class Live:
     staying: int = 0
     timer: threading.Timer | None = None
     backoff: float = 0.0
+    began: float = 0.0
 
     def become(self, status: State, **changes: Any) -> None:
         """Move to another state, and change what else is given. Raises WrongState where the table does not allow it."""

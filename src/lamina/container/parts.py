@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -166,10 +167,11 @@ class Networks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970; `new_id` 64 hex digits;
-    `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities` what can be limited here; `runtimes` are
-    what --runtime may name; `container_size` caps what each container writes, in bytes, unless it asks for another size (0: nothing does);
-    `user_namespaces` are what --userns means where it is not given, `logging` what --log-driver and --log-opt do."""
+    """Everything the containers stand on. `root` is ROOT/containers; `clock` gives nanoseconds since 1970, `monotonic` seconds of a clock
+    that nobody sets; `new_id` 64 hex digits; `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities`
+    what can be limited here; `runtimes` are what --runtime may name; `container_size` caps what each container writes, in bytes, unless it
+    asks for another size (0: nothing does); `user_namespaces` are what --userns means where it is not given, `logging` what --log-driver and
+    --log-opt do."""
 
     root: str
     runtime: Runtime
@@ -190,3 +192,4 @@ class Parts:
     container_size: int = 0
     user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     logging: LogDefault = JSON_FILES
+    monotonic: Callable[[], float] = time.monotonic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lamina.container.document import mapping, number, text
 from lamina.container.model import Container
 
-BACKOFF_RESET_NS = 10 * 10**9
-"""A run longer than this (nanoseconds) starts the back-off anew."""
+BACKOFF_RESET = 10.0
+"""A run longer than this (seconds) starts the back-off anew."""
 _FIRST, _LONGEST = 0.1, 60.0
 
 
