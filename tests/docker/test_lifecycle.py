@@ -368,6 +368,17 @@ def test_cp_keeps_owners_follows_links_and_takes_tars(daemon: Daemon, name: str,
     assert ((tmp_path / "out/followed").read_text(), (tmp_path / "again").read_text()) == ("content\n", "content\n")
 
 
+@pytest.mark.parametrize("cli", ["docker", "lamina"])
+def test_cp_of_a_directory_onto_a_link_to_nothing_makes_what_it_leads_to(daemon: Daemon, name: str, tmp_path: Path, cli: str) -> None:
+    copy = getattr(daemon, cli)
+    daemon.docker("create", "--name", name, *NONE, BASE, "true")
+    (tmp_path / "there/in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("/new")
+    copy("cp", "-q", str(tmp_path / "link"), f"{name}:/link")
+    copy("cp", "-q", str(tmp_path / "there"), f"{name}:/link")
+    assert {"A /link", "A /new", "A /new/in"} <= set(daemon.docker("diff", name).stdout.splitlines())
+
+
 @pytest.mark.covers("cli:stop --signal", "cli:stop --timeout", "cli:restart --signal", "cli:restart --timeout", "cli:exec --env-file", "cli:exec --privileged",
                     "cli:inspect --size", "cli:inspect --type", "cli:container inspect", "cli:container inspect --size", "cli:container inspect --format", "cli:events --format",
                     "api:POST /containers/{id}/unpause")  # fmt: skip

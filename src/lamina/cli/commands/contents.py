@@ -267,17 +267,14 @@ class _Copier:
         path = path if path.startswith("/") else f"/{path}"
         own = os.path.basename(os.path.abspath(source)) if source != "-" else ""
         content = source.endswith("/.") or source == "."
-        try:
-            stat = _stat(self._containers.stat(name, path))
-        except NotFound:
+        stat = self._found(name, path)
+        if not stat:
             self._containers.inspect(name)  # says so if it is the container that is missing
-            stat = {}
-        mode = stat.get("mode")
-        is_directory = isinstance(mode, int) and bool(mode & 1 << 31)
         if link := str(stat.get("linkTarget") or ""):
             path = os.path.normpath(os.path.join(os.path.dirname(path), link))
-            is_directory = is_directory or self._is_directory(name, path)
-        if is_directory or source == "-":
+            stat = self._found(name, path)  # what it leads to; where that is nothing it is made
+        mode = stat.get("mode")
+        if (isinstance(mode, int) and mode & 1 << 31) or source == "-":
             return path, "." if content else own
         if path.endswith("/") and not os.path.isdir(source):
             raise InvalidArgument(f"no such directory: {name}:{path}")
@@ -285,12 +282,12 @@ class _Copier:
             raise InvalidArgument("cannot copy directory to a file")
         return os.path.dirname(path.rstrip("/")) or "/", os.path.basename(path.rstrip("/"))
 
-    def _is_directory(self, name: str, path: str) -> bool:
+    def _found(self, name: str, path: str) -> dict[str, object]:
+        """What there is at a path; {} for nothing."""
         try:
-            mode = _stat(self._containers.stat(name, path)).get("mode")
+            return _stat(self._containers.stat(name, path))
         except NotFound:
-            return False
-        return isinstance(mode, int) and bool(mode & 1 << 31)
+            return {}
 
     def _done(self, size: int, target: str) -> None:
         if not self._quiet:
