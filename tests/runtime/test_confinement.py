@@ -128,6 +128,10 @@ def test_a_read_only_root_can_be_written_only_where_something_is_mounted(box: Bo
     assert "touch: /x: Read-only file system" in text and "shm" in text
 
 
+def test_a_working_directory_that_is_not_there_is_made_before_the_root_is_read_only(box: Box) -> None:
+    assert box.run("sh", "-c", "pwd; touch x", readonly=True, cwd="/new/one") == (1, "/new/one\ntouch: x: Read-only file system\n")
+
+
 def test_nothing_of_the_engine_is_inherited(box: Box) -> None:
     _, text = box.run(
         "sh", "-c", "ls /proc/self/fd | wc -l; cat /proc/1/environ | tr '\\0' '\\n'; cat /proc/1/cmdline | tr '\\0' ' '; cat /proc/1/comm"

@@ -198,7 +198,8 @@ def container_plan(spec: Mapping[str, Any], hierarchies: Sequence[CgroupMount], 
         steps.append(["unshare", CLONE_NEWCGROUP])
     steps += late
     if (spec.get("root") or {}).get("readonly"):
-        steps.append(["read_only_root"])
+        # The working directory is made while that can be, as runc does.
+        steps += [["directory", process.get("cwd") or "/", True], ["read_only_root"]]
     steps += _root_propagation(linux.get("rootfsPropagation", ""))
     steps += _process_steps(process, linux)
     flags = new & ~CLONE_NEWCGROUP
