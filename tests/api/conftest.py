@@ -173,6 +173,9 @@ class FakeBuilder:
 class FakeNetworks:
     """One network, and what was asked for."""
 
+    def host_gateway(self) -> str:
+        return "172.17.0.1"
+
     def __init__(self) -> None:
         self.asked: list[tuple[str, object]] = []
 

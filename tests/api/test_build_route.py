@@ -13,14 +13,14 @@ from tests.api.conftest import Client, FakeEngine
 def test_limits_and_surroundings_are_read(api: Client, engine: FakeEngine) -> None:
     ulimits = quote(json.dumps([{"Name": "nofile", "Soft": 1, "Hard": 2}]))
     query = "memory=67108864&memswap=-1&cpushares=2&cpuquota=3000&cpuperiod=4000&cpusetcpus=0&cpusetmems=0&shmsize=5&cgroupparent=/p"
-    query += f"&ulimits={ulimits}&securityopt={quote(json.dumps(['no-new-privileges']))}&extrahosts=a:1&extrahosts={quote(json.dumps(['b:2', 'c:3']))}"
+    query += f"&ulimits={ulimits}&securityopt={quote(json.dumps(['no-new-privileges']))}&extrahosts=a:10.0.0.1&extrahosts={quote(json.dumps(['b:::2', 'c:host-gateway']))}"
     assert api.ask("POST", f"/build?{query}&squash=1&explain=1&networkmode=bridge&cachefrom={quote(json.dumps(['x']))}", b"")[0] == 200
     request = engine.builder.asked[0][0]
     limits = request.run.limits
     assert (limits.memory, limits.memory_swap, limits.cpu_shares, limits.cpu_quota, limits.cpu_period) == (1 << 26, -1, 2, 3000, 4000)
     assert (limits.cpuset_cpus, limits.cpuset_mems, dict(limits.rlimits)) == ("0", "0", {"nofile": (1, 2)})
     assert (request.run.shm_size, request.run.security, request.run.cgroup_parent) == (5, ("no-new-privileges",), "/p")
-    assert (request.extra_hosts, request.cache_from, request.network) == (("a:1", "b:2", "c:3"), ("x",), "")
+    assert (request.extra_hosts, request.cache_from, request.network) == (("a:10.0.0.1", "b:::2", "c:172.17.0.1"), ("x",), "")
     assert request.squash and request.explain
 
 
@@ -48,7 +48,8 @@ def test_a_remote_context_needs_no_body(api: Client, engine: FakeEngine) -> None
         ("ulimits=[1]", "invalid value for ulimits"),
         (f"ulimits={quote(json.dumps([{'Name': 'foo', 'Soft': 1, 'Hard': 1}]))}", "invalid ulimit type: foo"),
         (f"ulimits={quote(json.dumps([{'Name': 'core', 'Soft': 2, 'Hard': 1}]))}", "must be less than or equal to hard limit: 2 > 1"),
-        ("extrahosts=nobody", "invalid value for extrahosts"),
+        ("extrahosts=nobody", "bad format for add-host"),
+        ("extrahosts=a:b", "invalid IP address in add-host"),
         ("securityopt=[1]", "invalid list"),
         ("isolation=hyperv", "invalid isolation"),
         ("labels=[]x", "invalid value for labels"),

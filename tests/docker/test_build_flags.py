@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -71,10 +72,23 @@ def test_limits_and_surroundings_of_every_run(daemon: Daemon, context: Path, tag
         "--ulimit",
         "nofile=100:200",
     ]
-    flags += ["--add-host", "there:10.1.2.3", "--security-opt", "no-new-privileges", "--network", "none", "--no-cache"]
+    flags += [
+        "--add-host",
+        "there:10.1.2.3",
+        "--add-host",
+        "outside:host-gateway",
+        "--add-host",
+        "six:[::6]",
+        "--security-opt",
+        "no-new-privileges",
+        "--network",
+        "none",
+        "--no-cache",
+    ]
     run = daemon.docker if client == "docker" else daemon.lamina
     told = run("build", *flags, "-t", tag, str(context)).stdout
     assert "\n100\n200\n" in told and " 1024 " in told and "NoNewPrivs:\t1" in told and "10.1.2.3\tthere" in told
+    assert re.search(r"^[0-9.]+\toutside$", told, re.M) and "\n::6\tsix\n" in told
     assert "Cpus_allowed_list:\t0\n" in told and told.count("\nlo\n") == 1
 
 

@@ -134,7 +134,7 @@ def check_networking(config: Document, host: Document, networking: Document, mod
     exposed = exposed_ports((mapping(config, "ExposedPorts"), mapping(host, "PortBindings")))
     wanted_ports(mapping(host, "PortBindings"), exposed)
     for entry in texts(host, "ExtraHosts"):
-        _check_extra_host(entry)
+        check_extra_host(entry)
     for server in texts(host, "Dns"):
         if parse_address(server) is None:
             raise InvalidArgument(f"IP address is not correctly formatted: {server[:100]}")
@@ -158,8 +158,8 @@ def check_endpoints(networking: Document, mode: NetworkMode, networks: Networks)
             check_endpoint(settings or {}, networks.get(name).pools, name=ref, default=False)
 
 
-def _check_extra_host(entry: str) -> None:
-    """`name:address` or `name=address`, or `name:host-gateway`."""
+def check_extra_host(entry: str) -> None:
+    """Refuse what is not `name:address` or `name=address`, or `name:host-gateway`. Raises InvalidArgument."""
     name, separator, address = entry.partition(":" if ":" in entry.partition("=")[0] else "=")
     if not name or not separator:
         raise InvalidArgument(f'bad format for add-host: "{entry[:200]}"')

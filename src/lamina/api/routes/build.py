@@ -19,6 +19,7 @@ from lamina.apitypes.keys import spelled
 from lamina.apitypes.requests import Ulimit
 from lamina.builder.given import Given
 from lamina.builder.request import BuildRequest, Cancellation, Context, RunOptions
+from lamina.container.connecting import HOST_GATEWAY, check_extra_host
 from lamina.container.devices import device_number
 from lamina.container.resources import checked
 from lamina.container.spec import limits
@@ -49,7 +50,8 @@ def build(engine: Backend, request: Request) -> Response:
         # The client opens its session beside this: told before that stands, it waits for the session's end for ever.
         time.sleep(_SESSION_SECONDS)
         raise NoBuildKit("BuildKit is reached by /grpc, not by this route: use a docker CLI with buildx, or set DOCKER_BUILDKIT=0")
-    asked = _asked(request, _given(engine, request.query.text("session")), engine.containers.abilities)
+    given = _given(engine, request.query.text("session"))
+    asked = _asked(request, given, engine.containers.abilities, lambda: engine.networks.host_gateway())
 
     def work(sink: Sink, writer: Writer) -> None:
         cancellation = Cancellation()
@@ -72,8 +74,8 @@ def _given(engine: Backend, session: str) -> Given | None:
     return engine.builder.sessions.get(session).given if session not in ("", "none") else Given() if session else None
 
 
-def _asked(request: Request, given: Given | None, can: Abilities) -> BuildRequest:
-    """What the query asks for, but for a context that comes in the body.
+def _asked(request: Request, given: Given | None, can: Abilities, gateway: Callable[[], str]) -> BuildRequest:
+    """What the query asks for, but for a context that comes in the body. `gateway` gives what `host-gateway` stands for.
 
     Raises:
         InvalidParameter, Unsupported: a parameter is malformed, or asks for what is not here.
@@ -96,7 +98,7 @@ def _asked(request: Request, given: Given | None, can: Abilities) -> BuildReques
         platform=platform_of(request),
         cache_from=_strings(asked, "cachefrom"),
         cache_only_from=bool(_strings(asked, "cachefrom")),  # as the classic builder; BuildKit adds them to its own cache
-        extra_hosts=_extra_hosts(asked),
+        extra_hosts=_extra_hosts(asked, gateway),
         credentials=credentials_of(registry_config(request.headers.get("x-registry-config", ""))),
         run=_run_options(asked, can),
         squash=asked.flag("squash"),
@@ -149,13 +151,12 @@ def _ulimits(asked: Query) -> list[dict[str, str | int]]:
         raise InvalidParameter("invalid value for ulimits: not a list of names with soft and hard limits") from None
 
 
-def _extra_hosts(asked: Query) -> tuple[str, ...]:
-    """`name:address`, one a parameter, in a list, or between commas."""
-    hosts = tuple(word for text in asked.all("extrahosts") for word in _words(text))
+def _extra_hosts(asked: Query, gateway: Callable[[], str]) -> tuple[str, ...]:
+    """`name:address` (or `=`), one a parameter, in a list, or between commas."""
+    hosts = [word.replace("=", ":", 1) for text in asked.all("extrahosts") for word in _words(text)]
     for host in hosts:
-        if ":" not in host.strip(":"):
-            raise InvalidParameter(f"invalid value for extrahosts: {host[:100]!r}", hint="write it as name:address")
-    return hosts
+        check_extra_host(host)
+    return tuple(host.replace(HOST_GATEWAY, gateway()) if host.endswith(f":{HOST_GATEWAY}") else host for host in hosts)
 
 
 def _words(text: str) -> list[str]:

@@ -197,7 +197,7 @@ def _host(text: str) -> str:
     name, colon, address = text.replace("=", ":", 1).partition(":")
     if not name or not address:
         raise InvalidArgument("write it as name:address")
-    return f"{name}{colon}{address}"
+    return f"{name}{colon}{address.removeprefix('[').removesuffix(']')}"
 
 
 def _size(text: str) -> str:
