@@ -207,6 +207,15 @@ def test_stop_uses_the_containers_own_signal_and_grace(world: World) -> None:
     assert process.signals == [10]
 
 
+def test_a_container_whose_image_names_no_signal_that_there_is_can_be_stopped_and_killed(world: World) -> None:
+    world.images.configure(stop_signal="99")
+    process = world.run()
+    world.containers.stop("it")
+    world.containers.start("it")
+    world.containers.kill("it")
+    assert (process.signals, world.runtime.processes[-1].signals) == ([9], [9])
+
+
 def test_a_grace_longer_than_can_be_waited_for_has_no_end(world: World) -> None:
     world.runtime.ignored = (15,)
     process = world.run()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import posixpath
+import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from lamina.runtime.bundle import MASKED, READ_ONLY
 from lamina.runtime.launch import Limits, Mount
 from lamina.runtime.runtimes import EMBEDDED
 from lamina.spec.config import ContainerConfig, Healthcheck
-from lamina.spec.signals import signal_number
+from lamina.spec.signals import InvalidSignal, signal_number
 
 DEFAULT_SHM = 64 << 20
 _HOST_DEFAULTS: Mapping[str, Any] = {
@@ -217,8 +218,11 @@ def merged_host_config(
 
 
 def stop_signal(container: Container) -> int:
-    """The signal that asks it to end."""
-    return signal_number(text(container.config, "StopSignal") or "SIGTERM")
+    """The signal that asks it to end; SIGKILL where its image names one that there is not: as Docker, which waits two seconds first."""
+    try:
+        return signal_number(text(container.config, "StopSignal") or "SIGTERM")
+    except InvalidSignal:
+        return signal.SIGKILL
 
 
 def stop_timeout(container: Container) -> int:

@@ -251,7 +251,7 @@ def candidates(process: Mapping[str, Any]) -> list[str]:
     """Where to look for the command: itself where it has a slash, else below every directory of the process's PATH; nowhere for an empty
     one."""
     if not process.get("args") or "\0" in "".join([*process["args"], *(process.get("env") or [])]):
-        raise InvalidSpec("the command is empty or holds a NUL")
+        raise InvalidSpec("the command is empty, or it or the environment holds a NUL")
     name = process["args"][0]
     if "/" in name or not name:
         return [name] if name else []
