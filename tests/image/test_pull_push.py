@@ -294,6 +294,32 @@ def test_the_image_for_the_platform_is_chosen_from_an_index(faulty: Faulty, stor
         there.puller.pull(reference(faulty, "team/web:arm64"), platform=Platform("linux", "amd64"))
 
 
+def test_the_image_is_found_in_an_index_that_an_index_lists(faulty: Faulty, store: MakeStore) -> None:
+    here, there = store(), store()
+    client = here.registries.repository(reference(faulty), push=True)
+
+    def put(tag: str, *rows: Descriptor) -> Descriptor:
+        index = new_index(rows)
+        client.put_manifest(index.media_type, index.raw, tag)
+        return index.descriptor
+
+    found = {}
+    for architecture in ("arm64", "amd64"):
+        name = reference(faulty, f"team/web:{architecture}")
+        found[architecture] = here.make(str(name), some_tars(1), architecture).id
+        row = replace(here.pusher.push(name)[0], platform=Platform("linux", architecture))
+        put(architecture, row)
+    inner = [replace(client.resolve(reference(faulty, f"team/web:{each}"))[0], platform=None) for each in found]
+    outer = put("many", put("deeper", *inner))
+    for architecture, image in found.items():
+        pulled = there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", architecture))[0]
+        assert pulled.id == image
+        assert [each.digest for each in pulled.digests if each.digest == outer.digest]
+    with pytest.raises(PlatformMissing, match="no matching manifest for linux/s390x"):
+        there.puller.pull(reference(faulty, "team/web:many"), platform=Platform("linux", "s390x"))
+    assert there.pusher.push(reference(faulty, "team/web:many"))[0].digest == outer.digest
+
+
 def test_images_that_do_not_say_their_variant_are_told_apart_by_their_index(faulty: Faulty, store: MakeStore) -> None:
     here, there = store(), store()
     rows, client = [], here.registries.repository(reference(faulty), push=True)

@@ -25,12 +25,14 @@ from lamina.spec.config import ImageConfig, InvalidConfig
 from lamina.spec.config import parse as parse_config
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest, DigestMismatch
-from lamina.spec.manifest import Index, Manifest, parse, parse_manifest
+from lamina.spec.manifest import Index, Manifest, parse, parse_index, parse_manifest
 from lamina.spec.platform import Platform
 from lamina.spec.progress import Sink, Update, silent
 from lamina.spec.reference import Reference
 
 _CONFIG_LIMIT = 8 << 20
+_INDEXES_LIMIT = 100
+"""How many indexes in an index are looked at."""
 
 
 class PlatformMissing(NotFound):
@@ -139,16 +141,12 @@ class Puller:
     def _find(self, client: RegistryClient, reference: Reference, platform: Platform | None) -> Found:
         descriptor, data = self._document(client, reference)
         document = parse(data, descriptor.media_type)
-        if isinstance(document, Index):
-            child = document.choose(platform or self._host)
-            if child is None:
-                raise PlatformMissing(
-                    f"no matching manifest for {platform or self._host} in the manifest list entries of {reference.familiar}",
-                    hint=_platforms(document),
-                )
-            manifest = parse_manifest(self._child(client, child), child.media_type)
-        else:
-            manifest = document
+        manifest = document if isinstance(document, Manifest) else self._chosen(client, document, platform or self._host, set())
+        if manifest is None:
+            raise PlatformMissing(
+                f"no matching manifest for {platform or self._host} in the manifest list entries of {reference.familiar}",
+                hint=_platforms(document) if isinstance(document, Index) else "",
+            )
         if not manifest.of_image:
             odd = manifest.config.media_type if manifest.config.media_type not in mediatype.CONFIGS else mediatype.IN_TOTO
             raise NotAnImage(f"{reference.familiar} is not an image: it is of the type {odd[:100]}")
@@ -164,6 +162,21 @@ class Puller:
                 hint=f"it is for {config.platform}",
             )
         return Found(descriptor, manifest, config, config_bytes)
+
+    def _chosen(self, client: RegistryClient, index: Index, wanted: Platform, seen: set[Digest]) -> Manifest | None:
+        """The manifest for `wanted` that an index lists, or an index in it. Those are looked at once each, and noted in `seen`."""
+        child = index.choose(wanted)
+        inner = [row for row in index.manifests if row.media_type in mediatype.INDEXES and row.platform is None]
+        for row in inner if child is None else [child]:
+            if row.media_type not in mediatype.INDEXES:
+                return parse_manifest(self._child(client, row), row.media_type)
+            if row.digest in seen or len(seen) == _INDEXES_LIMIT:
+                continue
+            seen.add(row.digest)
+            found = self._chosen(client, parse_index(self._child(client, row), row.media_type), wanted, seen)
+            if found is not None:
+                return found
+        return None
 
     def _document(self, client: RegistryClient, reference: Reference) -> tuple[Descriptor, bytes]:
         """The manifest or index: from here where the registry says by a HEAD that it is what is here already."""
