@@ -211,6 +211,19 @@ def test_an_image_whose_bytes_are_lost_is_not_begun_to_be_saved(any_store: Store
     assert any_store.images.saving(["base"], form=form).size > 0
 
 
+@pytest.mark.parametrize("form", ["docker", "oci", "v1"])
+def test_damage_that_nobody_has_seen_is_noticed_by_a_save(any_store: Store, tmp_path: Path, form: str) -> None:
+    image = child(any_store, imported(any_store), "top", SECOND)
+    facts = any_store.layers.get(image.layers[-1])
+    plan = any_store.images.saving(["top"], form=form)
+    flip(Path(any_store.content.path(facts.diff_id)))
+    with (tmp_path / "archive").open("wb") as target, pytest.raises(LayerDamaged, match=f"damaged layer: {facts.diff_id}"):
+        plan.write(target.fileno())
+    assert (tmp_path / "archive").stat().st_size < plan.size
+    with pytest.raises((LayerDamaged, BlobDamaged)):
+        any_store.images.saving(["top"], form=form)
+
+
 def test_what_goes_while_a_check_looks_is_not_told_as_lost(any_store: Store) -> None:
     store = any_store
     first, second = imported(store, "first", tar({"a": b"1"})), imported(store, "second", tar({"b": b"2"}))

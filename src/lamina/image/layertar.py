@@ -76,7 +76,7 @@ class Seal:
         """Whether the tar is to be hashed."""
         return self._digest is not None
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: Chunk | memoryview) -> None:
         """The next bytes."""
         if self._digest is not None:
             self._digest.update(chunk)

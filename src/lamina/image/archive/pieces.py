@@ -11,11 +11,11 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from lamina.content.store import BlobNotFound, ContentStore, full_disk
 from lamina.image.layers import Layers
+from lamina.image.layertar import Seal, TarPlace
 from lamina.image.leases import Leases
 from lamina.layer.errors import LayerDamaged
 from lamina.linux.pipe import widen_way_out
@@ -23,7 +23,7 @@ from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec.digest import Digest
 from lamina.worker import Workers
 
-_BLOCK, _RECORD = 512, 10240
+_BLOCK, _RECORD, _PART = 512, 10240, 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +130,39 @@ def _bytes(data: bytes) -> Piece:
 
 
 def _copy(sources: Sources, piece: Piece, target: int) -> None:
-    with ExitStack() as stack:
-        if piece.blob is not None:
-            source = stack.enter_context(sources.content.open(piece.blob))
+    if piece.layer is None:
+        assert piece.blob is not None
+        with sources.content.open(piece.blob) as source:
+            copy_file(source.fileno(), target, piece.size)
+        return
+    place = sources.layers.tar(piece.layer)
+    try:
+        if place.plain:
+            _copy_tar(place, target, piece.size)
         else:
-            assert piece.layer is not None
-            place = sources.layers.tar(piece.layer)
-            if not place.plain:
-                try:
-                    sources.workers.run("lamina.image.layertar:send", place.params(), [target])
-                except LayerDamaged:
-                    sources.layers.distrust(piece.layer)
-                    raise
-                return
-            source = stack.enter_context(open(place.path, "rb"))
-        copy_file(source.fileno(), target, piece.size)
+            sources.workers.run("lamina.image.layertar:send", place.params(), [target])
+    except LayerDamaged:
+        sources.layers.distrust(piece.layer)
+        raise
+
+
+def _copy_tar(place: TarPlace, target: int, size: int) -> None:
+    """Copy a layer's tar. The bytes are looked at on their way, and the last ones go when they are right.
+
+    Raises:
+        LayerDamaged: they are not.
+    """
+    seal, room, offset = Seal(place), memoryview(bytearray(_PART)), 0
+    with open(place.path, "rb", buffering=0) as source:
+        while offset < size:
+            count = os.preadv(source.fileno(), [room[: size - offset]], offset)
+            if not count:
+                raise LayerDamaged(f"damaged layer: {place.diff_id}: its tar ends early")
+            seal.update(room[:count])
+            if offset + count == size:
+                seal.check()
+            copy_file(source.fileno(), target, count, offset)
+            offset += count
 
 
 def copy_file(source: int, target: int, size: int, start: int = 0) -> None:
