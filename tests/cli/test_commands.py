@@ -1148,8 +1148,11 @@ def test_a_wrong_value_points_at_its_own_commands_help(engine: FakeEngine) -> No
     assert done.stderr.decode().endswith("write IMAGE:/path\n\nRun 'lamina which --help' for more information\n")
 
 
+@pytest.mark.parametrize("value", ["T", "1", "enabled", "no"])
 @pytest.mark.parametrize("command", ["pull", "push", "create", "run", "build"])
-def test_content_trust_that_the_environment_asks_for_is_refused_before_anybody_is_asked(engine: FakeEngine, command: str) -> None:
-    done = lamina_(engine, command, "bb:1", env={"DOCKER_CONTENT_TRUST": "T"})
+def test_content_trust_that_the_environment_asks_for_is_refused_before_anybody_is_asked(
+    engine: FakeEngine, command: str, value: str
+) -> None:
+    done = lamina_(engine, command, "bb:1", env={"DOCKER_CONTENT_TRUST": value})
     assert done.returncode == (125 if command == "run" else 1) and engine.requests == []
     assert b"cannot be" in done.stderr and b"digests that you trust" in done.stderr

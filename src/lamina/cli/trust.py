@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from lamina.cli.flags import Arguments
     from lamina.cli.session import Session
 
-_TRUE = ("1", "t", "true", "yes", "on")
+_FALSE = ("", "0", "f", "F", "false", "FALSE", "False")
+"""What does not ask for it; whatever else the variable says does, as with docker."""
 
 
 def refuse(session: Session, arguments: Arguments, what: str) -> None:
@@ -18,6 +19,6 @@ def refuse(session: Session, arguments: Arguments, what: str) -> None:
     Raises:
         Unsupported: nothing was asked of the engine.
     """
-    asked = session.environment.get("DOCKER_CONTENT_TRUST", "").lower() in _TRUE
+    asked = session.environment.get("DOCKER_CONTENT_TRUST", "") not in _FALSE
     if not arguments.on("disable-content-trust", default=not asked):
         raise Unsupported(what, hint="name images by the digests that you trust, and use --disable-content-trust")
