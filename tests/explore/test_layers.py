@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lamina.explore.levels import FILE, Level, UpperLevel, open_levels
 from lamina.explore.model import LayerRow
 from lamina.explore.stack import Stack
 from lamina.explore.survey import surveyed
-from lamina.image.model import ImageNotFound
+from lamina.image.model import AmbiguousId, ImageNotFound
 from lamina.layer.erofs.writer import write
 from lamina.layer.errors import InvalidArchive, LayerDamaged
 from lamina.layer.tar.member import Member
@@ -109,6 +110,15 @@ def test_a_containers_name_wins_over_the_beginning_of_an_images_id(lab: Lab) -> 
         lab.explorer.subject("nothing")
     with pytest.raises(ImageNotFound, match="no such image or container: nothing@one"):
         lab.explorer.subject("nothing@one")
+
+
+def test_a_containers_name_wins_over_the_beginning_of_several_images_ids(lab: Lab) -> None:
+    images = [lab.image(f"app{number}", [file("number", b"%d" % number)]) for number in range(17)]  # an ID begins with one of 16 digits
+    begin = Counter(image.id.encoded[0] for image in images).most_common(1)[0][0]
+    with pytest.raises(AmbiguousId):
+        lab.explorer.subject(begin)
+    lab.container(begin, images[0])
+    assert lab.explorer.subject(begin).container is not None
 
 
 def test_a_container_is_found_by_a_name_that_no_image_can_have(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from lamina.container.model import Container, ContainerNotFound
 from lamina.container.snapshots import Snapshot
 from lamina.explore.model import LevelFacts, Subject
 from lamina.image.layers import Layers
-from lamina.image.model import Image, ImageNotFound, LayerFacts
+from lamina.image.model import AmbiguousId, Image, ImageNotFound, LayerFacts
 from lamina.image.store import Images
 from lamina.image.telling import told
 from lamina.spec.digest import Digest, InvalidDigest
@@ -40,6 +40,11 @@ class Subjects:
             return self.of_snapshot(snapshot)
         try:
             image = self._images.resolve(text)
+        except AmbiguousId:
+            container = self._container(text)
+            if container is None or container.name != text:
+                raise
+            return self._of_container(container)
         except (ImageNotFound, InvalidDigest, InvalidReference) as error:
             # a container's name (`Web`, `a..b`) need not be one that an image may have
             container = self._container(text)
