@@ -76,11 +76,12 @@ def test_a_committed_layer_is_whole_at_once_and_gets_its_copy_later(trees: Store
     assert path.read_bytes() == DATA
 
 
-def test_an_image_is_saved_with_the_same_bytes_before_and_after_its_copy_is_made(trees: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["docker", "oci", "v1"])
+def test_an_image_is_saved_with_the_same_bytes_before_and_after_its_copy_is_made(trees: Store, tmp_path: Path, form: str) -> None:
     committed(trees)
     for name in ("before", "after"):
         with open(tmp_path / name, "wb") as archive:
-            trees.images.save(["made"], archive.fileno())
+            trees.images.save(["made"], archive.fileno(), form=form)
         trees.layers.copies.flush()
     assert (tmp_path / "before").read_bytes() == (tmp_path / "after").read_bytes()
     assert len(read_all(tmp_path / "after")) > 3

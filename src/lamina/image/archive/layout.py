@@ -12,7 +12,6 @@ from lamina.image.archive.chosen import Chosen
 from lamina.image.archive.pieces import Piece, Sources, TarPieces
 from lamina.image.archive.plan import REF_NAMES, blob_name
 from lamina.image.lookup import created_seconds
-from lamina.image.making import own_manifest
 from lamina.image.model import Image, LayerFacts, Variant
 from lamina.image.variants import Variants
 from lamina.spec import mediatype
@@ -114,10 +113,18 @@ class LayoutWriter:
             return None
         # zstd is young: not for other engines where they had better be able to read it, or where it is only our way to store.
         young = any(mediatype.compression(row.media_type) == "zstd" for row in manifest.layers)
-        if young and (portable or manifest.raw == own_manifest(image.config_bytes, stack, self._sources.layers).raw):
+        if young and (portable or self._is_own(manifest, stack)):
             return None
         here = all(self._is_here(facts, row) for facts, row in zip(stack, manifest.layers, strict=True))
         return manifest if here else None
+
+    def _is_own(self, manifest: Manifest, stack: Sequence[LayerFacts]) -> bool:
+        """Whether it was made here: it has each layer in the form in which that is stored, or as its tar, before there was a copy of it."""
+        stored = (self._sources.layers.described(facts).digest for facts in stack)
+        forms = zip(manifest.layers, stack, stored, strict=True)
+        return manifest.raw == new_manifest(manifest.config, manifest.layers).raw and all(
+            row.digest in (facts.diff_id, digest) for row, facts, digest in forms
+        )
 
     def _is_here(self, facts: LayerFacts, row: Descriptor) -> bool:
         if row.digest == facts.diff_id:
