@@ -101,6 +101,21 @@ def test_a_container_is_seen_after_its_image_was_removed(lab: Lab) -> None:
         lab.explorer.squash(subject)
 
 
+def test_what_lay_in_a_directory_that_is_a_link_now_was_deleted_by_the_layer_with_the_link(lab: Lab) -> None:
+    image = lab.image("app", BASE, [symlink("usr", "etc")])
+    lab.container("box", image)
+    told, found = lab.explorer.which(lab.explorer.subject("box"), "/usr/doc/a"), lab.store.images.which("app", "/usr/doc/a")
+    assert (told["path"], told["found"], told["deleted_by"]) == ("/usr/doc/a", False, 1)
+    assert [each["level"] for each in told["versions"]] == [0]
+    assert (found.path, found.layer, found.deleted_by and found.deleted_by.index) == ("/usr/doc/a", None, 1)
+    assert [holder.index for holder in found.older] == [0]
+    assert (
+        lab.explorer.which(lab.explorer.subject("box"), "/usr/none")["path"]
+        == lab.store.images.which("app", "/usr/none").path
+        == "/etc/none"
+    )
+
+
 def test_a_containers_name_wins_over_the_beginning_of_an_images_id(lab: Lab) -> None:
     image = lab.image("app", BASE)
     lab.container(image.id.encoded[:6], image)

@@ -21,9 +21,12 @@ def job(params: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
     """
     with ExitStack() as closing:
         stack = Stack(open_levels(params["levels"], closing))
-        path = stack.resolve(params["path"].encode(errors="surrogateescape"), last=False)
+        asked = params["path"].encode(errors="surrogateescape")
+        path = stack.resolve(asked, last=False)
         seen = stack.find(path)
         versions = list(_versions(stack, path))
+        if not seen and not versions and (former := list(_versions(stack, asked))):
+            path, versions = asked, former  # a link lies now where the directory was that had it
         answer = {
             "path": "/" + path.decode(errors="surrogateescape"),
             "found": seen is not None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from lamina.image.paths import clean, follow
 from lamina.image.reading import content, opened
 from lamina.image.telling import told
 from lamina.layer.index import Entry
-from lamina.layer.union import Union
+from lamina.layer.union import Touch, Union
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,10 @@ def which(layers: Layers, image: Image, path: str) -> Found:
     with ExitStack() as stack:
         holders, union = _opened(layers, image, stack)
         wanted = follow(union, clean(path), last=False)
-        found = union.lookup(wanted)
-        touches, merged = union.history(wanted), frozenset(union.merged(wanted))
+        found, touches = union.lookup(wanted), union.history(wanted)
+        if found is None and not _given(touches) and _given(former := union.history(clean(path))):
+            wanted, touches = clean(path), former  # a link lies now where the directory was that had it
+        merged = frozenset(union.merged(wanted))
     shown = "/" + os.fsdecode(wanted)
     versions = [replace(holders[touch.level], entry=touch.entry) for touch in touches if touch.entry is not None]
     if found is None:
@@ -70,6 +72,11 @@ def which(layers: Layers, image: Image, path: str) -> Found:
     while older and own.entry and older[0].entry and older[0].index in merged and _shape(own.entry) == _shape(older[0].entry):
         own, *older = older
     return Found(shown, found[1], own, tuple(older), None)
+
+
+def _given(touches: Sequence[Touch]) -> bool:
+    """Whether any layer has the path, seen or hidden."""
+    return any(touch.entry is not None for touch in touches)
 
 
 def _shape(entry: Entry) -> tuple[int, int, int]:
