@@ -15,7 +15,10 @@ from lamina.errors import LaminaError
 from lamina.image import lookup
 from lamina.image.documents import decode_facts, encode_facts
 from lamina.image.leases import Leases
+from lamina.image.ledger import Ledger
 from lamina.image.model import LayerFacts, LayerNote
+from lamina.image.pruning import Pruner
+from lamina.image.remove import InUse
 from lamina.layer.staged import Staged
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -271,3 +274,19 @@ def test_facts_that_change_while_they_are_looked_at_stay_as_they_became(store: S
     monkeypatch.setattr("lamina.image.layers.encode_facts", changed)
     assert store.layers.get(layer).pushed == (form,)
     assert form in decode_facts((store.root / "layers" / f"{layer.encoded}.json").read_bytes()).pushed and store.warnings == []
+
+
+def test_an_image_that_goes_while_the_disk_is_measured_is_left_out(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = any_store
+    base = imported(store)
+    child(store, base, "top", SECOND, parent=False)
+    measured = Pruner.ledger
+
+    def and_then_removed(pruner: Pruner, in_use: InUse) -> Ledger:
+        found = measured(pruner, in_use)
+        store.images.remove("top")
+        return found
+
+    monkeypatch.setattr(Pruner, "ledger", and_then_removed)
+    total, rows = store.images.usage()
+    assert [row.image.id for row in rows] == [base.id] and total > 0

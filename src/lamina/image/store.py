@@ -197,7 +197,8 @@ class Images:
         """Bytes on disk of all images, and of each: what others need too, and what a removal would free. See `settle`."""
         ledger = self._pruner.ledger(in_use)
         cached = sum(ledger.own().values())
-        rows = [Usage(self._catalog.get(root), shared, own) for root, (shared, own) in ledger.shared().items()]
+        here = {image.id: image for image in self._catalog.all()}  # without those that have gone since
+        rows = [Usage(here[root], shared, own) for root, (shared, own) in ledger.shared().items() if root in here]
         return ledger.bytes(ledger.sizes) - cached, sorted(rows, key=lambda row: row.image.config.created, reverse=True)
 
     def settle(self) -> None:
