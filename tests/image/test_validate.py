@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lamina.content.later import Later
 from lamina.content.store import BlobDamaged
 from lamina.image.checking import LOST, REPAIRABLE, REPAIRED, Finding
 from lamina.layer.errors import LayerDamaged
@@ -222,6 +224,20 @@ def test_damage_that_nobody_has_seen_is_noticed_by_a_save(any_store: Store, tmp_
     assert (tmp_path / "archive").stat().st_size < plan.size
     with pytest.raises((LayerDamaged, BlobDamaged)):
         any_store.images.saving(["top"], form=form)
+
+
+def test_a_name_that_is_given_while_a_check_looks_is_not_told_as_lost(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported(any_store)
+    flush, numbers = Later.flush, itertools.count()
+
+    def and_then_tagged(later: Later) -> None:
+        flush(later)
+        any_store.images.tag("base", Reference.parse(f"base:{next(numbers)}"))
+
+    monkeypatch.setattr(Later, "flush", and_then_tagged)
+    assert found(any_store) == []
+    monkeypatch.undo()
+    assert found(any_store) == []
 
 
 def test_what_goes_while_a_check_looks_is_not_told_as_lost(any_store: Store) -> None:

@@ -32,6 +32,12 @@ class Later:
                     thread.start()
                     self._thread = thread
 
+    @property
+    def pending(self) -> bool:
+        """Whether something that was requested is still to be done."""
+        with self._changed:
+            return self._done < self._asked
+
     def flush(self) -> None:
         """Return when all that was requested until now is done, whatever is requested meanwhile."""
         with self._changed:

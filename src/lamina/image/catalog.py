@@ -96,11 +96,12 @@ class Catalog(Known):
         self._index.flush()
         with self.lock:
             rows, entries, expected = self._metadata.names(), self._content.names(), _entries(list(self._names.items()))
+            coming = self._index.pending  # names have changed since: index.json is written again in a moment
             wanted = {
                 str(name): (str(owner), encode_name(str(name), owner, found).decode()) for name, (owner, found) in self._names.items()
             }
         astray = [(name, "metadata.db, names") for name in sorted(wanted.keys() | rows.keys()) if rows.get(name) != wanted.get(name)]
-        if len(entries) == len(expected) and all(entry in entries for entry in expected):
+        if coming or (len(entries) == len(expected) and all(entry in entries for entry in expected)):
             return astray
         listed = {dict(entry.annotations).get(REF_NAME, "") for entry in expected if entry not in entries}
         return astray + [(name, "content/index.json") for name in sorted(listed)] + ([] if listed else [("", "content/index.json")])
