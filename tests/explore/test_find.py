@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from lamina.errors import InvalidArgument
 from lamina.explore.find import found
 from lamina.explore.patterns import Pattern
+from lamina.image.model import Image
+from lamina.image.store import Images
 from lamina.layer.erofs.writer import write
 from lamina.layer.tree import Tree
 from lamina.layer.union import Union
@@ -61,6 +63,19 @@ def test_each_image_that_shows_it_is_named_with_the_layer_that_gives_it(lab: Lab
     text = lab.explorer.find("*.conf", form="text").read().decode().splitlines()
     assert sorted(text[0].split(", ")) == ["app.0:latest", "app:latest"]
     assert text[1].endswith("Imported from -") and text[2] == "    /etc.conf"
+
+
+def test_an_image_that_goes_after_it_was_listed_is_left_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.image("app", BASE, TOP)
+    listed = Images.list
+
+    def and_then_removed(images: Images) -> list[Image]:
+        found = listed(images)
+        images.remove("app")
+        return found
+
+    monkeypatch.setattr(Images, "list", and_then_removed)
+    assert {row[3] for row in searched(lab, "*.conf")} == {("app.0:latest",)}
 
 
 def test_patterns_are_refused_that_are_none(lab: Lab) -> None:

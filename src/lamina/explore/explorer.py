@@ -17,7 +17,7 @@ from lamina.explore.mounts import Mounts
 from lamina.explore.squashing import Squasher
 from lamina.explore.subjects import Subjects
 from lamina.image.layers import Layers
-from lamina.image.model import Image
+from lamina.image.model import Image, ImageNotFound
 from lamina.image.paths import clean
 from lamina.image.store import Images
 from lamina.linux.channel import decode
@@ -102,10 +102,20 @@ class Explorer:
         """
         known: dict[Digest, Mapping[str, Any]] = {}
         listed = self._images.list()
-        subjects = [self._subjects.of_image(image, known) for image in listed]
-        images = [{"id": str(image.id), "names": [name.familiar for name in image.names]} for image in listed]
-        more = {"pattern": pattern, "regex": regex, "fold": fold, "images": images, "paths": self._paths, "form": form, "whole": whole}
-        return self._asked("find", subjects, {"nodes": _forest(subjects), **more})
+        with self._images.leases.hold(*{layer for image in listed for layer in image.layers}):
+            here = [image for image in listed if self._is_here(image)]
+            subjects = [self._subjects.of_image(image, known) for image in here]
+            images = [{"id": str(image.id), "names": [name.familiar for name in image.names]} for image in here]
+            more = {"pattern": pattern, "regex": regex, "fold": fold, "images": images, "paths": self._paths, "form": form, "whole": whole}
+            return self._asked("find", subjects, {"nodes": _forest(subjects), **more})
+
+    def _is_here(self, image: Image) -> bool:
+        """Whether nobody has removed it since it was listed."""
+        try:
+            self._images.expect(image.id)
+        except ImageNotFound:
+            return False
+        return True
 
     def squash(self, subject: Subject, base: Subject | None = None, names: Sequence[Reference] = ()) -> Image:
         """See `Squasher.squash`."""
