@@ -13,10 +13,11 @@ import pytest
 
 from lamina.errors import LaminaError
 from lamina.image import lookup
+from lamina.image.archive.pieces import SavePlan
 from lamina.image.documents import decode_facts, encode_facts
 from lamina.image.leases import Leases
 from lamina.image.ledger import Ledger
-from lamina.image.model import LayerFacts, LayerNote
+from lamina.image.model import ImageNotFound, LayerFacts, LayerNote
 from lamina.image.pruning import Pruner
 from lamina.image.remove import InUse
 from lamina.layer.staged import Staged
@@ -290,3 +291,16 @@ def test_an_image_that_goes_while_the_disk_is_measured_is_left_out(any_store: St
     monkeypatch.setattr(Pruner, "ledger", and_then_removed)
     total, rows = store.images.usage()
     assert [row.image.id for row in rows] == [base.id] and total > 0
+
+
+def test_an_image_that_goes_before_it_is_saved_is_told_as_gone(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported(any_store)
+    look = SavePlan.look
+
+    def and_removed_before(plan: SavePlan) -> None:
+        any_store.images.remove("base")
+        look(plan)
+
+    monkeypatch.setattr(SavePlan, "look", and_removed_before)
+    with pytest.raises(ImageNotFound, match="No such image: sha256:"):
+        any_store.images.saving(["base"])

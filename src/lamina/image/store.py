@@ -53,6 +53,8 @@ from lamina.image.queries import FileRow, Found
 from lamina.image.remove import InUse, Remover, unused
 from lamina.image.restoring import Restorer
 from lamina.image.supposing import Stock
+from lamina.layer.errors import LayerDamaged
+from lamina.snapshot.protocol import LayerNotFound
 from lamina.spec import config as configs
 from lamina.spec import mediatype
 from lamina.spec.config import ImageConfig
@@ -345,8 +347,13 @@ class Images:
             LayerDamaged, BlobDamaged: bytes that are to be saved are lost.
         """
         chosen = [each for name in names for each in self._chosen(name, platform)]
-        plan = save.planned(chosen, Sources(self._layers, self._content, self._leases, self._workers), self._catalog.variants, form)
-        plan.look()
+        try:
+            plan = save.planned(chosen, Sources(self._layers, self._content, self._leases, self._workers), self._catalog.variants, form)
+            plan.look()
+        except (LayerNotFound, LayerDamaged):
+            for each in chosen:
+                self.expect(each.images[0].id)
+            raise
         return plan
 
     def save(self, names: Sequence[str], target: int, *, form: str = "docker", platform: Platform | None = None) -> None:
