@@ -240,6 +240,23 @@ def test_a_name_that_is_given_while_a_check_looks_is_not_told_as_lost(any_store:
     assert found(any_store) == []
 
 
+def test_what_a_removal_beside_other_work_left_while_a_check_looks_is_no_stray(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = imported(any_store)
+    images = [child(any_store, base, f"top{number}", tar({"number": b"%d" % number}), parent=False) for number in range(20)]
+    flush = Later.flush
+
+    def and_then_removed(later: Later) -> None:
+        flush(later)
+        if images:
+            with any_store.leases.hold(images[-1].id):
+                any_store.images.remove(images.pop().names[0].familiar)
+
+    monkeypatch.setattr(Later, "flush", and_then_removed)
+    assert found(any_store) == []
+    monkeypatch.undo()
+    assert found(any_store) == []
+
+
 def test_what_goes_while_a_check_looks_is_not_told_as_lost(any_store: Store) -> None:
     store = any_store
     first, second = imported(store, "first", tar({"a": b"1"})), imported(store, "second", tar({"b": b"2"}))

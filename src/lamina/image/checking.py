@@ -16,6 +16,7 @@ from functools import partial
 
 from lamina.apitypes.finding import LOST, REPAIR, REPAIRABLE, REPAIRED, Finding
 from lamina.content.files import listed, read_file, write_file
+from lamina.content.later import Later
 from lamina.content.local import OCI_LAYOUT
 from lamina.content.store import BlobNotFound, ContentStore
 from lamina.errors import LaminaError
@@ -37,7 +38,7 @@ _Twins = tuple[bytes, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What is looked at. `root` is the data root."""
+    """What is looked at. `root` is the data root, `sweep` what takes what removals left while work was under way."""
 
     root: str
     catalog: Catalog
@@ -47,6 +48,7 @@ class Store:
     leases: Leases
     collector: Collector
     restorer: Restorer
+    sweep: Later
 
 
 class Checker:
@@ -356,10 +358,11 @@ class Checker:
     def _strays(self) -> list[Finding]:
         """Told when all locks are free again: whoever hears of it may be slow."""
         store, found = self._store, list[Finding]()
+        store.sweep.flush()
         # The catalog's lock before the leases' gate, as `Collector.collect` takes them.
         with store.layers.copies.resting(), store.catalog.lock, store.leases.quiet() as quiet:
-            if not quiet:
-                return found  # Work is under way whose files belong to nothing yet.
+            if not quiet or store.sweep.pending:
+                return found  # Files of work under way belong to nothing yet; what was left beside it is about to go.
             needed = store.collector.needed_blobs() | store.leases.left
             for where in sorted(self._stray_paths(needed)):
                 if self._lost:

@@ -415,7 +415,9 @@ class Images:
         """Look at everything the store holds, bytes too; with `repair`, make anew what can be. See `checking.Checker`."""
         self._again.flush()
         catalog = self._catalog
-        store = Checked(catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector, self._restorer)
+        store = Checked(
+            catalog.root, catalog, self._layers, self._content, catalog.metadata, self._leases, self._collector, self._restorer, self._again
+        )
         return Checker(store, repair=repair).run()
 
     def close(self) -> None:
