@@ -137,6 +137,16 @@ def test_following_passes_rotations_and_restarts(daemon: Daemon, name: str) -> N
     assert told == [*out.split(), "second", *map(str, range(1, 2001))]
 
 
+def test_the_own_follower_goes_on_over_restarts_by_policy_and_dockers_ends_with_the_run(daemon: Daemon, name: str) -> None:
+    script = "n=$(cat /n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > /n; echo run $n; sleep 1; exit 1"
+    daemon.docker("run", "-d", "--name", name, "--restart", "on-failure:3", *NONE, BASE, "sh", "-c", script)
+    docker = daemon.docker("logs", "-f", name).stdout.split("\n")
+    assert daemon.lamina("logs", "-f", name).stdout.split("\n") == ["run 1", "run 2", "run 3", "run 4", ""]
+    assert docker[0] == "run 1" and len(docker) < 5
+    assert daemon.docker("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", name).stdout == "exited 3\n"
+    assert daemon.lamina("logs", "-f", name).stdout == daemon.docker("logs", name).stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -12,7 +12,7 @@ from lamina.container.inotify import IN_ATTRIB, IN_CREATE, IN_DELETE_SELF, IN_MO
 from lamina.container.live import Live
 from lamina.container.logdrivers import log_plan
 from lamina.container.loglines import render
-from lamina.container.model import ALIVE
+from lamina.container.model import ALIVE, State
 from lamina.container.requests import LogQuery
 from lamina.errors import InvalidArgument, Unsupported
 from lamina.runtime.logfile import GZIP_START
@@ -44,7 +44,8 @@ class Logs:
             reader.seek_tail(query.tail)
             yield b""
             with closing(Watch()) as watch:
-                forget = live.waiters.call_on_exit(watch.stop)
+                # Who goes on over restarts looks at the state, once a second: for them an exit is not the end.
+                forget = _nothing if query.restarts else live.waiters.call_on_exit(watch.stop)
                 try:
                     yield from self._follow(live, reader, query, watch)
                 finally:
@@ -56,7 +57,7 @@ class Logs:
         framed = not live.container.tty
         watched: int | None = None
         while True:
-            ended = watch.stopped or not _may_write(live)
+            ended = watch.stopped or not _may_write(live, restarts=query.restarts)
             if query.follow and not ended and (watched is None or watched != reader.inode):
                 watched = _watch(watch, reader)
                 # Between reading and watching lines may have come: they are read now, what comes later wakes the wait.
@@ -72,9 +73,16 @@ class Logs:
                 yield b""
 
 
-def _may_write(live: Live) -> bool:
-    """Whether lines may still come. As with Docker, nobody waits for a run that has not begun, be it the first or the next."""
-    return live.state.status in ALIVE and not live.removing
+def _may_write(live: Live, *, restarts: bool) -> bool:
+    """Whether lines may still come. As with Docker, nobody waits for a run that has not begun, but who asks to for the next by policy."""
+    if not restarts:
+        return live.state.status in ALIVE and not live.removing
+    with live.lock:  # not between an exit and what follows from it
+        return live.state.status in (*ALIVE, State.RESTARTING) and not live.removing
+
+
+def _nothing() -> None:
+    """There is nothing to take back."""
 
 
 def _watch(watch: Watch, reader: Reader) -> int | None:

@@ -44,11 +44,12 @@ class AttachRequest:
 @dataclass(frozen=True, slots=True)
 class LogQuery:
     """Which lines of a log, and how. `tail` counts lines (None: all); `since_ns` and `until_ns` are nanoseconds since 1970, 0 for no
-    bound."""
+    bound. `follow` goes on to the end of a run, with `restarts` until the restart policy starts no other."""
 
     stdout: bool = True
     stderr: bool = True
     follow: bool = False
+    restarts: bool = False
     timestamps: bool = False
     details: bool = False
     tail: int | None = None

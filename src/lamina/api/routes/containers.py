@@ -157,6 +157,7 @@ def logs(engine: Backend, request: Request) -> Response:
         stdout=query.flag("stdout"),
         stderr=query.flag("stderr"),
         follow=query.flag("follow"),
+        restarts=query.flag("restarts"),
         timestamps=query.flag("timestamps"),
         details=query.flag("details"),
         tail=int(tail) if tail.isdecimal() and len(tail) < _TAIL_DIGITS else None,

@@ -113,6 +113,7 @@ def logs(session: Session, arguments: Arguments) -> int:
     tty = isinstance(config, dict) and bool(config.get("Tty"))
     pairs = [("stdout", "1"), ("stderr", "1"), ("tail", arguments.text("tail", "all"))]
     pairs += [(key, "1") for key in ("follow", "timestamps", "details") if arguments.on(key)]
+    pairs += [("restarts", "1")] if arguments.on("follow") else []
     pairs += [(key, moment(arguments.text(key))) for key in ("since", "until") if arguments.text(key)]
     for kind, piece in split(containers.logs(name, pairs), framed=not tty):
         write_all(2 if kind == STDERR else 1, piece)
