@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import docker.errors
 import pytest
+from docker.utils.socket import frames_iter
 
 import docker
 from tests.docker.conftest import BASE
@@ -155,3 +156,14 @@ def test_the_old_log_is_attached_to_although_the_client_forgets_what_it_read_wit
         assert [container.attach(stream=False, logs=True) for _ in range(20)] == [b"hello\n"] * 20
     finally:
         container.remove()
+
+
+@pytest.mark.parametrize("more", [{}, {"logs": 1}, {"logs": 1, "stdin": 1, "stderr": 1}], ids=["stream", "logs", "all"])
+def test_who_attaches_before_the_start_gets_all_of_it(client: docker.DockerClient, more: dict[str, int]) -> None:
+    container = client.containers.create(BASE, ["echo", "hello"], network_mode="none")
+    try:
+        with client.api.attach_socket(container.id, {"stream": 1, "stdout": 1, **more}) as attached:
+            container.start()
+            assert list(frames_iter(attached, tty=False)) == [(1, b"hello\n")]
+    finally:
+        container.remove(force=True)

@@ -75,9 +75,11 @@ class Attachments:
         """See Containers.attach."""
         self.check(live)
         attach = runtime_attach(request, fd=request.fd, tty=live.container.tty)
-        if request.logs or not request.stream:
+        # Before the first start there is no log, and the head is a client's sign for that start: it must not come before the attachment.
+        logs = request.logs and live.state.status is not State.CREATED
+        if logs or not request.stream:
             request.accept()
-        if request.logs:
+        if logs:
             await_reading(request.fd)
             time.sleep(_CALL_ENDS)
             self._replay(live, request)
