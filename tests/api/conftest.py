@@ -17,6 +17,7 @@ import pytest
 
 from lamina.api import app
 from lamina.api.listen import listen
+from lamina.container.attaching import InvalidDetachKeys
 from lamina.container.model import ContainerNotFound, State
 from lamina.container.requests import AttachRequest, Created, LogQuery, PathStat, WaitResult
 from lamina.daemon.events import EventBus
@@ -63,7 +64,10 @@ class FakeContainers:
             raise ContainerNotFound(f"no such container: {ref}")
         return SimpleNamespace(id="c", tty=False, state=SimpleNamespace(status=State.RUNNING))
 
-    check_attachable = get
+    def check_attachable(self, ref: str, detach_keys: str = "") -> Any:
+        if detach_keys:
+            raise InvalidDetachKeys(f"Invalid detach keys: {detach_keys}")
+        return self.get(ref)
 
     def create(self, config: Any, host_config: Any, networking: Any, *, name: str, platform: str) -> Created:
         self.created.append((config, host_config, networking, name, platform))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from lamina.apitypes.events import Event
+from lamina.distribution.auth import Auth
 from lamina.image.archive.outline import OutlinedLayer
 from lamina.image.model import LayerNote
 from lamina.spec.reference import Reference
@@ -212,6 +213,23 @@ def test_a_build_tolerates_every_spelling_of_nothing(api: Client, engine: FakeEn
     assert [json.loads(line) for line in body.splitlines()] == [{"stream": "Step 1/1 : FROM scratch\n"}, {"aux": {"ID": "sha256:1"}}]
     request, context = engine.builder.asked[0]
     assert ([tag.familiar for tag in request.tags], request.no_cache, context) == (["a:latest", "b:1"], True, b"context")
+
+
+@pytest.mark.parametrize("config", [b"null", b"{}", b'{"r:1":null}', b""], ids=["null", "empty", "null for one", "nothing"])
+def test_a_build_without_credentials_is_no_error_however_that_is_said(api: Client, engine: FakeEngine, config: bytes) -> None:
+    """Go's client sends null."""
+    assert api.ask("POST", "/build", b"", {"X-Registry-Config": base64.urlsafe_b64encode(config).decode()})[0] == 200
+    assert (engine.builder.asked[0][0].credentials(Reference.parse("r:1/x")) or Auth()).anonymous
+
+
+def test_detach_keys_that_are_none_are_refused_before_the_connection_is_taken_over(api: Client) -> None:
+    for method, path in (("POST", "/containers/c/attach?detachKeys=ctrl-A,a"), ("GET", "/containers/c/attach/ws?detachKeys=ctrl-A,a")):
+        status, body = api.ask(method, path, b"", {"Connection": "Upgrade", "Upgrade": "tcp"})
+        assert status == 400 and b"Invalid detach keys" in body
+
+
+def test_networks_are_listed_with_and_without_a_slash(api: Client) -> None:
+    assert api.ask("GET", "/networks/") == api.ask("GET", "/networks")
 
 
 def test_build_arguments_and_credentials_are_read(api: Client, engine: FakeEngine) -> None:

@@ -89,6 +89,14 @@ def test_an_absent_path_is_named(box: Box, path: str) -> None:
         box.read(path)
 
 
+def test_a_file_is_no_directory_and_the_container_is_called_as_it_was_asked_for(box: Box) -> None:
+    with pytest.raises(NotADirectory, match=f"/folder/file/ is not a directory in container {box.id}"):
+        box.containers.archive_stat(box.id, "/folder/file/")
+    for ref in (box.id, box.id[:12]):
+        with pytest.raises(PathNotFound, match=f"Could not find the file /nothing in container {ref}$"):
+            box.containers.archive_stat(ref, "/nothing")
+
+
 def test_a_folder_comes_out_with_everything_it_has(box: Box) -> None:
     tar = box.read("/folder")
     found = entries(tar)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from lamina.container import execs, lifecycle, sharing
 from lamina.container.containers import Containers
 from lamina.container.execs import ExecNotFound
 from lamina.container.launching import Launcher
+from lamina.container.live import Live
 from lamina.container.making import OtherPlatform
 from lamina.container.model import TRANSITIONS, AlreadyThere, AmbiguousContainer, Container, ContainerNotFound, NameTaken, State, WrongState
 from lamina.container.requests import AttachRequest, CommitRequest, WaitResult
@@ -477,6 +479,23 @@ def test_on_failure_gives_up_after_its_limit(world: World) -> None:
     assert (result.status_code, status(world)) == (4, "exited")
 
 
+def test_between_two_runs_there_is_no_moment_at_which_it_has_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int, int]] = []
+    become = Live.become
+
+    def noted(live: Live, state: State, **changes: Any) -> None:
+        become(live, state, **changes)
+        seen.append((str(live.state.status), live.state.restart_count, live.state.exit_code))
+
+    monkeypatch.setattr(Live, "become", noted)
+    world.run(host={"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}})
+    for run in range(3):
+        eventually(lambda run=run: len(world.runtime.processes) == run + 1)  # type: ignore[misc]
+        world.runtime.processes[run].end(1)
+    eventually(lambda: status(world) == "exited")
+    assert [each for each in seen if each[0] != "running"] == [("restarting", 1, 1), ("restarting", 2, 1), ("exited", 2, 1)]
+
+
 def test_back_off_doubles_up_to_a_minute() -> None:
     waits = [0.0]
     for _ in range(12):
@@ -706,7 +725,7 @@ def test_files_and_changes_of_what_was_removed_just_now_are_those_of_no_containe
     with pytest.raises(ContainerNotFound, match="No such container"), containers._life.still(live):
         containers.remove("it", force=True)
         raise Internal("FileNotFoundError: diff")
-    for ask in (containers._contents.changes, lambda live: containers._archives.stat(live, "/")):
+    for ask in (containers._contents.changes, lambda live: containers._archives.stat(live, "it", "/")):
         with pytest.raises(ContainerNotFound, match="No such container"):
             ask(live)
 

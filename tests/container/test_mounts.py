@@ -68,7 +68,7 @@ def test_any_bind_is_accepted_or_refused(text: str) -> None:
         ({"Type": "volume", "Target": "/t"}, MountPoint("volume", "/t", copy=True, owned=True, mode="z")),
         (
             {"Type": "bind", "Target": "/t", "Source": "/s", "ReadOnly": True},
-            MountPoint("bind", "/t", "/s", read_only=True, propagation="rprivate", must_exist=True),
+            MountPoint("bind", "/t", "/s", read_only=True, must_exist=True),
         ),
     ],
 )
@@ -134,3 +134,32 @@ def test_a_relative_volume_of_an_image_lies_below_the_root() -> None:
 def test_parents_are_mounted_before_children() -> None:
     points = [MountPoint("bind", target, "/s") for target in ("/a/b/c", "/a", "/a/b")]
     assert [mount.target for mount in runtime_mounts(points, {})] == ["/a", "/a/b", "/a/b/c"]
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "propagation"),
+    [
+        ("/host", "", "rprivate"),
+        ("/host", "shared", "shared"),
+        ("/data", "", "rprivate"),
+        ("/data/root-of-others", "", "rprivate"),
+        ("/", "", "rslave"),
+        ("/data/root", "", "rslave"),
+        ("/data/root/containers", "", "rslave"),
+        ("/data", "rshared", "rshared"),
+        ("/data/root/x", "rslave", "rslave"),
+    ],
+)
+def test_a_bind_that_shows_the_data_root_is_told_of_what_is_unmounted_there(source: str, asked: str, propagation: str) -> None:
+    root = "/data/root" if source != "/data" or asked else "/elsewhere"
+    mount = {"Type": "bind", "Source": source, "Target": "/x", "BindOptions": {"Propagation": asked}}
+    for host in ({"Binds": [f"{source}:/x" + (f":{asked}" if asked else "")]}, {"Mounts": [mount]}):
+        [found] = asked_mounts({}, host, root=root)
+        assert found.propagation == propagation
+
+
+@pytest.mark.parametrize("asked", ["private", "rprivate", "slave", "shared"])
+def test_other_propagations_of_the_data_root_are_refused(asked: str) -> None:
+    for source in ("/", "/data", "/data/root", "/data/root/x"):
+        with pytest.raises(InvalidMount, match='must use either propagation mode "rslave" or "rshared"'):
+            asked_mounts({}, {"Binds": [f"{source}:/x:{asked}"]}, root="/data/root")

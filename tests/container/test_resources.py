@@ -80,6 +80,12 @@ def test_an_update_replaces_what_is_given_and_keeps_the_rest() -> None:
         merged({"NanoCpus": 1}, {"CpuQuota": 2000})
 
 
+@pytest.mark.parametrize("limit", [0, -1, -2])
+def test_an_update_to_no_limit_of_processes_is_shown_as_zero(limit: int) -> None:
+    assert checked({"PidsLimit": limit}, V1, update=True)[0]["PidsLimit"] == 0
+    assert checked({"PidsLimit": limit}, V1)[0]["PidsLimit"] is None
+
+
 @given(st.frozensets(st.integers(0, 300)))
 def test_numbers_and_ranges_are_each_others_reverse(values: frozenset[int]) -> None:
     assert numbers(ranges(values)) == values

@@ -163,7 +163,7 @@ def test_paths_quote_what_they_carry() -> None:
 
 
 def test_docker_sends_credentials_as_base64url_of_json() -> None:
-    assert Auth.parse("e30=") == Auth.parse("e30") == Auth.parse("") == Auth()
+    assert Auth.parse("e30=") == Auth.parse("e30") == Auth.parse("") == Auth.parse("bnVsbA==") == Auth()
     assert Auth.parse("eyJ1c2VybmFtZSI6ICJhIiwgInBhc3N3b3JkIjogImIifQ") == Auth("a", "b")
     assert Auth.from_fields({"auth": "YTpiOmM="}) == Auth("a", "b:c")
     assert "secret" not in repr(Auth("name", "secret", "secret", "secret"))

@@ -363,6 +363,26 @@ def test_only_what_the_host_shares_is_shared(daemon: Daemon, name: str, place: P
             subprocess.run(["umount", source], check=True)
 
 
+@pytest.mark.covers("cli:run -v")
+@pytest.mark.parametrize("flags", [["-v", "/dev:/dev:ro"], ["-v", "/dev:/dev", "--ipc", "shareable"]], ids=" ".join)
+def test_the_hosts_dev_is_seen_with_what_is_mounted_there(daemon: Daemon, flags: list[str]) -> None:
+    def below(mounts: list[str]) -> set[tuple[str, str]]:
+        return {(words[1], words[2]) for words in map(str.split, mounts) if words[1].startswith("/dev/")}
+
+    assert below(said(daemon, flags, "cat /proc/mounts")) == below(Path("/proc/mounts").read_text().splitlines())
+
+
+@pytest.mark.covers("cli:run -v", "cli:run --mount")
+def test_a_bind_of_the_data_root_is_a_slave_of_it(daemon: Daemon, name: str) -> None:
+    root = str(daemon.data)
+    for flags in (["-v", f"{root}:/x:ro"], ["--mount", f"type=bind,src={root}/containers,dst=/x"], ["-v", "/:/x:ro"]):
+        daemon.docker("run", "--name", name, *NONE, *flags, BASE, "true")
+        assert [mount["Propagation"] for mount in inspected(daemon, name)["Mounts"]] == ["rslave"]
+        daemon.docker("rm", name)
+    refused = daemon.docker("create", *NONE, "-v", f"{root}:/x:rprivate", BASE, "true", code=1).stderr
+    assert f'daemon root: "{root}", bind mount source: "{root}", propagation: "rprivate"' in refused
+
+
 @pytest.mark.covers("cli:run --mount", "cli:run --volumes-from")
 def test_mounts_in_long_form_and_from_other_containers(daemon: Daemon, name: str, place: Path) -> None:
     (place / "file").write_text("host's\n")

@@ -301,6 +301,10 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     shown = daemon.docker("run", "--rm", "--link", f"{name}:my-db", BASE, "sh", "-c", "cat /etc/hosts; env").stdout
     assert f"{address}\tmy-db " in shown
     assert f"MY_DB_PORT_5432_TCP_ADDR={address}" in shown and "MY_DB_ENV_COLOUR=blue" in shown
+    daemon.docker("create", "--name", f"{name}linked", "--link", f"{name}:my-db", BASE, "true")
+    listed = daemon.docker("ps", "--no-trunc", "--format", "{{.Names}}", "--filter", f"name=^/{name}$").stdout.strip()
+    assert listed == f"{name},{name}linked/my-db"
+    daemon.docker("rm", f"{name}linked")
     missing = daemon.docker("run", "--rm", "--link", "nobody:x", BASE, "true", code=125).stderr
     assert "No such container: nobody" in missing
     daemon.docker("network", "create", network)

@@ -161,6 +161,14 @@ def test_a_star_of_a_reference_filter_stops_at_a_slash(any_store: Store) -> None
     assert names(any_store, reference=["registry.example:5000/*"]) == []
 
 
+@pytest.mark.parametrize("pattern", ["docker.io/library/one", "docker.io/library/one:*", "docker.io/one:1", "docker.io/library/*"])
+def test_a_reference_filter_may_say_dockers_registry(any_store: Store, pattern: str) -> None:
+    for name in ("one:1", "team/one:1", "registry.example/library/one:1"):
+        imported(any_store, name, changes=[f"LABEL name={name}"])
+    assert names(any_store, reference=[pattern]) == ["one:1"]
+    assert names(any_store, reference=["docker.io/team/one"]) == ["team/one:1"]
+
+
 def test_a_reference_filter_of_many_stars_is_answered_at_once(any_store: Store) -> None:
     imported(any_store, "a" * 100)
     assert names(any_store, reference=["*a" * 40 + "b"]) == []

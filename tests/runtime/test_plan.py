@@ -37,6 +37,17 @@ def test_the_root_is_entered_before_anything_is_mounted_and_privileges_go_last()
     assert found.index("close_descriptors") < found.index("directory") < found.index("limits") < found.index("load_filter")
 
 
+def test_who_asks_for_a_dev_has_all_that_is_below_it_too() -> None:
+    def targets(*mounts: Mount) -> list[str]:
+        spec = bundle.default_spec(args=["true"], mounts=mounts)
+        return [entry["destination"] for entry in spec["mounts"] if entry["destination"].startswith("/dev")]
+
+    assert targets() == ["/dev", "/dev/pts", "/dev/mqueue", "/dev/shm"]
+    assert targets(Mount("bind", "/dev", "/dev")) == ["/dev"]
+    assert targets(Mount("bind", "/dev", "/dev"), Mount("tmpfs", "/dev/shm")) == ["/dev", "/dev/shm"]
+    assert targets(Mount("bind", "/devices", "/x")) == ["/dev", "/devices", "/dev/pts", "/dev/mqueue", "/dev/shm"]
+
+
 def test_with_no_new_privileges_the_filter_is_the_very_last() -> None:
     found = names(planned(security=["no-new-privileges"]))
     assert found[-3:] == ["load_filter", "ready", "execute"] and "no_new_privileges" in found

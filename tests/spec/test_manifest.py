@@ -80,6 +80,12 @@ def test_what_is_ambiguous_or_malformed_is_refused(data: bytes, kind: str) -> No
         parse(data, kind)
 
 
+def test_a_version_that_was_left_out_by_a_go_program_is_no_reason_to_refuse() -> None:
+    for parts in ({"config": ROW, "layers": []}, {"manifests": []}):
+        document = parse(json.dumps({"schemaVersion": 0, **parts}).encode(), "")
+        assert document.media_type in (mediatype.OCI_MANIFEST, mediatype.OCI_INDEX)
+
+
 def test_a_kind_is_taken_from_the_sender_where_the_document_has_none() -> None:
     document = parse(encoded(config=ROW, layers=[ROW]), mediatype.DOCKER_MANIFEST + "; charset=utf-8")
     assert document.media_type == mediatype.DOCKER_MANIFEST

@@ -25,41 +25,42 @@ Source = BinaryIO | int | Loan
 
 
 class Archives:
-    """See Containers.archive_stat, archive_get, archive_put. Thread-safe; the reading and writing happens in workers."""
+    """See Containers.archive_stat, archive_get, archive_put; `ref` is what the container is called in errors. Thread-safe; the reading and
+    writing happens in workers."""
 
     def __init__(self, parts: Parts, launcher: Launcher) -> None:
         self._parts, self._launcher = parts, launcher
 
-    def stat(self, live: Live, path: str) -> PathStat:
+    def stat(self, live: Live, ref: str, path: str) -> PathStat:
         """See Containers.archive_stat."""
         with reachable(live, self._launcher, self._parts.root) as root:
-            found = self._run("stat_job", live, root, path)
+            found = self._run("stat_job", ref, root, path)
         return PathStat(found["name"], found["size"], found["mode"], rfc3339(found["mtime"], zero_is_never=False), found["link"])
 
-    def get(self, live: Live, path: str, out: Target) -> PathStat:
+    def get(self, live: Live, ref: str, path: str, out: Target) -> PathStat:
         """See Containers.archive_get."""
-        found = self.stat(live, path)
+        found = self.stat(live, ref, path)
         below = [mount.target for mount in live.container.mounts]
         with reachable(live, self._launcher, self._parts.root) as root:
             fd, more, heard = taken(out)
-            self._run("get_job", live, root, path, heard, fd=fd, below=below, **more)
+            self._run("get_job", ref, root, path, heard, fd=fd, below=below, **more)
         self._parts.emit(live.event("archive-path", path=path))
         return found
 
-    def put(self, live: Live, path: str, source: Source, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
+    def put(self, live: Live, ref: str, path: str, source: Source, *, no_overwrite_dir_non_dir: bool, copy_uid_gid: bool) -> None:
         """See Containers.archive_put."""
         owner = text(live.container.config, "User") if copy_uid_gid else ""
         writable = not flag(live.container.host_config, "ReadonlyRootfs")
         with reachable(live, self._launcher, self._parts.root, writable=writable) as root, _descriptor(source) as fd:
             more, heard = (source.lend(), source.take_back) if isinstance(source, Loan) else ({}, None)
             more |= {"owner": owner, "strict": no_overwrite_dir_non_dir, "writes": live.container.writes}
-            self._run("put_job", live, root, path, heard, fd=fd, **more)
+            self._run("put_job", ref, root, path, heard, fd=fd, **more)
         self._parts.emit(live.event("extract-to-dir", path=path))
 
     def _run(
-        self, job: str, live: Live, root: Root, path: str, heard: Heard | None = None, *, fd: int | None = None, **params: Any
+        self, job: str, ref: str, root: Root, path: str, heard: Heard | None = None, *, fd: int | None = None, **params: Any
     ) -> dict[str, Any]:
-        params = {**root.params, "path": path, "container": live.container.name, **params}
+        params = {**root.params, "path": path, "container": ref, **params}
         return self._parts.workers.run(f"lamina.container.files:{job}", params, [*root.fds, *([] if fd is None else [fd])], heard)
 
 

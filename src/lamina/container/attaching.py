@@ -41,7 +41,7 @@ def _key(key: str) -> int:
     name = key.removeprefix("ctrl-")
     if key.startswith("ctrl-") and len(name) == 1 and name.isascii() and (name.isalpha() or name in "@[\\]^_"):
         return ord(name.upper()) - 64
-    raise InvalidDetachKeys(f"Unknown character: '{key}'", hint="write detach keys as ctrl-p,ctrl-q")
+    raise InvalidDetachKeys(f"Invalid detach keys: Unknown character: '{key}'", hint="write detach keys as ctrl-p,ctrl-q")
 
 
 def runtime_attach(request: AttachRequest, *, fd: int, tty: bool) -> Attach:

@@ -10,7 +10,7 @@ from lamina.apitypes.events import Event
 from lamina.apitypes.finding import Finding
 from lamina.container import choosing, describe, links, processes
 from lamina.container.archive import Archives, Source
-from lamina.container.attaching import Attachments
+from lamina.container.attaching import Attachments, detach_sequence
 from lamina.container.auditing import Auditor
 from lamina.container.capping import Caps
 from lamina.container.committing import Committer
@@ -139,7 +139,7 @@ class Containers:
         """The API's ContainerSummary of each, the newest first; only running ones unless `all`, `limit` or a status filter. Without
         `networks` it lacks NetworkSettings, which are most of it."""
         choosing.check_listing(filters or {}, self.get)
-        wanted, now = dict(filters or {}), describe.Now(self._parts.clock(), self._parts.images)
+        wanted, now = dict(filters or {}), describe.Now(self._parts.clock(), self._parts.images, self._roster)
         everything = all or limit > 0 or "status" in wanted
         chosen = [container for container in self._records() if (everything or container.shown_running) and self._shown(container, wanted)]
         ids = self._parts.networks.ids()
@@ -338,9 +338,10 @@ class Containers:
         """
         self._attachments.attach(self._roster.find(ref), request)
 
-    def check_attachable(self, ref: str) -> Container:
-        """What to ask before the 101 head is sent: raises WrongState for a paused or restarting container."""
+    def check_attachable(self, ref: str, detach_keys: str = "") -> Container:
+        """What to ask before the 101 head is sent: raises WrongState for a paused or restarting container, and InvalidDetachKeys."""
         live = self._roster.find(ref)
+        detach_sequence(detach_keys)
         self._attachments.check(live)
         return live.container
 
@@ -409,11 +410,11 @@ class Containers:
 
     def archive_stat(self, ref: str, path: str) -> PathStat:
         """What `path` is inside the container; a last symlink is not followed (PathNotFound)."""
-        return self._archives.stat(self._roster.find(ref), path)
+        return self._archives.stat(self._roster.find(ref), ref, path)
 
     def archive_get(self, ref: str, path: str, out: Target) -> PathStat:
         """Write `path` as a tar into descriptor `out`; the stat is that of archive_stat (ask that first to send a head)."""
-        return self._archives.get(self._roster.find(ref), path, out)
+        return self._archives.get(self._roster.find(ref), ref, path, out)
 
     def archive_put(
         self, ref: str, path: str, source: Source, *, no_overwrite_dir_non_dir: bool = False, copy_uid_gid: bool = False
@@ -425,7 +426,7 @@ class Containers:
             BadArchive: the stream is not a tar or tries to leave its root; entries before it were written, as Docker does.
         """
         self._archives.put(
-            self._roster.find(ref), path, source, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, copy_uid_gid=copy_uid_gid
+            self._roster.find(ref), ref, path, source, no_overwrite_dir_non_dir=no_overwrite_dir_non_dir, copy_uid_gid=copy_uid_gid
         )
 
     def commit(self, ref: str, request: CommitRequest) -> Image:

@@ -8,7 +8,8 @@ from typing import Any
 
 from lamina.container.connecting import exposed_of, mode_of, networks_of
 from lamina.container.document import mapping, text, texts
-from lamina.container.links import parse_link
+from lamina.container.links import link_names, parse_link
+from lamina.container.live import Roster
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.parts import Images
 from lamina.container.times import age, rfc3339
@@ -121,10 +122,11 @@ def _mount(mount: MountPoint) -> dict[str, Any]:
 
 
 class Now:
-    """What a listing knows besides the containers: the moment in nanoseconds since 1970, and what names of images stand for at it."""
+    """What a listing knows besides each container: the moment in nanoseconds since 1970, what names of images stand for at it, and by a
+    container's name what others call it to which it is `linked`: `/OTHER/ALIAS`."""
 
-    def __init__(self, moment_ns: int, images: Images) -> None:
-        self.moment_ns, self._images = moment_ns, images
+    def __init__(self, moment_ns: int, images: Images, roster: Roster) -> None:
+        self.moment_ns, self._images, self.linked = moment_ns, images, link_names(roster)
         self._same: dict[tuple[str, str], bool] = {}
 
     def image(self, container: Container) -> str:
@@ -150,7 +152,7 @@ def summary(
     ports = port_rows(published, exposed_of(container)) if container.running and mode_of(container).kind == "bridge" else []
     document = {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *now.linked.get(container.name, ())],
         "Image": now.image(container),
         "ImageID": container.image,
         "Command": _command(container),

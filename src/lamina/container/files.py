@@ -159,9 +159,21 @@ def go_mode(mode: int) -> int:
 
 
 def _open(root: int, place: Place, params: dict[str, Any]) -> int:
-    """The directory of a place. Raises PathNotFound: there is none, or as with Docker, it is the kernel's (see mount.made_up)."""
-    with _missing_named(params, errno.ENOTDIR):
-        fd = open_in_root(root, place.directory, _FOLDER)
+    """The directory of a place.
+
+    Raises:
+        PathNotFound: there is none, or as with Docker, it is the kernel's (see mount.made_up).
+        NotADirectory: it is to be a directory by its slash, and is none.
+    """
+    if not place.name and params["path"].endswith("/"):
+        with _missing_named(params):
+            try:
+                fd = open_in_root(root, place.directory, _FOLDER)
+            except NotADirectoryError:
+                raise NotADirectory(f"{params['path']} is not a directory in container {params['container']}") from None
+    else:
+        with _missing_named(params, errno.ENOTDIR):
+            fd = open_in_root(root, place.directory, _FOLDER)
     if place.name and made_up(fd):
         os.close(fd)
         raise PathNotFound(_missing(params).message, hint="read what the kernel shows there with exec")

@@ -158,15 +158,16 @@ class LifeCycle:
             if live.process is not process:
                 return
             live.process = None
-            self.note_exit(live, how)
+            kept = live.removing or live.staying > 0
+            restarts = not kept and wants_restart(live.container, how.code)
+            self.note_exit(live, how, restarts=restarts)
             self.tell_exit(live)
             with self._surely(live):
                 self._launcher.connections.leave(live.container, shared=self._shared(live))
             self._emit_of_volumes(live, "unmount")
-            kept = live.removing or live.staying > 0
             try:
-                if not kept and wants_restart(live.container):
-                    self._restart_later(live)
+                if restarts:
+                    self._wait_for_restart(live)
             finally:
                 # With the lock: who starts it again now must not change how this run ended, nor be told of it.
                 live.waiters.exited(live.result())
@@ -178,14 +179,20 @@ class LifeCycle:
         asked = f"container:{live.container.id}"
         return any(other.process is not None and other.container.host_config.get("NetworkMode") == asked for other in self._roster.all())
 
-    def note_exit(self, live: Live, how: Exit) -> None:
-        """With the lock: the state after an exit, on disk unless the container goes at once."""
+    def note_exit(self, live: Live, how: Exit, *, restarts: bool = False) -> None:
+        """With the lock: the state after an exit, on disk unless the container goes at once. Where it `restarts`, that is RESTARTING from
+        the first moment on: who looks for an end must not find one between two runs."""
         killed = how.oom_killed or live.state.oom_killed
         if killed and not live.state.oom_killed:
             self._parts.emit(live.event("oom"))
         self.release(live)
         finished = int(how.finished_at * 1e9) or self._parts.clock()
-        live.become(State.EXITED, pid=0, exit_code=how.code, error=how.error, oom_killed=killed, finished_ns=finished)
+        count, state = live.state.restart_count, State.EXITED
+        if restarts:
+            count, state = count + 1, State.RESTARTING
+            live.backoff = next_backoff(0.0 if self._parts.monotonic() - live.began > BACKOFF_RESET else live.backoff)
+        ended = {"exit_code": how.code, "error": how.error, "oom_killed": killed, "finished_ns": finished}
+        live.become(state, pid=0, restart_count=count, **ended)
         if not live.container.auto_remove:
             self._store.save_state(live.container)
 
@@ -215,14 +222,8 @@ class LifeCycle:
         except _FAILURES as error:
             _log.warning("container %s has ended and cannot be removed: %s", live.container.name, error)
 
-    def _restart_later(self, live: Live) -> None:
-        """With the lock: RESTARTING until the back-off has passed."""
-        live.backoff = next_backoff(0.0 if self._parts.monotonic() - live.began > BACKOFF_RESET else live.backoff)
-        live.become(State.RESTARTING, restart_count=live.state.restart_count + 1)
-        self._store.save_state(live.container)
-        self._wait_for_restart(live)
-
     def _wait_for_restart(self, live: Live) -> None:
+        """With the lock: it is RESTARTING until the back-off has passed."""
         live.timer = threading.Timer(live.backoff, self._restart_now, (live,))
         live.timer.daemon = True
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -73,6 +73,17 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
                 raise WrongState(f"Cannot link to /{other.name}, as it does not belong to the default network")
             found.append(Linked(alias, other, address))
     return found
+
+
+def link_names(roster: Roster) -> Mapping[str, Sequence[str]]:
+    """By a container's name what those call it that are linked to it on the default network: `/OTHER/ALIAS`, sorted."""
+    found: dict[str, list[str]] = {}
+    for live in roster.some(lambda container: bool(texts(container.host_config, "Links"))):
+        container = live.container
+        if mode_of(container).name == DEFAULT_NETWORK:
+            for name, alias in map(parse_link, texts(container.host_config, "Links")):
+                found.setdefault(name, []).append(f"/{container.name}/{alias}")
+    return {name: sorted(names) for name, names in found.items()}
 
 
 def unlink(name: str, roster: Roster, save: Callable[[Container], None]) -> None:

@@ -187,7 +187,7 @@ class Maker:
                 inherited += inherited_mounts(self._roster.find(ref).container, mode)
             except ContainerNotFound as error:  # not "not found": clients would take it for the image that is missing
                 raise InvalidMount(error.message) from None
-        mounts = [self._with_image(mount) for mount in asked_mounts(record.config, host, inherited)]
+        mounts = [self._with_image(mount) for mount in asked_mounts(record.config, host, inherited, root=os.path.dirname(self._parts.root))]
         for mount in mounts:
             if mount.kind == "bind" and mount.must_exist and not os.path.exists(mount.source):
                 raise InvalidMount(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')

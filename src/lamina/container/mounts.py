@@ -28,9 +28,9 @@ class InvalidMount(InvalidArgument):
     """A mount that makes no sense, in Docker's words."""
 
 
-def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoint] = ()) -> tuple[MountPoint, ...]:
+def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoint] = (), *, root: str = "") -> tuple[MountPoint, ...]:
     """Every mount of a new container, by target. Anonymous volumes have no name yet. Later kinds win over earlier ones:
-    volumes of the image, those `inherited` by --volumes-from, binds, --mount, --tmpfs.
+    volumes of the image, those `inherited` by --volumes-from, binds, --mount, --tmpfs. `root` is the engine's data root.
 
     Raises:
         InvalidMount: one is malformed, or two have one target.
@@ -42,6 +42,7 @@ def asked_mounts(config: Document, host: Document, inherited: Sequence[MountPoin
         MountPoint("tmpfs", checked_target(target), data=checked_tmpfs(text(mapping(host, "Tmpfs"), target)))
         for target in mapping(host, "Tmpfs")
     ]
+    explicit = [_propagated(mount, root) if mount.kind == "bind" else mount for mount in explicit]
     _refuse_duplicates(explicit)
     # An image's VOLUME may be relative: it lies below the root, as with dockerd.
     anonymous = [
@@ -70,7 +71,7 @@ def parse_bind(bind: str) -> MountPoint:
     if kind == "bind":
         if "nocopy" in options:
             raise InvalidMount(f"invalid volume specification: '{bind}': {_wrong(kind)}field VolumeOptions must not be specified")
-        return replace(point, source=posixpath.normpath(source), propagation=propagation or "rprivate")
+        return replace(point, source=posixpath.normpath(source))
     if propagation:
         raise InvalidMount(f"invalid volume specification: '{bind}': {_wrong(kind)}field BindOptions must not be specified")
     return replace(point, kind="volume", name=source, copy="nocopy" not in options, mode=mode or "z")
@@ -89,8 +90,8 @@ def parse_mount(mount: Document) -> MountPoint:
         if not source.startswith("/"):
             raise InvalidMount(f"{_wrong(kind)}invalid mount path: '{source}' mount path must be absolute")
         options = mapping(mount, "BindOptions")
-        propagation, made = text(options, "Propagation") or "rprivate", flag(options, "CreateMountpoint")
-        if propagation not in _PROPAGATIONS:
+        propagation, made = text(options, "Propagation"), flag(options, "CreateMountpoint")
+        if propagation and propagation not in _PROPAGATIONS:
             raise InvalidMount(f'invalid mount config for type "bind": invalid propagation mode: {propagation[:100]}')
         if flag(options, "ReadOnlyNonRecursive") and flag(options, "ReadOnlyForceRecursive"):
             raise InvalidMount("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
@@ -109,6 +110,24 @@ def parse_mount(mount: Document) -> MountPoint:
     if kind not in ("cluster", "npipe"):
         raise InvalidMount(f"{_wrong(kind)}mount type unknown")
     raise InvalidMount(f"{_wrong(kind)}this type is not available here")
+
+
+def shows_root(source: str, root: str) -> bool:
+    """Whether a bind of `source` shows something of the data root, or all of it: with what is mounted there for others."""
+    return bool(root) and posixpath.commonpath((source, root)) in (source, root)
+
+
+def _propagated(mount: MountPoint, root: str) -> MountPoint:
+    """A bind with the propagation that was asked for, or Docker's choice. One that shows the data root is told of what is unmounted
+    there: a private copy of others' mounts would keep these, and the room that they take, as long as it is there."""
+    if not shows_root(mount.source, root):
+        return replace(mount, propagation=mount.propagation or "rprivate")
+    if mount.propagation not in ("", "rslave", "rshared"):
+        raise InvalidMount(
+            f'{_wrong("bind")}must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, '
+            f'daemon root: "{root}", bind mount source: "{mount.source}", propagation: "{mount.propagation}"'
+        )
+    return replace(mount, propagation=mount.propagation or "rslave")
 
 
 def _wrong(kind: str) -> str:

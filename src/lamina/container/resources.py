@@ -123,8 +123,8 @@ def _memory(work: Checked, *, update: bool) -> None:
     work.drop(_unable("kernel memory limit capabilities", "Limitation discarded."), False, "KernelMemory", "KernelMemoryTCP")
     _out_of_memory(work)
     work.drop(_unable("PIDs limit capabilities", "PIDs limit discarded."), can.pids, "PidsLimit")
-    if host.get("PidsLimit") is not None and number(host, "PidsLimit") <= 0 and not update:
-        host["PidsLimit"] = None  # not limited
+    if host.get("PidsLimit") is not None and number(host, "PidsLimit") <= 0:
+        host["PidsLimit"] = 0 if update else None  # not limited
     if number(host, "PidsLimit") > _MOST_PIDS:
         raise InvalidLimit(f"Invalid value: {number(host, 'PidsLimit')}, the kernel takes a PIDs limit of at most {_MOST_PIDS}")
 

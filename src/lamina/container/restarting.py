@@ -15,14 +15,14 @@ def next_backoff(last: float) -> float:
     return min(_LONGEST, last * 2) if last else _FIRST
 
 
-def wants_restart(container: Container) -> bool:
-    """Whether the policy starts it again after the exit that its state tells of."""
+def wants_restart(container: Container, code: int) -> bool:
+    """Whether the policy starts it again after an exit with that code."""
     policy = mapping(container.host_config, "RestartPolicy")
     name, limit, state = text(policy, "Name"), number(policy, "MaximumRetryCount"), container.state
     if state.stopped_by_user:
         return False
     if name == "on-failure":
-        return state.exit_code != 0 and (limit == 0 or state.restart_count < limit)
+        return code != 0 and (limit == 0 or state.restart_count < limit)
     return name in ("always", "unless-stopped")
 
 
@@ -31,4 +31,4 @@ def wants_start(container: Container) -> bool:
     name, state = text(mapping(container.host_config, "RestartPolicy"), "Name"), container.state
     if not state.started_ns:
         return False
-    return name == "always" or (name in ("unless-stopped", "on-failure") and wants_restart(container))
+    return name == "always" or (name in ("unless-stopped", "on-failure") and wants_restart(container, state.exit_code))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from lamina.apitypes.events import Event
 from lamina.container.model import Container, MountPoint
-from lamina.container.mounts import InvalidMount
+from lamina.container.mounts import InvalidMount, shows_root
 from lamina.container.parts import Layers
 from lamina.container.store import SCRATCH
 from lamina.errors import NotFound
@@ -127,14 +127,16 @@ def open_part(source: str, subpath: str) -> int:
 
 
 def check_propagation(container: Container) -> None:
-    """Refuse a bind that is to share with the host what the host does not share, in Docker's words: mounts would never pass.
+    """Refuse a bind that is to share with the host what the host does not share, in Docker's words: mounts would never pass. One that shows
+    the data root may be a slave of nothing, since nobody need have asked for that.
 
     Raises:
         InvalidMount: its source is on a mount that is not shared; for a slave, neither shared nor a slave.
     """
+    root = os.path.dirname(os.path.dirname(container.directory))
     for point in container.mounts:
         kind = point.propagation.removeprefix("r")
-        if point.kind != "bind" or kind not in _SHARES:
+        if point.kind != "bind" or kind not in _SHARES or (kind == "slave" and shows_root(point.source, root)):
             continue
         wanted, called = _SHARES[kind]
         try:

@@ -351,10 +351,11 @@ def box(size: tuple[int, int]) -> dict[str, int]:
 
 
 def _set_shm(spec: dict[str, Any], source: str, asked: Collection[str]) -> None:
-    """No /dev/shm at all ("none"), or one of the host's directories in place of a file system of its own."""
-    if not source or _DEV_SHM in asked:
+    """No /dev/shm and no message queues at all ("none"), or one of the host's directories in place of a file system of its own."""
+    if not source or {"/dev", _DEV_SHM} & set(asked):
         return
-    others = [entry for entry in spec["mounts"] if entry["destination"] != _DEV_SHM]
+    gone = {_DEV_SHM, "/dev/mqueue"} if source == "none" else {_DEV_SHM}
+    others = [entry for entry in spec["mounts"] if entry["destination"] not in gone]
     if source != "none":
         # rprivate: what is mounted there later stays where it was mounted
         entry = {"destination": _DEV_SHM, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}

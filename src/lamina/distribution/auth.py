@@ -36,7 +36,7 @@ class Auth:
 
     @classmethod
     def parse(cls, header: str) -> Auth:
-        """Read an `X-Registry-Auth` header: base64url of a JSON object, padded or not; empty is anonymous.
+        """Read an `X-Registry-Auth` header: base64url of a JSON object, padded or not; empty and `null` are anonymous.
 
         Raises:
             InvalidAuth: it is not that.
@@ -48,6 +48,7 @@ class Auth:
             fields = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (binascii.Error, ValueError, RecursionError):
             raise InvalidAuth("invalid X-Registry-Auth header") from None
+        fields = {} if fields is None else fields
         if not isinstance(fields, dict):
             raise InvalidAuth("invalid X-Registry-Auth header")
         return cls.from_fields(fields)

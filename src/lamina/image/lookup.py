@@ -151,7 +151,7 @@ def has_label(image: Image, wanted: str) -> bool:
 
 def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
     """The image with the names that a pattern matches; None where there are none."""
-    tests = [_glob(pattern) for pattern in patterns]
+    tests = [_glob(_familiar(pattern)) for pattern in patterns]
     names = tuple(name for name in image.names if _matches(name, tests))
     digests = tuple(name for name in image.digests if _matches(name, tests))
     return replace(image, names=names, digests=digests) if names or digests else None
@@ -159,6 +159,12 @@ def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
 
 def _matches(name: Reference, tests: Sequence[re.Pattern[str]]) -> bool:
     return any(test.fullmatch(name.familiar) or test.fullmatch(name.familiar_name) for test in tests)
+
+
+def _familiar(pattern: str) -> str:
+    """A pattern that says which registry it means, as names here leave Docker's out."""
+    short = pattern.removeprefix("docker.io/")
+    return short.removeprefix("library/") if short != pattern else pattern
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

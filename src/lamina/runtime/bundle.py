@@ -223,7 +223,8 @@ def check_security(words: Sequence[str]) -> None:
 def _mount_list(
     mounts: Sequence[Mount], etc: EtcFiles | None, init: str, shm_size: int, *, privileged: bool, cgroups: bool
 ) -> list[dict[str, Any]]:
-    """The defaults, then what was asked for, parents before children; asked-for mounts replace defaults at the same place."""
+    """The defaults, then what was asked for, parents before children; asked-for mounts replace defaults at the same place, and a /dev that
+    is asked for has all that is below it, too."""
     ro = [] if privileged else ["ro"]
     found = [
         _entry("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -241,7 +242,8 @@ def _mount_list(
         found.append(_entry(_INIT, "bind", init, "bind", "ro"))
     asked = [_asked(mount) for mount in mounts]
     targets = {entry["destination"] for entry in asked}
-    kept = [entry for entry in found if entry["destination"] not in targets]
+    own = ("/dev/",) if "/dev" in targets else ()
+    kept = [entry for entry in found if entry["destination"] not in targets and not entry["destination"].startswith(own)]
     return sorted([*kept, *asked], key=lambda entry: len([part for part in entry["destination"].split("/") if part]))
 
 

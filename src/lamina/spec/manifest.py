@@ -172,7 +172,8 @@ def _kind(document: dict[str, Any], said: str) -> str:
     version = document.get("schemaVersion", 2)
     if version == 1:
         raise InvalidManifest("manifests of schema 1 are not supported", hint="push the image again with a current client")
-    if isinstance(version, bool) or version != 2:
+    # Go's programs write 0 where theirs left it out, and containerd reads it.
+    if isinstance(version, bool) or version not in (0, 2):
         raise InvalidManifest(f"unsupported manifest schema version: {str(version)[:20]}")
     if document.get("manifests") is not None and (document.get("layers") is not None or document.get("config") is not None):
         raise InvalidManifest("ambiguous manifest: it has the parts of an index and of an image")

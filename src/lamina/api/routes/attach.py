@@ -22,7 +22,7 @@ def stream_type(request: Request, *, tty: bool) -> str:
 
 def attach(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/attach: the connection becomes the container's streams and is handed to its monitor."""
-    container = engine.containers.check_attachable(request.parameters["id"])
+    container = engine.containers.check_attachable(request.parameters["id"], request.query.text("detachKeys"))
 
     def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:
         engine.containers.attach(container.id, _asked(request.query, fd, pending, accept))
@@ -32,7 +32,7 @@ def attach(engine: Backend, request: Request) -> Response:
 
 def attach_websocket(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/attach/ws: the streams as binary messages, output without Docker's frames. It ends with the daemon."""
-    container = engine.containers.check_attachable(request.parameters["id"])
+    container = engine.containers.check_attachable(request.parameters["id"], request.query.text("detachKeys"))
     headers = accepted(request)
 
     def take(fd: int, pending: bytes, accept: Callable[[], None]) -> None:

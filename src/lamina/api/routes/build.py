@@ -191,15 +191,16 @@ def _strings(query: Query, name: str) -> tuple[str, ...]:
 
 
 def registry_config(header: str) -> dict[str, Auth]:
-    """`X-Registry-Config`: base64url of credentials by registry."""
+    """`X-Registry-Config`: base64url of credentials by registry; Go's clients send `null` where they have none."""
     if not header:
         return {}
     try:
         text = header.replace("+", "-").replace("/", "_").rstrip("=")
-        document = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}", type=dict[str, dict[str, object]])
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) or b"{}"
+        document = msgspec.json.decode(data, type=dict[str, dict[str, object] | None] | None) or {}
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise InvalidParameter("invalid X-Registry-Config header")
-    return {server: Auth.from_fields(fields) for server, fields in document.items()}
+    return {server: Auth.from_fields(fields or {}) for server, fields in document.items()}
 
 
 def credentials_of(config: Mapping[str, Auth]) -> Callable[[Reference], Auth | None]:

@@ -75,6 +75,7 @@ def prune(engine: Backend, request: Request) -> Response:
 
 ROUTES: tuple[Route[Backend], ...] = (
     Route("GET", "/networks", list_all),
+    Route("GET", "/networks/", list_all),
     Route("POST", "/networks/prune", prune),
     Route("POST", "/networks/create", create),
     Route("POST", "/networks/{id:path}/connect", connect),
