@@ -89,6 +89,11 @@ def test_an_absent_path_is_named(box: Box, path: str) -> None:
         box.read(path)
 
 
+@pytest.mark.parametrize("path", ["/folder/./", "folder/./", "folder//."])
+def test_a_dot_at_the_end_is_the_folders_content_with_a_slash_too(box: Box, path: str) -> None:
+    assert sorted(entries(box.read(path))) == sorted(entries(box.read("/folder/.")))
+
+
 def test_a_file_is_no_directory_and_the_container_is_called_as_it_was_asked_for(box: Box) -> None:
     with pytest.raises(NotADirectory, match=f"/folder/file/ is not a directory in container {box.id}"):
         box.containers.archive_stat(box.id, "/folder/file/")

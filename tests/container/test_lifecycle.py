@@ -496,6 +496,28 @@ def test_between_two_runs_there_is_no_moment_at_which_it_has_ended(world: World,
     assert [each for each in seen if each[0] != "running"] == [("restarting", 1, 1), ("restarting", 2, 1), ("exited", 2, 1)]
 
 
+def test_who_is_told_that_it_has_ended_finds_its_networks_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = world.run()
+    connections = world.containers._life._launcher.connections
+    left, begun, go = [], threading.Event(), threading.Event()
+    leave = connections.leave
+
+    def slowly(container: Container, *, shared: bool) -> None:
+        begun.set()
+        assert go.wait(60)
+        leave(container, shared=shared)
+        left.append(container.id)
+
+    monkeypatch.setattr(connections, "leave", slowly)
+    process.end(0)
+    assert begun.wait(60)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(lambda: (world.containers.inspect("it")["State"]["Status"], list(left)))
+        eventually(lambda: threads._work_queue.empty())
+        go.set()
+        assert asked.result(60) == ("exited", [world.containers.get("it").id])
+
+
 def test_back_off_doubles_up_to_a_minute() -> None:
     waits = [0.0]
     for _ in range(12):

@@ -39,7 +39,7 @@ def _key(key: str) -> int:
     if len(key) == 1 and key.isascii():
         return ord(key)
     name = key.removeprefix("ctrl-")
-    if key.startswith("ctrl-") and len(name) == 1 and name.isascii() and (name.isalpha() or name in "@[\\]^_"):
+    if key.startswith("ctrl-") and len(name) == 1 and name.isascii() and (name.islower() or name in "@[\\]^_"):
         return ord(name.upper()) - 64
     raise InvalidDetachKeys(f"Invalid detach keys: Unknown character: '{key}'", hint="write detach keys as ctrl-p,ctrl-q")
 

@@ -158,7 +158,7 @@ class Containers:
 
     def inspect(self, ref: str, *, size: bool = False) -> dict[str, Any]:
         """The API's ContainerInspectResponse."""
-        live = self._roster.find(ref)
+        live = self._roster.find(ref).whole()
         try:
             return self._inspected(live.container, size=size)
         except (SnapshotNotFound, FileNotFoundError):

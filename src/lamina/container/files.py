@@ -53,7 +53,7 @@ class Place:
     def of(cls, path: str) -> Place:
         """Read a path, absolute or from the root on."""
         cleaned = posixpath.normpath(f"/{path.lstrip('/')}")
-        if path.endswith("/.") or path in (".", ""):
+        if f"/{path}".rstrip("/").endswith("/.") or not path:
             return cls(cleaned, "", ".")
         if path.endswith("/") or cleaned == "/":
             return cls(cleaned, "", posixpath.basename(cleaned) or "/")

@@ -154,7 +154,7 @@ class LifeCycle:
                 self._parts.emit(live.event("oom"))
 
     def _ended(self, live: Live, process: Process, how: Exit) -> None:
-        with live.lock:
+        with live.lock, live.ends():
             if live.process is not process:
                 return
             live.process = None

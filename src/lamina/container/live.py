@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ class Live:
 
     `pending` are connections (descriptors of our own) that wait for the start; `size` is a terminal size asked for before it.
     `began` is when its run did, by `Parts.monotonic`; 0 where this engine found it running.
-    `removing` says that a removal has begun; `staying` by how many restarts under way the next exit is no reason to remove it.
+    `ending` says that its end is being noted at this moment, with the lock. `removing` says that a removal has begun; `staying` by how many restarts under way the next exit is no reason to remove it.
     """
 
     container: Container
@@ -43,6 +44,7 @@ class Live:
     timer: threading.Timer | None = None
     backoff: float = 0.0
     began: float = 0.0
+    ending: bool = False
 
     def become(self, status: State, **changes: Any) -> None:
         """Move to another state, and change what else is given. Raises WrongState where the table does not allow it."""
@@ -78,6 +80,22 @@ class Live:
         """With the lock. Raises ContainerNotFound: it was removed since it was found."""
         if self.state.status is State.REMOVING:
             raise ContainerNotFound(f"No such container: {self.container.id}")
+
+    @contextmanager
+    def ends(self) -> Iterator[None]:
+        """With the lock: in here its end is noted, and what it had is given back."""
+        self.ending = True
+        try:
+            yield
+        finally:
+            self.ending = False
+
+    def whole(self) -> Live:
+        """Itself, once an end that is being noted has all happened: who is told of it finds its networks and volumes free."""
+        if self.ending:
+            with self.lock:
+                pass
+        return self
 
     def settle(self) -> None:
         """Wait until the end of a process that has ended is known here: whoever read its output to the end has seen that end."""
