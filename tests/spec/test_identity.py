@@ -60,6 +60,9 @@ def test_the_same_layer_over_another_parent_has_another_chain_id() -> None:
         ("aarch64", "linux/arm64"),
         ("windows", "windows/amd64"),
         ("other/made-up", "other/made-up"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("armel", "linux/arm/v6"),
+        ("linux/amd64/v1", "linux/amd64"),
         ("linux/x86_64", "linux/amd64"),
         ("linux/arm64/v8", "linux/arm64"),
         ("linux/arm/v7", "linux/arm/v7"),
@@ -73,3 +76,11 @@ def test_a_platform_is_normalised(text: str, shown: str) -> None:
 def test_a_malformed_platform_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Platform.parse(text)
+
+
+def test_other_words_for_a_platform_are_understood_in_what_images_say() -> None:
+    assert Platform("linux", "x86_64").matches(Platform.parse("linux/amd64"))
+    assert Platform("linux", "aarch64").matches(Platform("linux", "arm64", "v8"))
+    assert Platform("linux", "arm", "v7").matches(Platform.parse("linux/armhf"))
+    assert not Platform("linux", "armel").matches(Platform("linux", "arm", "v7"))
+    assert not Platform("linux", "x86_64").matches(Platform("linux", "arm64"))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from lamina.errors import InvalidArgument
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
-_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armhf": "arm", "armv7l": "arm"}
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386", "armv7l": "arm"}
+_VARIANTS = {"armhf": ("arm", "v7"), "armel": ("arm", "v6")}
+_USUAL = {("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")}
 _KNOWN_SYSTEMS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris wasip1 windows zos".split()
 )
@@ -45,20 +47,25 @@ class Platform:
             [alone] = parts
             if alone in _KNOWN_SYSTEMS:
                 return cls(alone, "amd64")
-            if _ARCHITECTURES.get(alone, alone) not in _KNOWN_ARCHITECTURES:
+            if cls("linux", alone).plain.architecture not in _KNOWN_ARCHITECTURES:
                 raise InvalidPlatform(
                     f"invalid platform: {text[:100]!r} is not a known operating system or architecture", hint="write it as linux/amd64"
                 )
             parts = ["linux", alone]
-        architecture = _ARCHITECTURES.get(parts[1], parts[1])
-        variant = parts[2] if len(parts) == 3 else ""
-        return cls(parts[0], architecture, "" if (architecture, variant) == ("arm64", "v8") else variant)
+        return cls(*parts).plain
+
+    @property
+    def plain(self) -> Platform:
+        """The same in Go's words, where other ones were used (`x86_64`, `aarch64`), and without a variant that is the usual one."""
+        architecture, variant = _VARIANTS.get(self.architecture, (_ARCHITECTURES.get(self.architecture, self.architecture), self.variant))
+        return Platform(self.os, architecture, "" if (architecture, variant) in _USUAL else variant)
 
     def matches(self, wanted: Platform) -> bool:
         """Whether an image for this platform serves where `wanted` is asked for: also one that does not say for which variant it is, as many
         configurations do not."""
-        return (self.os, self.architecture) == (wanted.os, wanted.architecture) and (
-            not wanted.variant or self.variant in ("", wanted.variant)
+        own, wanted = self.plain, wanted.plain
+        return (own.os, own.architecture) == (wanted.os, wanted.architecture) and (
+            not wanted.variant or own.variant in ("", wanted.variant)
         )
 
     def __str__(self) -> str:
