@@ -14,13 +14,15 @@ from lamina.content.later import Later
 from lamina.content.store import BlobDamaged
 from lamina.image.checking import LOST, REPAIRABLE, REPAIRED, Finding
 from lamina.layer.errors import LayerDamaged
+from lamina.spec import manifest as manifests
+from lamina.spec.descriptor import Descriptor
 from lamina.spec.reference import Reference
 from tests.harness import overwrite
 
 from .conftest import Store
-from .tars import SECOND, child, imported, tar
-from .test_archive import archive
-from .test_layouts import several
+from .tars import BASE, SECOND, child, imported, tar
+from .test_archive import REF, archive
+from .test_layouts import platform_image, several
 
 
 def found(store: Store, *, repair: bool = False) -> list[Finding]:
@@ -224,6 +226,20 @@ def test_damage_that_nobody_has_seen_is_noticed_by_a_save(any_store: Store, tmp_
     assert (tmp_path / "archive").stat().st_size < plan.size
     with pytest.raises((LayerDamaged, BlobDamaged)):
         any_store.images.saving(["top"], form=form)
+
+
+def test_damage_to_a_compressed_form_is_noticed_by_a_save(any_store: Store, tmp_path: Path) -> None:
+    made, files = platform_image("amd64", BASE)
+    named = Descriptor(made.media_type, made.descriptor.digest, len(made.raw), annotations=((REF, "packed:1"),))
+    any_store.images.load(io.BytesIO(archive({**files, "index.json": manifests.new_index([named]).raw})))
+    [source] = made.layers
+    plan = any_store.images.saving(["packed:1"])
+    flip(Path(any_store.content.path(source.digest)))
+    with (tmp_path / "archive").open("wb") as target, pytest.raises(BlobDamaged, match=f"damaged blob: {source.digest}"):
+        plan.write(target.fileno())
+    assert (tmp_path / "archive").stat().st_size < plan.size
+    with pytest.raises(BlobDamaged):
+        any_store.images.saving(["packed:1"])
 
 
 def test_a_name_that_is_given_while_a_check_looks_is_not_told_as_lost(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,16 @@ put a tar together, a worker writes it.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lamina.content.store import BlobNotFound, ContentStore, full_disk
+from lamina.content.store import BlobDamaged, BlobNotFound, ContentStore, full_disk
 from lamina.image.layers import Layers
-from lamina.image.layertar import Seal, TarPlace
+from lamina.image.layertar import Seal
 from lamina.image.leases import Leases
 from lamina.layer.errors import LayerDamaged
 from lamina.linux.pipe import widen_way_out
@@ -129,16 +130,36 @@ def _bytes(data: bytes) -> Piece:
     return Piece(data, size=len(data))
 
 
+class _BlobSeal:
+    """What `layertar.Seal` is for a tar, for a blob."""
+
+    def __init__(self, digest: Digest) -> None:
+        self._wanted, self._digest = digest, hashlib.new(digest.algorithm)
+
+    def update(self, chunk: memoryview) -> None:
+        """The next bytes."""
+        self._digest.update(chunk)
+
+    def check(self) -> None:
+        """Raises BlobDamaged: they are others."""
+        if self._digest.hexdigest() != self._wanted.encoded:
+            raise BlobDamaged(f"damaged blob: {self._wanted}", hint="pull or load the images again that use it")
+
+
 def _copy(sources: Sources, piece: Piece, target: int) -> None:
     if piece.layer is None:
         assert piece.blob is not None
-        with sources.content.open(piece.blob) as source:
-            copy_file(source.fileno(), target, piece.size)
+        try:
+            _copy_sealed(sources.content.path(piece.blob), target, piece.size, _BlobSeal(piece.blob))
+        except BlobDamaged:
+            # Hashed where it lies, and not trusted from now on.
+            sources.content.verify(piece.blob)
+            raise
         return
     place = sources.layers.tar(piece.layer)
     try:
         if place.plain:
-            _copy_tar(place, target, piece.size)
+            _copy_sealed(place.path, target, piece.size, Seal(place))
         else:
             sources.workers.run("lamina.image.layertar:send", place.params(), [target])
     except LayerDamaged:
@@ -146,21 +167,21 @@ def _copy(sources: Sources, piece: Piece, target: int) -> None:
         raise
 
 
-def _copy_tar(place: TarPlace, target: int, size: int) -> None:
-    """Copy a layer's tar. The bytes are looked at on their way, and the last ones go when they are right.
+def _copy_sealed(path: str, target: int, size: int, seal: Seal | _BlobSeal) -> None:
+    """Copy a file of `size` bytes. They are looked at on their way, and the last ones go when they are right.
 
     Raises:
-        LayerDamaged: they are not.
+        LayerDamaged, BlobDamaged: they are not.
     """
-    seal, room, offset = Seal(place), memoryview(bytearray(_PART)), 0
-    with open(place.path, "rb", buffering=0) as source:
+    room, offset = memoryview(bytearray(_PART)), 0
+    with open(path, "rb", buffering=0) as source:
         while offset < size:
             count = os.preadv(source.fileno(), [room[: size - offset]], offset)
-            if not count:
-                raise LayerDamaged(f"damaged layer: {place.diff_id}: its tar ends early")
             seal.update(room[:count])
-            if offset + count == size:
+            if not count or offset + count == size:
                 seal.check()
+            if not count:
+                raise OSError(errno.EIO, f"{path} ended early")
             copy_file(source.fileno(), target, count, offset)
             offset += count
 
