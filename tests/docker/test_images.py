@@ -200,4 +200,5 @@ def test_import_fetches_an_address(daemon: Daemon, tag: str, tmp_path: Path) -> 
         refused = daemon.docker("import", web.url("/none.tar"), f"{tag}x", code=1)
         assert f"cannot fetch {web.url('/none.tar')}: the server answered 404" in refused.stderr
     assert "cannot fetch" in daemon.docker("import", web.url("/root.tar.gz"), f"{tag}x", code=1).stderr
+    assert "urllib3" not in daemon.log
     assert daemon.docker("images", "-q", f"{tag}x").stdout == ""

@@ -113,9 +113,11 @@ def tune() -> None:
 def set_up_logging(settings: Settings) -> None:
     """One line an event on stderr."""
     level = {"warn": "WARNING", "fatal": "CRITICAL"}.get(settings.log_level, settings.log_level.upper())
-    logging.basicConfig(
-        stream=sys.stderr, level="DEBUG" if settings.debug else level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    level = "DEBUG" if settings.debug else level
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if level != "DEBUG":
+        # It warns of each try that failed: who asked is told if the last one does.
+        logging.getLogger("urllib3").setLevel("ERROR")
 
 
 def _wait_for_signal() -> int:
