@@ -57,6 +57,7 @@ def test_a_flipped_bit_of_a_metadata_image_is_found_and_mended(store: Store, at:
     [facts] = store.layers.chain(image.layers[0])
     before = Path(store.snapshotter.index(facts.name)).read_bytes()
     flip(Path(store.snapshotter.index(facts.name)), at)
+    assert [(store.root / finding.where).exists() for finding in found(store)] == [True]
     healed(store)
     assert Path(store.snapshotter.index(facts.name)).read_bytes() == before
 

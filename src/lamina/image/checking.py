@@ -150,15 +150,21 @@ class Checker:
         if not sound or (self._to_remake(facts, bad, error) and not self._can_stand(facts)):
             places = {problem: _blob(digest) for digest, problem in bad.items()}
             if error is not None:
-                places.setdefault(error.message, f"layers/{facts.name}")
+                places.setdefault(error.message, self._driver_files(facts))
             for problem, where in places.items():
                 yield Finding(what, where, problem, LOST, self._origin(images), _shown(images))
             return
+        where = self._driver_files(facts)
         state = self._mend(lambda: self._mend_layer(facts, bad, error))
         for digest, problem in bad.items():
             yield self._told(Finding(what, _blob(digest), problem, state, images=_shown(images)))
         if error is not None:
-            yield self._told(Finding(what, f"layers/{facts.name}", error.message, state, images=_shown(images)))
+            yield self._told(Finding(what, where, error.message, state, images=_shown(images)))
+
+    def _driver_files(self, facts: LayerFacts) -> str:
+        """A layer's tree, or where none is extracted the metadata image."""
+        where = f"layers/{facts.name}"
+        return where if os.path.isdir(os.path.join(self._store.root, where)) else f"{where}.erofs"
 
     @staticmethod
     def _to_remake(facts: LayerFacts, bad: Mapping[Digest, str], error: LaminaError | None) -> bool:
