@@ -393,6 +393,9 @@ def test_the_other_flags_of_a_life(daemon: Daemon, name: str, tmp_path: Path) ->
     ready(1)
     (tmp_path / "env").write_text("A=from the file\n")
     assert daemon.docker("exec", "--env-file", str(tmp_path / "env"), name, "sh", "-c", "echo $A").stdout == "from the file\n"
+    for run in (daemon.docker, daemon.lamina):
+        assert "open /absent: no such file" in run("exec", "--env-file", "/absent", name, "true", code=1).stderr
+        assert "invalid environment variable: =" in run("exec", "-e", "=", name, "true", code=125).stderr
     capabilities = [
         daemon.docker("exec", *flags, name, "grep", "CapEff", "/proc/self/status").stdout.split()[1] for flags in ([], ["--privileged"])
     ]

@@ -88,6 +88,10 @@ def _add_ports(config: Document, host: Document, arguments: Arguments) -> None:
     config["ExposedPorts"] = exposed(arguments, bindings)
 
 
+class UnreadableFile(UsageError):
+    """A file of --env-file or --label-file is not there, or not one."""
+
+
 def read_environment(arguments: Arguments, environment: Mapping[str, str]) -> list[str]:
     """--env-file, then --env, as `NAME=value`; a name alone takes the caller's value. Where the caller has none either, --env sends the
     name alone, which takes the variable away, and a line of a file says nothing."""
@@ -115,14 +119,14 @@ def _lines(path: str) -> list[str]:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line for raw in file if (line := raw.strip("\r\n").lstrip()) and not line.startswith("#")]
     except OSError as error:
-        raise UsageError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+        raise UnreadableFile(f"open {path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8") from None
+        raise UnreadableFile(f"{path} is not UTF-8") from None
     for name, line in ((_pair(line)[0], line) for line in lines):
         if not name:
-            raise UsageError(f"invalid env file ({path}): no variable name on line '{line}'")
+            raise UnreadableFile(f"invalid env file ({path}): no variable name on line '{line}'")
         if " " in name or "\t" in name:
-            raise UsageError(f"invalid env file ({path}): variable '{name}' contains whitespaces")
+            raise UnreadableFile(f"invalid env file ({path}): variable '{name}' contains whitespaces")
     return lines
 
 

@@ -445,15 +445,13 @@ def exec(session: Session, arguments: Arguments) -> int:
     _refuse_without_terminal(tty=tty and not detached, stdin=stdin)
     asked = Program(session.engine, connections=1, meanwhile=None if detached else _streams)
     asked.reach()
-    from lamina.cli.hostconfig import read_environment
-
     config: dict[str, object] = {
         "AttachStdin": stdin,
         "AttachStdout": not detached,
         "AttachStderr": not detached,
         "Tty": tty,
         "Cmd": command,
-        "Env": read_environment(arguments, session.environment),
+        "Env": _exec_environment(session, arguments),
         "Privileged": arguments.on("privileged"),
         "User": arguments.text("user"),
         "WorkingDir": arguments.text("workdir"),
@@ -471,3 +469,14 @@ def exec(session: Session, arguments: Arguments) -> int:
         return 0
     code = asked.exit_code(made)
     return 1 if code is None else code
+
+
+def _exec_environment(session: Session, arguments: Arguments) -> list[str]:
+    """--env-file and --env. A file that cannot be read breaks the command line of `run` and `create` only, as with Docker's CLI."""
+    from lamina.cli.hostconfig import UnreadableFile, read_environment
+
+    try:
+        return read_environment(arguments, session.environment)
+    except UnreadableFile as error:
+        error.exit_code = 1
+        raise
