@@ -18,6 +18,7 @@ from lamina.daemon.settings import _IGNORED, _KEYS, InvalidSettings, parse, pars
 from lamina.distribution.proxies import Proxies
 from lamina.errors import InvalidArgument
 from lamina.runtime.launch import Program
+from lamina.runtime.runtimes import UnknownRuntime
 
 
 def _config(tmp_path: Path, **values: object) -> list[str]:
@@ -106,11 +107,22 @@ def test_runtimes_come_from_flags_or_file(tmp_path: Path) -> None:
     assert settings.runtimes.program("other") == Program("/bin/true") and settings.runtimes.program("") is None
 
 
+def test_a_runtime_without_a_path_is_looked_for_as_a_shell_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, _ = parse(_config(tmp_path, runtimes={"mine": {"path": "own-runc", "runtimeArgs": ["--debug"]}}))
+    with pytest.raises(UnknownRuntime, match="mine: no program own-runc is installed"):
+        settings.runtimes.program("mine")
+    (tmp_path / "own-runc").write_text("#!/bin/sh\n")
+    (tmp_path / "own-runc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert settings.runtimes.program("mine") == Program(str(tmp_path / "own-runc"), ("--debug",))
+    assert settings.runtimes.document()["mine"]["path"] == "own-runc"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--add-runtime", "x"], "NAME=PATH"),
-        (["--add-runtime", "x=relative"], "not absolute"),
+        (["--add-runtime", "x=./relative"], "not absolute"),
         (["--add-runtime", "lamina=/bin/true"], "reserved"),
         (["--default-runtime", "nosuch"], "specified default runtime 'nosuch' does not exist"),
     ],

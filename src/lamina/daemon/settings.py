@@ -312,7 +312,7 @@ def _check_runtimes(runtimes: Runtimes) -> None:
     if EMBEDDED in runtimes.added:
         raise InvalidSettings(f"runtime name '{EMBEDDED}' is reserved: it is the embedded runtime")
     for name, program in runtimes.added.items():
-        if not program.path.startswith("/"):
+        if not program.path.startswith("/") and ("/" in program.path or not program.path):
             raise InvalidSettings(f"the path of runtime {name} is not absolute: {program.path}")
     try:
         runtimes.program("")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lamina.errors import InvalidArgument
@@ -25,7 +25,8 @@ class UnknownRuntime(InvalidArgument):
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
-    """`added` are those of the engine's settings, by name; `default` is what a container gets that names none."""
+    """`added` are those of the engine's settings, by name, each with an absolute path or the name of a program in PATH; `default` is what a
+    container gets that names none."""
 
     default: str = EMBEDDED
     added: Mapping[str, Program] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class Runtimes:
         if name == EMBEDDED:
             return None
         if name in self.added:
-            return self.added[name]
+            return _found(name, self.added[name])
         plain = _ALIASES.get(name, name)
         path = name if name.startswith("/") else shutil.which(plain) if plain in KNOWN else None
         if path and os.path.isfile(path) and os.access(path, os.X_OK):
@@ -55,3 +56,13 @@ class Runtimes:
         for name, program in self.added.items():
             listed[name] = {"path": program.path, **({"runtimeArgs": list(program.arguments)} if program.arguments else {})}
         return listed
+
+
+def _found(name: str, program: Program) -> Program:
+    """A program without a path where it lies now. Raises UnknownRuntime."""
+    if "/" in program.path:
+        return program
+    path = shutil.which(program.path)
+    if path is None:
+        raise UnknownRuntime(f"unknown or invalid runtime name: {name[:200]}: no program {program.path[:200]} is installed")
+    return replace(program, path=path)
