@@ -11,8 +11,9 @@ from msgspec.structs import replace as replaced
 
 from lamina.apitypes.filters import InvalidFilter
 from lamina.container.choosing import check_listing
+from lamina.container.execs import ExecNotFound
 from lamina.container.logdrivers import check_log
-from lamina.container.model import ContainerNotFound
+from lamina.container.model import ContainerNotFound, State, WrongState
 from lamina.container.requests import CommitRequest
 from lamina.errors import InvalidArgument
 from lamina.network.choosing import listed, prunable
@@ -190,6 +191,22 @@ def test_an_exec_begins_with_the_size_that_its_creation_said(world: World) -> No
     exec_id = world.containers.exec_create("it", {"Cmd": ["ls"], "Tty": True, "ConsoleSize": [24, 80]})
     world.containers.exec_start(exec_id)
     assert world.runtime.processes[-1].sizes == [(24, 80)]
+
+
+def test_what_has_ended_has_no_terminal_to_resize(world: World) -> None:
+    process = world.run(Tty=True)
+    exec_id = world.containers.exec_create("it", {"Cmd": ["ls"], "Tty": True})
+    world.containers.exec_resize(exec_id, 24, 80)
+    world.containers.exec_start(exec_id)
+    world.runtime.processes[-1].end(0)
+    eventually(lambda: world.containers.exec_inspect(exec_id)["ExitCode"] == 0)
+    with pytest.raises(ExecNotFound, match=f"no such exec: {exec_id}"):
+        world.containers.exec_resize(exec_id, 24, 80)
+    process.end(0)
+    eventually(lambda: world.containers.get("it").state.status is State.EXITED)
+    with pytest.raises(WrongState, match="is not running"):
+        world.containers.resize("it", 24, 80)
+    assert "resize" not in world.actions()
 
 
 def test_a_terminal_begins_with_the_size_that_its_creation_said(world: World) -> None:

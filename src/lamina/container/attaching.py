@@ -110,6 +110,8 @@ class Attachments:
     def resize(self, live: Live, height: int, width: int) -> None:
         """See Containers.resize."""
         with live.lock:
+            if live.process is None and live.state.status is not State.CREATED:
+                raise live.not_running()
             live.size = (height, width)
             if live.process is not None:
                 with suppress(ProcessGone):

@@ -346,7 +346,7 @@ class Containers:
         return live.container
 
     def resize(self, ref: str, height: int, width: int) -> None:
-        """Set the terminal's size in characters; before start it is remembered."""
+        """Set the terminal's size in characters; before the first start it is remembered. WrongState: it ran, and does not run now."""
         self._attachments.resize(self._roster.find(ref), height, width)
 
     def logs(self, ref: str, query: LogQuery) -> Iterator[bytes]:
@@ -392,7 +392,7 @@ class Containers:
         return self._execs.inspect(exec_id)
 
     def exec_resize(self, exec_id: str, height: int, width: int) -> None:
-        """Set its terminal's size in characters."""
+        """Set its terminal's size in characters; before the start it is remembered. ExecNotFound: it has ended."""
         self._execs.resize(exec_id, height, width)
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────

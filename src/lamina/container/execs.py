@@ -185,6 +185,8 @@ class Execs:
     def resize(self, exec_id: str, height: int, width: int) -> None:
         """See Containers.exec_resize."""
         each = self._find(exec_id)
+        if each.record.exit_code is not None:
+            raise ExecNotFound(f"no such exec: {exec_id}")
         each.size = (height, width)
         process = each.process
         if process is not None:
