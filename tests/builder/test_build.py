@@ -53,7 +53,7 @@ def test_each_instruction_has_a_history_entry_and_a_layer_only_where_files_chang
     lab.runtime.commands["true"] = lambda upper, launch: (0, "")
     image, _ = lab.build(
         "FROM base\nENV A=b\nRUN true\nRUN change\nCOPY a /a\nWORKDIR /work\nWORKDIR /work\nEXPOSE 80\nVOLUME /v\nUSER me\n"
-        'LABEL x=y\nENTRYPOINT ["/e"]\nCMD c\nARG Z=1\nSHELL ["/bin/bash", "-c"]\nSTOPSIGNAL 9\nMAINTAINER m\n'
+        'LABEL x=y\nENTRYPOINT ["/e"]\nCMD c\nARG Z=1\nSHELL ["/bin/bash", "-c"]\nSTOPSIGNAL 99\nMAINTAINER m\n'
     )
     entries = history(lab, image)[1:]
     digest = r"file:[0-9a-f]{64}"
@@ -72,7 +72,7 @@ def test_each_instruction_has_a_history_entry_and_a_layer_only_where_files_chang
         '/bin/sh -c #(nop)  CMD ["/bin/sh" "-c" "c"]',
         "/bin/sh -c #(nop)  ARG Z=1",
         "/bin/bash -c #(nop)  SHELL [/bin/bash -c]",
-        "/bin/bash -c #(nop)  STOPSIGNAL 9",
+        "/bin/bash -c #(nop)  STOPSIGNAL 99",
         "/bin/bash -c #(nop)  MAINTAINER m",
     ]
     assert [empty for _, empty in entries] == [True, True, False, False, False, *[True] * 11]

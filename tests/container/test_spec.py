@@ -136,7 +136,15 @@ def test_what_the_kernel_would_cut_is_refused(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("RTMAX-2", signal.SIGRTMAX - 2), ("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", signal.SIGRTMIN + 3), ("SigUsr1", 10)],
+    [
+        ("RTMAX-2", signal.SIGRTMAX - 2),
+        ("SIGTERM", 15),
+        ("term", 15),
+        ("9", 9),
+        ("+9", 9),
+        ("RTMIN+3", signal.SIGRTMIN + 3),
+        ("SigUsr1", 10),
+    ],
 )
 def test_signals_are_read_by_name_and_number(name: str, number: int) -> None:
     assert signal_number(name) == number
@@ -146,6 +154,14 @@ def test_signals_are_read_by_name_and_number(name: str, number: int) -> None:
 def test_what_is_no_signal_is_refused(name: str) -> None:
     with pytest.raises(InvalidSignal):
         signal_number(name)
+
+
+@pytest.mark.parametrize("name", ["99", "-1", "+5", "RTMIN+3"])
+def test_any_number_but_none_may_stop_a_container(name: str) -> None:
+    check_config({"StopSignal": name})
+    for refused in ("0", "-0", "FOO", "RTMIN+99", "9" * 30):
+        with pytest.raises(InvalidSignal, match="invalid signal: "):
+            check_config({"StopSignal": refused})
 
 
 def test_limits_keep_dockers_units() -> None:

@@ -16,7 +16,7 @@ from lamina.linux import capability
 from lamina.runtime.bundle import check_security
 from lamina.runtime.profiles import InvalidOption
 from lamina.runtime.runtimes import Runtimes
-from lamina.spec.signals import signal_number
+from lamina.spec.signals import check_stop_signal
 
 MILLISECOND = 1_000_000
 """Nanoseconds; a health check's durations are at least that."""
@@ -49,7 +49,7 @@ def check_config(config: Document) -> None:
         raise InvalidRequest(f'hostname "{name[:200]}" is too long (maximum {_HOST_NAME} bytes)')
     check_directory(config)
     if stop := text(config, "StopSignal"):
-        signal_number(stop)
+        check_stop_signal(stop)
     for entry in texts(config, "Env"):
         if not entry.partition("=")[0]:
             raise InvalidRequest(f"invalid environment variable: {entry[:200]}")

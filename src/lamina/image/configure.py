@@ -11,7 +11,7 @@ import msgspec
 from lamina.dockerfile import ast
 from lamina.errors import InvalidArgument
 from lamina.spec.config import ContainerConfig, Healthcheck
-from lamina.spec.signals import signal_number
+from lamina.spec.signals import check_stop_signal
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -29,7 +29,7 @@ def apply(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: boo
 
     Raises:
         InvalidPort: EXPOSE of something that is not a port.
-        InvalidSignal: STOPSIGNAL of something that is not a signal.
+        InvalidSignal: STOPSIGNAL of something that is neither a signal nor a number.
     """
     changes = _changes(config, instruction, cmd_set=cmd_set)
     if isinstance(instruction, ast.Healthcheck) and config.healthcheck and not buildkit:
@@ -69,7 +69,7 @@ def _changes(config: ContainerConfig, instruction: ast.Instruction, *, cmd_set: 
         case ast.Shell(args=args):
             return {"shell": args}
         case ast.StopSignal(signal=signal):
-            signal_number(signal)
+            check_stop_signal(signal)
             return {"stop_signal": signal}
         case ast.Healthcheck():
             return {"healthcheck": _healthcheck(instruction)}

@@ -8,6 +8,7 @@ import signal
 from lamina.errors import InvalidArgument
 
 _NAME = re.compile(r"(?:SIG)?([A-Z0-9]+)(?:([+-])([0-9]{1,2}))?\Z")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")
 
 
 class InvalidSignal(InvalidArgument):
@@ -20,10 +21,20 @@ def signal_number(name: str) -> int:
     Raises:
         InvalidSignal: in Docker's words.
     """
-    number = int(name) if name.isascii() and name.isdigit() and len(name) < 4 else _named(name)
+    number = int(name) if _NUMBER.match(name) else _named(name)
     if not 0 < number <= signal.SIGRTMAX:
         raise InvalidSignal(f"invalid signal: {name[:100]}")
     return number
+
+
+def check_stop_signal(name: str) -> None:
+    """Refuse what a container cannot have to be stopped with. As Docker takes it, a number may be one that no signal has.
+
+    Raises:
+        InvalidSignal: in Docker's words.
+    """
+    if not (_NUMBER.match(name) and int(name)):
+        signal_number(name)
 
 
 def _named(name: str) -> int:
