@@ -12,6 +12,7 @@ import pytest
 from lamina.container.destinations import (
     Journal,
     Line,
+    Syslog,
     Unreachable,
     facility,
     forward_message,
@@ -28,9 +29,26 @@ ENTRY = b'{"log":"%d\\n","stream":"stdout","time":"2024-05-01T12:00:00Z"}'
 
 def test_syslog_in_its_three_ways() -> None:
     arguments = {"host": "machine", "tag": "tagged", "pid": 7}
-    assert syslog_message(LINE, 30, "rfc5424", **arguments) == b"<30>1 2024-05-01T12:00:00Z machine tagged 7 tagged - said"  # type: ignore[arg-type]
+    assert syslog_message(LINE, 30, "rfc5424", **arguments) == b"<30>1 2024-05-01T12:00:00Z machine tagged 7 tagged - said\n"  # type: ignore[arg-type]
     assert b"12:00:00.123456Z machine" in syslog_message(LINE, 30, "rfc5424micro", **arguments)  # type: ignore[arg-type]
-    assert syslog_message(LINE, 30, "", **arguments).endswith(b" machine tagged[7]: said")  # type: ignore[arg-type]
+    assert syslog_message(LINE, 30, "rfc3164", **arguments).endswith(b":00 machine tagged[7]: said\n")  # type: ignore[arg-type]
+    assert syslog_message(LINE, 30, "", **arguments).endswith(b":00 tagged[7]: said\n")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_syslog_daemon_gets_no_empty_lines(tmp_path: Path, kind: socket.SocketKind) -> None:
+    with socket.socket(socket.AF_UNIX, kind) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        if kind == socket.SOCK_STREAM:
+            receiver.listen()
+        syslog = Syslog({**ABOUT, "options": {"syslog-address": f"unix://{tmp_path}/socket"}})
+        syslog.open()
+        empty = Line("\n", "stdout", LINE.time)
+        assert syslog.send([empty, LINE, empty, LINE]) == 4
+        syslog.close()
+        (taken, _), count = (receiver.accept(), 1) if kind == socket.SOCK_STREAM else ((receiver, ""), 2)
+        assert b"".join(taken.recv(4096) for _ in range(count)).count(b"\n") == 2
+        taken.close()
 
 
 @pytest.mark.parametrize(("name", "number"), [("kern", 0), ("daemon", 3), ("local7", 23), ("16", 16)])

@@ -47,7 +47,7 @@ class Receiver:
     def _datagrams(self) -> None:
         try:
             while True:
-                self.received += self._socket.recv(65536) + b"\n"
+                self.received += self._socket.recv(65536)
         except OSError:
             return
 

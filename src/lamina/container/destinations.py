@@ -140,15 +140,14 @@ class Syslog(_Socket):
         self._format = options.get("syslog-format", "")
         if self._format not in ("", "rfc3164", "rfc5424", "rfc5424micro"):
             raise Unreachable("Invalid syslog format")
-        self._tag, self._host, self._local = about["tag"], about["host"], not address
+        self._tag, self._host = about["tag"], about["host"]
 
     def send(self, lines: Sequence[Line]) -> int:
-        """See Destination.send. A datagram per line; on a stream each ends with a newline."""
+        """See Destination.send. A datagram per line. Empty lines are left out, as by Docker."""
         assert self._socket is not None
-        stream = self._socket.type == socket.SOCK_STREAM
-        messages = [self._message(line) for line in lines]
-        if stream:
-            self._write(b"".join(message + b"\n" for message in messages))
+        messages = [self._message(line) for line in lines if line.log != "\n"]
+        if self._socket.type == socket.SOCK_STREAM:
+            self._write(b"".join(messages))
         else:
             for message in messages:
                 self._write(message)
@@ -156,8 +155,7 @@ class Syslog(_Socket):
 
     def _message(self, line: Line) -> bytes:
         priority = self._facility * 8 + _SEVERITY.get(line.stream, 6)
-        host = "" if self._local else self._host
-        return syslog_message(line, priority, self._format, host=host, tag=self._tag, pid=os.getpid())
+        return syslog_message(line, priority, self._format, host=self._host, tag=self._tag, pid=os.getpid())
 
 
 def facility(name: str) -> int:
@@ -170,16 +168,17 @@ def facility(name: str) -> int:
 
 
 def syslog_message(line: Line, priority: int, kind: str, *, host: str, tag: str, pid: int) -> bytes:
-    """One message. `kind` as syslog-format says it; "" is what the host's own daemon takes, with its local time."""
+    """One message, which ends with a newline. `kind` as syslog-format says it; "" is what a host's own daemon takes: as rfc3164, but for
+    the host's name. Both have local time."""
     text = line.log.removesuffix("\n")
     moment = nanoseconds(line.time)
     if kind.startswith("rfc5424"):
         digits = f".{moment % 10**9 // 1000:06}" if kind == "rfc5424micro" else ""
         stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(moment // 10**9))}{digits}Z"
-        return f"<{priority}>1 {stamp} {host or os.uname().nodename} {tag} {pid} {tag} - {text}".encode()
+        return f"<{priority}>1 {stamp} {host} {tag} {pid} {tag} - {text}\n".encode()
     stamp = time.strftime("%b %e %H:%M:%S", time.localtime(moment // 10**9))
-    named = f" {host}" if host else ""
-    return f"<{priority}>{stamp}{named} {tag}[{pid}]: {text}".encode()
+    named = f" {host}" if kind == "rfc3164" else ""
+    return f"<{priority}>{stamp}{named} {tag}[{pid}]: {text}\n".encode()
 
 
 # ── systemd's journal ────────────────────────────────────────────────────────────────────────────────────────────────
