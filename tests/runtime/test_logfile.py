@@ -119,3 +119,27 @@ def test_rotation_keeps_so_many_files(tmp_path: Path) -> None:
     log.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
     assert "line 19" in (tmp_path / "log").read_text()
+
+
+def test_what_may_be_dropped_is_kept_up_to_its_buffer_of_output() -> None:
+    """Of output, as Docker counts it: the entries of short lines are many times as long."""
+    reading, writing = os.pipe()
+    log = LogFile("", lossy=True, buffer=64 << 10, pipe=writing)
+    lines = [b"%d\n" % number for number in range(12_000)]
+    for start in range(0, len(lines), 1000):
+        log.write("stdout", b"".join(lines[start : start + 1000]))
+    log.write("stdout", b"dropped\n" * 2000)
+    taken = b""
+    while log.waiting:
+        taken += os.read(reading, 1 << 16)
+        log.flush()
+    # However small the buffer, what nothing waits before is taken.
+    log.write("stdout", b"more than the buffer\n" * 5000)
+    while log.waiting:
+        taken += os.read(reading, 1 << 16)
+        log.flush()
+    log.hand_over(0)
+    while data := os.read(reading, 1 << 16):
+        taken += data
+    os.close(reading)
+    assert [json.loads(line)["log"].encode() for line in taken.splitlines()] == lines + [b"more than the buffer\n"] * 5000

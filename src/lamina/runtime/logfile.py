@@ -89,7 +89,7 @@ class LogFile:
 
     `path` may be "". `max_size` in bytes, 0 for no limit; `max_file` files are kept, the current one included; with `compress` the older
     ones are NAME.1.gz and so on. `attributes` is JSON that each entry has more. What the pipe does not take waits here: up to `buffer`
-    bytes, then the log is `full`, or, if `lossy`, further entries are dropped for the pipe.
+    bytes, then the log is `full`, or, if `lossy`, output is dropped for the pipe that would be more than `buffer` bytes with what waits.
     """
 
     __slots__ = (
@@ -97,6 +97,7 @@ class LogFile:
         "_buffer",
         "_compress",
         "_fd",
+        "_held",
         "_lossy",
         "_max_file",
         "_max_size",
@@ -122,7 +123,7 @@ class LogFile:
         self._path, self._max_size, self._max_file = path, max_size, max(max_file, 1)
         self._compress, self._attributes, self._lossy, self._buffer = compress, attributes, lossy, buffer
         self._rest: dict[str, bytes] = {}
-        self._pending = bytearray()
+        self._pending, self._held = bytearray(), 0
         self.pipe = pipe
         if pipe >= 0:
             os.set_blocking(pipe, False)
@@ -169,7 +170,9 @@ class LogFile:
         """Give the pipe what it takes now; where nobody reads it, it is closed."""
         try:
             while self._pending and self.pipe >= 0:
+                before = len(self._pending)
                 del self._pending[: os.write(self.pipe, self._pending)]
+                self._held = self._held * len(self._pending) // before
         except BlockingIOError:
             return
         except OSError:
@@ -191,10 +194,12 @@ class LogFile:
             os.close(self.pipe)
             self.pipe = -1
 
-    def _send(self, rendered: bytes) -> None:
-        if self.pipe < 0 or (self._lossy and len(self._pending) + len(rendered) > self._buffer):
+    def _send(self, rendered: bytes, size: int) -> None:
+        """`size` is the output's without what entries have around it: of that Docker takes `buffer` bytes, and what is alone in any case."""
+        if self.pipe < 0 or (self._lossy and self._pending and self._held + size > self._buffer):
             return
         self._pending += rendered
+        self._held += size
         self.flush()
 
     # --- the file
@@ -233,7 +238,7 @@ class LogFile:
                 self._entry(stream, data[:middle])
                 self._entry(stream, data[middle:])
                 return
-        self._send(rendered)
+        self._send(rendered, len(data))
         if not self._path:
             return
         if self._fd < 0:  # there was no room for the next part
