@@ -230,7 +230,9 @@ def test_a_receiver_that_is_not_there_ends_the_start_in_one_sentence(daemon: Dae
     failed = daemon.docker("run", "--name", name, *flags, *NONE, BASE, "true", code=None)
     assert "failed to initialize logging driver: dial unix" in failed.stderr and failed.returncode in (125, 127)
     later = ["--log-driver", "fluentd", "--log-opt", f"fluentd-address=unix://{tmp_path}/none", "--log-opt", "fluentd-async=true"]
-    assert daemon.docker("run", "--rm", *later, *NONE, BASE, "echo", "goes on").stdout == "goes on\n"
+    # More than the pipe to who would send it takes, and the entries that wait for that.
+    much = "seq 1 40000 >&2; echo goes on"
+    assert daemon.docker("run", "--rm", *later, *NONE, BASE, "sh", "-c", much).stdout == "goes on\n"
 
 
 @pytest.mark.timeout(1200)

@@ -44,6 +44,8 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LOCAL = {"max-size": "20m", "max-file": "5", "compress": "true"}
 """What Docker's local driver does where nothing is said; the cache of drivers that send logs away is such a log."""
 _BUFFER = 1 << 20
+_EVENTS, _EVENT = 1 << 20, 16
+"""Events that wait for a fluentd at most, and what each counts in bytes: 16 MiB are a bound that a monitor can have."""
 _FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 _FIELDS = frozenset(("ID", "FullID", "Name", "ImageName", "ImageID", "ImageFullID", "DaemonName", "Command"))
 """What a tag can be of."""
@@ -187,9 +189,15 @@ def log_plan(container: Container) -> LogPlan:
         driver=driver,
         options=options,
         tag=tag,
-        lossy=options.get("mode") == "non-blocking",
-        buffer=size_of(options, "max-buffer-size") or _BUFFER,
+        lossy=options.get("mode") == "non-blocking" or _truth(options, "fluentd-async"),
+        buffer=_buffer(options),
     )
+
+
+def _buffer(options: Mapping[str, str]) -> int:
+    """Bytes that may wait for a receiver. What Docker sends to fluentd aside may be so many events, a million where nothing is said."""
+    aside = (size_of(options, "fluentd-buffer-limit") or _EVENTS) * _EVENT if _truth(options, "fluentd-async") else 0
+    return max(size_of(options, "max-buffer-size") or _BUFFER, aside)
 
 
 def _file(driver: str, options: Mapping[str, str]) -> tuple[int, int, bool]:
