@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from lamina.container import destinations
 from lamina.container.destinations import (
     Journal,
     Line,
     Syslog,
     Unreachable,
+    destination,
     facility,
     forward_message,
     journal_message,
@@ -77,6 +80,56 @@ def test_the_journal_gets_a_datagram_a_line(tmp_path: Path) -> None:
         assert journal.send([LINE, LINE]) == 2
         journal.close()
         assert receiver.recv(4096) == receiver.recv(4096) == journal_message(LINE, ABOUT)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_slow_receiver_is_waited_for_and_gets_every_line_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: socket.SocketKind
+) -> None:
+    monkeypatch.setattr(destinations, "_TIMEOUT", 0.01)
+    lines = [Line(f"{number}\n", "stdout", LINE.time) for number in range(20_000)]
+    taken: list[bytes] = []
+    asked: list[bool] = []
+    with socket.socket(socket.AF_UNIX, kind) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        receiver.settimeout(60)
+
+        def read() -> None:
+            if kind == socket.SOCK_DGRAM:
+                taken.extend(receiver.recv(4096) for _ in lines)
+                return
+            with receiver.accept()[0] as connection, connection.makefile("rb") as file:
+                taken.extend(file)
+
+        reader = threading.Thread(target=read)
+        if kind == socket.SOCK_STREAM:
+            receiver.listen()
+
+        def ended() -> bool:
+            asked.append(False)
+            if len(asked) == 3:
+                reader.start()
+            return False
+
+        syslog = destination({**ABOUT, "driver": "syslog", "options": {"syslog-address": f"unix://{tmp_path}/socket"}}, ended)
+        syslog.open()
+        assert syslog.send(lines) == len(lines)
+        syslog.close()
+        reader.join()
+    assert [line.rpartition(b": ")[2] for line in taken] == [line.log.encode() for line in lines]
+
+
+def test_a_receiver_that_takes_nothing_is_given_up_when_the_container_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destinations, "_TIMEOUT", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "socket"))
+        syslog = destination({**ABOUT, "driver": "syslog", "options": {"syslog-address": f"unix://{tmp_path}/socket"}}, lambda: True)
+        syslog.open()
+        # What went is not sent once more.
+        assert 0 < syslog.send([LINE] * 20_000) < 20_000
+        syslog.open()
+        with pytest.raises(Unreachable):
+            syslog.send([LINE])
 
 
 def test_fluentd_times_with_and_without_nanoseconds() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -50,13 +51,16 @@ class Destination(Protocol):
         """Let go; repeating does nothing."""
 
 
-def destination(about: Mapping[str, Any]) -> Destination:
-    """The receiver that a container's options name. Raises Unreachable: they name none."""
-    made = {"syslog": Syslog, "journald": Journal, "fluentd": Fluentd}[about["driver"]]
-    return made(about)  # type: ignore[no-any-return]
+def destination(about: Mapping[str, Any], ended: Callable[[], bool]) -> Destination:
+    """The receiver that a container's options name. `ended`: whether nothing more will be written, so that one that takes nothing need not
+    be waited for. Raises Unreachable: they name none."""
+    kinds: dict[str, Callable[[Mapping[str, Any]], _Socket]] = {"syslog": Syslog, "journald": Journal, "fluentd": Fluentd}
+    made = kinds[about["driver"]](about)
+    made.ended = ended
+    return made
 
 
-class _Socket:
+class _Socket(ABC):
     """A connection that is made again when it is lost."""
 
     tries = 1
@@ -64,6 +68,7 @@ class _Socket:
     def __init__(self, addresses: Sequence[tuple[int, int, Any]], shown: str) -> None:
         self._addresses, self._shown = addresses, shown
         self._socket: socket.socket | None = None
+        self.ended: Callable[[], bool] = lambda: False
 
     def open(self) -> None:
         """See Destination.open."""
@@ -88,13 +93,35 @@ class _Socket:
             self._socket.close()
         self._socket = None
 
+    @abstractmethod
+    def send(self, lines: Sequence[Line]) -> int:
+        """See Destination.send."""
+
     def _write(self, data: bytes) -> None:
+        """All of it, however slow the receiver is."""
         assert self._socket is not None
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            self.close()
-            raise Unreachable(str(error)) from None
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except OSError as error:
+                if isinstance(error, TimeoutError) and not self.ended():
+                    continue
+                self.close()
+                raise Unreachable(str(error)) from None
+
+    def _write_each(self, messages: Iterable[bytes]) -> int:
+        """A datagram for each; how many went. Raises Unreachable: none did."""
+        number = 0
+        for message in messages:
+            try:
+                self._write(message)
+            except Unreachable:
+                if not number:
+                    raise
+                break
+            number += 1
+        return number
 
 
 def parsed(address: str, port: int, *, schemes: Mapping[str, tuple[int, ...]]) -> tuple[list[tuple[int, int, Any]], str]:
@@ -145,15 +172,14 @@ class Syslog(_Socket):
     def send(self, lines: Sequence[Line]) -> int:
         """See Destination.send. A datagram per line. Empty lines are left out, as by Docker."""
         assert self._socket is not None
-        messages = [self._message(line) for line in lines if line.log != "\n"]
-        if self._socket.type == socket.SOCK_STREAM:
-            self._write(b"".join(messages))
-        else:
-            for message in messages:
-                self._write(message)
+        if self._socket.type != socket.SOCK_STREAM:
+            return self._write_each(map(self._message, lines))
+        self._write(b"".join(map(self._message, lines)))
         return len(lines)
 
     def _message(self, line: Line) -> bytes:
+        if line.log == "\n":
+            return b""
         priority = self._facility * 8 + _SEVERITY.get(line.stream, 6)
         return syslog_message(line, priority, self._format, host=self._host, tag=self._tag, pid=os.getpid())
 
@@ -193,9 +219,7 @@ class Journal(_Socket):
 
     def send(self, lines: Sequence[Line]) -> int:
         """See Destination.send."""
-        for line in lines:
-            self._write(journal_message(line, self._about))
-        return len(lines)
+        return self._write_each(journal_message(line, self._about) for line in lines)
 
 
 def journal_message(line: Line, about: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ def main() -> None:
     lines = _lines(0)
     about = msgspec.json.decode(next(lines)[0])
     try:
-        receiver = destination(about)
+        receiver = destination(about, lambda: _ended(0))
         receiver.open()
     except Unreachable as error:
         if about["options"].get("fluentd-async", "").lower() not in ("true", "1", "t"):
