@@ -147,6 +147,11 @@ def test_addresses_as_docker_takes_them(address: str, shown: str) -> None:
     assert parsed(address, 99, schemes={"tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM,)})[1] == shown
 
 
+def test_a_port_that_is_none_is_not_taken_for_another() -> None:
+    with pytest.raises(Unreachable, match="dial udp: address 99999: invalid port"):
+        parsed("udp://127.0.0.1:99999", 514, schemes=destinations.SYSLOG_SCHEMES)
+
+
 class Flaky:
     """A receiver that takes one line at a time, and goes away before each."""
 

@@ -158,6 +158,14 @@ def test_the_own_follower_goes_on_over_restarts_by_policy_and_dockers_ends_with_
         (["--log-opt", "mode=sometimes"], "logging mode not supported: sometimes"),
         (["--log-opt", "max-buffer-size=1m"], "max-buffer-size option is only supported with 'mode=non-blocking'"),
         (["--log-opt", "labels-regex=("], "invalid value for labels-regex"),
+        (["--log-driver", "syslog", "--log-opt", "syslog-facility=nobody"], "invalid syslog facility"),
+        (["--log-driver", "syslog", "--log-opt", "syslog-format=rfc1"], "Invalid syslog format"),
+        (
+            ["--log-driver", "syslog", "--log-opt", "syslog-address=127.0.0.1:514"],
+            "syslog-address should be in form proto://address, got 127.0.0.1:514",
+        ),
+        (["--log-driver", "syslog", "--log-opt", "syslog-address=tcp+tls://a:1"], "syslog-address should be in form proto://address"),
+        (["--log-driver", "fluentd", "--log-opt", "fluentd-address=http://a"], "invalid fluentd-address http://a: unsupported scheme"),
     ],
 )
 def test_drivers_and_options_that_are_none_are_refused(daemon: Daemon, flags: list[str], reason: str) -> None:

@@ -21,6 +21,15 @@ _TIMEOUT = 10.0
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = ("/dev/log", "/var/run/syslog", "/var/run/log")
 _FOREVER = 1 << 32
+SYSLOG_SCHEMES = {
+    "udp": (socket.SOCK_DGRAM,),
+    "tcp": (socket.SOCK_STREAM,),
+    "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
+    "unixgram": (socket.SOCK_DGRAM,),
+}
+FLUENTD_SCHEMES = {"tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM,)}
+"""The kinds of socket that stand for what is before `://` in an address, in the order in which they are tried."""
+FORMATS = ("", "rfc3164", "rfc5424", "rfc5424micro")
 
 
 class Unreachable(Exception):
@@ -135,6 +144,8 @@ def parsed(address: str, port: int, *, schemes: Mapping[str, tuple[int, ...]]) -
         return [(socket.AF_UNIX, kind, place) for kind in kinds], f"{scheme} {place}"
     host, _, said = place.rpartition(":") if place.rpartition(":")[2].isdecimal() else (place, "", "")
     number = int(said or port)
+    if number > 65535:
+        raise Unreachable(f"dial {scheme}: address {number}: invalid port")
     try:
         found = socket.getaddrinfo(host.strip("[]") or "127.0.0.1", number, type=kinds[0])
     except OSError as error:
@@ -151,22 +162,14 @@ class Syslog(_Socket):
     def __init__(self, about: Mapping[str, Any]) -> None:
         options = about["options"]
         address = options.get("syslog-address", "")
-        schemes = {
-            "udp": (socket.SOCK_DGRAM,),
-            "tcp": (socket.SOCK_STREAM,),
-            "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
-            "unixgram": (socket.SOCK_DGRAM,),
-        }
         if address:
-            addresses, shown = parsed(address, 514, schemes=schemes)
+            addresses, shown = parsed(address, 514, schemes=SYSLOG_SCHEMES)
         else:
-            addresses = [(socket.AF_UNIX, kind, path) for path in SYSLOG for kind in schemes["unix"]]
+            addresses = [(socket.AF_UNIX, kind, path) for path in SYSLOG for kind in SYSLOG_SCHEMES["unix"]]
             shown = "unix syslog delivery"
         super().__init__(addresses, shown)
-        self._facility = facility(options.get("syslog-facility", "daemon"))
+        self._facility = facility(options.get("syslog-facility") or "daemon")
         self._format = options.get("syslog-format", "")
-        if self._format not in ("", "rfc3164", "rfc5424", "rfc5424micro"):
-            raise Unreachable("Invalid syslog format")
         self._tag, self._host = about["tag"], about["host"]
 
     def send(self, lines: Sequence[Line]) -> int:
@@ -259,8 +262,7 @@ class Fluentd(_Socket):
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         options = about["options"]
-        schemes = {"tcp": (socket.SOCK_STREAM,), "unix": (socket.SOCK_STREAM,)}
-        super().__init__(*parsed(options.get("fluentd-address", "tcp://127.0.0.1:24224"), 24224, schemes=schemes))
+        super().__init__(*parsed(options.get("fluentd-address") or "tcp://127.0.0.1:24224", 24224, schemes=FLUENTD_SCHEMES))
         self.tries = int(options.get("fluentd-max-retries") or _FOREVER)
         self._precise = options.get("fluentd-sub-second-precision", "").lower() in ("true", "1", "t")
         self._acknowledged = options.get("fluentd-request-ack", "").lower() in ("true", "1", "t")

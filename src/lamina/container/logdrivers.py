@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lamina.container.destinations import FLUENTD_SCHEMES, FORMATS, SYSLOG_SCHEMES, Unreachable, facility
 from lamina.container.document import Document, mapping, text
 from lamina.container.model import Container
 from lamina.errors import InvalidArgument
@@ -141,10 +142,26 @@ def check_log(driver: str, options: Mapping[str, str]) -> None:
     for option in ("labels-regex", "env-regex"):
         _pattern(options, option)
     _check_tag(options.get("tag", ""))
+    _check_receiver(driver, options)
     if driver in ("json-file", "local") and _truth(options, "compress") and _file(driver, options)[1] < 2:
         raise InvalidLog("compress cannot be true when max-file is less than 2 or max-size is not set")
     if driver == "json-file" and _truth(options, "compress") and not size_of(options, "max-size"):
         raise InvalidLog("compress cannot be true when max-file is less than 2 or max-size is not set")
+
+
+def _check_receiver(driver: str, options: Mapping[str, str]) -> None:
+    """What says where lines go and what they look like. Whether somebody listens there is seen at the start."""
+    scheme, separator, _ = options.get(f"{driver}-address", "").partition("://")
+    if driver == "syslog" and (scheme or separator) and not (separator and scheme in SYSLOG_SCHEMES):
+        raise InvalidLog(f"syslog-address should be in form proto://address, got {options['syslog-address'][:200]}")
+    if driver == "fluentd" and separator and scheme not in FLUENTD_SCHEMES:
+        raise InvalidLog(f"invalid fluentd-address {options['fluentd-address'][:200]}: unsupported scheme")
+    try:
+        facility(options.get("syslog-facility") or "daemon")
+    except Unreachable as error:
+        raise InvalidLog(str(error)) from None
+    if options.get("syslog-format", "") not in FORMATS:
+        raise InvalidLog("Invalid syslog format")
 
 
 def _check_tag(tag: str) -> None:
