@@ -14,6 +14,8 @@ from lamina.container import destinations
 from lamina.container.destinations import (
     Journal,
     Line,
+    Piece,
+    Pieces,
     Syslog,
     Unreachable,
     destination,
@@ -66,7 +68,7 @@ def test_what_is_no_facility_is_refused(name: str) -> None:
 
 
 def test_a_journal_entry_with_newlines_has_its_length() -> None:
-    message = journal_message(Line("a\nb", "stderr", "2024-05-01T12:00:00Z"), ABOUT)
+    message = journal_message(Line("a\nb", "stderr", "2024-05-01T12:00:00Z", piece=Piece("p", 1, last=False)), ABOUT)
     assert b"MESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n" in message
     assert b"CONTAINER_PARTIAL_MESSAGE=true\n" in message and b"PRIORITY=3\n" in message
     assert b"SOME_LABEL=x\n" in journal_message(LINE, ABOUT)
@@ -80,6 +82,25 @@ def test_the_journal_gets_a_datagram_a_line(tmp_path: Path) -> None:
         assert journal.send([LINE, LINE]) == 2
         journal.close()
         assert receiver.recv(4096) == receiver.recv(4096) == journal_message(LINE, ABOUT)
+
+
+def test_pieces_of_a_line_say_which_they_are() -> None:
+    pieces = Pieces(iter("abc").__next__)
+    said = [("x", "stdout"), ("e\n", "stderr"), ("y", "stdout"), ("z\n", "stdout"), ("whole\n", "stdout"), ("end", "stdout")]
+    lines = [pieces.told(Line(log, stream, LINE.time)) for log, stream in said]
+    assert [line.piece and (line.piece.id, line.piece.ordinal, line.piece.last) for line in lines] == [
+        ("a", 1, False), None, ("a", 2, False), ("a", 3, True), None, ("b", 1, False),
+    ]  # fmt: skip
+    _, entries, _ = msgspec.msgpack.decode(forward_message(lines, ABOUT, chunk="", precise=False))
+    told = [{key: value for key, value in record.items() if key.startswith("partial")} for _, record in entries]
+    assert told[3] == {"partial_message": "true", "partial_id": "a", "partial_ordinal": "3", "partial_last": "true"}
+    assert told[1] == told[4] == {}
+    fields = [journal_message(line, ABOUT) for line in lines]
+    assert (
+        b"CONTAINER_PARTIAL_MESSAGE=true\nCONTAINER_PARTIAL_ID=a\nCONTAINER_PARTIAL_ORDINAL=2\nCONTAINER_PARTIAL_LAST=false\n" in fields[2]
+    )
+    assert b"CONTAINER_PARTIAL_LAST=true\n" in fields[3] and b"PARTIAL_MESSAGE" not in fields[3]
+    assert b"PARTIAL" not in fields[4]
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])

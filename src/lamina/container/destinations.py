@@ -36,13 +36,40 @@ class Unreachable(Exception):
     """Nobody listens, or not any more."""
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """Which part of a long line an entry is: the first has the `ordinal` 1."""
+
+    id: str
+    ordinal: int
+    last: bool
+
+
 class Line(msgspec.Struct, frozen=True):
-    """One entry of the log. `time` is RFC 3339."""
+    """One entry of the log. `time` is RFC 3339. `piece` is told by `Pieces`."""
 
     log: str
     stream: str
     time: str
     attrs: dict[str, str] = {}
+    piece: Piece | None = None
+
+
+class Pieces:
+    """Tells which entries are one line together, as Docker does to who can put them together again."""
+
+    def __init__(self, new_id: Callable[[], str] = lambda: os.urandom(32).hex()) -> None:
+        self._new_id = new_id
+        self._begun: dict[str, Piece] = {}
+
+    def told(self, line: Line) -> Line:
+        """The next entry, with its piece."""
+        before, whole = self._begun.pop(line.stream, None), line.log.endswith("\n")
+        if before is None and whole:
+            return line
+        piece = Piece(before.id, before.ordinal + 1, whole) if before else Piece(self._new_id(), 1, whole)
+        if not whole:
+            self._begun[line.stream] = piece
+        return msgspec.structs.replace(line, piece=piece)
 
 
 class Destination(Protocol):
@@ -238,9 +265,15 @@ def journal_message(line: Line, about: Mapping[str, Any]) -> bytes:
         "SYSLOG_IDENTIFIER": about["tag"],
         "SYSLOG_TIMESTAMP": line.time,
         **{_field(key): value for key, value in line.attrs.items()},
-        **({} if line.log.endswith("\n") else {"CONTAINER_PARTIAL_MESSAGE": "true"}),
+        **({"CONTAINER_PARTIAL_MESSAGE": "true"} if line.piece and not line.piece.last else {}),
+        **{f"CONTAINER_PARTIAL_{key.upper()}": value for key, value in _piece(line).items()},
     }
     return b"".join(_journal_field(key, value.encode()) for key, value in fields.items())
+
+
+def _piece(line: Line) -> dict[str, str]:
+    piece = line.piece
+    return {"id": piece.id, "ordinal": str(piece.ordinal), "last": "true" if piece.last else "false"} if piece else {}
 
 
 def _field(name: str) -> str:
@@ -294,7 +327,7 @@ def forward_message(lines: Sequence[Line], about: Mapping[str, Any], *, chunk: s
     who = {"container_id": about["id"], "container_name": f"/{about['name']}"}
     entries = []
     for line in lines:
-        partial = {} if line.log.endswith("\n") else {"partial_message": "true"}
+        partial = {"partial_message": "true", **{f"partial_{key}": value for key, value in _piece(line).items()}} if line.piece else {}
         record = {**who, "source": line.stream, "log": line.log.removesuffix("\n"), **partial, **line.attrs}
         entries.append([_event_time(nanoseconds(line.time), precise=precise), record])
     return msgspec.msgpack.encode([about["tag"], entries, {"chunk": chunk} if chunk else {"size": len(entries)}])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from lamina.container.destinations import Destination, Line, Unreachable, destination
+from lamina.container.destinations import Destination, Line, Pieces, Unreachable, destination
 
 _CHUNK = 1 << 18
 _RETRY = 1.0
@@ -38,9 +38,9 @@ def main() -> None:
 
 def ship(receiver: Destination, batches: Iterator[list[bytes]], wait: Callable[[float], None] = time.sleep) -> None:
     """Send everything, each line once as far as can be known."""
-    decoder = msgspec.json.Decoder(Line)
+    decoder, pieces = msgspec.json.Decoder(Line), Pieces()
     for batch in batches:
-        _send(receiver, [decoder.decode(line) for line in batch], wait)
+        _send(receiver, [pieces.told(decoder.decode(line)) for line in batch], wait)
     receiver.close()
 
 
