@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lamina.content.store import BlobNotFound
+from lamina.content.store import BlobDamaged, BlobNotFound
 from lamina.distribution.client import ManifestUnknown, RegistryClient
 from lamina.distribution.transport import RegistryFailed, RegistryUnreachable
 from lamina.errors import Exhausted, LaminaError
@@ -566,6 +566,22 @@ def test_a_layer_whose_tar_is_damaged_is_not_pushed(faulty: Faulty, store: MakeS
         here.pusher.push(reference(faulty))
     assert faulty.requests("DELETE", "/blobs/uploads/") == 1
     assert not faulty.requests("PUT", "")
+
+
+def test_a_compressed_layer_that_is_damaged_is_named_where_its_registry_refuses_it(
+    faulty: Faulty, store: MakeStore, tmp_path: Path
+) -> None:
+    pushed(faulty, store(name="origin"), tars=some_tars(1, 40_000))
+    here = store()
+    [source] = here.layers.chain(here.puller.pull(reference(faulty))[0].layers[-1])[0].sources
+    for path in (tmp_path / "registry").rglob(f"{source.digest.encoded}*"):
+        path.unlink()
+    path = Path(here.content.path(source.digest))
+    data = path.read_bytes()
+    overwrite(path, data[:1000] + b"other bytes" + data[1011:])
+    for _ in range(2):
+        with pytest.raises(BlobDamaged, match=f"damaged blob: {source.digest}"):
+            here.pusher.push(reference(faulty))
 
 
 def test_a_sink_that_raises_stops_a_push_while_it_compresses(faulty: Faulty, store: MakeStore) -> None:

@@ -71,8 +71,13 @@ class Departure:
 
     def _upload(self, facts: LayerFacts, form: Descriptor) -> Descriptor:
         progress = Paced(self.sink, "Pushing", facts.diff_id.short, form.size)
-        with closing(self.content.open(form.digest)) as blob:
-            self.client.upload(form, blob, sent=progress)
+        try:
+            with closing(self.content.open(form.digest)) as blob:
+                self.client.upload(form, blob, sent=progress)
+        except RegistryFailed:
+            # It may have refused what is damaged: that is named then, and not trusted from now on.
+            self.content.verify(form.digest)
+            raise
         return self._done("Pushed", facts, form)
 
     def _done(self, status: str, facts: LayerFacts, form: Descriptor) -> Descriptor:
