@@ -200,3 +200,32 @@ def test_a_receiver_that_comes_back_gets_every_line_once() -> None:
     waited: list[float] = []
     ship(receiver, iter([[ENTRY % 1, ENTRY % 2], [ENTRY % 3]]), waited.append)
     assert (receiver.taken, waited) == (["1\n", "2\n", "3\n"], [1.0, 1.0])
+
+
+class Gone(Flaky):
+    """A receiver that is away, but for one moment."""
+
+    tries = 1
+    back = 3
+
+    def open(self) -> None:
+        self.back -= 1
+        if self.back:
+            raise Unreachable("away")
+
+
+def test_who_has_not_come_back_is_not_waited_for_at_each_batch() -> None:
+    receiver = Gone()
+    waited: list[float] = []
+    ship(receiver, iter([[ENTRY % number] for number in range(5)]), waited.append)
+    assert (receiver.taken, waited) == (["1\n"], [1.0, 1.0])
+
+
+def test_nobody_waits_for_who_gets_datagrams_and_is_not_there() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        port = receiver.getsockname()[1]
+    syslog = Syslog({**ABOUT, "options": {"syslog-address": f"udp://127.0.0.1:{port}"}})
+    syslog.open()
+    assert syslog.send([LINE] * 100) == 100
+    syslog.close()

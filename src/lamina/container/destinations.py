@@ -141,10 +141,16 @@ class _Socket(ABC):
             try:
                 rest = rest[self._socket.send(rest) :]
             except OSError as error:
-                if isinstance(error, TimeoutError) and not self.ended():
+                if (isinstance(error, TimeoutError) and not self.ended()) or self._told_of_another(error):
                     continue
                 self.close()
                 raise Unreachable(str(error)) from None
+
+    def _told_of_another(self, error: OSError) -> bool:
+        """Whether it is of an earlier datagram: nobody listened, as who sends by UDP hears with the next one."""
+        ours = self._socket
+        udp = ours is not None and ours.family != socket.AF_UNIX and ours.type == socket.SOCK_DGRAM
+        return udp and isinstance(error, ConnectionRefusedError)
 
     def _write_each(self, messages: Iterable[bytes]) -> int:
         """A datagram for each; how many went. Raises Unreachable: none did."""

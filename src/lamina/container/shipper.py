@@ -1,7 +1,8 @@
 """A process that reads a container's log as Docker's json lines from its standard input, and sends each line to the log driver's receiver.
 
 The first line is a JSON object: driver, options, tag, and who the container is. It answers "ready", or why not. It ends with its input.
-A receiver that goes away is asked again; meanwhile the pipe fills, and the container waits, unless it asked for `mode=non-blocking`.
+A receiver that goes away is asked again; meanwhile the pipe fills, and the container waits, unless it asked for `mode=non-blocking`. A
+syslog daemon or a journal that is not back after a second is not waited for any more: lines are lost until it is, as with Docker.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ def main() -> None:
 
 def ship(receiver: Destination, batches: Iterator[list[bytes]], wait: Callable[[float], None] = time.sleep) -> None:
     """Send everything, each line once as far as can be known."""
-    decoder, pieces = msgspec.json.Decoder(Line), Pieces()
+    decoder, pieces, tries = msgspec.json.Decoder(Line), Pieces(), receiver.tries
     for batch in batches:
-        _send(receiver, [pieces.told(decoder.decode(line)) for line in batch], wait)
+        sent = _send(receiver, [pieces.told(decoder.decode(line)) for line in batch], wait, tries)
+        # Each batch of those that follow one that was given up would make the container wait.
+        tries = receiver.tries if sent else receiver.tries - 1
     receiver.close()
 
 
-def _send(receiver: Destination, lines: list[Line], wait: Callable[[float], None]) -> None:
+def _send(receiver: Destination, lines: list[Line], wait: Callable[[float], None], most: int) -> bool:
+    """Whether all lines went; the receiver is tried again `most` times."""
     tries = 0
     while lines:
         try:
@@ -55,9 +59,10 @@ def _send(receiver: Destination, lines: list[Line], wait: Callable[[float], None
         except Unreachable:
             receiver.close()
             tries += 1
-            if tries > receiver.tries or (_ended(0) and tries > _PATIENCE / _RETRY):
-                return
+            if tries > most or (_ended(0) and tries > _PATIENCE / _RETRY):
+                return False
             wait(_RETRY)
+    return True
 
 
 def _ended(fd: int) -> bool:
