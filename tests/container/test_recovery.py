@@ -281,6 +281,15 @@ def test_a_full_disk_does_not_keep_containers_with_one_record_from_being_found(w
     assert world.again().containers.get("it").id == created.id
 
 
+def test_a_change_of_the_record_that_was_not_finished_is_nowhere_after_the_next_start(world: World) -> None:
+    folder = f"{world.parts.root}/{world.containers.create({'Image': 'base'}, name='it').id}"
+    container = world.containers.get("it")
+    store.write_file(f"{folder}/{RECORDS[1]}", store.encode_record(replace(container, base="f" * 64)))
+    world.again()
+    os.unlink(f"{folder}/{RECORDS[0]}")
+    assert world.again().containers.get("it").base == ""
+
+
 def test_what_an_unfinished_start_had_mounted_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     created = world.containers.create({"Image": "base"}, name="it")
     released: list[str] = []

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lamina.container.model import AmbiguousContainer, Container, ContainerNotFound, ContainerState, MountPoint, NameTaken, State
+from lamina.content.files import holds
 
 REMOVING = ".removing-"
 SCRATCH = ".scratch"
@@ -154,7 +155,7 @@ class ContainerStore:
         return gone
 
     def _read(self, name: str, *, mend: bool = False) -> Container | None:
-        """A container by the copy of its record that can be read; `mend` makes the first anew from the second."""
+        """A container by the copy of its record that can be read, the first before the second; `mend` makes the other anew from it."""
         directory = f"{self.root}/{name}"
         for record in RECORDS:
             try:
@@ -164,8 +165,8 @@ class ContainerStore:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             for other in RECORDS if mend else ():
-                # The first is written anew from the second; the second where an older version wrote only one.
-                if other != record and (record != RECORDS[0] or not os.path.exists(f"{directory}/{other}")):
+                # An engine that was killed between the two has left the second as it was about to be: nobody may come back to that.
+                if other != record and not holds(f"{directory}/{other}", data):
                     with suppress(OSError):  # a full disk does not keep the engine from starting: `system check` says it again
                         write_file(f"{directory}/{other}", data)
             return replace(container, state=_read_state(directory))

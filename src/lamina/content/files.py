@@ -48,6 +48,15 @@ def read_file(path: str) -> bytes | None:
         return None
 
 
+def holds(path: str, data: bytes) -> bool:
+    """Whether a file is there, can be read, and holds these bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() == data
+    except OSError:
+        return False
+
+
 def listed(directory: str) -> list[str]:
     """The names in a directory; none where it is not there."""
     try:

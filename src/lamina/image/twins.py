@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from lamina.content.files import left_over, read_file, write_file
+from lamina.content.files import holds, left_over, read_file, write_file
 from lamina.image.metadata import Warn
 from lamina.image.model import StoreDamaged
 
@@ -78,20 +78,12 @@ def heal(
     Under `lock` what is known does not change. It is taken only where something is wrong, or is changing just now.
     """
     path = document_path(directory, key)
-    if (value := known()) is None or _holds(path, encode(value)):
+    if (value := known()) is None or holds(path, encode(value)):
         return
     with lock:
-        if (value := known()) is not None and not _holds(path, data := encode(value)):
+        if (value := known()) is not None and not holds(path, data := encode(value)):
             warn(f"the file of {what} {key} was missing or unreadable: written anew")
             write_file(path, data)
-
-
-def _holds(path: str, data: bytes) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read() == data
-    except OSError:
-        return False
 
 
 def _files(directory: str) -> list[str]:
