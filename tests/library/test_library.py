@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import re
+import stat
 import subprocess
 import sys
 import tarfile
@@ -101,6 +102,19 @@ def test_what_an_archive_cannot_be_written_to_is_named_as_it_was_given(image: la
         with pytest.raises(kind) as caught:
             image._engine.save(path, image)  # type: ignore[attr-defined]
         assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+
+
+def test_a_device_and_a_pipe_are_written_to_and_stay(image: lamina.Image, tmp_path: Path) -> None:
+    engine = image._engine
+    assert isinstance(engine, lamina.Engine)
+    nothing, pipe, copy = tmp_path / "null", tmp_path / "pipe", tmp_path / "copy.tar"
+    os.mknod(nothing, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mkfifo(pipe)
+    engine.save(nothing, image)
+    with open(copy, "wb") as file, subprocess.Popen(["cat", pipe], stdout=file) as reader:
+        engine.save(pipe, image)
+    assert reader.returncode == 0 and nothing.is_char_device() and pipe.is_fifo()
+    assert engine.load(copy) == (image,)
 
 
 def test_after_close_every_object_says_that_the_engine_is_closed(image: lamina.Image) -> None:

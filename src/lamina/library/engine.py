@@ -57,7 +57,8 @@ class Engine(daemon.Engine):
             return tuple(Image(self, facts) for facts in self.images.load(file.fileno(), sink))
 
     def save(self, path: str | os.PathLike[str], *images: str | Image, form: str = "docker") -> None:
-        """Write images as one archive, a file that appears when it is whole: by name, or under all names that an image has now.
+        """Write images as one archive, a file that appears when it is whole: by name, or under all names that an image has now. A device
+        or a pipe is written to.
 
         `form` is docker, oci or v1 (see `image.archive.save`).
 
@@ -69,6 +70,10 @@ class Engine(daemon.Engine):
         if not images:
             raise InvalidArgument("no image to save: give at least one")
         names = [name for image in images for name in ([image] if isinstance(image, str) else self.image(image.id).names or [image.id])]
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb", buffering=0) as place:
+                self.images.save(names, place.fileno(), form=form)
+            return
         beside = f"{os.fspath(path)}.partial-{os.getpid()}"
         try:
             with open(beside, "xb") as file:
