@@ -6,6 +6,7 @@ nothing of it is left. Used by monitors and by the OCI command line, both with o
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
@@ -174,13 +175,24 @@ def open_root(document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
     """The root as a detached mount."""
     root = document.get("root")
     if root:
-        lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
-        if "user_namespace" in slots:
-            return idmapping.root(lowers, root, _COVERED, document["plan"]["mapped"], slots["user_namespace"])
-        return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], _COVERED, volatile=root["volatile"])
+        try:
+            return _stacked(root, document, slots)
+        except OSError as error:
+            if not root["volatile"] or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        # A full disk that has no room for the mark of a volatile mount need not keep the command from running, and from removing files.
+        overlay.renew(root["work"])
+        return _stacked({**root, "volatile": False}, document, slots)
     fd = mount.open_tree(document["rootfs"], recursive=True)
     mount.set_attributes(fd, 0, 0, recursive=True, propagation=_PROPAGATION_PRIVATE)
     return fd
+
+
+def _stacked(root: Mapping[str, Any], document: Mapping[str, Any], slots: Mapping[str, Any]) -> int:
+    lowers = [(slots[slot] if slot else None, path) for slot, path in root["lowers"]]
+    if "user_namespace" in slots:
+        return idmapping.root(lowers, root, _COVERED, document["plan"]["mapped"], slots["user_namespace"])
+    return overlay.mount_overlay_anywhere(lowers, root["upper"], root["work"], _COVERED, volatile=root["volatile"])
 
 
 def _open_terminal(document: Mapping[str, Any], prepared: Prepared) -> None:
