@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 import lamina
-from lamina.errors import InvalidArgument, Unsupported
+from lamina.errors import Exhausted, InvalidArgument, LaminaError, Unsupported
 from lamina.runtime.launch import CommandNotFound
 from tests.harness import busybox_tar
 
@@ -117,6 +117,33 @@ def test_states_are_kept_and_gone_back_to(engine: lamina.Engine) -> None:
         assert box.changes() == {} and box.exec("cat", "/state").exit_code == 1
 
 
+def test_what_the_root_is_like_is_part_of_a_state(engine: lamina.Engine) -> None:
+    def root(box: lamina.Sandbox) -> str:
+        return box.exec("stat", "-c", "%a %u", "/").text.strip()
+
+    with engine.sandbox("box") as box:
+        box.exec("sh", "-c", "chmod 700 /; chown 5 /")
+        with box.branch() as one, one.branch() as two:
+            one.exec("chmod", "711", "/")
+            with one.branch() as three:
+                assert [root(each) for each in (box, one, two, three)] == ["700 5", "711 5", "700 5", "711 5"]
+            one.rollback()
+            assert root(one) == "700 5"
+
+
+def test_a_rollback_that_fails_leaves_what_was_written_as_it_was_told(engine: lamina.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with engine.sandbox("box") as box:
+        box.exec("sh", "-c", "echo 1 > /state; chmod 700 /bin; touch -d @0 /etc/passwd")
+        written = box.changes()
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+            patch.setattr(engine.containers.snapshots, "_record", refused)
+            box.rollback()
+        assert box.changes() == written and box.exec("cat", "/state").text == "1\n"
+
+
 def test_branches_go_on_apart_and_outlive_what_they_came_from(engine: lamina.Engine) -> None:
     with ExitStack() as closing:
         box = closing.enter_context(engine.sandbox("box"))
@@ -148,6 +175,22 @@ def test_hundreds_of_branches_share_their_directories(engine: lamina.Engine) -> 
         assert branches[-1].exec("stat", "-c", "%s", "/big").text == "16777216\n"
         for branch in branches:
             branch.close()
+
+
+def test_a_sandbox_whose_disk_is_full_can_be_emptied_and_rolled_back(engine: lamina.Engine) -> None:
+    with engine.sandbox("box", lamina.Limits(size=16 << 20)) as box:
+        box.exec("sh", "-c", "cat /dev/zero > /big")
+        assert box.exec("sh", "-c", "rm /big && echo free > /x && cat /x").text == "free\n"
+        box.exec("sh", "-c", "n=0; while : > /$n; do n=$((n + 1)); done")
+        for _ in range(3):
+            with suppress(LaminaError):  # ext4 gives an inode to nobody else for seconds
+                box.exec("true")
+        if engine.system.details()["driver"] == "native":  # needs room for another copy
+            with pytest.raises(Exhausted, match="no space left"):
+                box.rollback()
+            return
+        box.rollback()
+        assert box.exec("sh", "-c", "echo free > /x && cat /x").text == "free\n"
 
 
 def test_what_a_killed_program_leaves_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lamina.container.document import Document, mapping
 from lamina.container.model import CAPS, IMAGE_CAP, QUOTA_CAP, Container
 from lamina.container.removal import remove_tree
 from lamina.errors import Exhausted, InvalidArgument, LaminaError, Unsupported
+from lamina.layer.apply import disk_errors
 from lamina.linux import mount, projectquota
 from lamina.worker import Workers
 
@@ -26,6 +27,8 @@ _SIZE = re.compile(r"(\d{1,15})\s*([kmgtp]?)i?b?\Z", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _WITH_JOURNAL = 128 << 20
 _PLACES = "/usr/sbin:/sbin:/usr/bin:/bin"
+_SPARE = "spare"
+"""An empty directory in a container's own file system, which may be too full for another when its container is rolled back."""
 
 
 class InvalidSize(InvalidArgument):
@@ -111,8 +114,25 @@ class Caps:
         for name, mode in (("diff", 0o755), ("work", 0o700)):
             with suppress(FileExistsError):
                 os.mkdir(f"{container.home}/{name}", mode)
+        with suppress(OSError):  # it is there, or the file system is full
+            os.mkdir(f"{container.home}/{_SPARE}", 0o700)
         if not os.path.ismount(container.upper):
             mount.mount(container.writes, container.upper, flags=mount.MS_BIND)
+
+    def fresh(self, container: Container, path: str) -> None:
+        """Make an empty directory, `path` beside the one that it writes to, also where its own file system is full.
+
+        Raises:
+            Exhausted: the disk is full.
+        """
+        with disk_errors(path):
+            try:
+                os.mkdir(path)
+            except OSError:
+                if container.cap != IMAGE_CAP or not os.path.isdir(spare := f"{container.home}/{_SPARE}"):
+                    raise
+                os.rename(spare, path)
+            os.chmod(path, 0o755)
 
     def renew(self, container: Container) -> None:
         """The directory that it writes to is another one: show that."""

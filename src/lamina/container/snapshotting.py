@@ -23,10 +23,14 @@ from lamina.container.snapshots import FRESH, LEFT, Snapshot, SnapshotStore, und
 from lamina.container.store import ContainerStore
 from lamina.container.times import rfc3339
 from lamina.errors import Exhausted, LaminaError
-from lamina.snapshot.native import copy_record
+from lamina.layer.apply import disk_errors
+from lamina.snapshot.native import COPIED, copy_record
+from lamina.snapshot.stacked import dress_like, looks
 
 _MOST = 200
 """Snapshots that a container may stand on: with at most 200 layers below them, fewer than the kernel stacks."""
+_UNTOUCHED = (0, 0, 0o755, dict[str, bytes]())
+"""What the root of a new container on an image looks like."""
 
 
 class Snapshots:
@@ -95,10 +99,11 @@ class Snapshots:
         with live.lock:
             if live.process is not None:
                 raise WrongState(f"container {live.container.name} is running")
-            base = live.container.base
-            if self._copies or os.listdir(live.container.writes):
+            base = self._taken.get(live.container.base) if live.container.base else None
+            writes = live.container.writes
+            if self._copies or os.listdir(writes) or looks(writes) != (looks(base.diff) if base else _UNTOUCHED):
                 return self.create(ref)
-            return self._taken.get(base) if base else None
+            return base
 
     def remove(self, ref: str, name: str) -> None:
         """Forget a snapshot's name. What stands on it keeps its files until it goes too."""
@@ -169,7 +174,9 @@ class Snapshots:
         folder = self._taken.begin(snapshot)
         try:
             os.rename(container.writes, f"{folder}/diff")
-            _mkdir_like(container.writes, f"{folder}/diff")
+            # The root's own attributes are part of what is written: a new directory begins as the one before.
+            os.mkdir(container.writes, 0o700)
+            dress_like(container.writes, f"{folder}/diff")
             self._record(live, snapshot.id)
         except BaseException:
             undo_move(container, folder)
@@ -195,23 +202,31 @@ class Snapshots:
         base = snapshot.id if snapshot else ""
         aside = f"{container.home}/{LEFT}{base}"
         remove_tree(fresh, self._parts.workers)
+        self._launcher.caps.fresh(container, fresh)
+        # Beside a copy lies its record, which must not be taken for that of the directory of now.
+        upper = f"{fresh}/diff" if self._copies else fresh
         if snapshot is None:
-            os.mkdir(fresh, 0o755)
-            self._launcher.prepare(replace(container, base=""), upper=fresh)
+            with disk_errors(upper):
+                os.makedirs(upper, exist_ok=True)
+            self._launcher.prepare(replace(container, base=""), upper=upper)
         elif self._copies:
-            self._parts.workers.run("lamina.layer.clone:clone_job", {"source": snapshot.diff, "target": fresh})
-            copy_record(container.home, container.home)
+            self._parts.workers.run("lamina.layer.clone:clone_job", {"source": snapshot.diff, "target": upper})
+            copy_record(container.home, fresh)
         else:
-            _mkdir_like(fresh, snapshot.diff)
+            dress_like(upper, snapshot.diff)
         self._taken.stand(container.id, base)
         try:
             os.rename(container.writes, aside)
-            os.rename(fresh, container.writes)
+            os.rename(upper, container.writes)
             self._launcher.caps.renew(container)
             self._record(live, base)
         except BaseException:
             self._undo_rollback(live, container, aside)
             raise
+        if self._copies:
+            with suppress(OSError):  # the old one finds the same, in more time
+                os.rename(f"{fresh}/{COPIED}", f"{container.home}/{COPIED}")
+            remove_tree(fresh, self._parts.workers)
         self._taken.collect()
         remove_tree(aside, self._parts.workers)
 
@@ -227,15 +242,3 @@ class Snapshots:
     def _record(self, live: Live, base: str) -> None:
         live.container = replace(live.container, base=base)
         self._store.save(live.container)
-
-
-def _mkdir_like(path: str, model: str) -> None:
-    """The root's own attributes are part of what is written: a new directory begins as the one before."""
-    status = os.stat(model)
-    os.mkdir(path, 0o700)
-    os.chown(path, status.st_uid, status.st_gid)
-    os.chmod(path, status.st_mode & 0o7777)
-    for name in os.listxattr(model):
-        if not name.startswith("trusted."):
-            os.setxattr(path, name, os.getxattr(model, name))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -24,7 +24,9 @@ class Stacked:
         raise NotImplementedError
 
     def prepare(self, own: Own, below: Sequence[str]) -> None:
-        """See `Snapshotter.prepare`. An empty directory is ready."""
+        """See `Snapshotter.prepare`. An empty directory is ready; what the root is like is part of a snapshot."""
+        if own.over:
+            dress_like(own.upper, own.over[0])
 
     def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
         """See `Snapshotter.root`."""
@@ -46,6 +48,24 @@ class Stacked:
     def written(self, upper: str, below: Sequence[str]) -> int:
         """See `Snapshotter.written`."""
         return int(self._workers.run("lamina.layer.jobs:upper_written", {"upper": upper})["bytes"])
+
+
+def dress_like(path: str, model: str) -> None:
+    """Give an empty directory the owner, mode, attributes and times of another, without what overlayfs has noted in that."""
+    status = os.stat(model)
+    uid, gid, mode, attributes = looks(model)
+    os.chown(path, uid, gid)
+    os.chmod(path, mode)
+    for name, value in attributes.items():
+        os.setxattr(path, name, value)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def looks(path: str) -> tuple[int, int, int, dict[str, bytes]]:
+    """Owner, group, mode and attributes of a directory, as a container sees them."""
+    status = os.stat(path)
+    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path) if not name.startswith("trusted.")}
+    return status.st_uid, status.st_gid, status.st_mode & 0o7777, attributes
 
 
 def _at(path: str) -> Lower:
