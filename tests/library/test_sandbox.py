@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 import lamina
+from lamina.daemon.engine import EngineClosed
 from lamina.errors import Exhausted, InvalidArgument, LaminaError, Unsupported
 from lamina.runtime.launch import CommandNotFound
-from tests.harness import busybox_tar
+from tests.harness import busybox_tar, eventually
 
 pytestmark = pytest.mark.root
 EXAMPLE = Path(__file__).parents[2] / "examples/branches.py"
@@ -94,6 +96,56 @@ def test_what_is_no_command_and_what_is_no_input_are_refused_before_anything_run
             box.exec("env", env={"": "c"})
         with pytest.raises(InvalidArgument, match="the working directory 'data' is invalid"):
             box.exec("pwd", cwd="data")
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf")])
+def test_a_timeout_that_is_no_time_is_refused(engine: lamina.Engine, timeout: float) -> None:
+    with engine.sandbox("box") as box:
+        with pytest.raises(InvalidArgument, match=f"cannot have {timeout} seconds"):
+            box.exec("touch", "/ran", timeout=timeout)
+        with pytest.raises(TypeError):
+            box.exec("touch", "/ran", timeout="1")  # type: ignore[arg-type]
+        assert box.changes() == {}
+
+
+def test_a_container_is_started_and_stopped_once(engine: lamina.Engine) -> None:
+    image = engine.image("box")
+    with pytest.raises(InvalidArgument, match=r"a list of words, not a text: 'sleep 1000'"):
+        image.create("sleep 1000")
+    container = image.create(["sleep", "1000"])
+    try:
+        assert container.start().start().status == "running"
+        container.stop()
+        container.stop()
+        assert container.status == "exited"
+    finally:
+        container.remove(force=True)
+
+
+def test_who_waits_while_the_engine_is_closed_is_told(tmp_path: Path) -> None:
+    told: list[BaseException] = []
+
+    def waits(for_end: Callable[[], object]) -> threading.Thread:
+        def run() -> None:
+            try:
+                for_end()
+            except EngineClosed as error:
+                told.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    with lamina.Engine.open(tmp_path / "root") as engine:
+        box = engine.sandbox(engine.import_tar(busybox_tar(tmp_path / "base.tar"), "box"))
+        container = engine.image("box").create(["sleep", "1000"]).start()
+        threads = [waits(lambda: box.exec("sleep", "1000")), waits(container.wait)]
+        eventually(lambda: box.container.status == "running", "the command runs")
+    for thread in threads:
+        thread.join(60)
+    assert len(told) == 2
+    with lamina.Engine.open(tmp_path / "root") as engine:
+        engine.container(container.id).remove(force=True)
 
 
 @pytest.mark.parametrize(("name", "value"), [("memory", -1), ("cpus", float("nan")), ("cpus", float("inf")), ("pids", -5), ("size", -1)])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lamina.container.containers import Waiter
+from lamina.container.model import AlreadyThere
 from lamina.container.requests import CommitRequest, LogQuery
 from lamina.container.snapshots import Snapshot
 from lamina.library.layer import Layer
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 _FRAME = struct.Struct(">BxxxI")
 _KINDS = "MAD"
+LOOK = 1.0
+"""Seconds after which whoever waits looks whether the engine is open still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +65,15 @@ class Container:
 
     def start(self) -> Container:
         """Start it. Nothing happens where it runs."""
-        self._engine.containers.start(self.id)
+        with suppress(AlreadyThere):
+            self._engine.containers.start(self.id)
         return self
 
     def wait(self) -> Finished:
         """Wait until it does not run; its exit code and all it wrote."""
         with self._engine.containers.wait(self.id) as waiter:
-            result = waiter.result()
-        return Finished(result.status_code if result else -1, self.logs())
+            code = exit_code(self._engine, waiter)
+        return Finished(code, self.logs())
 
     def logs(self) -> bytes:
         """What it wrote to both streams so far, in order."""
@@ -98,8 +104,9 @@ class Container:
         self._engine.containers.snapshots.rollback(self.id, snapshot)
 
     def stop(self) -> None:
-        """End it in order."""
-        self._engine.containers.stop(self.id)
+        """End it in order. Nothing happens where it does not run."""
+        with suppress(AlreadyThere):
+            self._engine.containers.stop(self.id)
 
     def remove(self, *, force: bool = False) -> None:
         """Remove it; `force`: also where it runs."""
@@ -113,6 +120,13 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container {self.id[:12]}>"
+
+
+def exit_code(engine: Engine, waiter: Waiter) -> int:
+    """Wait for an end. Raises EngineClosed: the engine was closed meanwhile, and hears of none any more."""
+    while (result := waiter.result(LOOK)) is None:
+        engine.containers  # noqa: B018
+    return result.status_code
 
 
 def unframed(data: bytes) -> bytes:

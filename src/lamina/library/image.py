@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from lamina.errors import InvalidArgument
 from lamina.explore.wording import human
 from lamina.image.model import Image as Facts
 from lamina.image.queries import Found
@@ -80,7 +81,13 @@ class Image:
     def create(
         self, command: Sequence[str] = (), *, name: str = "", env: Mapping[str, str] | None = None, network: str = "none"
     ) -> Container:
-        """A container of it, not yet running. Without `command`, the image's own."""
+        """A container of it, not yet running. Without `command`, the image's own.
+
+        Raises:
+            InvalidArgument: the command is one text, or the name, a variable or the network is none that a container could have.
+        """
+        if isinstance(command, str):  # whose letters would be the words
+            raise InvalidArgument(f"a command is a list of words, not a text: {command[:300]!r}")
         config: dict[str, object] = {"Image": self.id, "Env": [f"{key}={value}" for key, value in (env or {}).items()]}
         if command:
             config["Cmd"] = list(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import select
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from lamina.container.checking import check_config
 from lamina.container.document import texts
 from lamina.container.snapshots import Snapshot
 from lamina.errors import InvalidArgument, LaminaError
-from lamina.library.container import Container, Finished, unframed
+from lamina.library.container import LOOK, Container, Finished, exit_code, unframed
 from lamina.library.difference import Difference
 
 if TYPE_CHECKING:
@@ -84,10 +85,14 @@ class Sandbox:
 
         Raises:
             CommandNotFound, CommandNotExecutable: the image has no such command, or it is not a program.
-            InvalidArgument: there is no command; a word, a variable or the directory is none that a container could have.
+            InvalidArgument: there is no command; a word, a variable or the directory is none that a container could have; the timeout is
+                no time.
+            EngineClosed: also where the engine was closed meanwhile.
         """
         if not command:
             raise InvalidArgument("no command specified")
+        if timeout is not None and not 0 <= timeout <= threading.TIMEOUT_MAX:
+            raise InvalidArgument(f"a command cannot have {timeout} seconds: None is no limit")
         data = memoryview(input)  # a text fails here, not where the command waits for it
         changes: dict[str, object] = {
             "Env": [*texts(self._config, "Env"), *(f"{key}={value}" for key, value in (env or {}).items())],
@@ -104,12 +109,13 @@ class Sandbox:
             with waiter:
                 try:
                     output = self._output(mine, data, timeout)
-                    result = waiter.result()
+                    code = exit_code(self._engine, waiter)
                 except BaseException:  # Ctrl-C, as notebooks have it: the next command finds the container free
                     self._kill()
-                    waiter.result()
+                    with suppress(LaminaError):
+                        exit_code(self._engine, waiter)
                     raise
-        return Finished(result.status_code if result else -1, unframed(output))
+        return Finished(code, unframed(output))
 
     def _output(self, stream: socket.socket, data: memoryview, timeout: float | None) -> bytes:
         """All that comes, to the stream's end; a command that has not ended in time is killed, which ends it."""
@@ -119,8 +125,14 @@ class Sandbox:
         if killer is not None:
             killer.start()
         pieces = []
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
         try:
-            while piece := stream.recv(1 << 18):
+            while True:
+                while not poll.poll(LOOK * 1000):
+                    self._engine.containers  # noqa: B018
+                if not (piece := stream.recv(1 << 18)):
+                    break
                 pieces.append(piece)
         except ConnectionResetError:
             pass
