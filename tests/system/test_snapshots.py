@@ -44,6 +44,22 @@ def test_snapshots_are_taken_listed_compared_and_gone_back_to(daemon: Daemon) ->
     daemon.lamina("rmi", "desk:two")
 
 
+def test_the_image_below_a_snapshot_may_be_removed_and_that_is_said(daemon: Daemon) -> None:
+    daemon.lamina("run", "--name", "first", *NONE, BASE, "touch", "/first")
+    daemon.lamina("commit", "first", "desk:gone")
+    daemon.lamina("run", "--name", "desk", *NONE, "desk:gone", "touch", "/x")
+    daemon.lamina("snapshot", "create", "desk", "one")
+    daemon.lamina("create", "--name", "other", *NONE, "desk@one", "true")
+    shown = ("ps", "-a", "--filter", "name=desk", "--filter", "name=other", "--format", "{{.Names}} {{.Image}}")
+    assert daemon.docker(*shown).stdout.splitlines() == ["other desk@one", "desk desk:gone"]
+    image = daemon.docker("inspect", "-f", "{{.Image}}", "desk").stdout.strip()
+    daemon.lamina("rmi", "-f", "desk:gone")
+    assert daemon.docker(*shown).stdout.splitlines() == ["other desk@one", f"desk {image[7:19]}"]
+    told = daemon.lamina("run", "--rm", *NONE, "desk@one", "true", code=125).stderr
+    assert told == f"lamina: the image that snapshot one stands on was removed: {image}\n"
+    daemon.lamina("rm", "desk", "other", "first")
+
+
 def test_snapshots_are_there_after_a_daemon_that_was_killed(daemon: Daemon) -> None:
     daemon.lamina("run", "-d", "--name", "long", *NONE, BASE, "sh", "-c", "echo one > /word; echo ready; sleep 1000")
     eventually(lambda: daemon.docker("logs", "long").stdout == "ready\n", "it does not begin")

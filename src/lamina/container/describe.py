@@ -12,6 +12,7 @@ from lamina.container.links import link_names, parse_link
 from lamina.container.live import Roster
 from lamina.container.model import Container, MountPoint, State
 from lamina.container.parts import Images
+from lamina.container.snapshots import names_snapshot
 from lamina.container.times import age, rfc3339
 from lamina.errors import LaminaError
 from lamina.network.describe import network_settings, port_rows
@@ -133,7 +134,7 @@ class Now:
         """What a container was made of as it was called then; the ID where that is another image's name now, or nobody's."""
         key = container.image_name, container.image
         if key not in self._same:
-            self._same[key] = bool(container.base) or key[0] == key[1] or self._stands_for(*key)
+            self._same[key] = key[0] == key[1] or names_snapshot(key[0]) or self._stands_for(*key)
         return key[0] if self._same[key] else key[1]
 
     def _stands_for(self, name: str, image: str) -> bool:

@@ -23,7 +23,7 @@ from lamina.container.ranges import check_user_namespace
 from lamina.container.removal import remove_tree
 from lamina.container.requests import Created
 from lamina.container.seeding import Seeder
-from lamina.container.snapshots import Snapshot
+from lamina.container.snapshots import Snapshot, names_snapshot
 from lamina.container.snapshotting import Snapshots
 from lamina.container.spec import merged_config, merged_host_config
 from lamina.container.store import ContainerStore
@@ -100,7 +100,7 @@ class Maker:
         """The snapshot that `CONTAINER@NAME` is; None where an image is named by its digest."""
         found = self._snapshots.named(name)
         container, _, rest = name.partition("@")
-        if found is None and ":" not in rest:
+        if found is None and names_snapshot(name):
             # not NotFound: clients would pull it
             raise InvalidArgument(f"no such container: {container}, and {rest!r} is no digest of an image")
         return found
@@ -114,7 +114,7 @@ class Maker:
         """
         images, platform = self._parts.images, Platform.parse(wanted) if wanted else None
         try:
-            image = images.resolve(name, platform) if snapshot is None else images.resolve(snapshot.image)
+            image = images.resolve(name, platform) if snapshot is None else self._image_of(snapshot)
             fits = platform is None or image.config.platform.matches(platform)
         except PlatformNotHere:
             image, fits = images.resolve(name), False
@@ -124,6 +124,14 @@ class Maker:
                 f" ({wanted})"
             )
         return image
+
+    def _image_of(self, snapshot: Snapshot) -> Image:
+        try:
+            return self._parts.images.resolve(snapshot.image)
+        except NotFound:  # clients would pull it
+            raise InvalidArgument(
+                f"the image that snapshot {snapshot.name or snapshot.id[:12]} stands on was removed: {snapshot.image}"
+            ) from None
 
     def _foreign(self, image: Image) -> tuple[str, ...]:
         """A warning where the image is for another platform than this machine's, and nobody asked for that."""

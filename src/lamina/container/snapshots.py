@@ -230,6 +230,11 @@ class SnapshotStore:
             remove_tree(folder, self._workers)
 
 
+def names_snapshot(image: str) -> bool:
+    """Whether what a container is made of is `CONTAINER@NAME`, not an image with its digest."""
+    return "@" in image and ":" not in image.partition("@")[2]
+
+
 def undo_move(container: Container, folder: str) -> None:
     """Give a container the directory back that was about to become a snapshot."""
     if os.path.isdir(f"{folder}/diff"):
