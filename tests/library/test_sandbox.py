@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import lamina
+from lamina.container.snapshots import SnapshotNotFound
 from lamina.daemon.engine import EngineClosed
 from lamina.errors import Exhausted, InvalidArgument, LaminaError, Unsupported
 from lamina.runtime.launch import CommandNotFound
@@ -167,6 +169,23 @@ def test_states_are_kept_and_gone_back_to(engine: lamina.Engine) -> None:
         assert box.exec("cat", "/state").text == "2\n"
         box.rollback()
         assert box.changes() == {} and box.exec("cat", "/state").exit_code == 1
+
+
+def test_a_branch_can_go_back_to_what_it_began_as_wherever_it_went_and_whatever_was_closed(engine: lamina.Engine) -> None:
+    with engine.sandbox("box") as box:
+        box.exec("touch", "/early")
+        early = box.snapshot()
+        box.exec("touch", "/common")
+        with box.branch() as branch:
+            branch.exec("touch", "/own")
+            branch.rollback(early)
+            box.close()
+            assert {change.path: change.kind for change in branch.diff()} == {"/common": "D"}
+            branch.rollback()
+            assert branch.exec("ls", "/early", "/common").exit_code == 0 and branch.changes() == {"/common": "A", "/early": "A"}
+            with pytest.raises(SnapshotNotFound):
+                branch.diff(replace(early, id="f" * 64))
+    assert os.listdir(f"{engine.containers._parts.root}/.snapshots") == []
 
 
 def test_what_the_root_is_like_is_part_of_a_state(engine: lamina.Engine) -> None:

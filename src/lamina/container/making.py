@@ -231,6 +231,8 @@ class Maker:
             if record.cap:
                 self._launcher.caps.make(record)
             self._launcher.snapshots.stand(record.id, record.base)
+            if record.temporary and record.base:
+                self._launcher.snapshots.keep(record.id, record.base)
             self._launcher.prepare(record)
             for number, mount in enumerate(mounts):
                 made.append(self._with_volume(record, number, mount))

@@ -57,6 +57,7 @@ class SnapshotStore:
         self._lock = threading.RLock()
         self._known: dict[str, Snapshot] = {}
         self._users: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
 
     def recover(self, containers: Iterable[Container]) -> None:
         """Once, at start: finish or undo what a killed engine left half done, and read what is here."""
@@ -165,6 +166,15 @@ class SnapshotStore:
             if base:
                 self._users[container] = base
 
+    def keep(self, container: str, origin: str) -> None:
+        """As long as the container is there, so is the snapshot that it began in, whatever it stands on later.
+
+        Raises:
+            SnapshotNotFound: it was removed meanwhile.
+        """
+        with self._lock:
+            self._origins[container] = self.get(origin).id
+
     def remove(self, snapshot: Snapshot) -> None:
         """Forget its name; it goes when nothing stands on it."""
         with self._lock:
@@ -175,9 +185,10 @@ class SnapshotStore:
         """A container is gone: so are the names of its snapshots, and what nothing stands on."""
         with self._lock:
             its = self.of(container)
-            if not its and container not in self._users:
+            if not its and container not in self._users and container not in self._origins:
                 return
             self._users.pop(container, None)
+            self._origins.pop(container, None)
             for snapshot in its:
                 self._unname(snapshot)
         self.collect()
@@ -203,7 +214,7 @@ class SnapshotStore:
             return snapshot.id in self._users.values() or any(each.parent == snapshot.id for each in self._known.values())
 
     def _roots(self) -> set[str]:
-        return {each.id for each in self._known.values() if each.name} | set(self._users.values())
+        return {each.id for each in self._known.values() if each.name} | {*self._users.values(), *self._origins.values()}
 
     def _folders(self) -> list[str]:
         with suppress(FileNotFoundError):

@@ -114,14 +114,15 @@ class Subjects:
         return self._stack(image, Digest.parse(made.layer) if made.layer else None, {})
 
     def of_snapshot(self, snapshot: Snapshot) -> Subject:
-        """A snapshot's stack, whether its container is here or not."""
+        """A snapshot's stack, whether its container is here or not. Raises SnapshotNotFound: it was removed."""
         container = self._container(snapshot.container) if snapshot.container else None
         below = self._below(snapshot)
+        chain = self._containers.snapshots.chain(snapshot.id)
         if self._copied:
             facts = self._snapshot_facts(below, container, snapshot, len(below.facts))
             described = self._written(snapshot.id, snapshot.diff, below)
             return Subject(below.image, container, (*below.facts, facts), (*below.described, described), below.layers, snapshot)
-        return replace(self._on_snapshots(below, container, self._containers.snapshots.chain(snapshot.id)), snapshot=snapshot)
+        return replace(self._on_snapshots(below, container, chain), snapshot=snapshot)
 
     def _on_snapshots(self, below: Subject, container: Container | None, chain: Sequence[Snapshot]) -> Subject:
         """The image's stack with snapshots on it; none where each directory holds all that it stands on."""
