@@ -62,6 +62,15 @@ def test_a_flipped_bit_of_a_metadata_image_is_found_and_mended(store: Store, at:
     assert Path(store.snapshotter.index(facts.name)).read_bytes() == before
 
 
+def test_damage_of_what_was_merged_is_found_and_mended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported(store)
+    bad = {"key": "is damaged"}
+    monkeypatch.setattr(store.snapshotter, "damaged_stacks", lambda: iter(list(bad.items())))
+    monkeypatch.setattr(store.snapshotter, "mend_stack", bad.pop)
+    assert [(finding.what, finding.where, finding.problem) for finding in found(store)] == [("merged layers", "stacks/key", "is damaged")]
+    healed(store)
+
+
 def test_a_tree_in_which_anything_differs_is_found_and_mended_in_place(store: Store) -> None:
     if store.driver == "erofs":
         pytest.skip("there is no tree")

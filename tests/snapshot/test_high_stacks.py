@@ -187,6 +187,57 @@ class TestHighStacks:
                 assert Path(top, "etc/x").read_bytes() == b"x7"
             assert stacks(rig) == [key]
 
+    def test_damage_of_what_was_merged_is_told_and_mended(self, rig: Rig) -> None:
+        fill(rig, 12)
+        with rig.mounted(at=rig.root / "one"):
+            assert list(rig.snapshotter.damaged_stacks()) == []
+        if rig.snapshotter.name == "native":
+            return
+        [key] = stacks(rig)
+        damage(rig, key)
+        assert [each for each, _ in rig.snapshotter.damaged_stacks()] == [key]
+        rig.snapshotter.mend_stack(key)
+        assert list(rig.snapshotter.damaged_stacks()) == []
+        with rig.mounted(at=rig.root / "two") as top:
+            assert (Path(top, "etc/f3").read_bytes(), os.path.exists(f"{top}/stray")) == (b"3" * 700, False)
+        if rig.snapshotter.name == "erofs":
+            damage(rig, key)
+            rig.snapshotter.release([])
+            with rig.mounted(at=rig.root / "three") as top:
+                assert Path(top, "d3/empty").exists()
+        (rig.root / "stacks" / f"{key}.json").write_text("{")
+        assert [each for each, _ in rig.snapshotter.damaged_stacks()] == [key]
+        rig.snapshotter.mend_stack(key)
+        assert list(rig.snapshotter.damaged_stacks()) == []
+
+    def test_a_container_on_it_goes_on_when_one_of_its_layers_is_made_anew(self, rig: Rig) -> None:
+        fill(rig, 3)
+        data = tar(directory("fixed"), file("fixed/a", b"right"))
+        name = rig.publish(data)
+        for number in range(8):
+            rig.publish(tar(file(f"f{number}", b"%d" % number)))
+        with rig.mounted(at=rig.root / "one") as top:
+            if (tree := rig.snapshotter.tree(name)) is not None:
+                Path(tree, "fixed/a").write_bytes(b"wrong")
+            rig.snapshotter.replace(rig.stage(data), name, rig.published[:3])
+            assert Path(top, "etc/f1").read_bytes() == b"1" * 700 and Path(top, "fixed/a").exists()
+        with rig.mounted(at=rig.root / "two") as top:
+            assert Path(top, "fixed/a").read_bytes() == b"right"
+        assert list(rig.snapshotter.damaged_stacks()) == []
+
+
+def damage(rig: Rig, key: str) -> None:
+    """Hurt what was merged: a name that changes, or a file that is missing and one that does not belong there."""
+    merged = rig.root / "stacks" / key
+    if merged.is_dir():
+        (merged / "etc/f3").unlink()
+        (merged / "stray").touch()
+        return
+    image = merged.with_suffix(".erofs")
+    data = image.read_bytes()
+    at = data.rindex(b"empty")
+    image.write_bytes(data[:at] + b"E" + data[at + 1 :])
+
 
 @pytest.mark.root
 @pytest.mark.timeout(900)

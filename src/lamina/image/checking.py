@@ -77,6 +77,7 @@ class Checker:
             yield from self._unknown()
         for facts in self._base_first():
             yield from self._layer(facts)
+        yield from self._merged()
         for image in self._store.catalog.all():
             yield from self._image(image)
         yield from self._names()
@@ -165,6 +166,13 @@ class Checker:
         """A layer's tree, or where none is extracted the metadata image."""
         where = f"layers/{facts.name}"
         return where if os.path.isdir(os.path.join(self._store.root, where)) else f"{where}.erofs"
+
+    def _merged(self) -> Iterator[Finding]:
+        """What the driver made of high stacks; after the layers, since it is made of them."""
+        driver = self._store.layers.driver
+        for key, problem in driver.damaged_stacks():
+            state = self._mend(partial(driver.mend_stack, key))
+            yield self._told(Finding("merged layers", f"stacks/{key}", problem, state))
 
     @staticmethod
     def _to_remake(facts: LayerFacts, bad: Mapping[Digest, str], error: LaminaError | None) -> bool:

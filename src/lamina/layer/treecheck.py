@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from lamina.layer import sums
 from lamina.layer.erofs.writer import OPAQUE, ORIGIN
 from lamina.layer.errors import LayerDamaged, shown
 from lamina.layer.index import Entry, LayerIndex
+from lamina.layer.union import Hit, Union
 from lamina.linux.removing import remove_tree
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -42,23 +44,65 @@ def make_sums(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[
 
 
 def mend_tree(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
-    """Make the directory `tree` what `fresh` is, by moving over what differs; containers that run on it see the right files from then on.
+    """Make the directory `tree` what `fresh` is, by moving over what differs; containers that run on it see the right files from then on,
+    but for those that they have looked at: overlayfs remembers these.
 
     `metadata` is the index of both. What is left of `fresh` is the caller's to delete.
     """
-    tree, fresh = os.fsencode(params["tree"]), os.fsencode(params["fresh"])
+    fresh = os.fsencode(params["fresh"])
     with LayerIndex.open(params["metadata"], params["name"]) as index:
         wanted = {b"": index.lookup(b"")} | {entry.path: entry for entry in index.walk()}
-        for path in list(_strays(wanted, tree)):
-            _delete(tree + b"/" + path)
-        contents = _Contents(None, fresh)
-        for path, entry in wanted.items():
-            if path and entry is not None and (how := _attributes_differ(tree, entry) or contents.differs(tree, entry)):
-                _replace(tree, fresh, entry, how)
-        for path, entry in reversed(wanted.items()):
-            if path and entry is not None and entry.directory:
-                os.utime(tree + b"/" + path, ns=(entry.mtime_ns, entry.mtime_ns))
+        _mend(os.fsencode(params["tree"]), fresh, wanted, _Contents(None, fresh).differs)
     return {}
+
+
+def check_merged(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Compare the directory `tree` with what the layers with the indexes `below` and the trees `trees` (base first) show together; see
+    `check_tree`. Its files are the layers' own, which are looked at there."""
+    found = []
+    tree, trees = os.fsencode(params["tree"]), [os.fsencode(each) for each in params["trees"]]
+    with Union.open(params["below"]) as union:
+        shown = list(union.walk())
+    for level, entry in shown:
+        if how := _attributes_differ(tree, replace(entry, opaque=False)) or _apart(tree, trees[level], entry):
+            found.append((entry.path, how))
+    found += [(path, "does not belong there") for path in _strays(_known(shown), tree)]
+    return {"paths": [[os.fsdecode(path), how] for path, how in found]}
+
+
+def mend_merged(params: dict[str, Any], fds: list[int], report: Reporter) -> dict[str, Any]:  # noqa: ARG001
+    """Make the directory `tree` what `fresh` is, which was merged just now of the layers with the indexes `below`; see `mend_tree`."""
+    fresh = os.fsencode(params["fresh"])
+    with Union.open(params["below"]) as union:
+        wanted = _known(union.walk())
+    _mend(os.fsencode(params["tree"]), fresh, wanted, lambda tree, entry: _apart(tree, fresh, entry))
+    return {}
+
+
+def _known(shown: Iterable[Hit]) -> dict[bytes, Entry | None]:
+    """What is merged, by path: nothing lies below it, so nothing is opaque."""
+    return {b"": None} | {entry.path: replace(entry, opaque=False) for _, entry in shown}
+
+
+def _apart(tree: bytes, other: bytes, entry: Entry) -> str:
+    """Whether a file of two trees, which should be the same one, is not."""
+    path = b"/" + entry.path
+    try:
+        same = entry.type != "file" or os.path.samestat(os.lstat(tree + path), os.lstat(other + path))
+    except OSError:
+        return "is missing in the layer's tree"
+    return "" if same else "is not the layer's file"
+
+
+def _mend(tree: bytes, fresh: bytes, wanted: dict[bytes, Entry | None], differs: Callable[[bytes, Entry], str]) -> None:
+    for path in list(_strays(wanted, tree)):
+        _delete(tree + b"/" + path)
+    for path, entry in wanted.items():
+        if path and entry is not None and (how := _attributes_differ(tree, entry) or differs(tree, entry)):
+            _replace(tree, fresh, entry, how)
+    for path, entry in reversed(wanted.items()):
+        if path and entry is not None and entry.directory:
+            os.utime(tree + b"/" + path, ns=(entry.mtime_ns, entry.mtime_ns))
 
 
 def _differences(index: LayerIndex, tree: bytes, known: list[bytes] | None, shard: int, shards: int) -> Iterator[tuple[bytes, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -170,6 +170,15 @@ class ErofsSnapshotter(Stacked):
         with self._lock:
             self._remove_merged(self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)))
 
+    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
+        """See `Snapshotter.damaged_stacks`."""
+        return self._stacks.damaged(_check_merged)
+
+    def mend_stack(self, key: str) -> None:
+        """See `Snapshotter.mend_stack`. What is mounted stays with the containers that run on it."""
+        with self._lock:
+            self._remove_merged([key])
+
     def release(self, stacks: Iterable[Sequence[str]]) -> None:
         """See `Snapshotter.release`."""
         kept: set[str] = set()
@@ -240,17 +249,26 @@ class ErofsSnapshotter(Stacked):
         self._workers.run("lamina.layer.merge:merge_job", {"below": [self.index(name) for name in names], "path": path})
 
     def _mount_merged(self, path: str, names: Sequence[str]) -> int:
-        """Mount a merged stack, whose devices are the layers' tars and, seldom, metadata images."""
+        """Mount a merged stack, whose devices are the layers' tars and, seldom, metadata images. A damaged one is made anew first."""
         places: dict[str, str] = {}
         for name in names:
             self.check(name)
             with open(self.index(name), "rb") as file:
                 diff_id = read_superblock(file.fileno(), name).diff_id
             places[diff_id], places[image_tag(diff_id)] = self._blob_path(diff_id), self.index(name)
+        try:
+            _check_merged(path, names)
+        except LayerDamaged:
+            remove_path(path)
+            self._merge(path, names)
         with open(path, "rb") as file:
-            read_superblock(file.fileno(), os.path.basename(path))
             devices = [places[tag] for tag in read_tags(file.fileno())]
         return mount_layer(path, devices, loop=self._ways.loop)
+
+
+def _check_merged(path: str, names: Sequence[str]) -> None:
+    with open(path, "rb") as file:
+        check_all(file.fileno(), key_of(names))
 
 
 def _key(name: str) -> str:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from lamina.content.files import left_over, write_file
+from lamina.errors import LaminaError
+from lamina.layer.errors import LayerDamaged
 from lamina.linux.removing import remove_path
 
 _RECORD = ".json"
@@ -37,7 +39,7 @@ class Depth:
 
 
 Make = Callable[[str, Sequence[str]], None]
-"""Makes what a driver keeps of a merged stack (names, base first), at a path that is free."""
+"""Makes what a driver keeps of a merged stack (names, base first), at a path that is free; or checks it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,31 @@ class MergedStacks:
     def holding(self, name: str) -> list[str]:
         """The keys of those that a layer is part of; ones whose record cannot be read count."""
         return [key for key in self.keys() if (names := self._names(key)) is None or name in names]
+
+    def damaged(self, check: Make) -> Iterator[tuple[str, str]]:
+        """The keys of those that are not what was made, by `check` of the path and the names, and what is wrong."""
+        for key in self.keys():
+            names, path = self._names(key), os.path.join(self._directory, key + self._suffix)
+            try:
+                if names is None or not os.path.exists(path):
+                    raise LayerDamaged("the record, or what was merged, is missing or not what was written")
+                check(path, names)
+            except LaminaError as error:
+                if key in self.keys():  # it may have gone meanwhile
+                    yield key, error.message
+
+    def mend(self, key: str, work: Make) -> None:
+        """Let `work` make one anew where it is, from its path and names, for the containers that run on it; what is not whole is deleted.
+
+        Raises:
+            LayerDamaged: one of its layers is damaged.
+        """
+        names, path = self._names(key), os.path.join(self._directory, key + self._suffix)
+        if names is None or not os.path.exists(path):
+            self.remove(key)
+            return
+        with self._lock:
+            work(path, names)
 
     def unneeded(self, stacks: Iterable[Sequence[str]]) -> list[str]:
         """The keys of those that none of these stacks (base first, only what can be seen) stands on."""

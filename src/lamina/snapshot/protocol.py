@@ -13,7 +13,7 @@ A layer's *name* is its diff ID in hex, or, where its tar implies directories it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -227,6 +227,16 @@ class Snapshotter(Protocol):
 
     def trim(self, stacks: Iterable[Sequence[str]]) -> None:
         """Delete what was merged of stacks that are none of these (names, base first): all that are wanted from now on."""
+
+    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
+        """The keys of what was merged and is not what its layers say, and what is wrong. Nothing is lost with it: see `mend_stack`."""
+
+    def mend_stack(self, key: str) -> None:
+        """Make what was merged anew, at once or where it is wanted next. Containers that run on it go on.
+
+        Raises:
+            LayerDamaged: one of its layers is damaged.
+        """
 
     def release(self, stacks: Iterable[Sequence[str]]) -> None:
         """At a clean stop: let go of what is mounted of other layers than those of these stacks (names, base first), on which containers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -142,12 +142,15 @@ class Trees:
         self._files.dress(staged, [self.index(lower) for lower in below] if staged.implied else ())
         params = {"tree": tree, "fresh": staged.tree, "metadata": staged.metadata, "name": name}
         self._workers.run("lamina.layer.treecheck:mend_tree", params)
-        self._forget(name)
+        self._uncheck(name)
         remove_path(self._files.sums(name))
         if staged.skeleton:
             move(staged.skeleton, self._files.skeleton(name))
         move(staged.metadata, self._files.path(name))
         remove_path(staged.tree)
+        for key in self._stacks.holding(name):
+            with suppress(LaminaError):  # another of its layers is to be mended yet, and then this too
+                self.mend_stack(key)
 
     def learn(self, name: str, source: TarSource, scratch: str) -> None:
         """See `Snapshotter.learn`."""
@@ -188,15 +191,23 @@ class Trees:
         if (damage := problem(name, paths)) is not None:
             raise damage
 
-    def _forget(self, name: str) -> None:
+    def _uncheck(self, name: str) -> None:
         with self._lock:
             self._checked.discard(name)
-        for key in self._stacks.holding(name):
-            self._stacks.remove(key)
+
+    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
+        """See `Snapshotter.damaged_stacks`."""
+        return self._stacks.damaged(self._check_merged)
+
+    def mend_stack(self, key: str) -> None:
+        """See `Snapshotter.mend_stack`."""
+        self._stacks.mend(key, self._mend_merged)
 
     def remove(self, name: str) -> None:
         """See `Snapshotter.remove`."""
-        self._forget(name)
+        self._uncheck(name)
+        for key in self._stacks.holding(name):
+            self._stacks.remove(key)
         self._files.remove(name, self._remove_tree)
 
     def trim(self, stacks: Iterable[Sequence[str]]) -> None:
@@ -216,6 +227,20 @@ class Trees:
         """Hard links to the layers' files: nothing is copied."""
         os.mkdir(path, 0o755)
         self._workers.run("lamina.layer.copyjobs:make_copy", {**self._stack(names), "target": path, "link": True})
+
+    def _check_merged(self, path: str, names: Sequence[str]) -> None:
+        found = self._workers.run("lamina.layer.treecheck:check_merged", {**self._stack(names), "tree": path})["paths"]
+        if (damage := problem(os.path.basename(path), found)) is not None:
+            raise damage
+
+    def _mend_merged(self, path: str, names: Sequence[str]) -> None:
+        fresh = f"{path}.fresh"
+        remove_path(fresh)
+        try:
+            self._merge(fresh, names)
+            self._workers.run("lamina.layer.treecheck:mend_merged", {**self._stack(names), "tree": path, "fresh": fresh})
+        finally:
+            remove_path(fresh)
 
     def _stack(self, names: Sequence[str]) -> dict[str, Any]:
         """The files of a stack, base first, for jobs over full copies."""
