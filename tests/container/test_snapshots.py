@@ -328,6 +328,33 @@ def test_a_check_names_the_snapshots_that_are_gone(world: World) -> None:
     assert lost(after.containers) == sorted((low.id, middle.id))
 
 
+def test_a_record_that_is_damaged_is_told_and_made_anew_from_its_copy(world: World) -> None:
+    world.containers.create({"Image": "base"}, name="it")
+    kept = world.containers.snapshots.create("it", "kept")
+    world.containers.snapshots.create("it", "second")
+    folder = Path(os.path.dirname(kept.diff))
+    records = [folder / name for name in ("snapshot.json", "snapshot.copy.json")]
+    for record in records:
+        data = record.read_bytes()
+        record.write_bytes(data.replace(b'"kept"', b'"Kept"'))
+        assert [each.what for each in world.containers.check(repair=False) if each.where.endswith(kept.id)] == ["snapshot kept"]
+        world = world.again()
+        world.containers.recover()
+        assert [each.name for each in world.containers.snapshots.list("it")] == ["kept", "second"] and record.read_bytes() == data
+        record.unlink()
+        list(world.containers.check(repair=True))
+        assert record.read_bytes() == data
+    for record in records:
+        record.write_bytes(b"{")
+    world = world.again()
+    world.containers.recover()
+    assert lost(world.containers) == [kept.id]
+    world.containers.remove("it")
+    assert [(each.what, each.state) for each in world.containers.check(repair=True) if each.where.endswith(kept.id)] == [
+        (f"snapshot {kept.id[:12]}", "lost")
+    ]
+
+
 def test_a_container_that_is_removed_while_it_is_inspected_is_not_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = world.containers.create({"Image": "base"}, name="it").id
     world.containers.snapshots.create("it", "first")

@@ -36,6 +36,7 @@ class Auditor:
         yield from self._init_layer()
         for live in self._roster.all():
             yield from self._container(live)
+        yield from self._snapshot_records()
         yield from self._unknown()
         yield from self._mounts()
 
@@ -90,6 +91,15 @@ class Auditor:
         for identity in sorted(lost | {below} - {""}):
             problem, advice = f"its snapshot {identity[:12]} is gone", "what it kept cannot be brought back"
             yield Finding(f"container {container.name}", f"containers/{FOLDER}/{identity}", problem, LOST, advice)
+
+    def _snapshot_records(self) -> Iterator[Finding]:
+        for snapshot in self._snapshots.unsound():
+            where = f"containers/{FOLDER}/{snapshot.id}"
+            finding = Finding(f"snapshot {snapshot.name or snapshot.id[:12]}", where, "its record is missing or not what was written", "")
+            yield settled(finding, self._mender(partial(self._snapshots.rewrite, snapshot)))
+        for name in self._snapshots.strangers():
+            where, advice = f"containers/{FOLDER}/{name}", "what it kept is in its diff; remove the folder when that is not needed"
+            yield Finding(f"snapshot {name[:12]}", where, "its record cannot be read", LOST, advice)
 
     def _init_layer(self) -> Iterator[Finding]:
         """The layer of mount points that all containers share."""

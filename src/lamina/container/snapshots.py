@@ -1,4 +1,4 @@
-"""Snapshots on disk: `containers/.snapshots/<ID>/snapshot.json` with the directory `diff/` beside it, frozen for good.
+"""Snapshots on disk: `containers/.snapshots/<ID>/snapshot.json`, and a copy of it, with the directory `diff/` beside it, frozen for good.
 
 A folder whose name begins with TAKING is a snapshot that is being taken. It is finished where the container's record names it already,
 and undone otherwise: see `SnapshotStore.recover`. A snapshot without a name is one that others stand on still; it goes with the last.
@@ -6,7 +6,6 @@ and undone otherwise: see `SnapshotStore.recover`. A snapshot without a name is 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -16,11 +15,13 @@ from dataclasses import asdict, dataclass, replace
 
 from lamina.container.model import Container
 from lamina.container.removal import remove_tree
-from lamina.container.store import write_file
+from lamina.container.store import decoded, encoded, write_file
+from lamina.content.files import holds
 from lamina.errors import Conflict, InvalidArgument, NotFound
 from lamina.worker import Workers
 
 FOLDER, TAKING, REMOVED, LEFT, FRESH = ".snapshots", ".taking-", ".removed-", "left-", "fresh"
+_RECORDS = ("snapshot.json", "snapshot.copy.json")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 
 
@@ -143,8 +144,8 @@ class SnapshotStore:
 
     def finish(self, snapshot: Snapshot) -> None:
         """What was taken is one of the snapshots."""
-        os.rename(f"{self.root}/{TAKING}{snapshot.id}", f"{self.root}/{snapshot.id}")
         with self._lock:
+            os.rename(f"{self.root}/{TAKING}{snapshot.id}", f"{self.root}/{snapshot.id}")
             self._known[snapshot.id] = snapshot
             if snapshot.moved:
                 self._users[snapshot.container] = snapshot.id
@@ -213,6 +214,24 @@ class SnapshotStore:
         with self._lock:
             return snapshot.id in self._users.values() or any(each.parent == snapshot.id for each in self._known.values())
 
+    def unsound(self) -> list[Snapshot]:
+        """Those of which a copy of the record is missing or not what was written."""
+        with self._lock:
+            folders = [(f"{self.root}/{each.id}", each) for each in self._known.values()]
+            return [each for folder, each in folders if os.path.isdir(folder) and not _sound(folder, each)]
+
+    def rewrite(self, snapshot: Snapshot) -> None:
+        """Write both copies of a record anew."""
+        with self._lock:
+            if (known := self._known.get(snapshot.id)) is not None:
+                _write(f"{self.root}/{known.id}", known)
+
+    def strangers(self) -> list[str]:
+        """Folders whose record cannot be read, neither copy, and that nothing stands on."""
+        with self._lock:
+            wanted = {*self._known, *self._users.values(), *(each.parent for each in self._known.values())}
+            return sorted(name for name in self._folders() if name not in wanted and not name.startswith("."))
+
     def _roots(self) -> set[str]:
         return {each.id for each in self._known.values() if each.name} | {*self._users.values(), *self._origins.values()}
 
@@ -266,16 +285,31 @@ def settle_rollback(container: Container, workers: Workers) -> None:
     os.rename(path, container.writes)
 
 
+def _encoded(snapshot: Snapshot) -> bytes:
+    return encoded({name: value for name, value in asdict(snapshot).items() if name != "diff"})
+
+
 def _write(folder: str, snapshot: Snapshot) -> None:
-    document = {name: value for name, value in asdict(snapshot).items() if name != "diff"}
-    write_file(f"{folder}/snapshot.json", json.dumps({"version": 1, **document}).encode())
+    for name in reversed(_RECORDS):
+        write_file(f"{folder}/{name}", _encoded(snapshot))
 
 
 def _read(folder: str) -> Snapshot | None:
-    try:
-        with open(f"{folder}/snapshot.json", "rb") as file:
-            document = json.loads(file.read())
-        document.pop("version")
-        return Snapshot(**document, diff=f"{folder}/diff")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """A snapshot by the copy of its record that can be read, the first before the second; what is not the same is made anew."""
+    for name in _RECORDS:
+        try:
+            with open(f"{folder}/{name}", "rb") as file:
+                document = decoded(file.read())
+            document.pop("version")
+            snapshot = Snapshot(**document, diff=f"{folder}/diff")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not _sound(folder, snapshot):
+            with suppress(OSError):  # a full disk does not keep the engine from starting
+                _write(folder, snapshot)
+        return snapshot
+    return None
+
+
+def _sound(folder: str, snapshot: Snapshot) -> bool:
+    return all(holds(f"{folder}/{name}", _encoded(snapshot)) for name in _RECORDS)

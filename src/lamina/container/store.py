@@ -33,12 +33,12 @@ def encode_record(container: Container) -> bytes:
     """What config.json holds: everything but the state and the folder."""
     document = {field.name: getattr(container, field.name) for field in fields(container) if field.name not in ("state", "directory")}
     document["mounts"] = [asdict(mount) for mount in container.mounts]
-    return _encoded(document)
+    return encoded(document)
 
 
 def decode_record(data: bytes, directory: str) -> Container:
     """Raises ValueError, KeyError or TypeError where the bytes are not a record, or not what was written."""
-    document = _decoded(data)
+    document = decoded(data)
     if document.pop("version") != 1:
         raise ValueError("container record of another version")
     mounts = tuple(MountPoint(**mount) for mount in document.pop("mounts"))
@@ -48,24 +48,24 @@ def decode_record(data: bytes, directory: str) -> Container:
 
 def encode_state(state: ContainerState) -> bytes:
     """What state.json holds."""
-    return _encoded(asdict(state))
+    return encoded(asdict(state))
 
 
 def decode_state(data: bytes) -> ContainerState:
     """Raises as decode_record."""
-    document = _decoded(data)
+    document = decoded(data)
     document.pop("version")
     return ContainerState(**{**document, "status": State(document["status"])})
 
 
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    """With version and checksum, which comes last."""
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """A document with version and checksum, which comes last."""
     plain = json.dumps({"version": 1, **document}, separators=(",", ":"))
     return f'{plain[:-1]},"{_SUM}":"{_digest(plain.encode())}"}}'.encode()
 
 
-def _decoded(data: bytes) -> dict[str, Any]:
-    """Documents without a checksum are older ones."""
+def decoded(data: bytes) -> dict[str, Any]:
+    """What `encoded` wrote. Documents without a checksum are older ones. Raises as decode_record."""
     document = json.loads(data)
     if not isinstance(document, dict):
         raise TypeError
