@@ -25,7 +25,14 @@ def test_decoding_undoes_encoding(value: object) -> None:
 
 @given(values)
 def test_the_encoding_is_the_librarys(value: object) -> None:
-    assert encode(value) == json.dumps(value, separators=(",", ":")).encode()
+    assert encode(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def test_bytes_that_are_not_utf8_are_sent_as_docker_sends_them() -> None:
+    assert (
+        encode({"Cmd": [b"\xffa\xe9".decode("utf-8", "surrogateescape"), "\U0001f40b"]})
+        == '{"Cmd":["\ufffda\ufffd","\U0001f40b"]}'.encode()
+    )
 
 
 @given(st.binary() | st.text())

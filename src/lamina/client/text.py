@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _json import encode_basestring_ascii as _quoted_string
+from _json import encode_basestring as _quoted_string
 from _json import make_encoder, make_scanner
 
 from lamina.errors import Corrupt, InvalidArgument
@@ -56,8 +56,12 @@ def document(text: bytes | bytearray | str) -> dict[str, object]:
 
 
 def encode(value: object) -> bytes:
-    """`value` as compact JSON in ASCII."""
-    return "".join(_encode(value, 0)).encode("ascii")
+    """`value` as compact JSON; bytes of words that are not UTF-8 (lone surrogates, as Python reads them) become U+FFFD, as docker's."""
+    text = "".join(_encode(value, 0))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text).encode()
 
 
 def quoted(text: str, keep: str = "") -> str:
