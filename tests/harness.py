@@ -230,6 +230,13 @@ def cli_version() -> int:
     return int(found[1]) if found else _NEWEST
 
 
+def fill(path: Path, piece: int = 4096) -> None:
+    """Write to the end of a file, `piece` bytes at once, until its disk has no room for more."""
+    with open(path, "ab", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(piece))
+
+
 def overwrite(path: Path, data: bytes) -> None:
     """Give a file other bytes as a disk does, without a trace in its times. One that is sealed (fs-verity) is replaced."""
     status = path.stat()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from lamina.content.reserve import SIZE
 from lamina.daemon.root import RootHeld, RootTooNew, claim
 from lamina.errors import InvalidArgument
 from lamina.snapshot.probe import DriverUnavailable, probe
+from tests.harness import fill, script
 
 
 def test_a_root_is_held_once_and_the_holder_is_named(tmp_path: Path) -> None:
@@ -32,6 +35,23 @@ def test_a_version_that_is_not_known_is_refused_and_left_alone(tmp_path: Path, c
     assert (tmp_path / "version").read_text() == content
     (tmp_path / "version").write_text('{"version": 1}')
     claim(str(tmp_path), "daemon").close()
+
+
+@pytest.mark.root
+def test_on_a_full_disk_the_reserve_makes_room_for_a_start(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "small", str(tmp_path)], check=True)
+    try:
+        claim(str(tmp_path), "daemon").close()
+        (tmp_path / "reserve").write_bytes(bytes(SIZE))
+        fill(tmp_path / "filler")
+        claim(str(tmp_path), "daemon").close()
+        assert not (tmp_path / "reserve").exists()
+        fill(tmp_path / "filler")
+        command = [*script("laminad"), "--root", str(tmp_path), "--host", f"unix://{tmp_path}/api.sock"]
+        started = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        assert (started.returncode, started.stderr) == (1, "laminad: no space left on the disk (free some)\n")
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 @pytest.mark.root

@@ -13,6 +13,8 @@ import pytest
 
 from lamina.content import DiskFull
 from lamina.errors import LaminaError
+from lamina.image.metadata import Metadata
+from tests.harness import fill
 
 from .conftest import DRIVERS, Store
 from .tars import imported, tar
@@ -60,10 +62,7 @@ def test_a_load_that_does_not_fit_says_so_whatever_lies_behind_the_layer(small: 
 def test_a_disk_without_a_byte_left_refuses_every_change(small: Store) -> None:
     for way in WAYS:
         before = shape(small)
-        with open(small.root / "filler", "wb", buffering=0) as file:
-            with pytest.raises(OSError, match="No space"):
-                while True:
-                    file.write(bytes(4096))
+        fill(small.root / "filler")
         with pytest.raises(LaminaError):
             way(small, GOOD) if way is not WAYS[1] else small.images.load(io.BytesIO(GOOD))
         with pytest.raises(LaminaError):
@@ -72,6 +71,23 @@ def test_a_disk_without_a_byte_left_refuses_every_change(small: Store) -> None:
         assert shape(small) == before
     small.images.remove("first")
     assert os.listdir(small.root / "content/blobs/sha256") == []
+
+
+@pytest.mark.root
+def test_a_database_on_a_full_disk_is_not_taken_for_a_damaged_one(small: Store) -> None:
+    filled = small.root / "filler"
+    assert list(small.images.check(repair=True)) == []
+    fill(filled)
+    assert list(small.images.check(repair=True)) == []
+    filled.unlink()
+    small.close()
+    fill(filled)
+    before = os.stat(small.root / "metadata.db").st_ino
+    with pytest.raises(DiskFull, match="metadata"):
+        Metadata(str(small.root / "metadata.db"), pytest.fail)
+    assert os.stat(small.root / "metadata.db").st_ino == before
+    filled.unlink()
+    small.open()
 
 
 @pytest.mark.root
@@ -89,9 +105,7 @@ def test_images_are_removed_from_a_full_disk(tmp_path: Path, driver: str) -> Non
         for number in range(3):
             imported(store, f"image:{number}", tar({"x": os.urandom(1 << 20)}))
         for count in range(2):
-            with open(disk / f"filler{count}", "wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-                while True:
-                    file.write(bytes(4096 if count else 1 << 20))
+            fill(disk / f"filler{count}", 4096 if count else 1 << 20)
         with pytest.raises(LaminaError, match="no space left"):
             imported(store, "more", tar({"x": b"y"}))
         store.images.remove("image:0")

@@ -31,12 +31,16 @@ class Reserve:
             finally:
                 os.close(fd)
 
-    @contextmanager
-    def at_hand(self) -> Iterator[None]:
-        """What happens inside has that room, if there is none else."""
+    def give_up(self) -> None:
+        """Let it go where the disk has no other room of that size."""
         if self._free() < self._size:
             with suppress(OSError):
                 os.unlink(self._path)
+
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """What happens inside has that room, if there is none else."""
+        self.give_up()
         try:
             yield
         finally:

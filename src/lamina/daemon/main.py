@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import encodings.idna  # noqa: F401  resolving a host name would import it, perhaps from a newer version by then
+import errno
 import gc
 import logging
 import os
@@ -22,7 +23,7 @@ from lamina.api.listen import checked, listen
 from lamina.daemon.engine import Engine
 from lamina.daemon.settings import Settings, parse
 from lamina.distribution.proxies import Proxies
-from lamina.errors import InvalidArgument, LaminaError
+from lamina.errors import Exhausted, InvalidArgument, LaminaError
 from lamina.worker import WorkerPool
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -45,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LaminaError as error:
         print(f"laminad: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"laminad: no space left on the disk{f' of {error.filename}' if error.filename else ''} (free some)", file=sys.stderr)
+        return Exhausted.exit_code
     return 0
 
 

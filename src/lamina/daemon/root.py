@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 
+from lamina.content.reserve import Reserve
 from lamina.errors import Conflict, InvalidArgument, Unsupported
 
 VERSION = 1
@@ -55,6 +56,7 @@ def claim(root: str, what: str) -> RootLock:
         except BlockingIOError:
             raise RootHeld(_held_by(root, fd)) from None
         check_version(root)
+        Reserve(f"{root}/reserve").give_up()  # whoever has nothing running can remove nothing
         # Images hold set-user-ID programs that the host's users must not reach (CVE-2021-41091).
         os.chmod(root, os.stat(root).st_mode & 0o770)
         os.ftruncate(fd, 0)

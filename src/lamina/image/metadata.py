@@ -39,6 +39,8 @@ _SAVED = ("removed", "build_cache", "cache_images")
 _CORRUPT, _NOT_A_DATABASE = 11, 26
 _CANNOT_BE_READ = (_CORRUPT, _NOT_A_DATABASE, 266, 522, 1032)
 """Extended result codes of SQLite: with the first two SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ and SQLITE_READONLY_DBMOVED."""
+_NO_ROOM = (13, 4874)
+"""SQLITE_FULL and SQLITE_IOERR_SHMSIZE: the disk is full, the database may well be sound."""
 
 _SPARE, _GIVEN_BACK = 256, 256
 """Free pages (of 4 KiB) that the database keeps for what is written next, and how many more go after each transaction at most."""
@@ -54,6 +56,9 @@ class Metadata:
     """The database. Thread-safe: one connection, one statement or transaction at a time.
 
     `fresh` says that there was none, or none that could be read: then the files are what is known.
+
+    Raises:
+        DiskFull: it cannot be opened without some room.
     """
 
     def __init__(self, path: str, warn: Warn) -> None:
@@ -64,6 +69,7 @@ class Metadata:
         try:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
+            self._refuse_full(error, "free some")
             warn(f"the database {path} cannot be read ({error}): it is made anew from the files beside it")
             self._set_aside()
             self.fresh = True
@@ -98,8 +104,7 @@ class Metadata:
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
-                    raise DiskFull(f"no space left on the disk of {self._path}", hint="free some, or run `lamina image prune`") from None
+                self._refuse_full(error, "free some, or run `lamina image prune`")
                 raise
 
     def layers(self) -> dict[str, str]:
@@ -123,7 +128,11 @@ class Metadata:
 
     def reread(self) -> list[str]:
         """What is wrong with the file on the disk, in SQLite's words, whatever was read of it before. Where nothing is, all that is
-        asked from now on is read from there."""
+        asked from now on is read from there.
+
+        Raises:
+            DiskFull: nobody can say.
+        """
         with self._lock:
             if self._moved():
                 return ["it was deleted or replaced"]
@@ -138,6 +147,7 @@ class Metadata:
                     self._connection = opened
                 return problems
             except sqlite3.DatabaseError as error:
+                self._refuse_full(error, "free some")
                 return [str(error)]
 
     def mend(self) -> list[str]:
@@ -218,6 +228,11 @@ class Metadata:
             for statement in done:
                 self._connection.execute(*statement)
 
+    def _refuse_full(self, error: BaseException, hint: str) -> None:
+        """Raise DiskFull where that is what the error says."""
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _NO_ROOM:
+            raise DiskFull(f"no space left on the disk of {self._path}", hint=hint) from None
+
     def _moved(self) -> bool:
         """Whether the path leads to another file than the one that is open, or to none."""
         try:
@@ -253,15 +268,18 @@ class Metadata:
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:
-            # before the first page is written: where there are tables, it takes a VACUUM
-            connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            # What is as it should be is not said again: SQLite would write it, for which a full disk has no room.
+            if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):
+                # before the first page is written: where there are tables, it takes a VACUUM
+                connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
                 raise Unsupported(f"the database {self._path} is of version {version}, newer than the {SCHEMA_VERSION} known here")
             connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            if version < SCHEMA_VERSION:
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             for table in _TABLES:
                 connection.execute(f"SELECT * FROM {table}").fetchall()  # Reads every page: damage shows now.
             _give_back(connection)
