@@ -221,6 +221,17 @@ def test_owner_and_mode_are_set_on_what_is_new(copies: Copies) -> None:
     assert {(member.uid, member.gid) for member in copies.copy(["d"], "/t", chown="root:root").values()} == {(0, 0)}
 
 
+def test_an_account_whose_numbers_are_none_is_not_there(copies: Copies) -> None:
+    copies.put("a")
+    (copies.root / "etc").mkdir()
+    (copies.root / "etc/passwd").write_text("one:x:7:us::/:\ntwo:x:99999999999:1::/:\nthree:x:7:4294967295::/:\nfour:x:7\none:x:5:6::/:\n")
+    (copies.root / "etc/group").write_text("us:x:99999999999:\n")
+    for chown in ("two", "three", "four", "0:us"):
+        with pytest.raises(InvalidOwner, match="unable to find"):
+            copies.copy(["a"], "/t", chown=chown)
+    assert (copies.copy(["a"], "/t", chown="one")["t"].uid, copies.copy(["a"], "/t", chown="one")["t"].gid) == (5, 6)
+
+
 def test_an_octal_mode_is_that_of_new_folders_on_the_way_too(copies: Copies) -> None:
     copies.put("d/a")
     (copies.root / "there").mkdir(mode=0o755)

@@ -110,12 +110,12 @@ def resolve_owner(root: Files, text: str) -> Owner:
         raise InvalidOwner(f"invalid chown string format: {text[:100]!r}")
     uid, gid = _number(user), _number(user)
     if uid is None or gid is None:
-        fields = _entry(root, b"etc/passwd", user)
-        if fields is None and user == "root":
-            fields = ["root", "", "0", "0"]  # nobody else, though the image (scratch, say) does not tell
-        if fields is None or len(fields) < 4:
+        numbers = _entry(root, b"etc/passwd", user, 2)
+        if numbers is None and user == "root":
+            numbers = [0, 0]  # nobody else, though the image (scratch, say) does not tell
+        if numbers is None:
             raise InvalidOwner(f"unable to find user {user[:100]} in the image", hint="no matching entry in its /etc/passwd")
-        uid, gid = int(fields[2]), int(fields[3])
+        uid, gid = numbers
     return Owner(uid, _group(root, group) if group else gid)
 
 
@@ -123,27 +123,33 @@ def _group(root: Files, group: str) -> int:
     number = _number(group)
     if number is not None:
         return number
-    fields = _entry(root, b"etc/group", group)
-    if fields is None and group == "root":
+    numbers = _entry(root, b"etc/group", group, 1)
+    if numbers is None and group == "root":
         return 0
-    if fields is None:
+    if numbers is None:
         raise InvalidOwner(f"unable to find group {group[:100]} in the image", hint="no matching entry in its /etc/group")
-    return int(fields[2])
+    return numbers[0]
 
 
 def _number(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         return None
-    if len(text) > 10 or int(text) > (1 << 32) - 2:
+    if not _in_range(text):
         raise InvalidOwner(f"owner out of range: {text[:50]}")
     return int(text)
 
 
-def _entry(root: Files, path: bytes, name: str) -> list[str] | None:
+def _in_range(digits: str) -> bool:
+    return len(digits) <= 10 and int(digits) <= (1 << 32) - 2
+
+
+def _entry(root: Files, path: bytes, name: str, count: int) -> list[int] | None:
+    """The `count` numbers from the third field on, of the first line of that name where these are numbers of owners."""
     for line in _lines(root, path):
         fields = line.split(":")
-        if fields[0] == name and len(fields) > 2 and all(field.isascii() and field.isdigit() for field in fields[2:3]):
-            return fields
+        numbers = fields[2 : 2 + count]
+        if fields[0] == name and len(numbers) == count and all(each.isascii() and each.isdigit() and _in_range(each) for each in numbers):
+            return [int(each) for each in numbers]
     return None
 
 
