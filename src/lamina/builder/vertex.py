@@ -5,7 +5,6 @@ A vertex says what is done to which inputs; its digest covers both, so equal dig
     source      a stack of layers or a set of files, by their content
     exec        a command in a root file system
     copy        files put onto a root file system
-    merge       layers of one stack put onto another
     configure   a change of the configuration alone
 
 An input counts by its *content* (chain ID, digest of files), not by how it came about: a label added above a RUN,
@@ -15,7 +14,7 @@ or another way to the same files, leaves the vertices below it as they were.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lamina.spec.digest import Digest
@@ -36,19 +35,6 @@ class Vertex:
         """Covers kind, facts and inputs; the same on every machine and in every version that keeps this format."""
         content = [1, self.kind, sorted(self.facts.items()), [str(vertex.digest) for vertex in self.inputs]]
         return Digest.of(json.dumps(content, separators=(",", ":")).encode())
-
-    def walk(self) -> Iterator[Vertex]:
-        """This vertex after everything it stands on, each once."""
-        seen: set[int] = set()
-        yield from self._walk(seen)
-
-    def _walk(self, seen: set[int]) -> Iterator[Vertex]:
-        for vertex in self.inputs:
-            if id(vertex) not in seen:
-                yield from vertex._walk(seen)
-        if id(self) not in seen:
-            seen.add(id(self))
-            yield self
 
 
 def source(content: Digest | None) -> Vertex:
