@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from lamina.apitypes.events import Event
@@ -222,7 +222,8 @@ class Containers:
         Raises:
             AlreadyThere: it runs (304).
             LayerDamaged, BlobDamaged: a layer is not what it was; names it, nothing was started.
-            CommandNotFound, CommandNotExecutable, MountMismatch, RuntimeFailed: it is still `created`, with exit code 127, 126, 127, 125.
+            CommandNotFound, CommandNotExecutable, MountMismatch, RuntimeFailed: it is what it was, `created` or `exited`, with exit code 127,
+                126, 127; for all else with that of its last run, or 128.
         """
         self._life.start(self._roster.settled(ref), verify=verify)
 
@@ -404,9 +405,9 @@ class Containers:
         """What it adds, modifies and deletes from now on; see `Watcher.watch`. Close the iterator to stop."""
         return self._watcher.watch(self._roster.find(ref), existing=existing)
 
-    def export(self, ref: str, out: Target, *, progress: Callable[[int], None] | None = None) -> None:
+    def export(self, ref: str, out: Target) -> None:
         """Write its whole file system as a tar into descriptor `out`, without its mounts."""
-        self._contents.export(self._roster.find(ref), out, progress)
+        self._contents.export(self._roster.find(ref), out)
 
     def archive_stat(self, ref: str, path: str) -> PathStat:
         """What `path` is inside the container; a last symlink is not followed (PathNotFound)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from lamina.container.launching import Launcher
 from lamina.container.lifecycle import LifeCycle
@@ -30,9 +30,8 @@ class Contents:
             found = self._parts.layers.changes(layer, container.writes, self._launcher.over(container))
         return [Change(path, _KINDS[kind]) for path, kind in found]
 
-    def export(self, live: Live, out: Target, progress: Callable[[int], None] | None) -> None:
+    def export(self, live: Live, out: Target) -> None:
         """See Containers.export."""
-        del progress
         with reachable(live, self._launcher, self._parts.root, bare=True) as root:
             fd, more, heard = taken(out)
             self._parts.workers.run("lamina.container.files:export_job", {**root.params, **more}, [*root.fds, fd], heard)

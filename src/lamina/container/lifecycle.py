@@ -95,7 +95,7 @@ class LifeCycle:
             self.release(live)
             # As with Docker: unless the command is why, the code of the last run stays if it says anything.
             code = code if code in (126, 127) else live.state.exit_code or _NOT_STARTED
-            live.note(exit_code=code, error=_words(error), finished_ns=live.state.finished_ns)
+            live.note(exit_code=code, error=_words(error))
             self._store.save_state(live.container)
             raise
         finally:
