@@ -277,6 +277,27 @@ def test_a_template_counts_for_more_than_quiet(
     assert lines == (shown or ([*lines[:-1], value] if form.startswith("table") else [f"-{value}-"]))
 
 
+@pytest.mark.parametrize(
+    ("words", "form", "head"),
+    [
+        (("volume", "ls"), "{{.Name}}\\t{{.Driver}}", ["VOLUME", "NAME", "DRIVER"]),
+        (("network", "ls"), "{{.Driver}}", ["DRIVER"]),
+        (("stats", "--no-stream"), "{{.Name}}\\t{{.CPUPerc}}", ["NAME", "CPU", "%"]),
+        (("image", "mount"), "{{.Target}}", ["TARGET"]),
+        (("image", "diff", "a", "b"), '{{.path}}\\t{{.Label "x.y-z"}}', ["PATH", "y", "z"]),
+    ],
+)
+def test_a_table_without_rows_has_the_header_that_is_asked_for(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], form: str, head: list[str]
+) -> None:
+    engine.routes["GET /volumes"] = reply({"Volumes": None})
+    engine.routes["GET /networks"] = engine.routes["GET /containers/json"] = reply([])
+    engine.routes["GET /lamina/mounts"] = reply({"mounts": []})
+    engine.routes["GET /lamina/images/diff"] = reply({"changes": []})
+    assert main(["-H", engine.host, *words, "--format", f"table {form}"]) == 0
+    assert capsys.readouterr().out.split() == head
+
+
 def test_why_an_image_is_not_there_is_told_as_the_engine_says_it(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.routes["GET /images/x/json"] = reply({"message": "x was found but does not provide the specified platform"}, status=404)
     assert main(["-H", engine.host, "image", "inspect", "--platform", "linux/arm64", "x"]) == 1

@@ -27,6 +27,22 @@ class Labelled(dict[str, object]):
         self.methods = {"Label": label}
 
 
+class _AnyField(dict[str, object]):
+    """The headers of rows of which there are none, so that nobody knows their fields: any has one."""
+
+    __slots__ = ("methods",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(headers)
+        self.methods = {"Label": _label_header}
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return name.upper()
+
+
 def labelled(row: Row, labels: object) -> Row:
     """A row with its labels as the API tells them."""
     known = labels if isinstance(labels, dict) else {}
@@ -75,7 +91,8 @@ def _by_template(session: Session, form: str, rows: Sequence[Row], headers: Mapp
             session.print(template.render(row))
         return
     known = {name for row in rows[:1] for name in row} | set(headers) | set(fields)
-    head = Labelled({name: headers.get(name, name.upper()) for name in known}, _label_header)
+    named = {name: headers.get(name, name.upper()) for name in known}
+    head = Labelled(named, _label_header) if rows or fields else _AnyField(headers)
     lines = [template.render(head)] + [template.render(row) for row in rows]
     for line in aligned([line.split("\t") for line in lines]):
         session.print(line)
