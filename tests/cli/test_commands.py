@@ -247,6 +247,27 @@ def test_fields_that_json_leaves_out_are_empty_to_templates(engine: FakeEngine, 
     assert main(["-H", engine.host, "image", "inspect", "-f", "{{.Nope}}", "x"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "document", "form", "shown"),
+    [
+        ("container", {"State": {}}, "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{.SizeRw}}", "none <nil>"),
+        ("container", {"Mounts": [{"Source": "/a"}, {"Name": "v"}]}, "{{range .Mounts}}[{{.Name}}]{{end}}", "[][v]"),
+        ("container", {"HostConfig": {}, "Config": {}}, "{{len .HostConfig.Tmpfs}} {{.HostConfig.Init}} {{.Config.Shell}}", "0 <nil> []"),
+        ("volume", {}, "{{.UsageData}}", "<nil>"),
+        ("network", {"IPAM": {"Config": [{"Subnet": "s"}]}}, "{{range .IPAM.Config}}{{.Subnet}},{{.IPRange}}{{end}}{{.Peers}}", "s,[]"),
+    ],
+)
+def test_fields_that_json_leaves_out_are_there_of_all_that_is_inspected(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], kind: str, document: dict[str, object], form: str, shown: str
+) -> None:
+    engine.routes["GET /containers/x/json" if kind == "container" else f"GET /{kind}s/x"] = reply(document)
+    for words in ([kind, "inspect"], ["inspect", "--type", kind]):
+        assert main(["-H", engine.host, *words, "-f", form, "x"]) == 0
+        assert capsys.readouterr().out == f"{shown}\n"
+        main(["-H", engine.host, *words, "-f", "{{json .}}", "x"])
+        assert json.loads(capsys.readouterr().out) == document
+
+
 @pytest.mark.parametrize("name", ["x:", "a" * 64, "host:5000/x:1:2"])
 def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
     engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')

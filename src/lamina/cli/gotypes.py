@@ -7,12 +7,12 @@ from __future__ import annotations
 
 MAPS = frozenset(
     "Annotations Attributes AuxiliaryAddresses Containers Data DriverOpts EndpointsConfig ExposedPorts Labels Networks Options PortBindings "
-    "Ports Runtimes Segments StorageOpt Sysctls Tmpfs Volumes".split()
+    "Ports Runtimes Segments Services StorageOpt Sysctls Tmpfs Volumes".split()
 )
 SLICES = frozenset(
     "Aliases Args Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop "
     "Capabilities Cmd DNSNames DeviceCgroupRules DeviceIDs DeviceRequests Devices Dns DnsOptions DnsSearch DriverStatus Entrypoint Env "
-    "ExecIDs ExtraHosts GroupAdd Layers LinkLocalIPs Links MaskedPaths Mounts OnBuild Processes ReadonlyPaths RepoDigests RepoTags "
+    "ExecIDs ExtraHosts GroupAdd Layers LinkLocalIPs Links MaskedPaths Mounts OnBuild Peers Processes ReadonlyPaths RepoDigests RepoTags "
     "SecondaryIPAddresses SecondaryIPv6Addresses SecurityOpt SecurityOptions Shell Test Ulimits VolumesFrom Warnings".split()
 )
 

@@ -24,6 +24,26 @@ IMAGE: Shape = {
     "Config": _CONFIG,
     "Descriptor": _DESCRIPTOR,
 }
+CONTAINER: Shape = {
+    "ImageManifestDescriptor": None,
+    "SizeRootFs": None,
+    "SizeRw": None,
+    "Config": {**_CONFIG, "MacAddress": "", "NetworkDisabled": False, "StopTimeout": None},
+    "HostConfig": {
+        "Annotations": None,
+        "Init": None,
+        "KernelMemory": 0,
+        "KernelMemoryTCP": 0,
+        "Mounts": None,
+        "StorageOpt": None,
+        "Sysctls": None,
+        "Tmpfs": None,
+    },
+    "Mounts": {"Driver": "", "Name": ""},
+    "State": {"Health": None},
+}
+NETWORK: Shape = {"IPAM": {"Config": {"Gateway": "", "IPRange": ""}}, "Peers": None, "Services": None}
+VOLUME: Shape = {"ClusterVolume": None, "Status": None, "UsageData": None}
 
 
 class Typed(dict[str, object]):
@@ -38,5 +58,12 @@ class Typed(dict[str, object]):
 
 def typed(document: Mapping[str, object], shape: Shape) -> Typed:
     """The document of the API as a template of `inspect` sees it; JSON of it is the document's."""
-    inner = {name: typed(value, of) for name, of in shape.items() if isinstance(of, dict) and isinstance(value := document.get(name), dict)}
+    inner = {name: _inner(document[name], of) for name, of in shape.items() if isinstance(of, dict) and name in document}
     return Typed({**document, **inner}, {name: None if isinstance(zero, dict) else zero for name, zero in shape.items()})
+
+
+def _inner(value: object, shape: Shape) -> object:
+    """A field that is such a document, or a list of them."""
+    if isinstance(value, list):
+        return [_inner(each, shape) for each in value]
+    return typed(value, shape) if isinstance(value, dict) else value

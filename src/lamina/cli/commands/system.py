@@ -186,19 +186,15 @@ Look = Callable[[str], dict[str, object]]
 _NO_TEMPLATE = 64
 
 
-def _image(session: Session, name: str, platform: str = "") -> dict[str, object]:
-    from lamina.cli.leftout import IMAGE, typed
+def _looks(session: Session, *, size: bool = False, platform: str = "") -> dict[str, Look]:
+    from lamina.cli.leftout import CONTAINER, IMAGE, NETWORK, VOLUME, typed
 
-    return typed(Images(session.engine).inspect(name, platform), IMAGE)
-
-
-def _looks(session: Session, *, size: bool) -> dict[str, Look]:
-    containers, system = Containers(session.engine), System(session.engine)
+    containers, images, system = Containers(session.engine), Images(session.engine), System(session.engine)
     return {
-        "container": lambda name: containers.inspect(name, size=size),
-        "image": lambda name: _image(session, name),
-        "network": lambda name: system.inspect("networks", name),
-        "volume": lambda name: system.inspect("volumes", name),
+        "container": lambda name: typed(containers.inspect(name, size=size), CONTAINER),
+        "image": lambda name: typed(images.inspect(name, platform), IMAGE),
+        "network": lambda name: typed(system.inspect("networks", name), NETWORK),
+        "volume": lambda name: typed(system.inspect("volumes", name), VOLUME),
     }
 
 
@@ -218,17 +214,17 @@ def container_inspect(session: Session, arguments: Arguments) -> int:
 def image_inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of images."""
     platform = platform_json(arguments.text("platform"))
-    return _inspect(session, arguments, [lambda name: _image(session, name, platform)], "image")
+    return _inspect(session, arguments, [_looks(session, platform=platform)["image"]], "image")
 
 
 def volume_inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of volumes."""
-    return _inspect(session, arguments, [_looks(session, size=False)["volume"]], "volume")
+    return _inspect(session, arguments, [_looks(session)["volume"]], "volume")
 
 
 def network_inspect(session: Session, arguments: Arguments) -> int:
     """Show everything known of networks."""
-    return _inspect(session, arguments, [_looks(session, size=False)["network"]], "network")
+    return _inspect(session, arguments, [_looks(session)["network"]], "network")
 
 
 def _inspect(session: Session, arguments: Arguments, looks: list[Look], kind: str) -> int:
