@@ -268,6 +268,21 @@ def test_fields_that_json_leaves_out_are_there_of_all_that_is_inspected(
         assert json.loads(capsys.readouterr().out) == document
 
 
+def test_a_template_of_events_goes_on_over_those_that_have_no_status(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [{"Type": "network", "Action": "connect"}, {"Type": "container", "Action": "die", "id": "c", "from": "bb", "status": "die"}]
+    engine.routes["GET /events"] = reply(raw=b"".join(json.dumps(event).encode() + b"\n" for event in told))
+    assert main(["-H", engine.host, "events", "--format", "{{.Action}} [{{.Status}} {{.ID}} {{.From}}]"]) == 0
+    assert capsys.readouterr().out == "connect [  ]\ndie [die c bb]\n"
+
+
+def test_info_and_version_have_the_fields_that_json_leaves_out(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.routes["GET /info"] = reply({"NCPU": 2})
+    engine.routes["GET /version"] = reply({"Version": "28"})
+    assert main(["-H", engine.host, "info", "--format", "{{.NCPU}} {{.DefaultAddressPools}} {{.KernelMemory}}"]) == 0
+    assert main(["-H", engine.host, "version", "--format", "{{.Server.Version}} {{.Server.Experimental}}"]) == 0
+    assert capsys.readouterr().out == "2 [] false\n28 false\n"
+
+
 @pytest.mark.parametrize("name", ["x:", "a" * 64, "host:5000/x:1:2"])
 def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
     engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')

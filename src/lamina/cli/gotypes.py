@@ -11,8 +11,8 @@ MAPS = frozenset(
 )
 SLICES = frozenset(
     "Aliases Args Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop "
-    "Capabilities Cmd DNSNames DeviceCgroupRules DeviceIDs DeviceRequests Devices Dns DnsOptions DnsSearch DriverStatus Entrypoint Env "
-    "ExecIDs ExtraHosts GroupAdd Layers LinkLocalIPs Links MaskedPaths Mounts OnBuild Peers Processes ReadonlyPaths RepoDigests RepoTags "
+    "Capabilities Cmd DNSNames DefaultAddressPools DeviceCgroupRules DeviceIDs DeviceRequests Devices Dns DnsOptions DnsSearch DriverStatus Entrypoint Env "
+    "ExecIDs ExtraHosts GenericResources GroupAdd Layers LinkLocalIPs Links MaskedPaths Mounts OnBuild Peers Processes ReadonlyPaths RepoDigests RepoTags "
     "SecondaryIPAddresses SecondaryIPv6Addresses SecurityOpt SecurityOptions Shell Test Ulimits VolumesFrom Warnings".split()
 )
 

@@ -1,4 +1,4 @@
-"""Fields of Docker's types that JSON leaves out where they are empty: templates of `inspect` have them all the same, as Go's zero values.
+"""Fields of Docker's types that JSON leaves out where they are empty: templates have them all the same, as Go's zero values.
 
 Go's empty lists and maps are null here, as they are where JSON has the field; `gotypes` knows which are which.
 """
@@ -42,6 +42,16 @@ CONTAINER: Shape = {
     "Mounts": {"Driver": "", "Name": ""},
     "State": {"Health": None},
 }
+INFO: Shape = {
+    "Containerd": None,
+    "DefaultAddressPools": None,
+    "DiscoveredDevices": None,
+    "FirewallBackend": None,
+    "KernelMemory": False,
+    "KernelMemoryTCP": False,
+    "SystemStatus": None,
+}
+ENGINE: Shape = {"Experimental": False}
 NETWORK: Shape = {"IPAM": {"Config": {"Gateway": "", "IPRange": ""}}, "Peers": None, "Services": None}
 VOLUME: Shape = {"ClusterVolume": None, "Status": None, "UsageData": None}
 
@@ -60,6 +70,11 @@ def typed(document: Mapping[str, object], shape: Shape) -> Typed:
     """The document of the API as a template of `inspect` sees it; JSON of it is the document's."""
     inner = {name: _inner(document[name], of) for name, of in shape.items() if isinstance(of, dict) and name in document}
     return Typed({**document, **inner}, {name: None if isinstance(zero, dict) else zero for name, zero in shape.items()})
+
+
+def typed_event(document: Mapping[str, object]) -> Typed:
+    """An event as a template sees it: what only events of containers and images have is empty in others."""
+    return Typed(document, {name: "" for name in ("From", "ID", "Status") if name.lower() not in document})
 
 
 def _inner(value: object, shape: Shape) -> object:

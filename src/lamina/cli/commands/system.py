@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lamina import __version__
 from lamina.cli.commands.contents import moment
 from lamina.cli.flags import Arguments
+from lamina.cli.leftout import CONTAINER, IMAGE, INFO, NETWORK, VOLUME, typed, typed_event
 from lamina.cli.output import filters, pretty, show
 from lamina.cli.references import platform_json
 from lamina.cli.session import Session
@@ -111,7 +112,7 @@ def info(session: Session, arguments: Arguments) -> int:
     except LaminaError:
         own = {}  # an engine that is not Lamina
     if form := arguments.text("format"):
-        show(session, form, {**facts, "Lamina": own, "ClientInfo": {"Version": __version__}})
+        show(session, form, typed({**facts, "Lamina": own, "ClientInfo": {"Version": __version__}}, INFO))
         return 0
     session.print(f"Client: Lamina\n Version:    {__version__}\n\nServer:")
     for line in _info_lines(facts, own):
@@ -163,7 +164,7 @@ def events(session: Session, arguments: Arguments) -> int:
     form = arguments.text("format")
     for event in System(session.engine).events(pairs):
         if form:
-            show(session, form, event)
+            show(session, form, typed_event(event))
         else:
             session.print(_event(event))
         sys.stdout.flush()
@@ -187,8 +188,6 @@ _NO_TEMPLATE = 64
 
 
 def _looks(session: Session, *, size: bool = False, platform: str = "") -> dict[str, Look]:
-    from lamina.cli.leftout import CONTAINER, IMAGE, NETWORK, VOLUME, typed
-
     containers, images, system = Containers(session.engine), Images(session.engine), System(session.engine)
     return {
         "container": lambda name: typed(containers.inspect(name, size=size), CONTAINER),

@@ -31,9 +31,10 @@ def version(session: Session, arguments: Arguments) -> int:
     except EngineUnreachable as error:
         unreachable = error
     if arguments.text("format"):
+        from lamina.cli.leftout import ENGINE, typed
         from lamina.cli.output import show
 
-        show(session, arguments.text("format"), {"Client": client, "Server": server or None})
+        show(session, arguments.text("format"), {"Client": client, "Server": typed(server, ENGINE) if server else None})
     else:
         session.print(f"Client: Lamina\n Version:           {__version__}\n API version:       {client['ApiVersion']}")
         if server:
