@@ -540,6 +540,34 @@ def test_a_terminal_is_raw_sized_and_left_by_its_keys(engine: FakeEngine) -> Non
     assert isinstance(body, dict) and body["Tty"]
 
 
+@pytest.mark.parametrize(("words", "code"), [(["attach", "c"], 1), (["exec", "-it", "c", "sh"], 1), (["start", "-ai", "c"], 0)])
+def test_who_leaves_a_terminal_by_its_keys_gets_dockers_exit_code(engine: FakeEngine, words: list[str], code: int) -> None:
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\nready> ")
+        while connection.recv(100):
+            pass
+
+    containers(engine)
+    facts = {"Config": {"Tty": True, "OpenStdin": True}, "State": {"Running": words[0] != "start"}, "HostConfig": {}}
+    engine.routes |= {
+        "GET /containers/c/json": reply(facts),
+        "POST /containers/c/attach": answer,
+        "POST /containers/c/resize": reply(),
+        "POST /containers/c/exec": reply({"Id": "e"}, status=201),
+        "POST /exec/e/start": answer,
+        "POST /exec/e/resize": reply(),
+    }
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(PROGRAM[0], [*PROGRAM, "--host", engine.host, *words])
+    _until(leader, b"ready> ")
+    os.write(leader, b"\x10\x11")
+    _until(leader, b"read escape sequence")
+    _, status = os.waitpid(pid, 0)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(status) == code
+
+
 def _until(fd: int, wanted: bytes) -> bytes:
     shown = b""
     while wanted not in shown:

@@ -418,7 +418,7 @@ def _facts(facts: dict[str, object], part: str, name: str) -> bool:
 
 
 def attach(session: Session, arguments: Arguments) -> int:
-    """Attach to a running container; its exit code."""
+    """Attach to a running container; its exit code, or as docker's 1 where the user left it."""
     from lamina.client.containers import Containers
 
     containers, name = Containers(session.engine), arguments.words[0]
@@ -434,11 +434,11 @@ def attach(session: Session, arguments: Arguments) -> int:
     wired, waiting = Run(session.engine).follow(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys)
     if arguments.on("sig-proxy", default=True) and not tty:
         _streams().pass_signals(session.engine, name)
-    return 0 if _streams().converse(session.engine, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
+    return 1 if _streams().converse(session.engine, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
 
 
 def exec(session: Session, arguments: Arguments) -> int:
-    """Run a program in a running container; its exit code."""
+    """Run a program in a running container; its exit code, or as docker's 1 where the user left it."""
     name, *command = arguments.words
     detached, tty = arguments.on("detach"), arguments.on("tty")
     stdin = arguments.on("interactive") and not detached
@@ -466,7 +466,7 @@ def exec(session: Session, arguments: Arguments) -> int:
     if wired is None:
         return 0
     if _streams().converse(session.engine, made, wired, stdin=stdin, tty=tty, keys=arguments.text("detach-keys"), program=True):
-        return 0
+        return 1
     code = asked.exit_code(made)
     return 1 if code is None else code
 
