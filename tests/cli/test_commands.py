@@ -283,6 +283,29 @@ def test_info_and_version_have_the_fields_that_json_leaves_out(engine: FakeEngin
     assert capsys.readouterr().out == "2 [] false\n28 false\n"
 
 
+def test_details_of_space_are_whole_for_templates_and_cut_short_in_the_table(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume = {"Name": "v", "Driver": "local", "Mountpoint": "/v", "UsageData": {"Size": 5, "RefCount": 2}}
+    engine.routes["GET /system/df"] = reply({
+        "Images": [{"Id": f"sha256:{'a' * 64}", "RepoTags": ["x:1"]}],
+        "Containers": [{"Id": "b" * 64, "Command": "sleep 10000000000000"}],
+        "Volumes": [volume],
+        "BuildCache": [{"ID": "c" * 64, "CreatedAt": "2026-01-31T10:00:00Z"}],
+    })  # fmt: skip
+    form = (
+        "{{range .Images}}{{.ID}}{{end}} {{range .Containers}}{{.ID}} {{.Command}}{{end}} "
+        "{{range .Volumes}}{{.Driver}} {{.Mountpoint}} {{.Links}} {{.Size}}{{end}} {{range .BuildCache}}{{.ID}} {{.CreatedAt}}{{end}}"
+    )
+    assert main(["-H", engine.host, "system", "df", "-v", "--format", form]) == 0
+    assert capsys.readouterr().out == (
+        f'sha256:{"a" * 64} {"b" * 64} "sleep 10000000000000" local /v 2 5B {"c" * 64} 2026-01-31 10:00:00 +0000 UTC\n'
+    )
+    assert main(["-H", engine.host, "system", "df", "-v"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert all(letter * 12 in shown for letter in "abc")
+
+
 @pytest.mark.parametrize("name", ["x:", "a" * 64, "host:5000/x:1:2"])
 def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
     engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')

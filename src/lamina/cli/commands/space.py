@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lamina.cli.ages import age, parse_time
+from lamina.cli.ages import age, parse_time, precise
 from lamina.cli.commands.images import image_rows
 from lamina.cli.commands.ps import container_row
+from lamina.cli.commands.volumes import volume_row
 from lamina.cli.flags import Arguments, read_value
 from lamina.cli.output import filters, print_raw, print_rows, show
 from lamina.cli.prompt import agreed
@@ -162,12 +163,13 @@ def _referenced(item: Item) -> bool:
 
 
 def _details(session: Session, facts: Item, form: str) -> None:
-    images = [row for item in _items(facts, "Images") for row in _image_rows(item)]
+    whole = bool(form)  # as docker's: only its own table is cut short
+    images = [row for item in _items(facts, "Images") for row in _image_rows(item, whole=whole)]
     containers = [
-        container_row(item, whole=False) | {"Size": human_size(_number(item.get("SizeRw")))} for item in _items(facts, "Containers")
+        container_row(item, whole=whole) | {"Size": human_size(_number(item.get("SizeRw")))} for item in _items(facts, "Containers")
     ]
-    volumes: list[Item] = [_volume_row(item) for item in _items(facts, "Volumes")]
-    cache: list[Item] = [_cache_row(item) for item in _items(facts, "BuildCache")]
+    volumes = [volume_row(item) for item in _items(facts, "Volumes")]
+    cache: list[Item] = [_cache_row(item, whole=whole) for item in _items(facts, "BuildCache")]
     if form:
         show(session, form, {"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache})
         return
@@ -185,28 +187,25 @@ def _details(session: Session, facts: Item, form: str) -> None:
     print_rows(session, "", cache, ["ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"], _CACHE_HEADERS)
 
 
-def _image_rows(item: Item) -> list[Item]:
+def _image_rows(item: Item, *, whole: bool) -> list[Item]:
     shared = _number(item.get("SharedSize"))
     sizes: Item = {"SharedSize": human_size(shared, 4), "UniqueSize": human_size(_size(item) - shared, 4)}
-    return [row | sizes for row in image_rows(item, whole=False, with_digests=False)]
+    return [row | sizes for row in image_rows(item, whole=whole, with_digests=False)]
 
 
-def _volume_row(item: Item) -> Item:
-    usage = item.get("UsageData")
-    links = usage.get("RefCount") if isinstance(usage, dict) else 0
-    return {"Name": str(item.get("Name", "")), "Links": str(links), "Size": human_size(_size(item), 4)}
-
-
-def _cache_row(item: Item) -> Item:
+def _cache_row(item: Item, *, whole: bool) -> Item:
     parents = item.get("Parents")
+    made, used = str(item.get("CreatedAt") or ""), str(item.get("LastUsedAt") or "")
     return {
-        "ID": str(item.get("ID", ""))[:12],
+        "ID": str(item.get("ID", ""))[: None if whole else 12],
         "Parents": ",".join(map(str, parents)) if isinstance(parents, list) else "",
         "CacheType": str(item.get("Type", "")),
         "Description": str(item.get("Description", "")),
         "Size": human_size(_size(item), 3),
-        "CreatedSince": age(parse_time(str(item.get("CreatedAt") or ""))),
-        "LastUsedSince": age(parse_time(str(item.get("LastUsedAt") or ""))),
+        "CreatedAt": precise(made),
+        "CreatedSince": age(parse_time(made)),
+        "LastUsedAt": precise(used),
+        "LastUsedSince": age(parse_time(used)),
         "UsageCount": str(item.get("UsageCount", 0)),
         "InUse": str(bool(item.get("InUse"))).lower(),
         "Shared": str(bool(item.get("Shared"))).lower(),

@@ -116,15 +116,20 @@ def _print(session: Session, arguments: Arguments, rows: list[Row], key: str, co
     return 0
 
 
+def volume_row(fact: dict[str, object]) -> Row:
+    """A volume of the API's as a row with all fields."""
+    usage = fact.get("UsageData")
+    size, links = (usage.get("Size"), usage.get("RefCount")) if isinstance(usage, dict) else (None, None)
+    row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope", "Mountpoint")}
+    row |= {"Size": human_size(size, 4) if isinstance(size, int) else "N/A", "Links": "N/A" if links is None else str(links)}
+    row |= {"Labels": _words(fact.get("Labels")), **dict.fromkeys(("Availability", "Group", "Status"), "N/A")}
+    return labelled(row, fact.get("Labels"))
+
+
 def volume_ls(session: Session, arguments: Arguments) -> int:
     """List volumes."""
-    rows: list[Row] = []
-    for fact in sorted(System(session.engine).volumes(filters(arguments.many("filter"))), key=lambda fact: str(fact.get("Name"))):
-        usage = fact.get("UsageData")
-        size = usage.get("Size") if isinstance(usage, dict) else None
-        row = {name: fact.get(name, "") for name in ("Name", "Driver", "Scope", "Mountpoint")}
-        row |= {"Labels": _words(fact.get("Labels")), "Size": human_size(size) if isinstance(size, int) else "N/A"}
-        rows.append(labelled(row | dict.fromkeys(("Links", "Availability", "Group", "Status"), "N/A"), fact.get("Labels")))
+    found = System(session.engine).volumes(filters(arguments.many("filter")))
+    rows = [volume_row(fact) for fact in sorted(found, key=lambda fact: str(fact.get("Name")))]
     return _print(session, arguments, rows, "Name", ["Driver", "Name"], _VOLUME_HEADERS)
 
 
