@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import errno
 import gzip
 import io
@@ -184,6 +185,19 @@ def test_directories_deep_in_one_another_come_out_and_go(box: Box) -> None:
 def test_times_keep_their_nanoseconds_on_the_way_in(box: Box) -> None:
     box.write("/tmp", made(("stamped", b"x"), pax_headers={"mtime": "1600000000.123456789"}))
     assert box.containers.archive_stat(box.id, "/tmp/stamped").mtime == "2020-09-13T12:26:40.123456789Z"
+
+
+@pytest.mark.parametrize("year", [1823, 2117, 2400])
+def test_a_file_of_another_century_goes_in_with_its_time(box: Box, year: int) -> None:
+    box.write("/tmp", made(("far", b"x"), pax_headers={"mtime": str(calendar.timegm((year, 1, 2, 3, 4, 5)))}))
+    told = int(box.containers.archive_stat(box.id, "/tmp/far").mtime[:4])
+    assert told in (year, 1901, 2038)  # those of a file system that knows none before or after
+
+
+@pytest.mark.parametrize("mtime", ["99999999999", "-99999999999"])
+def test_a_time_that_nobody_could_tell_is_the_senders_fault(box: Box, mtime: str) -> None:
+    with pytest.raises(InvalidArgument, match="time out of range"):
+        box.write("/tmp", made(("far", b"x"), pax_headers={"mtime": mtime}))
 
 
 def test_no_link_leads_onto_the_host_on_the_way_out(box: Box, house: House) -> None:

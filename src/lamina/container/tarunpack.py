@@ -26,7 +26,8 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o777
-_TIME_LIMIT = (1 << 62) - 1
+_TIME_LIMIT = 62_135_596_800 * 10**9
+"""Nanoseconds before and after 1970, from the year 1 to 3938: what can be told of a file afterwards."""
 _SENDERS_FAULT = frozenset(
     (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.EEXIST, errno.EPERM, errno.EINVAL)
 )
