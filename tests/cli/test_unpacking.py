@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lamina.cli.landing import land
 from lamina.cli.packing import Packer
 from lamina.cli.unpacking import Entry, Unpacking
 from lamina.errors import InvalidArgument
@@ -127,6 +128,17 @@ def test_files_are_written_with_mode_and_time(tmp_path: Path) -> None:
     assert (tmp_path / "link").readlink() == Path("there")
     status = (tmp_path / "sub/dir/large").stat()
     assert (status.st_mode & 0o7777, status.st_mtime) == (0o640, 2000.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "nanoseconds"), [("1600000000.123456789", 1600000000123456789), ("-3.25", -3250000000), ("7", 7 * 10**9), ("1e1", 10**10)]
+)
+def test_times_keep_their_nanoseconds(tmp_path: Path, said: str, nanoseconds: int) -> None:
+    folder, file, link = ((f"d{name}", kind) for name, kind in (("", tarfile.DIRTYPE), ("/f", tarfile.REGTYPE), ("/l", tarfile.SYMTYPE)))
+    members = [member(name, kind, linkname="x", pax_headers={"mtime": said}) for name, kind in (folder, file, link)]
+    data = archive(tarfile.PAX_FORMAT, *members).getvalue()
+    land(Unpacking(pieces(data, 700)), "d", str(tmp_path), only_content=False, keep_owner=False)
+    assert [(tmp_path / name).lstat().st_mtime_ns for name, _ in (folder, file, link)] == [nanoseconds] * 3
 
 
 def test_what_was_there_is_replaced_and_nothing_is_written_through_a_link(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from lamina.cli.unpacking import Unpacking
+from lamina.cli.unpacking import Unpacking, moment
 from lamina.errors import InvalidArgument, NotFound
 
 
@@ -21,7 +21,7 @@ def land(archive: Unpacking, base: str, target: str, *, only_content: bool, keep
     """
     landing = _Landing.of(target, base, only_content=only_content)
     inside = _Inside(landing.parent)
-    size, times = 0, list[tuple[str, float]]()
+    size, times = 0, list[tuple[str, int]]()
     for member in archive:
         if landing.a_file and member.isdir():
             raise InvalidArgument("cannot copy directory to a file")
@@ -39,10 +39,10 @@ def land(archive: Unpacking, base: str, target: str, *, only_content: bool, keep
         archive.extract(inside.checked(member), landing.parent)
         size += member.size
         if member.isdir() or member.issym():
-            times.append((f"{landing.parent}/{member.name}", member.mtime))
+            times.append((f"{landing.parent}/{member.name}", moment(member)))
     for path, when in times:  # what comes into a directory changes its time
         with suppress(PermissionError):  # it was there, and is somebody else's
-            os.utime(path, (when, when), follow_symlinks=False)
+            os.utime(path, ns=(when, when), follow_symlinks=False)
     return size, inside.left_out
 
 

@@ -70,6 +70,17 @@ class Entry(tarfile.TarInfo):
             self.gid = int(gid)
         if (mtime := records.get(b"mtime")) is not None:
             self.mtime = float(mtime)
+            self.pax_headers = {"mtime": mtime.decode()}
+
+
+def moment(member: tarfile.TarInfo) -> int:
+    """Its time in nanoseconds since 1970. tarfile's number, and so TarFile.extract, has the last three digits wrong."""
+    text = member.pax_headers.get("mtime", "")
+    seconds, _, fraction = text.removeprefix("-").partition(".")
+    if not seconds.isdecimal() or not f"0{fraction}".isdecimal():
+        return int(member.mtime * 10**9)
+    found = int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0"))
+    return -found if text.startswith("-") else found
 
 
 @lru_cache(4096)
@@ -283,7 +294,7 @@ def _write(fd: int, content: Iterator[memoryview], member: tarfile.TarInfo, *, p
         os.fchown(fd, member.uid, member.gid)
     if stat.S_IMODE(facts.st_mode) != member.mode or member.mode & ~0o777:  # chown clears set-id bits
         os.fchmod(fd, member.mode)
-    os.utime(fd, (member.mtime, member.mtime))
+    os.utime(fd, ns=(moment(member), moment(member)))
 
 
 def _opened(path: str, mode: int) -> int:
