@@ -306,6 +306,16 @@ def test_details_of_space_are_whole_for_templates_and_cut_short_in_the_table(
     assert all(letter * 12 in shown for letter in "abc")
 
 
+@pytest.mark.parametrize("words", [("run", "--verify", "bb", "true"), ("start", "--verify", "c"), ("pull", "--verify", "bb")])
+def test_an_engine_that_would_pass_over_verify_is_asked_for_nothing(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    engine.routes["GET /lamina/info"] = reply({"message": "page not found"}, status=404)
+    assert main(["-H", engine.host, *words]) == (125 if words[0] == "run" else 1)
+    assert "the engine is another than laminad" in capsys.readouterr().err
+    assert [request.path for request in engine.requests] == ["/lamina/info"]
+
+
 @pytest.mark.parametrize("name", ["x:", "a" * 64, "host:5000/x:1:2"])
 def test_a_name_that_cannot_be_is_sent_whole_for_the_engine_to_refuse(engine: FakeEngine, name: str) -> None:
     engine.routes["POST /images/b/tag"] = reply(status=400, raw=b'{"message":"invalid reference format"}')

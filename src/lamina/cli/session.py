@@ -40,6 +40,17 @@ class Session:
         """What --platform says, else DOCKER_DEFAULT_PLATFORM; empty for the engine's own."""
         return arguments.text("platform") if arguments.given("platform") else self.environment.get("DOCKER_DEFAULT_PLATFORM", "")
 
+    def verifies(self, arguments: Arguments) -> bool:
+        """Whether --verify is given.
+
+        Raises:
+            Unsupported: the engine is another than laminad, and would pass over it.
+        """
+        asked = arguments.on("verify")
+        if asked:
+            self.engine.get("/lamina/info")
+        return asked
+
     def print(self, text: str) -> None:
         """A line on standard output."""
         sys.stdout.write(text + "\n")

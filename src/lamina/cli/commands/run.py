@@ -203,6 +203,7 @@ def _run(session: Session, arguments: Arguments) -> int:
     detached, tty = arguments.on("detach"), arguments.on("tty")
     if detached and arguments.given("attach"):
         raise UsageError("conflicting options: cannot specify both --attach and --detach")
+    verify = session.verifies(arguments)
     asked = Run(session.engine) if detached else Run(session.engine, connections=2, meanwhile=_streams)
     config = _config(session, arguments, asked)
     stdin = bool(config["AttachStdin"])
@@ -210,7 +211,7 @@ def _run(session: Session, arguments: Arguments) -> int:
     apart = detached or not (stdin or config["AttachStdout"] or config["AttachStderr"])
     made = _create(session, arguments, config, asked)
     if apart:
-        _start(asked, made, verify=arguments.on("verify"))
+        _start(asked, made, verify=verify)
         session.print(made)
         return 0
     keys = arguments.text("detach-keys")
@@ -225,7 +226,7 @@ def _run(session: Session, arguments: Arguments) -> int:
     if arguments.on("sig-proxy", default=True):
         _streams().pass_signals(session.engine, made)
     try:
-        _start(asked, made, verify=arguments.on("verify"))
+        _start(asked, made, verify=verify)
     except LaminaError:
         if arguments.on("rm"):
             waiting.read()
@@ -391,12 +392,10 @@ def start(session: Session, arguments: Arguments) -> int:
     """Start containers; with -a or -i one, and its exit code."""
     from lamina.client.containers import Containers
 
-    containers = Containers(session.engine)
+    containers, verify = Containers(session.engine), session.verifies(arguments)
     attached = arguments.on("attach") or arguments.on("interactive")
     if not attached:
-        return session.each(
-            arguments.words, lambda name: containers.start(name, checkpoint=arguments.text("checkpoint"), verify=arguments.on("verify"))
-        )
+        return session.each(arguments.words, lambda name: containers.start(name, checkpoint=arguments.text("checkpoint"), verify=verify))
     if len(arguments.words) > 1:
         raise LaminaError("you cannot start and attach multiple containers at once")
     name = arguments.words[0]
@@ -408,7 +407,7 @@ def start(session: Session, arguments: Arguments) -> int:
     wired, waiting = asked.follow(name, stdin=stdin, stdout=True, stderr=True, detach_keys=keys, condition=condition)
     if arguments.on("sig-proxy", default=True) and not tty:
         _streams().pass_signals(session.engine, name)
-    _start(asked, name, verify=arguments.on("verify"))
+    _start(asked, name, verify=verify)
     return 0 if _streams().converse(session.engine, name, wired, stdin=stdin, tty=tty, keys=keys) else _exit_code(waiting)
 
 

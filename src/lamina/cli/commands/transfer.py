@@ -106,7 +106,7 @@ def pull(session: Session, arguments: Arguments) -> int:
     name, quiet = arguments.words[0], arguments.on("quiet")
     trust.refuse(session, arguments, f"the signature of {name} cannot be verified")
     every = arguments.on("all-tags")
-    pull_image(session, name, platform=session.platform(arguments), quiet=quiet, every=every, verify=arguments.on("verify"))
+    pull_image(session, name, platform=session.platform(arguments), quiet=quiet, every=every, verify=session.verifies(arguments))
     repository, tag = split_name(name)
     separator = "@" if ":" in tag else ":"
     session.print(familiar(repository) if every else f"{familiar(repository)}{separator}{tag or 'latest'}")
