@@ -347,6 +347,14 @@ def test_a_template_counts_for_more_than_quiet(
 
 
 @pytest.mark.parametrize(
+    "words", ["which", "blame", "ls", "image find", "image diff", "image tree", "snapshot ls", "snapshot diff", "stats"]
+)
+def test_help_says_where_a_table_can_be_asked_for(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    assert main([*words.split(), "--help"]) == 0
+    assert 'Format output as "table", "json" or by a Go template' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("words", "form", "head"),
     [
         (("volume", "ls"), "{{.Name}}\\t{{.Driver}}", ["VOLUME", "NAME", "DRIVER"]),

@@ -17,7 +17,7 @@ TABLE = {
         """\
 L depth int|How many levels of directories to show (default all)
 - no-trunc bool|Don't truncate output
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
 }

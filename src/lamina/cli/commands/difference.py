@@ -18,7 +18,7 @@ TABLE = {
 N new-file bool|Show the contents of files that only one of them has
 - no-contents bool|Don't show how the texts of files differ
 - no-trunc bool|List everything in directories that only one of them has, and what differs in time only
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
 }

@@ -20,7 +20,7 @@ E regex bool|Take PATTERN as a regular expression that may match anywhere in a p
 i ignore-case bool|Ignore the difference between upper and lower case
 q quiet bool|Only show paths
 - no-trunc bool|Don't truncate output
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
 }

@@ -35,7 +35,7 @@ q quiet bool|Only show image IDs
         """\
 i input string|Show the layers of this archive, which is not loaded ("-": standard input)
 - no-trunc bool|Don't truncate output
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
 }

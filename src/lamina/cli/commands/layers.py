@@ -31,7 +31,7 @@ q quiet bool|Only show layer IDs
         True,
         "IMAGE|CONTAINER PATH | IMAGE:/PATH",
         """\
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
     "ls": (
@@ -41,7 +41,7 @@ q quiet bool|Only show layer IDs
         "IMAGE[:/PATH]",
         """\
 l long bool|Show type, mode, owner, size and layer
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
     "cat": (1, -1, True, "IMAGE:/PATH [IMAGE:/PATH...]", ""),

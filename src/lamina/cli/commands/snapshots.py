@@ -24,7 +24,7 @@ TABLE = {
         True,
         "CONTAINER",
         """\
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 - no-trunc bool|Don't truncate output
 q quiet bool|Only display names
 """,
@@ -38,7 +38,7 @@ q quiet bool|Only display names
 N new-file bool|Show the contents of files that only one of them has
 - no-contents bool|Don't show how the texts of files differ
 - no-trunc bool|List everything in directories that only one of them has, and what differs in time only
-- format string|Format output as "json" or by a Go template
+- format string|Format output as "table", "json" or by a Go template
 """,
     ),
     "snapshot rm": (2, -1, True, "CONTAINER SNAPSHOT [SNAPSHOT...]", ""),

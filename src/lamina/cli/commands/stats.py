@@ -22,7 +22,7 @@ TABLE = {
         "[CONTAINER...]",
         """\
 a all bool|Show all containers (default shows just running)
-- format string|Format output with a Go template
+- format string|Format output as "table", "json" or by a Go template
 - no-stream bool|Disable streaming stats and only pull the first result
 - no-trunc bool|Do not truncate output
 """,

@@ -77,7 +77,7 @@ f filter filter|Filter output based on conditions provided
         True,
         "",
         """\
-- format string|Format output with "json" or a Go template
+- format string|Format output as "json" or by a Go template
 - repair bool|Restore what can be restored, and delete what belongs to nothing
 """,
     ),
