@@ -363,7 +363,7 @@ def test_only_what_the_host_shares_is_shared(daemon: Daemon, name: str, place: P
             subprocess.run(["umount", source], check=True)
 
 
-@pytest.mark.covers("cli:run -v")
+@pytest.mark.covers("cli:run --volume")
 @pytest.mark.parametrize("flags", [["-v", "/dev:/dev:ro"], ["-v", "/dev:/dev", "--ipc", "shareable"]], ids=" ".join)
 def test_the_hosts_dev_is_seen_with_what_is_mounted_there(daemon: Daemon, flags: list[str]) -> None:
     def below(mounts: list[str]) -> set[tuple[str, str]]:
@@ -372,7 +372,7 @@ def test_the_hosts_dev_is_seen_with_what_is_mounted_there(daemon: Daemon, flags:
     assert below(said(daemon, flags, "cat /proc/mounts")) == below(Path("/proc/mounts").read_text().splitlines())
 
 
-@pytest.mark.covers("cli:run -v", "cli:run --mount")
+@pytest.mark.covers("cli:run --volume", "cli:run --mount")
 def test_a_bind_of_the_data_root_is_a_slave_of_it(daemon: Daemon, name: str) -> None:
     root = str(daemon.data)
     for flags in (["-v", f"{root}:/x:ro"], ["--mount", f"type=bind,src={root}/containers,dst=/x"], ["-v", "/:/x:ro"]):
