@@ -35,6 +35,12 @@ def test_flags_and_file_come_together(tmp_path: Path) -> None:
     assert (settings.registry_mirrors, settings.insecure_registries) == (("https://m",), ("r:1",))
 
 
+@pytest.mark.parametrize("text", ["", "\n", "{}"])
+def test_a_file_without_text_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "empty").write_text(text)
+    assert parse(["--config-file", str(tmp_path / "empty")]) == parse(["--config-file", "/dev/null"]) == parse([])
+
+
 def test_without_flags_and_file_the_defaults_hold() -> None:
     settings, _ = parse([])
     assert (settings.root, settings.hosts, settings.storage_driver) == ("/var/lib/lamina", ("unix:///run/lamina.sock",), "")

@@ -321,14 +321,14 @@ def _check_runtimes(runtimes: Runtimes) -> None:
 
 
 def read_config(path: str, *, required: bool) -> dict[str, Any]:
-    """daemon.json's values by the names of Settings; keys of dockerd's that mean nothing here are passed over.
+    """daemon.json's values by the names of Settings; keys of dockerd's that mean nothing here are passed over. A file without text has none.
 
     Raises:
         InvalidSettings: it cannot be read, a key is unknown or a value has the wrong type.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+            document = json.loads(file.read().strip() or "{}")
     except FileNotFoundError:
         if required:
             raise InvalidSettings(f"no such configuration file: {path}")
