@@ -261,8 +261,8 @@ DEFENCES = (
         (
             (
                 "container/files.py",
-                "    with _missing_named(params, errno.ENOTDIR):\n        fd = open_in_root(root, place.directory, _FOLDER)",
-                '    import ctypes\n\n    with _missing_named(params, errno.ENOTDIR):\n        for name in ("lib/libnss_files.so.2",):\n            try:\n                fd = open_in_root(root, name)\n            except OSError:\n                continue\n            ctypes.CDLL(f"/proc/self/fd/{fd}")\n        fd = open_in_root(root, place.directory, _FOLDER)',
+                "        with _missing_named(params, errno.ENOTDIR):\n            fd = open_in_root(root, place.directory, _FOLDER)",
+                '        import ctypes\n\n        with _missing_named(params, errno.ENOTDIR):\n            for name in ("lib/libnss_files.so.2",):\n                try:\n                    fd = open_in_root(root, name)\n                except OSError:\n                    continue\n                ctypes.CDLL(f"/proc/self/fd/{fd}")\n            fd = open_in_root(root, place.directory, _FOLDER)',
             ),
         ),
         (f"{API}::test_copying_uses_no_library_of_the_container",),

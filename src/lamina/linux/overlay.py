@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
 from lamina.linux import channel, mount, prctl
 from lamina.linux.apart import apart
@@ -56,10 +55,12 @@ def mount_overlay(
 def renew(work: str) -> None:
     """Take the mark, or the half of it that there was room for, from a work directory that was mounted `volatile`, with which the kernel
     refuses it (ovl_workdir_cleanup_recurse)."""
-    with suppress(FileNotFoundError):
-        os.unlink(f"{work}/work/incompat/volatile/dirty")
-    with suppress(FileNotFoundError):
-        os.rmdir(f"{work}/work/incompat/volatile")
+    mark = f"{work}/work/incompat/volatile"
+    for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
+        try:
+            remove(path)
+        except FileNotFoundError:
+            pass
 
 
 def _alone(lowers: Sequence[tuple[int | None, str | None]], upper: str | None) -> int | None:
