@@ -6,19 +6,15 @@ import gzip
 import io
 import os
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamina.image import layertar
 from lamina.image.layertar import TarPlace
 from lamina.layer import tarwrite
-from lamina.layer.compression import zstd_deflater
 from lamina.layer.errors import LayerDamaged
-from lamina.layer.frames import FramesDeflater
 from lamina.layer.skeleton import SkeletonWriter, rebuilt
 from lamina.layer.tar.member import Member
 from tests.contracts.snapshotter import BASE, WHEN, Rig, directory, file, hardlink, symlink, tar
@@ -161,69 +157,3 @@ def test_a_tar_that_is_put_together_is_cut_as_one_that_is_read(rig: Rig, tmp_pat
     put_together = list(TarPlace.of("", parts).chunks())
     assert put_together == list(TarPlace("", str(tmp_path / "tar")).chunks())
     assert {len(chunk) for chunk in put_together[:-1]} == {1 << 20}
-
-
-@dataclass
-class Both:
-    """A layer of three and a half megabytes, kept twice: as tree and skeleton, and as a copy of its tar."""
-
-    data: bytes
-    place: TarPlace
-
-    def sent(self, out: Path) -> bytes:
-        with open(out, "wb") as file:
-            layertar.send(self.place.params(), [file.fileno()], lambda update: None)
-        return out.read_bytes()
-
-    def hurt_tree(self) -> None:
-        with open(os.path.join(self.place.tree, "large"), "r+b") as large:
-            large.truncate(10)
-
-    def hurt_copy(self, at: int) -> None:
-        with open(self.place.path, "r+b") as copy:
-            copy.seek(at)
-            byte = copy.read(1)
-            copy.seek(at)
-            copy.write(bytes([byte[0] ^ 1]))
-
-
-@pytest.fixture
-def both(rig: Rig) -> Both:
-    data = tar(*BASE, file("large", os.urandom(3_500_000)))
-    staged = rig.stage(data)
-    rig.adopt(staged)
-    rig.snapshotter.publish(staged, "both", [])
-    parts = rig.snapshotter.rebuilt("both")
-    assert parts is not None
-    copy = str(rig.blobs / staged.blobs[0].digest.encoded)
-    return Both(data, TarPlace.of(str(staged.diff_id), parts, staged.crc32, copy))
-
-
-def test_a_tar_goes_out_of_its_copy_where_there_is_one(both: Both, tmp_path: Path) -> None:
-    both.hurt_tree()
-    assert both.sent(tmp_path / "out") == both.data
-
-
-@pytest.mark.parametrize("at", [100, 1_500_000, 3_400_000, -5, -20])
-def test_from_where_its_copy_is_damaged_on_a_tar_is_put_together(both: Both, tmp_path: Path, at: int) -> None:
-    both.hurt_copy(at % os.path.getsize(both.place.path))
-    assert both.sent(tmp_path / "out") == both.data
-    both.hurt_tree()
-    with pytest.raises(LayerDamaged):
-        both.sent(tmp_path / "out")
-
-
-@pytest.mark.parametrize("copy", ["missing", "ordinary"])
-def test_without_a_copy_in_frames_it_is_put_together(both: Both, tmp_path: Path, copy: str) -> None:
-    os.unlink(both.place.path)
-    if copy == "ordinary":
-        deflater = zstd_deflater()
-        Path(both.place.path).write_bytes(deflater.compress(both.data) + deflater.flush())
-    assert both.sent(tmp_path / "out") == both.data
-
-
-def test_a_copy_of_another_tar_is_seen(both: Both, tmp_path: Path) -> None:
-    deflater = FramesDeflater()
-    Path(both.place.path).write_bytes(deflater.compress(both.data[:-1] + b"x") + deflater.flush())
-    with pytest.raises(LayerDamaged):
-        both.sent(tmp_path / "out")

@@ -102,17 +102,9 @@ class LayerBytes(ABC):
             return TarPlace(str(diff_id), blob, crc32=crc32)
         for facts in here:
             if (parts := self._snapshotter.rebuilt(facts.name)) is not None:
-                return TarPlace.of(str(diff_id), parts, crc32, self._zstd(facts))
+                return TarPlace.of(str(diff_id), parts, crc32)
         source = self.source(diff_id)
         return TarPlace(str(diff_id), self._content.path(source.digest), mediatype.compression(source.media_type) or "", crc32=crc32)
-
-    def _zstd(self, facts: LayerFacts) -> str:
-        """The host path of the layer's tar as zstd, if it is here and nobody wrote to it, else ""."""
-        for source in facts.sources:
-            if mediatype.compression(source.media_type) == "zstd":
-                with suppress(BlobNotFound, BlobDamaged):
-                    return self._content.path(source.digest)
-        return ""
 
     def open_tar(self, diff_id: Digest) -> BinaryIO:
         """The layer's tar, the exact bytes; the caller closes it. Not seekable where a compressed form is what is kept."""

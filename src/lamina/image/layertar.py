@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 from isal import isal_zlib
 
 from lamina.image.tarbytes import decompressed
-from lamina.layer.errors import InvalidArchive, LayerDamaged
-from lamina.layer.frames import inflated, table_of
+from lamina.layer.errors import LayerDamaged
 from lamina.layer.skeleton import rebuilt
 from lamina.layer.stream import Behind, even
 from lamina.linux.channel import write_all
@@ -26,8 +23,8 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TarPlace:
-    """Where a layer's tar is to be had: a file, compressed or not, or what it is put together from; or both, and then the file is zstd.
-    `crc32` is what the tar had when it came, if that is known and enough."""
+    """Where a layer's tar is to be had: a file, compressed or not, or what it is put together from. `crc32` is what the tar had when it
+    came, if that is known and enough."""
 
     diff_id: str
     path: str = ""
@@ -37,9 +34,8 @@ class TarPlace:
     crc32: int | None = None
 
     @classmethod
-    def of(cls, diff_id: str, parts: Rebuilt, crc32: int | None = None, copy: str = "") -> TarPlace:
-        """Put together from `parts`; `copy` is the path of the tar as zstd, if there is one."""
-        return cls(diff_id, copy, "zstd" if copy else "", parts.skeleton, parts.tree, crc32)
+    def of(cls, diff_id: str, parts: Rebuilt, crc32: int | None = None) -> TarPlace:
+        return cls(diff_id, skeleton=parts.skeleton, tree=parts.tree, crc32=crc32)
 
     @property
     def plain(self) -> bool:
@@ -57,27 +53,13 @@ class TarPlace:
             LayerDamaged, Corrupt: it cannot be had.
         """
         if self.skeleton:
-            yield from self._of_both()
+            yield from rebuilt(self.skeleton, self.tree)
         elif self.compression:
             with decompressed(open(self.path, "rb", buffering=0), self.compression) as file:
                 yield from even(iter(lambda: file.read(_CHUNK), b""))
         else:
             with open(self.path, "rb", buffering=0) as plain:
                 yield from even(read_once(plain.fileno()))
-
-    def _of_both(self) -> Iterator[Chunk]:
-        """Out of the copy if it is in frames: one file that two threads inflate is read faster than thousands, unless all these are in
-        memory. From where the copy is damaged on, put together."""
-        done = 0
-        if self.path:
-            with suppress(OSError, InvalidArchive), open(self.path, "rb", buffering=0) as copy:
-                table = table_of(copy.fileno())
-                for piece in inflated(copy.fileno(), table or ()):
-                    yield piece
-                    done += 1
-                if table:
-                    return
-        yield from islice(rebuilt(self.skeleton, self.tree), done, None)
 
 
 class Seal:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from isal import isal_zlib
 
 from lamina.errors import Exhausted
+from lamina.layer.compression import zstd_deflater
 from lamina.layer.contents import Contents
 from lamina.layer.errors import ArchiveTooLarge, InvalidArchive
-from lamina.layer.frames import FramesDeflater
 from lamina.layer.stream import Behind
 from lamina.layer.tar.parser import Parser
 from lamina.layer.tree import Limits, Tree
@@ -86,12 +86,12 @@ def apply(
 
 
 class ZstdCopy:
-    """Writes a stream to a file as zstd, level 1, in `frames`."""
+    """Writes a stream to a file as zstd, level 1, compressed by `threads` beside the caller."""
 
-    def __init__(self, fd: int) -> None:
-        # Read once, if ever: where the tar is saved or pushed, or mends a damaged tree.
+    def __init__(self, fd: int, threads: int = 2) -> None:
+        # Only what mends a damaged tree will read it.
         self._file = UncachedWriter(fd)
-        self._deflater = FramesDeflater()
+        self._deflater = zstd_deflater(1, threads)
         self._digest = hashlib.sha256()
         self._size = 0
 
