@@ -30,7 +30,8 @@ class Live:
 
     `pending` are connections (descriptors of our own) that wait for the start; `size` is a terminal size asked for before it.
     `began` is when its run did, by `Parts.monotonic`; 0 where this engine found it running.
-    `ending` says that its end is being noted at this moment, with the lock. `removing` says that a removal has begun; `staying` by how many restarts under way the next exit is no reason to remove it.
+    `ending` says that its end is being noted at this moment, with the lock. `removing` says that a removal has begun; `staying` by how many
+    restarts under way the next exit is no reason to remove it.
     """
 
     container: Container
@@ -91,10 +92,10 @@ class Live:
             self.ending = False
 
     def whole(self) -> Live:
-        """Itself, once an end that is being noted has all happened: who is told of it finds its networks and volumes free."""
-        if self.ending:
-            with self.lock:
-                pass
+        """Itself, once an end that is being noted has all happened: who is told of it finds its networks and volumes free. Where that takes
+        long, as a file system of a server that is away may, it is told all the same."""
+        if self.ending and self.lock.acquire(timeout=_PATIENCE):
+            self.lock.release()
         return self
 
     def settle(self) -> None:
