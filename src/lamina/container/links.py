@@ -78,7 +78,7 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
 def link_names(roster: Roster) -> Mapping[str, Sequence[str]]:
     """By a container's name what those call it that are linked to it on the default network: `/OTHER/ALIAS`, sorted."""
     found: dict[str, list[str]] = {}
-    for live in roster.some(lambda container: bool(texts(container.host_config, "Links"))):
+    for live in roster.some(lambda container: bool(container.host_config.get("Links"))):  # of all that there are, at each listing
         container = live.container
         if mode_of(container).name == DEFAULT_NETWORK:
             for name, alias in map(parse_link, texts(container.host_config, "Links")):
