@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from lamina.snapshot.layers import run_changes
@@ -10,18 +11,18 @@ from lamina.snapshot.protocol import Change, Lower, Own, RootMount
 from lamina.worker.workers import Workers
 
 
-class Stacked:
+class Stacked(ABC):
     """The part of a driver that is the same wherever overlayfs stacks its layers."""
 
     _workers: Workers
 
+    @abstractmethod
     def lowers(self, names: Sequence[str]) -> tuple[Lower, ...]:
         """See `Snapshotter.lowers`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def index(self, name: str) -> str:
         """See `Snapshotter.index`."""
-        raise NotImplementedError
 
     def prepare(self, own: Own, below: Sequence[str]) -> None:
         """See `Snapshotter.prepare`. An empty directory is ready; what the root is like is part of a snapshot."""
