@@ -32,6 +32,16 @@ def test_history_is_given_between_since_and_until() -> None:
     assert events.closed
 
 
+def test_until_alone_gives_all_that_is_remembered() -> None:
+    """As dockerd does: `docker events --until now` shows the past and ends."""
+    bus = EventBus(lambda: 100)
+    for time_ns in (10, 20, 30):
+        bus.emit(Event("image", "tag", str(time_ns), time_ns=time_ns))
+    events = bus.subscribe(until_ns=25)
+    assert [found.id for _ in range(2) if (found := events.get(0))] == ["10", "20"]
+    assert events.closed
+
+
 def test_closing_the_bus_ends_its_listeners() -> None:
     bus = EventBus()
     events = bus.subscribe()

@@ -42,7 +42,7 @@ class EventSource(Protocol):
     def subscribe(
         self, filters: Mapping[str, Sequence[str]] | None = None, *, since_ns: int | None = None, until_ns: int | None = None
     ) -> Events:
-        """Listen, from `since_ns` (None: now) on; ends at `until_ns` if that is past."""
+        """Listen, from `since_ns` on (None: from the oldest remembered where there is `until_ns`, else from now); ends at `until_ns` if that is past."""
 
 
 class System(Protocol):

@@ -82,14 +82,14 @@ class EventBus:
                 listener.offer(timed)
 
     def subscribe(self, filters: Filters | None = None, *, since_ns: int | None = None, until_ns: int | None = None) -> Subscription:
-        """Listen from now on, after the remembered events since `since_ns` (None: none of them).
+        """Listen from now on, after the remembered events since `since_ns` (None: with `until_ns` all of them, else none, as with Docker).
 
         With `until_ns` in the past the subscription is closed already: it gives the past and ends.
         """
         with self._lock:
             now = self._now_ns()
             past = list(itertools.takewhile(lambda event: until_ns is None or event.time_ns <= until_ns, self._history))
-            kept = [event for event in past if since_ns is not None and event.time_ns >= since_ns]
+            kept = [event for event in past if event.time_ns >= (since_ns or 0)] if since_ns is not None or until_ns is not None else []
             subscription = Subscription(self, filters or {}, kept)
             if until_ns is None or until_ns > now:
                 self._listeners.append(subscription)
