@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -210,7 +211,8 @@ class TestHighStacks:
         rig.snapshotter.mend_stack(key)
         assert list(rig.snapshotter.damaged_stacks()) == []
 
-    def test_a_container_on_it_goes_on_when_one_of_its_layers_is_made_anew(self, rig: Rig) -> None:
+    @pytest.mark.parametrize("lost", [False, True], ids=["a file damaged", "the tree lost"])
+    def test_a_container_on_it_goes_on_when_one_of_its_layers_is_made_anew(self, rig: Rig, lost: bool) -> None:
         fill(rig, 3)
         data = tar(directory("fixed"), file("fixed/a", b"right"))
         name = rig.publish(data)
@@ -219,6 +221,8 @@ class TestHighStacks:
         with rig.mounted(at=rig.root / "one") as top:
             if (tree := rig.snapshotter.tree(name)) is not None:
                 Path(tree, "fixed/a").write_bytes(b"wrong")
+                if lost:
+                    shutil.rmtree(tree)
             rig.snapshotter.replace(rig.stage(data), name, rig.published[:3])
             assert Path(top, "etc/f1").read_bytes() == b"1" * 700 and Path(top, "fixed/a").exists()
         with rig.mounted(at=rig.root / "two") as top:

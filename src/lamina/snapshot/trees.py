@@ -133,24 +133,32 @@ class Trees:
             self._check_files(name, superblock.inodes)
 
     def replace(self, staged: Staged, name: str, below: Sequence[str]) -> None:
-        """See `Snapshotter.replace`. The tree is mended where it is, for the containers that run on it."""
+        """See `Snapshotter.replace`. Trees are mended where they are, for the containers that run on them."""
         tree = self._files.tree(name)
-        if staged.tree is None or not os.path.isdir(tree):
+        if staged.tree is None:
             self.remove(name)
             self.publish(staged, name, below)
             return
-        self._files.dress(staged, [self.index(lower) for lower in below] if staged.implied else ())
-        params = {"tree": tree, "fresh": staged.tree, "metadata": staged.metadata, "name": name}
-        self._workers.run("lamina.layer.treecheck:mend_tree", params)
+        if os.path.isdir(tree):
+            self._mend(staged, staged.tree, name, below)
+        else:
+            self._files.remove(name)
+            self.publish(staged, name, below)
         self._uncheck(name)
+        for key in self._stacks.holding(name):
+            with suppress(LaminaError):  # another of its layers is to be mended yet, and then this too
+                self.mend_stack(key)
+
+    def _mend(self, staged: Staged, fresh: str, name: str, below: Sequence[str]) -> None:
+        """The tree becomes what the staged one, `fresh`, is, and stays where it is."""
+        self._files.dress(staged, [self.index(lower) for lower in below] if staged.implied else ())
+        params = {"tree": self._files.tree(name), "fresh": fresh, "metadata": staged.metadata, "name": name}
+        self._workers.run("lamina.layer.treecheck:mend_tree", params)
         remove_path(self._files.sums(name))
         if staged.skeleton:
             move(staged.skeleton, self._files.skeleton(name))
         move(staged.metadata, self._files.path(name))
-        remove_path(staged.tree)
-        for key in self._stacks.holding(name):
-            with suppress(LaminaError):  # another of its layers is to be mended yet, and then this too
-                self.mend_stack(key)
+        remove_path(fresh)
 
     def learn(self, name: str, source: TarSource, scratch: str) -> None:
         """See `Snapshotter.learn`."""
