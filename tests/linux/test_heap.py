@@ -25,14 +25,38 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how: str) -> int:
+_GIVEN_BACK = """
+import os
+from lamina.linux.heap import give_back, keep_freed
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+keep_freed()
+held = [b"x" * (1 << 20) for _ in range(40)]
+del held
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+def said(script: str, *words: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, how], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
     return int(done.stdout)
+
+
+def faults(how: str) -> int:
+    return said(_SCRIPT, how)
 
 
 @pytest.mark.skipif(not hasattr(libc, "mallopt"), reason="a C library without mallopt")
 def test_buffers_that_come_and_go_need_no_fresh_pages() -> None:
     pages = 100 * (6 << 20) // resource.getpagesize()
     assert faults("keep") < pages / 10
+
+
+@pytest.mark.skipif(not hasattr(libc, "malloc_trim"), reason="a C library without malloc_trim")
+def test_what_was_kept_is_given_back() -> None:
+    assert said(_GIVEN_BACK) > 30 << 20

@@ -60,6 +60,11 @@ def works(params, fds, report):
         except BlockingIOError:
             pass
 
+def hoard(params, fds, report):
+    global kept
+    kept = b"x" * (100 << 20)
+    return {}
+
 def full(params, fds, report):
     raise OSError(28, "No space left on device")
 """
@@ -169,6 +174,29 @@ def test_idle_workers_end(impatient: WorkerPool) -> None:
     pid = impatient.run(f"{JOBS}:echo", {})["pid"]
     until(lambda: not impatient.pids)
     until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_the_last_one_that_rests_stays_longer(path: list[str]) -> None:
+    reader, writer = os.pipe()
+    with closing(WorkerPool(2, path=path, idle=0.2, stay=60)) as pool:
+        threads = [threading.Thread(target=pool.run, args=(f"{JOBS}:waits", {}, [reader])) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(pool.pids) == 2)
+        os.write(writer, b"..")
+        for thread in threads:
+            thread.join()
+        until(lambda: len(pool.pids) == 1)
+        [pid] = pool.pids
+        assert pool.run(f"{JOBS}:echo", {})["pid"] == pid
+    os.close(reader)
+    os.close(writer)
+
+
+def test_one_that_holds_much_does_not_stay(path: list[str]) -> None:
+    with closing(WorkerPool(1, path=path, idle=0.2, stay=60)) as pool:
+        pool.run(f"{JOBS}:hoard", {})
+        until(lambda: not pool.pids)
 
 
 def test_more_jobs_than_workers_wait_their_turn(path: list[str]) -> None:

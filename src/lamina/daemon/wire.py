@@ -61,6 +61,8 @@ from lamina.worker.pool import pool_size
 _log = logging.getLogger("lamina.daemon")
 CERTIFICATES = ("/etc/lamina/certs.d", "/etc/docker/certs.d")
 """Where registries' authorities and the certificates for them lie."""
+_STAY = 60.0
+"""Seconds that one worker waits for whoever gives the next command by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def _ground(root: str, options: Options, closing: ExitStack) -> _Ground:
         os.makedirs(f"{root}/{name}", mode=0o711, exist_ok=True)
     events = EventBus()
     closing.callback(events.close)
-    workers = WorkerPool(pool_size(), path=tuple(sys.path))
+    workers = WorkerPool(pool_size(), path=tuple(sys.path), stay=_STAY)
     closing.callback(workers.close)
     sizes = storage_options(options.storage_options)
     pool = open_pool(root, sizes.get("pool", 0), workers)

@@ -18,3 +18,10 @@ def keep_freed(*, most: int = 64 << 20, mapped: int = 16 << 20) -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, mapped)
         mallopt(_TRIM_THRESHOLD, most)
+
+
+def give_back() -> None:
+    """Give the system what is free, also what `keep_freed` kept (malloc_trim(3)); elsewhere than in the GNU C library nothing happens."""
+    trim = getattr(libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -9,13 +9,16 @@ from typing import Any
 
 from lamina.errors import Exhausted
 from lamina.linux import channel
-from lamina.linux.channel import Channel, ChannelClosed
-from lamina.linux.heap import keep_freed
+from lamina.linux.channel import Channel, ChannelClosed, ChannelTimeout
+from lamina.linux.heap import give_back, keep_freed
 from lamina.linux.openfiles import allow_many
 from lamina.linux.scheduling import work_in_the_background
 from lamina.worker.failure import described
 from lamina.worker.patience import PERIOD, Patience
 from lamina.worker.workers import find
+
+_SOON = 5.0
+"""Seconds."""
 
 
 def main(fd: int) -> None:
@@ -31,21 +34,36 @@ def main(fd: int) -> None:
 
 def serve(end: Channel) -> None:
     """Run what arrives at `end`, one request at a time."""
-    while True:
-        try:
-            request, fds = end.recv()
-        except ChannelClosed:
-            return
-        try:
-            answer = _answer(end, request, fds)
-        finally:
-            channel.close_all(fds)
-        try:
-            end.send(answer)
-        except ChannelClosed:
-            return
-        except ValueError as error:  # too big; nothing of it was sent
-            end.send({"error": described(Exhausted(f"the answer of {request.get('job')} is too large: {error}"))})
+    while _served(end):
+        pass
+
+
+def _served(end: Channel) -> bool:
+    """Serve the next request, of which nothing is kept; False: there is none, and nobody to answer."""
+    try:
+        request, fds = _next(end)
+    except ChannelClosed:
+        return False
+    try:
+        answer = _answer(end, request, fds)
+    finally:
+        channel.close_all(fds)
+    try:
+        end.send(answer)
+    except ChannelClosed:
+        return False
+    except ValueError as error:  # too big; nothing of it was sent
+        end.send({"error": described(Exhausted(f"the answer of {request.get('job')} is too large: {error}"))})
+    return True
+
+
+def _next(end: Channel) -> tuple[dict[str, Any], list[int]]:
+    """The next request. Where it does not come soon, memory that was kept for it is given back."""
+    try:
+        return end.recv(_SOON)
+    except ChannelTimeout:
+        give_back()
+    return end.recv()
 
 
 def _answer(end: Channel, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:

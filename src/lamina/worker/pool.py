@@ -19,6 +19,7 @@ from lamina.worker.workers import WorkerCrashed
 _MAIN = "import sys; sys.path[:] = sys.argv[2:]; from lamina.worker.main import main; main(int(sys.argv[1]))"
 _PATIENCE = 5.0
 _LOOKS, _BETWEEN_LOOKS = 5, 0.03
+_LIGHT = 48 << 20
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +29,18 @@ class _Worker:
     process: spawn.Child
     channel: Channel
     idle_since: float = field(default=0.0)
+    light: bool = field(default=False)
+
+    def rest(self) -> None:
+        """It has no work from now on."""
+        self.idle_since = time.monotonic()
+        try:
+            with open(f"/proc/{self.process.pid}/statm", "rb") as file:
+                _, resident, shared, *_ = map(int, file.read().split())
+        except (OSError, ValueError):
+            self.light = False
+        else:
+            self.light = (resident - shared) * os.sysconf("SC_PAGE_SIZE") < _LIGHT
 
     def sleeps(self) -> bool:
         """Whether all its threads wait for somebody else: not for a processor, and not for the disk."""
@@ -57,7 +70,8 @@ class WorkerPool:
     finds no room, the busy processes are looked at, and one more starts for each that sleeps, up to `most` altogether.
 
     `path` is the workers' whole `sys.path`; they see nothing else (`python -I -S`). One without work for `idle`
-    seconds ends. Workers die with this process: their channel closes.
+    seconds ends; but of those that came to rest with little memory of their own, the last stays for `stay` seconds: a job that must
+    wait for a new one begins a tenth of a second later. Workers die with this process: their channel closes.
     """
 
     def __init__(
@@ -68,8 +82,10 @@ class WorkerPool:
         path: Sequence[str] = tuple(sys.path),
         python: str = sys.executable,
         idle: float = 5.0,
+        stay: float = 0.0,
     ) -> None:
-        self._size, self._most, self._python, self._idle = size, max(size, most), python, idle
+        self._size, self._most, self._python = size, max(size, most), python
+        self._idle, self._stay = idle, max(idle, stay)
         self._path = tuple(entry for entry in path if entry)
         lock = threading.Lock()
         # Two conditions, so that a worker that is free wakes one job that waits: not all of them, and not the warden.
@@ -181,11 +197,13 @@ class WorkerPool:
     def _rest(self, worker: _Worker) -> None:
         with self._changed:
             self._busy.discard(worker)
-            worker.idle_since = time.monotonic()
+            worker.rest()
             if closed := self._closed:
                 pass
             else:
                 self._resting.append(worker)
+                if len(self._resting) > 1:
+                    self._resting_long.notify()  # the one before it is not the last any more
                 if self._warden is None:
                     self._warden = threading.Thread(target=self._retire_idle, name="worker-warden", daemon=True)
                     self._warden.start()
@@ -204,16 +222,21 @@ class WorkerPool:
         while True:
             with self._changed:
                 now = time.monotonic()
-                leaving = [worker for worker in self._resting if now - worker.idle_since >= self._idle]
+                ends = self._ends()
+                leaving = [worker for worker, end in zip(self._resting, ends, strict=True) if end <= now]
                 self._resting = [worker for worker in self._resting if worker not in leaving]
                 if not leaving:
-                    if not self._resting:
+                    if not ends:
                         self._warden = None
                         return
-                    oldest = min(worker.idle_since for worker in self._resting)
-                    self._resting_long.wait(max(0.01, oldest + self._idle - now))
+                    self._resting_long.wait(max(0.01, min(ends) - now))
             for worker in leaving:
                 worker.end()
+
+    def _ends(self) -> list[float]:
+        """When each worker that rests is to end, by the monotonic clock."""
+        last = next((worker for worker in reversed(self._resting) if worker.light), None)
+        return [worker.idle_since + (self._stay if worker is last else self._idle) for worker in self._resting]
 
 
 def _crashed(worker: _Worker, job: str) -> WorkerCrashed:
