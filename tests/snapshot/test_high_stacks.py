@@ -197,6 +197,8 @@ class TestHighStacks:
         [key] = stacks(rig)
         damage(rig, key)
         assert [each for each, _ in rig.snapshotter.damaged_stacks()] == [key]
+        assert [each for each, _ in rig.snapshotter.damaged_stacks(rig.published)] == [key]
+        assert list(rig.snapshotter.damaged_stacks(rig.published[:3])) == []
         rig.snapshotter.mend_stack(key)
         assert list(rig.snapshotter.damaged_stacks()) == []
         with rig.mounted(at=rig.root / "two") as top:

@@ -34,8 +34,7 @@ from lamina.spec.digest import Digest
 class Layers(LayerBytes):
     """All layers that are here. Thread-safe; `lock` makes several calls one step (after the catalog's, where both are taken).
 
-    `directory` is where facts lie, one JSON file per layer, beside the driver's files. `verify`: every byte of a stack is looked at each
-    time a container gets it.
+    `directory` holds facts, one JSON file per layer, beside the driver's files. `verify`: `verify_stack` each time a container gets one.
     """
 
     def __init__(
@@ -220,9 +219,12 @@ class Layers(LayerBytes):
         self._snapshotter.check(facts.name, deep=True)
 
     def verify_stack(self, layer: Digest | None) -> None:
-        """`verify` of every layer of a stack, on all processors."""
+        """`verify` of every layer of a stack, on all processors. What was merged of it and is damaged is made anew."""
+        chain = self.chain(layer)
         with ThreadPoolExecutor(os.cpu_count() or 1, "verify") as threads:
-            list(threads.map(lambda facts: self.verify(facts.id), self.chain(layer)))
+            list(threads.map(lambda facts: self.verify(facts.id), chain))
+        for key, _ in self._snapshotter.damaged_stacks([facts.name for facts in chain]):
+            self._snapshotter.mend_stack(key)
 
     def add_source(self, layer: Digest, source: Descriptor) -> LayerFacts:
         """Note a compressed form of the layer whose blob is in the content store now."""
@@ -437,8 +439,7 @@ class Layers(LayerBytes):
 
     def _sound(self, layer: Digest, *, verify: bool = False) -> LayerFacts | None:
         with self.lock:
-            facts = self._facts.get(layer)
-            if facts is None:
+            if (facts := self._facts.get(layer)) is None:
                 return None
             self._leases.touch(layer)
         try:
@@ -470,8 +471,7 @@ class Layers(LayerBytes):
         return None
 
     def _look_at(self, facts: LayerFacts) -> None:
-        """Before first use: a layer that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its
-        tar."""
+        """Before first use: one that a crash of the machine may have hurt, or whose derived files are gone, is made anew from its tar."""
         if facts.id in self._looked_at:
             return
         path = document_path(self._directory, str(facts.id))

@@ -170,9 +170,9 @@ class ErofsSnapshotter(Stacked):
         with self._lock:
             self._remove_merged(self._stacks.unneeded(self._files.visible(names)[::-1] for names in self._stacks.high(stacks)))
 
-    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
+    def damaged_stacks(self, of: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """See `Snapshotter.damaged_stacks`."""
-        return self._stacks.damaged(_check_merged)
+        return self._stacks.damaged(_check_merged, None if of is None else self._files.visible(of)[::-1])
 
     def mend_stack(self, key: str) -> None:
         """See `Snapshotter.mend_stack`. What is mounted stays with the containers that run on it."""

@@ -89,9 +89,10 @@ class MergedStacks:
         """The keys of those that a layer is part of; ones whose record cannot be read count."""
         return [key for key in self.keys() if (names := self._names(key)) is None or name in names]
 
-    def damaged(self, check: Make) -> Iterator[tuple[str, str]]:
-        """The keys of those that are not what was made, by `check` of the path and the names, and what is wrong."""
-        for key in self.keys():
+    def damaged(self, check: Make, of: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
+        """The keys of those that are not what was made, by `check` of the path and the names, and what is wrong; with `of` only of what
+        this stack (base first, only what can be seen) stands on."""
+        for key in self.keys() if of is None else self._below(of):
             names, path = self._names(key), os.path.join(self._directory, key + self._suffix)
             try:
                 if names is None or not os.path.exists(path):
@@ -100,6 +101,10 @@ class MergedStacks:
             except LaminaError as error:
                 if key in self.keys():  # it may have gone meanwhile
                     yield key, error.message
+
+    def _below(self, names: Sequence[str]) -> list[str]:
+        below = self.split(names)[0]
+        return [key_of(below)] if below and key_of(below) in self.keys() else []
 
     def mend(self, key: str, work: Make) -> None:
         """Let `work` make one anew where it is, from its path and names, for the containers that run on it; what is not whole is deleted.

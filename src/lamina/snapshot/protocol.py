@@ -228,8 +228,10 @@ class Snapshotter(Protocol):
     def trim(self, stacks: Iterable[Sequence[str]]) -> None:
         """Delete what was merged of stacks that are none of these (names, base first): all that are wanted from now on."""
 
-    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
-        """The keys of what was merged and is not what its layers say, and what is wrong. Nothing is lost with it: see `mend_stack`."""
+    def damaged_stacks(self, of: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
+        """The keys of what was merged and is not what its layers say, and what is wrong. Nothing is lost with it: see `mend_stack`.
+
+        `of`: only what this stack (names, base first) stands on; None: all there is."""
 
     def mend_stack(self, key: str) -> None:
         """Make what was merged anew, at once or where it is wanted next. Containers that run on it go on.

@@ -203,9 +203,9 @@ class Trees:
         with self._lock:
             self._checked.discard(name)
 
-    def damaged_stacks(self) -> Iterator[tuple[str, str]]:
+    def damaged_stacks(self, of: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
         """See `Snapshotter.damaged_stacks`."""
-        return self._stacks.damaged(self._check_merged)
+        return self._stacks.damaged(self._check_merged, None if of is None else self._files.visible(of)[::-1])
 
     def mend_stack(self, key: str) -> None:
         """See `Snapshotter.mend_stack`."""
