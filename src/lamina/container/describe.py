@@ -104,6 +104,8 @@ def _state(container: Container) -> dict[str, Any]:
 
 def _mounts(container: Container) -> list[dict[str, Any]]:
     """The API's MountPoints: what --tmpfs asks for is not one, unlike --mount type=tmpfs."""
+    if not container.mounts:
+        return []
     by_flag = {posixpath.normpath(target) for target in mapping(container.host_config, "Tmpfs")}
     return [_mount(mount) for mount in container.mounts if mount.kind != "tmpfs" or mount.target not in by_flag]
 
