@@ -161,6 +161,16 @@ def test_exec_runs_beside_the_first_process(daemon: Daemon, name: str) -> None:
     daemon.docker("exec", "-d", name, "touch", "/made-by-exec")
     eventually(lambda: daemon.docker("exec", name, "ls", "/made-by-exec", code=None).returncode == 0, "the detached exec did nothing")
     assert "executable file not found" in (done := daemon.docker("exec", name, "not-a-command", code=127)).stderr + done.stdout
+    daemon.docker("pause", name)
+    assert f"Container {name} is paused, unpause the container before exec" in daemon.docker("exec", name, "true", code=1).stderr
+
+
+@pytest.mark.parametrize("given", [[], ["-e", "TERM=mine"]])
+def test_exec_without_a_terminal_has_no_name_of_one_that_was_not_given(daemon: Daemon, name: str, given: list[str]) -> None:
+    daemon.docker("run", "-dt", "--name", name, *given, *NONE, BASE, "sleep", "1000")
+    assert daemon.docker("exec", name, "sh", "-c", "echo $TERM").stdout == ("mine\n" if given else "\n")
+    assert daemon.docker("exec", "-e", "TERM=own", name, "sh", "-c", "echo $TERM").stdout == "own\n"
+    assert daemon.docker("exec", "-t", name, "sh", "-c", "echo $TERM").stdout == ("mine\r\n" if given else "xterm\r\n")
 
 
 @pytest.mark.covers("cli:exec --tty", "api:POST /exec/{id}/resize")

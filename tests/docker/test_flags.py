@@ -124,6 +124,8 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
         (["--cpu-period", "10"], "CPU cfs period can not be less than 1ms"),
         (["--cpuset-cpus", "4095"], "Requested CPUs are not available - requested 4095, available: 0"),
         (["--cpuset-mems", "0-x"], "Invalid value 0-x for cpuset mems"),
+        (["--cpuset-cpus", "0,,"], "Invalid value 0,, for cpuset cpus"),
+        (["--network", "container"], "invalid network mode: invalid container format container:<name|id>"),
         (["--oom-score-adj", "2000"], "range for oom score adj is [-1000, 1000]"),
         (["--ulimit", "nonsense=1"], "invalid ulimit type"),
         (["--ipc", "nonsense"], "invalid IPC mode: nonsense"),
@@ -169,7 +171,7 @@ def test_a_limit_that_the_kernel_refuses_is_one_sentence_and_leaves_nothing(daem
     "cli:create --isolation", "cli:create --cpu-rt-period", "cli:create --cpu-rt-runtime", "cli:create --volume-driver", "cli:run --volume-driver",
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_in_dockers_words(daemon: Daemon, flags: list[str], words: str) -> None:
-    refused = daemon.docker("create", *([] if "--uts" in flags else NONE), *flags, BASE, "true", code=None)
+    refused = daemon.docker("create", *([] if flags[0] in ("--uts", "--network") else NONE), *flags, BASE, "true", code=None)
     assert refused.returncode in (1, 125), refused
     assert words in refused.stderr
     assert daemon.docker("ps", "-aq").stdout == ""

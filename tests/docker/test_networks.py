@@ -294,12 +294,34 @@ def test_a_port_of_a_container_with_ipv6_is_reached_by_the_hosts_loopback(daemon
     eventually(lambda: "hello" in read(port, "::1"), "nobody answered by ::1")
 
 
+def test_links_lead_to_who_comes_later_and_to_whom_a_network_is_shared_with(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    early, guest = f"{name}-early", f"{name}-guest"
+    try:
+        daemon.docker("run", "-d", "--name", early, "--network", network, "--link", f"{name}:later", BASE, "sleep", "1000")
+        daemon.docker("run", "-d", "--name", name, "--network", network, "--network-alias", "x", BASE, "sleep", "1000")
+        address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", name).stdout.strip()
+        assert address in addresses(daemon, early, "later")
+        daemon.docker("network", "connect", "bridge", name)
+        daemon.docker("run", "-d", "--name", guest, "--network", f"container:{name}", BASE, "sleep", "1000")
+        address = daemon.docker("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", name).stdout.strip()
+        assert f"{address}\tit " in daemon.docker("run", "--rm", "--link", f"{guest}:it", BASE, "cat", "/etc/hosts").stdout
+    finally:
+        daemon.docker("rm", "-f", early, guest)
+
+
+def test_what_is_on_the_hosts_network_is_not_linked_to(daemon: Daemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "--network", "host", BASE, "true")
+    refused = daemon.docker("create", "--link", f"{name}:it", BASE, "true", code=1).stderr
+    assert "conflicting options: host type networking can't be used with links" in refused
+
+
 @pytest.mark.covers("cli:run --link", "cli:create --link", "cli:network connect --link")
 def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network: str, name: str) -> None:
-    daemon.docker("run", "-d", "--name", name, "--expose", "5432", "-e", "COLOUR=blue", BASE, "sleep", "1000")
+    daemon.docker("run", "-d", "--name", name, "--hostname", "dbhost", "--expose", "5432", "-e", "COLOUR=blue", BASE, "sleep", "1000")
     address = daemon.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
     shown = daemon.docker("run", "--rm", "--link", f"{name}:my-db", BASE, "sh", "-c", "cat /etc/hosts; env").stdout
-    assert f"{address}\tmy-db " in shown
+    assert f"{address}\tmy-db dbhost {name}\n" in shown
     assert f"MY_DB_PORT_5432_TCP_ADDR={address}" in shown and "MY_DB_ENV_COLOUR=blue" in shown
     daemon.docker("create", "--name", f"{name}linked", "--link", f"{name}:my-db", BASE, "true")
     listed = daemon.docker("ps", "--no-trunc", "--format", "{{.Names}}", "--filter", f"name=^/{name}$").stdout.strip()

@@ -25,3 +25,4 @@ def test_everything_but_none_host_and_another_container_is_a_network(asked: str,
 def test_another_containers_network_is_named() -> None:
     mode = network_mode("container:abc")
     assert (mode.kind, mode.name, mode.shown, mode.own) == ("container", "abc", "container:abc", False)
+    assert (network_mode("container").kind, network_mode("container").name) == ("container", "")

@@ -375,7 +375,7 @@ class Containers:
     # ── exec ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def exec_create(self, ref: str, config: Document) -> str:
         """Prepare a command in a running container (the API's ExecConfig); its ID. WrongState: it does not run, or is paused."""
-        return self._execs.create(self._roster.find(ref), config)
+        return self._execs.create(self._roster.find(ref), config, ref)
 
     def exec_check(self, exec_id: str) -> None:
         """What to ask before the 101 head is sent. Raises as exec_start."""

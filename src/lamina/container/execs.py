@@ -88,9 +88,9 @@ class Execs:
         self._execs: dict[str, LiveExec] = {}
         self._specs: dict[str, _Run] = {}
 
-    def create(self, live: Live, config: Document) -> str:
-        """See Containers.exec_create."""
-        _check_running(live)
+    def create(self, live: Live, config: Document, ref: str = "") -> str:
+        """See Containers.exec_create. `ref` is what the container was asked for by."""
+        _check_running(live, ref)
         if not texts(config, "Cmd"):
             raise InvalidArgument("No exec command specified")
         refuse_nul(config)
@@ -271,12 +271,16 @@ class Execs:
         record, container = each.record, each.live.container
         config = record.config
         spec = self._spec(each.live)
+        tty, env = flag(config, "Tty"), texts(config, "Env")
+        # the container's terminal is not the command's: what that one has in TERM was asked for, or is not passed on
+        if not tty and not any(entry.partition("=")[0] == "TERM" for entry in (*texts(container.config, "Env"), *env)):
+            env = [*env, "TERM"]
         process = exec_process(
             spec,
             args=record.command,
-            env=texts(config, "Env"),
+            env=env,
             cwd=text(config, "WorkingDir"),
-            tty=flag(config, "Tty"),
+            tty=tty,
             privileged=flag(config, "Privileged"),
         )
         if each.size is not None:
@@ -373,10 +377,10 @@ def _seconds(value: float) -> str:
     return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
 
 
-def _check_running(live: Live) -> None:
+def _check_running(live: Live, ref: str = "") -> None:
     status = live.state.status
     if status is State.PAUSED:
-        raise WrongState(f"Container {live.container.id} is paused, unpause the container before exec")
+        raise WrongState(f"Container {ref or live.container.id} is paused, unpause the container before exec")
     if status is not State.RUNNING:
         raise live.not_running()
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from lamina.container.connecting import exposed_of, is_small, mode_of
-from lamina.container.document import texts
+from lamina.container.document import text, texts
 from lamina.container.live import Roster
 from lamina.container.model import Container, ContainerNotFound, WrongState
 from lamina.container.parts import Networks
@@ -28,30 +28,48 @@ class Linked:
     address: str
 
 
-def parse_link(text: str) -> tuple[str, str]:
+def parse_link(link: str) -> tuple[str, str]:
     """`NAME:ALIAS`, `NAME`, or inspect's `/NAME:/SELF/ALIAS` as (name, alias).
 
     Raises:
         InvalidLink: in Docker's words.
     """
-    name, colon, alias = text.partition(":")
+    name, colon, alias = link.partition(":")
     name, alias = name.removeprefix("/"), alias.rpartition("/")[2]
     if not name or ":" in alias or (colon and not alias):
-        raise InvalidLink(f"bad format for links: {text}")
+        raise InvalidLink(f"bad format for links: {link}")
     return name, alias or name
 
 
-def check_link(text: str, roster: Roster) -> None:
-    """Refuse a link to a container that is not there.
+def check_link(link: str, roster: Roster, *, default: bool) -> None:
+    """Refuse what is no link, and on the `default` network one to a container that is not there or on the host's: elsewhere names are
+    looked up when somebody asks for them.
 
     Raises:
         InvalidLink: not ContainerNotFound, upon which clients pull the image.
     """
-    name, _ = parse_link(text)
+    name, _ = parse_link(link)
+    if not default:
+        return
     try:
-        roster.find(name)
+        mode = mode_of(_with_network(roster.find(name).container, roster))
     except LaminaError as error:
         raise InvalidLink(f"could not get container for {name}: {error.message}") from None
+    if mode.kind == "host":
+        raise InvalidLink("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
+
+
+def _with_network(container: Container, roster: Roster) -> Container:
+    """The container whose network this one has: itself, or whom it shares one with.
+
+    Raises:
+        ContainerNotFound: that one is not there any more.
+    """
+    seen = set()  # two may name each other, and then neither starts
+    while (mode := mode_of(container)).kind == "container" and container.id not in seen:
+        seen.add(container.id)
+        container = roster.find(mode.name).container
+    return container
 
 
 def linked(container: Container, roster: Roster, networks: Networks) -> list[Linked]:
@@ -64,7 +82,7 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
     found = []
     if mode_of(container).name == DEFAULT_NETWORK:
         for name, alias in map(parse_link, texts(container.host_config, "Links")):
-            other = roster.find(name).container
+            other = _with_network(roster.find(name).container, roster)
             box = networks.sandbox(other.id)
             address = next((endpoint.address4 for endpoint in box.endpoints if endpoint.network_name == DEFAULT_NETWORK), "") if box else ""
             if not other.running:
@@ -99,7 +117,7 @@ def unlink(name: str, roster: Roster, save: Callable[[Container], None]) -> None
         raise WrongState("Conflict, cannot remove the default link name of the container")
     with live.lock:
         container = live.container
-        kept = [text for text in texts(container.host_config, "Links") if parse_link(text)[1] != alias]
+        kept = [link for link in texts(container.host_config, "Links") if parse_link(link)[1] != alias]
         if len(kept) == len(texts(container.host_config, "Links")):
             raise ContainerNotFound(f"No such container: {name}")
         changed = replace(container, host_config={**container.host_config, "Links": kept or None})
@@ -113,7 +131,7 @@ def renamed(before: str, name: str, roster: Roster, save: Callable[[Container], 
     for live in roster.some(lambda container: bool(texts(container.host_config, "Links"))):
         with live.lock:
             asked = texts(live.container.host_config, "Links")
-            kept = [f"{name}:{alias}" if other == before else text for text in asked for other, alias in [parse_link(text)]]
+            kept = [f"{name}:{alias}" if other == before else link for link in asked for other, alias in [parse_link(link)]]
             if kept != asked and not live.removing:
                 changed = replace(live.container, host_config={**live.container.host_config, "Links": kept})
                 save(changed)
@@ -132,8 +150,9 @@ def _forget_host(path: str, alias: str) -> None:
 
 
 def host_lines(links: Sequence[Linked]) -> list[tuple[str, str]]:
-    """Lines of /etc/hosts: address, and the alias, short ID and name."""
-    return [(link.address, " ".join(dict.fromkeys((link.alias, link.container.id[:12], link.container.name)))) for link in links]
+    """Lines of /etc/hosts: address, and the alias, host name and name."""
+    names = [(link.alias, text(link.container.config, "Hostname"), link.container.name) for link in links]
+    return [(link.address, " ".join(dict.fromkeys(each))) for link, each in zip(links, names, strict=True)]
 
 
 def environment(container: Container, links: Sequence[Linked]) -> Iterator[str]:

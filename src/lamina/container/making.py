@@ -30,7 +30,7 @@ from lamina.container.store import ContainerStore
 from lamina.errors import InvalidArgument, LaminaError, NotFound
 from lamina.image.lookup import PlatformNotHere
 from lamina.image.model import Image
-from lamina.network.mode import NetworkMode, network_mode
+from lamina.network.mode import DEFAULT_NETWORK, NetworkMode, network_mode
 from lamina.runtime import apparmor
 from lamina.spec.platform import Platform
 
@@ -85,8 +85,9 @@ class Maker:
         network = network_mode("none" if flag(config, "NetworkDisabled") else text(host_config, "NetworkMode"))
         check_networking(config, host_config, networking, network)
         check_endpoints(networking, network, self._parts.networks)
+        default = network.kind != "bridge" or self._parts.networks.canonical(network.name) == DEFAULT_NETWORK
         for link in texts(host_config, "Links"):
-            check_link(link, self._roster)
+            check_link(link, self._roster, default=default)
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         size, cap = self._launcher.caps.wanted(host_config)
         if snapshot is not None or temporary or cap:

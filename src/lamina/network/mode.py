@@ -29,9 +29,9 @@ class NetworkMode:
 
 
 def network_mode(text: str) -> NetworkMode:
-    """Read the API's NetworkMode: `none`, `host`, `container:REF`, or a network's name or ID (`default` and nothing: the default one)."""
+    """Read the API's NetworkMode: `none`, `host`, `container:REF` (REF is empty where nothing follows), or a network's name or ID (`default` and nothing: the default one)."""
     if text in ("none", "host"):
         return NetworkMode(text)
-    if text.startswith("container:"):
+    if text == "container" or text.startswith("container:"):
         return NetworkMode("container", text.partition(":")[2])
     return NetworkMode("bridge", DEFAULT_NETWORK if text in ("", "default") else text)

@@ -109,9 +109,7 @@ def numbers(text: str) -> frozenset[int]:
         ValueError: it is no such list.
     """
     found: set[int] = set()
-    for part in text.strip().split(","):
-        if not part:
-            continue
+    for part in text.strip().split(",") if text.strip() else ():
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) > 1 << 16:
             raise ValueError(part)

@@ -23,7 +23,7 @@ def create(engine: Backend, request: Request) -> Response:
     """POST /containers/{id}/exec."""
     config = request.fields(ExecConfig)
     if not config.get("Cmd"):
-        raise InvalidParameter("no exec command specified")
+        raise InvalidParameter("No exec command specified")
     return json_reply({"Id": engine.containers.exec_create(request.parameters["id"], config)}, 201)
 
 
