@@ -19,7 +19,7 @@ from urllib3 import BaseHTTPResponse
 
 from lamina.distribution import session, transport
 from lamina.distribution.auth import Auth, TokenRefused
-from lamina.distribution.client import BlobUnknown, ManifestUnknown, Registries, RegistryClient
+from lamina.distribution.client import BlobUnknown, ManifestUnknown, PullDenied, Registries, RegistryClient
 from lamina.distribution.piped import MovingPool, Piped
 from lamina.distribution.protocol import MANIFEST_LIMIT
 from lamina.distribution.search import catalog, search
@@ -381,9 +381,18 @@ def test_a_wrong_password_is_refused_by_the_token_server(faulty: Faulty, registr
 def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty, registries: Registries) -> None:
     _token_server(faulty, token="stale")
     reference = Reference.parse(f"{faulty.host}/a/b:1")
-    with pytest.raises(RegistryUnauthorized, match="needs a login"):
+    with pytest.raises(PullDenied, match=r"pull access denied for .*/a/b, repository does not exist or may require 'docker login'"):
         client_of(registries, faulty.host).resolve(reference)
     assert faulty.requests("GET", "/token") == 2
+
+
+@pytest.mark.parametrize(("auth", "kind"), [(None, PullDenied), (Auth("user", "wrong"), RegistryUnauthorized)])
+def test_a_registry_that_asks_for_a_password_is_told_from_one_that_refuses_it(
+    faulty: Faulty, registries: Registries, auth: Auth | None, kind: type[LaminaError]
+) -> None:
+    faulty.fault = lambda request, response: Response(401, (("WWW-Authenticate", 'Basic realm="it"'),))
+    with pytest.raises(kind):
+        client_of(registries, faulty.host, auth=auth).resolve(Reference.parse(f"{faulty.host}/a/b:1"))
 
 
 def test_a_token_that_is_refused_to_two_requests_at_once_is_renewed_for_both(

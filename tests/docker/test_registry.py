@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -21,16 +22,23 @@ from tests.image.test_layouts import several
 _repositories = count(1)
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def listening(root: Path, *options: str) -> Iterator[str]:
     """A registry's address."""
-    command = [sys.executable, "-m", "lamina.registry", "--root", str(tmp_path_factory.mktemp("registry")), "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "lamina.registry", "--root", str(root), "--listen", "127.0.0.1:0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         told = re.match(r"registry listens on (127\.0\.0\.1:\d+),", process.stdout.readline())
         assert told is not None, "the registry did not start"
         yield told[1]
         process.terminate()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry's address."""
+    with listening(tmp_path_factory.mktemp("registry")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -119,6 +127,16 @@ def test_login_checks_and_keeps_credentials(daemon: Daemon, registry: str) -> No
         assert "Login Succeeded" in done.stdout and "--password-stdin" in done.stderr
         assert "secret" not in (Path(daemon.environment()["DOCKER_CONFIG"]) / "config.json").read_text()
     daemon.docker("logout", registry)
+
+
+def test_a_pull_without_the_credentials_that_a_registry_wants_is_refused_without_a_question(daemon: Daemon, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    command = [sys.executable, "-m", "lamina.registry", "passwd", "--users", str(users), "--password-stdin", "somebody"]
+    subprocess.run(command, input="secret\n", text=True, check=True)
+    with listening(tmp_path / "data", "--users", str(users)) as address:
+        refused = daemon.docker("pull", f"{address}/private:1", stdin="", code=1)  # a docker CLI that asks for a name waits for it
+    words = f"pull access denied for {address}/private, repository does not exist or may require 'docker login'"
+    assert words in refused.stderr and "Username" not in refused.stdout
 
 
 @pytest.mark.covers("api:GET /distribution/{name}/json")

@@ -56,6 +56,11 @@ class ManifestUnknown(NotFound):
     """The registry has no manifest of that name."""
 
 
+class PullDenied(NotFound):
+    """The registry gives it to nobody with these rights. NotFound as with dockerd, since whether it is there is not said: upon Unauthorized
+    the docker CLI asks for a password, and waits for one also where nobody can give it."""
+
+
 class BlobUnknown(NotFound):
     """The registry does not have the blob."""
 
@@ -312,7 +317,7 @@ class RegistryClient:
             try:
                 return self._read_from(mirror, method, path, headers, what), mirror
             except (NotFound, Unavailable, Unauthorized, Forbidden) as error:
-                if not isinstance(error, NotFound):
+                if isinstance(error, PullDenied) or not isinstance(error, NotFound):
                     self._refused.add(mirror.host)
         return self._read_from(self.origin, method, path, headers, what), self.origin
 
@@ -320,17 +325,17 @@ class RegistryClient:
         response = session.request(method, path, headers)
         if response.status in (200, 206) or (method == "HEAD" and response.status in _NO_HEAD):
             return response
-        raise self._refusal(failure(response, session.name, what), response.status, path, what)
+        raise self._refusal(failure(response, session.name, what), session, response.status, path, what)
 
-    def _refusal(self, error: LaminaError, status: int, path: str, what: str) -> LaminaError:
+    def _refusal(self, error: LaminaError, session: Session, status: int, path: str, what: str) -> LaminaError:
         """The same failure in the words for what was asked."""
         if status == 404 and "/manifests/" in path:
             return ManifestUnknown(f"{what} not found: manifest unknown")
         if status == 404 and "/blobs/" in path:
             return BlobUnknown(f"registry {self.origin.name} does not have {what}")
-        if status in (401, 403) and "/manifests/" in path:
-            return type(error)(
-                f"pull access denied for {self.repository.familiar_name}: the repository does not exist, or needs a login",
+        if status == 403 or (status == 401 and not session.judged):
+            return PullDenied(
+                f"pull access denied for {self.repository.familiar_name}, repository does not exist or may require 'docker login'",
                 hint=f"lamina login {self.repository.domain}",
             )
         return error

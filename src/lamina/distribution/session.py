@@ -97,6 +97,13 @@ class Session:
         """The host as messages say it."""
         return urlsplit(self.host).netloc if "://" in self.host else self.host
 
+    @property
+    def judged(self) -> bool:
+        """Whether the registry itself looks at the credentials, so that a 401 says that they are wrong: a token server has looked at
+        those that it is given, and a 401 to its token is about rights."""
+        basic_alone = all(challenge.scheme == "basic" for challenge in self._endpoint().challenges)
+        return bool(self.auth.registry_token or (self.auth.username and basic_alone))
+
     def request(
         self,
         method: str,
