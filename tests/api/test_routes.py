@@ -201,6 +201,11 @@ def test_a_pull_that_fails_at_once_is_a_plain_error(api: Client) -> None:
     assert api.ask("POST", "/images/create?fromImage=absent&tag=1")[0] == 404
 
 
+def test_credentials_that_cannot_be_read_are_none(api: Client, engine: FakeEngine) -> None:
+    assert api.ask("POST", "/images/create?fromImage=x:1", headers={"X-Registry-Auth": "{}"})[0] == 200
+    assert engine.registry.pulled == [("docker.io/library/x:1", False, "")]
+
+
 def test_a_load_gets_the_body(api: Client, engine: FakeEngine) -> None:
     status, _ = api.ask("POST", "/images/load?quiet=1", b"archive", {"Content-Type": "application/x-tar"})
     assert (status, engine.images.loaded) == (200, [b"archive"])

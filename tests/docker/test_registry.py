@@ -111,6 +111,16 @@ def test_what_is_not_there_is_one_sentence(daemon: Daemon, registry: str, suffix
     assert "Traceback" not in done.stderr
 
 
+def test_a_push_of_what_is_not_here_says_so_in_the_stream(daemon: Daemon, repository: str) -> None:
+    for name, words in (
+        ("absent", "An image does not exist locally with the tag: absent"),
+        (f"{repository}:2", f"tag does not exist: {repository}:2"),
+    ):
+        refused = daemon.docker("push", name, code=1)
+        assert words in refused.stderr and "The push refers to repository" in refused.stdout
+        assert words in daemon.lamina("push", name, code=1).stderr
+
+
 def test_a_registry_that_does_not_answer_is_one_sentence(daemon: Daemon) -> None:
     assert "127.0.0.1:1" in daemon.docker("pull", "127.0.0.1:1/app:1", code=1).stderr
 

@@ -142,8 +142,11 @@ def test_all_tags_of_a_repository_go_and_come(faulty: Faulty, store: MakeStore) 
     assert len(here.pusher.push(reference(faulty, "team/web"), all_tags=True)) == 2
     images = there.puller.pull(reference(faulty, "team/web"), all_tags=True)
     assert sorted(name.tag for image in images for name in image.names) == ["a", "b"]
-    with pytest.raises(ImageNotFound):
-        here.pusher.push(reference(faulty, "team/none"), all_tags=True)
+    for every in (True, False):
+        with pytest.raises(ImageNotFound, match=r"^An image does not exist locally with the tag: .*/team/none$"):
+            here.pusher.push(reference(faulty, "team/none"), all_tags=every)
+    with pytest.raises(ImageNotFound, match=r"^tag does not exist: .*/team/web:c$"):
+        here.pusher.push(reference(faulty, "team/web:c"))
 
 
 def test_a_pull_that_is_cut_for_good_goes_on_after_a_restart(faulty: Faulty, store: MakeStore, tmp_path: Path) -> None:

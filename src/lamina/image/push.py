@@ -76,9 +76,9 @@ class Pusher:
             ImageNotFound: no image here has that name, or it is not for the platform.
             Unauthorized, Forbidden, Unavailable: what the registry said, or that it said nothing.
         """
-        names = self._tags(reference) if all_tags else [reference.with_default_tag()]
-        parcels = [self._parcel(name, platform) for name in names]
         sink(Update(f"The push refers to repository [{reference.name}]"))
+        names = self._tags(reference) if all_tags else [self._here(reference.with_default_tag())]
+        parcels = [self._parcel(name, platform) for name in names]
         client = self._registries.repository(reference, auth, push=True)
         with self._images.leases.hold(*(digest for parcel in parcels for digest in parcel.digests)):
             return [self._push_one(client, parcel, sink) for parcel in parcels]
@@ -102,8 +102,17 @@ class Pusher:
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
         if not names:
-            raise ImageNotFound(f"an image does not exist locally with the tag: {reference.familiar_name}")
+            raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
         return names
+
+    def _here(self, name: Reference) -> Reference:
+        """`name`, of which there is an image here."""
+        try:
+            self._images.descriptor(name)
+        except ImageNotFound:
+            self._tags(name)
+            raise ImageNotFound(f"tag does not exist: {name.familiar}") from None
+        return name
 
     def _push_one(self, client: RegistryClient, parcel: _Parcel, sink: Sink) -> Descriptor:
         name, image, target = parcel.name, parcel.image, str(parcel.name.digest) if parcel.name.digest else parcel.name.tag

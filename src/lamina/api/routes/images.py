@@ -19,7 +19,7 @@ from lamina.api.render import (
 from lamina.api.router import Route
 from lamina.api.streams import progress
 from lamina.apitypes.requests import OciPlatform
-from lamina.distribution.auth import Auth
+from lamina.distribution.auth import Auth, InvalidAuth
 from lamina.errors import Cancelled
 from lamina.image.model import Image
 from lamina.spec.digest import Digest
@@ -29,8 +29,11 @@ from lamina.spec.reference import Reference
 
 
 def auth_of(request: Request) -> Auth:
-    """The credentials a request carries, perhaps none."""
-    return Auth.parse(request.headers.get("x-registry-auth", ""))
+    """The credentials a request carries; none where they cannot be read, as with dockerd: the registry says whether it wants any."""
+    try:
+        return Auth.parse(request.headers.get("x-registry-auth", ""))
+    except InvalidAuth:
+        return Auth()
 
 
 def platform_of(request: Request) -> Platform | None:
