@@ -758,6 +758,18 @@ def test_an_exec_needs_a_running_container(world: World) -> None:
         world.containers.exec_create("it", {"Cmd": ["ls"]})
 
 
+def test_an_exec_that_was_not_started_goes_with_its_run_of_the_container(world: World) -> None:
+    world.run()
+    stopped, again = (world.containers.exec_create("it", {"Cmd": ["ls"]}) for _ in range(2))
+    world.runtime.processes[0].end()
+    eventually(lambda: status(world) == "exited")
+    with pytest.raises(ExecNotFound, match="No such exec instance"):
+        world.containers.exec_start(stopped)
+    world.containers.start("it")
+    with pytest.raises(ExecNotFound, match="No such exec instance"):
+        world.containers.exec_start(again)
+
+
 def test_many_clients_at_once_leave_a_consistent_state(world: World) -> None:
     def client(number: int) -> None:
         for round_ in range(5):

@@ -60,10 +60,11 @@ class ExecRecord:
 
 @dataclass(slots=True)
 class LiveExec:
-    """An exec as this process knows it now."""
+    """An exec as this process knows it now; `of` is the container's first process that it was made beside."""
 
     record: ExecRecord
     live: Live
+    of: Process | None
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: Process | None = None
     size: tuple[int, int] | None = None
@@ -102,7 +103,7 @@ class Execs:
             raise InvalidDetachKeys(f"Invalid escape keys ({keys[:100]}) provided", hint="write detach keys as ctrl-p,ctrl-q") from None
         record = ExecRecord(self._parts.new_id(), live.container.id, dict(config))
         with self._lock:
-            self._execs[record.id] = LiveExec(record, live, size=console_size(config))
+            self._execs[record.id] = LiveExec(record, live, live.process, size=console_size(config))
         self._parts.emit(live.event(f"exec_create: {_told(record)}", execID=record.id))
         return record.id
 
@@ -218,7 +219,7 @@ class Execs:
             self._adopt(live, ExecRecord(name, live.container.id, config), found)
 
     def _adopt(self, live: Live, record: ExecRecord, found: Process | Exit | None) -> None:
-        each = LiveExec(record, live, started=True)
+        each = LiveExec(record, live, live.process, started=True)
         with self._lock:
             self._execs[record.id] = each
         if isinstance(found, Exit) or found is None:
@@ -336,6 +337,9 @@ class Execs:
     def _find(self, exec_id: str) -> LiveExec:
         with self._lock:
             found = self._execs.get(exec_id)
+            if found is not None and not found.started and found.live.process is not found.of:  # it goes with that run of the container
+                del self._execs[exec_id]
+                found = None
         if found is None:
             raise ExecNotFound(f"No such exec instance: {exec_id}")
         return found
