@@ -76,3 +76,9 @@ def test_closing_the_bus_ends_its_listeners() -> None:
 )
 def test_an_event_passes_where_all_filters_let_it(filters: dict[str, list[str]], expected: bool) -> None:
     assert matches(START, filters) is expected
+
+
+def test_a_filter_by_container_leaves_out_what_happens_to_networks_and_volumes_for_it() -> None:
+    """As with dockerd, whose clients count what they are told."""
+    for kind, name in (("network", "bridge"), ("volume", "")):
+        assert not matches(Event(kind, "connect", "n" * 64, {"container": "c" * 64, "name": name}), {"container": ["c" * 64]})

@@ -35,6 +35,10 @@ def every(daemon: Daemon) -> list[str]:
     return daemon.docker("images", "-aq", "--no-trunc").stdout.split()
 
 
+def test_a_blank_name_is_refused(run: Run) -> None:
+    assert "image name cannot be blank" in run("rmi", " ", code=1).stderr
+
+
 @pytest.mark.covers("cli:rmi", "cli:rmi --no-prune")
 def test_steps_of_the_build_go_too_unless_no_prune(daemon: Daemon, run: Run, context: Path) -> None:
     before = every(daemon)

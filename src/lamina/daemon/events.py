@@ -128,11 +128,11 @@ def _lets_through(event: Event, key: str, values: Sequence[str]) -> bool:
         return (event.type if key == "type" else "local") in values
     if key == "event":
         return any(event.action == wanted or event.action.startswith(f"{wanted}:") for wanted in values)
-    names = {event.id, event.attributes.get("name", ""), event.attributes.get("container", "")}
+    names = {event.id, event.attributes.get("name", "")}
     if key == "image":
         names = {event.attributes.get("image", "")} | (names if event.type == "image" else set())
         names |= {name.rpartition(":")[0] for name in names if "/" not in name.rpartition(":")[2]}
-    elif key != event.type and not (key == "container" and "container" in event.attributes):
+    elif key != event.type:
         return key not in ("container", "volume", "network", "daemon", "plugin", "builder")
     # As with Docker: the beginning of a name or ID will do, but of images.
     least = 12 if key == "image" else 0

@@ -110,6 +110,8 @@ def target_of(request: Request) -> Reference:
 def remove(engine: Backend, request: Request) -> Response:
     """DELETE /images/{name}."""
     query = request.query
+    if not request.parameters["name"].strip():
+        raise InvalidParameter("image name cannot be blank")
     platforms = [read_platform(text) for text in query.all("platforms")]
     return json_reply(
         engine.system.remove_image(
