@@ -310,6 +310,20 @@ def test_links_lead_to_who_comes_later_and_to_whom_a_network_is_shared_with(daem
         daemon.docker("rm", "-f", early, guest)
 
 
+def test_a_network_is_shared_by_way_of_who_shares_it(daemon: Daemon, name: str) -> None:
+    """The files of /etc are those of the container whose network it is."""
+    middle = f"{name}-middle"
+    daemon.docker("run", "-d", "--name", name, "--hostname", "owner", BASE, "sleep", "1000")
+    try:
+        daemon.docker("run", "-d", "--name", middle, "--network", f"container:{name}", BASE, "sleep", "1000")
+        shown = daemon.docker(
+            "run", "--rm", "--network", f"container:{middle}", BASE, "sh", "-c", "hostname; cat /etc/hostname /etc/hosts"
+        ).stdout
+        assert shown.startswith("owner\nowner\n") and "\towner\n" in shown
+    finally:
+        daemon.docker("rm", "-f", middle)
+
+
 def test_what_is_on_the_hosts_network_is_not_linked_to(daemon: Daemon, name: str) -> None:
     daemon.docker("create", "--name", name, "--network", "host", BASE, "true")
     refused = daemon.docker("create", "--link", f"{name}:it", BASE, "true", code=1).stderr

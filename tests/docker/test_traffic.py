@@ -62,6 +62,12 @@ def test_names_servers_and_domains_are_as_they_were_asked_for(daemon: Daemon, na
     assert sorted(lines) == ["nameserver 10.9.9.10", "nameserver 10.9.9.9", "options ndots:3", "search a.example b.example"]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_server_on_the_containers_own_loopback_is_asked(daemon: Daemon, address: str) -> None:
+    shown = daemon.docker("run", "--rm", "--dns", address, BASE, "cat", "/etc/resolv.conf").stdout
+    assert [line for line in shown.splitlines() if line.startswith("nameserver")] == [f"nameserver {address}"]
+
+
 def test_on_networks_with_names_the_engine_is_asked_first(daemon: Daemon, network: str, name: str) -> None:
     flags = ["--network", network, "--dns", "10.9.9.9", "--dns-search", "x.example"]
     said = daemon.docker("run", "--name", name, *flags, BASE, "cat", "/etc/resolv.conf").stdout

@@ -218,7 +218,8 @@ def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:
     settings = resolver_settings(host)
     if kind == "bridge":
         named = any(endpoint.names for endpoint in box.endpoints)
-        settings = served(settings) if named else reachable(settings)
+        # servers that were asked for stay, also on the loopback: that of the container, where it may have one of its own
+        settings = served(settings) if named else settings if texts(host, "Dns") else reachable(settings)
     return render_resolver(settings)
 
 

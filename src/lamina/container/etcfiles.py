@@ -18,7 +18,7 @@ def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, 
     `others` are addresses and names of containers that it is linked to."""
     mode = mode_of(container)
     if mode.kind == "container":
-        other = roster.find(mode.name).container.directory
+        other = with_network(container, roster).directory
         return EtcFiles(f"{other}/hostname", f"{other}/hosts", f"{other}/resolv.conf")
     return write_etc_files(
         container.directory,
@@ -26,6 +26,19 @@ def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, 
         hosts=hosts_text(container, box, gateway, others, kind=mode.kind),
         resolv_conf=resolver_text(container.host_config, box, kind=mode.kind),
     )
+
+
+def with_network(container: Container, roster: Roster) -> Container:
+    """The container whose network this one has: itself, or whom it shares one with.
+
+    Raises:
+        ContainerNotFound: that one is not there any more.
+    """
+    seen = set()  # two may name each other, and then neither starts
+    while (mode := mode_of(container)).kind == "container" and container.id not in seen:
+        seen.add(container.id)
+        container = roster.find(mode.name).container
+    return container
 
 
 def hosts_text(container: Container, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]], *, kind: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from lamina.container.connecting import exposed_of, is_small, mode_of
 from lamina.container.document import text, texts
+from lamina.container.etcfiles import with_network
 from lamina.container.live import Roster
 from lamina.container.model import Container, ContainerNotFound, WrongState
 from lamina.container.parts import Networks
@@ -52,24 +53,11 @@ def check_link(link: str, roster: Roster, *, default: bool) -> None:
     if not default:
         return
     try:
-        mode = mode_of(_with_network(roster.find(name).container, roster))
+        mode = mode_of(with_network(roster.find(name).container, roster))
     except LaminaError as error:
         raise InvalidLink(f"could not get container for {name}: {error.message}") from None
     if mode.kind == "host":
         raise InvalidLink("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
-
-
-def _with_network(container: Container, roster: Roster) -> Container:
-    """The container whose network this one has: itself, or whom it shares one with.
-
-    Raises:
-        ContainerNotFound: that one is not there any more.
-    """
-    seen = set()  # two may name each other, and then neither starts
-    while (mode := mode_of(container)).kind == "container" and container.id not in seen:
-        seen.add(container.id)
-        container = roster.find(mode.name).container
-    return container
 
 
 def linked(container: Container, roster: Roster, networks: Networks) -> list[Linked]:
@@ -82,7 +70,7 @@ def linked(container: Container, roster: Roster, networks: Networks) -> list[Lin
     found = []
     if mode_of(container).name == DEFAULT_NETWORK:
         for name, alias in map(parse_link, texts(container.host_config, "Links")):
-            other = _with_network(roster.find(name).container, roster)
+            other = with_network(roster.find(name).container, roster)
             box = networks.sandbox(other.id)
             address = next((endpoint.address4 for endpoint in box.endpoints if endpoint.network_name == DEFAULT_NETWORK), "") if box else ""
             if not other.running:
