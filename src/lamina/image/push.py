@@ -77,7 +77,7 @@ class Pusher:
             Unauthorized, Forbidden, Unavailable: what the registry said, or that it said nothing.
         """
         sink(Update(f"The push refers to repository [{reference.name}]"))
-        names = self._tags(reference) if all_tags else [self._here(reference.with_default_tag())]
+        names = self._tags(reference) if all_tags else [self._tag(reference.with_default_tag())]
         parcels = [self._parcel(name, platform) for name in names]
         client = self._registries.repository(reference, auth, push=True)
         with self._images.leases.hold(*(digest for parcel in parcels for digest in parcel.digests)):
@@ -99,20 +99,19 @@ class Pusher:
             name, image, resolved, documents, None, variants if whole or len(here) > 1 else (), tuple(found.values()) if whole else ()
         )
 
+    def _tag(self, name: Reference) -> Reference:
+        try:
+            self._images.descriptor(name)
+        except ImageNotFound:
+            self._tags(name)  # where there is none, Docker says so
+            raise ImageNotFound(f"tag does not exist: {name.familiar}") from None
+        return name
+
     def _tags(self, reference: Reference) -> list[Reference]:
         names = sorted(name for image in self._images.list(all=True) for name in image.names if name.name == reference.name)
         if not names:
             raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
         return names
-
-    def _here(self, name: Reference) -> Reference:
-        """`name`, of which there is an image here."""
-        try:
-            self._images.descriptor(name)
-        except ImageNotFound:
-            self._tags(name)
-            raise ImageNotFound(f"tag does not exist: {name.familiar}") from None
-        return name
 
     def _push_one(self, client: RegistryClient, parcel: _Parcel, sink: Sink) -> Descriptor:
         name, image, target = parcel.name, parcel.image, str(parcel.name.digest) if parcel.name.digest else parcel.name.tag
