@@ -386,6 +386,15 @@ def test_a_token_that_the_registry_does_not_take_is_renewed_once(faulty: Faulty,
     assert faulty.requests("GET", "/token") == 2
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_push_that_is_refused_at_its_first_question_names_the_repository(faulty: Faulty, registries: Registries, status: int) -> None:
+    faulty.fault = lambda request, response: (
+        Response(status, (("WWW-Authenticate", 'Basic realm="it"'),)) if "/blobs/" in request.path else response
+    )
+    with pytest.raises(LaminaError, match=r"^push access denied for .*/a/b: "):
+        client_of(registries, faulty.host).exists(Digest.of(b""))
+
+
 @pytest.mark.parametrize(("auth", "kind"), [(None, PullDenied), (Auth("user", "wrong"), RegistryUnauthorized)])
 def test_a_registry_that_asks_for_a_password_is_told_from_one_that_refuses_it(
     faulty: Faulty, registries: Registries, auth: Auth | None, kind: type[LaminaError]

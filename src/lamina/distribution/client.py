@@ -183,13 +183,13 @@ class RegistryClient:
     # --- blobs
 
     def exists(self, digest: Digest) -> int | None:
-        """The blob's size in bytes where the registry's repository has it; None where it has not."""
+        """The blob's size in bytes where the registry's repository has it, before it would be pushed; None where it has not."""
         response = self.origin.request("HEAD", blob_path(self.repository.path, digest))
         if response.status == 404:
             discard(response)
             return None
         if response.status != 200:
-            raise failure(response, self.origin.name, f"blob {digest}")
+            raise self._uploads.refused(response)
         discard(response)
         return _length(response)
 

@@ -117,14 +117,14 @@ class Uploads:
     def _begin(self) -> str:
         response = self.session.request("POST", upload_path(self.repository.path), {"Content-Length": "0"})
         if response.status != 202:
-            raise self._refused(response)
+            raise self.refused(response)
         discard(response)
         return self._location(response)
 
     def _patch(self, location: str, body: Callable[[], Iterable[bytes]]) -> str:
         response = self.session.request("PATCH", location, _TYPE, body)
         if response.status not in (202, 204):
-            raise self._refused(response)
+            raise self.refused(response)
         discard(response)
         return self._location(response)
 
@@ -132,7 +132,7 @@ class Uploads:
         headers = {"Content-Length": str(length), **_TYPE}
         response = self.session.request("PUT", with_digest(location, descriptor.digest), headers, body)
         if response.status not in (201, 204):
-            raise self._refused(response)
+            raise self.refused(response)
         discard(response)
 
     def _send_pieces(self, location: str, descriptor: Descriptor, blob: BinaryIO, chunk: int, sent: Sent) -> str:
@@ -157,7 +157,7 @@ class Uploads:
                     raise RegistryFailed(f"registry {self.session.name} does not accept the pieces of {descriptor.digest}")
                 continue
             if response.status not in (202, 204):
-                raise self._refused(response)
+                raise self.refused(response)
             discard(response)
             location, offset, failures = self._location(response), end, 0
         return location
@@ -166,7 +166,7 @@ class Uploads:
         """Where an interrupted upload goes on ("Pushing a blob in chunks"): location and bytes that are there."""
         response = self.session.request("GET", location)
         if response.status != 204:
-            raise self._refused(response)
+            raise self.refused(response)
         discard(response)
         new = self._location(response) if response.headers.get("Location") else location
         return new, received(response.headers.get("Range", ""))
@@ -177,7 +177,8 @@ class Uploads:
             raise RegistryFailed(f"registry {self.session.name} began an upload without saying where")
         return resolved(self.session.endpoints.find(self.session.host).base + "/", location)
 
-    def _refused(self, response: Response) -> LaminaError:
+    def refused(self, response: Response) -> LaminaError:
+        """The error that an answer to a request of a push means; the answer is read and closed."""
         error = failure(response, self.session.name, f"repository {self.repository.familiar_name}")
         if response.status in (401, 403):
             return type(error)(
