@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.asking import asked
 from tests.docker.conftest import BASE
 from tests.harness import Daemon
 from tests.image.tars import tar
@@ -123,6 +124,18 @@ def test_a_push_of_what_is_not_here_says_so_in_the_stream(daemon: Daemon, reposi
 
 def test_a_registry_that_does_not_answer_is_one_sentence(daemon: Daemon) -> None:
     assert "127.0.0.1:1" in daemon.docker("pull", "127.0.0.1:1/app:1", code=1).stderr
+    # not 503, after which clients try again
+    assert asked(daemon, "POST /images/create?fromImage=127.0.0.1:1/app&tag=1") == (
+        500,
+        "registry 127.0.0.1:1 is unreachable: connection refused",
+    )
+
+
+def test_a_push_of_what_is_not_here_says_so_as_dockers(daemon: Daemon, repository: str) -> None:
+    assert f"tag does not exist: {repository}:absent" in daemon.docker("push", f"{repository}:absent", code=1).stderr
+    for words in ((), ("-q",), ("-a",)):
+        said = daemon.docker("push", *words, "no/image", code=1).stderr
+        assert "An image does not exist locally with the tag: no/image" in said, words
 
 
 @pytest.mark.covers(

@@ -36,11 +36,17 @@ _MAX_REDIRECTS = 10
 _LONGEST_WAIT = 30.0
 
 
-class RegistryUnreachable(Unavailable):
+class RegistryTrouble(Unavailable):
+    """A registry does not do its part. Docker's status is 500: clients (testcontainers) ask for minutes again after a 503."""
+
+    http_status = 500
+
+
+class RegistryUnreachable(RegistryTrouble):
     """No connection to the registry, or it was lost."""
 
 
-class TlsFailed(Unavailable):
+class TlsFailed(RegistryTrouble):
     """The registry's certificate or its TLS is not acceptable."""
 
 
@@ -50,7 +56,7 @@ class RateLimited(Unavailable):
     http_status = 429
 
 
-class RegistryFailed(Unavailable):
+class RegistryFailed(RegistryTrouble):
     """The registry answered something other than what the protocol allows."""
 
 
