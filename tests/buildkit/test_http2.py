@@ -7,10 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from lamina.buildkit.failure import Refused
 from lamina.buildkit.http2 import Gone, Stream, Transport
+from lamina.buildkit.messages import BytesMessage
+from lamina.buildkit.session import Session
+from lamina.buildkit.wire import encode
 
 
 @contextmanager
@@ -100,3 +106,33 @@ def test_a_message_that_says_it_is_too_long_is_refused_before_it_comes() -> None
         caller.send(stream, b"\0" + (1 << 31).to_bytes(4))
         assert stream.receive() is None
     assert told == ["a message is compressed or too long"]
+
+
+def test_a_question_says_at_once_that_no_more_comes() -> None:
+    near, far = socket.socketpair()
+    together: list[bool] = []
+    secret = encode(BytesMessage(b"hidden"))
+
+    def answer() -> None:
+        """As grpc-go: the whole answer once the message is here, and the call is closed."""
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        server.initiate_connection()
+        while data := far.recv(1 << 16):
+            for event in server.receive_data(data):
+                if isinstance(event, h2.events.DataReceived) and not together:
+                    together.append(event.stream_ended is not None)
+                    server.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
+                    server.send_data(event.stream_id, b"\0" + len(secret).to_bytes(4) + secret)
+                    server.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
+            far.sendall(server.data_to_send())
+
+    session = Session(near)
+    threads = [threading.Thread(target=work, daemon=True) for work in (answer, session.run)]
+    with near, far:
+        for thread in threads:
+            thread.start()
+        assert session.secret("mine") == b"hidden"
+        session.close()
+        for thread in threads:
+            thread.join(120)
+    assert together == [True]

@@ -74,13 +74,13 @@ class Stream:
             self._transport.taken(self.number, got[1])
         return True
 
-    def send(self, message: bytes) -> None:
-        """Send one message; waits while the other side has no room.
+    def send(self, message: bytes, *, last: bool = False) -> None:
+        """Send one message, and with `last` that no more will come; waits while the other side has no room.
 
         Raises:
             Gone: it can no longer be sent.
         """
-        self._transport.send(self, b"\0" + len(message).to_bytes(4) + message)
+        self._transport.send(self, b"\0" + len(message).to_bytes(4) + message, last=last)
 
     def finish(self) -> None:
         """Say that no more will come from this side."""

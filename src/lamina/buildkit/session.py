@@ -131,8 +131,8 @@ class Session:
 
     def _unary(self, path: str, message: object, answer: type[Answer]) -> Answer:
         stream = self._transport.call(path)
-        stream.send(encode(message))
-        stream.finish()
+        # in one piece: grpc-go answers a message, and closes the call, before it has heard that no more comes
+        stream.send(encode(message), last=True)
         raw = stream.receive()
         while stream.receive() is not None:
             pass
