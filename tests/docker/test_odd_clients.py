@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.asking import asked
 from tests.docker.conftest import BASE, serving
 from tests.harness import Daemon, busybox_tar, eventually, run
 
@@ -140,3 +141,27 @@ def test_old_clients_see_images_without_names_and_prune_named_volumes(daemon: Da
     daemon.docker("volume", "create", "named")
     assert asked("POST", "/v1.42/volumes/prune")["VolumesDeleted"] == []  # type: ignore[index]
     assert asked("POST", "/v1.41/volumes/prune")["VolumesDeleted"] == ["named"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("mode", ["", "default", "bridge"])
+def test_a_container_is_on_the_networks_that_are_named_and_no_other(daemon: Daemon, mode: str) -> None:
+    """As testcontainers for Go sends it: networks without a network mode."""
+    daemon.docker("network", "create", "alone")
+    for networks, shown in (
+        (["alone"], ["alone"]),
+        (["default"], ["bridge"]),
+        ([], ["bridge"]),
+        (["bridge", "alone"], ["alone", "bridge"]),
+    ):
+        body = {
+            "Image": BASE,
+            "Cmd": ["sleep", "1000"],
+            "HostConfig": {"NetworkMode": mode},
+            "NetworkingConfig": {"EndpointsConfig": {network: {} for network in networks}},
+        }
+        assert asked(daemon, "POST /containers/create?name=named", json.dumps(body))[0] == 201
+        daemon.docker("start", "named")
+        found = json.loads(daemon.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "named").stdout)
+        assert sorted(found) == shown and all(endpoint["IPAddress"] for endpoint in found.values())
+        daemon.docker("rm", "-f", "named")
+    daemon.docker("network", "rm", "alone")

@@ -246,12 +246,13 @@ def networks_of(container: Container) -> dict[str, Mapping[str, Any]]:
 
 
 def asked_networks(networking: Document, mode: NetworkMode) -> dict[str, Mapping[str, Any]]:
-    """The API's EndpointSettings by network, that of the mode first; none for modes that have no networks."""
+    """The API's EndpointSettings by network, that of the mode first, and alone where none is named; none for modes that have no networks."""
     if mode.kind != "bridge":
         return {}
     asked = {name: settings or {} for name, settings in mapping(networking, "EndpointsConfig").items()}
-    first = asked.pop(mode.name, None) or asked.pop("default" if mode.name == "bridge" else "", None) or {}
-    return {mode.name: first, **asked}
+    if mode.name == "bridge" and (default := asked.pop("default", None)) is not None:
+        asked["bridge"] = asked.get("bridge") or default
+    return {mode.name: asked.pop(mode.name, {}), **asked} if mode.name in asked or not asked else asked
 
 
 class Connector:
