@@ -124,11 +124,14 @@ def test_folders_of_a_container_and_what_it_needs(house: House, make: Callable[.
 
 def test_the_init_layer_and_strays_are_mended(house: House) -> None:
     root = Path(house.engine.volumes.root).parent / "containers"
-    (root / ".init/etc/hosts").write_text("forged")
+    shutil.copytree(root / ".init", root / ".init-for-some-images", symlinks=True)
+    assert checked(house) == []
+    for name in (".init", ".init-for-some-images"):
+        (root / name / "etc/hosts").write_text("forged")
     (root / ("a" * 64) / "diff").mkdir(parents=True)
     (root / "deadbeef").mkdir()
     (root / "file").write_text("")
-    wrong = ["containers/.init", f"containers/{'a' * 64}", "containers/deadbeef", "containers/file"]
+    wrong = ["containers/.init", "containers/.init-for-some-images", f"containers/{'a' * 64}", "containers/deadbeef", "containers/file"]
     assert sorted(finding.where for finding in checked(house)) == sorted(finding.where for finding in checked(house, repair=True)) == wrong
     assert checked(house) == []
 

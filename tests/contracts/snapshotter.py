@@ -107,13 +107,13 @@ class Rig:
             return (self.blobs / index.diff_id).read_bytes()
 
     @contextmanager
-    def mounted(self, *, upper: bool = True, names: list[str] | None = None, at: Path | None = None) -> Iterator[str]:
+    def mounted(self, *, upper: bool = True, names: list[str] | None = None, at: Path | None = None, init: str = "") -> Iterator[str]:
         """The published layers mounted, with an empty upper directory; gives a path that leads into them."""
         place = at or self.root / "container"
         for name in ("diff", "work", "scratch"):
             (place / name).mkdir(parents=True, exist_ok=True)
         below = self.published if names is None else names
-        own = Own(str(place / "diff"), str(place / "work"))
+        own = Own(str(place / "diff"), str(place / "work"), init)
         if not os.listdir(own.upper):
             self.snapshotter.prepare(own, below)
         root = self.snapshotter.root(own, below, writable=upper)
@@ -256,6 +256,20 @@ class SnapshotterContract:
             assert os.stat(f"{top}/var").st_uid == 1000
             assert os.stat(f"{top}/fresh/deep").st_mode & 0o7777 == 0o755
             assert sorted(os.listdir(f"{top}/var/lib")) == ["a", "b"]
+
+    def test_mount_points_leave_the_images_etc_as_it_is(self, rig: Rig) -> None:
+        init = rig.root / "init"
+        (init / "etc").mkdir(parents=True)
+        (init / "etc/hosts").touch()
+        names = [rig.publish(tar(directory("etc", 0o711, uid=7, gid=8), file("etc/x")))]
+        names += [rig.publish(tar(file("etc/y")))]
+        plain = rig.publish(tar(*BASE))
+        for place, below, looks in (("one", names, (0o711, 7, 8)), ("two", [plain], (0o755, 0, 0)), ("three", names, (0o711, 7, 8))):
+            with rig.mounted(names=below, at=rig.root / place, init=str(init)) as top:
+                Path(top, "etc/new").touch()
+                status = os.stat(f"{top}/etc")
+                assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == looks
+                assert {"hosts", "new", "x"} <= set(os.listdir(f"{top}/etc"))
 
     def test_two_containers_change_the_same_file_and_neither_sees_the_other(self, rig: Rig) -> None:
         name = rig.publish(tar(*BASE))

@@ -53,6 +53,12 @@ def test_a_second_build_comes_from_the_cache(daemon: Daemon, context: Path, tag:
     assert output(daemon, tag, "cat", "/file") == "two"
 
 
+def test_etc_keeps_the_owner_and_mode_that_an_instruction_gave_it(daemon: Daemon, context: Path, tag: str) -> None:
+    look = "stat -c '%u:%g %a' /etc"
+    build(daemon, context, f"FROM {BASE}\nRUN chown 7:8 /etc && chmod 711 /etc\nRUN {look} > /seen && touch /etc/more\n", tag=tag)
+    assert output(daemon, tag, "sh", "-c", f"cat /seen; {look}; ls /etc/more") == "7:8 711\n7:8 711\n/etc/more\n"
+
+
 @pytest.mark.covers("dockerfile:COPY", "dockerfile:COPY --chown", "dockerfile:COPY --chmod", "dockerfile:ADD")
 def test_copy_and_add_place_files(daemon: Daemon, context: Path, tag: str) -> None:
     (context / "folder/deep").mkdir(parents=True)

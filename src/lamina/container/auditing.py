@@ -102,15 +102,19 @@ class Auditor:
             yield Finding(f"snapshot {name[:12]}", where, "its record cannot be read", LOST, advice)
 
     def _init_layer(self) -> Iterator[Finding]:
-        """The layer of mount points that all containers share."""
-        init = f"{self._store.root}/{INIT}"
+        """The layer of mount points that all containers share, and what was made of it for images whose /etc looks otherwise."""
         files = (".dockerenv", "dev/console", "etc/hosts", "etc/hostname", "etc/resolv.conf")
         folders = ("dev/pts", "dev/shm", "proc", "sys")
-        if any(read_file(f"{init}/{name}") != b"" for name in files) or not all(os.path.isdir(f"{init}/{name}") for name in folders):
-            where = f"containers/{INIT}"
-            yield settled(
-                Finding("the containers' init layer", where, "is not what was written", ""), self._mender(partial(write_init_layer, init))
-            )
+        made = sorted(name for name in os.listdir(self._store.root) if name.startswith(f"{INIT}-"))
+        for name in (INIT, *made):
+            init = f"{self._store.root}/{name}"
+            if any(read_file(f"{init}/{file}") != b"" for file in files) or not all(
+                os.path.isdir(f"{init}/{folder}") for folder in folders
+            ):
+                mend = partial(write_init_layer if name == INIT else self._delete, init)
+                yield settled(
+                    Finding("the containers' init layer", f"containers/{name}", "is not what was written", ""), self._mender(mend)
+                )
 
     def _unknown(self) -> Iterator[Finding]:
         for identity in self._store.unreadable():

@@ -24,8 +24,8 @@ from lamina.container.store import ContainerStore
 from lamina.container.times import rfc3339
 from lamina.errors import Exhausted, LaminaError
 from lamina.layer.apply import disk_errors
+from lamina.snapshot.mountpoints import dress_like, looks
 from lamina.snapshot.native import COPIED, copy_record
-from lamina.snapshot.stacked import dress_like, looks
 
 _MOST = 200
 """Snapshots that a container may stand on: with at most 200 layers below them, fewer than the kernel stacks."""

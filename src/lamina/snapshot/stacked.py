@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from lamina.snapshot.layers import run_changes
+from lamina.snapshot.mountpoints import dress_like, fitting
 from lamina.snapshot.protocol import Change, Lower, Own, RootMount
 from lamina.worker.workers import Workers
 
@@ -31,7 +32,8 @@ class Stacked(ABC):
 
     def root(self, own: Own, below: Sequence[str], *, writable: bool = True) -> RootMount:
         """See `Snapshotter.root`."""
-        lowers = (*map(_at, own.over), *([Lower(path=own.init)] if own.init else []), *self.lowers(below))
+        image = self.lowers(below)
+        lowers = (*map(_at, own.over), *([Lower(path=fitting(own.init, image))] if own.init else []), *image)
         if not writable:
             return RootMount((Lower(path=own.upper), *lowers))
         return RootMount(lowers, own.upper, own.work, own.volatile)
@@ -49,24 +51,6 @@ class Stacked(ABC):
     def written(self, upper: str, below: Sequence[str]) -> int:
         """See `Snapshotter.written`."""
         return int(self._workers.run("lamina.layer.jobs:upper_written", {"upper": upper})["bytes"])
-
-
-def dress_like(path: str, model: str) -> None:
-    """Give an empty directory the owner, mode, attributes and times of another, without what overlayfs has noted in that."""
-    status = os.stat(model)
-    uid, gid, mode, attributes = looks(model)
-    os.chown(path, uid, gid)
-    os.chmod(path, mode)
-    for name, value in attributes.items():
-        os.setxattr(path, name, value)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def looks(path: str) -> tuple[int, int, int, dict[str, bytes]]:
-    """Owner, group, mode and attributes of a directory, as a container sees them."""
-    status = os.stat(path)
-    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path) if not name.startswith("trusted.")}
-    return status.st_uid, status.st_gid, status.st_mode & 0o7777, attributes
 
 
 def _at(path: str) -> Lower:
