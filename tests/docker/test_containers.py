@@ -43,6 +43,17 @@ def test_a_command_that_cannot_run_gives_dockers_codes(daemon: Daemon, name: str
     assert json.loads(daemon.docker("inspect", name).stdout)[0]["State"]["Status"] == "created"
 
 
+def test_an_empty_home_is_the_users(daemon: Daemon) -> None:
+    assert daemon.docker("run", "--rm", *NONE, "-e", "HOME=", BASE, "sh", "-c", "echo $HOME").stdout == "/root\n"
+
+
+def test_a_full_host_name_is_found_by_its_first_word_as_well(daemon: Daemon) -> None:
+    script = "hostname -f; hostname -s; cat /etc/hosts"
+    shown = daemon.docker("run", "--rm", "--hostname", "box.example.org", BASE, "sh", "-c", script).stdout
+    assert shown.startswith("box.example.org\nbox\n")
+    assert "\tbox.example.org box\n" in shown
+
+
 def test_a_signal_that_ends_it_gives_128_and_its_number(daemon: Daemon, name: str) -> None:
     daemon.docker("run", "-d", "--name", name, *NONE, BASE, "sleep", "1000")
     daemon.docker("kill", name)

@@ -44,7 +44,9 @@ def with_network(container: Container, roster: Roster) -> Container:
 def hosts_text(container: Container, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]], *, kind: str) -> str:
     """The text of /etc/hosts: the container's own names by each of its addresses."""
     hostname, domain = text(container.config, "Hostname"), text(container.config, "Domainname")
-    names = f"{hostname}.{domain} {hostname}" if domain else hostname
+    full = f"{hostname}.{domain}" if domain else hostname
+    short = full.partition(".")[0]
+    names = f"{full} {short}" if short and short != full else full
     addresses = ["127.0.1.1"] if kind == "none" else []
     addresses += [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
     extra = [entry.replace(HOST_GATEWAY, gateway) if entry.endswith(f":{HOST_GATEWAY}") else entry for entry in extra_hosts(container)]

@@ -292,7 +292,7 @@ def identify(document: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
     if owners := document.get("owners"):
         idmapping.refuse_unmapped(owners, slots["user"])
     environment = dict(entry.split("=", 1) for entry in document["command"]["env"] if "=" in entry)
-    environment.setdefault("HOME", user.home)
+    environment["HOME"] = environment.get("HOME") or user.home  # an empty one is none, as to runc
     return environment
 
 
