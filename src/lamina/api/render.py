@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lamina.image.model import CacheRecord, HistoryEntry, Image, Variant
+from lamina.network.mode import PREDEFINED
 from lamina.spec.config import ContainerConfig
 from lamina.spec.descriptor import Descriptor
 from lamina.spec.digest import Digest
@@ -75,6 +76,19 @@ def named(document: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
     if version >= (1, 43) or document["RepoTags"] or document["RepoDigests"]:
         return document
     return {**document, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
+
+
+def aliased(document: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
+    """A container's document as API `version` has it: before 1.45 its short ID and its host name were among the aliases."""
+    settings = document["NetworkSettings"]
+    if version >= (1, 45) or not settings["Networks"]:
+        return document
+    more = [document["Id"][:12], document["Config"]["Hostname"]]
+    networks = {
+        name: endpoint if name in PREDEFINED else {**endpoint, "Aliases": list(dict.fromkeys([*(endpoint["Aliases"] or ()), *more]))}
+        for name, endpoint in settings["Networks"].items()
+    }
+    return {**document, "NetworkSettings": {**settings, "Networks": networks}}
 
 
 Users = Callable[[Digest], Sequence[str]]

@@ -7,6 +7,7 @@ import json
 
 from lamina.api.backend import Backend
 from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, encode, fields, json_reply
+from lamina.api.render import aliased
 from lamina.api.router import Route
 from lamina.api.routes.attach import stream_type
 from lamina.api.times import nanoseconds
@@ -45,7 +46,8 @@ def create(engine: Backend, request: Request) -> Response:
 
 def inspect(engine: Backend, request: Request) -> Response:
     """GET /containers/{id}/json."""
-    return json_reply(engine.containers.inspect(request.parameters["id"], size=request.query.flag("size")))
+    document = engine.containers.inspect(request.parameters["id"], size=request.query.flag("size"))
+    return json_reply(aliased(document, request.api_version))
 
 
 def start(engine: Backend, request: Request) -> Response:
