@@ -373,6 +373,51 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     assert f"Cannot link to /{name}, as it does not belong to the default network" in elsewhere
 
 
+def test_a_link_on_a_network_of_a_users_may_lead_to_who_comes_later(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("run", "-d", "--name", name, "--network", network, "--link", f"{name}later:late", BASE, "sleep", "1000")
+    assert "NXDOMAIN" in addresses(daemon, name, "late")
+    daemon.docker("run", "-d", "--name", f"{name}later", "--network", network, BASE, "sleep", "1000")
+    try:
+        address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", f"{name}later").stdout.strip()
+        assert address in addresses(daemon, name, "late")
+    finally:
+        daemon.docker("rm", "-f", f"{name}later")
+
+
+def test_a_link_to_who_shares_a_network_leads_to_whose_it_is(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000")
+    daemon.docker("run", "-d", "--name", f"{name}guest", "--network", f"container:{name}", BASE, "sleep", "1000")
+    daemon.docker("create", "--name", f"{name}host", "--network", "host", BASE, "true")
+    try:
+        address = daemon.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
+        assert f"{address}\tdb " in daemon.docker("run", "--rm", "--link", f"{name}guest:db", BASE, "cat", "/etc/hosts").stdout
+        refused = daemon.docker("run", "--rm", "--link", f"{name}host:db", BASE, "true", code=125).stderr
+        assert "host type networking can't be used with links" in refused
+    finally:
+        daemon.docker("rm", "-f", f"{name}guest", f"{name}host")
+
+
+def test_a_stopped_container_leaves_a_network_that_is_gone(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    daemon.docker("create", "--name", name, "--network", network, BASE, "true")
+    daemon.docker("network", "rm", network)
+    assert "not found" in daemon.docker("start", name, code=1).stderr
+    daemon.docker("network", "disconnect", "-f", network, name)
+    assert network not in json.loads(daemon.docker("inspect", name).stdout)[0]["NetworkSettings"]["Networks"]
+    daemon.docker("network", "connect", "bridge", name)
+    daemon.docker("start", name)
+    assert f"network {network} not found" in daemon.docker("network", "disconnect", "-f", network, name, code=1).stderr
+
+
+def test_clients_before_api_1_45_see_the_short_id_among_the_aliases(daemon: Daemon, network: str, name: str) -> None:
+    daemon.docker("network", "create", network)
+    made = daemon.docker("create", "--name", name, "--hostname", "box", "--network", network, "--network-alias", "db", BASE, "true").stdout
+    for version, aliases in (("1.45", ["db"]), ("1.44", ["db", made[:12], "box"])):
+        shown = json.loads(daemon.curl(f"/v{version}/containers/{name}/json"))
+        assert shown["NetworkSettings"]["Networks"][network]["Aliases"] == aliases
+
+
 def test_our_own_command_line_does_the_same(daemon: Daemon, network: str, name: str) -> None:
     made = daemon.lamina(
         "network", "create", "--subnet", "10.218.0.0/24", "--gateway", "10.218.0.9", "--ip-range", "10.218.0.128/25",

@@ -328,6 +328,17 @@ class Connector:
                     remove_names(live.container, before.endpoint(network.id) if before else None)
             self._note(live, kept)
 
+    def forget(self, network: str, container: str) -> bool:
+        """See network.model.Connector."""
+        live = self._find(container)
+        with live.lock:
+            _refuse_removing(live)
+            kept = networks_of(live.container)
+            if live.container.running or kept.pop(network, None) is None:
+                return False
+            self._note(live, kept)
+            return True
+
     def _check(self, live: Live, network: Network) -> None:
         _refuse_removing(live)
         mode = mode_of(live.container)

@@ -164,6 +164,10 @@ class Connector(Protocol):
 
     def disconnect(self, network: Network, container: str, *, force: bool) -> None: ...
 
+    def forget(self, network: str, container: str) -> bool:
+        """Take one that does not run off a network that is gone, by its name; whether it was to be on it."""
+        ...
+
     def on(self, kind: str) -> Sequence[tuple[str, str]]:
         """IDs and names of the containers that run on `none` or `host`."""
         ...

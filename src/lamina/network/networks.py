@@ -188,10 +188,15 @@ class Networks:
         self.connector.connect(network, container, settings or {})
 
     def disconnect(self, ref: str, container: str, *, force: bool = False) -> None:
-        """Take a container off the network."""
-        network = self.get(ref)
+        """Take a container off the network; one that does not run also off a network that is gone, by its name."""
         assert self.connector is not None
-        self.connector.disconnect(network, container, force=force)
+        try:
+            network = self.get(ref)
+        except NetworkNotFound:
+            if not self.connector.forget(ref, container):
+                raise
+        else:
+            self.connector.disconnect(network, container, force=force)
 
     # ── containers ───────────────────────────────────────────────────────────────────────────────────────────────
     def join(self, member: Member) -> tuple[Sandbox, Wiring]:
