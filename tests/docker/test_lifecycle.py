@@ -465,6 +465,15 @@ def test_prune_removes_what_ended_and_the_filters_let_through(daemon: Daemon, na
     daemon.docker("rm", f"{name}-kept")
 
 
+def test_the_working_directory_of_a_container_that_never_ran_is_there(daemon: Daemon, name: str, tmp_path: Path) -> None:
+    daemon.docker("create", "--name", name, "-w", "/home/foo/bar", *NONE, BASE, "cat", "/home/foo/bar/file")
+    daemon.docker("cp", f"{name}:/home/foo", str(tmp_path))
+    assert [path.name for path in (tmp_path / "foo").iterdir()] == ["bar"]
+    (tmp_path / "file").write_text("copied\n")
+    daemon.docker("cp", str(tmp_path / "file"), f"{name}:/home/foo/bar/")
+    assert daemon.docker("start", "-a", name).stdout == "copied\n"
+
+
 def test_a_container_that_never_ran_is_read_changed_and_committed(daemon: Daemon, name: str, tag: str, tmp_path: Path) -> None:
     daemon.docker("create", "--name", f"{name}-old", *NONE, BASE, "cat", "/put")
     daemon.docker("rename", f"{name}-old", name)

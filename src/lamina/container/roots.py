@@ -9,10 +9,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from lamina.container.document import text
 from lamina.container.launching import Launcher
 from lamina.container.live import Live
 from lamina.container.model import Container
@@ -55,7 +56,7 @@ def reachable(live: Live, launcher: Launcher, containers: str, *, writable: bool
                 yield root
                 return
             with launcher.sources.borrowed(live.container):
-                yield Root({**root.params, "binds": _binds(live.container)}, root.fds)
+                yield Root({**root.params, "binds": _binds(live.container), "folder": _working(live.container)}, root.fds)
             return
     try:
         first, _ = launcher.ranges.of(live.container) or (0, 0)
@@ -98,6 +99,11 @@ def _binds(container: Container) -> list[dict[str, Any]]:
     ]
 
 
+def _working(container: Container) -> str:
+    """The working directory of one that never ran: as with Docker it is there before the first start, which makes it. "" of others."""
+    return "" if container.state.started_ns else text(container.config, "WorkingDir")
+
+
 def mounted(root: RootMount, containers: str) -> Root:
     """A root that the worker mounts."""
     lowers = [lower.path for lower in root.lowers]
@@ -115,7 +121,7 @@ def opened(params: dict[str, Any], fds: list[int]) -> Iterator[tuple[int, list[i
     else:
         others = list(fds)
         lowers = [(others.pop(0) if path is None else None, path) for path in params["lowers"]]
-        if params.get("binds"):
+        if params.get("binds") or params.get("folder"):
             tree = _from_child(lambda: _bound_root(params, lowers))
         else:
             tree = mount_overlay_anywhere(lowers, params["upper"], params["work"], params["scratch"])
@@ -158,7 +164,7 @@ def _bare_root(namespace: int) -> int:
 
 
 def _bound_root(params: dict[str, Any], lowers: list[tuple[int | None, str | None]]) -> int:
-    """The overlay with the binds on it. Mount points that are missing are made: for reading, in memory only.
+    """The overlay with the working directory `folder` in it and the binds on it. What is missing is made: for reading, in memory only.
 
     A root that is not an overlay gets them as it would when it is started.
     """
@@ -177,6 +183,9 @@ def _bound_root(params: dict[str, Any], lowers: list[tuple[int | None, str | Non
     overlay = mount_overlay(lowers, upper, work, f"{scratch}/cover")
     mount.move_mount(overlay, f"{scratch}/root")
     root = os.open(f"{scratch}/root", _FOLDER)
+    if params["folder"]:
+        with suppress(OSError):  # what is in the way is told at the start
+            os.close(_mount_point(root, params["folder"], folder=True))
     for bind in params["binds"]:
         _bind(root, bind)
     if throwaway:
