@@ -205,6 +205,16 @@ def test_log_options_are_texts(tmp_path: Path) -> None:
         parse(_config(tmp_path, log_opts={"max-file": 3}))
 
 
+def test_switches_take_a_value_and_tls_false_opens_tcp_as_with_dockerd(tmp_path: Path) -> None:
+    tcp = ("--host", "tcp://127.0.0.1:2375")
+    opened, _ = parse([*tcp, "--tls=false", "--debug=false", "--experimental=true"])
+    assert (opened.tls, opened.tls_verify, opened.debug, opened.experimental) == (False, False, False, True)
+    assert parse([*tcp, *_config(tmp_path, tls=False)])[0].tls_verify is False
+    assert parse([*tcp, "--tls=false", "--tlsverify"])[0].tls_verify is True
+    with pytest.raises(InvalidSettings, match="say who may"):
+        parse([*tcp, "--tls"])
+
+
 @pytest.mark.parametrize("host", ["foo", "unix://", "tcp://nowhere", "tcp://a:99999", "fd://x", "http://a:1"])
 def test_an_address_that_cannot_be_listened_on_is_refused_before_anything_is_made(
     tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]

@@ -142,9 +142,7 @@ def parser() -> argparse.ArgumentParser:
     for name, what in _PROXIES.items():
         flags.add_argument(f"--{name}", metavar="HOSTS" if name == "no-proxy" else "URL", help=what)
     flags.add_argument("--label", action="append", dest="labels", metavar="KEY=VALUE", help="shown by info; may be repeated")
-    flags.add_argument(
-        "--verify-layers", action="store_true", default=None, dest="verify", help="look at layers' bytes before each start of a container"
-    )
+    _add_switch(flags, "--verify-layers", dest="verify", what="look at layers' bytes before each start of a container")
     flags.add_argument(
         "--compressed-originals",
         choices=KEEPING,
@@ -155,10 +153,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--config-file", metavar="FILE", help=f"daemon.json (default {CONFIG}, if it is there)")
     flags.add_argument("--log-level", "-l", choices=_LEVELS, help="how much is logged (default info)")
     flags.add_argument("--pidfile", "-p", metavar="FILE", help="file to write the process ID to")
-    flags.add_argument("--debug", "-D", action="store_true", default=None, help="same as --log-level debug")
-    flags.add_argument(
-        "--experimental", action="store_true", default=None, help="let the docker CLI offer what it calls experimental: build --squash"
-    )
+    _add_switch(flags, "--debug", "-D", dest="debug", what="same as --log-level debug")
+    _add_switch(flags, "--experimental", dest="experimental", what="let the docker CLI offer what it calls experimental: build --squash")
     _add_tls(flags)
     flags.add_argument("--version", "-v", action="store_true", help="print the version and quit")
     return flags
@@ -187,15 +183,12 @@ def _add_containers(flags: argparse.ArgumentParser) -> None:
 
 
 def _add_tls(flags: argparse.ArgumentParser) -> None:
-    flags.add_argument("--tls", action="store_true", default=None, help="speak TLS on tcp:// addresses; implied by --tlsverify")
-    flags.add_argument(
+    _add_switch(flags, "--tls", dest="tls", what="speak TLS on tcp:// addresses; implied by --tlsverify, =false is --tlsverify=false")
+    _add_switch(
+        flags,
         "--tlsverify",
-        nargs="?",
-        const=True,
-        type=_boolean,
         dest="tls_verify",
-        metavar="BOOL",
-        help="on tcp:// addresses let in only clients with a certificate; =false to open them to whoever reaches them, who is root then",
+        what="on tcp:// addresses let in only clients with a certificate; =false to open them to whoever reaches them, who is root then",
     )
     for name, target, what in (
         ("tlscacert", "tls_authority", "authority that signs clients' certificates"),
@@ -203,6 +196,11 @@ def _add_tls(flags: argparse.ArgumentParser) -> None:
         ("tlskey", "tls_key", "its key"),
     ):
         flags.add_argument(f"--{name}", dest=target, metavar="FILE", help=f"{what} (default {_default(target)})")
+
+
+def _add_switch(flags: argparse.ArgumentParser, *names: str, dest: str, what: str) -> None:
+    """A flag that takes =true and =false, as all of dockerd's do."""
+    flags.add_argument(*names, nargs="?", const=True, type=_boolean, dest=dest, metavar="BOOL", help=what)
 
 
 def _default(target: str) -> str:
@@ -234,6 +232,8 @@ def settings(flags: argparse.Namespace) -> Settings:
         told["log_options"] = dict(_log_option(word) for word in told["log_options"])
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
     values["insecure_registries"] = tuple(map(_insecure, values.get("insecure_registries", ())))
+    if values.get("tls") is False:
+        values = {"tls_verify": False, **values}
     made = Settings(**values)
     if made.tls_verify is None and any(host.startswith("tcp://") for host in made.hosts):
         raise InvalidSettings(
