@@ -245,6 +245,13 @@ def test_namespaces_of_the_host_and_of_others_are_joined(daemon: Daemon, name: s
 # --- the root, devices, confinement
 
 
+def test_a_tmpfs_is_shared_if_asked(daemon: Daemon) -> None:
+    shown = daemon.docker("run", "--rm", "--tmpfs", "/one:shared", "--tmpfs", "/two", *NONE, BASE, "cat", "/proc/self/mountinfo").stdout
+    told = {line.split()[4]: line.partition(" - ")[0].split()[6:] for line in shown.splitlines()}
+    assert [word.partition(":")[0] for word in told["/one"]] == ["shared"]
+    assert told["/two"] == []
+
+
 @pytest.mark.covers("cli:run --tmpfs", "cli:run --shm-size", "cli:run --read-only", "cli:run --group-add", "cli:run --domainname", "cli:run --sysctl", "cli:run --stop-signal",
                     "cli:run --stop-timeout", "cli:run --annotation", "cli:run --label")  # fmt: skip
 def test_flags_about_the_root_and_the_process(daemon: Daemon, name: str) -> None:

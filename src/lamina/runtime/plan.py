@@ -334,6 +334,8 @@ def _mounts(
             flags = [["ro"]] if chosen.add & 1 else []
             source = entry.get("source") or kind
             steps.append(["filesystem", kind, target, source, [*(list(pair) for pair in chosen.data), *flags], chosen.add, strict])
+            if chosen.propagation:
+                steps.append(["set_mount", target, 0, 0, chosen.propagation_recursive, chosen.propagation])
     return sources, made, steps, late
 
 
