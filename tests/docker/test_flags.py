@@ -298,7 +298,7 @@ def test_an_init_reaps_and_passes_signals_on(daemon: Daemon, name: str) -> None:
 
 
 @pytest.mark.covers("cli:run --device", "cli:run --device-cgroup-rule")
-def test_devices_are_there_with_the_rights_given(daemon: Daemon) -> None:
+def test_devices_are_there_with_the_rights_given(daemon: Daemon, tmp_path: Path) -> None:
     script = "for file in /dev/first /dev/second; do ls -l $file | cut -c1-1; (: > $file) 2>/dev/null && echo written || echo refused; done"
     assert (
         said(
@@ -319,6 +319,9 @@ def test_devices_are_there_with_the_rights_given(daemon: Daemon) -> None:
     assert said(daemon, ["--device-cgroup-rule", "c 1:11 w"], allowed) == ["written"]
     missing = daemon.docker("run", "--rm", *NONE, "--device", "/dev/nonsense", BASE, "true", code=127)
     assert 'error gathering device information while adding custom device "/dev/nonsense": no such file or directory' in missing.stderr
+    (tmp_path / "file").touch()
+    none = daemon.docker("run", "--rm", *NONE, "--device", str(tmp_path), BASE, "true", code=125)
+    assert f'custom device "{tmp_path}": not a device node' in none.stderr
 
 
 @pytest.mark.covers("cli:run --security-opt", "cli:run --cap-add", "cli:run --cap-drop")

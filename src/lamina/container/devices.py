@@ -59,10 +59,10 @@ def _devices(source: str, target: str, access: str) -> list[dict[str, Any]]:
         raise InvalidDevice(f'error gathering device information while adding custom device "{source}": {_words(error)}') from None
     if device:
         return [{**device, "path": target, "access": access}]
-    if not below:
+    found = [(path, each) for path in below if (each := device_at(path))]
+    if not found:
         raise InvalidDevice(f'error gathering device information while adding custom device "{source}": not a device node')
-    found = [(path, device_at(path)) for path in below]
-    return [{**each, "path": f"{target}{path.removeprefix(real)}", "access": access} for path, each in found if each]
+    return [{**each, "path": f"{target}{path.removeprefix(real)}", "access": access} for path, each in found]
 
 
 def _below(directory: str) -> Iterator[str]:
