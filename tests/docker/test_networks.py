@@ -418,6 +418,12 @@ def test_clients_before_api_1_45_see_the_short_id_among_the_aliases(daemon: Daem
         assert shown["NetworkSettings"]["Networks"][network]["Aliases"] == aliases
 
 
+def test_a_name_of_a_bridge_that_is_refused_leaves_the_next_network_alone(daemon: Daemon, network: str) -> None:
+    option = "com.docker.network.bridge.name=lo"
+    assert "is not a bridge" in daemon.docker("network", "create", "-o", option, network, code=1).stderr
+    daemon.docker("network", "create", network)
+
+
 def test_our_own_command_line_does_the_same(daemon: Daemon, network: str, name: str) -> None:
     made = daemon.lamina(
         "network", "create", "--subnet", "10.218.0.0/24", "--gateway", "10.218.0.9", "--ip-range", "10.218.0.128/25",

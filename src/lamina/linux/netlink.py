@@ -138,8 +138,9 @@ class Netlink:
                 if sequence == last:
                     return
 
-    def dump(self, request: Request) -> Iterator[tuple[int, bytes]]:
+    def dump(self, request: Request) -> list[tuple[int, bytes]]:
         """Every object the kernel lists, as (kind, body)."""
+        found: list[tuple[int, bytes]] = []  # read to its end: as long as one list is under way the kernel refuses the next (EBUSY)
         self._sequence += 1
         self._sock.send(message(request.kind, request.flags | REQUEST | DUMP, self._sequence, request.body))
         while True:
@@ -147,11 +148,11 @@ class Netlink:
                 if sequence != self._sequence:
                     continue
                 if kind == _DONE:
-                    return
+                    return found
                 if kind == _ERROR:
                     number = -struct.unpack_from("=i", body)[0]
                     raise NetlinkError(number, _explained(number, body))
-                yield kind, body
+                found.append((kind, body))
 
     def get(self, request: Request) -> tuple[int, bytes]:
         """The one object that the kernel answers with, as (kind, body)."""
