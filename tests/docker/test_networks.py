@@ -385,6 +385,18 @@ def test_a_link_on_a_network_of_a_users_may_lead_to_who_comes_later(daemon: Daem
         daemon.docker("rm", "-f", f"{name}later")
 
 
+def test_a_link_by_an_id_is_shown_by_the_name(daemon: Daemon, name: str) -> None:
+    made = daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000").stdout.strip()
+    daemon.docker("run", "-d", "--name", f"{name}linked", "--link", f"{made[:12]}:db", BASE, "sleep", "1000")
+    try:
+        links = "{{json .HostConfig.Links}}"
+        assert json.loads(daemon.docker("inspect", "-f", links, f"{name}linked").stdout) == [f"/{name}:/{name}linked/db"]
+        listed = daemon.docker("ps", "--no-trunc", "--format", "{{.Names}}", "--filter", f"id={made}").stdout.strip()
+        assert listed == f"{name},{name}linked/db"
+    finally:
+        daemon.docker("rm", "-f", f"{name}linked")
+
+
 def test_a_link_to_who_shares_a_network_leads_to_whose_it_is(daemon: Daemon, name: str) -> None:
     daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000")
     daemon.docker("run", "-d", "--name", f"{name}guest", "--network", f"container:{name}", BASE, "sleep", "1000")

@@ -42,22 +42,24 @@ def parse_link(link: str) -> tuple[str, str]:
     return name, alias or name
 
 
-def check_link(link: str, roster: Roster, *, default: bool) -> None:
-    """Refuse what is no link, and on the `default` network one to a container that is not there or on the host's: elsewhere names are
-    looked up when somebody asks for them.
+def checked_link(link: str, roster: Roster, *, default: bool) -> str:
+    """A link as it is kept. On the `default` network it is to the other container by its name, and one to a container that is not there,
+    or on the host's network, is refused; elsewhere it stays as it was said: names are looked up when somebody asks for them.
 
     Raises:
         InvalidLink: not ContainerNotFound, upon which clients pull the image.
     """
-    name, _ = parse_link(link)
+    name, alias = parse_link(link)
     if not default:
-        return
+        return link
     try:
-        mode = mode_of(with_network(roster.find(name).container, roster))
+        other = roster.find(name).container
+        mode = mode_of(with_network(other, roster))
     except LaminaError as error:
         raise InvalidLink(f"could not get container for {name}: {error.message}") from None
     if mode.kind == "host":
         raise InvalidLink("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
+    return f"{other.name}:{alias}"
 
 
 def linked(container: Container, roster: Roster, networks: Networks) -> list[Linked]:

@@ -13,7 +13,7 @@ from lamina.container.checking import check_config, check_host, with_ids
 from lamina.container.connecting import asked_networks, check_endpoints, check_networking
 from lamina.container.document import Document, flag, mapping, text, texts
 from lamina.container.launching import Launcher
-from lamina.container.links import check_link
+from lamina.container.links import checked_link
 from lamina.container.live import Live, Roster
 from lamina.container.model import Container, ContainerNotFound, MountPoint
 from lamina.container.mounts import InvalidMount, asked_mounts, inherited_mounts
@@ -86,8 +86,8 @@ class Maker:
         check_networking(config, host_config, networking, network)
         check_endpoints(networking, network, self._parts.networks)
         default = network.kind != "bridge" or self._parts.networks.canonical(network.name) == DEFAULT_NETWORK
-        for link in texts(host_config, "Links"):
-            check_link(link, self._roster, default=default)
+        if asked := texts(host_config, "Links"):
+            host_config = {**host_config, "Links": [checked_link(link, self._roster, default=default) for link in asked]}
         record = self._record(container_id, image, image_name, config, host_config, networking, network)
         size, cap = self._launcher.caps.wanted(host_config)
         if snapshot is not None or temporary or cap:
