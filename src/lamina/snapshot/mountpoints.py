@@ -25,11 +25,12 @@ def fitting(init: str, lowers: Sequence[Lower]) -> str:
     for lower in lowers:
         path = f"{lower.path or f'/proc/self/fd/{lower.fd}'}/{_FOLDER}"
         try:
-            status = os.lstat(path)
+            alike = not stat.S_ISDIR(os.lstat(path).st_mode) or looks(path) == looks(f"{init}/{_FOLDER}")
         except FileNotFoundError:
             continue
-        own = f"{init}/{_FOLDER}"
-        return init if not stat.S_ISDIR(status.st_mode) or looks(path) == looks(own) else _dressed(init, path)
+        except OSError:  # what cannot be read of an image is told to who reads it
+            return init
+        return init if alike else _dressed(init, path)
     return init
 
 
