@@ -373,18 +373,6 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     assert f"Cannot link to /{name}, as it does not belong to the default network" in elsewhere
 
 
-def test_a_link_on_a_network_of_a_users_may_lead_to_who_comes_later(daemon: Daemon, network: str, name: str) -> None:
-    daemon.docker("network", "create", network)
-    daemon.docker("run", "-d", "--name", name, "--network", network, "--link", f"{name}later:late", BASE, "sleep", "1000")
-    assert "NXDOMAIN" in addresses(daemon, name, "late")
-    daemon.docker("run", "-d", "--name", f"{name}later", "--network", network, BASE, "sleep", "1000")
-    try:
-        address = daemon.docker("inspect", "-f", f"{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}", f"{name}later").stdout.strip()
-        assert address in addresses(daemon, name, "late")
-    finally:
-        daemon.docker("rm", "-f", f"{name}later")
-
-
 def test_a_link_by_an_id_is_shown_by_the_name(daemon: Daemon, name: str) -> None:
     made = daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000").stdout.strip()
     daemon.docker("run", "-d", "--name", f"{name}linked", "--link", f"{made[:12]}:db", BASE, "sleep", "1000")
@@ -395,19 +383,6 @@ def test_a_link_by_an_id_is_shown_by_the_name(daemon: Daemon, name: str) -> None
         assert listed == f"{name},{name}linked/db"
     finally:
         daemon.docker("rm", "-f", f"{name}linked")
-
-
-def test_a_link_to_who_shares_a_network_leads_to_whose_it_is(daemon: Daemon, name: str) -> None:
-    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000")
-    daemon.docker("run", "-d", "--name", f"{name}guest", "--network", f"container:{name}", BASE, "sleep", "1000")
-    daemon.docker("create", "--name", f"{name}host", "--network", "host", BASE, "true")
-    try:
-        address = daemon.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
-        assert f"{address}\tdb " in daemon.docker("run", "--rm", "--link", f"{name}guest:db", BASE, "cat", "/etc/hosts").stdout
-        refused = daemon.docker("run", "--rm", "--link", f"{name}host:db", BASE, "true", code=125).stderr
-        assert "host type networking can't be used with links" in refused
-    finally:
-        daemon.docker("rm", "-f", f"{name}guest", f"{name}host")
 
 
 def test_a_stopped_container_leaves_a_network_that_is_gone(daemon: Daemon, network: str, name: str) -> None:
