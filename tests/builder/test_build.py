@@ -150,7 +150,7 @@ def test_only_the_stages_that_the_target_needs_are_built(lab: Lab) -> None:
     text = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nFROM a AS c\nRUN c\nFROM base AS d\nRUN d\n"
     _, told = lab.build(text, target="C")
     assert re.findall(r"Step (.*) : (.*)", told) == [("1/4", "FROM base AS a"), ("2/4", "RUN a"), ("3/4", "FROM a AS c"), ("4/4", "RUN c")]
-    with pytest.raises(LaminaError, match="failed to reach build target nope"):
+    with pytest.raises(LaminaError, match='target stage "nope" could not be found'):
         lab.build(text, target="nope")
 
 
@@ -257,6 +257,14 @@ def test_triggers_run_in_the_build_that_starts_from_the_image(lab: Lab) -> None:
     assert len(lab.runtime.launches) == 1
 
 
+def test_an_unknown_trigger_is_refused_by_the_build_in_which_it_fires(lab: Lab) -> None:
+    lab.base()
+    image, _ = lab.build("FROM base\nONBUILD NOPE x\n", tags=(Reference.parse("parent"),))
+    assert image.config.config.on_build == ("NOPE x",)
+    with pytest.raises(LaminaError, match="Dockerfile:1: unknown instruction: NOPE"):
+        lab.build("FROM parent\n")
+
+
 def test_here_documents_become_scripts_and_files(lab: Lab) -> None:
     lab.base()
     text = (
@@ -346,15 +354,21 @@ def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
         ("FROM base\nCOPY --frm=a b /x", "Dockerfile:2: unknown flag for COPY: --frm"),
         ("FROM base\nCOPY --from a /x", "Dockerfile:2: missing a value on flag: --from"),
         ("FROM base\nCOPY <<A /x\nno end", "Dockerfile:2: unterminated here-document: A"),
-        ("FROM base AS a\nCOPY --from=b / /\nFROM base AS b\nCOPY --from=a / /", "refers to the current or a later build stage"),
+        (
+            "FROM base AS a\nCOPY --from=b / /\nFROM base AS b\nCOPY --from=a / /",
+            "Dockerfile:2: invalid from flag value b: refers to a later build stage",
+        ),
         ("FROM base\nEXPOSE x", "Dockerfile:2: invalid port: 'x'"),
         ("FROM base\nENV A=${B:?gone}", "Dockerfile:2: B: gone"),
         ("FROM $UNSET", "base name ($UNSET) should not be blank"),
-        ("FROM base\nCOPY --from=1 /a /b", "Dockerfile:2: invalid from flag value 1"),
+        ("FROM base\nCOPY --from=1 /a /b", "Dockerfile:2: invalid from flag value 1: index out of bounds"),
+        ("FROM base\nCOPY --from=0 /a /b", "Dockerfile:2: invalid from flag value 0: refers to current build stage"),
+        ("FROM base AS me\nCOPY --from=Me /a /b", "Dockerfile:2: invalid from flag value Me: refers to current build stage"),
+        ("FROM base\nCOPY --from=nowhere/x /a /b", "Dockerfile:2: invalid from flag value nowhere/x: pull access denied for nowhere/x"),
         ("FROM base\nCOPY --chown=nobody /a /b", "Dockerfile:2: unable to find user nobody"),
         ("FROM --platform=linux/arm64 base", "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"),
         ("FROM nowhere/x", "pull access denied for nowhere/x"),
-        ("FROM scratch", "no image was generated"),
+        ("FROM scratch", "No image was generated. Is your Dockerfile empty?"),
         ("# syntax=example/other\nFROM base", "Dockerfile:1: syntax example/other is not supported"),
         ("", "the Dockerfile cannot be empty"),
     ],

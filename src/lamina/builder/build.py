@@ -264,7 +264,7 @@ class _Build:
     def _finish(self, site: Site, state: State, dockerfile: ast.Dockerfile) -> Image:
         image = state.image
         if image is None:
-            raise InvalidArgument("no image was generated", hint="is your Dockerfile empty?")
+            raise InvalidArgument("No image was generated. Is your Dockerfile empty?")
         strange = unused(self.request.build_args, dockerfile)
         if strange:
             self.progress(Warned(f"One or more build-args [{' '.join(strange)}] were not consumed"))

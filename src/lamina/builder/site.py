@@ -139,6 +139,7 @@ class Site:
             image = self.image(context or name, self.request.platform, tell)
         except (NotFound, Unauthorized, Unavailable) as error:
             if context is None:
+                error.message = f"invalid from flag value {name}: {error.message}"
                 error.hint = error.hint or f"no stage above is called {name}, so an image is meant"
             raise
         return image.layers[-1] if image.layers else None, image.id

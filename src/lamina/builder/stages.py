@@ -33,7 +33,7 @@ def find_target(dockerfile: Dockerfile, target: str) -> Stage:
     if stage is None:
         names = ", ".join(stage.name for stage in dockerfile.stages if stage.name)
         hint = f"stages are {names}" if names else "no stage of the Dockerfile has a name"
-        raise TargetNotFound(f"failed to reach build target {target[:100]} in Dockerfile", hint=hint)
+        raise TargetNotFound(f'target stage "{target[:100]}" could not be found', hint=hint)
     return stage
 
 
@@ -109,9 +109,8 @@ def _inputs(dockerfile: Dockerfile, stage: Stage, base: str, elsewhere: Callable
             if source is not None:
                 yield source.index
             elif origin.isdigit() or named(dockerfile.stages[stage.index :], origin):
-                raise DockerfileError(
-                    f"invalid from flag value {origin}: refers to the current or a later build stage", line=step.line, hint=_circle(origin)
-                )
+                why, hint = _out_of_reach(dockerfile, stage, origin)
+                raise DockerfileError(f"invalid from flag value {origin}: {why}", line=step.line, hint=hint)
 
 
 def _origins(step: Instruction) -> list[str]:
@@ -123,5 +122,10 @@ def _origins(step: Instruction) -> list[str]:
     return []
 
 
-def _circle(origin: str) -> str:
-    return f"stages are built from top to bottom: move {origin} up"
+def _out_of_reach(dockerfile: Dockerfile, stage: Stage, origin: str) -> tuple[str, str]:
+    """Why `stage` cannot copy from `origin`, which is none of those before it, and what to do."""
+    if origin.lower() in (stage.name, str(stage.index)):
+        return "refers to current build stage", ""
+    if named(dockerfile.stages, origin) is None:
+        return "index out of bounds", ""
+    return "refers to a later build stage", f"stages are built from top to bottom: move {origin} up"

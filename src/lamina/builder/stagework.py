@@ -110,7 +110,8 @@ class StageWork:
         config = msgspec.structs.replace(state.config, config=msgspec.structs.replace(state.container, on_build=()))
         state = replace(state, config=config)
         for text in triggers:
-            instruction = replace(parse_one(text, name="ONBUILD"), line=self._stage.start.line)
+            with blamed(self._stage.start, self._site.request.shown_name):
+                instruction = replace(parse_one(text, name="ONBUILD"), line=self._stage.start.line)
             self._tell(TriggerBegan(instruction))
             with blamed(instruction, self._site.request.shown_name):
                 state = self._step(state, instruction)

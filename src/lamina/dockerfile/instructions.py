@@ -183,6 +183,8 @@ def _shell(source: Source) -> ast.Instruction:
 def _healthcheck(source: Source) -> ast.Instruction:
     flags, rest = source.flags("interval", "timeout", "start-period", "start-interval", "retries")
     kind, *more = BLANKS.split(rest, maxsplit=1)
+    if not kind:
+        raise DockerfileError("HEALTHCHECK requires at least one argument")
     if kind.upper() == "NONE":
         if more or flags:
             raise DockerfileError("HEALTHCHECK NONE takes no arguments")

@@ -98,13 +98,15 @@ def _did_you_mean(keyword: str) -> str:
 
 
 def _check_trigger(line: LogicalLine, escape: str, name: str) -> None:
+    """Refuse triggers that can never be carried out. An unknown instruction is the build's to refuse in which it fires, as with Docker."""
     text = _ONBUILD.sub("", line.text, count=1)
     keyword = BLANKS.split(text, maxsplit=1)[0].upper()
     if keyword in _NOT_TRIGGERS:
         raise DockerfileError(_NOT_TRIGGERS[keyword])
     if keyword in ("FROM", "MAINTAINER"):
         raise DockerfileError(f"{keyword} isn't allowed as an ONBUILD trigger")
-    read_line(replace(line, text=text), escape, name)
+    if keyword in READERS:
+        read_line(replace(line, text=text), escape, name)
 
 
 def _before_from(instructions: list[Instruction], name: str) -> tuple[tuple[Arg, ...], list[Instruction]]:
