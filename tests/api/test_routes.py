@@ -280,6 +280,14 @@ def test_a_tree_may_be_higher_than_documents_can_be_deep(api: Client, engine: Fa
     assert told == [(None, "l0"), *((f"l{number - 1}", f"l{number}") for number in range(1, 3000)), ("l0", "other")]
 
 
+def test_images_that_were_made_are_told_to_clients_that_know_of_it(api: Client, engine: FakeEngine) -> None:
+    engine.events.emit(Event("image", "create", "i1", {}, 1_500_000_000))
+    for version, told in (("1.45", 0), ("1.46", 1)):
+        with api.connect() as sock:
+            sock.sendall(f"GET /v{version}/events?since=1&until=2 HTTP/1.0\r\n\r\n".encode())
+            assert sock.makefile("rb").read().count(b'"Action":"create"') == told
+
+
 def test_a_head_of_events_listens_to_none(api: Client, engine: FakeEngine) -> None:
     assert api.ask("HEAD", "/events")[0] == 200
     assert engine.events.listeners == 0

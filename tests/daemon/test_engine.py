@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lamina import Engine
+from lamina.builder.request import BuildRequest, Context
 from lamina.daemon.root import RootHeld
 from lamina.errors import InvalidArgument
 from lamina.image.store import ImageNotFound
@@ -97,6 +98,19 @@ def test_an_image_that_is_made_under_a_name_is_told_as_tagged(engine: Engine) ->
         _import(engine, "three")
         told = [events.get(60), events.get(60)]
     assert [event and (event.action, event.attributes["name"]) for event in told] == [("tag", "three:latest"), ("import", "three")]
+
+
+def test_an_image_that_is_built_is_told_once(engine: Engine) -> None:
+    request = BuildRequest(context=Context(), text="FROM one:1\nENV A=b\nLABEL c=d\n", tags=(Reference.parse("built"),))
+    with engine.events.subscribe({"type": ["image"]}) as events:
+        image = engine.builder.build(request, lambda update: None)
+        engine.builder.build(request, lambda update: None)
+        told = [events.get(60) for _ in range(3)]
+    assert [event and (event.action, event.attributes["name"]) for event in told] == [
+        ("create", str(image.id)),
+        ("tag", "built:latest"),
+        ("tag", "built:latest"),
+    ]
 
 
 def test_an_image_is_removed_with_its_names(engine: Engine) -> None:

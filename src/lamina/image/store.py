@@ -244,6 +244,7 @@ class Images:
         names: Sequence[Reference] = (),
         parent: Digest | None = None,
         intermediate: bool = False,
+        imported: bool = False,
     ) -> Image:
         """Make an image of a configuration and its layers, base first; the same configuration is the same image.
 
@@ -257,6 +258,8 @@ class Images:
             _refuse_digest(name)
         data = config if isinstance(config, bytes) else configs.encode(config)
         image = self._maker.create(data, layers, names=names, parent=parent, intermediate=intermediate)
+        if not (intermediate or imported):
+            self._emit(image_event(image, "create", str(image.id)))
         for name in names:
             self._emit(image_event(image, "tag", name.with_default_tag().familiar))
         return image
@@ -330,7 +333,7 @@ class Images:
         request = ImportRequest(changes, message, platform or self._host, self._now())
         with self._whole() as scratch:
             config, facts = import_tar(source, request, self._layers, scratch, sink)
-            image = self.create(config, [facts], names=[name] if name else [])
+            image = self.create(config, [facts], names=[name] if name else [], imported=True)
         self._emit(image_event(image, "import", name.familiar if name else str(image.id)))
         return image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from lamina.api.backend import Backend, Events
 from lamina.api.message import InvalidParameter, Reply, Request, Response, Streamed, Writer, encode, json_reply
@@ -65,17 +66,19 @@ def events(engine: Backend, request: Request) -> Response:
     if until is not None and since is not None and until < since:
         raise InvalidParameter(f"`since` time ({asked[0]}) cannot be after `until` time ({asked[1]})")
     filters = request.query.filters()
-    return Streamed(lambda writer: _send_events(engine.events.subscribe(filters, since_ns=since, until_ns=until), writer, until))
+    known = lambda event: request.api_version >= (1, 46) or (event.type, event.action) != ("image", "create")  # noqa: E731
+    return Streamed(lambda writer: _send_events(engine.events.subscribe(filters, since_ns=since, until_ns=until), writer, until, known))
 
 
-def _send_events(source: Events, writer: Writer, until_ns: int | None) -> None:
+def _send_events(source: Events, writer: Writer, until_ns: int | None, known: Callable[[Event], bool]) -> None:
+    """`known`: whether clients of the version asked for know such an event."""
     try:
         writer.start()
         while not source.closed:
             event = source.get(1.0)
             if until_ns is not None and (event.time_ns if event else time.time_ns()) > until_ns:
                 return
-            if event:
+            if event and known(event):
                 writer.write(encode(event_document(event)))
             elif writer.gone():
                 return
