@@ -73,6 +73,17 @@ def test_what_the_server_says_did_not_change_is_not_fetched_again(lab: Lab, web:
     assert web.asked[2:] == [("/a", 200)]
 
 
+def test_the_same_files_under_other_words_are_the_same_image(lab: Lab, web: Web) -> None:
+    lab.base()
+    write(lab, "file1.txt")
+    web.files["/a"] = web.files["/b/a"] = b"one"
+    image, _ = lab.build(f"FROM base\nCOPY file1.txt /d/\nADD {web.url('/a')} /e/\n")
+    again, told = lab.build(f"FROM base\nCOPY file*.txt /d/\nADD {web.url('/b/a')} /e/\n")
+    assert (again.id, told.count("Using cache")) == (image.id, 2)
+    other, _ = lab.build("FROM base\nCOPY file*.txt /d/\nCOPY file1.txt /e/\n")
+    assert other.id != image.id
+
+
 def test_without_validators_the_bytes_decide(lab: Lab, web: Web) -> None:
     lab.base()
     web.files["/a"], web.plain = b"one", {"/a"}

@@ -141,7 +141,8 @@ class StageWork:
 
     def _commit(self, state: State, instruction: ast.Instruction, made: Made) -> State:
         """The state after a step: from the cache if it was done before, else after doing its work."""
-        what = repr(replace(instruction, line=0, end_line=0, text=""))
+        # How COPY and ADD spell their sources does not matter, as with Docker: `made` has what the files are, and where they go.
+        what = repr(replace(instruction, line=0, end_line=0, text="")) if not isinstance(instruction, (ast.Copy, ast.Add)) else ""
         config = Digest.of(json.dumps(msgspec.to_builtins(made.container), sort_keys=True).encode())
         step = vertex.step(state.before, what, made.created_by, made.key, config, self._site.epoch).digest
         image = self._known(state, made, step)

@@ -96,10 +96,10 @@ def _given(**facts: Fact) -> dict[str, Fact]:
 def step(image: str, what: str, created_by: str, work: Digest | None, config: Digest, epoch: int | None = None) -> Vertex:
     """What the image that an instruction made is remembered by.
 
-    `image` is the ID of the one before (or what scratch starts with), `what` the instruction with its variables replaced, `created_by`
-    its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than a change of configuration. `config` is
-    that of the configuration after it, for which more counts: whether a CMD came before an ENTRYPOINT in the same stage, and by which
-    protocol was asked.
+    `image` is the ID of the one before (or what scratch starts with), `what` the instruction with its variables replaced ("" where only
+    the work behind it counts), `created_by` its history entry, `work` the digest of the exec or copy vertex behind it, if it is more than
+    a change of configuration. `config` is that of the configuration after it, for which more counts: whether a CMD came before an
+    ENTRYPOINT in the same stage, and by which protocol was asked.
     """
     facts: dict[str, Fact] = {"image": image, "what": what, "created_by": created_by, "work": str(work) if work else None}
     return Vertex("configure", {**facts, "config": str(config), **_given(epoch=epoch)})
