@@ -92,6 +92,21 @@ def test_limits_and_surroundings_of_every_run(daemon: Daemon, context: Path, tag
     assert "Cpus_allowed_list:\t0\n" in told and told.count("\nlo\n") == 1
 
 
+def test_a_run_in_the_network_of_a_container(daemon: Daemon, context: Path, tag: str) -> None:
+    command = ("--hostname", "lender", BASE, "nc", "-ll", "-p", "1234", "-e", "cat", "/etc/hostname")
+    identity = daemon.docker("run", "-d", "--network", "none", *command).stdout.strip()
+    try:
+        flags = ("--network", f"container:{identity}", "--no-cache")
+        (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN nc 127.0.0.1 1234 > /got && hostname >> /got && cat /etc/hostname >> /got\n")
+        daemon.docker("build", *flags, "-t", tag, str(context))
+        assert output(daemon, tag, "cat", "/got") == 3 * "lender\n"
+        daemon.docker("kill", identity)
+        refused = daemon.docker("build", *flags, str(context), code=1).stderr
+        assert f"cannot join network of a non running container: {identity}" in refused
+    finally:
+        daemon.docker("rm", "-f", identity)
+
+
 @pytest.mark.covers(
     "cli:build --rm", "cli:build --force-rm", "cli:build --isolation", "cli:build --compress", "cli:build --disable-content-trust"
 )

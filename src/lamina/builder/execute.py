@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from lamina.builder import mounting
 from lamina.builder.mounting import Mounts, Shown
-from lamina.builder.networking import Networks, joined
+from lamina.builder.networking import Lend, Networks, joined
 from lamina.builder.request import Cancellation, RunOptions
 from lamina.errors import LaminaError
 from lamina.linux.removing import discard_tree
@@ -76,10 +76,12 @@ class Executor:
         workers: Workers,
         networks: Networks | None = None,
         discard: Callable[[str], None] = discard_tree,
+        lend: Lend | None = None,
     ) -> None:
-        """Without `networks` only none and host can be asked for. `discard` removes a step's directory, now or soon."""
+        """Without `networks` only none and host can be asked for, without `lend` no container's network. `discard` removes a step's
+        directory, now or soon."""
         self._runtime, self._scratch, self._workers, self._networks = runtime, scratch, workers, networks
-        self._discard = discard
+        self._discard, self._lend = discard, lend
         self._init = f"{scratch}-init"
         self._lock = threading.Lock()
         self._ready = False
@@ -132,8 +134,9 @@ class Executor:
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
         hostname = container[:12]
-        network = joined(container, network_mode(execution.network), execution.extra_hosts, self._networks)
-        etc = write_etc_files(directory, hostname=hostname, hosts=network.hosts, resolv_conf=network.resolver)
+        network = joined(container, network_mode(execution.network), execution.extra_hosts, self._networks, self._lend)
+        netns, hostname, etc = network.lent or ("", hostname, None)
+        etc = etc or write_etc_files(directory, hostname=hostname, hosts=network.hosts, resolv_conf=network.resolver)
         mounts, argv = self._script(directory, execution)
         shown = Mounts(directory, self._workers)
         made = stack.enter_context(shown.made(execution.mounts))
@@ -145,6 +148,7 @@ class Executor:
             cwd=execution.cwd or "/",
             hostname=hostname,
             network=network.kind,
+            netns=netns,
             mounts=(*mounts, *(mount for mount, _ in made)),
             etc=etc,
             limits=options.limits,

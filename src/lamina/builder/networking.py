@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from lamina.errors import Unsupported
 from lamina.network.mode import NetworkMode
 from lamina.network.model import Sandbox
 from lamina.network.wiring import Member, Wiring
-from lamina.runtime.initlayer import host_resolver
+from lamina.runtime.initlayer import EtcFiles, host_resolver
 from lamina.spec.resolver import parse_resolver, reachable, render_hosts, render_resolver, served
 
 _NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
@@ -30,15 +30,20 @@ class Networks(Protocol):
     def leave(self, container: str) -> None: ...
 
 
+Lend = Callable[[str], tuple[str, str, EtcFiles]]
+"""Of a running container, by name or ID: the path of its network namespace, its host name, and its files of /etc."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """What a RUN has of its network: `kind` is runtime.bundle's word, `wiring` for runtime.launch; the texts of /etc/hosts and
-    resolv.conf."""
+    resolv.conf. In the network of a container `lent` is what that container has instead."""
 
     kind: str
-    wiring: Mapping[str, Any] | None
-    hosts: str
-    resolver: str
+    wiring: Mapping[str, Any] | None = None
+    hosts: str = ""
+    resolver: str = ""
+    lent: tuple[str, str, EtcFiles] | None = None
 
 
 def run_network(instruction: ast.Run, asked: str, default: str) -> str:
@@ -52,8 +57,10 @@ def run_network(instruction: ast.Run, asked: str, default: str) -> str:
     return _NETWORKS[instruction.network] or _NETWORKS.get(asked, asked) or default
 
 
-def joined(container: str, mode: NetworkMode, extra_hosts: Sequence[str], networks: Networks | None) -> Joined:
-    """Put a RUN, by the ID of its container, on its network. Raises as network.networks.Networks.join; NetworkNotSupported."""
+def joined(container: str, mode: NetworkMode, extra_hosts: Sequence[str], networks: Networks | None, lend: Lend | None = None) -> Joined:
+    """Put a RUN, by the ID of its container, on its network. Raises as network.networks.Networks.join; as `lend`; NetworkNotSupported."""
+    if mode.kind == "container" and lend is not None:
+        return Joined(mode.kind, lent=lend(mode.name))
     hostname = container[:12]
     settings = parse_resolver(host_resolver())
     if mode.kind == "bridge" and networks is not None:

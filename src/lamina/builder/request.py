@@ -91,8 +91,8 @@ class BuildRequest:
 
     `dockerfile` is a path inside the context; `text`, if given, is the Dockerfile itself and the path only its name; `ignore` the
     .dockerignore that then counts. A build argument whose value is None is declared without one. `network` is "" (the engine's default),
-    "none", "host" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled. `cache_from` are
-    images that count as a cache; with `cache_only_from` nothing else does. `squash` makes one layer of all that the build added. `explain`
+    "none", "host", "container:NAME" or a network's name. `credentials` gives what a registry wants for a base image that has to be pulled.
+    `cache_from` are images that count as a cache; with `cache_only_from` nothing else does. `squash` makes one layer of all that the build added. `explain`
     has each step say why it hit or missed the cache. `keep_containers` leaves the container of each RUN (--rm=false). `given` are secrets
     and SSH agents; None where the client cannot carry any. `contexts` are what further names mean in FROM and --from: an image by name or
     ID, or files in a tar. With `buildkit` instructions mean what they do to BuildKit where Docker's classic builder differs: see "What

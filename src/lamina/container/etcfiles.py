@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lamina.container.connecting import HOST_GATEWAY, mode_of, resolver_text
 from lamina.container.document import text, texts
 from lamina.container.live import Roster
-from lamina.container.model import Container
+from lamina.container.model import Container, WrongState
 from lamina.network.model import Sandbox
 from lamina.runtime.initlayer import EtcFiles, write_etc_files
 from lamina.spec.resolver import render_hosts
@@ -18,8 +18,7 @@ def etc_files(container: Container, roster: Roster, box: Sandbox, gateway: str, 
     `others` are addresses and names of containers that it is linked to."""
     mode = mode_of(container)
     if mode.kind == "container":
-        other = with_network(container, roster).directory
-        return EtcFiles(f"{other}/hostname", f"{other}/hosts", f"{other}/resolv.conf")
+        return _written(with_network(container, roster))
     return write_etc_files(
         container.directory,
         hostname=text(container.config, "Hostname"),
@@ -34,11 +33,33 @@ def with_network(container: Container, roster: Roster) -> Container:
     Raises:
         ContainerNotFound: that one is not there any more.
     """
+    return _holder(container, lambda ref: roster.find(ref).container)
+
+
+def lent(find: Callable[[str], Container], ref: str) -> tuple[str, str, EtcFiles]:
+    """What a command needs to be run in the network of a container: the path of its namespace, its host name, its files.
+
+    Raises:
+        ContainerNotFound.
+        WrongState: it does not run.
+    """
+    container = find(ref)
+    if not container.running:
+        raise WrongState(f"cannot join network of a non running container: {container.id}")
+    return f"/proc/{container.state.pid}/ns/net", text(container.config, "Hostname"), _written(_holder(container, find))
+
+
+def _holder(container: Container, find: Callable[[str], Container]) -> Container:
     seen = set()  # two may name each other, and then neither starts
     while (mode := mode_of(container)).kind == "container" and container.id not in seen:
         seen.add(container.id)
-        container = roster.find(mode.name).container
+        container = find(mode.name)
     return container
+
+
+def _written(container: Container) -> EtcFiles:
+    home = container.directory
+    return EtcFiles(f"{home}/hostname", f"{home}/hosts", f"{home}/resolv.conf")
 
 
 def hosts_text(container: Container, box: Sandbox, gateway: str, others: Sequence[tuple[str, str]], *, kind: str) -> str:

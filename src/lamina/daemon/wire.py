@@ -20,6 +20,7 @@ from lamina.builder.engine import Engine as BuildEngine
 from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
+from lamina.container.etcfiles import lent
 from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.parts import Parts as ContainerParts
 from lamina.container.ranges import UserNamespaces
@@ -284,7 +285,14 @@ def _builder(ground: _Ground, stores: _Stores, puller: Puller, containers: Conta
             layers=stores.layers,
             leases=ground.leases,
             cache=Cache(ground.metadata, stores.images, stores.layers),
-            executor=Executor(stores.runtime, f"{ground.root}/run/build", ground.workers, stores.networks, containers.discard),
+            executor=Executor(
+                stores.runtime,
+                f"{ground.root}/run/build",
+                ground.workers,
+                stores.networks,
+                containers.discard,
+                partial(lent, containers.get),
+            ),
             workers=ground.workers,
             puller=puller,
             scratch=f"{ground.root}/run",
