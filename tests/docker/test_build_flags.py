@@ -147,6 +147,21 @@ def test_without_rm_the_containers_of_steps_stay_with_what_they_wrote(daemon: Da
         daemon.docker("rm", *made)
 
 
+def test_a_container_of_a_step_that_stays_has_what_it_was_run_with(daemon: Daemon, context: Path) -> None:
+    before = set(daemon.docker("ps", "-aq").stdout.split())
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nRUN ulimit -n > /limit\n")
+    flags = ("--network", "host", "--memory", "64m", "--cpuset-cpus", "0", "--shm-size", "1m", "--ulimit", "nofile=50:60")
+    daemon.docker("build", "--rm=false", "--no-cache", *flags, "--add-host", "there:10.1.2.3", str(context))
+    (made,) = set(daemon.docker("ps", "-aq").stdout.split()) - before
+    try:
+        host = json.loads(daemon.docker("inspect", "-f", "{{json .HostConfig}}", made).stdout)
+        assert (host["NetworkMode"], host["Memory"], host["CpusetCpus"], host["ShmSize"]) == ("host", 64 << 20, "0", 1 << 20)
+        assert (host["ExtraHosts"], host["Ulimits"]) == (["there:10.1.2.3"], [{"Name": "nofile", "Soft": 50, "Hard": 60}])
+        daemon.docker("start", "-a", made)
+    finally:
+        daemon.docker("rm", made)
+
+
 def test_content_trust_is_refused_and_never_passed_over(daemon: Daemon, context: Path) -> None:
     (context / "Dockerfile").write_text(f"FROM {BASE}\n")
     refused = daemon.lamina("build", "--disable-content-trust=false", str(context), code=None)

@@ -50,11 +50,12 @@ class Pulls(Protocol):
     ) -> Sequence[Image]: ...
 
 
-Keep = Callable[[str, Mapping[str, Any], str, int], bool]
-"""Makes a container of a step that has run: its ID, the API's ContainerConfig, its upper directory, which is taken, and its exit code."""
+Keep = Callable[[str, Mapping[str, Any], Mapping[str, Any], str, int], bool]
+"""Makes a container of a step that has run: its ID, the API's ContainerConfig and HostConfig, its upper directory, which is taken, and its
+exit code."""
 
 
-def keep_none(container: str, config: Mapping[str, Any], upper: str, code: int) -> bool:  # noqa: ARG001
+def keep_none(container: str, config: Mapping[str, Any], host: Mapping[str, Any], upper: str, code: int) -> bool:  # noqa: ARG001
     """Where nobody keeps containers of steps."""
     return False
 

@@ -170,7 +170,7 @@ class Running:
             "WorkingDir": execution.cwd,
             "User": execution.user,
         }
-        return self._site.engine.keep(container, config, upper, code)
+        return self._site.engine.keep(container, config, _host_config(execution), upper, code)
 
     def _layer(self, state: State, instruction: ast.Run, upper: str, created_by: str) -> LayerFacts | None:
         layers = self._site.engine.layers
@@ -229,6 +229,26 @@ def _environment(state: State, arguments: Mapping[str, str]) -> tuple[str, ...]:
     """ENV's variables, but for those that an argument stands over, then the arguments."""
     env = (each for each in state.container.env if each.partition("=")[0] not in arguments)
     return (*env, *(f"{name}={value}" for name, value in sorted(arguments.items())))
+
+
+def _host_config(execution: Execution) -> dict[str, Any]:
+    """What a command was run with, as the API's HostConfig."""
+    options, limits = execution.options, execution.options.limits
+    return {
+        "NetworkMode": execution.network,
+        "ExtraHosts": list(execution.extra_hosts),
+        "ShmSize": options.shm_size,
+        "SecurityOpt": list(options.security),
+        "CgroupParent": options.cgroup_parent,
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory_swap,
+        "CpuShares": limits.cpu_shares,
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in limits.rlimits.items()],
+    }
 
 
 def _script(instruction: ast.Run) -> str:

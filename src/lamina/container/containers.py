@@ -438,11 +438,11 @@ class Containers:
         snapshot = self.snapshots.named(ref)
         return self._committer.commit(self._roster.find(snapshot.container if snapshot else ref), request, snapshot)
 
-    def adopt_step(self, identity: str, config: Document, upper: str, code: int) -> bool:
+    def adopt_step(self, identity: str, config: Document, host: Document, upper: str, code: int) -> bool:
         """Make a container of a build's step that has ended: with its ID and all that it wrote, which is moved out of `upper`. False, and
         nothing is left, where it cannot be."""
         try:
-            self._maker.create(config, {"NetworkMode": "none"}, {}, "", identity=identity)
+            self._maker.create(config, host, {}, "", identity=identity)
         except (LaminaError, OSError):
             return False
         live = self._roster.find(identity)
