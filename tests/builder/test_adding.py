@@ -295,6 +295,22 @@ def test_parents_keep_the_folders_of_a_source_from_the_pivot_on(lab: Lab) -> Non
         lab.build("FROM base\nCOPY --parents none /x/\n")
 
 
+def test_a_pivot_of_parents_stands_behind_wildcards_too_and_the_target_is_made_in_any_case(lab: Lab) -> None:
+    lab.base()
+    write(lab, "a/b/c/d/e/one", "a/b2/c/d/e/two", "a/b/c2/d/three", "a/x/c/d/four")
+    (lab.context / "a/link").symlink_to("b2")
+    image, _ = lab.build(
+        "FROM base\nCOPY --parents a/b*/./c/**/e /one/\nCOPY --parents a/b/c*/./d/**/three a/[x]/./c/**/four /two/\n"
+        "COPY --parents a/l*/./c/d /three/\nCOPY --parents a/none*/./c /four/\n"
+    )
+    assert paths(lab, image, "/one") == ["c/d/e/one", "c/d/e/two"]
+    assert paths(lab, image, "/two") == ["c/d/four", "d/three"]
+    assert paths(lab, image, "/three") == ["c/d/e/two"]
+    assert paths(lab, image, "/four") == []
+    with pytest.raises(LaminaError, match="file not found in build context"):
+        lab.build("FROM base\nCOPY --parents a/none/./c /x/\n")
+
+
 def owned(lab: Lab) -> None:
     """A tar in the context of a folder and a file that are 42's and 43's."""
     with tarfile.open(lab.context / "owned.tar", "w") as tar:

@@ -90,7 +90,7 @@ def write_job(params: dict[str, Any], fds: list[int], report: Report) -> dict[st
         target = os.fsencode(params["target"])
         if len(target) > PATH_LIMIT:
             raise CopyFailed(f"{params['keyword']} failed: the target is longer than {PATH_LIMIT} bytes: {shown(target)}")
-        if not params["sources"]:
+        if not params["sources"] or (params.get("parents") and target.endswith(b"/")):
             placement.directory(resolve(placement, target))
         for found in _found(params, stack):
             _place(found, placement, target, params, stack)
@@ -146,7 +146,7 @@ def _exactly(files: Files, text: str, keyword: str) -> list[Found]:
     item = files.lookup(resolved)
     if item is None:
         raise _absent(keyword, text)
-    parts = [part for part in os.fsencode(text).split(b"/") if part not in (b"", b".")]
+    parts = _parts(os.fsencode(text))
     return [Found(files, parts[-1] if parts else b"", resolved, item)]
 
 
@@ -168,9 +168,20 @@ def _with_parents(files: Files, text: str, keyword: str) -> list[Found]:
     if escapes(text):
         raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
     head, pivot, tail = os.fsencode(text).partition(b"/./")
-    base = resolve(files, head) if pivot else b""
-    parts = [part for part in (tail if pivot else os.fsencode(text)).split(b"/") if part not in (b"", b".")]
-    found: list[Found] = []
+    bases = [resolve(files, match) for match in _glob(files, b"", _parts(head))] if pivot else [b""]
+    parts = _parts(tail if pivot else head)
+    found = [each for base in dict.fromkeys(bases) for each in _below(files, base, parts)]
+    if not found and not _WILD.search(os.fsencode(text)):
+        raise _absent(keyword, text)
+    return found
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _below(files: Files, base: bytes, parts: list[bytes]) -> Iterator[Found]:
+    """What matches below a folder, with the folders between."""
     for match in dict.fromkeys(_deep_glob(files, base, parts, set())):
         item = files.lookup(match)
         if item is None:
@@ -178,10 +189,7 @@ def _with_parents(files: Files, text: str, keyword: str) -> list[Found]:
         name = match[len(base) :].lstrip(b"/")
         steps = [name[:at] for at, character in enumerate(name) if character == ord("/")]
         above = tuple((step, files.lookup(base + b"/" + step if base else step) or item) for step in steps)
-        found.append(Found(files, name, match, item, above, kept=True))
-    if not found and not _WILD.search(os.fsencode(text)):
-        raise _absent(keyword, text)
-    return found
+        yield Found(files, name, match, item, above, kept=True)
 
 
 def _deep_glob(files: Files, base: bytes, parts: list[bytes], seen: set[tuple[bytes, int]]) -> Iterator[bytes]:
@@ -221,7 +229,7 @@ def _matches(files: Files, text: str, keyword: str) -> list[Found]:
     path = os.fsencode(text)
     if escapes(text):
         raise CopyFailed(f"{keyword} failed: forbidden path outside the build context: {text}")
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    parts = _parts(path)
     if not _WILDCARD.match(path):
         return _exactly(files, text, keyword)
     found: list[Found] = []
