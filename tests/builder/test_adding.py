@@ -311,6 +311,18 @@ def test_a_pivot_of_parents_stands_behind_wildcards_too_and_the_target_is_made_i
         lab.build("FROM base\nCOPY --parents a/none/./c /x/\n")
 
 
+def test_to_buildkit_matches_of_one_wildcard_need_no_slash_behind_the_target(lab: Lab) -> None:
+    lab.base()
+    write(lab, "d1/one", "d2/two", "f1", "f2")
+    text = "FROM base\nCOPY d* /both\nCOPY f* /file\n"
+    image, _ = lab.build(text, buildkit=True)
+    assert paths(lab, image, "/both") == ["one", "two"]
+    assert lab.read(image, "/file") == "f2"
+    for refused, buildkit in ((text, False), ("FROM base\nCOPY d1 d2 /both\n", True)):
+        with pytest.raises(LaminaError, match="the destination must be a directory and end with a /"):
+            lab.build(refused, buildkit=buildkit)
+
+
 def owned(lab: Lab) -> None:
     """A tar in the context of a folder and a file that are 42's and 43's."""
     with tarfile.open(lab.context / "owned.tar", "w") as tar:

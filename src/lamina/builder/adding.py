@@ -145,6 +145,7 @@ class Adding:
             "keyword": instruction.keyword,
             "sources": sources,
             "several": several,
+            "by_word": self._site.request.buildkit,
             "target": _target(state.container.working_dir, instruction.target),
             "root": {"kind": "empty"} if instruction.link else self._site.files_of(state.top),
             "scratch": self._site.scratch,

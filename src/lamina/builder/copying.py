@@ -106,7 +106,8 @@ def _user(root: Files, text: str) -> Owner:
 
 
 def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
-    """All sources in the order written. Several, or a wildcard, need a directory as the target.
+    """All sources in the order written. Several need a directory as the target, and several matches of a wildcard too, but to BuildKit
+    (`by_word`).
 
     A wildcard may match nothing where another source is there, or where none has to be (`may_be_empty`).
     """
@@ -127,7 +128,8 @@ def _found(params: Mapping[str, Any], stack: ExitStack) -> Iterator[Found]:
     ):
         hint = f"nothing in the build context matches {', '.join(empty)}"
         raise CopyFailed(f"{params['keyword']} failed: no source files were specified", hint=hint)
-    if (len(found) > 1 or params.get("several")) and params["target"] and not params["target"].endswith("/"):
+    several = params.get("several") or (len(found) > 1 and not params.get("by_word"))
+    if several and params["target"] and not params["target"].endswith("/"):
         raise CopyFailed(
             f"when using {params['keyword']} with more than one source file, the destination must be a directory and end with a /"
         )
