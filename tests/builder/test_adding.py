@@ -380,6 +380,19 @@ def test_as_with_buildkit_the_folder_of_a_workdir_is_the_users(lab: Lab) -> None
     assert owners(lab, lab.build(text % "me")[0], "/")["w"] == (0, 0)
 
 
+def test_as_with_buildkit_a_default_sees_the_arguments_before_it_and_one_that_is_given_is_not_looked_at(lab: Lab) -> None:
+    lab.base()
+    text = "ARG O=${X:?x}\nFROM base\nARG A=1 B=${A}2\nARG C=${X:?x}3\nARG O\nLABEL l=$A$B$C$O\n"
+    given = {"C": "c", "O": "o"}
+    assert lab.build(text, buildkit=True, build_args=given)[0].config.config.labels["l"] == "112co"
+    for text in ("ARG O=${X:?x}\nFROM base\n", "FROM base\nARG C=${X:?x}\n"):
+        with pytest.raises(LaminaError, match="X: x"):
+            lab.build(text, buildkit=True)
+        with pytest.raises(LaminaError, match="X: x"):
+            lab.build(text, build_args=given)
+    assert lab.build("FROM base\nARG A=1 B=${A}2\nLABEL l=$A$B\n")[0].config.config.labels["l"] == "12"
+
+
 def test_as_with_buildkit_an_argument_below_a_variable_hides_it_from_commands(lab: Lab) -> None:
     lab.base()
     text = "FROM base AS one\nENV V=env\nARG V\nLABEL l=$V\nRUN x\nFROM one\nRUN y\n"

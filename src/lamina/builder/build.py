@@ -242,8 +242,10 @@ class _Build:
             # To BuildKit each name sees those before it, to the classic builder only those of instructions before.
             for together in [[pair] for pair in argument.pairs] if self.request.buildkit else [argument.pairs]:
                 scope = {**predefined, **arguments.outer}
+                # Nor does BuildKit look at a default that the command line takes the place of.
+                idle = {name for name, value in arguments.given.items() if value is not None} if self.request.buildkit else set[str]()
                 with blamed(argument, self.request.shown_name):
-                    pairs = [(name, None if value is None else expander.word(value, scope)) for name, value in together]
+                    pairs = [(name, None if value is None or name in idle else expander.word(value, scope)) for name, value in together]
                 arguments = arguments.declare_outer(pairs)
         bases: dict[int, str] = {}
         for stage in dockerfile.stages:

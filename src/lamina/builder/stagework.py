@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import msgspec
 
@@ -21,6 +22,7 @@ from lamina.builder.sources import CacheImages
 from lamina.builder.stages import check_length, named
 from lamina.builder.state import State, after, empty_config, with_path
 from lamina.dockerfile import ast
+from lamina.dockerfile.errors import DockerfileError
 from lamina.dockerfile.expand import Expander
 from lamina.dockerfile.parser import parse_one
 from lamina.dockerfile.substitute import expanded
@@ -118,7 +120,7 @@ class StageWork:
         return state
 
     def _step(self, state: State, written: ast.Instruction) -> State:
-        instruction = expanded(written, state.scope, escape=self._site.dockerfile.escape)
+        instruction = self._expanded(state, written)
         if isinstance(instruction, ast.Run):
             made = self._running.made(state, instruction)
         elif isinstance(instruction, (ast.Copy, ast.Add)):
@@ -133,6 +135,23 @@ class StageWork:
         if isinstance(instruction, ast.Env):
             return replace(state, arguments=state.arguments.assigned(name for name, _ in instruction.pairs))
         return replace(state, cmd_set=True) if isinstance(instruction, ast.Cmd) else state
+
+    def _expanded(self, state: State, written: ast.Instruction) -> ast.Instruction:
+        """An instruction with its variables replaced. To BuildKit each default of an ARG sees the names before it, and what is wrong with
+        one that the command line takes the place of does not matter."""
+        escape = self._site.dockerfile.escape
+        if not isinstance(written, ast.Arg) or not self._site.request.buildkit:
+            return expanded(written, state.scope, escape=escape)
+        pairs: list[tuple[str, str | None]] = []
+        for pair in written.pairs:
+            seen = state.arguments.declare(pairs, over=True).scope(state.environment)
+            try:
+                pairs += cast(ast.Arg, expanded(ast.Arg(pairs=(pair,)), seen, escape=escape)).pairs
+            except DockerfileError:
+                if state.arguments.given.get(pair[0]) is None:
+                    raise
+                pairs.append(pair)
+        return replace(written, pairs=tuple(pairs))
 
     def _configured(self, state: State, instruction: ast.Instruction) -> Made:
         container = configure.apply(state.container, instruction, cmd_set=state.cmd_set, buildkit=self._site.request.buildkit)
