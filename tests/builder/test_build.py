@@ -365,6 +365,7 @@ def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
         ("FROM base\nCOPY --from=0 /a /b", "Dockerfile:2: invalid from flag value 0: refers to current build stage"),
         ("FROM base AS me\nCOPY --from=Me /a /b", "Dockerfile:2: invalid from flag value Me: refers to current build stage"),
         ("FROM base\nCOPY --from=nowhere/x /a /b", "Dockerfile:2: invalid from flag value nowhere/x: pull access denied for nowhere/x"),
+        ("FROM base\nCOPY --from=$A /a /b", "Dockerfile:2: invalid from flag value $A: invalid reference format"),
         ("FROM base\nCOPY --chown=nobody /a /b", "Dockerfile:2: unable to find user nobody"),
         ("FROM --platform=linux/arm64 base", "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"),
         ("FROM nowhere/x", "pull access denied for nowhere/x"),
@@ -408,6 +409,9 @@ def test_a_stage_that_is_not_there_is_told_as_one_and_not_only_as_an_image(lab: 
     with pytest.raises(LaminaError) as caught:
         lab.build("FROM base AS a\nCOPY --from=biuld / /")
     assert str(caught.value).endswith("(no stage above is called biuld, so an image is meant)")
+    with pytest.raises(LaminaError) as caught:
+        lab.build("ARG A=base\nFROM base\nCOPY --from=$A / /")
+    assert str(caught.value).endswith("(variables are not replaced here: begin a stage FROM them)")
 
 
 def test_an_absent_base_is_pulled_and_pull_asks_always(lab: Lab) -> None:

@@ -132,6 +132,7 @@ def test_each_instruction_has_its_value(text: str, expected: ast.Instruction) ->
         ("FROM a AS 1x", "Dockerfile:1: invalid name for build stage: '1x', name can't start with a number or contain symbols"),
         ("FROM a AS x\nFROM b AS X", "Dockerfile:2: duplicate name for build stage: x"),
         ("FROM a\nCOPY x", "Dockerfile:2: COPY requires at least two arguments, but only 1 were provided"),
+        ("FROM a\nCOPY x <<EOF\nEOF", "Dockerfile:2: COPY cannot accept a heredoc as a destination"),
         ("FROM a\nCOPY --form=b x y", "Dockerfile:2: unknown flag for COPY: --form"),
         ("FROM a\nCMD [1]", "Dockerfile:2: when using JSON array syntax, arrays must be comprised of strings only"),
         ("FROM a\nENV a=b c", "Dockerfile:2: can't find = in 'c'"),

@@ -137,10 +137,11 @@ class Site:
             return state.top, state.image.id if state.image else None
         try:
             image = self.image(context or name, self.request.platform, tell)
-        except (NotFound, Unauthorized, Unavailable) as error:
+        except (InvalidArgument, NotFound, Unauthorized, Unavailable) as error:
             if context is None:
+                meant = "variables are not replaced here: begin a stage FROM them" if "$" in name else ""
                 error.message = f"invalid from flag value {name}: {error.message}"
-                error.hint = error.hint or f"no stage above is called {name}, so an image is meant"
+                error.hint = error.hint or meant or f"no stage above is called {name}, so an image is meant"
             raise
         return image.layers[-1] if image.layers else None, image.id
 

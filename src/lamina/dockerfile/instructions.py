@@ -116,6 +116,8 @@ def _sources(rest: str, source: Source) -> tuple[tuple[str, ...], str, tuple[ast
             f"{source.keyword} requires at least two arguments, but only {len(words)} were provided",
             hint="destination could not be determined",
         )
+    if source.line.heredocs and heredoc_of(words[-1]) is not None:
+        raise DockerfileError(f"{source.keyword} cannot accept a heredoc as a destination")
     paths = tuple(word for word in words[:-1] if heredoc_of(word) is None) if source.line.heredocs else words[:-1]
     return paths, words[-1], source.line.heredocs
 
