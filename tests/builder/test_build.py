@@ -365,6 +365,7 @@ def test_the_context_may_be_a_tar_with_the_dockerfile_in_it(lab: Lab) -> None:
         ("FROM base\nCOPY --from=0 /a /b", "Dockerfile:2: invalid from flag value 0: refers to current build stage"),
         ("FROM base AS me\nCOPY --from=Me /a /b", "Dockerfile:2: invalid from flag value Me: refers to current build stage"),
         ("FROM base\nCOPY --from=nowhere/x /a /b", "Dockerfile:2: invalid from flag value nowhere/x: pull access denied for nowhere/x"),
+        ("FROM base\nCOPY https://x.org/a /b", "Dockerfile:2: source can't be a URL for COPY"),
         ("FROM base\nCOPY --from=$A /a /b", "Dockerfile:2: invalid from flag value $A: invalid reference format"),
         ("FROM base\nCOPY --chown=nobody /a /b", "Dockerfile:2: unable to find user nobody"),
         ("FROM --platform=linux/arm64 base", "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"),

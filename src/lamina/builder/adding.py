@@ -50,6 +50,8 @@ class Adding:
         """
         if not instruction.sources and not instruction.heredocs:
             raise CopyFailed(f"{instruction.keyword} failed: no source files were specified")
+        if isinstance(instruction, ast.Copy) and any(source.startswith(_WEB) for source in instruction.sources):
+            raise CopyFailed("source can't be a URL for COPY", hint="ADD takes one")
         remotes = self._remotes(instruction)
         local = replace(instruction, sources=tuple(source for source in instruction.sources if source not in remotes))
         params, origin, image = self._params(state, local, several=len(instruction.sources) + len(instruction.heredocs) > 1)
