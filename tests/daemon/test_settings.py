@@ -200,6 +200,61 @@ def test_proxies_by_flags_or_the_file(tmp_path: Path) -> None:
         parse(["--https-proxy", "socks5://a:1"])
 
 
+def test_what_containers_get_that_do_not_say(tmp_path: Path) -> None:
+    flags = "--dns 10.0.0.1 --dns-search a.test --dns-opt ndots:2 --default-ulimit nofile=1024:2048 --default-ulimit nproc=9"
+    flags += " --default-shm-size 128M --default-address-pool base=10.10.0.0/16,size=24"
+    written = _config(
+        tmp_path,
+        dns=["10.0.0.1"],
+        dns_search=["a.test"],
+        dns_opts=["ndots:2"],
+        default_ulimits={"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 2048}, "nproc": {"Name": "nproc", "Soft": 9, "Hard": 9}},
+        default_shm_size="128M",
+        default_address_pools=[{"base": "10.10.0.0/16", "size": 24}],
+    )
+    for words in (flags.split(), written):
+        made = parse(words)[0]
+        assert made.address_pools == (("10.10.0.0/16", 24),)
+        assert made.defaults.added({"Ulimits": [{"Name": "nproc", "Soft": 1, "Hard": 2}]}) == {
+            "Dns": ["10.0.0.1"],
+            "DnsSearch": ["a.test"],
+            "DnsOptions": ["ndots:2"],
+            "Ulimits": [{"Name": "nproc", "Soft": 1, "Hard": 2}, {"Name": "nofile", "Soft": 1024, "Hard": 2048}],
+            "ShmSize": 128 << 20,
+        }
+        own = {"Dns": ["1.1.1.1"], "DnsSearch": ["."], "DnsOptions": ["debug"], "ShmSize": 1 << 20}
+        assert made.defaults.added(own) | {"Ulimits": []} == own | {"Ulimits": []}
+        assert "Dns" not in made.defaults.added({"NetworkMode": "container:x"})
+    assert parse([])[0].defaults.added({"Dns": []}) == {"Dns": []}
+    assert parse(_config(tmp_path, default_shm_size=1 << 20))[0].shm_size == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--dns", "dns.test", "dns: IP address is not correctly formatted: dns.test"),
+        ("--default-ulimit", "nofile", "default-ulimits takes NAME=SOFT[:HARD], not nofile"),
+        ("--default-ulimit", "files=1", "invalid ulimit type: files"),
+        ("--default-ulimit", "nofile=2:1", "soft limit must be less than or equal to hard limit: 2 > 1"),
+        ("--default-shm-size", "much", "default-shm-size takes a size as 64M, not much"),
+        ("--default-shm-size", "0", "default-shm-size takes a size as 64M, not 0"),
+        ("--default-address-pool", "10.0.0.0/8", "default-address-pools: base None with size None is no IPv4 network"),
+        ("--default-address-pool", "base=10.0.0.0/24,size=16", "default-address-pools: base 10.0.0.0/24 with size 16 is no IPv4 network"),
+        ("--default-address-pool", "base=fd00::/48,size=64", "default-address-pools: base fd00::/48 with size 64 is no IPv4 network"),
+    ],
+)
+def test_what_no_container_could_have_is_refused(flag: str, value: str, said: str) -> None:
+    with pytest.raises(InvalidSettings, match=re.escape(said)):
+        parse([flag, value])
+
+
+@pytest.mark.parametrize("key", ["dns", "default-ulimits", "default-shm-size", "default-address-pools"])
+@pytest.mark.parametrize("value", [True, {"a": 1}, [1], None])
+def test_what_containers_get_has_the_shape_of_dockerds(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(InvalidSettings, match=f"configuration file .*{key}"):
+        parse(_config(tmp_path, **{key: value}))
+
+
 def test_log_options_are_texts(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="wrong value for log-opts"):
         parse(_config(tmp_path, log_opts={"max-file": 3}))

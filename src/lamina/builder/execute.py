@@ -24,6 +24,7 @@ from lamina.runtime.client import Process
 from lamina.runtime.initlayer import write_etc_files, write_init_layer
 from lamina.runtime.launch import Attach, Exit, Launch, Mount
 from lamina.snapshot.protocol import Own, RootMount
+from lamina.spec.resolver import OF_THE_HOST, ResolverSettings
 from lamina.worker.workers import Workers
 
 _KILL = 9
@@ -77,11 +78,12 @@ class Executor:
         networks: Networks | None = None,
         discard: Callable[[str], None] = discard_tree,
         lend: Lend | None = None,
+        resolver: ResolverSettings = OF_THE_HOST,
     ) -> None:
         """Without `networks` only none and host can be asked for, without `lend` no container's network. `discard` removes a step's
-        directory, now or soon."""
+        directory, now or soon. `resolver` is what /etc/resolv.conf holds instead of the host's."""
         self._runtime, self._scratch, self._workers, self._networks = runtime, scratch, workers, networks
-        self._discard, self._lend = discard, lend
+        self._discard, self._lend, self._resolver = discard, lend, resolver
         self._init = f"{scratch}-init"
         self._lock = threading.Lock()
         self._ready = False
@@ -134,7 +136,7 @@ class Executor:
         for name in ("diff", "work"):
             os.makedirs(os.path.join(directory, name), mode=0o755)
         hostname = container[:12]
-        network = joined(container, network_mode(execution.network), execution.extra_hosts, self._networks, self._lend)
+        network = joined(container, network_mode(execution.network), execution.extra_hosts, self._networks, self._lend, self._resolver)
         netns, hostname, etc = network.lent or ("", hostname, None)
         etc = etc or write_etc_files(directory, hostname=hostname, hosts=network.hosts, resolv_conf=network.resolver)
         mounts, argv = self._script(directory, execution)

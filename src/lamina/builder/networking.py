@@ -12,7 +12,7 @@ from lamina.network.mode import NetworkMode
 from lamina.network.model import Sandbox
 from lamina.network.wiring import Member, Wiring
 from lamina.runtime.initlayer import EtcFiles, host_resolver
-from lamina.spec.resolver import parse_resolver, reachable, render_hosts, render_resolver, served
+from lamina.spec.resolver import OF_THE_HOST, ResolverSettings, overridden, parse_resolver, reachable, render_hosts, render_resolver, served
 
 _NETWORKS = {"": "", "default": "", "bridge": "", "none": "none", "host": "host"}
 """What --network may say, and what is made of it; "" leaves it to whoever is asked next."""
@@ -57,15 +57,26 @@ def run_network(instruction: ast.Run, asked: str, default: str) -> str:
     return _NETWORKS[instruction.network] or _NETWORKS.get(asked, asked) or default
 
 
-def joined(container: str, mode: NetworkMode, extra_hosts: Sequence[str], networks: Networks | None, lend: Lend | None = None) -> Joined:
-    """Put a RUN, by the ID of its container, on its network. Raises as network.networks.Networks.join; as `lend`; NetworkNotSupported."""
+def joined(
+    container: str,
+    mode: NetworkMode,
+    extra_hosts: Sequence[str],
+    networks: Networks | None,
+    lend: Lend | None = None,
+    asked: ResolverSettings = OF_THE_HOST,
+) -> Joined:
+    """Put a RUN, by the ID of its container, on its network; `asked` is what it has instead of the host's resolv.conf. Raises as
+    network.networks.Networks.join; as `lend`; NetworkNotSupported."""
     if mode.kind == "container" and lend is not None:
         return Joined(mode.kind, lent=lend(mode.name))
     hostname = container[:12]
-    settings = parse_resolver(host_resolver())
+    settings = overridden(parse_resolver(host_resolver()), asked)
     if mode.kind == "bridge" and networks is not None:
         box, wiring = networks.join(Member(container, hostname, hostname, mode, {mode.name: {}}, servers=settings.servers))
-        settings = served(settings) if any(endpoint.names for endpoint in box.endpoints) else reachable(settings)
+        if any(endpoint.names for endpoint in box.endpoints):
+            settings = served(settings)
+        elif not asked.servers:
+            settings = reachable(settings)
         addresses = [address for endpoint in box.endpoints for address in (endpoint.address4, endpoint.address6) if address]
         hosts = render_hosts([(address, hostname) for address in addresses], extra_hosts)
         return Joined(mode.kind, wiring.document(), hosts, render_resolver(settings))

@@ -35,16 +35,21 @@ class InvalidSize(InvalidArgument):
     """The text is not a size, or one that makes no sense."""
 
 
+def parsed_bytes(text: str) -> int | None:
+    """`64M`, `10G` or `67108864` in bytes; None where it is none of these."""
+    found = _SIZE.match(text.strip())
+    return int(found[1]) << _UNITS[found[2].lower()] if found else None
+
+
 def parsed_size(text: str) -> int:
     """`10G`, `512m`, `1073741824` in bytes.
 
     Raises:
         InvalidSize: it is not a size, or too small for a file system.
     """
-    found = _SIZE.match(text.strip())
-    if not found:
+    size = parsed_bytes(text)
+    if size is None:
         raise InvalidSize(f"invalid size: '{text[:100]}'", hint="write it as 10G or 512M")
-    size = int(found[1]) << _UNITS[found[2].lower()]
     if size < SMALLEST:
         raise InvalidSize(f"invalid size: '{text[:100]}': the least that can be capped is {SMALLEST >> 20}M")
     return size

@@ -74,7 +74,7 @@ class Maker:
         check_config(config)
         check_host(config, host_config, self._parts.runtimes)
         check_user_namespace(host_config, self._launcher.ranges.mode(host_config))
-        limited, warnings = resources.checked(host_config, self._parts.abilities)
+        limited, warnings = resources.checked(self._parts.defaults.added(host_config), self._parts.abilities)
         warnings = (*warnings, *apparmor.warnings(texts(host_config, "SecurityOpt")))
         if text(host_config, "NetworkMode") == "host" and mapping(host_config, "PortBindings"):
             warnings = (*warnings, "Published ports are discarded when using host network mode")

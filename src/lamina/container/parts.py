@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lamina.apitypes.events import Emit
+from lamina.container.defaults import Defaults
 from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.ranges import UserNamespaces
 from lamina.image.model import Image, LayerFacts, LayerNote
@@ -171,7 +172,7 @@ class Parts:
     that nobody sets; `new_id` 64 hex digits; `driver` is the storage driver's name, shown by inspect; `platform` this machine's; `abilities`
     what can be limited here; `runtimes` are what --runtime may name; `container_size` caps what each container writes, in bytes, unless it
     asks for another size (0: nothing does); `user_namespaces` are what --userns means where it is not given, `logging` what --log-driver and
-    --log-opt do."""
+    --log-opt do, `defaults` other things that a container may leave open."""
 
     root: str
     runtime: Runtime
@@ -192,4 +193,5 @@ class Parts:
     container_size: int = 0
     user_namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     logging: LogDefault = JSON_FILES
+    defaults: Defaults = field(default_factory=Defaults)
     monotonic: Callable[[], float] = time.monotonic

@@ -10,6 +10,7 @@ from typing import Self
 
 from lamina.builder.build import Builder
 from lamina.container.containers import Containers
+from lamina.container.defaults import Defaults
 from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.ranges import UserNamespaces
 from lamina.daemon.events import EventBus
@@ -23,6 +24,7 @@ from lamina.image.remote import RegistryService
 from lamina.image.store import Images
 from lamina.linux.openfiles import allow_many
 from lamina.network.networks import Networks
+from lamina.network.pools import POOLS
 from lamina.runtime.runtimes import Runtimes
 from lamina.volume.store import Volumes
 
@@ -59,13 +61,16 @@ class Engine:
         originals: str = PRESSURE,
         logging: LogDefault = JSON_FILES,
         proxies: Proxies | None = None,
+        defaults: Defaults | None = None,
+        address_pools: Sequence[tuple[str, int]] = POOLS,
     ) -> Self:
         """Open the data root, which is made where it is not there. `storage_driver` is erofs, overlay or native; empty: what this kernel
         does best. `runtimes` are other OCI runtimes that containers may name, and which one is the default, `user_namespaces` what they get
         that name none. `storage_options` are size=10G, which caps what each container writes, and pool=100G, for all of them together.
         `originals` says when compressed originals of pulled layers are kept: always, until the disk gets full (pressure), or never.
         `logging` is the log driver of containers that name none, with its options. `proxies` lead to registries and other addresses; None:
-        those that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. This process may have more files open afterwards.
+        those that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. `defaults` are what containers get that do not say, `address_pools` what
+        automatic subnets are cut from, each with the length of their prefix. This process may have more files open afterwards.
 
         Raises:
             RootHeld: another process holds it; the message says which.
@@ -91,6 +96,8 @@ class Engine:
             originals,
             logging,
             Proxies.from_environment(os.environ) if proxies is None else proxies,
+            defaults or Defaults(),
+            tuple(address_pools),
         )
         allow_many()
         with ExitStack() as closing:

@@ -75,6 +75,8 @@ def run(settings: Settings) -> None:
         user_namespaces=settings.user_namespaces,
         logging=settings.logging,
         proxies=settings.proxies.or_else(Proxies.from_environment(os.environ)),
+        defaults=settings.defaults,
+        address_pools=settings.address_pools,
     ) as engine:
         pool = WorkerPool(MOST, path=tuple(sys.path))
         server = app.server(engine, lamina.__version__, experimental=settings.experimental, carriers=Carriers(pool))

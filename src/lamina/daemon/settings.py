@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
+from lamina.container.defaults import Defaults, InvalidDefault, shm_size, ulimit, ulimits
 from lamina.container.logdrivers import DEFAULT, InvalidLog, LogDefault
 from lamina.container.ranges import AUTO, UserNamespaces, remapped
 from lamina.container.ranges import HOST as OF_THE_HOST
+from lamina.container.resources import InvalidLimit
 from lamina.distribution.proxies import InvalidProxy, Proxies, masked
 from lamina.errors import InvalidArgument
 from lamina.image.eviction import KEEPING, PRESSURE
+from lamina.network.model import InvalidNetwork
+from lamina.network.pools import POOLS, address_pools
 from lamina.runtime.launch import Program
 from lamina.runtime.runtimes import EMBEDDED, Runtimes, UnknownRuntime
+from lamina.spec.resolver import ResolverSettings
 
 ROOT = "/var/lib/lamina"
 HOST = "unix:///run/lamina.sock"
@@ -53,6 +58,12 @@ _KEYS = {
     "log-driver": "log_driver",
     "log-opts": "log_options",
     "proxies": "proxies",
+    "dns": "dns",
+    "dns-search": "dns_search",
+    "dns-opts": "dns_options",
+    "default-ulimits": "ulimits",
+    "default-shm-size": "shm_size",
+    "default-address-pools": "address_pools",
 }
 _PROXIES = {
     "http-proxy": "proxy for http:// addresses (default: what HTTP_PROXY says)",
@@ -61,7 +72,8 @@ _PROXIES = {
 }
 """Flags, and keys of `proxies` in daemon.json."""
 _SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
-_LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options"})
+_LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options", "dns", "dns_search", "dns_options"})
+_DEFAULTS: Mapping[str, Callable[[object], object]] = {"ulimits": ulimits, "shm_size": shm_size, "address_pools": address_pools}
 _IGNORED = frozenset({"exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
 
 
@@ -99,6 +111,17 @@ class Settings:
     log_driver: str = DEFAULT
     log_options: Mapping[str, str] = field(default_factory=dict)
     proxies: Proxies = field(default_factory=Proxies)
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    shm_size: int = 0
+    address_pools: tuple[tuple[str, int], ...] = POOLS
+
+    @property
+    def defaults(self) -> Defaults:
+        """What containers get that do not say."""
+        return Defaults(ResolverSettings(self.dns, self.dns_search, self.dns_options), self.ulimits, self.shm_size)
 
     @property
     def logging(self) -> LogDefault:
@@ -178,6 +201,23 @@ def _add_containers(flags: argparse.ArgumentParser) -> None:
         help=f"user namespace of containers that name none; {AUTO}: one of its own for each (default {OF_THE_HOST})",
     )
     flags.add_argument("--userns-remap", metavar="USER", help="the same ids for all user namespaces: a user of /etc/subuid, or default")
+    for name, target, metavar, what in (
+        ("dns", "dns", "ADDRESS", "server of names"),
+        ("dns-search", "dns_search", "DOMAIN", "domain that names are looked up in"),
+        ("dns-opt", "dns_options", "OPTION", "option of resolv.conf"),
+        ("default-ulimit", "ulimits", "NAME=SOFT[:HARD]", "limit"),
+    ):
+        flags.add_argument(
+            f"--{name}", action="append", dest=target, metavar=metavar, help=f"{what} for containers that name none; may be repeated"
+        )
+    flags.add_argument("--default-shm-size", dest="shm_size", metavar="BYTES", help="size of /dev/shm of containers that name none (64M)")
+    flags.add_argument(
+        "--default-address-pool",
+        action="append",
+        dest="address_pools",
+        metavar="base=NETWORK,size=PREFIX",
+        help="IPv4 network that automatic subnets are cut from, and the length of their prefix; may be repeated",
+    )
     flags.add_argument("--log-driver", metavar="NAME", help=f"log driver of containers that name none (default {DEFAULT})")
     flags.add_argument("--log-opt", action="append", dest="log_options", metavar="NAME=VALUE", help="its options; may be repeated")
 
@@ -228,6 +268,7 @@ def settings(flags: argparse.Namespace) -> Settings:
         raise InvalidSettings(f"said both by a flag and by the configuration file: {', '.join(both)}")
     if "added_runtimes" in told:
         told["added_runtimes"] = dict(_added_runtime(word) for word in told["added_runtimes"])
+    told |= _told_defaults(told)
     if "log_options" in told:
         told["log_options"] = dict(_log_option(word) for word in told["log_options"])
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in {**written, **told}.items()}
@@ -250,9 +291,31 @@ def settings(flags: argparse.Namespace) -> Settings:
     try:
         made.logging.completed({})
         made.proxies.check()
-    except (InvalidLog, InvalidProxy) as error:
+        made.defaults.check()
+    except (InvalidLog, InvalidProxy, InvalidDefault, InvalidLimit) as error:
         raise InvalidSettings(error.message) from None
     return made
+
+
+def _told_defaults(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the flags about what containers get that do not say. Raises InvalidSettings."""
+    found: dict[str, Any] = {}
+    try:
+        if "ulimits" in told:
+            found["ulimits"] = dict(map(ulimit, told["ulimits"]))
+        if "shm_size" in told:
+            found["shm_size"] = shm_size(told["shm_size"])
+        if "address_pools" in told:
+            found["address_pools"] = address_pools(list(map(_written_pool, told["address_pools"])))
+    except (InvalidDefault, InvalidNetwork) as error:
+        raise InvalidSettings(error.message, hint=error.hint) from None
+    return found
+
+
+def _written_pool(word: str) -> dict[str, Any]:
+    """`base=10.10.0.0/16,size=24` as daemon.json has it."""
+    given = dict(each.partition("=")[::2] for each in word.split(","))
+    return {"base": given.get("base"), "size": int(size) if (size := given.get("size", "")).isdecimal() else None}
 
 
 def _log_option(word: str) -> tuple[str, str]:
@@ -351,6 +414,11 @@ def _checked(path: str, key: str, value: Any) -> Any:
         return _written_runtimes(path, value)
     if name == "proxies":
         return _written_proxies(path, value)
+    if name in _DEFAULTS:
+        try:
+            return _DEFAULTS[name](value)
+        except (InvalidDefault, InvalidNetwork) as error:
+            raise InvalidSettings(f"configuration file {path}: {error.message}", hint=error.hint) from None
     if name == "log_options":
         fits = isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     elif name in _LISTS:

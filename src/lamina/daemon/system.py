@@ -24,6 +24,7 @@ from lamina.image.model import Removed, Usage
 from lamina.image.pruning import PrunePlan
 from lamina.image.store import Images
 from lamina.network.networks import Networks
+from lamina.network.pools import POOLS
 from lamina.runtime import apparmor
 from lamina.runtime.runtimes import Runtimes
 from lamina.spec.digest import Digest
@@ -56,6 +57,7 @@ class Facts:
     container_size: int = 0
     log_driver: str = ""
     proxies: Proxies = field(default_factory=Proxies)
+    address_pools: tuple[tuple[str, int], ...] = POOLS
 
 
 class System:
@@ -134,6 +136,7 @@ class System:
             "DefaultRuntime": facts.runtimes.default,
             **_FIXED,
             **facts.proxies.shown(),
+            **_address_pools(facts),
             "LoggingDriver": facts.log_driver,
             "ExperimentalBuild": facts.experimental,
             "SecurityOptions": [*security_options(user_namespaces=facts.user_namespaces.default != HOST)],
@@ -287,6 +290,15 @@ def _machine(host: Host) -> Document:
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": host.cgroup_version,
     }
+
+
+def _address_pools(facts: Facts) -> Document:
+    """Those that were chosen."""
+    return (
+        {}
+        if facts.address_pools == POOLS
+        else {"DefaultAddressPools": [{"Base": base, "Size": size} for base, size in facts.address_pools]}
+    )
 
 
 def _registries(facts: Facts) -> Document:

@@ -20,6 +20,7 @@ from lamina.builder.engine import Engine as BuildEngine
 from lamina.builder.execute import Executor
 from lamina.container.capping import storage_options
 from lamina.container.containers import Containers
+from lamina.container.defaults import Defaults
 from lamina.container.etcfiles import lent
 from lamina.container.logdrivers import JSON_FILES, LogDefault
 from lamina.container.parts import Parts as ContainerParts
@@ -49,6 +50,7 @@ from lamina.image.store import Images
 from lamina.network.firewall import tag_of
 from lamina.network.networks import Networks
 from lamina.network.networks import Parts as NetworkParts
+from lamina.network.pools import POOLS
 from lamina.runtime.abilities import abilities
 from lamina.runtime.client import Runtime
 from lamina.runtime.keeping import KeptFds
@@ -84,6 +86,8 @@ class Options:
     originals: str = PRESSURE
     logging: LogDefault = JSON_FILES
     proxies: Proxies = field(default_factory=Proxies)
+    defaults: Defaults = field(default_factory=Defaults)
+    address_pools: tuple[tuple[str, int], ...] = POOLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,16 @@ def _stores(ground: _Ground, closing: ExitStack) -> _Stores:
     closing.callback(runtime.close)
     volumes = Volumes(f"{root}/volumes", clock=time.time_ns, emit=emit)
     networks = Networks(
-        NetworkParts(f"{root}/networks", f"{root}/run", tag_of(root), emit, time.time_ns, lambda: secrets.token_hex(32), _log.warning)
+        NetworkParts(
+            f"{root}/networks",
+            f"{root}/run",
+            tag_of(root),
+            emit,
+            time.time_ns,
+            lambda: secrets.token_hex(32),
+            _log.warning,
+            options.address_pools,
+        )
     )
     closing.callback(networks.close)
     return _Stores(images, layers, volumes, networks, runtime)
@@ -222,6 +235,7 @@ def _facts(ground: _Ground) -> Facts:
         ground.sizes.get("size", 0),
         options.logging.driver,
         options.proxies,
+        options.address_pools,
     )
 
 
@@ -262,6 +276,7 @@ def _containers(ground: _Ground, stores: _Stores) -> Containers:
             user_namespaces=ground.options.user_namespaces,
             container_size=ground.sizes.get("size", 0),
             logging=ground.options.logging,
+            defaults=ground.options.defaults,
         )
     )
 
@@ -292,6 +307,7 @@ def _builder(ground: _Ground, stores: _Stores, puller: Puller, containers: Conta
                 stores.networks,
                 containers.discard,
                 partial(lent, containers.get),
+                ground.options.defaults.resolver,
             ),
             workers=ground.workers,
             puller=puller,

@@ -10,6 +10,8 @@ from lamina.network.model import Address, InvalidNetwork, NetworkForbidden, NoAd
 
 POOLS: tuple[tuple[str, int], ...] = (*((f"172.{number}.0.0/16", 16) for number in range(17, 32)), ("192.168.0.0/16", 20))
 """Docker's: what automatic subnets are cut from, and the length of their prefix."""
+_LEAST = 30
+"""The longest prefix of a subnet with room for a gateway and a container."""
 OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 
 
@@ -81,6 +83,25 @@ def free_subnet(taken: Iterable[Subnet], pools: Sequence[tuple[str, int]] = POOL
             if not any(overlap(candidate, other) for other in known):
                 return candidate
     raise InvalidNetwork("all predefined address pools have been fully subnetted")
+
+
+def address_pools(value: object) -> tuple[tuple[str, int], ...]:
+    """What automatic subnets are cut from, of daemon.json: [{"base": "10.10.0.0/16", "size": 24}]. IPv6 subnets have a prefix of their own.
+
+    Raises:
+        InvalidNetwork: it is something else.
+    """
+    found = []
+    for each in value if isinstance(value, list) else [None]:
+        base, size = (each.get("base"), each.get("size")) if isinstance(each, dict) else (None, None)
+        subnet = parse_subnet(base) if isinstance(base, str) else None
+        if not isinstance(subnet, IPv4Network) or not isinstance(size, int) or not subnet.prefixlen <= size <= _LEAST:
+            raise InvalidNetwork(
+                f"default-address-pools: base {str(base)[:50]} with size {str(size)[:20]} is no IPv4 network to cut subnets from",
+                hint='write it as base=10.10.0.0/16,size=24, in the file as {"base": "10.10.0.0/16", "size": 24}',
+            )
+        found.append((str(subnet), size))
+    return tuple(found)
 
 
 def overlap(one: Subnet, other: Subnet) -> bool:

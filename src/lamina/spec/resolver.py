@@ -28,6 +28,10 @@ class ResolverSettings:
     options: tuple[str, ...] = ()
 
 
+OF_THE_HOST = ResolverSettings()
+"""Nothing is asked for."""
+
+
 def parse_resolver(text: str) -> ResolverSettings:
     """Read a resolv.conf; what is not a setting is passed over, of several `search` lines the last counts."""
     servers: list[str] = []
