@@ -255,6 +255,17 @@ def test_what_containers_get_has_the_shape_of_dockerds(tmp_path: Path, key: str,
         parse(_config(tmp_path, **{key: value}))
 
 
+def test_an_init_fewer_privileges_and_a_group_for_containers_that_do_not_say(tmp_path: Path) -> None:
+    for words in (
+        ["--init", "--no-new-privileges", "--cgroup-parent", "/mine"],
+        _config(tmp_path, init=True, no_new_privileges=True, cgroup_parent="/mine"),
+    ):
+        defaults = parse(words)[0].defaults
+        assert defaults.added({"Init": None}) == {"Init": True, "SecurityOpt": ["no-new-privileges"], "CgroupParent": "/mine"}
+        own = {"Init": False, "SecurityOpt": ["no-new-privileges=false"], "CgroupParent": "/other"}
+        assert defaults.added(own) == own
+
+
 def test_log_options_are_texts(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="wrong value for log-opts"):
         parse(_config(tmp_path, log_opts={"max-file": 3}))

@@ -18,7 +18,11 @@ SETTINGS = {
     "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 100, "Hard": 200}},
     "default-shm-size": "1M",
     "default-address-pools": [{"base": "10.213.0.0/16", "size": 24}],
+    "no-new-privileges": True,
+    "cgroup-parent": "/lamina-test",
+    "max-concurrent-downloads": 3,
 }
+GROUP = "/lamina-test/"
 SHOW = "cat /etc/resolv.conf; ulimit -n; ulimit -Hn; df -k /dev/shm | tail -1"
 
 
@@ -38,6 +42,15 @@ def test_a_container_has_what_it_does_not_say(daemon: Daemon) -> None:
     shown = daemon.docker("run", "--rm", *own, BASE, "sh", "-c", SHOW).stdout
     assert shown.startswith("nameserver 10.1.1.1\nsearch own.test\noptions timeout:3\n50\n60\n")
     assert "2048" in shown.splitlines()[-1].split()
+
+
+def test_privileges_and_the_control_group_are_as_said(daemon: Daemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000")
+    pid = daemon.docker("inspect", "-f", "{{.State.Pid}}", name).stdout.strip()
+    assert GROUP in Path(f"/proc/{pid}/cgroup").read_text()
+    status = ("grep", "NoNewPrivs", "/proc/self/status")
+    assert daemon.docker("run", "--rm", BASE, *status).stdout.split()[1] == "1"
+    assert daemon.docker("run", "--rm", "--security-opt", "no-new-privileges=false", BASE, *status).stdout.split()[1] == "0"
 
 
 def test_who_shares_a_network_has_that_ones_servers(daemon: Daemon, name: str) -> None:

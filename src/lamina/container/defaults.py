@@ -21,11 +21,15 @@ class InvalidDefault(InvalidArgument):
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What /etc/resolv.conf holds instead of the host's; limits, soft and hard (-1: none), by Docker's names; the size of /dev/shm in bytes,
-    0 for the usual one."""
+    0 for the usual one; whether there is an init as the first process, whether set-user-ID programs gain nothing, and below which control
+    group they are."""
 
     resolver: ResolverSettings = field(default_factory=ResolverSettings)
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     shm_size: int = 0
+    init: bool = False
+    no_new_privileges: bool = False
+    cgroup_parent: str = ""
 
     def check(self) -> None:
         """Raises InvalidDefault."""
@@ -49,6 +53,13 @@ class Defaults:
             found["Ulimits"] = [*asked, *more]
         if self.shm_size and not number(host, "ShmSize"):
             found["ShmSize"] = self.shm_size
+        if self.init and host.get("Init") is None:
+            found["Init"] = True
+        options = texts(host, "SecurityOpt")
+        if self.no_new_privileges and not any(word.startswith("no-new-privileges") for word in options):
+            found["SecurityOpt"] = [*options, "no-new-privileges"]
+        if self.cgroup_parent and not text(host, "CgroupParent"):
+            found["CgroupParent"] = self.cgroup_parent
         return found
 
 

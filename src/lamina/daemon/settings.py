@@ -64,6 +64,9 @@ _KEYS = {
     "default-ulimits": "ulimits",
     "default-shm-size": "shm_size",
     "default-address-pools": "address_pools",
+    "init": "init",
+    "no-new-privileges": "no_new_privileges",
+    "cgroup-parent": "cgroup_parent",
 }
 _PROXIES = {
     "http-proxy": "proxy for http:// addresses (default: what HTTP_PROXY says)",
@@ -71,10 +74,13 @@ _PROXIES = {
     "no-proxy": "hosts and networks that are asked directly, between commas (default: what NO_PROXY says)",
 }
 """Flags, and keys of `proxies` in daemon.json."""
-_SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify"})
+_SWITCHES = frozenset({"debug", "experimental", "verify", "tls", "tls_verify", "init", "no_new_privileges"})
 _LISTS = frozenset({"hosts", "insecure_registries", "registry_mirrors", "labels", "storage_options", "dns", "dns_search", "dns_options"})
 _DEFAULTS: Mapping[str, Callable[[object], object]] = {"ulimits": ulimits, "shm_size": shm_size, "address_pools": address_pools}
-_IGNORED = frozenset({"exec-opts", "live-restore", "features", "iptables", "ip6tables", "bridge"})
+_IGNORED = frozenset(
+    "exec-opts live-restore features iptables ip6tables bridge userland-proxy containerd builder shutdown-timeout"
+    " max-concurrent-downloads max-concurrent-uploads max-download-attempts".split()
+)
 
 
 class InvalidSettings(InvalidArgument):
@@ -117,11 +123,21 @@ class Settings:
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     shm_size: int = 0
     address_pools: tuple[tuple[str, int], ...] = POOLS
+    init: bool = False
+    no_new_privileges: bool = False
+    cgroup_parent: str = ""
 
     @property
     def defaults(self) -> Defaults:
         """What containers get that do not say."""
-        return Defaults(ResolverSettings(self.dns, self.dns_search, self.dns_options), self.ulimits, self.shm_size)
+        return Defaults(
+            ResolverSettings(self.dns, self.dns_search, self.dns_options),
+            self.ulimits,
+            self.shm_size,
+            self.init,
+            self.no_new_privileges,
+            self.cgroup_parent,
+        )
 
     @property
     def logging(self) -> LogDefault:
@@ -210,6 +226,11 @@ def _add_containers(flags: argparse.ArgumentParser) -> None:
         flags.add_argument(
             f"--{name}", action="append", dest=target, metavar=metavar, help=f"{what} for containers that name none; may be repeated"
         )
+    _add_switch(flags, "--init", dest="init", what="an init as the first process of containers that do not say")
+    _add_switch(
+        flags, "--no-new-privileges", dest="no_new_privileges", what="--security-opt no-new-privileges for containers that do not say"
+    )
+    flags.add_argument("--cgroup-parent", metavar="GROUP", help="control group that containers are below which name none")
     flags.add_argument("--default-shm-size", dest="shm_size", metavar="BYTES", help="size of /dev/shm of containers that name none (64M)")
     flags.add_argument(
         "--default-address-pool",
