@@ -266,6 +266,11 @@ def test_an_init_fewer_privileges_and_a_group_for_containers_that_do_not_say(tmp
         assert defaults.added(own) == own
 
 
+@pytest.mark.parametrize(("name", "driver"), [("overlay2", "overlay"), ("vfs", "native"), ("erofs", "erofs")])
+def test_storage_drivers_have_dockerds_names_too(tmp_path: Path, name: str, driver: str) -> None:
+    assert parse(["-s", name])[0].storage_driver == parse(_config(tmp_path, storage_driver=name))[0].storage_driver == driver
+
+
 def test_log_options_are_texts(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="wrong value for log-opts"):
         parse(_config(tmp_path, log_opts={"max-file": 3}))

@@ -30,6 +30,8 @@ HOST = "unix:///run/lamina.sock"
 CONFIG = "/etc/lamina/daemon.json"
 CERTIFICATES = "/etc/lamina"
 DRIVERS = ("erofs", "overlay", "native")
+_DOCKERS = {"overlay2": "overlay", "vfs": "native"}
+"""What dockerd calls two of them."""
 _LEVELS = ("debug", "info", "warn", "error", "fatal")
 # Keys of daemon.json as dockerd spells them, to the names of the fields here; several ones take lists.
 _KEYS = {
@@ -164,7 +166,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--host", "-H", action="append", dest="hosts", metavar="ADDRESS", help=f"address to listen on; may be repeated (default {HOST})"
     )
-    flags.add_argument("--storage-driver", "-s", choices=DRIVERS, help="how layers are kept (default: what this kernel does best)")
+    flags.add_argument(
+        "--storage-driver", "-s", type=_driver, choices=DRIVERS, help="how layers are kept (default: what this kernel does best)"
+    )
     flags.add_argument(
         "--storage-opt",
         action="append",
@@ -262,6 +266,10 @@ def _add_tls(flags: argparse.ArgumentParser) -> None:
 def _add_switch(flags: argparse.ArgumentParser, *names: str, dest: str, what: str) -> None:
     """A flag that takes =true and =false, as all of dockerd's do."""
     flags.add_argument(*names, nargs="?", const=True, type=_boolean, dest=dest, metavar="BOOL", help=what)
+
+
+def _driver(name: str) -> str:
+    return _DOCKERS.get(name, name)
 
 
 def _default(target: str) -> str:
@@ -431,6 +439,8 @@ def read_config(path: str, *, required: bool) -> dict[str, Any]:
 
 def _checked(path: str, key: str, value: Any) -> Any:
     name = _KEYS[key]
+    if name == "storage_driver" and isinstance(value, str):
+        value = _driver(value)
     if name == "added_runtimes":
         return _written_runtimes(path, value)
     if name == "proxies":
