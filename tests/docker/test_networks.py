@@ -373,6 +373,27 @@ def test_links_give_names_and_facts_of_another_container(daemon: Daemon, network
     assert f"Cannot link to /{name}, as it does not belong to the default network" in elsewhere
 
 
+def test_a_link_holds_on_the_network_it_was_asked_for(daemon: Daemon, network: str, name: str) -> None:
+    """TestUserDefinedNetworkConnectDisconnectLink of moby's."""
+    other, first = f"{network}x", f"{name}first"
+    for each in (network, other):
+        daemon.docker("network", "create", each)
+    try:
+        daemon.docker("run", "-d", "--name", first, "--network", network, BASE, "sleep", "1000")
+        daemon.docker("run", "-d", "--name", name, "--network", network, "--link", f"{first}:one", BASE, "sleep", "1000")
+        daemon.docker("network", "connect", other, first)
+        daemon.docker("network", "connect", "--link", f"{first}:two", other, name)
+        assert "NXDOMAIN" not in addresses(daemon, name, "one") and "NXDOMAIN" not in addresses(daemon, name, "two")
+        daemon.docker("network", "disconnect", network, first)
+        assert "NXDOMAIN" in addresses(daemon, name, "one")
+        assert "NXDOMAIN" not in addresses(daemon, name, "two")
+        daemon.docker("network", "disconnect", other, name)
+        assert "NXDOMAIN" in addresses(daemon, name, "two")
+    finally:
+        daemon.docker("rm", "-f", first, name)
+        daemon.docker("network", "rm", other)
+
+
 def test_a_link_by_an_id_is_shown_by_the_name(daemon: Daemon, name: str) -> None:
     made = daemon.docker("run", "-d", "--name", name, BASE, "sleep", "1000").stdout.strip()
     daemon.docker("run", "-d", "--name", f"{name}linked", "--link", f"{made[:12]}:db", BASE, "sleep", "1000")

@@ -25,7 +25,7 @@ from lamina.network.mode import PREDEFINED, NetworkMode, network_mode
 from lamina.network.model import Endpoint, Network, NetworkForbidden, NetworkUnavailable, Sandbox
 from lamina.network.pools import parse_address
 from lamina.network.requests import check_endpoint, is_mac
-from lamina.network.wiring import Member, Wiring
+from lamina.network.wiring import Member, Wiring, aliases
 from lamina.runtime.initlayer import host_resolver
 from lamina.spec.resolver import ResolverSettings, overridden, parse_resolver, reachable, render_resolver, served
 
@@ -224,13 +224,10 @@ def resolver_text(host: Document, box: Sandbox, *, kind: str) -> str:
 
 
 def own_names(container: Container) -> dict[str, str]:
-    """What links have it call others on networks with names: alias to name."""
-    words = [
-        *texts(container.host_config, "Links"),
-        *(word for settings in networks_of(container).values() for word in settings.get("Links") or ()),
-    ]
-    pairs = (str(word).partition(":") for word in words)
-    return {(alias or name).rpartition("/")[2]: name.removeprefix("/") for name, _, alias in pairs}
+    """What it calls others on every network with names: alias to name. Where links are asked for by network, none: each holds there."""
+    if any(settings.get("Links") for settings in networks_of(container).values()):
+        return {}
+    return aliases(texts(container.host_config, "Links"))
 
 
 def exposed_of(container: Container) -> list[tuple[int, str]]:

@@ -143,8 +143,7 @@ class Sandboxes:
             before = self._sandboxes.get(member.id) or Sandbox(member.id, member.name, servers=tuple(member.servers))
             if before.endpoint(network.id):
                 raise NetworkForbidden(f"endpoint with name {member.name} already exists in network {network.name}")
-            own = {str(word).partition(":")[2] or str(word): str(word).partition(":")[0] for word in settings.get("Links") or ()}
-            box = self._with_endpoint(replace(before, links={**before.links, **own}), member, network, settings)
+            box = self._with_endpoint(before, member, network, settings)
             added = box.endpoints[-1]
             box = replace(box, gateway=gateway_of(box, networks))
             self._pids[member.id] = pid

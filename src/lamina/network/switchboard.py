@@ -5,8 +5,9 @@ where launchers made them; what it does not know is asked of the host's servers.
 forwards what the kernel does not translate: connections by ::1, or by IPv6 to a container without it. It listens on
 ROOT/run/switchboard.sock; each message is answered by {"ok": true}:
 
-    {"op": "names", "container", "endpoints": [{"network", "name", "names": […], "addresses": […]}], "links": {alias: name},
-     "servers": […], "outside": bool}                      replaces what is known of a container
+    {"op": "names", "container", "endpoints": [{"network", "name", "names": […], "addresses": […], "links": {alias: name}}],
+     "links": {alias: name}, "servers": […], "outside": bool}  replaces what is known of a container; an alias that an endpoint has
+                                                           holds on its network, others hold on all
     {"op": "serve", "container"} + UDP socket, TCP socket  the container asks here
     {"op": "ports", "container", "ports": [[protocol, address, port], …]} + sockets
     {"op": "lead", "container", "to": [address, address]}  where its ports by IPv4 and by IPv6 lead from now on, "" for nowhere
@@ -180,8 +181,9 @@ class Switchboard:
         return self._containers.setdefault(who, Container())
 
     def _learn(self, container: Container, message: dict[str, Any]) -> None:
-        container.endpoints = list(message["endpoints"])
-        container.links = {alias.lower(): name.lower() for alias, name in message["links"].items()}
+        container.endpoints = [{**endpoint, "links": _lower(endpoint.get("links", {}))} for endpoint in message["endpoints"]]
+        links, local = _lower(message["links"]), {alias for endpoint in container.endpoints for alias in endpoint["links"]}
+        container.links = {alias: name for alias, name in links.items() if alias not in local}
         container.servers, container.outside = list(message["servers"]), bool(message["outside"])
 
     def _watch_end(self, who: str, pidfd: int) -> None:
@@ -323,9 +325,9 @@ class Switchboard:
         if question.kind == names.PTR:
             found = self._name_of(container, names.reversed_address(question.name))
             return [names.encode_name(found)] if found else None
-        wanted = container.links.get(question.name, question.name)
         addresses: list[str] | None = None
         for own in container.endpoints:
+            wanted = own["links"].get(question.name) or container.links.get(question.name, question.name)
             for other in self._containers.values():
                 for endpoint in other.endpoints:
                     if endpoint["network"] == own["network"] and self._called(endpoint, wanted):
@@ -398,6 +400,10 @@ class Switchboard:
         for pending in [pending for pending in self._pending.values() if pending.deadline < now]:
             self._settle(pending)
             self._pass_on(pending)
+
+
+def _lower(links: dict[str, str]) -> dict[str, str]:
+    return {alias.lower(): name.lower() for alias, name in links.items()}
 
 
 def _family(fd: int) -> int:

@@ -13,6 +13,7 @@ from lamina.linux import channel, helper
 from lamina.network.hostports import Held
 from lamina.network.model import Endpoint
 from lamina.network.switchboard import SOCKET
+from lamina.network.wiring import aliases
 
 _TRIES = 3
 _PATIENCE, _AFTER_SILENCE = 10.0, 1.0
@@ -31,18 +32,21 @@ class Switching:
         self._had = self._telling = self._silent = False
 
     def names(self, container: str, endpoints: Iterable[Endpoint], *, links: dict[str, str], servers: Sequence[str], outside: bool) -> None:
-        """Tell who a container is, and what it may ask."""
-        told = [
+        """Tell who a container is, and what it may ask. `links` are what it calls others on all networks, besides what each endpoint's
+        settings say."""
+        told: list[dict[str, Any]] = [
             {
                 "network": endpoint.network,
                 "name": endpoint.network_name,
                 "names": list(endpoint.names),
                 "addresses": [address for address in (endpoint.address4, endpoint.address6) if address],
+                "links": aliases(endpoint.settings.get("Links") or ()),
             }
             for endpoint in endpoints
             if endpoint.names
         ]
-        rest = {"links": links, "servers": list(servers), "outside": outside}
+        every = links | {alias: name for endpoint in told for alias, name in endpoint["links"].items()}
+        rest = {"links": every, "servers": list(servers), "outside": outside}
         self._ask({"op": "names", "container": container, "endpoints": told, **rest})
 
     def ports(self, container: str, held: Sequence[Held]) -> None:

@@ -47,6 +47,12 @@ class Wiring:
         return {"interfaces": list(self.interfaces), "gateways": list(self.gateways), "resolver": self.resolver}
 
 
+def aliases(asked: Iterable[object]) -> dict[str, str]:
+    """The API's links, `NAME:ALIAS` or `NAME`, as alias to name."""
+    pairs = (str(link).partition(":") for link in asked)
+    return {(alias or name).rpartition("/")[2]: name.removeprefix("/") for name, _, alias in pairs}
+
+
 def gateway_of(box: Sandbox, networks: Mapping[str, Network]) -> str:
     """The ID of the endpoint that leads outside: of those not on an internal network that of the highest priority, then the first by
     name; "" where none does."""
