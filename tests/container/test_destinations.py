@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,9 @@ from lamina.container.destinations import (
     syslog_message,
 )
 from lamina.container.shipper import ship
+from lamina.tls.contexts import server_context
+
+CERTIFICATES = Path(__file__).parent.parent / "tls" / "certificates"
 
 ABOUT = {"id": "a" * 64, "name": "web", "image": "img", "host": "machine", "tag": "tagged", "options": {}}
 LINE = Line("said\n", "stdout", "2024-05-01T12:00:00.123456789Z", {"some.label": "x"})
@@ -54,6 +58,54 @@ def test_a_syslog_daemon_gets_no_empty_lines(tmp_path: Path, kind: socket.Socket
         (taken, _), count = (receiver.accept(), 1) if kind == socket.SOCK_STREAM else ((receiver, ""), 2)
         assert b"".join(taken.recv(4096) for _ in range(count)).count(b"\n") == 2
         taken.close()
+
+
+def tls_options(port: int, **more: str) -> dict[str, str]:
+    return {
+        "syslog-address": f"tcp+tls://127.0.0.1:{port}",
+        **{f"syslog-tls-{name.replace('_', '-')}": value for name, value in more.items()},
+    }
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_syslog_daemon_is_reached_by_tls(verified: bool) -> None:
+    """Both sides show their certificates; the daemon's is not looked at where that was asked for."""
+    files = {name: str(CERTIFICATES / f"{name}.pem") for name in ("ca", "client", "client-key", "engine", "engine-key")}
+    context = server_context(certificate=files["engine"], key=files["engine-key"], authority=files["ca"])
+    more = {"ca_cert": files["ca"]} if verified else {"skip_verify": "true"}
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        syslog = Syslog(
+            {**ABOUT, "options": tls_options(listening.getsockname()[1], cert=files["client"], key=files["client-key"], **more)}
+        )
+
+        def taken() -> bytes:
+            with context.wrap_socket(listening.accept()[0], server_side=True) as receiver:
+                return b"".join(iter(lambda: receiver.recv(1 << 16), b""))
+
+        read = thread.submit(taken)
+        syslog.open()
+        assert syslog.send([LINE] * 1000) == 1000
+        assert syslog._socket is not None
+        syslog._socket.shutdown(socket.SHUT_WR)
+        assert read.result(60).count(b": said\n") == 1000
+        syslog.close()
+
+
+def test_a_syslog_daemon_that_is_somebody_else_gets_nothing() -> None:
+    context = server_context(certificate=str(CERTIFICATES / "stranger.pem"), key=str(CERTIFICATES / "stranger-key.pem"), authority="")
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        port = listening.getsockname()[1]
+
+        def refused() -> None:
+            with listening.accept()[0] as connection, pytest.raises(OSError):
+                context.wrap_socket(connection, server_side=True).recv(1)
+
+        done = thread.submit(refused)
+        with pytest.raises(Unreachable, match="certificate verify failed"):
+            Syslog({**ABOUT, "options": tls_options(port, ca_cert=str(CERTIFICATES / "ca.pem"))}).open()
+        done.result(60)
+        with pytest.raises(Unreachable, match=r"TLS cannot be set up with /none\.pem: no such file"):
+            Syslog({**ABOUT, "options": tls_options(port, ca_cert="/none.pem")}).open()
 
 
 @pytest.mark.parametrize(("name", "number"), [("kern", 0), ("daemon", 3), ("local7", 23), ("16", 16)])

@@ -164,7 +164,7 @@ def test_the_own_follower_goes_on_over_restarts_by_policy_and_dockers_ends_with_
             ["--log-driver", "syslog", "--log-opt", "syslog-address=127.0.0.1:514"],
             "syslog-address should be in form proto://address, got 127.0.0.1:514",
         ),
-        (["--log-driver", "syslog", "--log-opt", "syslog-address=tcp+tls://a:1"], "syslog-address should be in form proto://address"),
+        (["--log-driver", "syslog", "--log-opt", "syslog-address=tls://a:1"], "syslog-address should be in form proto://address"),
         (["--log-driver", "fluentd", "--log-opt", "fluentd-address=http://a"], "invalid fluentd-address http://a: unsupported scheme"),
     ],
 )

@@ -21,9 +21,11 @@ _TIMEOUT = 10.0
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = ("/dev/log", "/var/run/syslog", "/var/run/log")
 _FOREVER = 1 << 32
+_TLS = "tcp+tls"
 SYSLOG_SCHEMES = {
     "udp": (socket.SOCK_DGRAM,),
     "tcp": (socket.SOCK_STREAM,),
+    _TLS: (socket.SOCK_STREAM,),
     "unix": (socket.SOCK_STREAM, socket.SOCK_DGRAM),
     "unixgram": (socket.SOCK_DGRAM,),
 }
@@ -114,7 +116,7 @@ class _Socket(ABC):
             made.settimeout(_TIMEOUT)
             try:
                 made.connect(address)
-                self._socket = made
+                self._socket = self._secured(made)
                 return
             except OSError as failed:
                 made.close()
@@ -132,6 +134,10 @@ class _Socket(ABC):
     @abstractmethod
     def send(self, lines: Sequence[Line]) -> int:
         """See Destination.send."""
+
+    def _secured(self, connected: socket.socket) -> socket.socket:
+        """What is spoken over: the connection itself, unless it is to be by TLS. Raises OSError, Unreachable."""
+        return connected
 
     def _write(self, data: bytes) -> None:
         """All of it, however slow the receiver is."""
@@ -175,15 +181,21 @@ def parsed(address: str, port: int, *, schemes: Mapping[str, tuple[int, ...]]) -
     kinds = schemes[scheme]
     if scheme.startswith("unix"):
         return [(socket.AF_UNIX, kind, place) for kind in kinds], f"{scheme} {place}"
-    host, _, said = place.rpartition(":") if place.rpartition(":")[2].isdecimal() else (place, "", "")
-    number = int(said or port)
+    said = place.rpartition(":")[2]
+    host, number = _host_of(place), int(said) if said.isdecimal() else port
     if number > 65535:
         raise Unreachable(f"dial {scheme}: address {number}: invalid port")
     try:
-        found = socket.getaddrinfo(host.strip("[]") or "127.0.0.1", number, type=kinds[0])
+        found = socket.getaddrinfo(host, number, type=kinds[0])
     except OSError as error:
         raise Unreachable(f"dial {scheme}: lookup {host[:200]}: {str(error.strerror or error).lower()}") from None
     return [(family, kind, where) for family, kind, _, _, where in found], f"{scheme} {host}:{number}"
+
+
+def _host_of(place: str) -> str:
+    """The host of `host:port` or `host`."""
+    host, _, port = place.rpartition(":")
+    return (host if port.isdecimal() else place).strip("[]") or "127.0.0.1"
 
 
 # ── syslog ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,6 +216,25 @@ class Syslog(_Socket):
         self._facility = facility(options.get("syslog-facility") or "daemon")
         self._format = options.get("syslog-format", "")
         self._tag, self._host = about["tag"], about["host"]
+        self._options = options
+
+    def _secured(self, connected: socket.socket) -> socket.socket:
+        options, (scheme, _, place) = self._options, self._options.get("syslog-address", "").partition("://")
+        if scheme != _TLS:
+            return connected
+        from lamina.tls.contexts import InvalidCertificates, client_context
+
+        try:
+            context = client_context(
+                certificate=options.get("syslog-tls-cert", ""),
+                key=options.get("syslog-tls-key", ""),
+                authority=options.get("syslog-tls-ca-cert", ""),
+                verify="syslog-tls-skip-verify" not in options,
+            )
+        except InvalidCertificates as error:
+            connected.close()
+            raise Unreachable(error.message) from None
+        return context.wrap_socket(connected, server_hostname=_host_of(place))
 
     def send(self, lines: Sequence[Line]) -> int:
         """See Destination.send. A datagram per line. Empty lines are left out, as by Docker."""

@@ -23,7 +23,17 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
     "json-file": _ROTATED | _DECORATED,
     "local": _ROTATED | _DECORATED,
-    "syslog": _CACHED | _DECORATED | {"syslog-address", "syslog-facility", "syslog-format"},
+    "syslog": _CACHED
+    | _DECORATED
+    | {
+        "syslog-address",
+        "syslog-facility",
+        "syslog-format",
+        "syslog-tls-ca-cert",
+        "syslog-tls-cert",
+        "syslog-tls-key",
+        "syslog-tls-skip-verify",
+    },
     "journald": _CACHED | _DECORATED,
     "fluentd": _CACHED
     | _DECORATED
